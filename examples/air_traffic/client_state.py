@@ -1,0 +1,155 @@
+"""What a client knows of one session, rebuilt from the updates of a subscription.
+
+This is all that a client has to do, as the comments of update.proto describe it, for LATEST delivery
+and NAMED encoding. It is strict: whatever the contract does not allow is an error.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import wire
+
+
+class BrokenRule(Exception):
+    """An update that the contract does not allow."""
+
+
+class LostMessage(BrokenRule):
+    """An update that does not follow on the state: something between them never came."""
+
+
+@dataclass
+class Member:
+    role: int
+    disconnected: bool = False
+    props: dict = field(default_factory=dict)
+
+
+class Place(NamedTuple):
+    """Where to resume."""
+
+    epoch: int
+    revision: int
+    view: int
+
+
+class ClientState:
+    def __init__(self):
+        self.epoch = 0
+        self.revision = 0
+        self.view = 0
+        self.session = None
+        self.data: dict = {}
+        self.private_data: dict = {}
+        # By user id, in join order.
+        self.members: dict[str, Member] = {}
+        # Counted, over all updates.
+        self.joins = 0
+        self.leaves = 0
+        self.snapshots = 0
+        # Set when the session ended for this subscriber.
+        self.ended = None
+        self._parts: list = []
+
+    def apply(self, update) -> bool:
+        """Takes one SessionUpdate; True if the state moved on."""
+        body = update.WhichOneof("body")
+        if self.ended:
+            raise BrokenRule(f"{body} after ended")
+        if self._parts:
+            self._expect_part(update, body)
+        if body in ("snapshot", "changes"):
+            self._parts.append(update)
+            if update.more:
+                return False
+            parts, self._parts = self._parts, []
+            return self._step(parts)
+        if body == "heartbeat":
+            if not self.snapshots:
+                raise BrokenRule("a heartbeat before the first snapshot")
+            if update.to_revision < self.revision:
+                raise BrokenRule(f"a heartbeat at {update.to_revision}, after {self.revision}")
+            self.revision = update.to_revision
+            return True
+        if body == "ended":
+            self.ended = update.ended
+            return False
+        raise BrokenRule(f"an update with {body or 'nothing'} in it")
+
+    def place(self) -> Place | None:
+        """Where a new subscription goes on; the parts of an unfinished step are forgotten."""
+        self._parts = []
+        return Place(self.epoch, self.revision, self.view) if self.snapshots else None
+
+    def _expect_part(self, update, body):
+        first = self._parts[0]
+        same = (first.from_revision, first.to_revision) == (update.from_revision, update.to_revision)
+        if body != "changes" or not same:
+            raise BrokenRule(f"{body} to {update.to_revision} within the step to {first.to_revision}")
+
+    def _step(self, parts) -> bool:
+        first = parts[0]
+        if first.WhichOneof("body") == "snapshot":
+            self._start_over(first, [first.snapshot.state, *(part.changes for part in parts[1:])])
+            return True
+        if first.to_revision <= self.revision:
+            return False
+        if not first.from_revision <= self.revision:
+            raise LostMessage(
+                f"the step {first.from_revision} to {first.to_revision} came at {self.revision}"
+            )
+        self._change([part.changes for part in parts])
+        self.revision = first.to_revision
+        return True
+
+    def _start_over(self, first, states):
+        before = self.members
+        self.session, self.data, self.private_data, self.members = None, {}, {}, {}
+        joins, leaves = self.joins, self.leaves
+        self._change(states)
+        # What a snapshot hides cannot be counted: only who is new and who is gone.
+        self.joins = joins + len(self.members.keys() - before.keys())
+        self.leaves = leaves + len(before.keys() - self.members.keys())
+        self.epoch, self.view, self.revision = first.epoch, first.snapshot.view, first.to_revision
+        self.snapshots += 1
+
+    def _change(self, steps):
+        left = {departure.user_id for changes in steps for departure in changes.left}
+        for changes in steps:
+            if changes.HasField("session"):
+                self.session = changes.session
+            set_and_drop(self.data, changes.data, changes.data_removed)
+            set_and_drop(self.private_data, changes.private_data, changes.private_data_removed)
+            for change in changes.members:
+                if change.user_id in left:
+                    raise BrokenRule(f"{change.user_id} both left and changed")
+                self._change_member(change)
+        for user_id in left:
+            if self.members.pop(user_id, None) is None:
+                # Came and went between two updates.
+                self.joins += 1
+            self.leaves += 1
+
+    def _change_member(self, change):
+        member = self.members.get(change.user_id)
+        if member is None or change.replaces:
+            if not change.role:
+                raise LostMessage(f"{change.user_id} has joined, but has no role")
+            if member is not None:
+                # Left and came back; back in, it is the last one in join order.
+                del self.members[change.user_id]
+                self.leaves += 1
+            self.joins += 1
+            member = self.members[change.user_id] = Member(change.role)
+        if change.role:
+            member.role = change.role
+        if change.HasField("disconnected"):
+            member.disconnected = change.disconnected
+        set_and_drop(member.props, change.props, change.removed)
+
+
+def set_and_drop(known: dict, items, removed):
+    for item in items:
+        known[item.name] = wire.plain(item)
+    for key in removed:
+        known.pop(key, None)

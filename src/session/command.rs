@@ -1,0 +1,149 @@
+//! What can be asked of a session.
+
+use super::{
+    ids::{Key, UserId},
+    limits::Micros,
+    member::Presence,
+    role::Role,
+    settings::{Keys, Pacing},
+    value::Value,
+};
+use std::sync::Arc;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The app itself: may everything.
+    App,
+    /// A user, judged by its role.
+    User(UserId),
+}
+
+/// Keys to set and keys to remove; no key twice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Write {
+    /// New values.
+    pub set: Vec<(Key, Value)>,
+    /// Keys that go.
+    pub remove: Vec<Key>,
+}
+
+impl Write {
+    /// Whether it names no key.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+
+    /// All keys that it names.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.set.iter().map(|(key, _)| key).chain(&self.remove)
+    }
+}
+
+/// How a user joins.
+#[derive(Debug, Clone, Default)]
+pub struct Join {
+    /// As a spectator; a higher role that the user has in the session wins.
+    pub spectator: bool,
+    /// What happens when the last stream is lost; none = as it is, or for a new membership tied if
+    /// a stream joins, else explicit.
+    pub presence: Option<Presence>,
+    /// The call that joins is a stream.
+    pub is_stream: bool,
+    /// First props, in this session only.
+    pub props: Vec<(Key, Value)>,
+    /// What is set on the user.
+    pub user_props: Vec<(Key, Value)>,
+}
+
+/// One setting to change.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // named as the fields of `Settings`
+pub enum Setting {
+    Name(Option<Key>),
+    Propnames(Keys),
+    Hostprops(Keys),
+    Tick(Micros),
+    Pacing(Pacing),
+    Capacity(usize),
+    Locked(bool),
+    Unlisted(bool),
+    Metadata(Arc<[(Key, Value)]>),
+    Successors(Arc<[UserId]>),
+    HostGrace(Micros),
+    InheritHostData(bool),
+    RejoinGrace(Micros),
+    EmptyTtl(Micros),
+    MaxAge(Micros),
+    DataRole(Role),
+}
+
+/// What is asked. Each is accepted whole or refused whole.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A user joins.
+    Join {
+        /// Who.
+        user: UserId,
+        /// How.
+        join: Join,
+    },
+    /// A user leaves.
+    Leave {
+        /// Who.
+        user: UserId,
+        /// The role waits for its return.
+        keep_role: bool,
+    },
+    /// The session ends.
+    Delete,
+    /// Settings change.
+    Update(Vec<Setting>),
+    /// A user's props change in this session.
+    SetProps {
+        /// Whose.
+        user: UserId,
+        /// How.
+        write: Write,
+        /// The term in which the writer believes to be host; 0 = any.
+        term: u64,
+    },
+    /// Session data changes.
+    SetData {
+        /// The shared part.
+        shared: Write,
+        /// The private part.
+        private: Write,
+        /// As in `SetProps`.
+        term: u64,
+    },
+    /// Props change on the user itself.
+    UserProps {
+        /// Whose.
+        user: UserId,
+        /// How.
+        write: Write,
+    },
+    /// A member's stream begins.
+    StreamOpened {
+        /// Whose.
+        user: UserId,
+    },
+    /// A member's stream is over.
+    StreamClosed {
+        /// Whose.
+        user: UserId,
+        /// The client caused it: cancelled, lost or silent.
+        lost: bool,
+    },
+}
+
+/// What became of an accepted command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The frame that shows it.
+    pub revision: u64,
+    /// Whether it concerns the session at all: a write on the user does only where the session
+    /// selects a written key.
+    pub concerned: bool,
+}

@@ -1,0 +1,103 @@
+//! Why a command is refused, in the words of the domain. `grpc::status` turns them into statuses.
+
+use super::{limits::Micros, role::Role};
+
+/// A field at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field in the request.
+    pub field: String,
+    /// What is wrong with it.
+    pub description: String,
+}
+
+impl Violation {
+    /// `description` is wrong with `field`.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// Why a command was refused. A refused command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request is wrong whatever the state is; every fault is named.
+    #[error("{}", list(.0))]
+    Invalid(Vec<Violation>),
+    /// No such session, or none that the caller may know of.
+    #[error("there is no such session")]
+    SessionNotFound,
+    /// The session id is taken.
+    #[error("a session with this id is open")]
+    SessionExists,
+    /// The session name is taken.
+    #[error("a session with this name is open")]
+    NameTaken,
+    /// The user has not joined.
+    #[error("the user is not a member of the session")]
+    NotAMember,
+    /// The session takes nobody new.
+    #[error("the session is locked")]
+    Locked,
+    /// The session has no place left.
+    #[error("the session is full: it has places for {capacity}")]
+    Full {
+        /// How many places it has.
+        capacity: usize,
+    },
+    /// The user's role does not allow it.
+    #[error("this needs the role {needs} or a higher one")]
+    RoleTooLow {
+        /// The lowest role that would.
+        needs: Role,
+    },
+    /// Only the host may do it.
+    #[error("this needs the host")]
+    NeedsHost,
+    /// The user is banned.
+    #[error("the user is banned from the session")]
+    Banned {
+        /// When the ban ends; none = never.
+        until: Option<Micros>,
+    },
+    /// The term is not the current one.
+    #[error("the host's term is {current}")]
+    StaleTerm {
+        /// The current one.
+        current: u64,
+    },
+    /// A bound was met.
+    #[error("{limit}: at most {most}")]
+    LimitReached {
+        /// Which one, as the configuration calls it.
+        limit: &'static str,
+        /// Its value.
+        most: usize,
+    },
+    /// Too many updates a second.
+    #[error("more than {per_second} updates a second")]
+    RateLimited {
+        /// The rate.
+        per_second: u64,
+        /// When the next one fits.
+        retry_after: Micros,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Draining,
+}
+
+impl Refusal {
+    /// One field at fault.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(field, description)])
+    }
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations
+        .iter()
+        .map(|v| format!("{}: {}", v.field, v.description))
+        .collect::<Vec<_>>()
+        .join("; ")
+}

@@ -1,0 +1,120 @@
+//! Who is host of a hosted session.
+
+use super::{
+    Session,
+    deadline::Deadline,
+    ids::{Key, UserId},
+    limits::Micros,
+    member::Membership,
+    role::Role,
+    settings::Kind,
+    slots::Layer,
+    value::Value,
+};
+use std::sync::Arc;
+
+impl Session {
+    /// Sees to it that there is a host if somebody can be it: called after every change of
+    /// membership, presence or role. A lost host keeps its place for `host_grace`.
+    pub(super) fn settle_host(&mut self, now: Micros) {
+        if self.kind != Kind::Hosted {
+            return;
+        }
+        let Some(host) = self.info.host.clone() else {
+            return self.elect_host();
+        };
+        if self.members.membership(&host).is_some_and(is_candidate) {
+            if let Some(at) = self.host_deadline.take() {
+                self.deadlines.remove(&(at, Deadline::Host));
+            }
+        } else if self.info.settings.host_grace == 0 {
+            self.elect_host();
+        } else if self.host_deadline.is_none() {
+            let at = now + self.info.settings.host_grace;
+            self.host_deadline = Some(at);
+            self.deadlines.insert((at, Deadline::Host));
+        }
+    }
+
+    /// The grace of a lost host is over.
+    pub(super) fn host_grace_over(&mut self) {
+        self.host_deadline = None;
+        self.elect_host();
+        self.open = true;
+    }
+
+    fn elect_host(&mut self) {
+        let next = self.next_host();
+        if next == self.info.host {
+            return;
+        }
+        let inherited = self.heritage();
+        let info = Arc::make_mut(&mut self.info);
+        info.host = next.clone();
+        if next.is_some() {
+            info.term += 1;
+            self.heritage.clear();
+        } else {
+            self.heritage = inherited;
+            return;
+        }
+        let Some(ix) = next.and_then(|host| self.members.find(&host)) else {
+            return;
+        };
+        if !self.info.settings.inherit_host_data {
+            return;
+        }
+        let settings = &self.info.settings;
+        let slots = &mut self.members.get_mut(ix).slots;
+        for (key, value) in inherited {
+            let taken = self.names.find(&key).is_some_and(|key| slots.accepted(key).is_some());
+            if !taken && slots.count(Layer::Own) < self.limits.props_per_user {
+                slots.write(Layer::Own, &key, Some(value), &mut self.names, settings);
+            }
+        }
+        self.members.mark(ix);
+    }
+
+    /// Named successors, owner, first admin, first moderator, first member; only connected ones.
+    fn next_host(&self) -> Option<UserId> {
+        let candidate = |user: &UserId| self.members.membership(user).is_some_and(is_candidate);
+        let first = |role: Role| {
+            let mut joined = self.members.joined();
+            joined
+                .find(|(_, _, member)| member.role == role && is_candidate(member))
+                .map(|(_, user, _)| user.clone())
+        };
+        let successors = self.info.settings.successors.iter().find(|user| candidate(user)).cloned();
+        successors
+            .or_else(|| self.info.owner.clone().filter(candidate))
+            .or_else(|| first(Role::Admin))
+            .or_else(|| first(Role::Moderator))
+            .or_else(|| first(Role::Member))
+    }
+
+    /// The props that the next host takes over: those of the host that is or was.
+    fn heritage(&self) -> Vec<(Key, Value)> {
+        match self.info.host.as_ref().and_then(|host| self.members.find(host)) {
+            Some(ix) if self.members.get(ix).now.is_some() => self.accepted_props(ix),
+            _ => self.heritage.clone(),
+        }
+    }
+
+    /// A host is about to leave: its props wait for the next one.
+    pub(super) fn bequeath(&mut self, user: &str) {
+        if self.info.host.as_deref() == Some(user)
+            && let Some(ix) = self.members.find(user)
+        {
+            self.heritage = self.accepted_props(ix);
+        }
+    }
+
+    fn accepted_props(&self, ix: super::member::MemberIx) -> Vec<(Key, Value)> {
+        let accepted = self.members.get(ix).slots.all_accepted();
+        accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect()
+    }
+}
+
+fn is_candidate(member: &Membership) -> bool {
+    !member.disconnected && member.role >= Role::Member
+}

@@ -1,0 +1,254 @@
+//! Who is in a session, and in which order they changed.
+
+use super::{ids::UserId, limits::Micros, role::Role, slots::Slots};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use std::collections::BTreeMap;
+
+/// What happens to a member whose last stream is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Shown as disconnected for a while, then it leaves.
+    Tied,
+    /// It stays.
+    Explicit,
+}
+
+/// Why a member left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// By its own wish.
+    Left,
+    /// Its connection was lost.
+    Lost,
+}
+
+/// Stands for a member while it is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberIx(u32);
+
+/// A membership as the commands see it: what is accepted.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The role.
+    pub role: Role,
+    /// What happens when the last stream is lost.
+    pub presence: Presence,
+    /// The last stream is lost.
+    pub disconnected: bool,
+    /// Open streams of the user in this session.
+    pub streams: u32,
+    /// Counts joins in the session; smaller joined earlier, and each membership has its own.
+    pub order: u64,
+    /// When it joined.
+    pub joined_at: Micros,
+    /// When it leaves unless something happens.
+    pub(super) deadline: Option<Micros>,
+}
+
+/// A membership as subscribers see it: as of the last frame.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The role.
+    pub role: Role,
+    /// The last stream is lost.
+    pub disconnected: bool,
+    /// As in [`Membership::order`].
+    pub order: u64,
+    /// When it joined.
+    pub joined_at: Micros,
+    /// The revision of the join.
+    pub(super) joined: u64,
+    /// The revision at which an earlier membership of the user ended; 0 = none that is remembered.
+    pub(super) replaces: u64,
+    /// The revision at which role or `disconnected` last changed.
+    pub(super) status: u64,
+    /// The revision at which it last became or ceased to be host.
+    pub(super) hosting: u64,
+}
+
+/// One user in the session.
+#[derive(Debug)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// Accepted; none = it has left.
+    pub now: Option<Membership>,
+    /// Framed; none = the last frame does not show it yet.
+    pub shown: Option<Shown>,
+    /// Its props.
+    pub(super) slots: Slots,
+    /// Why it left, where `now` is none.
+    pub(super) departure: Departure,
+    dirty: bool,
+    /// The revision of the last change of anything.
+    pub(super) changed: u64,
+    newer: Option<MemberIx>,
+    older: Option<MemberIx>,
+}
+
+/// The members, found by user, by join order, and by how recently they changed.
+#[derive(Debug, Default)]
+pub struct Members {
+    slab: Slab<Member>,
+    by_user: FxHashMap<UserId, MemberIx>,
+    /// Accepted memberships in join order.
+    by_order: BTreeMap<u64, MemberIx>,
+    dirty: Vec<MemberIx>,
+    newest: Option<MemberIx>,
+    oldest: Option<MemberIx>,
+}
+
+impl Members {
+    /// The index of a user that is accepted or shown.
+    pub fn find(&self, user: &str) -> Option<MemberIx> {
+        self.by_user.get(user).copied()
+    }
+
+    /// The member.
+    pub fn get(&self, ix: MemberIx) -> &Member {
+        &self.slab[ix.0 as usize]
+    }
+
+    /// The member, if the index is in use.
+    pub fn try_get_mut(&mut self, ix: MemberIx) -> Option<&mut Member> {
+        self.slab.get_mut(ix.0 as usize)
+    }
+
+    pub(super) fn get_mut(&mut self, ix: MemberIx) -> &mut Member {
+        &mut self.slab[ix.0 as usize]
+    }
+
+    /// The accepted membership of a user.
+    pub fn membership(&self, user: &str) -> Option<&Membership> {
+        self.get(self.find(user)?).now.as_ref()
+    }
+
+    /// Accepted memberships in join order.
+    pub fn joined(&self) -> impl Iterator<Item = (MemberIx, &UserId, &Membership)> {
+        self.by_order.values().filter_map(|&ix| {
+            let member = self.get(ix);
+            Some((ix, &member.user, member.now.as_ref()?))
+        })
+    }
+
+    /// How many accepted memberships there are.
+    pub fn joined_count(&self) -> usize {
+        self.by_order.len()
+    }
+
+    /// Everyone whom the last frame shows, in no particular order.
+    pub fn shown(&self) -> impl Iterator<Item = (&Member, &Shown)> {
+        self.slab.iter().filter_map(|(_, member)| Some((member, member.shown.as_ref()?)))
+    }
+
+    /// Everyone whom the last frame shows, whose last change is after `revision`; latest first.
+    pub fn changed_after(&self, revision: u64) -> impl Iterator<Item = (&Member, &Shown)> {
+        let mut next = self.newest;
+        std::iter::from_fn(move || {
+            let member = self.get(next?);
+            next = member.older;
+            (member.changed > revision).then_some(member)
+        })
+        .filter_map(|member| Some((member, member.shown.as_ref()?)))
+    }
+
+    /// Adds a membership; the user must not have an accepted one.
+    pub(super) fn join(&mut self, user: &UserId, membership: Membership) -> MemberIx {
+        let order = membership.order;
+        let ix = match self.find(user) {
+            Some(ix) => ix,
+            None => {
+                let member = Member {
+                    user: user.clone(),
+                    now: None,
+                    shown: None,
+                    slots: Slots::default(),
+                    departure: Departure::Left,
+                    dirty: false,
+                    changed: 0,
+                    newer: None,
+                    older: None,
+                };
+                let ix = MemberIx(u32::try_from(self.slab.insert(member)).expect("bounded"));
+                self.by_user.insert(user.clone(), ix);
+                ix
+            }
+        };
+        self.get_mut(ix).now = Some(membership);
+        self.by_order.insert(order, ix);
+        self.mark(ix);
+        ix
+    }
+
+    /// Ends a membership. Its accepted props are gone at once; subscribers see it go with the frame.
+    pub(super) fn leave(&mut self, ix: MemberIx, departure: Departure) -> Option<Membership> {
+        let member = self.get_mut(ix);
+        let membership = member.now.take()?;
+        member.departure = departure;
+        member.slots.clear_accepted();
+        self.by_order.remove(&membership.order);
+        self.mark(ix);
+        Some(membership)
+    }
+
+    /// Something accepted changed about the member: the next frame looks at it.
+    pub(super) fn mark(&mut self, ix: MemberIx) {
+        let member = self.get_mut(ix);
+        if !member.dirty {
+            member.dirty = true;
+            self.dirty.push(ix);
+        }
+    }
+
+    /// Takes the marks off.
+    pub(super) fn take_marked(&mut self) -> Vec<MemberIx> {
+        let marked = std::mem::take(&mut self.dirty);
+        for &ix in &marked {
+            self.get_mut(ix).dirty = false;
+        }
+        marked
+    }
+
+    /// Gives the list back, so that the next frame need not allocate.
+    pub(super) fn reuse(&mut self, mut marked: Vec<MemberIx>) {
+        marked.clear();
+        self.dirty = marked;
+    }
+
+    /// The member changed at `revision`: it becomes the latest of all.
+    pub(super) fn touch(&mut self, ix: MemberIx, revision: u64) {
+        self.unlink(ix);
+        let newest = self.newest.replace(ix);
+        let member = self.get_mut(ix);
+        member.changed = revision;
+        member.older = newest;
+        match newest {
+            Some(newest) => self.get_mut(newest).newer = Some(ix),
+            None => self.oldest = Some(ix),
+        }
+    }
+
+    /// Drops a member that is neither accepted nor shown any more.
+    pub(super) fn remove(&mut self, ix: MemberIx) -> Member {
+        self.unlink(ix);
+        let member = self.slab.remove(ix.0 as usize);
+        self.by_user.remove(&member.user);
+        member
+    }
+
+    fn unlink(&mut self, ix: MemberIx) {
+        let member = self.get_mut(ix);
+        let (newer, older) = (member.newer.take(), member.older.take());
+        match newer {
+            Some(newer) => self.get_mut(newer).older = older,
+            None if self.newest == Some(ix) => self.newest = older,
+            None => {}
+        }
+        match older {
+            Some(older) => self.get_mut(older).newer = newer,
+            None if self.oldest == Some(ix) => self.oldest = newer,
+            None => {}
+        }
+    }
+}

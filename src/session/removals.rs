@@ -1,0 +1,82 @@
+//! What has gone from a session, so that deltas can name it.
+
+use super::{
+    ids::UserId,
+    limits::{Limits, Micros},
+    member::{Departure, MemberIx},
+    names::KeyIx,
+};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+
+/// What is gone.
+#[derive(Debug, Clone)]
+pub enum Gone {
+    /// A member's prop: its slot is a tombstone.
+    Prop(MemberIx, KeyIx),
+    /// Shared session data.
+    Data(KeyIx),
+    /// Private session data.
+    PrivateData(KeyIx),
+    /// A member.
+    Member(UserId, Departure),
+}
+
+#[derive(Debug)]
+struct Removal {
+    revision: u64,
+    at: Micros,
+    gone: Gone,
+}
+
+/// The latest removals, oldest first, bounded by number and age.
+#[derive(Debug, Default)]
+pub struct Removals {
+    list: VecDeque<Removal>,
+    departed: FxHashMap<UserId, u64>,
+    /// Deltas can begin at this revision or later.
+    pub horizon: u64,
+}
+
+impl Removals {
+    /// Something went at `revision`.
+    pub fn push(&mut self, revision: u64, at: Micros, gone: Gone) {
+        if let Gone::Member(user, _) = &gone {
+            self.departed.insert(user.clone(), revision);
+        }
+        self.list.push_back(Removal { revision, at, gone });
+    }
+
+    /// The revision at which a user last left; 0 = not remembered.
+    pub fn departed(&self, user: &str) -> u64 {
+        self.departed.get(user).copied().unwrap_or(0)
+    }
+
+    /// Who left after `revision`, each user once, with the revision.
+    pub fn departures_after(&self, revision: u64) -> impl Iterator<Item = (&UserId, Departure)> {
+        self.list.iter().rev().take_while(move |removal| removal.revision > revision).filter_map(
+            |removal| match &removal.gone {
+                Gone::Member(user, departure) if self.departed(user) == removal.revision => {
+                    Some((user, *departure))
+                }
+                _ => None,
+            },
+        )
+    }
+
+    /// Takes out the oldest removal that is over the bounds. Whoever takes it raises the horizon if
+    /// a delta would have needed it.
+    pub fn expire(&mut self, now: Micros, limits: &Limits) -> Option<(u64, Gone)> {
+        let oldest = self.list.front()?;
+        if self.list.len() <= limits.removals && now < oldest.at + limits.removal_memory {
+            return None;
+        }
+        let Removal { revision, gone, .. } = self.list.pop_front()?;
+        if let Gone::Member(user, _) = &gone
+            && self.departed(user) == revision
+        {
+            self.departed.remove(user);
+        }
+        Some((revision, gone))
+    }
+}

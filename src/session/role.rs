@@ -1,0 +1,112 @@
+//! Who may do what.
+
+use super::error::Refusal;
+use std::fmt;
+
+/// A user's role in one session. The order is the rank: the owner is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Receives, never sends.
+    Spectator,
+    /// Writes its own props and receives.
+    Member,
+    /// Kicks, bans, swaps the host.
+    Moderator,
+    /// Changes settings.
+    Admin,
+    /// Everything.
+    Owner,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Spectator => "spectator",
+            Role::Member => "member",
+            Role::Moderator => "moderator",
+            Role::Admin => "admin",
+            Role::Owner => "owner",
+        })
+    }
+}
+
+/// In what capacity somebody acts on a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The app itself: may everything.
+    App,
+    /// Somebody who has joined.
+    Joined(Role),
+    /// Somebody who has not joined, with a role that waits for the user.
+    Away(Role),
+    /// Somebody without any role here.
+    Outsider,
+}
+
+/// What somebody may want to do; one line of the table each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// End the session.
+    Delete,
+    /// Change settings.
+    Update,
+    /// Write one's own props.
+    WriteProps,
+    /// Write the shared session data, where the settings let this role.
+    WriteData(Role),
+    /// Receive updates.
+    Receive,
+}
+
+/// The table. Roles hold for people who have not joined, except for acts of members.
+pub fn check(standing: Standing, act: Act) -> Result<(), Refusal> {
+    let (needs, joined) = match act {
+        Act::Delete => (Role::Owner, false),
+        Act::Update => (Role::Admin, false),
+        Act::WriteProps => (Role::Member, true),
+        Act::WriteData(role) => (role, true),
+        Act::Receive => (Role::Spectator, true),
+    };
+    match standing {
+        Standing::App => Ok(()),
+        Standing::Joined(role) if role >= needs => Ok(()),
+        Standing::Away(_) | Standing::Outsider if joined => Err(Refusal::NotAMember),
+        Standing::Away(role) if role >= needs => Ok(()),
+        _ => Err(Refusal::RoleTooLow { needs }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_denies_below_and_allows_from_the_role_on() {
+        let roles = [Role::Spectator, Role::Member, Role::Moderator, Role::Admin, Role::Owner];
+        let table = [
+            (Act::Delete, Role::Owner),
+            (Act::Update, Role::Admin),
+            (Act::WriteProps, Role::Member),
+            (Act::WriteData(Role::Moderator), Role::Moderator),
+            (Act::Receive, Role::Spectator),
+        ];
+        for (act, least) in table {
+            assert!(check(Standing::App, act).is_ok());
+            assert!(check(Standing::Outsider, act).is_err());
+            for role in roles {
+                assert_eq!(
+                    check(Standing::Joined(role), act).is_ok(),
+                    role >= least,
+                    "{act:?} {role}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_that_waits_administers_but_does_not_write_or_receive() {
+        assert!(check(Standing::Away(Role::Owner), Act::Delete).is_ok());
+        assert_eq!(check(Standing::Away(Role::Owner), Act::Receive), Err(Refusal::NotAMember));
+        assert_eq!(check(Standing::Away(Role::Owner), Act::WriteProps), Err(Refusal::NotAMember));
+    }
+}

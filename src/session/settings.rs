@@ -1,0 +1,102 @@
+//! What the opener chooses and an admin may change.
+
+use super::{
+    ids::{Key, UserId},
+    limits::Micros,
+    role::Role,
+    value::Value,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// Who sees whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Everyone sees everyone.
+    Room,
+    /// Members see the host, the host sees all.
+    Hosted,
+}
+
+/// When frames are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pacing {
+    /// On the fixed tick.
+    Tick,
+    /// At once after a quiet interval, then the interval holds.
+    Eager,
+}
+
+/// A set of keys; the empty one stands for something wider.
+pub type Keys = Arc<BTreeSet<Key>>;
+
+/// The settings in force. Names and bounds: `SessionSettings` in the proto.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Unique in the app.
+    pub name: Option<Key>,
+    /// Shown keys; empty = all.
+    pub propnames: Keys,
+    /// Hosted: the host's keys that members see; empty = `propnames`.
+    pub hostprops: Keys,
+    /// The interval of the tick.
+    pub tick: Micros,
+    /// When frames are made.
+    pub pacing: Pacing,
+    /// Places for members.
+    pub capacity: usize,
+    /// Nobody new may join.
+    pub locked: bool,
+    /// Hidden from people outside.
+    pub unlisted: bool,
+    /// Free settings, ordered by key.
+    pub metadata: Arc<[(Key, Value)]>,
+    /// Hosted: who becomes host first.
+    pub successors: Arc<[UserId]>,
+    /// Hosted: how long a lost host keeps its place.
+    pub host_grace: Micros,
+    /// Hosted: whether a new host takes over the old one's props.
+    pub inherit_host_data: bool,
+    /// How long a lost member stays.
+    pub rejoin_grace: Micros,
+    /// How long the session lives empty.
+    pub empty_ttl: Micros,
+    /// How long it lives at all; 0 = no bound.
+    pub max_age: Micros,
+    /// The lowest role that writes shared data.
+    pub data_role: Role,
+}
+
+impl Settings {
+    /// The defaults of a server whose tick is `tick` and whose sessions have at most `capacity`
+    /// members.
+    pub fn new(tick: Micros, capacity: usize) -> Self {
+        Self {
+            name: None,
+            propnames: Keys::default(),
+            hostprops: Keys::default(),
+            tick,
+            pacing: Pacing::Tick,
+            capacity,
+            locked: false,
+            unlisted: false,
+            metadata: [].into(),
+            successors: [].into(),
+            host_grace: 0,
+            inherit_host_data: true,
+            rejoin_grace: 0,
+            empty_ttl: 0,
+            max_age: 0,
+            data_role: Role::Member,
+        }
+    }
+
+    /// Whether the session shows `key` of users' props at all.
+    pub fn selects(&self, key: &str) -> bool {
+        self.propnames.is_empty() || self.propnames.contains(key)
+    }
+
+    /// Whether members of a hosted session see `key` of the host.
+    pub fn shows_of_host(&self, key: &str) -> bool {
+        if self.hostprops.is_empty() { self.selects(key) } else { self.hostprops.contains(key) }
+    }
+}

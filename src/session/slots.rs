@@ -1,0 +1,175 @@
+//! The values of one member, or of one part of the session data: what is accepted and what is shown.
+
+use super::{
+    ids::Key,
+    names::{KeyIx, Names},
+    settings::Settings,
+    value::Value,
+};
+
+/// One key's values.
+#[derive(Debug)]
+pub struct Slot {
+    /// Which key.
+    pub key: KeyIx,
+    /// Accepted, set in this session.
+    own: Option<Value>,
+    /// Accepted, set on the user.
+    user: Option<Value>,
+    /// As of the last frame; none = a tombstone that lets deltas name the removal.
+    pub shown: Option<Value>,
+    /// The revision at which `shown` last changed; 0 = never shown.
+    pub revision: u64,
+}
+
+impl Slot {
+    /// The session's own value hides the user's.
+    fn accepted(&self) -> Option<&Value> {
+        self.own.as_ref().or(self.user.as_ref())
+    }
+}
+
+/// Which of the two layers a write goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// In this session only.
+    Own,
+    /// On the user, in all its sessions.
+    User,
+}
+
+/// Slots ordered by key index.
+#[derive(Debug, Default)]
+pub struct Slots {
+    slots: Vec<Slot>,
+}
+
+impl Slots {
+    /// All slots, tombstones included.
+    pub fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
+    /// The accepted value of a key.
+    pub fn accepted(&self, key: KeyIx) -> Option<&Value> {
+        self.find(key).ok().and_then(|at| self.slots[at].accepted())
+    }
+
+    /// All accepted values.
+    pub fn all_accepted(&self) -> impl Iterator<Item = (KeyIx, &Value)> {
+        self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted()?)))
+    }
+
+    /// Whether the layer holds the key.
+    pub fn holds(&self, layer: Layer, key: KeyIx) -> bool {
+        self.find(key).is_ok_and(|at| match layer {
+            Layer::Own => self.slots[at].own.is_some(),
+            Layer::User => self.slots[at].user.is_some(),
+        })
+    }
+
+    /// How many keys the layer holds.
+    pub fn count(&self, layer: Layer) -> usize {
+        let held = |slot: &&Slot| match layer {
+            Layer::Own => slot.own.is_some(),
+            Layer::User => slot.user.is_some(),
+        };
+        self.slots.iter().filter(held).count()
+    }
+
+    /// Sets or removes the value of a key.
+    pub fn write(
+        &mut self,
+        layer: Layer,
+        key: &Key,
+        value: Option<Value>,
+        names: &mut Names,
+        settings: &Settings,
+    ) {
+        let known = names.find(key);
+        let at = match known.map(|ix| self.find(ix)) {
+            Some(Ok(at)) => at,
+            _ if value.is_none() => return,
+            _ => {
+                let key = names.take(key, settings);
+                let at = self.find(key).unwrap_or_else(|at| at);
+                let slot = Slot { key, own: None, user: None, shown: None, revision: 0 };
+                self.slots.insert(at, slot);
+                at
+            }
+        };
+        match layer {
+            Layer::Own => self.slots[at].own = value,
+            Layer::User => self.slots[at].user = value,
+        }
+    }
+
+    /// Drops every accepted value; what is shown stays until the next frame.
+    pub fn clear_accepted(&mut self) {
+        for slot in &mut self.slots {
+            slot.own = None;
+            slot.user = None;
+        }
+    }
+
+    /// Shows what is accepted, as of `revision`. `removed` is told each key that goes. Returns
+    /// whether anything changed. Slots that neither show nor hold anything are dropped.
+    pub fn frame(
+        &mut self,
+        revision: u64,
+        names: &mut Names,
+        mut removed: impl FnMut(KeyIx),
+    ) -> bool {
+        let mut changed = false;
+        let mut unused = false;
+        for slot in &mut self.slots {
+            if slot.accepted() == slot.shown.as_ref() {
+                unused |= slot.revision == 0 && slot.shown.is_none();
+                continue;
+            }
+            slot.shown = slot.accepted().cloned();
+            slot.revision = revision;
+            changed = true;
+            if slot.shown.is_none() {
+                removed(slot.key);
+            }
+        }
+        if unused {
+            self.slots.retain(|slot| {
+                let keep = slot.revision > 0 || slot.accepted().is_some();
+                if !keep {
+                    names.give_back(slot.key);
+                }
+                keep
+            });
+        }
+        changed
+    }
+
+    /// Drops the tombstone that a key got at `revision`, if it is still one; returns whether it was.
+    pub fn forget(&mut self, key: KeyIx, revision: u64, names: &mut Names) -> bool {
+        let Ok(at) = self.find(key) else { return false };
+        let slot = &mut self.slots[at];
+        if slot.shown.is_some() || slot.revision != revision {
+            return false;
+        }
+        if slot.accepted().is_some() {
+            slot.revision = 0;
+        } else {
+            self.slots.remove(at);
+            names.give_back(key);
+        }
+        true
+    }
+
+    /// Gives all keys back.
+    pub fn dissolve(self, names: &mut Names) {
+        for slot in self.slots {
+            names.give_back(slot.key);
+        }
+    }
+
+    fn find(&self, key: KeyIx) -> Result<usize, usize> {
+        self.slots.binary_search_by_key(&key, |slot| slot.key)
+    }
+}

@@ -1,0 +1,80 @@
+//! A user within an app: props that all its sessions show, and how fast it may write.
+
+use super::{
+    command::Write,
+    error::Refusal,
+    ids::{Key, SessionId},
+    limits::{Micros, SECOND},
+    value::Value,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One user.
+#[derive(Debug, Default)]
+pub struct User {
+    props: BTreeMap<Key, Value>,
+    /// The sessions that it has joined.
+    pub sessions: BTreeSet<SessionId>,
+    /// Open streams, whether of a session or not.
+    pub streams: u32,
+    /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.
+    pub idle_since: Option<Micros>,
+    /// When the token bucket is full again.
+    full_at: Micros,
+}
+
+impl User {
+    /// Writes props on the user: all or nothing.
+    pub fn write(&mut self, write: &Write, most: usize) -> Result<(), Refusal> {
+        let more = write.set.iter().filter(|(key, _)| !self.props.contains_key(key)).count();
+        let fewer = write.remove.iter().filter(|key| self.props.contains_key(*key)).count();
+        if more > 0 && self.props.len() + more - fewer > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        for key in &write.remove {
+            self.props.remove(key);
+        }
+        self.props.extend(write.set.iter().cloned());
+        Ok(())
+    }
+
+    /// All props that are set on the user.
+    pub fn props(&self) -> Vec<(Key, Value)> {
+        self.props.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Takes one update out of a bucket that holds a second's worth. A refused one takes nothing.
+    pub fn take_update(&mut self, now: Micros, per_second: u64) -> Result<(), Refusal> {
+        let each = SECOND / per_second.clamp(1, SECOND);
+        let full_at = self.full_at.max(now) + each;
+        if full_at > now + SECOND {
+            let retry_after = full_at - (now + SECOND);
+            return Err(Refusal::RateLimited { per_second, retry_after });
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+
+    /// Notes whether the user still has a membership or stream.
+    pub fn settle(&mut self, now: Micros) {
+        let idle = self.sessions.is_empty() && self.streams == 0;
+        self.idle_since = idle.then_some(self.idle_since.unwrap_or(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_of_updates_fits_at_once_and_then_one_at_a_time() {
+        let mut user = User::default();
+        let now = 5 * SECOND;
+        assert!((0..200).all(|_| user.take_update(now, 200).is_ok()));
+        let refused = user.take_update(now, 200);
+        assert_eq!(refused, Err(Refusal::RateLimited { per_second: 200, retry_after: 5000 }));
+        assert!(user.take_update(now + 5000, 200).is_ok());
+        assert!(user.take_update(now + 5001, 200).is_err());
+        assert!((0..200).all(|_| user.take_update(now + 10 * SECOND, 200).is_ok()));
+    }
+}

@@ -1,0 +1,84 @@
+//! What a prop or a piece of session data holds.
+
+use super::ids::Key;
+use std::sync::Arc;
+
+/// One typed value. Cloning is cheap: everything larger than a word is shared.
+///
+/// Equality is what "no change" means: kinds differ, NaN equals NaN, 0.0 equals -0.0.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// A value of its own; it removes nothing.
+    Null,
+    /// A boolean.
+    Flag(bool),
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A double, NaN and infinities included.
+    Number(f64),
+    /// Text.
+    Text(Arc<str>),
+    /// Bytes.
+    Data(Arc<[u8]>),
+    /// A packed array of doubles.
+    Numbers(Arc<[f64]>),
+    /// A packed array of 32-bit floats.
+    Floats(Arc<[f32]>),
+    /// A packed array of integers.
+    Integers(Arc<[i64]>),
+    /// A list.
+    List(Arc<[Value]>),
+    /// A map, ordered by key, each key once.
+    Map(Arc<[(Key, Value)]>),
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        use Value::*;
+        match (self, other) {
+            (Null, Null) => true,
+            (Flag(a), Flag(b)) => a == b,
+            (Integer(a), Integer(b)) => a == b,
+            (Number(a), Number(b)) => same_number(*a, *b),
+            (Text(a), Text(b)) => a == b,
+            (Data(a), Data(b)) => a == b,
+            (Numbers(a), Numbers(b)) => {
+                a.len() == b.len() && a.iter().zip(&**b).all(|(a, b)| same_number(*a, *b))
+            }
+            (Floats(a), Floats(b)) => {
+                a.len() == b.len()
+                    && a.iter().zip(&**b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()))
+            }
+            (Integers(a), Integers(b)) => a == b,
+            (List(a), List(b)) => a == b,
+            (Map(a), Map(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+fn same_number(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_over_nan_is_no_change() {
+        assert_eq!(Value::Number(f64::NAN), Value::Number(-f64::NAN));
+        assert_eq!(Value::Numbers([1.0, f64::NAN].into()), Value::Numbers([1.0, f64::NAN].into()));
+        assert_ne!(Value::Number(f64::NAN), Value::Number(0.0));
+        assert_eq!(Value::Number(0.0), Value::Number(-0.0));
+    }
+
+    #[test]
+    fn the_kind_decides() {
+        assert_ne!(Value::Integer(1), Value::Number(1.0));
+        assert_ne!(Value::Null, Value::Text("".into()));
+        assert_eq!(size_of::<Option<Value>>(), 24);
+    }
+}

@@ -1,0 +1,238 @@
+//! Who sees what: a view is a function of the framed state.
+
+use super::{
+    Info, Session,
+    command::Actor,
+    member::{Departure, Member, Shown},
+    removals::Gone,
+    role::Role,
+    settings::{Keys, Kind},
+    slots::Slot,
+    value::Value,
+};
+use std::hash::{Hash, Hasher};
+
+/// Whose eyes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Ordinary members. Room: everyone's `propnames`. Hosted: the host's `hostprops`.
+    Members,
+    /// The host; in a session without hosts the owner; the app. Everyone's `propnames`, what the
+    /// members see of the host, and the private session data.
+    Host,
+}
+
+/// A class of readers; everyone in it receives the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Whose eyes.
+    pub class: Class,
+    /// Only these keys of props; empty = all that the class sees.
+    pub props: Keys,
+}
+
+/// Takes in what a view shows, in this order: session, data, private data, members one after the
+/// other (`member`, then its `prop`s), departures. A value of none is a removal.
+pub trait ChangeSink {
+    /// Something of the session's description changed.
+    fn session(&mut self, session: &Session, info: &Info);
+    /// Shared session data.
+    fn data(&mut self, key: &str, value: Option<&Value>);
+    /// Private session data.
+    fn private_data(&mut self, key: &str, value: Option<&Value>);
+    /// A member changed; its props follow.
+    fn member(&mut self, change: MemberChange<'_>);
+    /// A prop of the last `member`.
+    fn prop(&mut self, key: &str, value: Option<&Value>);
+    /// A member left.
+    fn left(&mut self, user: &str, departure: Departure);
+}
+
+/// What changed about a member beside its props.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberChange<'a> {
+    /// Who.
+    pub user: &'a str,
+    /// Forget what is known of the member first.
+    pub replaces: bool,
+    /// The role, if it changed.
+    pub role: Option<Role>,
+    /// Whether it is disconnected, if that changed.
+    pub disconnected: Option<bool>,
+}
+
+impl Session {
+    /// The class that an actor belongs to, as of the last frame.
+    pub fn class_of(&self, actor: &Actor) -> Class {
+        let Actor::User(user) = actor else {
+            return Class::Host;
+        };
+        let keeper = match self.kind {
+            Kind::Hosted => &self.shown.host,
+            Kind::Room => &self.shown.owner,
+        };
+        if keeper.as_ref() == Some(user) { Class::Host } else { Class::Members }
+    }
+
+    /// A number that changes when a view comes to show something else than what changed in the
+    /// state: a client that holds another one needs a snapshot.
+    pub fn fingerprint(&self, view: &View) -> u32 {
+        let mut hasher = rustc_hash::FxHasher::default();
+        let settings = &self.shown.settings;
+        (self.kind, view.class, &view.props).hash(&mut hasher);
+        match (self.kind, view.class) {
+            (Kind::Room, _) => settings.propnames.hash(&mut hasher),
+            (Kind::Hosted, Class::Members) => {
+                let shown = if settings.hostprops.is_empty() {
+                    &settings.propnames
+                } else {
+                    &settings.hostprops
+                };
+                shown.hash(&mut hasher);
+            }
+            (Kind::Hosted, Class::Host) => {
+                (&settings.propnames, &settings.hostprops).hash(&mut hasher);
+            }
+        }
+        let hash = hasher.finish();
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    /// Shows a whole view, members in join order.
+    pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
+        sink.session(self, &self.shown);
+        let value = |slot: &'_ Slot| slot.shown.is_some();
+        for slot in self.data.iter().filter(|slot| value(slot)) {
+            sink.data(self.names.key(slot.key), slot.shown.as_ref());
+        }
+        if view.class == Class::Host {
+            for slot in self.private_data.iter().filter(|slot| value(slot)) {
+                sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
+            }
+        }
+        let mut members: Vec<_> = self.members.shown().collect();
+        members.sort_unstable_by_key(|(_, shown)| shown.order);
+        for (member, shown) in members {
+            self.show_whole(view, member, shown, false, sink);
+        }
+    }
+
+    /// Shows what changed in a view after revision `from`, which must not be before
+    /// [`Session::horizon`] unless the view showed no change since.
+    pub fn show_changes(&self, view: &View, from: u64, sink: &mut impl ChangeSink) {
+        if self.info_revision > from {
+            sink.session(self, &self.shown);
+        }
+        if self.data_revision > from {
+            for slot in self.data.iter().filter(|slot| slot.revision > from) {
+                sink.data(self.names.key(slot.key), slot.shown.as_ref());
+            }
+            if view.class == Class::Host {
+                for slot in self.private_data.iter().filter(|slot| slot.revision > from) {
+                    sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
+                }
+            }
+        }
+        for (member, shown) in self.members.changed_after(from) {
+            self.show_member(view, from, member, shown, sink);
+        }
+        for (user, departure) in self.removals.departures_after(from) {
+            let back =
+                self.members.find(user).is_some_and(|ix| self.members.get(ix).shown.is_some());
+            if !back {
+                sink.left(user, departure);
+            }
+        }
+    }
+
+    fn show_member(
+        &self,
+        view: &View,
+        from: u64,
+        member: &Member,
+        shown: &Shown,
+        sink: &mut impl ChangeSink,
+    ) {
+        let other_props = self.kind == Kind::Hosted && shown.hosting > from;
+        if shown.joined > from || other_props {
+            let replaces = shown.replaces > from || shown.joined <= from;
+            return self.show_whole(view, member, shown, replaces, sink);
+        }
+        let status = shown.status > from;
+        let mut begun = false;
+        let mut begin = |sink: &mut _| {
+            if !std::mem::replace(&mut begun, true) {
+                ChangeSink::member(
+                    sink,
+                    MemberChange {
+                        user: &member.user,
+                        replaces: false,
+                        role: status.then_some(shown.role),
+                        disconnected: status.then_some(shown.disconnected),
+                    },
+                );
+            }
+        };
+        if status {
+            begin(sink);
+        }
+        for slot in member.slots.iter().filter(|slot| slot.revision > from) {
+            if self.sees(view, member, slot) {
+                begin(sink);
+                sink.prop(self.names.key(slot.key), slot.shown.as_ref());
+            }
+        }
+    }
+
+    fn show_whole(
+        &self,
+        view: &View,
+        member: &Member,
+        shown: &Shown,
+        replaces: bool,
+        sink: &mut impl ChangeSink,
+    ) {
+        sink.member(MemberChange {
+            user: &member.user,
+            replaces,
+            role: Some(shown.role),
+            disconnected: shown.disconnected.then_some(true),
+        });
+        for slot in member.slots.iter() {
+            if slot.shown.is_some() && self.sees(view, member, slot) {
+                sink.prop(self.names.key(slot.key), slot.shown.as_ref());
+            }
+        }
+    }
+
+    /// Whether the view shows this prop of this member.
+    fn sees(&self, view: &View, member: &Member, slot: &Slot) -> bool {
+        let is_host = || self.shown.host.as_ref() == Some(&member.user);
+        let class = match (self.kind, view.class) {
+            (Kind::Room, _) => self.names.is_selected(slot.key),
+            (Kind::Hosted, Class::Members) => self.names.is_of_host(slot.key) && is_host(),
+            (Kind::Hosted, Class::Host) => {
+                self.names.is_selected(slot.key) || (self.names.is_of_host(slot.key) && is_host())
+            }
+        };
+        class && (view.props.is_empty() || view.props.contains(&**self.names.key(slot.key)))
+    }
+
+    /// Forgets removals that are over the bounds.
+    pub(super) fn expire_removals(&mut self, now: super::limits::Micros) {
+        while let Some((revision, gone)) = self.removals.expire(now, &self.limits) {
+            let needed = match gone {
+                Gone::Member(..) => true,
+                Gone::Data(key) => self.data.forget(key, revision, &mut self.names),
+                Gone::PrivateData(key) => self.private_data.forget(key, revision, &mut self.names),
+                Gone::Prop(ix, key) => match self.members.try_get_mut(ix) {
+                    Some(member) => member.slots.forget(key, revision, &mut self.names),
+                    None => false,
+                },
+            };
+            if needed {
+                self.removals.horizon = self.removals.horizon.max(revision);
+            }
+        }
+    }
+}
