@@ -1,5 +1,6 @@
 //! sessiond.
 
+pub mod engine;
 pub mod session;
 
 /// The wire contract, generated from `proto/sessiond/v1`.

@@ -108,14 +108,14 @@ class Room:
 
     async def listen(self):
         """Follows the session data for as long as the room is there."""
-        while not self.state.ended:
+        while not self.state.over:
             request = wire.delivery.SubscribeToSessionRequest(
                 app=self.app,
                 session_id=self.session_id,
                 # No aircraft has such a prop: frames that only move aircraft do not come here.
                 options=wire.update.DeliveryOptions(props=["none"]),
             )
-            if place := self.state.place():
+            if place := self.state.resume():
                 request.resume.position.epoch = place.epoch
                 request.resume.position.revision = place.revision
                 request.resume.view = place.view
@@ -124,7 +124,7 @@ class Room:
                     self.state.apply(response.update)
                     self._changed.set()
             except grpc.aio.AioRpcError as lost:
-                if lost.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not self.state.ended and lost.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 await asyncio.sleep(RECONNECT_S)
 
@@ -137,8 +137,12 @@ class Room:
                     answers = {
                         key.removeprefix(options.VERDICT): answer
                         for key, answer in self.state.data.items()
-                        if key.startswith(options.VERDICT) and answer["number"] == number
+                        if key.startswith(options.VERDICT)
+                        and (answer["number"] == number or answer["wrong"])
                     }
+                    for watcher, answer in answers.items():
+                        if answer["wrong"]:
+                            raise Failed(f"checkpoint {number}: {watcher}: {answer['wrong']}")
                     if len(answers) >= watchers:
                         return answers
                     await self._changed.wait()
@@ -300,7 +304,7 @@ class Replay:
         except BaseExceptionGroup as group:
             raise first_cause(group) from None
         finally:
-            if not self.room.state.ended:
+            if not self.room.state.over:
                 with suppress(grpc.aio.AioRpcError):
                     await self.room.delete()
         return self.outcome
@@ -346,8 +350,6 @@ class Replay:
         verdicts = await self.room.verdicts(number, self.chosen.watchers, self.chosen.patience)
         self.outcome.verdicts |= verdicts
         for watcher, verdict in verdicts.items():
-            if verdict["wrong"]:
-                raise Failed(f"checkpoint {number}: {watcher} says: {verdict['wrong']}")
             if position and (
                 verdict["epoch"] != position.epoch or verdict["revision"] < position.revision
             ):

@@ -113,6 +113,8 @@ pub struct Session {
     data_revision: u64,
     data_dirty: bool,
     removals: Removals,
+    /// Who left since somebody last asked.
+    left: Vec<UserId>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -158,6 +160,7 @@ impl Session {
             data_revision: 0,
             data_dirty: false,
             removals: Removals::default(),
+            left: Vec::new(),
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -416,6 +419,7 @@ impl Session {
             return;
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
+        self.left.push(user);
         self.open = true;
         self.settle_host(now);
         if self.members.joined_count() == 0 {
@@ -662,6 +666,11 @@ impl Session {
     /// What is accepted and may not be framed yet.
     pub fn accepted_info(&self) -> &Arc<Info> {
         &self.info
+    }
+
+    /// Takes the list of who left since the last call; some may have joined again.
+    pub fn take_left(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.left)
     }
 
     /// The members.
