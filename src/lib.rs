@@ -1,11 +1,14 @@
 //! sessiond.
 
+#![forbid(unsafe_code)]
+
+pub mod logging;
+
 /// The wire contract, generated from `proto/sessiond/v1`.
 #[allow(clippy::doc_lazy_continuation, missing_docs)]
 pub mod proto {
     tonic::include_proto!("sessiond.v1");
 
     /// The encoded `FileDescriptorSet` of every proto file, for reflection.
-    pub const DESCRIPTORS: &[u8] =
-        include_bytes!(concat!(env!("OUT_DIR"), "/sessiond.v1.bin"));
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sessiond.v1.bin"));
 }
