@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod logging;
 
 /// The wire contract, generated from `proto/sessiond/v1`.
