@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod config;
 pub mod logging;
+pub mod server;
 
 /// The wire contract, generated from `proto/sessiond/v1`.
 #[allow(clippy::doc_lazy_continuation, missing_docs)]
