@@ -1,6 +1,12 @@
 //! sessiond.
 
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod config;
 pub mod engine;
+pub mod logging;
+pub mod server;
 pub mod session;
 
 /// The wire contract, generated from `proto/sessiond/v1`.
