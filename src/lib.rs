@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod config;
 pub mod engine;
+pub mod grpc;
 pub mod logging;
 pub mod server;
 pub mod session;

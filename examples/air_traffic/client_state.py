@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import wire
 
-
 # After these ends of a stream the client comes back and resumes; after the others it is over.
 COMES_BACK = (
     wire.update.END_REASON_SLOW,
@@ -65,6 +64,13 @@ class ClientState:
         return self.ended is not None and self.ended.reason not in COMES_BACK
 
     @property
+    def wait_s(self) -> float:
+        """How long the server asks to wait before coming back."""
+        if self.ended is None:
+            return 0.0
+        return self.ended.reconnect_delay.ToTimedelta().total_seconds()
+
+    @property
     def senders(self) -> dict[str, dict]:
         """The props of all members who may write."""
         return {
@@ -114,9 +120,11 @@ class ClientState:
         if first.WhichOneof("body") == "snapshot":
             self._start_over(first, [first.snapshot.state, *(part.changes for part in parts[1:])])
             return True
+        if first.from_revision >= first.to_revision:
+            raise BrokenRule(f"a step from {first.from_revision} to {first.to_revision}")
         if first.to_revision <= self.revision:
             return False
-        if not first.from_revision <= self.revision:
+        if not self.snapshots or first.from_revision > self.revision:
             raise LostMessage(
                 f"the step {first.from_revision} to {first.to_revision} came at {self.revision}"
             )

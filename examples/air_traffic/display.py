@@ -82,6 +82,9 @@ class ReplayDisplay:
 
     def checked(self, number: int, moment: float, revision: int, outcome, verdicts: dict):
         aircraft = outcome.joins - outcome.leaves
+        if not self._plain:
+            self._next = 0.0
+            self.progress(moment, aircraft, outcome)
         self.line(
             f"{clock(moment)}  check {number:2} at revision {revision}: {aircraft} aircraft equal,"
             f" {outcome.joins} joins, {outcome.leaves} leaves"

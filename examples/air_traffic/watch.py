@@ -66,7 +66,8 @@ class Watch:
                     raise
                 if time.monotonic() > self._heard + self.chosen.patience:
                     raise
-                time.sleep(RETRY_S)
+                self.display.show(self)
+                time.sleep(RETRY_S + self.state.wait_s)
 
     def _start_over(self):
         self.state = ClientState()
@@ -129,10 +130,11 @@ class Watch:
         """A report is one write, so it shows as a whole or not at all: at any time, what is known of
         an aircraft is what it said in one second of the recording."""
         for aircraft, props in self.state.senders.items():
-            moment = props.get("timestamp", 0)
-            report = self.recorded.last_report(aircraft, moment)
+            report = self.recorded.last_report(aircraft, props.get("timestamp", 0))
             if report is None or report.known != props:
-                raise Failed(f"{aircraft} never said {props}")
+                said = {aircraft: report.known} if report else {}
+                named = "; ".join(recording.differences(said, {aircraft: props})[:NAMED])
+                raise Failed(f"at revision {self.state.revision}: {named}")
             self.states += 1
 
     def _compare_checkpoint(self):

@@ -30,6 +30,11 @@ impl Clock {
         Self(Source::Stepped(AtomicU64::new(now)))
     }
 
+    /// Whether it moves by itself.
+    pub fn is_machine(&self) -> bool {
+        matches!(self.0, Source::Machine { .. })
+    }
+
     /// Microseconds since 1970.
     pub fn now(&self) -> Micros {
         match &self.0 {

@@ -12,6 +12,7 @@ mod shard;
 mod subscriber;
 
 pub use clock::Clock;
+pub use encoder::Encoded;
 pub use live::{Live, State};
 pub use registry::Page;
 pub use shard::{Alarm, Shard};
@@ -19,7 +20,7 @@ pub use subscriber::{End, Options, Resume, Step, Subscription};
 
 use crate::session::{
     Opening, Session,
-    command::{Accepted, Actor, Command, Join, Write},
+    command::{Accepted, Actor, Command, Join, Setting, Write},
     error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::{Limits, Micros},
@@ -364,32 +365,32 @@ impl Engine {
         Ok(position)
     }
 
-    /// Renames a session together with other settings: the name is reserved first.
-    pub fn rename(
+    /// Changes settings. A new name is taken before anything else changes.
+    pub fn update(
         &self,
         live: &Arc<Live>,
-        name: Option<&str>,
-        apply: impl FnOnce() -> Result<Position, Refusal>,
+        actor: &Actor,
+        changes: Vec<Setting>,
     ) -> Result<Position, Refusal> {
+        let Some(name) = changes.iter().find_map(|change| match change {
+            Setting::Name(name) => Some(name.clone()),
+            _ => None,
+        }) else {
+            return self.command(live, actor, Command::Update(changes));
+        };
+        live.lock().core.check(actor, Act::Update)?;
         let registry = &self.inner.registry;
-        let reserved = registry.reserve_name(live, name)?;
+        let taken = registry.reserve_name(live, name.as_deref())?;
         let before = live.lock().core.accepted_info().settings.name.clone();
-        match apply() {
-            Ok(position) => {
-                if before.as_deref() != name
-                    && let Some(before) = before
-                {
-                    registry.release_name(live, &before);
-                }
-                Ok(position)
-            }
-            Err(refusal) => {
-                if let Some(name) = name.filter(|_| reserved) {
-                    registry.release_name(live, name);
-                }
-                Err(refusal)
-            }
+        let outcome = self.command(live, actor, Command::Update(changes));
+        let given_back = match &outcome {
+            Ok(_) => before.filter(|before| Some(before) != name.as_ref()),
+            Err(_) => name.filter(|_| taken),
+        };
+        if let Some(name) = given_back {
+            registry.release_name(live, &name);
         }
+        outcome
     }
 
     /// Writes props on a user: every session of it that selects a written key takes the write.

@@ -450,24 +450,7 @@ impl Session {
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
         let settings = &mut Arc::make_mut(&mut self.info).settings;
         for change in changes {
-            match change {
-                Setting::Name(name) => settings.name = name,
-                Setting::Propnames(keys) => settings.propnames = keys,
-                Setting::Hostprops(keys) => settings.hostprops = keys,
-                Setting::Tick(tick) => settings.tick = tick,
-                Setting::Pacing(pacing) => settings.pacing = pacing,
-                Setting::Capacity(capacity) => settings.capacity = capacity,
-                Setting::Locked(locked) => settings.locked = locked,
-                Setting::Unlisted(unlisted) => settings.unlisted = unlisted,
-                Setting::Metadata(metadata) => settings.metadata = metadata,
-                Setting::Successors(successors) => settings.successors = successors,
-                Setting::HostGrace(grace) => settings.host_grace = grace,
-                Setting::InheritHostData(inherit) => settings.inherit_host_data = inherit,
-                Setting::RejoinGrace(grace) => settings.rejoin_grace = grace,
-                Setting::EmptyTtl(ttl) => settings.empty_ttl = ttl,
-                Setting::MaxAge(age) => settings.max_age = age,
-                Setting::DataRole(role) => settings.data_role = role,
-            }
+            settings.change(change);
         }
         self.open = true;
         self.settle_emptiness(now);
