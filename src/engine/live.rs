@@ -306,7 +306,9 @@ impl Shared {
         encoder: &dyn Encoder,
     ) -> Arc<Encoded> {
         match &self.snapshot {
-            Some((revision, known, encoded)) if (*revision, *known) == (core.revision(), reason) => {
+            Some((revision, known, encoded))
+                if (*revision, *known) == (core.revision(), reason) =>
+            {
                 encoded.clone()
             }
             _ => {
