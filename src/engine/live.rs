@@ -247,7 +247,7 @@ impl State {
         if subscriber.snapshot.is_none()
             && subscriber.position < shared.changed
             && subscriber.position < self.core.horizon()
-            && !shared.latest.as_ref().is_some_and(|(from, _)| *from <= subscriber.position)
+            && shared.latest.as_ref().is_none_or(|(from, _)| *from > subscriber.position)
         {
             subscriber.snapshot = Some(SnapshotReason::TooOld);
         }

@@ -93,7 +93,7 @@ pub struct Session {
     open: bool,
     ended: bool,
 
-    info: Arc<Info>,
+    accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
 
@@ -133,7 +133,7 @@ impl Session {
     ) -> Result<Self, Refusal> {
         let Opening { app, id, kind, settings, opener, data, private_data } = opening;
         let owner = opener.as_ref().map(|(user, _)| user.clone());
-        let info = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
+        let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
         let mut session = Self {
             app,
             id,
@@ -145,8 +145,8 @@ impl Session {
             last_frame_at: now,
             open: true,
             ended: false,
-            shown: info.clone(),
-            info,
+            shown: accepted.clone(),
+            accepted,
             info_revision: 0,
             names: Names::default(),
             members: Members::default(),
@@ -232,7 +232,7 @@ impl Session {
         self.revision += 1;
         self.last_frame_at = now;
         let revision = self.revision;
-        let before = std::mem::replace(&mut self.shown, self.info.clone());
+        let before = std::mem::replace(&mut self.shown, self.accepted.clone());
         let mut views_changed = false;
         if before != self.shown || revision == 1 {
             self.info_revision = revision;
@@ -333,12 +333,12 @@ impl Session {
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
-        if self.info.settings.locked {
+        if self.accepted.settings.locked {
             return Err(Refusal::Locked);
         }
         let (taken, places) = match role {
             Role::Spectator => (self.spectators, self.limits.members),
-            _ => (self.members.joined_count() - self.spectators, self.info.settings.capacity),
+            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
         };
         if taken >= places {
             return Err(Refusal::Full { capacity: places });
@@ -363,7 +363,7 @@ impl Session {
                 deadline: None,
             },
         );
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
             for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
@@ -403,7 +403,7 @@ impl Session {
         self.remove_member(now, ix, Departure::Left);
         if !keep_role {
             self.roles.remove(user);
-            if self.info.owner.as_ref() == Some(user) {
+            if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership();
             }
         }
@@ -438,7 +438,7 @@ impl Session {
                 .map(|(ix, user, _)| (ix, user.clone()))
         };
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
-        Arc::make_mut(&mut self.info).owner = next.as_ref().map(|(_, user)| user.clone());
+        Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
         let Some((ix, user)) = next else { return };
         self.roles.insert(user, Role::Owner);
         if let Some(membership) = &mut self.members.get_mut(ix).now {
@@ -448,7 +448,7 @@ impl Session {
     }
 
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
-        let settings = &mut Arc::make_mut(&mut self.info).settings;
+        let settings = &mut Arc::make_mut(&mut self.accepted).settings;
         for change in changes {
             settings.change(change);
         }
@@ -464,7 +464,7 @@ impl Session {
         if self.role_of(ix) < Role::Member {
             return Ok(false);
         }
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
         self.write_layer(ix, Layer::User, write);
         self.open |= concerned;
@@ -472,7 +472,7 @@ impl Session {
     }
 
     fn selects_of_host(&self, key: &str) -> bool {
-        self.kind == Kind::Hosted && self.info.settings.shows_of_host(key)
+        self.kind == Kind::Hosted && self.accepted.settings.shows_of_host(key)
     }
 
     fn write_props(&mut self, ix: MemberIx, layer: Layer, write: Write) -> Result<(), Refusal> {
@@ -483,7 +483,7 @@ impl Session {
     }
 
     fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         write_all(slots, layer, write, &mut self.names, settings);
         self.members.mark(ix);
@@ -492,7 +492,7 @@ impl Session {
     fn set_data(&mut self, shared: Write, private: Write) -> Result<(), Refusal> {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;
@@ -531,7 +531,7 @@ impl Session {
     /// those who see it.
     fn check_data(&self, actor: &Actor, shared: &Write, private: &Write) -> Result<(), Refusal> {
         if !shared.is_empty() {
-            self.check(actor, Act::WriteData(self.info.settings.data_role))?;
+            self.check(actor, Act::WriteData(self.accepted.settings.data_role))?;
         }
         let Actor::User(user) = actor else {
             return Ok(());
@@ -541,8 +541,8 @@ impl Session {
         }
         self.check(actor, Act::WriteProps)?;
         match self.kind {
-            Kind::Hosted if self.info.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
-            Kind::Room if self.info.owner.as_ref() != Some(user) => {
+            Kind::Hosted if self.accepted.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
+            Kind::Room if self.accepted.owner.as_ref() != Some(user) => {
                 Err(Refusal::RoleTooLow { needs: Role::Owner })
             }
             _ => Ok(()),
@@ -550,8 +550,8 @@ impl Session {
     }
 
     fn check_term(&self, term: u64) -> Result<(), Refusal> {
-        if term != 0 && term != self.info.term {
-            return Err(Refusal::StaleTerm { current: self.info.term });
+        if term != 0 && term != self.accepted.term {
+            return Err(Refusal::StaleTerm { current: self.accepted.term });
         }
         Ok(())
     }
@@ -576,7 +576,7 @@ impl Session {
     /// Whether an actor may know of the session: an unlisted one is there for the app and for people
     /// with a role only.
     pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        !self.info.settings.unlisted || self.standing(actor) != Standing::Outsider
+        !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {
@@ -648,7 +648,7 @@ impl Session {
 
     /// What is accepted and may not be framed yet.
     pub fn accepted_info(&self) -> &Arc<Info> {
-        &self.info
+        &self.accepted
     }
 
     /// Takes the list of who left since the last call; some may have joined again.
