@@ -15,6 +15,7 @@
 //! | [`server`] | the joinery: sockets, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
 //! | [`logging`] | how the program logs | |
+//! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
 //! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
 //!
 //! Deliberately absent: a queue per subscriber (a subscriber holds a position), a second copy of a
@@ -30,6 +31,7 @@ pub mod config;
 pub mod engine;
 pub mod grpc;
 pub mod logging;
+pub mod probe;
 pub mod server;
 pub mod session;
 
