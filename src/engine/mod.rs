@@ -331,8 +331,16 @@ impl Engine {
         };
         let fingerprint = state.core.fingerprint(&view);
         let view = state.enter_view(view, exclude_self);
+        let member = match actor {
+            Actor::App => None,
+            Actor::User(user) => {
+                let membership = state.core.members().membership(user);
+                membership.map(|membership| (user.clone(), membership.order))
+            }
+        };
         let key = state.subscribers.insert(Subscriber {
             actor: actor.clone(),
+            membership: member.as_ref().map(|(_, order)| *order),
             view,
             exclude_self,
             position,
@@ -344,10 +352,6 @@ impl Engine {
             end: None,
             waker: None,
         });
-        let member = match actor {
-            Actor::App => None,
-            Actor::User(user) => Some(user.clone()),
-        };
         Subscription::new(self.clone(), live.clone(), key, member)
     }
 

@@ -76,6 +76,8 @@ pub struct Frame {
     pub revision: u64,
     /// Host, owner or the selection of keys changed: members may have come to see another view.
     pub views_changed: bool,
+    /// A membership ended.
+    pub departures: bool,
 }
 
 /// One session.
@@ -214,9 +216,12 @@ impl Session {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
             }
-            Command::StreamClosed { user, lost } => {
+            Command::StreamClosed { user, membership, lost } => {
                 let ix = self.member(&user)?;
-                self.stream_closed(now, ix, lost);
+                // Who left and came back has a new membership, which the old stream is nothing to.
+                if self.members.membership(&user).is_some_and(|member| member.order == membership) {
+                    self.stream_closed(now, ix, lost);
+                }
             }
         }
         Ok(Accepted { revision: self.pending_revision(), concerned })
@@ -244,8 +249,9 @@ impl Session {
         }
         self.frame_data(now);
         let marked = self.members.take_marked();
+        let mut departures = false;
         for &ix in &marked {
-            self.frame_member(now, ix);
+            departures |= self.frame_member(now, ix);
         }
         self.members.reuse(marked);
         if before.host != self.shown.host {
@@ -258,7 +264,7 @@ impl Session {
                 }
             }
         }
-        Some(Frame { revision, views_changed })
+        Some(Frame { revision, views_changed, departures })
     }
 
     fn frame_data(&mut self, now: Micros) {
@@ -277,7 +283,8 @@ impl Session {
         }
     }
 
-    fn frame_member(&mut self, now: Micros, ix: MemberIx) {
+    /// Shows what is accepted of a member; returns whether a membership that was shown is over.
+    fn frame_member(&mut self, now: Micros, ix: MemberIx) -> bool {
         let (revision, removals) = (self.revision, &mut self.removals);
         let member = self.members.get_mut(ix);
         let Some(membership) = &member.now else {
@@ -285,12 +292,14 @@ impl Session {
             if member.shown.is_some() {
                 removals.push(revision, now, Gone::Member(member.user, member.departure));
             }
-            return member.slots.dissolve(&mut self.names);
+            member.slots.dissolve(&mut self.names);
+            return true;
         };
         let mut changed = member.slots.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Prop(ix, key));
         });
         let Membership { role, disconnected, order, joined_at, .. } = *membership;
+        let departed = member.shown.as_ref().is_some_and(|shown| shown.order != order);
         match &mut member.shown {
             Some(shown) if shown.order == order => {
                 if (shown.role, shown.disconnected) != (role, disconnected) {
@@ -318,6 +327,7 @@ impl Session {
         if changed {
             self.members.touch(ix, revision);
         }
+        departed
     }
 
     fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
