@@ -117,6 +117,8 @@ pub struct Session {
     removals: Removals,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
+    /// Somebody left since the last frame.
+    departures: bool,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -163,6 +165,7 @@ impl Session {
             data_dirty: false,
             removals: Removals::default(),
             left: Vec::new(),
+            departures: false,
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -249,9 +252,8 @@ impl Session {
         }
         self.frame_data(now);
         let marked = self.members.take_marked();
-        let mut departures = false;
         for &ix in &marked {
-            departures |= self.frame_member(now, ix);
+            self.frame_member(now, ix);
         }
         self.members.reuse(marked);
         if before.host != self.shown.host {
@@ -264,6 +266,7 @@ impl Session {
                 }
             }
         }
+        let departures = std::mem::take(&mut self.departures);
         Some(Frame { revision, views_changed, departures })
     }
 
@@ -283,8 +286,7 @@ impl Session {
         }
     }
 
-    /// Shows what is accepted of a member; returns whether a membership that was shown is over.
-    fn frame_member(&mut self, now: Micros, ix: MemberIx) -> bool {
+    fn frame_member(&mut self, now: Micros, ix: MemberIx) {
         let (revision, removals) = (self.revision, &mut self.removals);
         let member = self.members.get_mut(ix);
         let Some(membership) = &member.now else {
@@ -292,14 +294,12 @@ impl Session {
             if member.shown.is_some() {
                 removals.push(revision, now, Gone::Member(member.user, member.departure));
             }
-            member.slots.dissolve(&mut self.names);
-            return true;
+            return member.slots.dissolve(&mut self.names);
         };
         let mut changed = member.slots.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Prop(ix, key));
         });
         let Membership { role, disconnected, order, joined_at, .. } = *membership;
-        let departed = member.shown.as_ref().is_some_and(|shown| shown.order != order);
         match &mut member.shown {
             Some(shown) if shown.order == order => {
                 if (shown.role, shown.disconnected) != (role, disconnected) {
@@ -327,7 +327,6 @@ impl Session {
         if changed {
             self.members.touch(ix, revision);
         }
-        departed
     }
 
     fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
@@ -430,6 +429,7 @@ impl Session {
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
         self.left.push(user);
+        self.departures = true;
         self.open = true;
         self.settle_host(now);
         if self.members.joined_count() == 0 {
