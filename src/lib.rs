@@ -1,5 +1,6 @@
 //! sessiond.
 
+pub mod bench;
 pub mod session;
 
 /// The wire contract, generated from `proto/sessiond/v1`.
