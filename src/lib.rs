@@ -1,6 +1,13 @@
 //! sessiond.
 
+#![forbid(unsafe_code)]
+
 pub mod bench;
+pub mod config;
+pub mod engine;
+pub mod grpc;
+pub mod logging;
+pub mod server;
 pub mod session;
 
 /// The wire contract, generated from `proto/sessiond/v1`.

@@ -9,6 +9,13 @@ from typing import NamedTuple
 
 import wire
 
+# After these ends of a stream the client comes back and resumes; after the others it is over.
+COMES_BACK = (
+    wire.update.END_REASON_SLOW,
+    wire.update.END_REASON_DRAINING,
+    wire.update.END_REASON_AGE,
+)
+
 
 class BrokenRule(Exception):
     """An update that the contract does not allow."""
@@ -43,13 +50,34 @@ class ClientState:
         self.private_data: dict = {}
         # By user id, in join order.
         self.members: dict[str, Member] = {}
-        # Counted, over all updates.
+        # Counted over all updates, spectators left out.
         self.joins = 0
         self.leaves = 0
         self.snapshots = 0
-        # Set when the session ended for this subscriber.
+        # The last message of the stream, once it came.
         self.ended = None
         self._parts: list = []
+
+    @property
+    def over(self) -> bool:
+        """The session has ended for this subscriber, not only the stream."""
+        return self.ended is not None and self.ended.reason not in COMES_BACK
+
+    @property
+    def wait_s(self) -> float:
+        """How long the server asks to wait before coming back."""
+        if self.ended is None:
+            return 0.0
+        return self.ended.reconnect_delay.ToTimedelta().total_seconds()
+
+    @property
+    def senders(self) -> dict[str, dict]:
+        """The props of all members who may write."""
+        return {
+            user_id: member.props
+            for user_id, member in self.members.items()
+            if member.role != wire.session.ROLE_SPECTATOR
+        }
 
     def apply(self, update) -> bool:
         """Takes one SessionUpdate; True if the state moved on."""
@@ -76,9 +104,9 @@ class ClientState:
             return False
         raise BrokenRule(f"an update with {body or 'nothing'} in it")
 
-    def place(self) -> Place | None:
-        """Where a new subscription goes on; the parts of an unfinished step are forgotten."""
-        self._parts = []
+    def resume(self) -> Place | None:
+        """Where a new subscription goes on; None = from a snapshot. To be called before each."""
+        self._parts, self.ended = [], None
         return Place(self.epoch, self.revision, self.view) if self.snapshots else None
 
     def _expect_part(self, update, body):
@@ -92,9 +120,11 @@ class ClientState:
         if first.WhichOneof("body") == "snapshot":
             self._start_over(first, [first.snapshot.state, *(part.changes for part in parts[1:])])
             return True
+        if first.from_revision >= first.to_revision:
+            raise BrokenRule(f"a step from {first.from_revision} to {first.to_revision}")
         if first.to_revision <= self.revision:
             return False
-        if not first.from_revision <= self.revision:
+        if not self.snapshots or first.from_revision > self.revision:
             raise LostMessage(
                 f"the step {first.from_revision} to {first.to_revision} came at {self.revision}"
             )
@@ -103,13 +133,14 @@ class ClientState:
         return True
 
     def _start_over(self, first, states):
-        before = self.members
+        before = self.senders.keys()
         self.session, self.data, self.private_data, self.members = None, {}, {}, {}
         joins, leaves = self.joins, self.leaves
         self._change(states)
         # What a snapshot hides cannot be counted: only who is new and who is gone.
-        self.joins = joins + len(self.members.keys() - before.keys())
-        self.leaves = leaves + len(before.keys() - self.members.keys())
+        after = self.senders.keys()
+        self.joins = joins + len(after - before)
+        self.leaves = leaves + len(before - after)
         self.epoch, self.view, self.revision = first.epoch, first.snapshot.view, first.to_revision
         self.snapshots += 1
 
@@ -125,10 +156,12 @@ class ClientState:
                     raise BrokenRule(f"{change.user_id} both left and changed")
                 self._change_member(change)
         for user_id in left:
-            if self.members.pop(user_id, None) is None:
+            if user_id in self.members:
+                self._drop_member(user_id)
+            else:
                 # Came and went between two updates.
                 self.joins += 1
-            self.leaves += 1
+                self.leaves += 1
 
     def _change_member(self, change):
         member = self.members.get(change.user_id)
@@ -137,15 +170,19 @@ class ClientState:
                 raise LostMessage(f"{change.user_id} has joined, but has no role")
             if member is not None:
                 # Left and came back; back in, it is the last one in join order.
-                del self.members[change.user_id]
-                self.leaves += 1
-            self.joins += 1
+                self._drop_member(change.user_id)
+            if change.role != wire.session.ROLE_SPECTATOR:
+                self.joins += 1
             member = self.members[change.user_id] = Member(change.role)
         if change.role:
             member.role = change.role
         if change.HasField("disconnected"):
             member.disconnected = change.disconnected
         set_and_drop(member.props, change.props, change.removed)
+
+    def _drop_member(self, user_id: str):
+        if self.members.pop(user_id).role != wire.session.ROLE_SPECTATOR:
+            self.leaves += 1
 
 
 def set_and_drop(known: dict, items, removed):

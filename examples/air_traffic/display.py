@@ -20,7 +20,7 @@ def clock(moment: float) -> str:
 
 
 class Rate:
-    """How much a growing count grew per second, over the last seconds."""
+    """How much a growing count grew per second, lately."""
 
     def __init__(self, seconds: float = 2.0):
         self._seconds = seconds
@@ -28,7 +28,8 @@ class Rate:
 
     def at(self, now: float, count: float) -> float:
         self._samples.append((now, count))
-        while now - self._samples[0][0] > self._seconds:
+        # The oldest one that stays is the last from before the window.
+        while len(self._samples) > 1 and now - self._samples[1][0] >= self._seconds:
             self._samples.popleft()
         began, first = self._samples[0]
         return (count - first) / (now - began) if now > began else 0.0
@@ -81,6 +82,9 @@ class ReplayDisplay:
 
     def checked(self, number: int, moment: float, revision: int, outcome, verdicts: dict):
         aircraft = outcome.joins - outcome.leaves
+        if not self._plain:
+            self._next = 0.0
+            self.progress(moment, aircraft, outcome)
         self.line(
             f"{clock(moment)}  check {number:2} at revision {revision}: {aircraft} aircraft equal,"
             f" {outcome.joins} joins, {outcome.leaves} leaves"
@@ -125,9 +129,10 @@ class WatchDisplay:
         state = watch.state
         messages = self._message_rate.at(now, watch.messages)
         kilobytes = self._byte_rate.at(now, watch.bytes) / 1000
-        moments = [m.props["timestamp"] for m in state.members.values() if "timestamp" in m.props]
+        aircraft = state.senders
+        moments = [props["timestamp"] for props in aircraft.values() if "timestamp" in props]
         head = Text(
-            f"{clock(max(moments)) if moments else '--:--:--'}   {len(state.members)} aircraft,"
+            f"{clock(max(moments)) if moments else '--:--:--'}   {len(aircraft)} aircraft,"
             f" {state.joins} joins, {state.leaves} leaves   revision {state.revision}\n"
             f"{messages:,.0f} messages/s, {kilobytes:,.0f} kB/s   {watch.checks} checks passed,"
             f" {watch.resumes} resumes",
@@ -135,8 +140,8 @@ class WatchDisplay:
         )
         table = Table(*HEADINGS, expand=True, box=None, header_style="dim")
         room = max(5, self._live.console.height - len(self._said) - 5)
-        for aircraft, member in list(state.members.items())[:room]:
-            table.add_row(aircraft, *(shown(member.props, key) for key in COLUMNS))
+        for icao24, props in list(aircraft.items())[:room]:
+            table.add_row(icao24, *(shown(props, key) for key in COLUMNS))
         return Group(head, table, Text("\n".join(self._said), style="dim"))
 
 

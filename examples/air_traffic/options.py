@@ -34,5 +34,5 @@ def add_replay(parser: ArgumentParser):
         type=float,
         default=60.0,
         metavar="S",
-        help="give up if one of them does not answer for so many seconds (%(default)s)",
+        help="give up if the server or a watcher does not answer for so many seconds (%(default)s)",
     )

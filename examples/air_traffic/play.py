@@ -34,13 +34,15 @@ def main() -> int:
     try:
         recorded = recording.load(chosen.minutes)
         display = ReplayDisplay(recorded)
-        forward(watcher.stdout, display)
+        forwarding = forward(watcher.stdout, display)
         outcome = replay.play(chosen, display, recorded)
         watched = watcher.wait(WATCHER_ENDS_S if outcome else 1)
     except subprocess.TimeoutExpired:
         watched = "it did not end"
     finally:
         watcher.kill()
+    # The summary is the last line.
+    forwarding.join()
     if outcome is None or watched != 0:
         print(f"air traffic: FAILED (replay {'ok' if outcome else 'failed'}, watcher {watched})")
         return 1
@@ -49,6 +51,7 @@ def main() -> int:
         f"air traffic: ok: {outcome.reports:,} reports of {recorded.aircraft} aircraft in"
         f" {outcome.sent:,} writes, {outcome.checks} of {outcome.checks} checks equal,"
         f" {seen['joins']} joins, {seen['leaves']} leaves, {seen['resumes']} resumes,"
+        f" {seen['states']:,} states found in the recording,"
         f" {seen['messages']:,} messages, {seen['bytes'] / 1e6:.1f} MB,"
         f" {outcome.seconds:.1f} s at {outcome.speed:.1f} x"
     )
@@ -64,14 +67,16 @@ def start_watcher(chosen) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def forward(lines, display: ReplayDisplay):
+def forward(lines, display: ReplayDisplay) -> threading.Thread:
     """Shows the watcher's lines among the replayer's."""
 
     def run():
         for line in lines:
             display.line(f"  watcher: {line.rstrip()}")
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 if __name__ == "__main__":

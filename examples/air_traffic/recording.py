@@ -63,10 +63,6 @@ class Flight(NamedTuple):
         """The first moment at which it has been silent for too long."""
         return self.reports[-1].moment + SILENCE_MS + 1
 
-    def report_at(self, moment: int) -> Report:
-        """The last report at or before a moment of the flight."""
-        return self.reports[bisect_right(self.reports, moment, key=lambda report: report.moment) - 1]
-
 
 class Event(NamedTuple):
     """A report that falls due, or, without report, the end of the flight."""
@@ -78,15 +74,15 @@ class Event(NamedTuple):
 
 class Recording:
     def __init__(self, reports: Iterable[Report]):
-        by_aircraft = defaultdict(list)
+        self._by_aircraft: dict[str, list[Report]] = defaultdict(list)
         for report in reports:
-            by_aircraft[report.aircraft].append(report)
-        self.aircraft = len(by_aircraft)
-        self.reports = sum(map(len, by_aircraft.values()))
+            self._by_aircraft[report.aircraft].append(report)
+        self.aircraft = len(self._by_aircraft)
+        self.reports = sum(map(len, self._by_aircraft.values()))
         self.flights: list[Flight] = []
-        for aircraft, own in by_aircraft.items():
+        for aircraft, own in self._by_aircraft.items():
             # The file holds one aircraft's two flights in the wrong order.
-            own.sort(key=lambda report: report.moment)
+            own.sort(key=moment_of)
             self.flights += split_at_gaps(aircraft, own)
         self.flights.sort(key=lambda flight: flight.joins_at)
 
@@ -106,10 +102,16 @@ class Recording:
     def state_at(self, moment: int) -> dict[str, dict]:
         """The props of every aircraft that is in the air at a moment, by aircraft."""
         return {
-            flight.aircraft: flight.report_at(moment).known
+            flight.aircraft: self.last_report(flight.aircraft, moment).known
             for flight in self.flights
             if flight.joins_at <= moment < flight.leaves_at
         }
+
+    def last_report(self, aircraft: str, moment: int) -> Report | None:
+        """What an aircraft said last, up to and with a moment."""
+        own = self._by_aircraft.get(aircraft, [])
+        after = bisect_right(own, moment, key=moment_of)
+        return own[after - 1] if after else None
 
     def joins_until(self, moment: int) -> int:
         return sum(flight.joins_at <= moment for flight in self.flights)
@@ -121,7 +123,7 @@ class Recording:
         """All reports and leaves, by moment."""
         events = [Event(r.moment, flight, r) for flight in self.flights for r in flight.reports]
         events += [Event(flight.leaves_at, flight, None) for flight in self.flights]
-        events.sort(key=lambda event: event.moment)
+        events.sort(key=moment_of)
         return events
 
     def checkpoints(self, between: int = 20) -> list[int]:
@@ -156,6 +158,10 @@ def sample_path() -> Path:
     if package is None or package.origin is None:
         raise SystemExit("the recording is not installed: run setup.sh first")
     return Path(package.origin).parent / "data/samples/collections/quickstart.json.gz"
+
+
+def moment_of(reported: Report | Event) -> int:
+    return reported.moment
 
 
 def split_at_gaps(aircraft: str, reports: list[Report]) -> Iterator[Flight]:

@@ -25,7 +25,7 @@ from google.protobuf.duration_pb2 import Duration
 import options
 import recording
 import wire
-from client_state import ClientState
+from client_state import BrokenRule, ClientState
 from display import ReplayDisplay
 
 # How often reports that fell due are handed over.
@@ -73,7 +73,7 @@ class Room:
         self.state = ClientState()
         self._changed = asyncio.Event()
 
-    async def open(self, checkpoint: dict):
+    async def open(self, checkpoint: dict, patience: float):
         request = wire.service.OpenSharedSessionRequest(
             app=self.app,
             session_id=self.session_id,
@@ -81,7 +81,7 @@ class Room:
         )
         wire.fill(request.data, {options.CHECKPOINT: checkpoint})
         try:
-            await self.calls.OpenSharedSession(request)
+            await self.calls.OpenSharedSession(request, timeout=patience, wait_for_ready=True)
         except grpc.aio.AioRpcError as refused:
             if refused.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise
@@ -108,14 +108,14 @@ class Room:
 
     async def listen(self):
         """Follows the session data for as long as the room is there."""
-        while not self.state.ended:
+        while not self.state.over:
             request = wire.delivery.SubscribeToSessionRequest(
                 app=self.app,
                 session_id=self.session_id,
                 # No aircraft has such a prop: frames that only move aircraft do not come here.
                 options=wire.update.DeliveryOptions(props=["none"]),
             )
-            if place := self.state.place():
+            if place := self.state.resume():
                 request.resume.position.epoch = place.epoch
                 request.resume.position.revision = place.revision
                 request.resume.view = place.view
@@ -124,9 +124,9 @@ class Room:
                     self.state.apply(response.update)
                     self._changed.set()
             except grpc.aio.AioRpcError as lost:
-                if lost.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not self.state.ended and lost.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                await asyncio.sleep(RECONNECT_S)
+                await asyncio.sleep(RECONNECT_S + self.state.wait_s)
 
     async def verdicts(self, number: int, watchers: int, patience: float) -> dict[str, dict]:
         """The answers to a checkpoint, by watcher, once there are enough."""
@@ -137,8 +137,12 @@ class Room:
                     answers = {
                         key.removeprefix(options.VERDICT): answer
                         for key, answer in self.state.data.items()
-                        if key.startswith(options.VERDICT) and answer["number"] == number
+                        if key.startswith(options.VERDICT)
+                        and (answer["number"] == number or answer["wrong"])
                     }
+                    for watcher, answer in answers.items():
+                        if answer["wrong"]:
+                            raise Failed(f"checkpoint {number}: {watcher}: {answer['wrong']}")
                     if len(answers) >= watchers:
                         return answers
                     await self._changed.wait()
@@ -162,6 +166,8 @@ class Pilot:
         self._seq = 0
         self._landing = False
         self._wake = asyncio.Event()
+        # How long the server asks to wait before connecting again.
+        self._wait_s = 0.0
 
     def hand_over(self, report: recording.Report | None):
         """A report to send; None: the flight is over."""
@@ -187,7 +193,7 @@ class Pilot:
                 # What is not acknowledged may or may not be there; sent again it changes nothing.
                 self._due.extendleft(report for _, report in reversed(self._unacked))
                 self._unacked.clear()
-                await asyncio.sleep(RECONNECT_S)
+                await asyncio.sleep(RECONNECT_S + self._wait_s)
         await self._leave()
         self.settled.set()
 
@@ -218,6 +224,9 @@ class Pilot:
         sending = asyncio.create_task(self._send(call))
         try:
             async for response in call:
+                if response.HasField("go_away"):
+                    delay = response.go_away.reconnect_delay
+                    self._wait_s = delay.ToTimedelta().total_seconds()
                 for refusal in response.refusals:
                     reason = wire.error.ErrorReason.Name(refusal.reason)
                     raise Failed(f"{self.flight.aircraft}: {reason}: {refusal.message}")
@@ -281,7 +290,7 @@ class Replay:
         self._flights: dict[str, asyncio.Task] = {}
 
     async def run(self) -> Outcome:
-        await self.room.open(self._checkpoint(0, self.now))
+        await self.room.open(self._checkpoint(0, self.now), self.chosen.patience)
         try:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self.room.listen())
@@ -300,7 +309,7 @@ class Replay:
         except BaseExceptionGroup as group:
             raise first_cause(group) from None
         finally:
-            if not self.room.state.ended:
+            if not self.room.state.over:
                 with suppress(grpc.aio.AioRpcError):
                     await self.room.delete()
         return self.outcome
@@ -346,8 +355,6 @@ class Replay:
         verdicts = await self.room.verdicts(number, self.chosen.watchers, self.chosen.patience)
         self.outcome.verdicts |= verdicts
         for watcher, verdict in verdicts.items():
-            if verdict["wrong"]:
-                raise Failed(f"checkpoint {number}: {watcher} says: {verdict['wrong']}")
             if position and (
                 verdict["epoch"] != position.epoch or verdict["revision"] < position.revision
             ):
@@ -386,7 +393,9 @@ def play(chosen, display: ReplayDisplay, recorded: recording.Recording) -> Outco
         return asyncio.run(replay(chosen, display, recorded))
     except grpc.aio.AioRpcError as refused:
         print(f"replay: {refused.code().name}: {refused.details()}", file=sys.stderr)
-    except Exception as failed:
+    except KeyboardInterrupt:
+        print("replay: stopped", file=sys.stderr)
+    except (Failed, BrokenRule) as failed:
         print(f"replay: {type(failed).__name__}: {failed}", file=sys.stderr)
     return None
 

@@ -2,13 +2,15 @@
 
 The state comes from nothing but the snapshot and the changes. Whenever the replayer stops the clock
 (session data `checkpoint`, see replay.py) this program reads its own copy of the recording, compares
-aircraft by aircraft and prop by prop, and answers in the session data `verdict/<name>`.
+aircraft by aircraft and prop by prop, and answers in the session data `verdict/<name>`. In between,
+every state that it is shown of an aircraft has to be one that the recording holds.
 """
 
 import argparse
 import random
 import sys
 import time
+from contextlib import suppress
 
 import grpc
 
@@ -23,6 +25,9 @@ RETRY_S = 0.2
 # How long a cut lasts at most. An aircraft stays at least 0.6 s at 150 x: shorter cuts cannot hide a
 # whole flight, so that joins and leaves still add up.
 CUT_S = 0.15
+
+# The server is not there, or the room is not.
+WORTH_WAITING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
 
 # A verdict names at most so many differences.
 NAMED = 3
@@ -40,45 +45,53 @@ class Watch:
         self.chosen = chosen
         self.recorded = recorded
         self.display = display
-        self.state = ClientState()
         self.messages = 0
         self.bytes = 0
         self.resumes = 0
+        # States of single aircraft that were found in the recording.
+        self.states = 0
+        self._start_over()
+
+    def run(self):
+        """Until a room is closed at the end of the recording; raises what is wrong at once."""
+        while not (self.state.over and self._at_the_end()):
+            if self.state.over:
+                self.display.line("the room was closed early, waiting for another")
+                self._start_over()
+            try:
+                self._follow()
+            except grpc.RpcError as lost:
+                comes_back = self.state.ended and not self.state.over
+                if lost.code() not in WORTH_WAITING and not comes_back:
+                    raise
+                if time.monotonic() > self._heard + self.chosen.patience:
+                    raise
+                self.display.show(self)
+                time.sleep(RETRY_S + self.state.wait_s)
+
+    def _start_over(self):
+        self.state = ClientState()
         self.checks = 0
         # The checkpoint that was answered last.
         self._answered = None
         # Joins and leaves before this program came.
         self._missed = None
+        self._heard = time.monotonic()
 
-    def run(self):
-        """Until the room is closed; raises Failed or BrokenRule as soon as something is wrong."""
-        patience = time.monotonic() + self.chosen.patience
-        while not self.state.ended:
-            try:
-                self._follow()
-            except grpc.RpcError as lost:
-                there_yet = self.state.snapshots or time.monotonic() > patience
-                waiting = lost.code() is grpc.StatusCode.NOT_FOUND and not there_yet
-                if not waiting and lost.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise
-                if time.monotonic() > patience:
-                    raise
-                time.sleep(RETRY_S)
-            else:
-                patience = time.monotonic() + self.chosen.patience
+    def _at_the_end(self) -> bool:
         if self.state.ended.reason != wire.update.END_REASON_DELETED:
             reason = wire.update.EndReason.Name(self.state.ended.reason)
             raise Failed(f"the stream ended with {reason}: {self.state.ended.message}")
-        if self._answered is None or self._answered["moment"] < self.recorded.ends_at:
-            raise Failed("the room was closed before the end of the recording")
+        return self._answered is not None and self._answered["moment"] >= self.recorded.ends_at
 
     def _follow(self):
         """One subscription, from the first message until it ends or is cut."""
-        resumed = self.state.place()
+        resumed = self.state.resume()
         snapshots = self.state.snapshots
         call = self.streams.SubscribeToSession(self._request(resumed))
         cut_at = time.monotonic() + self.chosen.cut_every if self.chosen.cut_every else None
         for response in call:
+            self._heard = time.monotonic()
             self.messages += 1
             self.bytes += response.ByteSize()
             moved = self.state.apply(response.update)
@@ -88,14 +101,17 @@ class Watch:
                 self.resumes += 1
                 resumed = None
             if moved:
-                self._compare()
+                self._compare_reports()
+                self._compare_checkpoint()
             self.display.show(self)
-            if cut_at and time.monotonic() > cut_at:
+            if cut_at and self._heard > cut_at:
                 call.cancel()
                 away = random.uniform(0, CUT_S)
                 self.display.line(f"cut at revision {self.state.revision} for {away * 1000:.0f} ms")
                 time.sleep(away)
                 return
+        if not self.state.ended:
+            raise Failed("the stream ended without saying why")
 
     def _request(self, place):
         request = wire.delivery.SubscribeToSessionRequest(
@@ -110,33 +126,37 @@ class Watch:
             request.resume.view = place.view
         return request
 
-    def _compare(self):
+    def _compare_reports(self):
+        """A report is one write, so it shows as a whole or not at all: at any time, what is known of
+        an aircraft is what it said in one second of the recording."""
+        for aircraft, props in self.state.senders.items():
+            report = self.recorded.last_report(aircraft, props.get("timestamp", 0))
+            if report is None or report.known != props:
+                said = {aircraft: report.known} if report else {}
+                named = "; ".join(recording.differences(said, {aircraft: props})[:NAMED])
+                raise Failed(f"at revision {self.state.revision}: {named}")
+            self.states += 1
+
+    def _compare_checkpoint(self):
         checkpoint = self.state.data.get(options.CHECKPOINT)
         if checkpoint is None or checkpoint == self._answered:
             return
         self._answered = checkpoint
-        wrong = self._wrong(checkpoint)
-        text = f"{len(wrong)} differences, among them {'; '.join(wrong[:NAMED])}" if wrong else ""
-        self._answer(checkpoint, text)
-        if wrong:
-            raise Failed(f"at {clock(checkpoint['moment'])}: {text}")
-        self.checks += 1
+        if wrong := self._wrong(checkpoint):
+            named = "; ".join(wrong[:NAMED])
+            raise Failed(f"at {clock(checkpoint['moment'])}: {len(wrong)} differences: {named}")
+        self.answer()
+        # Number 0 is the empty room, before the first aircraft.
+        self.checks += checkpoint["number"] > 0
         self.display.line(
-            f"{clock(checkpoint['moment'])}  revision {self.state.revision}: {len(self.aircraft)}"
-            f" aircraft equal, {self.state.joins} joins, {self.state.leaves} leaves"
+            f"{clock(checkpoint['moment'])}  revision {self.state.revision}:"
+            f" {len(self.state.senders)} aircraft equal,"
+            f" {self.state.joins} joins, {self.state.leaves} leaves"
         )
-
-    @property
-    def aircraft(self) -> dict[str, dict]:
-        return {
-            user_id: member.props
-            for user_id, member in self.state.members.items()
-            if member.role != wire.session.ROLE_SPECTATOR
-        }
 
     def _wrong(self, checkpoint: dict) -> list[str]:
         moment = checkpoint["moment"]
-        wrong = recording.differences(self.recorded.state_at(moment), self.aircraft)
+        wrong = recording.differences(self.recorded.state_at(moment), self.state.senders)
         expected = self.recorded.joins_until(moment), self.recorded.leaves_until(moment)
         played = checkpoint["joins"], checkpoint["leaves"]
         if played != expected:
@@ -150,12 +170,13 @@ class Watch:
             wrong.append(f"{counted} joins and leaves were seen instead of {expected}")
         return wrong
 
-    def _answer(self, checkpoint: dict, wrong: str):
+    def answer(self, wrong: str = ""):
+        """Tells the replayer that the last checkpoint was passed, or at any time what is wrong."""
         request = wire.service.SetSessionDataRequest(
             app=self.chosen.app, session_id=self.chosen.session
         )
         verdict = {
-            "number": checkpoint["number"],
+            "number": self._answered["number"] if self._answered else 0,
             "wrong": wrong,
             "epoch": self.state.epoch,
             "revision": self.state.revision,
@@ -164,6 +185,7 @@ class Watch:
             "messages": self.messages,
             "bytes": self.bytes,
             "resumes": self.resumes,
+            "states": self.states,
         }
         wire.fill(request.set, {options.VERDICT + self.chosen.name: verdict})
         self.calls.SetSessionData(request)
@@ -200,6 +222,8 @@ def main() -> int:
             failed = None
         except (Failed, BrokenRule) as wrong:
             failed = f"{type(wrong).__name__}: {wrong}"
+            with suppress(grpc.RpcError):
+                watch.answer(failed)
         except grpc.RpcError as refused:
             failed = f"{refused.code().name}: {refused.details()}"
         except KeyboardInterrupt:
@@ -209,7 +233,8 @@ def main() -> int:
         return 1
     print(
         f"watch: {watch.checks} checks passed, {watch.state.joins} joins, {watch.state.leaves} leaves,"
-        f" {watch.messages:,} messages, {watch.bytes:,} bytes, {watch.resumes} resumes"
+        f" {watch.messages:,} messages, {watch.bytes:,} bytes, {watch.resumes} resumes,"
+        f" {watch.states:,} states found in the recording"
     )
     return 0
 

@@ -54,12 +54,6 @@ pub enum Refusal {
     /// Only the host may do it.
     #[error("this needs the host")]
     NeedsHost,
-    /// The user is banned.
-    #[error("the user is banned from the session")]
-    Banned {
-        /// When the ban ends; none = never.
-        until: Option<Micros>,
-    },
     /// The term is not the current one.
     #[error("the host's term is {current}")]
     StaleTerm {
@@ -85,6 +79,44 @@ pub enum Refusal {
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,
+    /// The caller may not act for this app or user.
+    #[error("only the app itself may do this")]
+    NotEntitled,
+    /// The server does not have this yet.
+    #[error("{field}: this server does not have it yet")]
+    NotImplemented {
+        /// The call or the path of the field.
+        field: String,
+    },
+    /// The server has no durable store.
+    #[error("ack: the server has no durable store")]
+    NoStore,
+    /// The message could not be decoded.
+    #[error("the message cannot be decoded: {0}")]
+    Malformed(String),
+    /// The message is over the size limit.
+    #[error("the message has more than {most} bytes")]
+    MessageTooLarge {
+        /// How many it may have.
+        most: usize,
+    },
+    /// The reply would be over the size limit.
+    #[error("the reply would have more than {most} bytes")]
+    ReplyTooLarge {
+        /// How many it may have.
+        most: usize,
+    },
+    /// The sequence number of a message is not above that of the one before.
+    #[error("{seq} does not rise above {last}")]
+    SeqNotRising {
+        /// That of the message.
+        seq: u64,
+        /// That of the one before.
+        last: u64,
+    },
+    /// The first message of a stream is not the opening one, or a later one is.
+    #[error("{0}")]
+    WrongFirstMessage(&'static str),
 }
 
 impl Refusal {

@@ -113,6 +113,8 @@ pub struct Session {
     data_revision: u64,
     data_dirty: bool,
     removals: Removals,
+    /// Who left since somebody last asked.
+    left: Vec<UserId>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -158,6 +160,7 @@ impl Session {
             data_revision: 0,
             data_dirty: false,
             removals: Removals::default(),
+            left: Vec::new(),
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -416,6 +419,7 @@ impl Session {
             return;
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
+        self.left.push(user);
         self.open = true;
         self.settle_host(now);
         if self.members.joined_count() == 0 {
@@ -446,24 +450,7 @@ impl Session {
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
         let settings = &mut Arc::make_mut(&mut self.info).settings;
         for change in changes {
-            match change {
-                Setting::Name(name) => settings.name = name,
-                Setting::Propnames(keys) => settings.propnames = keys,
-                Setting::Hostprops(keys) => settings.hostprops = keys,
-                Setting::Tick(tick) => settings.tick = tick,
-                Setting::Pacing(pacing) => settings.pacing = pacing,
-                Setting::Capacity(capacity) => settings.capacity = capacity,
-                Setting::Locked(locked) => settings.locked = locked,
-                Setting::Unlisted(unlisted) => settings.unlisted = unlisted,
-                Setting::Metadata(metadata) => settings.metadata = metadata,
-                Setting::Successors(successors) => settings.successors = successors,
-                Setting::HostGrace(grace) => settings.host_grace = grace,
-                Setting::InheritHostData(inherit) => settings.inherit_host_data = inherit,
-                Setting::RejoinGrace(grace) => settings.rejoin_grace = grace,
-                Setting::EmptyTtl(ttl) => settings.empty_ttl = ttl,
-                Setting::MaxAge(age) => settings.max_age = age,
-                Setting::DataRole(role) => settings.data_role = role,
-            }
+            settings.change(change);
         }
         self.open = true;
         self.settle_emptiness(now);
@@ -662,6 +649,11 @@ impl Session {
     /// What is accepted and may not be framed yet.
     pub fn accepted_info(&self) -> &Arc<Info> {
         &self.info
+    }
+
+    /// Takes the list of who left since the last call; some may have joined again.
+    pub fn take_left(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.left)
     }
 
     /// The members.

@@ -1,6 +1,7 @@
 //! What the opener chooses and an admin may change.
 
 use super::{
+    command::Setting,
     ids::{Key, UserId},
     limits::Micros,
     role::Role,
@@ -87,6 +88,28 @@ impl Settings {
             empty_ttl: 0,
             max_age: 0,
             data_role: Role::Member,
+        }
+    }
+
+    /// Takes one change.
+    pub fn change(&mut self, change: Setting) {
+        match change {
+            Setting::Name(name) => self.name = name,
+            Setting::Propnames(keys) => self.propnames = keys,
+            Setting::Hostprops(keys) => self.hostprops = keys,
+            Setting::Tick(tick) => self.tick = tick,
+            Setting::Pacing(pacing) => self.pacing = pacing,
+            Setting::Capacity(capacity) => self.capacity = capacity,
+            Setting::Locked(locked) => self.locked = locked,
+            Setting::Unlisted(unlisted) => self.unlisted = unlisted,
+            Setting::Metadata(metadata) => self.metadata = metadata,
+            Setting::Successors(successors) => self.successors = successors,
+            Setting::HostGrace(grace) => self.host_grace = grace,
+            Setting::InheritHostData(inherit) => self.inherit_host_data = inherit,
+            Setting::RejoinGrace(grace) => self.rejoin_grace = grace,
+            Setting::EmptyTtl(ttl) => self.empty_ttl = ttl,
+            Setting::MaxAge(age) => self.max_age = age,
+            Setting::DataRole(role) => self.data_role = role,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     Info, Session,
     command::Actor,
+    ids::UserId,
     member::{Departure, Member, Shown},
     removals::Gone,
     role::Role,
@@ -52,7 +53,7 @@ pub trait ChangeSink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberChange<'a> {
     /// Who.
-    pub user: &'a str,
+    pub user: &'a UserId,
     /// Forget what is known of the member first.
     pub replaces: bool,
     /// The role, if it changed.

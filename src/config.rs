@@ -1,0 +1,212 @@
+//! Every knob of `sessiond serve`. Each is declared once, in `settings!` below: name, type, default,
+//! range and help; the flag, the environment variable, the key of the file, the help text and the
+//! field of [`Config`] all follow from that.
+//!
+//! `kind` says what values may be, `sources` where they come from and which place wins.
+
+mod kind;
+mod sources;
+
+use self::kind::{address, bytes, count, duration, duration_or_none, filter, format, node_name};
+use self::sources::Values;
+pub use self::sources::{ConfigError, Given, Resolved};
+use crate::logging;
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// Turns each `name: type = default, kind(range);` and the help above it into a field of [`Config`],
+/// the reading of that field, and its [`Setting`].
+macro_rules! settings {
+    ($($heading:literal {
+        $($(#[doc = $help:literal])+
+        $field:ident: $type:ty = $default:expr, $kind:ident($($range:literal)?);)+
+    })+) => {
+        /// Every setting, valid and within its range.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $($(
+                $(#[doc = $help])+
+                #[doc = concat!("\n\nDefault `", stringify!($default), "`", $(", range `", $range, "`",)? ".")]
+                pub $field: $type,
+            )+)+
+        }
+
+        impl Config {
+            fn read(values: &Values) -> Result<Self, ConfigError> {
+                Ok(Config {
+                    $($($field: values.read(&name_of(stringify!($field)), &$kind($($range)?))?,)+)+
+                })
+            }
+        }
+
+        fn declared() -> Vec<Setting> {
+            vec![$($({
+                let kind = $kind($($range)?);
+                let field = stringify!($field);
+                Setting {
+                    name: name_of(field),
+                    env: format!("SESSIOND_{}", field.to_uppercase()),
+                    heading: $heading,
+                    help: concat!($($help),+).trim().to_owned(),
+                    default: $default.into(),
+                    value_name: kind.value_name,
+                    takes: kind.takes,
+                    range: None::<&str>$(.or(Some($range)))?,
+                }
+            },)+)+]
+        }
+    };
+}
+
+// Beware of names that Kubernetes gives to variables of its own: beside a Service called
+// `sessiond` every pod finds SESSIOND_PORT, SESSIOND_PORT_* and SESSIOND_SERVICE_*.
+settings! {
+    "Listening" {
+        /// Address to listen on; port 0 takes any free port.
+        listen: SocketAddr = "127.0.0.1:7000", address();
+        /// Name of this node, sent as `sessiond-node` with every response. Unless set, the host name.
+        node: String = host_name(), node_name();
+        /// Threads that serve connections and tick sessions. Unless set, one per available core.
+        threads: usize = available_cores(), count("1..256");
+    }
+    "Logging" {
+        /// Shape of a log line on stderr.
+        log_format: logging::Format = "text", format();
+        /// Which log lines are written.
+        log_filter: String = "info", filter();
+    }
+    "Timing" {
+        /// Tick of sessions that do not choose their own.
+        tick_interval: Duration = "10ms", duration("1ms..60s");
+        /// Longest silence on a stream before a heartbeat is sent.
+        heartbeat_interval: Duration = "15s", duration("1s..1h");
+        /// A subscriber that has read nothing for so long is ended.
+        slow_limit: Duration = "60s", duration("1s..1h");
+        /// A stream of this age, less up to 10% at random, is ended for its client to reconnect;
+        /// 0 lets streams live for ever.
+        stream_max_age: Option<Duration> = "1h", duration_or_none("10s..7d");
+        /// A tied member that has opened no stream for so long after joining leaves.
+        join_timeout: Duration = "15s", duration("1s..1h");
+        /// A user without a membership and a stream is forgotten after this long.
+        user_ttl: Duration = "60s", duration("1s..24h");
+        /// Longest a stop may take; what has not ended by then is cut off.
+        drain_timeout: Duration = "20s", duration("0s..10m");
+        /// On a stop, the delays after which clients are told to reconnect are spread over this long.
+        drain_spread: Duration = "2s", duration("0s..5m");
+        /// How long a session remembers removals and departures, so that deltas can name them.
+        removal_memory: Duration = "5m", duration("1s..1h");
+    }
+    "Limits" {
+        /// Largest request message.
+        max_request_bytes: usize = "64KiB", bytes("1KiB..16MiB");
+        /// Longest key of a prop.
+        max_key_bytes: usize = "128", bytes("1..1024");
+        /// Largest value of a prop.
+        max_value_bytes: usize = "16KiB", bytes("16..1MiB");
+        /// Deepest nesting of lists and maps in a value.
+        max_nesting: usize = "8", count("1..32");
+        /// Most props of a user in a session.
+        max_props_per_user: usize = "256", count("1..4096");
+        /// Most members of a session.
+        max_members: usize = "10000", count("1..100000");
+        /// Most removals and departures a session remembers, so that deltas can name them.
+        max_removals: usize = "1024", count("0..1000000");
+        /// Most sessions on this node.
+        max_sessions: usize = "1000000", count("1..10000000");
+        /// Most users on this node.
+        max_users: usize = "1000000", count("1..10000000");
+        /// Most sessions a user may be in at a time.
+        max_sessions_per_user: usize = "1000", count("1..100000");
+        /// Most updates a user may write in a second, in bursts of up to one second's worth.
+        max_updates_per_second: usize = "200", count("1..1000000");
+        /// Most connections at a time.
+        max_connections: usize = "50000", count("1..1000000");
+        /// Most streams open on a connection at a time; the client holds back the next.
+        max_streams_per_connection: usize = "1000", count("1..100000");
+    }
+    "HTTP/2" {
+        /// A connection that has not finished its handshake by then is closed.
+        handshake_timeout: Duration = "10s", duration("1s..5m");
+        /// Time between the pings that find out whether a client is still there.
+        ping_interval: Duration = "20s", duration("1s..1h");
+        /// A connection whose ping stays unanswered for so long is closed.
+        ping_timeout: Duration = "10s", duration("1s..5m");
+    }
+}
+
+/// One setting as an operator meets it.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key in the file, and the flag without its dashes: `tick-interval`.
+    pub name: String,
+    /// The environment variable: `SESSIOND_TICK_INTERVAL`.
+    pub env: String,
+    /// The group it is listed under.
+    pub heading: &'static str,
+    /// What it does, in a sentence or two.
+    pub help: String,
+    /// The default as it would be written in the file.
+    pub default: String,
+    /// The word that stands for its value in the help: `DURATION`.
+    pub value_name: &'static str,
+    /// What it takes, in words: `a duration in 1ms..60s`.
+    pub takes: String,
+    /// The least and the most it may be, both allowed, for settings that are numbers: `1ms..60s`.
+    pub range: Option<&'static str>,
+}
+
+/// Every setting, in the order of the help.
+pub fn settings() -> &'static [Setting] {
+    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(declared);
+    &SETTINGS
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::read(&Values::defaults()).expect("every default is within its range")
+    }
+}
+
+fn name_of(field: &str) -> String {
+    field.replace('_', "-")
+}
+
+fn host_name() -> String {
+    let host = gethostname::gethostname().into_string().ok();
+    host.filter(|host| (node_name().read)(host).is_some())
+        .unwrap_or_else(|| "sessiond".to_owned())
+}
+
+fn available_cores() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.min(256).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_typed_and_valid() {
+        let config = Config::default();
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7000)));
+        assert_eq!(config.tick_interval, Duration::from_millis(10));
+        assert_eq!(config.stream_max_age, Some(Duration::from_secs(3600)));
+        assert_eq!(config.max_request_bytes, 65_536);
+        assert!((1..=256).contains(&config.threads));
+        assert!(!config.node.is_empty());
+    }
+
+    #[test]
+    fn no_variable_is_one_that_kubernetes_sets() {
+        for setting in settings() {
+            let taken = ["SESSIOND_PORT", "SESSIOND_SERVICE"];
+            assert!(
+                !taken.iter().any(|taken| setting.env.starts_with(taken)),
+                "{}",
+                setting.env
+            );
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What time it is: the machine's, or a test's.
+
+use crate::session::limits::Micros;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// A clock that never goes back.
+#[derive(Debug)]
+pub struct Clock(Source);
+
+#[derive(Debug)]
+enum Source {
+    /// The machine's time at the start, and what has passed since by its monotonic clock.
+    Machine { began: Micros, start: Instant },
+    /// Stands still until somebody moves it.
+    Stepped(AtomicU64),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn machine() -> Self {
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Source::Machine { began: began.as_micros() as Micros, start: Instant::now() })
+    }
+
+    /// A clock that stands at `now` until [`super::Engine::advance`] moves it.
+    pub fn stepped(now: Micros) -> Self {
+        Self(Source::Stepped(AtomicU64::new(now)))
+    }
+
+    /// Whether it moves by itself.
+    pub fn is_machine(&self) -> bool {
+        matches!(self.0, Source::Machine { .. })
+    }
+
+    /// Microseconds since 1970.
+    pub fn now(&self) -> Micros {
+        match &self.0 {
+            Source::Machine { began, start } => began + start.elapsed().as_micros() as Micros,
+            Source::Stepped(now) => now.load(Ordering::Acquire),
+        }
+    }
+
+    /// When `at` is by the monotonic clock; a stepped clock never gets there by itself.
+    pub(super) fn instant(&self, at: Micros) -> Option<Instant> {
+        match &self.0 {
+            Source::Machine { began, start } => {
+                Some(*start + std::time::Duration::from_micros(at.saturating_sub(*began)))
+            }
+            Source::Stepped(_) => None,
+        }
+    }
+
+    pub(super) fn step_to(&self, at: Micros) {
+        if let Source::Stepped(now) = &self.0 {
+            now.fetch_max(at, Ordering::AcqRel);
+        }
+    }
+}

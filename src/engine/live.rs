@@ -1,0 +1,346 @@
+//! A session that is running: the rules' state with those who receive it.
+
+use super::{
+    encoder::{Encoded, Encoder, SnapshotReason},
+    subscriber::{End, Step, Subscriber},
+};
+use crate::session::{
+    Session,
+    command::Actor,
+    ids::{AppId, SessionId, UserId},
+    limits::Micros,
+    settings::Pacing,
+    view::View,
+};
+use parking_lot::{Mutex, MutexGuard};
+use slab::Slab;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+/// A running session. Any thread may lock it; only its shard's runtime flushes it.
+#[derive(Debug)]
+pub struct Live {
+    /// The namespace.
+    pub app: AppId,
+    /// The id.
+    pub id: SessionId,
+    /// Which runtime ticks it.
+    pub(super) shard: usize,
+    /// Which part of the tick its frames fall on, so that sessions do not all tick at once.
+    pub(super) group: u64,
+    state: Mutex<State>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub struct State {
+    /// The rules' state.
+    pub core: Session,
+    pub(super) views: Slab<Shared>,
+    pub(super) subscribers: Slab<Subscriber>,
+    /// The shard has the session on its list for this moment.
+    pub(super) tick_at: Option<Micros>,
+    /// The shard has its deadline on the list for this moment.
+    pub(super) deadline_at: Option<Micros>,
+    /// Counts the visits of the tick, whether they made a frame or not.
+    pub(super) ticks: u64,
+    /// Taken out of the registry.
+    pub(super) closed: bool,
+}
+
+/// A view that has subscribers, with what was encoded for it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    view: View,
+    fingerprint: u32,
+    subscribers: usize,
+    /// How many of them leave themselves out.
+    pub(super) excluding: usize,
+    /// The last revision at which the view changed, as far as anybody in it knows.
+    pub(super) changed: u64,
+    /// The step that led there, and where it begins.
+    latest: Option<(u64, Arc<Encoded>)>,
+    /// Steps that lead there from further back.
+    merged: Vec<(u64, Option<Arc<Encoded>>)>,
+    snapshot: Option<(u64, SnapshotReason, Arc<Encoded>)>,
+}
+
+/// How many merged steps a view keeps for sharing until its next change.
+const MERGED: usize = 64;
+
+impl Live {
+    pub(super) fn new(core: Session, shard: usize, group: u64) -> Arc<Self> {
+        Arc::new(Self {
+            app: core.app().clone(),
+            id: core.id().clone(),
+            shard,
+            group,
+            state: Mutex::new(State {
+                core,
+                views: Slab::new(),
+                subscribers: Slab::new(),
+                tick_at: None,
+                deadline_at: None,
+                ticks: 0,
+                closed: false,
+            }),
+        })
+    }
+
+    /// Locks the session. Never held across an await; no other session is locked meanwhile.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    /// When the open frame falls due.
+    pub(super) fn tick_due(&self, now: Micros, group: u64, groups: u64) -> Micros {
+        let settings = &self.core.accepted_info().settings;
+        let tick = settings.tick;
+        match settings.pacing {
+            Pacing::Eager => now.max(self.core.last_frame_at() + tick),
+            Pacing::Tick => {
+                let phase = group * tick / groups;
+                (now - phase) / tick * tick + tick + phase
+            }
+        }
+    }
+
+    /// Makes the frame, encodes it once per view, and returns whom to wake.
+    pub(super) fn flush(
+        &mut self,
+        now: Micros,
+        slow_limit: Micros,
+        encoder: &dyn Encoder,
+    ) -> Vec<Waker> {
+        self.ticks += 1;
+        if let Some(frame) = self.core.flush(now) {
+            if frame.views_changed {
+                self.place_again();
+            }
+            for (_, shared) in &mut self.views {
+                let Shared { view, excluding, changed, .. } = shared;
+                let after = frame.revision - 1;
+                let step = encoder.changes(&self.core, view, after, *changed, *excluding > 0);
+                if let Some(step) = step {
+                    shared.latest = Some((*changed, Arc::new(step)));
+                    shared.changed = frame.revision;
+                    shared.merged.clear();
+                    shared.snapshot = None;
+                }
+            }
+        }
+        let gone = |core: &Session, actor: &Actor| match actor {
+            Actor::App => false,
+            Actor::User(user) => core.members().membership(user).is_none(),
+        };
+        let mut wake = Vec::with_capacity(self.subscribers.len());
+        for (_, subscriber) in &mut self.subscribers {
+            if subscriber.end.is_none() && gone(&self.core, &subscriber.actor) {
+                subscriber.end = Some(End::Left);
+            }
+            let shared = &self.views[subscriber.view];
+            let behind = subscriber.position < shared.changed || subscriber.snapshot.is_some();
+            if behind && subscriber.behind_since.is_none() {
+                subscriber.behind_since = Some(now);
+            }
+            if subscriber.behind_since.is_some_and(|since| since + slow_limit <= now) {
+                subscriber.end.get_or_insert(End::Slow);
+            }
+            if behind || subscriber.wants_tick.is_some() || subscriber.end.is_some() {
+                wake.extend(subscriber.waker.take());
+            }
+        }
+        wake
+    }
+
+    /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
+    /// view shows something else gets a snapshot of it.
+    fn place_again(&mut self) {
+        for (_, shared) in &mut self.views {
+            shared.fingerprint = self.core.fingerprint(&shared.view);
+        }
+        let keys: Vec<usize> = self.subscribers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let subscriber = &self.subscribers[key];
+            let (old, exclude_self) = (subscriber.view, subscriber.exclude_self);
+            let view = View {
+                class: self.core.class_of(&subscriber.actor),
+                props: self.views[old].view.props.clone(),
+            };
+            let new = self.enter_view(view, exclude_self);
+            self.leave_view(old, exclude_self);
+            let fingerprint = self.views[new].fingerprint;
+            let subscriber = &mut self.subscribers[key];
+            subscriber.view = new;
+            if subscriber.fingerprint != fingerprint {
+                subscriber.snapshot.get_or_insert(SnapshotReason::ViewChanged);
+            }
+        }
+    }
+
+    /// Whether the subscriber named by a resume may continue with a delta, or why not.
+    pub(super) fn check_resume(
+        &self,
+        view: &View,
+        epoch: u64,
+        revision: u64,
+        fingerprint: u32,
+    ) -> Result<(), SnapshotReason> {
+        if epoch != self.core.epoch() {
+            Err(SnapshotReason::EpochChanged)
+        } else if revision > self.core.revision() {
+            Err(SnapshotReason::Future)
+        } else if revision < self.core.horizon() || revision == 0 {
+            Err(SnapshotReason::TooOld)
+        } else if fingerprint != self.core.fingerprint(view) {
+            Err(SnapshotReason::ViewChanged)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn enter_view(&mut self, view: View, exclude_self: bool) -> usize {
+        let known = self.views.iter().find(|(_, shared)| shared.view == view).map(|(key, _)| key);
+        let key = known.unwrap_or_else(|| {
+            self.views.insert(Shared {
+                fingerprint: self.core.fingerprint(&view),
+                view,
+                subscribers: 0,
+                excluding: 0,
+                changed: self.core.revision(),
+                latest: None,
+                merged: Vec::new(),
+                snapshot: None,
+            })
+        });
+        self.views[key].subscribers += 1;
+        self.views[key].excluding += usize::from(exclude_self);
+        key
+    }
+
+    pub(super) fn leave_view(&mut self, key: usize, exclude_self: bool) {
+        let shared = &mut self.views[key];
+        shared.subscribers -= 1;
+        shared.excluding -= usize::from(exclude_self);
+        if shared.subscribers == 0 {
+            self.views.remove(key);
+        }
+    }
+
+    /// The next step for a subscriber; it is woken when there may be one.
+    pub(super) fn poll_step(
+        &mut self,
+        key: usize,
+        encoder: &dyn Encoder,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step> {
+        let subscriber = &mut self.subscribers[key];
+        let shared = &mut self.views[subscriber.view];
+        if subscriber.end == Some(End::Slow) {
+            return Poll::Ready(Step::Ended(End::Slow));
+        }
+        let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        if subscriber.snapshot.is_none()
+            && subscriber.position < shared.changed
+            && subscriber.position < self.core.horizon()
+            && !shared.latest.as_ref().is_some_and(|(from, _)| *from <= subscriber.position)
+        {
+            subscriber.snapshot = Some(SnapshotReason::TooOld);
+        }
+        if let Some(reason) = subscriber.snapshot.take() {
+            subscriber.caught_up(self.core.revision());
+            subscriber.fingerprint = shared.fingerprint;
+            return Poll::Ready(Step::Update(match (&subscriber.actor, subscriber.exclude_self) {
+                (Actor::User(user), true) => {
+                    Arc::new(encoder.snapshot(&self.core, &shared.view, reason, Some(user)))
+                }
+                _ => shared.snapshot(&self.core, reason, encoder),
+            }));
+        }
+        if subscriber.position < shared.changed || subscriber.resumes {
+            let step = shared.step_from(subscriber.position, &self.core, encoder);
+            let resumes = std::mem::take(&mut subscriber.resumes);
+            subscriber.caught_up(shared.changed.max(subscriber.position));
+            match step {
+                Some(step) => return Poll::Ready(Step::Update(step)),
+                None if resumes => return Poll::Ready(Step::Heartbeat),
+                None => {}
+            }
+        }
+        if tick_over {
+            return Poll::Ready(Step::Quiet);
+        }
+        if let Some(end) = subscriber.end {
+            return Poll::Ready(Step::Ended(end));
+        }
+        if !subscriber.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            subscriber.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ends all subscriptions, each after what it has not received yet.
+    pub(super) fn end_all(&mut self, end: End) -> Vec<Waker> {
+        let end_one = |(_, subscriber): (usize, &mut Subscriber)| {
+            subscriber.end.get_or_insert(end);
+            subscriber.waker.take()
+        };
+        self.subscribers.iter_mut().filter_map(end_one).collect()
+    }
+
+    /// Who is shown or accepted; for giving memberships back when the session ends.
+    pub(super) fn everyone(&self) -> Vec<UserId> {
+        self.core.members().joined().map(|(_, user, _)| user.clone()).collect()
+    }
+}
+
+impl Shared {
+    fn snapshot(
+        &mut self,
+        core: &Session,
+        reason: SnapshotReason,
+        encoder: &dyn Encoder,
+    ) -> Arc<Encoded> {
+        match &self.snapshot {
+            Some((revision, known, encoded)) if (*revision, *known) == (core.revision(), reason) => {
+                encoded.clone()
+            }
+            _ => {
+                let encoded = Arc::new(encoder.snapshot(core, &self.view, reason, None));
+                self.snapshot = Some((core.revision(), reason, encoded.clone()));
+                encoded
+            }
+        }
+    }
+
+    /// The step from a position to the last change: the latest one for whoever was there, a merged
+    /// one for who is further behind.
+    fn step_from(
+        &mut self,
+        position: u64,
+        core: &Session,
+        encoder: &dyn Encoder,
+    ) -> Option<Arc<Encoded>> {
+        if position >= self.changed {
+            return None;
+        }
+        if let Some((from, latest)) = &self.latest
+            && *from <= position
+        {
+            return Some(latest.clone());
+        }
+        if let Some((_, step)) = self.merged.iter().find(|(from, _)| *from == position) {
+            return step.clone();
+        }
+        let step = encoder.changes(core, &self.view, position, position, self.excluding > 0);
+        let step = step.map(Arc::new);
+        if self.merged.len() < MERGED {
+            self.merged.push((position, step.clone()));
+        }
+        step
+    }
+}

@@ -1,0 +1,182 @@
+//! Which sessions and users there are.
+
+use super::{UserRecord, live::Live};
+use crate::session::{
+    error::Refusal,
+    ids::{AppId, Key, SessionId, UserId},
+    limits::Micros,
+};
+use dashmap::{DashMap, Entry};
+use rustc_hash::FxBuildHasher;
+use std::{
+    collections::BTreeMap,
+    hash::BuildHasher,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// A stretch of an app's sessions in the order of ids; empty = there are no more.
+pub type Page = Vec<Arc<Live>>;
+
+/// How many sessions a [`Page`] has at most.
+const PAGE: usize = 256;
+
+/// Sharded maps; no guard is held while another is taken.
+#[derive(Debug)]
+pub struct Registry {
+    sessions: DashMap<(AppId, SessionId), Arc<Live>, FxBuildHasher>,
+    names: DashMap<(AppId, Key), SessionId, FxBuildHasher>,
+    users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
+    /// The sessions of each app in the order of ids, for listing.
+    ordered: DashMap<AppId, BTreeMap<SessionId, Arc<Live>>, FxBuildHasher>,
+    session_count: AtomicUsize,
+    max_sessions: usize,
+    max_users: usize,
+}
+
+/// Where a session belongs among shards and groups.
+pub fn hash(app: &AppId, id: &SessionId) -> u64 {
+    let hash = FxBuildHasher.hash_one((app, id));
+    hash ^ (hash >> 29)
+}
+
+impl Registry {
+    /// An empty registry with its bounds.
+    pub fn new(max_sessions: usize, max_users: usize) -> Self {
+        Self {
+            sessions: DashMap::default(),
+            names: DashMap::default(),
+            users: DashMap::default(),
+            ordered: DashMap::default(),
+            session_count: AtomicUsize::new(0),
+            max_sessions,
+            max_users,
+        }
+    }
+
+    /// The session of an id.
+    pub fn session(&self, app: &AppId, id: &SessionId) -> Option<Arc<Live>> {
+        self.sessions.get(&(app.clone(), id.clone())).map(|live| live.clone())
+    }
+
+    /// The id of a named session.
+    pub fn named(&self, app: &AppId, name: &str) -> Option<SessionId> {
+        self.names.get(&(app.clone(), Key::from(name))).map(|id| id.clone())
+    }
+
+    /// Takes a new session in, with its name; refused whole if the id or the name is taken.
+    pub fn insert(&self, live: &Arc<Live>) -> Result<(), Refusal> {
+        let room = |count: usize| (count < self.max_sessions).then_some(count + 1);
+        self.session_count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .map_err(|_| Refusal::LimitReached { limit: "max-sessions", most: self.max_sessions })?;
+        let name = live.lock().core.info().settings.name.clone();
+        let outcome = self.reserve_name(live, name.as_deref()).and_then(|_| {
+            match self.sessions.entry((live.app.clone(), live.id.clone())) {
+                Entry::Occupied(_) => Err(Refusal::SessionExists),
+                Entry::Vacant(place) => {
+                    place.insert(live.clone());
+                    Ok(())
+                }
+            }
+        });
+        if let Err(refusal) = outcome {
+            self.session_count.fetch_sub(1, Ordering::Relaxed);
+            if refusal != Refusal::NameTaken
+                && let Some(name) = name
+            {
+                self.release_name(live, &name);
+            }
+            return Err(refusal);
+        }
+        self.ordered.entry(live.app.clone()).or_default().insert(live.id.clone(), live.clone());
+        Ok(())
+    }
+
+    /// Takes a session out.
+    pub fn remove(&self, live: &Arc<Live>) {
+        let key = (live.app.clone(), live.id.clone());
+        if self.sessions.remove_if(&key, |_, known| Arc::ptr_eq(known, live)).is_none() {
+            return;
+        }
+        self.session_count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(name) = live.lock().core.accepted_info().settings.name.clone() {
+            self.release_name(live, &name);
+        }
+        if let Entry::Occupied(mut app) = self.ordered.entry(live.app.clone()) {
+            app.get_mut().remove(&live.id);
+            if app.get().is_empty() {
+                app.remove();
+            }
+        }
+    }
+
+    /// Takes a name for a session; returns whether it was free, false = the session had it already.
+    pub fn reserve_name(&self, live: &Arc<Live>, name: Option<&str>) -> Result<bool, Refusal> {
+        let Some(name) = name else { return Ok(false) };
+        match self.names.entry((live.app.clone(), name.into())) {
+            Entry::Occupied(taken) if *taken.get() == live.id => Ok(false),
+            Entry::Occupied(_) => Err(Refusal::NameTaken),
+            Entry::Vacant(place) => {
+                place.insert(live.id.clone());
+                Ok(true)
+            }
+        }
+    }
+
+    /// Gives a name back.
+    pub fn release_name(&self, live: &Arc<Live>, name: &str) {
+        self.names.remove_if(&(live.app.clone(), name.into()), |_, id| *id == live.id);
+    }
+
+    /// The next stretch of an app's sessions.
+    pub fn page(&self, app: &AppId, after: Option<&SessionId>) -> Page {
+        let Some(sessions) = self.ordered.get(app) else { return Vec::new() };
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone()));
+        let page = sessions.range((from, Bound::Unbounded)).take(PAGE);
+        page.map(|(_, live)| live.clone()).collect()
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        self.sessions.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// A user, if it is known.
+    pub fn user(&self, app: &AppId, user: &UserId) -> Option<UserRecord> {
+        self.users.get(&(app.clone(), user.clone())).map(|record| record.clone())
+    }
+
+    /// A user, known from now on.
+    pub fn user_or_new(&self, app: &AppId, user: &UserId) -> Result<UserRecord, Refusal> {
+        if let Some(record) = self.user(app, user) {
+            return Ok(record);
+        }
+        if self.users.len() >= self.max_users {
+            return Err(Refusal::LimitReached { limit: "max-users", most: self.max_users });
+        }
+        Ok(self.users.entry((app.clone(), user.clone())).or_default().clone())
+    }
+
+    /// Forgets a user that has been idle for `ttl`; returns when to look again if it is idle but
+    /// not for long enough.
+    pub fn forget(&self, app: &AppId, user: &UserId, now: Micros, ttl: Micros) -> Option<Micros> {
+        let key = (app.clone(), user.clone());
+        let mut again = None;
+        self.users.remove_if(&key, |_, record| {
+            // Somebody who holds the record is about to use it. Nobody can take hold of it now.
+            let in_use = Arc::strong_count(record) > 1;
+            let Some(user) = record.try_lock().filter(|_| !in_use) else {
+                again = Some(now + ttl);
+                return false;
+            };
+            let forget_at = user.idle_since.map(|since| since + ttl);
+            again = forget_at.filter(|at| *at > now);
+            forget_at.is_some_and(|at| at <= now)
+        });
+        again
+    }
+}

@@ -1,0 +1,159 @@
+//! Somebody who receives a session: a position and a wake-up, never a queue.
+
+use super::{
+    Engine,
+    encoder::{Encoded, SnapshotReason},
+    live::Live,
+};
+use crate::session::{
+    command::{Actor, Command},
+    ids::UserId,
+    limits::Micros,
+};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+/// Why a subscription ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The user left the session.
+    Left,
+    /// The session is gone.
+    Deleted,
+    /// The subscriber did not read for too long.
+    Slow,
+    /// The server is stopping.
+    Draining,
+}
+
+/// What a subscriber gets next.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A snapshot or what changed.
+    Update(Arc<Encoded>),
+    /// The view shows nothing new since the position that was resumed.
+    Heartbeat,
+    /// The tick that was waited for is over, and the view shows nothing of it.
+    Quiet,
+    /// Nothing more comes.
+    Ended(End),
+}
+
+/// How a subscriber wants to be served, and where it continues.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these keys of props; empty = all that the view shows.
+    pub props: crate::session::settings::Keys,
+    /// Leave the subscriber's own props out.
+    pub exclude_self: bool,
+    /// Where to continue; none = from a snapshot.
+    pub resume: Option<Resume>,
+}
+
+/// A position with the fingerprint of the view that led there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// The incarnation of the session.
+    pub epoch: u64,
+    /// The last revision that the client applied.
+    pub revision: u64,
+    /// The fingerprint of its last snapshot.
+    pub view: u32,
+}
+
+/// What the session keeps of a subscriber.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub actor: Actor,
+    pub view: usize,
+    pub exclude_self: bool,
+    /// Everything up to this revision was sent.
+    pub position: u64,
+    pub fingerprint: u32,
+    /// A snapshot is due, for this reason.
+    pub snapshot: Option<SnapshotReason>,
+    /// The first step continues from `position`, even if it is empty.
+    pub resumes: bool,
+    /// Wake after this tick, even if the view shows nothing.
+    pub wants_tick: Option<u64>,
+    /// Since when something waits to be read.
+    pub behind_since: Option<Micros>,
+    pub end: Option<End>,
+    pub waker: Option<Waker>,
+}
+
+impl Subscriber {
+    pub(super) fn caught_up(&mut self, revision: u64) {
+        self.position = revision;
+        self.behind_since = None;
+    }
+}
+
+/// A subscription; dropping it ends it as lost.
+#[derive(Debug)]
+pub struct Subscription {
+    engine: Engine,
+    live: Arc<Live>,
+    key: usize,
+    /// A member's stream, which counts for its presence.
+    member: Option<UserId>,
+    lost: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(engine: Engine, live: Arc<Live>, key: usize, member: Option<UserId>) -> Self {
+        Self { engine, live, key, member, lost: true }
+    }
+
+    /// The session.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The next step with the session's revision, or a wake-up when there may be one.
+    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+        let mut state = self.live.lock();
+        let step = state.poll_step(self.key, self.engine.encoder(), cx);
+        let revision = state.core.revision();
+        step.map(|step| (step, revision))
+    }
+
+    /// The position up to which everything was sent, as (epoch, revision).
+    pub fn position(&self) -> (u64, u64) {
+        let state = self.live.lock();
+        let subscriber = &state.subscribers[self.key];
+        let waits = subscriber.snapshot.is_some() || subscriber.end == Some(End::Slow);
+        let sent = if waits { subscriber.position } else { state.core.revision() };
+        (state.core.epoch(), sent)
+    }
+
+    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it.
+    pub fn want_tick(&mut self) {
+        let mut state = self.live.lock();
+        let tick = state.ticks + 1;
+        state.subscribers[self.key].wants_tick.get_or_insert(tick);
+        self.engine.schedule_tick(&self.live, &mut state);
+    }
+
+    /// The server ends the subscription, not the client: a tied member gets time to come back.
+    pub fn ended_by_server(&mut self) {
+        self.lost = false;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        {
+            let mut state = self.live.lock();
+            let subscriber = state.subscribers.remove(self.key);
+            state.leave_view(subscriber.view, subscriber.exclude_self);
+        }
+        if let Some(user) = self.member.take() {
+            let closed = Command::StreamClosed { user, lost: self.lost };
+            // The member may have left and the session may have ended before its stream.
+            let _ = self.engine.command(&self.live, &Actor::App, closed);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The domain's types as the wire's.
+
+use crate::{
+    engine::{self, State, encoder::SnapshotReason},
+    proto,
+    session::{
+        Info, Session,
+        ids::{Key, UserId},
+        limits::{Micros, SECOND},
+        member::{Departure, Shown},
+        role::Role,
+        settings::{Kind, Pacing, Settings},
+        value::Value,
+    },
+};
+
+/// A role.
+pub fn role(role: Role) -> proto::Role {
+    match role {
+        Role::Owner => proto::Role::Owner,
+        Role::Admin => proto::Role::Admin,
+        Role::Moderator => proto::Role::Moderator,
+        Role::Member => proto::Role::Member,
+        Role::Spectator => proto::Role::Spectator,
+    }
+}
+
+/// Why there is a snapshot.
+pub fn snapshot_reason(reason: SnapshotReason) -> proto::SnapshotReason {
+    match reason {
+        SnapshotReason::First => proto::SnapshotReason::First,
+        SnapshotReason::EpochChanged => proto::SnapshotReason::EpochChanged,
+        SnapshotReason::TooOld => proto::SnapshotReason::TooOld,
+        SnapshotReason::Future => proto::SnapshotReason::Future,
+        SnapshotReason::ViewChanged => proto::SnapshotReason::ViewChanged,
+    }
+}
+
+/// Why somebody left.
+pub fn departure(departure: Departure) -> proto::DepartureReason {
+    match departure {
+        Departure::Left => proto::DepartureReason::Left,
+        Departure::Lost => proto::DepartureReason::Lost,
+    }
+}
+
+/// A position.
+pub fn position(position: engine::Position) -> proto::Position {
+    proto::Position { epoch: position.epoch, revision: position.revision }
+}
+
+/// A moment.
+pub fn moment(at: Micros) -> prost_types::Timestamp {
+    let (seconds, micros) = (at / SECOND, at % SECOND);
+    prost_types::Timestamp { seconds: seconds as i64, nanos: micros as i32 * 1000 }
+}
+
+/// A span.
+pub fn span(span: Micros) -> prost_types::Duration {
+    let (seconds, micros) = (span / SECOND, span % SECOND);
+    prost_types::Duration { seconds: seconds as i64, nanos: micros as i32 * 1000 }
+}
+
+/// A session as updates tell it.
+pub fn session_info(session: &Session, info: &Info) -> proto::SessionInfo {
+    let id = |user: &Option<UserId>| user.as_deref().unwrap_or_default().to_owned();
+    proto::SessionInfo {
+        app: session.app().to_string(),
+        session_id: session.id().to_string(),
+        kind: kind(session.kind()).into(),
+        settings: Some(settings(&info.settings)),
+        owner_id: id(&info.owner),
+        host_id: id(&info.host),
+        term: info.term,
+        created_at: Some(moment(session.created_at())),
+        ..Default::default()
+    }
+}
+
+/// A session as reads tell it: with the time of the last frame and the counts.
+pub fn session_summary(state: &State) -> proto::SessionInfo {
+    let session = &state.core;
+    let (mut members, mut spectators) = (0, 0);
+    for (_, shown) in session.members().shown() {
+        *(if shown.role == Role::Spectator { &mut spectators } else { &mut members }) += 1;
+    }
+    proto::SessionInfo {
+        last_frame_at: Some(moment(session.last_frame_at())),
+        member_count: Some(members),
+        spectator_count: Some(spectators),
+        ..session_info(session, session.info())
+    }
+}
+
+/// The members as of the last frame, in join order.
+pub fn members(session: &Session) -> Vec<proto::Member> {
+    let mut shown: Vec<_> = session.members().shown().collect();
+    shown.sort_unstable_by_key(|(_, shown)| shown.order);
+    let member = |user: &str, shown: &Shown| proto::Member {
+        user_id: user.to_owned(),
+        role: role(shown.role).into(),
+        disconnected: shown.disconnected,
+        joined_at: Some(moment(shown.joined_at)),
+    };
+    shown.into_iter().map(|(known, shown)| member(&known.user, shown)).collect()
+}
+
+fn kind(kind: Kind) -> proto::SessionKind {
+    match kind {
+        Kind::Room => proto::SessionKind::Room,
+        Kind::Hosted => proto::SessionKind::Hosted,
+    }
+}
+
+/// All settings, defaults filled in.
+pub fn settings(settings: &Settings) -> proto::SessionSettings {
+    let keys = |keys: &std::collections::BTreeSet<Key>| {
+        keys.iter().map(|key| key.to_string()).collect::<Vec<_>>()
+    };
+    let pacing = match settings.pacing {
+        Pacing::Tick => proto::Pacing::Tick,
+        Pacing::Eager => proto::Pacing::Eager,
+    };
+    proto::SessionSettings {
+        name: settings.name.as_deref().unwrap_or_default().to_owned(),
+        propnames: keys(&settings.propnames),
+        hostprops: keys(&settings.hostprops),
+        tick_interval: Some(span(settings.tick)),
+        pacing: pacing.into(),
+        capacity: Some(settings.capacity as u32),
+        locked: Some(settings.locked),
+        unlisted: Some(settings.unlisted),
+        metadata: settings
+            .metadata
+            .iter()
+            .map(|(key, value)| (key.to_string(), self::value(value)))
+            .collect(),
+        successors: settings.successors.iter().map(ToString::to_string).collect(),
+        host_grace: Some(span(settings.host_grace)),
+        inherit_host_data: Some(settings.inherit_host_data),
+        rejoin_grace: Some(span(settings.rejoin_grace)),
+        empty_ttl: Some(span(settings.empty_ttl)),
+        max_age: Some(span(settings.max_age)),
+        exclusive: Some(false),
+        password: None,
+        data_role: role(settings.data_role).into(),
+        reset_role: proto::Role::Admin.into(),
+    }
+}
+
+/// A value.
+pub fn value(value: &Value) -> proto::Value {
+    use proto::value::Kind as Wire;
+    let kind = match value {
+        Value::Null => Wire::Null(proto::Null {}),
+        Value::Flag(flag) => Wire::Flag(*flag),
+        Value::Integer(integer) => Wire::Integer(*integer),
+        Value::Number(number) => Wire::Number(*number),
+        Value::Text(text) => Wire::Text(text.to_string()),
+        Value::Data(data) => Wire::Data(data.to_vec()),
+        Value::Numbers(items) => Wire::Numbers(proto::Numbers { items: items.to_vec() }),
+        Value::Floats(items) => Wire::Floats(proto::Floats { items: items.to_vec() }),
+        Value::Integers(items) => Wire::Integers(proto::Integers { items: items.to_vec() }),
+        Value::List(items) => {
+            Wire::List(proto::List { items: items.iter().map(self::value).collect() })
+        }
+        Value::Map(entries) => {
+            let entry = |(key, item): &(Key, Value)| (key.to_string(), self::value(item));
+            Wire::Map(proto::Map { entries: entries.iter().map(entry).collect() })
+        }
+    };
+    proto::Value { kind: Some(kind) }
+}

@@ -1,0 +1,56 @@
+//! The streams. Those that carry frames are served past tonic: see [`hot`].
+
+mod feed;
+pub mod hot;
+mod stream_user_props;
+mod subscribe;
+
+use super::Context;
+use crate::session::error::Refusal;
+use bytes::Bytes;
+use hot::{HotBody, Refused};
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body;
+use http_body_util::BodyExt;
+use stream_user_props::StreamUserProps;
+use subscribe::SubscribeToSession;
+
+/// The path that all calls of `DeliveryService` begin with.
+pub const PATH: &str = "/sessiond.v1.DeliveryService/";
+
+/// The streams of `DeliveryService` that the server does not have yet.
+const NOT_YET: [&str; 4] = ["SubscribeToUser", "ReceiveSessionUpdates", "Gateway", "WatchSessions"];
+
+/// Answers a call of `DeliveryService`; none if there is no such call.
+pub fn serve<B>(context: &Context, request: Request<B>) -> Option<Response<tonic::body::Body>>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let method = request.uri().path().strip_prefix(PATH)?.to_owned();
+    let (parts, body) = request.into_parts();
+    let (server, most) = (context.clone(), context.streams.max_request_bytes);
+    Some(match method.as_str() {
+        "SubscribeToSession" => {
+            respond(HotBody::new(body, SubscribeToSession::new(server, parts.headers), most))
+        }
+        "StreamUserProps" => {
+            respond(HotBody::new(body, StreamUserProps::new(server, parts.headers), most))
+        }
+        method if NOT_YET.contains(&method) => {
+            let refusal = Refusal::NotImplemented { field: method.to_owned() };
+            respond(HotBody::new(body, Refused(server.node.status(&refusal)), most))
+        }
+        _ => return None,
+    })
+}
+
+fn respond<B>(body: B) -> Response<tonic::body::Body>
+where
+    B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+{
+    let body = body.map_err(|never| match never {});
+    let mut response = Response::new(tonic::body::Body::new(body));
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(header::CONTENT_TYPE, grpc);
+    response
+}

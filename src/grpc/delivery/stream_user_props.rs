@@ -1,0 +1,448 @@
+//! StreamUserProps: one user's props up, its session's updates down.
+
+use super::{
+    feed::{Due, Ending, Feed, Said, Timer, Why},
+    hot::{HotStream, Next},
+    subscribe::Wanted,
+};
+use crate::{
+    engine::{Alarm, Live},
+    grpc::{
+        Context as Server,
+        convert::door::{Door, PropsWrite},
+        encode::{PREFIX, head_len, put_head, put_prefix, put_varint},
+        status::in_band,
+    },
+    proto,
+    session::{
+        command::{Actor, Command},
+        error::Refusal,
+        ids::{AppId, UserId},
+        limits::{Micros, SECOND},
+    },
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderMap;
+use prost::Message;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Status;
+
+/// The stream of one call.
+#[derive(Debug)]
+pub struct StreamUserProps {
+    server: Server,
+    headers: HeaderMap,
+    open: Option<Open>,
+    last_seq: u64,
+    acks: Acks,
+    ended: Option<Status>,
+}
+
+#[derive(Debug)]
+struct Open {
+    app: AppId,
+    user: UserId,
+    actor: Actor,
+    feed: Option<Feed>,
+    timer: Timer,
+    silence: Option<Micros>,
+    silent_at: Micros,
+    /// Goes with the first message.
+    user_id: Option<String>,
+    /// Wakes a stream without subscription at the end of a tick with acks.
+    ack_alarm: Arc<Alarm>,
+    /// Ends a stream without subscription when the server stops.
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What was dealt with and not told yet.
+#[derive(Debug, Default)]
+struct Acks {
+    /// Everything up to here was dealt with.
+    seq: u64,
+    /// The revision that `seq` waits for; 0 = none.
+    waits_for: u64,
+    /// What was dealt with before, and the revision that it waits for.
+    before: (u64, u64),
+    /// What the client was told.
+    told: u64,
+    refusals: Vec<proto::Refusal>,
+    /// When a stream without subscription tells them.
+    due: Micros,
+}
+
+impl StreamUserProps {
+    /// A stream that waits for its opening message.
+    pub fn new(server: Server, headers: HeaderMap) -> Self {
+        Self { server, headers, open: None, last_seq: 0, acks: Acks::default(), ended: None }
+    }
+
+    /// A status that also tells how far the messages were dealt with.
+    fn status(&self, refusal: &Refusal) -> Status {
+        self.server.node.status_with(refusal, [("acked_seq", self.acks.seq.to_string())])
+    }
+
+    fn open(&mut self, open: proto::StreamOpen) -> Result<Open, Refusal> {
+        let proto::StreamOpen { app, user_id, mut subscriptions, silence_timeout } = open;
+        let mut door = Door::new(&self.server.limits);
+        let app = door.app(&app);
+        door.not_yet("open.subscriptions[1]", subscriptions.len() > 1);
+        let range = (SECOND, 3600 * SECOND);
+        let silence = silence_timeout
+            .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
+        let wanted = subscriptions.pop().map(|wanted| {
+            let prefix = "open.subscriptions[0].";
+            door.not_yet(&format!("{prefix}handle"), wanted.handle != 0);
+            let proto::SessionSubscription { session_id, join, options, resume, .. } = wanted;
+            if join.is_none() && user_id.is_empty() {
+                door.fault("open.user_id", "must be given where no subscription joins");
+            }
+            Wanted::new(&mut door, prefix, &user_id, session_id, join, options, resume)
+        });
+        if wanted.is_none() && user_id.is_empty() {
+            door.fault("open.user_id", "must be given where no subscription joins");
+        }
+        let named = door.actor(&user_id);
+        door.close()?;
+        self.server.check_app(&self.headers, &app)?;
+        let (feed, actor) = match wanted {
+            Some(wanted) => {
+                let (feed, actor) = wanted.feed(&self.server, &app)?;
+                (Some(feed), actor)
+            }
+            None => (None, named),
+        };
+        let Actor::User(user) = &actor else { return Err(Refusal::NotAMember) };
+        self.server.engine.count_stream(&app, user, true)?;
+        let now = self.server.engine.clock().now();
+        Ok(Open {
+            user_id: Some(user.to_string()),
+            user: user.clone(),
+            app,
+            actor,
+            feed,
+            timer: Timer::new(&self.server),
+            silence,
+            silent_at: silence.map_or(Micros::MAX, |silence| now + silence),
+            ack_alarm: Alarm::new(),
+            stopping: Box::pin(self.server.stopping.clone().cancelled_owned()),
+        })
+    }
+
+    /// Deals with a write; its refusals are itemised, its result waits for the frame.
+    fn write(&mut self, seq: u64, write: proto::PropsWrite) {
+        let Some(open) = &mut self.open else { return };
+        let mut door = Door::new(&self.server.limits);
+        let write = door.props_write(write);
+        let outcome = door.close().and_then(|()| open.write(&self.server, write));
+        match outcome {
+            Ok(Written { revision, refused }) => {
+                for (session, refusal) in refused {
+                    self.acks.refusals.push(in_band(&refusal, seq, session));
+                }
+                self.acks.dealt_with(seq, revision);
+            }
+            Err(refusal) => {
+                self.acks.refusals.push(in_band(&refusal, seq, String::new()));
+                self.acks.dealt_with(seq, 0);
+            }
+        }
+        self.expect_tick();
+    }
+
+    /// Has the end of the tick wake the stream, so that acks and refusals go out if nothing else
+    /// does.
+    fn expect_tick(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        match &mut open.feed {
+            Some(feed) => feed.subscription().want_tick(),
+            None if self.acks.due == 0 => {
+                let engine = &self.server.engine;
+                self.acks.due = engine.clock().now() + engine.settings().tick;
+            }
+            None => {}
+        }
+    }
+
+    fn end(&mut self, end: &Ending) -> Next {
+        self.ended = Some(end.status.clone());
+        let Some(mut open) = self.open.take() else { return Next::End(end.status.clone()) };
+        let acked = self.acks.take_all();
+        let mut last = match &mut open.feed {
+            Some(feed) => {
+                if !end.by_client {
+                    feed.subscription().ended_by_server();
+                }
+                Some(feed.ended(end))
+            }
+            None => None,
+        };
+        let go_away = last.is_none().then(|| end.go_away());
+        let message = compose(last.take(), acked, go_away, None);
+        open.forget_stream(&self.server);
+        Next::Message(message)
+    }
+}
+
+impl Drop for StreamUserProps {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.forget_stream(&self.server);
+        }
+    }
+}
+
+/// What became of a write that was not refused as a whole.
+struct Written {
+    /// The frame of the subscribed session that holds it; 0 = none does.
+    revision: u64,
+    refused: Vec<(String, Refusal)>,
+}
+
+impl Open {
+    fn write(&self, server: &Server, write: PropsWrite) -> Result<Written, Refusal> {
+        let subscribed: Option<&Arc<Live>> = self.feed.as_ref().map(Feed::live);
+        if let (Some(live), [only]) = (subscribed, &*write.sessions)
+            && live.id == *only
+        {
+            server.engine.take_update(&self.app, &self.user)?;
+            let PropsWrite { write, term, .. } = write;
+            let command = Command::SetProps { user: self.user.clone(), write, term };
+            let position = server.engine.command(live, &self.actor, command)?;
+            return Ok(Written { revision: position.revision, refused: Vec::new() });
+        }
+        let outcomes = server.write_props(&self.app, &self.actor, &self.user, write)?;
+        let mut written = Written { revision: 0, refused: Vec::new() };
+        for (id, outcome) in outcomes {
+            match outcome {
+                Ok(position) if subscribed.is_some_and(|live| live.id == id) => {
+                    written.revision = position.revision;
+                }
+                Ok(_) => {}
+                Err(refusal) => written.refused.push((id.to_string(), refusal)),
+            }
+        }
+        Ok(written)
+    }
+
+    fn forget_stream(self, server: &Server) {
+        let Self { app, user, feed, .. } = self;
+        drop(feed);
+        let _ = server.engine.count_stream(&app, &user, false);
+    }
+}
+
+impl Acks {
+    /// A message was dealt with, and its result is in the frame `revision`.
+    fn dealt_with(&mut self, seq: u64, revision: u64) {
+        if revision > self.waits_for {
+            self.before = (self.seq, self.waits_for);
+            self.waits_for = revision;
+        }
+        self.seq = seq;
+    }
+
+    /// What can be told with the frame `framed`: the seq, and the refusals up to it.
+    fn take(&mut self, framed: u64) -> Told {
+        let seq = match self.before {
+            _ if self.waits_for <= framed => self.seq,
+            (seq, waits_for) if waits_for <= framed => seq,
+            _ => return Told::default(),
+        };
+        if seq <= self.told && self.refusals.is_empty() {
+            return Told::default();
+        }
+        let later = self.refusals.partition_point(|refusal| refusal.seq <= seq);
+        let rest = self.refusals.split_off(later);
+        let refusals = std::mem::replace(&mut self.refusals, rest);
+        let news = seq > self.told;
+        self.told = self.told.max(seq);
+        Told { acked_seq: if news { seq } else { 0 }, refusals }
+    }
+
+    fn take_all(&mut self) -> Told {
+        self.waits_for = 0;
+        self.take(u64::MAX)
+    }
+
+    fn is_told(&self) -> bool {
+        self.seq == self.told && self.refusals.is_empty()
+    }
+}
+
+/// Acks and refusals that go with a message.
+#[derive(Debug, Default)]
+struct Told {
+    acked_seq: u64,
+    refusals: Vec<proto::Refusal>,
+}
+
+/// A response: the shared bytes of the update, then what is this stream's own.
+fn compose(
+    update: Option<Bytes>,
+    told: Told,
+    go_away: Option<proto::GoAway>,
+    user_id: Option<String>,
+) -> Bytes {
+    let Told { acked_seq, refusals } = told;
+    let rest = proto::StreamUserPropsResponse {
+        updates: Vec::new(),
+        acked_seq: 0,
+        refusals,
+        go_away,
+        user_id: user_id.unwrap_or_default(),
+    };
+    // `SessionDelivery.update` and `SubscribeToSessionResponse.update` are both field 1.
+    let delivery = update.as_ref().map_or(&[][..], |bytes| &bytes[PREFIX..]);
+    let mut own = Vec::new();
+    if acked_seq > 0 {
+        put_varint(&mut own, 2, acked_seq);
+    }
+    if !rest.refusals.is_empty() || rest.go_away.is_some() || !rest.user_id.is_empty() {
+        own.extend(rest.encode_to_vec());
+    }
+    let head = if delivery.is_empty() { 0 } else { head_len(1, delivery.len()) };
+    let content = head + delivery.len() + own.len();
+    let mut bytes = BytesMut::with_capacity(PREFIX + content);
+    put_prefix(&mut bytes, content);
+    if !delivery.is_empty() {
+        put_head(&mut bytes, 1, delivery.len());
+        bytes.put_slice(delivery);
+    }
+    bytes.put_slice(&own);
+    bytes.freeze()
+}
+
+impl HotStream for StreamUserProps {
+    fn receive(&mut self, message: Bytes) -> Result<(), Status> {
+        use proto::stream_user_props_request::Message as Up;
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        let request = proto::StreamUserPropsRequest::decode(message)
+            .map_err(|fault| self.status(&Refusal::Malformed(fault.to_string())))?;
+        let proto::StreamUserPropsRequest { seq, message } = request;
+        if seq <= self.last_seq {
+            let refusal = Refusal::SeqNotRising { seq, last: self.last_seq };
+            return Err(self.status(&refusal));
+        }
+        let first = |text| Err(Refusal::WrongFirstMessage(text));
+        let outcome = match (message, self.open.is_some()) {
+            (Some(Up::Open(open)), false) => self.open(open).map(|open| self.open = Some(open)),
+            (_, false) => first("the first message must be `open`"),
+            (Some(Up::Open(_)), true) => first("only the first message may be `open`"),
+            (Some(Up::Token(_)), true) => {
+                Err(Refusal::NotImplemented { field: "token".to_owned() })
+            }
+            (None, true) => Err(Refusal::invalid("message", "must be set")),
+            (Some(Up::Heartbeat(_)), true) => {
+                self.acks.dealt_with(seq, 0);
+                self.expect_tick();
+                Ok(())
+            }
+            (Some(Up::Write(write)), true) => {
+                self.write(seq, write);
+                Ok(())
+            }
+        };
+        outcome.map_err(|refusal| self.status(&refusal))?;
+        self.last_seq = seq;
+        if let Some(open) = &mut self.open
+            && let Some(silence) = open.silence
+        {
+            open.silent_at = self.server.engine.clock().now() + silence;
+        }
+        Ok(())
+    }
+
+    /// The client is done: the stream ends.
+    fn closed(&mut self) -> Result<(), Status> {
+        match self.open {
+            Some(_) => Err(Status::ok("the client closed the stream")),
+            None => Err(self.status(&Refusal::WrongFirstMessage("the first message must be `open`"))),
+        }
+    }
+
+    fn unreadable(&mut self, refusal: &Refusal) -> Status {
+        self.status(refusal)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(status) = self.ended.take() {
+            return Poll::Ready(Next::End(status));
+        }
+        let Some(open) = &mut self.open else { return Poll::Pending };
+        let due = match &mut open.feed {
+            Some(feed) => match feed.poll_said(cx) {
+                Poll::Ready(Said::Update(bytes)) => {
+                    open.timer.said();
+                    let told = self.acks.take(feed.revision());
+                    return Poll::Ready(Next::Message(compose(
+                        Some(bytes),
+                        told,
+                        None,
+                        open.user_id.take(),
+                    )));
+                }
+                Poll::Ready(Said::Quiet) => {
+                    let told = self.acks.take(feed.revision());
+                    if told.acked_seq > 0 || !told.refusals.is_empty() {
+                        open.timer.said();
+                        return Poll::Ready(Next::Message(compose(None, told, None, None)));
+                    }
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Said::Ended(end)) => {
+                    let end = feed.ending(end);
+                    return Poll::Ready(self.end(&end));
+                }
+                Poll::Pending => open.timer.poll(open.silent_at, cx),
+            },
+            None => {
+                let engine = &self.server.engine;
+                if open.stopping.as_mut().poll(cx).is_ready() {
+                    let end = Ending::new(&self.server, Why::Session(crate::engine::End::Draining));
+                    return Poll::Ready(self.end(&end));
+                }
+                if open.user_id.is_some() {
+                    let user_id = open.user_id.take();
+                    return Poll::Ready(Next::Message(compose(
+                        None,
+                        Told::default(),
+                        None,
+                        user_id,
+                    )));
+                }
+                if !self.acks.is_told() && self.acks.due <= engine.clock().now() {
+                    self.acks.due = 0;
+                    open.timer.said();
+                    let told = self.acks.take(u64::MAX);
+                    return Poll::Ready(Next::Message(compose(None, told, None, None)));
+                }
+                if !self.acks.is_told() {
+                    open.ack_alarm.set(engine.shard(0), self.acks.due, cx.waker());
+                }
+                open.timer.poll(open.silent_at, cx)
+            }
+        };
+        match due {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Due::Heartbeat) => {
+                open.timer.said();
+                let update = open.feed.as_ref().map(Feed::heartbeat);
+                let told = self.acks.take(open.feed.as_ref().map_or(u64::MAX, Feed::revision));
+                Poll::Ready(Next::Message(compose(update, told, None, None)))
+            }
+            Poll::Ready(Due::End(why)) => {
+                let end = Ending::new(&self.server, why);
+                Poll::Ready(self.end(&end))
+            }
+        }
+    }
+}

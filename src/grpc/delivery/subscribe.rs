@@ -1,0 +1,209 @@
+//! SubscribeToSession: one session, as one user sees it.
+
+use super::{
+    feed::{Due, Ending, Feed, Said, Timer},
+    hot::{HotStream, Next, malformed},
+};
+use crate::{
+    engine::{Options, Resume},
+    grpc::{
+        Context as Server,
+        convert::door::Door,
+        encode::{PREFIX, head_len, put_head, put_prefix},
+        new_user_id,
+    },
+    proto,
+    session::{
+        command::{Actor, Join},
+        error::Refusal,
+        ids::{AppId, SessionId},
+        limits::Micros,
+    },
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderMap;
+use prost::Message;
+use std::task::{Context, Poll};
+use tonic::Status;
+
+/// The stream of one call.
+#[derive(Debug)]
+pub struct SubscribeToSession {
+    server: Server,
+    headers: HeaderMap,
+    open: Option<Open>,
+    ended: Option<Status>,
+}
+
+#[derive(Debug)]
+struct Open {
+    feed: Feed,
+    timer: Timer,
+    /// Goes with the first message.
+    user_id: Option<String>,
+}
+
+impl SubscribeToSession {
+    /// A stream that waits for its request.
+    pub fn new(server: Server, headers: HeaderMap) -> Self {
+        Self { server, headers, open: None, ended: None }
+    }
+
+    fn open(&mut self, request: proto::SubscribeToSessionRequest) -> Result<Open, Refusal> {
+        let mut door = Door::new(&self.server.limits);
+        let app = door.app(&request.app);
+        let subscription = Wanted::new(
+            &mut door,
+            "",
+            &request.user_id,
+            request.session_id,
+            request.join,
+            request.options,
+            request.resume,
+        );
+        door.close()?;
+        self.server.check_app(&self.headers, &app)?;
+        let (feed, actor) = subscription.feed(&self.server, &app)?;
+        let user_id = match actor {
+            Actor::User(user) => Some(user.to_string()),
+            Actor::App => None,
+        };
+        Ok(Open { feed, timer: Timer::new(&self.server), user_id })
+    }
+}
+
+impl HotStream for SubscribeToSession {
+    fn receive(&mut self, message: Bytes) -> Result<(), Status> {
+        if self.open.is_some() {
+            let twice = Refusal::Malformed("the call takes one message".to_owned());
+            return Err(self.server.node.status(&twice));
+        }
+        let request = proto::SubscribeToSessionRequest::decode(message)
+            .map_err(|fault| malformed(&self.server.node, &fault))?;
+        let open = self.open(request).map_err(|refusal| self.server.node.status(&refusal))?;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn closed(&mut self) -> Result<(), Status> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let none = Refusal::Malformed("the call takes one message, and none came".to_owned());
+        Err(self.server.node.status(&none))
+    }
+
+    fn unreadable(&mut self, refusal: &Refusal) -> Status {
+        self.server.node.status(refusal)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(status) = self.ended.take() {
+            return Poll::Ready(Next::End(status));
+        }
+        let Some(open) = &mut self.open else { return Poll::Pending };
+        let said = match open.feed.poll_said(cx) {
+            Poll::Ready(said) => said,
+            Poll::Pending => match open.timer.poll(Micros::MAX, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Due::Heartbeat) => Said::Update(open.feed.heartbeat()),
+                Poll::Ready(Due::End(why)) => {
+                    let end = Ending::new(&self.server, why);
+                    return Poll::Ready(self.end(&end));
+                }
+            },
+        };
+        open.timer.said();
+        match said {
+            Said::Update(bytes) => Poll::Ready(Next::Message(match open.user_id.take() {
+                Some(user) => with_text(&bytes, 2, &user),
+                None => bytes,
+            })),
+            Said::Quiet => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Said::Ended(end) => {
+                let end = open.feed.ending(end);
+                Poll::Ready(self.end(&end))
+            }
+        }
+    }
+}
+
+impl SubscribeToSession {
+    fn end(&mut self, end: &Ending) -> Next {
+        let Some(mut open) = self.open.take() else { return Next::End(end.status.clone()) };
+        let last = open.feed.ended(end);
+        if !end.by_client {
+            open.feed.subscription().ended_by_server();
+        }
+        self.ended = Some(end.status.clone());
+        Next::Message(last)
+    }
+}
+
+/// A message with a text field added at its end.
+fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
+    let content = message.len() - PREFIX + head_len(tag, text.len()) + text.len();
+    let mut bytes = BytesMut::with_capacity(PREFIX + content);
+    put_prefix(&mut bytes, content);
+    bytes.put_slice(&message[PREFIX..]);
+    put_head(&mut bytes, tag, text.len());
+    bytes.put_slice(text.as_bytes());
+    bytes.freeze()
+}
+
+/// A subscription that has passed the door.
+#[derive(Debug)]
+pub struct Wanted {
+    session: Option<SessionId>,
+    actor: Actor,
+    join: Option<Join>,
+    options: Options,
+}
+
+impl Wanted {
+    /// Checks what a stream says of the session it wants; `prefix` is the path of that message.
+    pub fn new(
+        door: &mut Door<'_>,
+        prefix: &str,
+        user_id: &str,
+        session_id: String,
+        join: Option<proto::JoinOptions>,
+        options: Option<proto::DeliveryOptions>,
+        resume: Option<proto::Resume>,
+    ) -> Self {
+        let actor = match (user_id, &join) {
+            ("", Some(_)) => Actor::User(new_user_id()),
+            (user_id, _) => door.actor(user_id),
+        };
+        let session = door.session(&format!("{prefix}session_id"), &session_id);
+        let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
+        let (props, exclude_self) =
+            door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        let resume = resume.map(|resume| {
+            let position = resume.position.unwrap_or_default();
+            if position.epoch == 0 || position.revision == 0 {
+                door.fault(format!("{prefix}resume.position"), "needs epoch and revision");
+            }
+            Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
+        });
+        Self { session, actor, join, options: Options { props, exclude_self, resume } }
+    }
+
+    /// Subscribes, joining first where that is wanted.
+    pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
+        let Self { session, actor, join, options } = self;
+        let id = session.ok_or(Refusal::SessionNotFound)?;
+        // Who knows the id of an unlisted session may join it.
+        let finder = if join.is_some() { &Actor::App } else { &actor };
+        let live = server.engine.find(app, &id, finder)?;
+        let without = match &actor {
+            Actor::User(user) if options.exclude_self => Some(user.clone()),
+            _ => None,
+        };
+        let subscription = server.engine.subscribe(&live, &actor, join, options)?;
+        Ok((Feed::new(server.clone(), subscription, without), actor))
+    }
+}

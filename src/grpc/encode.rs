@@ -1,0 +1,462 @@
+//! Frames as bytes. Written by hand over prost's primitives, because a frame is encoded once and
+//! must record where each member lies in it; `tests` holds it against the generated types.
+
+use super::convert::to_proto;
+use crate::{
+    engine::encoder::{Encoded, Encoder, Message, SnapshotReason, Spans},
+    proto,
+    session::{
+        Info, Session,
+        ids::UserId,
+        member::Departure,
+        value::Value,
+        view::{ChangeSink, MemberChange, View},
+    },
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+
+/// No response message is larger: gRPC clients refuse 4 MiB by default.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// What a message may hold beside the changes: prefix, lengths, positions, acks, a user id.
+const OVERHEAD: usize = 1024;
+
+/// The length of what precedes a gRPC message: a flag and four bytes of length.
+pub const PREFIX: usize = 5;
+
+/// Encodes by name, in messages that are whole `SubscribeToSessionResponse`s with their gRPC prefix.
+/// Behind the prefix is the field `update`, which every response of a stream has under the number 1
+/// or holds in its own.
+#[derive(Debug)]
+pub struct Named;
+
+impl Encoder for Named {
+    fn changes(
+        &self,
+        session: &Session,
+        view: &View,
+        after: u64,
+        from: u64,
+        spans: bool,
+    ) -> Option<Encoded> {
+        let mut body = Body::new(spans, None);
+        session.show_changes(view, after, &mut body);
+        let head = Head { from, to: session.revision(), snapshot: None };
+        body.finish(&head, false)
+    }
+
+    fn snapshot(
+        &self,
+        session: &Session,
+        view: &View,
+        reason: SnapshotReason,
+        except: Option<&UserId>,
+    ) -> Encoded {
+        let mut body = Body::new(false, except.cloned());
+        session.show_all(view, &mut body);
+        let head = Head {
+            from: 0,
+            to: session.revision(),
+            snapshot: Some((session.epoch(), reason, session.fingerprint(view))),
+        };
+        body.finish(&head, true).unwrap_or_default()
+    }
+}
+
+/// What a step says beside its changes.
+struct Head {
+    from: u64,
+    to: u64,
+    /// Epoch, reason and fingerprint of a snapshot.
+    snapshot: Option<(u64, SnapshotReason, u32)>,
+}
+
+/// One part of a step while it grows: the content of a `Changes`.
+#[derive(Default)]
+struct Part {
+    changes: Vec<u8>,
+    members: Vec<(UserId, usize, usize)>,
+}
+
+/// The changes of a step, in parts that fit a message each.
+struct Body {
+    done: Vec<Part>,
+    part: Part,
+    /// The content of the `MemberChange` that is growing, and whose it is.
+    member: Vec<u8>,
+    user: Option<UserId>,
+    spans: bool,
+    /// Whose props are left out.
+    except: Option<UserId>,
+    muted: bool,
+    most: usize,
+}
+
+mod field {
+    pub const UPDATE: u32 = 1;
+    pub mod update {
+        pub const EPOCH: u32 = 1;
+        pub const FROM: u32 = 2;
+        pub const TO: u32 = 3;
+        pub const MORE: u32 = 4;
+        pub const SNAPSHOT: u32 = 5;
+        pub const CHANGES: u32 = 6;
+    }
+    pub mod snapshot {
+        pub const REASON: u32 = 1;
+        pub const VIEW: u32 = 2;
+        pub const STATE: u32 = 5;
+    }
+    pub mod changes {
+        pub const SESSION: u32 = 1;
+        pub const DATA: u32 = 2;
+        pub const DATA_REMOVED: u32 = 3;
+        pub const PRIVATE_DATA: u32 = 4;
+        pub const PRIVATE_DATA_REMOVED: u32 = 5;
+        pub const MEMBERS: u32 = 6;
+        pub const LEFT: u32 = 7;
+    }
+    pub mod member {
+        pub const USER_ID: u32 = 1;
+        pub const PROPS: u32 = 2;
+        pub const REMOVED: u32 = 3;
+        pub const REPLACES: u32 = 4;
+        pub const ROLE: u32 = 5;
+        pub const DISCONNECTED: u32 = 6;
+    }
+    pub mod value {
+        pub const NULL: u32 = 1;
+        pub const FLAG: u32 = 2;
+        pub const INTEGER: u32 = 3;
+        pub const NUMBER: u32 = 4;
+        pub const TEXT: u32 = 5;
+        pub const DATA: u32 = 6;
+        pub const NUMBERS: u32 = 7;
+        pub const FLOATS: u32 = 8;
+        pub const INTEGERS: u32 = 9;
+        pub const LIST: u32 = 10;
+        pub const MAP: u32 = 11;
+        pub const NAME: u32 = 15;
+    }
+}
+
+impl Body {
+    fn new(spans: bool, except: Option<UserId>) -> Self {
+        Self {
+            done: Vec::new(),
+            part: Part::default(),
+            member: Vec::new(),
+            user: None,
+            spans,
+            except,
+            muted: false,
+            most: MAX_MESSAGE_BYTES - OVERHEAD,
+        }
+    }
+
+    /// Sees to it that `bytes` more fit into the current part. A member that is growing goes on in
+    /// the next part.
+    fn make_room(&mut self, bytes: usize) {
+        if self.part.changes.len() + self.member.len() + bytes + 16 <= self.most {
+            return;
+        }
+        let user = self.user.clone();
+        self.end_member();
+        if !self.part.changes.is_empty() {
+            self.done.push(std::mem::take(&mut self.part));
+        }
+        if let Some(user) = user {
+            put_bytes(&mut self.member, field::member::USER_ID, user.as_bytes());
+            self.user = Some(user);
+        }
+    }
+
+    fn end_member(&mut self) {
+        let Some(user) = self.user.take() else { return };
+        let start = self.part.changes.len();
+        put_bytes(&mut self.part.changes, field::changes::MEMBERS, &self.member);
+        self.member.clear();
+        if self.spans {
+            self.part.members.push((user, start, self.part.changes.len()));
+        }
+    }
+
+    fn put_named(&mut self, to_member: bool, set: u32, gone: u32, key: &str, value: Option<&Value>) {
+        let size = key.len() + 8 + value.map_or(0, value_len);
+        self.make_room(size);
+        let buf = if to_member { &mut self.member } else { &mut self.part.changes };
+        match value {
+            None => put_bytes(buf, gone, key.as_bytes()),
+            Some(value) => {
+                let len = value_len(value) + bytes_len(field::value::NAME, key.len());
+                put_head(buf, set, len);
+                put_value(buf, value);
+                put_bytes(buf, field::value::NAME, key.as_bytes());
+            }
+        }
+    }
+
+    /// The messages; none if there is nothing to say and `even_empty` does not ask for it.
+    fn finish(mut self, head: &Head, even_empty: bool) -> Option<Encoded> {
+        self.end_member();
+        if !self.part.changes.is_empty() || (even_empty && self.done.is_empty()) {
+            self.done.push(self.part);
+        }
+        let last = self.done.len().checked_sub(1)?;
+        let messages =
+            self.done.into_iter().enumerate().map(|(at, part)| part.message(head, at, at < last));
+        Some(Encoded { messages: messages.collect() })
+    }
+}
+
+impl Part {
+    /// The part as a whole message. The first part of a snapshot is the snapshot, all others are
+    /// changes.
+    fn message(self, head: &Head, at: usize, more: bool) -> Message {
+        use field::{UPDATE, snapshot, update};
+        let changes = self.changes.len();
+        let mut start = Vec::with_capacity(64);
+        match head.snapshot {
+            Some((epoch, ..)) if at == 0 => put_varint(&mut start, update::EPOCH, epoch),
+            _ => put_varint(&mut start, update::FROM, head.from),
+        }
+        put_varint(&mut start, update::TO, head.to);
+        if more {
+            put_varint(&mut start, update::MORE, 1);
+        }
+        match head.snapshot {
+            Some((_, reason, view)) if at == 0 => {
+                let mut inner = Vec::with_capacity(32);
+                put_varint(&mut inner, snapshot::REASON, to_proto::snapshot_reason(reason) as u64);
+                encode_key(snapshot::VIEW, WireType::ThirtyTwoBit, &mut inner);
+                inner.put_u32_le(view);
+                put_head(&mut inner, snapshot::STATE, changes);
+                put_head(&mut start, update::SNAPSHOT, inner.len() + changes);
+                start.extend_from_slice(&inner);
+            }
+            _ => put_head(&mut start, update::CHANGES, changes),
+        }
+        let (bytes, at) = whole(UPDATE, &start, &[&self.changes]);
+        let spans = (!self.members.is_empty()).then(|| Spans {
+            changes: at..at + changes,
+            members: self
+                .members
+                .into_iter()
+                .map(|(user, start, end)| (user, at + start..at + end))
+                .collect(),
+        });
+        Message { bytes, spans }
+    }
+}
+
+impl ChangeSink for Body {
+    fn session(&mut self, session: &Session, info: &Info) {
+        let info = to_proto::session_info(session, info).encode_to_vec();
+        self.make_room(info.len() + 8);
+        put_bytes(&mut self.part.changes, field::changes::SESSION, &info);
+    }
+
+    fn data(&mut self, key: &str, value: Option<&Value>) {
+        self.put_named(false, field::changes::DATA, field::changes::DATA_REMOVED, key, value);
+    }
+
+    fn private_data(&mut self, key: &str, value: Option<&Value>) {
+        let (set, gone) = (field::changes::PRIVATE_DATA, field::changes::PRIVATE_DATA_REMOVED);
+        self.put_named(false, set, gone, key, value);
+    }
+
+    fn member(&mut self, change: MemberChange<'_>) {
+        self.end_member();
+        self.muted = self.except.as_ref() == Some(change.user);
+        self.make_room(change.user.len() + 16);
+        self.user = Some(change.user.clone());
+        let buf = &mut self.member;
+        put_bytes(buf, field::member::USER_ID, change.user.as_bytes());
+        if change.replaces {
+            put_varint(buf, field::member::REPLACES, 1);
+        }
+        if let Some(role) = change.role {
+            put_varint(buf, field::member::ROLE, to_proto::role(role) as u64);
+        }
+        if let Some(disconnected) = change.disconnected {
+            put_varint(buf, field::member::DISCONNECTED, u64::from(disconnected));
+        }
+    }
+
+    fn prop(&mut self, key: &str, value: Option<&Value>) {
+        if !self.muted {
+            self.put_named(true, field::member::PROPS, field::member::REMOVED, key, value);
+        }
+    }
+
+    fn left(&mut self, user: &str, departure: Departure) {
+        let reason = to_proto::departure(departure);
+        let left = proto::Departure { user_id: user.to_owned(), reason: reason.into() };
+        self.end_member();
+        self.make_room(left.encoded_len() + 8);
+        put_bytes(&mut self.part.changes, field::changes::LEFT, &left.encode_to_vec());
+    }
+}
+
+/// A message without the part of one member; none if nothing else is in it. What was recorded says
+/// where it lies, so that nothing is encoded again.
+pub fn without(message: &Message, user: &UserId) -> Option<Bytes> {
+    let Some(spans) = &message.spans else { return Some(message.bytes.clone()) };
+    let Some(own) = spans.members.get(user) else { return Some(message.bytes.clone()) };
+    let bytes = &message.bytes;
+    let (before, after) =
+        (&bytes[spans.changes.start..own.start], &bytes[own.end..spans.changes.end]);
+    if before.is_empty() && after.is_empty() {
+        return None;
+    }
+    // The head of the update: what stands between the field's own head and that of the changes.
+    let changes_head = head_len(field::update::CHANGES, spans.changes.len());
+    let update_len = bytes.len() - PREFIX;
+    let update_head = update_len - inner_len(update_len);
+    let mut start = bytes[PREFIX + update_head..spans.changes.start - changes_head].to_vec();
+    put_head(&mut start, field::update::CHANGES, before.len() + after.len());
+    Some(whole(field::UPDATE, &start, &[before, after]).0)
+}
+
+/// How long the content of a length-delimited field of number 1 is that takes `total` bytes.
+fn inner_len(total: usize) -> usize {
+    (1..=5).map(|len| total - 1 - len).find(|inner| head_len(1, *inner) + inner == total).unwrap_or(0)
+}
+
+/// A whole gRPC message: prefix, head of a field, content. Also returns where `rest` begins.
+fn whole(tag: u32, start: &[u8], rest: &[&[u8]]) -> (Bytes, usize) {
+    let content = start.len() + rest.iter().map(|slice| slice.len()).sum::<usize>();
+    let total = head_len(tag, content) + content;
+    let mut buf = BytesMut::with_capacity(PREFIX + total);
+    put_prefix(&mut buf, total);
+    put_head(&mut buf, tag, content);
+    buf.put_slice(start);
+    let at = buf.len();
+    for slice in rest {
+        buf.put_slice(slice);
+    }
+    (buf.freeze(), at)
+}
+
+/// The five bytes before a message that is not compressed.
+pub fn put_prefix(buf: &mut impl BufMut, len: usize) {
+    buf.put_u8(0);
+    buf.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
+}
+
+/// The head of a length-delimited field.
+pub fn put_head(buf: &mut impl BufMut, tag: u32, len: usize) {
+    encode_key(tag, WireType::LengthDelimited, buf);
+    encode_varint(len as u64, buf);
+}
+
+/// How long that head is.
+pub fn head_len(tag: u32, len: usize) -> usize {
+    key_len(tag) + encoded_len_varint(len as u64)
+}
+
+/// A varint field.
+pub fn put_varint(buf: &mut impl BufMut, tag: u32, value: u64) {
+    encode_key(tag, WireType::Varint, buf);
+    encode_varint(value, buf);
+}
+
+fn put_bytes(buf: &mut impl BufMut, tag: u32, bytes: &[u8]) {
+    put_head(buf, tag, bytes.len());
+    buf.put_slice(bytes);
+}
+
+fn bytes_len(tag: u32, len: usize) -> usize {
+    head_len(tag, len) + len
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The length of a value's content, without a head.
+fn value_len(value: &Value) -> usize {
+    let packed = |len: usize| if len == 0 { 0 } else { bytes_len(1, len) };
+    match value {
+        Value::Null => 2,
+        Value::Flag(_) => 2,
+        Value::Integer(value) => 1 + encoded_len_varint(zigzag(*value)),
+        Value::Number(_) => 9,
+        Value::Text(text) => bytes_len(field::value::TEXT, text.len()),
+        Value::Data(data) => bytes_len(field::value::DATA, data.len()),
+        Value::Numbers(items) => bytes_len(field::value::NUMBERS, packed(items.len() * 8)),
+        Value::Floats(items) => bytes_len(field::value::FLOATS, packed(items.len() * 4)),
+        Value::Integers(items) => bytes_len(field::value::INTEGERS, packed(integers_len(items))),
+        Value::List(items) => bytes_len(field::value::LIST, list_len(items)),
+        Value::Map(entries) => bytes_len(field::value::MAP, map_len(entries)),
+    }
+}
+
+fn integers_len(items: &[i64]) -> usize {
+    items.iter().map(|item| encoded_len_varint(zigzag(*item))).sum()
+}
+
+fn list_len(items: &[Value]) -> usize {
+    items.iter().map(|item| bytes_len(1, value_len(item))).sum()
+}
+
+fn map_len(entries: &[(crate::session::ids::Key, Value)]) -> usize {
+    entries.iter().map(|(key, value)| bytes_len(1, entry_len(key, value))).sum()
+}
+
+fn entry_len(key: &str, value: &Value) -> usize {
+    bytes_len(1, key.len()) + bytes_len(2, value_len(value))
+}
+
+fn put_value(buf: &mut Vec<u8>, value: &Value) {
+    use field::value as kind;
+    match value {
+        Value::Null => put_head(buf, kind::NULL, 0),
+        Value::Flag(flag) => put_varint(buf, kind::FLAG, u64::from(*flag)),
+        Value::Integer(integer) => put_varint(buf, kind::INTEGER, zigzag(*integer)),
+        Value::Number(number) => {
+            encode_key(kind::NUMBER, WireType::SixtyFourBit, buf);
+            buf.put_f64_le(*number);
+        }
+        Value::Text(text) => put_bytes(buf, kind::TEXT, text.as_bytes()),
+        Value::Data(data) => put_bytes(buf, kind::DATA, data),
+        Value::Numbers(items) => put_packed(buf, kind::NUMBERS, items.len() * 8, |buf| {
+            items.iter().for_each(|item| buf.put_f64_le(*item));
+        }),
+        Value::Floats(items) => put_packed(buf, kind::FLOATS, items.len() * 4, |buf| {
+            items.iter().for_each(|item| buf.put_f32_le(*item));
+        }),
+        Value::Integers(items) => put_packed(buf, kind::INTEGERS, integers_len(items), |buf| {
+            items.iter().for_each(|item| encode_varint(zigzag(*item), buf));
+        }),
+        Value::List(items) => {
+            put_head(buf, kind::LIST, list_len(items));
+            for item in &**items {
+                put_head(buf, 1, value_len(item));
+                put_value(buf, item);
+            }
+        }
+        Value::Map(entries) => {
+            put_head(buf, kind::MAP, map_len(entries));
+            for (key, value) in &**entries {
+                put_head(buf, 1, entry_len(key, value));
+                put_bytes(buf, 1, key.as_bytes());
+                put_head(buf, 2, value_len(value));
+                put_value(buf, value);
+            }
+        }
+    }
+}
+
+/// A field that holds a message whose only field is a packed array.
+fn put_packed(buf: &mut Vec<u8>, tag: u32, len: usize, put: impl FnOnce(&mut Vec<u8>)) {
+    put_head(buf, tag, if len == 0 { 0 } else { bytes_len(1, len) });
+    if len > 0 {
+        put_head(buf, 1, len);
+        put(buf);
+    }
+}

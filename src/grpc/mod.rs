@@ -1,0 +1,111 @@
+//! The counter: the only room that knows tonic and prost. Requests become commands, frames become
+//! bytes, refusals become statuses.
+
+mod codec;
+pub mod convert;
+pub mod delivery;
+
+pub mod encode;
+mod object_stream_service;
+mod session_service;
+pub mod status;
+
+pub use codec::Codec;
+pub use object_stream_service::ObjectStreams;
+pub use session_service::Sessions;
+
+use crate::{
+    engine::{Engine, WriteOutcome},
+    session::{
+        command::{Actor, Command},
+        error::Refusal,
+        ids::{AppId, SessionId, UserId},
+        limits::{Limits, Micros},
+    },
+};
+use convert::door::PropsWrite;
+use http::HeaderMap;
+use status::Node;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// The metadata in which a client may name the app, for balancers that hash on it.
+pub const APP_METADATA: &str = "sessiond-app";
+
+/// The metadata of every response that names the node.
+pub const NODE_METADATA: &str = "sessiond-node";
+
+/// What every call needs.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Sessions and users.
+    pub engine: Engine,
+    /// The bounds of what comes in.
+    pub limits: Arc<Limits>,
+    /// Who answers.
+    pub node: Arc<Node>,
+    /// How streams are served.
+    pub streams: StreamSettings,
+    /// The server is stopping: streams that no session ends end by this.
+    pub stopping: CancellationToken,
+}
+
+/// How streams are served.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamSettings {
+    /// The largest message up, in bytes.
+    pub max_request_bytes: usize,
+    /// A stream says that it is alive after so long without anything else to say.
+    pub heartbeat: Micros,
+    /// Streams end at this age, less up to a tenth; none = never.
+    pub max_age: Option<Micros>,
+    /// Over how long the clients of a stopping server spread their return.
+    pub drain_spread: Micros,
+}
+
+impl Context {
+    /// A client that names the app in its metadata must name the one of the request.
+    fn check_app(&self, headers: &HeaderMap, app: &AppId) -> Result<(), Refusal> {
+        let Some(named) = headers.get(APP_METADATA) else { return Ok(()) };
+        if named.as_bytes() == app.as_bytes() {
+            return Ok(());
+        }
+        Err(Refusal::invalid("app", format!("the metadata {APP_METADATA} names another app")))
+    }
+}
+
+impl Context {
+    /// Writes a user's props, on the user or in the sessions named. What became of it in each
+    /// session; refused as a whole if it is too fast or does not fit.
+    fn write_props(
+        &self,
+        app: &AppId,
+        actor: &Actor,
+        user: &UserId,
+        write: PropsWrite,
+    ) -> Result<Vec<WriteOutcome>, Refusal> {
+        let PropsWrite { write, sessions, term } = write;
+        self.engine.take_update(app, user)?;
+        if sessions.is_empty() {
+            return self.engine.write_user(app, user, &write);
+        }
+        let one = |id: SessionId| {
+            let outcome = self.engine.find(app, &id, actor).and_then(|live| {
+                let command = Command::SetProps { user: user.clone(), write: write.clone(), term };
+                self.engine.command(&live, actor, command)
+            });
+            (id, outcome)
+        };
+        Ok(sessions.into_iter().map(one).collect())
+    }
+}
+
+/// A new id of a session.
+fn new_session_id() -> SessionId {
+    SessionId::new(&uuid::Uuid::new_v4().to_string()).expect("a UUID is an id")
+}
+
+/// A new id of a user.
+fn new_user_id() -> UserId {
+    UserId::new(&uuid::Uuid::new_v4().to_string()).expect("a UUID is an id")
+}

@@ -1,0 +1,496 @@
+//! The unary calls. Each passes the door, asks the engine, and answers.
+
+use super::{
+    Context,
+    convert::{
+        door::Door,
+        to_proto,
+    },
+    encode::{MAX_MESSAGE_BYTES, PREFIX},
+    new_session_id, new_user_id,
+    status::in_band,
+};
+use crate::{
+    engine::{
+        Live, Position,
+        encoder::{Encoder, SnapshotReason},
+    },
+    proto::{self, session_service_server::SessionService},
+    session::{
+        Opening,
+        command::{Actor, Command},
+        error::Refusal,
+        ids::{AppId, SessionId},
+        role::Standing,
+        view::View,
+    },
+};
+use http::HeaderMap;
+use prost::Message;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, async_trait};
+
+/// The most sessions on a page, and how many there are by default.
+const PAGE: (usize, usize) = (1000, 100);
+
+/// Serves `SessionService`.
+#[derive(Debug)]
+pub struct Sessions(pub Context);
+
+impl Sessions {
+    fn door(&self) -> Door<'_> {
+        Door::new(&self.0.limits)
+    }
+
+    fn answer<T: Message>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        let reply = outcome.and_then(|reply| {
+            if reply.encoded_len() > MAX_MESSAGE_BYTES {
+                return Err(Refusal::ReplyTooLarge { most: MAX_MESSAGE_BYTES });
+            }
+            Ok(reply)
+        });
+        reply.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
+    }
+
+    fn not_yet<T>(&self, call: &str) -> Result<Response<T>, Status> {
+        Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
+    }
+
+    /// The session of an id or of a name.
+    fn find(
+        &self,
+        door: &mut Door<'_>,
+        app: &AppId,
+        actor: &Actor,
+        id: &str,
+        name: &str,
+    ) -> Result<Result<Arc<Live>, Refusal>, ()> {
+        match (id.is_empty(), name.is_empty()) {
+            (false, true) => {
+                let id = door.session("session_id", id).ok_or(())?;
+                Ok(self.0.engine.find(app, &id, actor))
+            }
+            (true, false) => {
+                let name = door.named("name", name).ok_or(())?;
+                Ok(self.0.engine.find_by_name(app, &name, actor))
+            }
+            (true, true) => {
+                door.fault("session_id", "this or name must be given");
+                Err(())
+            }
+            (false, false) => {
+                door.fault("name", "only one of session_id and name may be given");
+                Err(())
+            }
+        }
+    }
+
+    fn get_info(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetSessionInfoRequest,
+    ) -> Result<proto::GetSessionInfoResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        door.not_yet("min_position", request.min_position.is_some());
+        let live = self.find(&mut door, &app, &actor, &request.session_id, &request.name);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = live.unwrap_or(Err(Refusal::SessionNotFound))?;
+        let state = live.lock();
+        let session = &state.core;
+        let inside = session.standing(&actor) != Standing::Outsider;
+        Ok(proto::GetSessionInfoResponse {
+            session: Some(to_proto::session_summary(&state)),
+            members: if inside { to_proto::members(session) } else { Vec::new() },
+            bans: Vec::new(),
+            position: Some(proto::Position {
+                epoch: session.epoch(),
+                revision: session.revision(),
+            }),
+        })
+    }
+
+    fn list(
+        &self,
+        headers: &HeaderMap,
+        request: proto::ListSessionsRequest,
+    ) -> Result<proto::ListSessionsResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let member = door.optional_user("member_id", &request.member_id);
+        let name = (!request.name.is_empty()).then(|| door.named("name", &request.name)).flatten();
+        let token = &request.page_token;
+        let after = (!token.is_empty()).then(|| door.session("page_token", token)).flatten();
+        let size = match request.page_size as usize {
+            0 => PAGE.1,
+            size if size <= PAGE.0 => size,
+            _ => {
+                door.fault("page_size", format!("must be at most {}", PAGE.0));
+                PAGE.1
+            }
+        };
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let mut page = Listing::new(size);
+        if let Some(name) = name {
+            let live = self.0.engine.find_by_name(&app, &name, &actor).ok();
+            let of_member = |live: &Arc<Live>| {
+                let joined = |member| live.lock().core.members().membership(member).is_some();
+                member.as_deref().is_none_or(joined)
+            };
+            let live = live.filter(of_member);
+            live.filter(|live| after.as_ref().is_none_or(|after| live.id > *after))
+                .map(|live| page.add(&live, &actor));
+        } else if let Some(member) = member {
+            let mut ids = self.0.engine.sessions_of(&app, &member).into_iter();
+            ids.by_ref()
+                .filter(|id| after.as_ref().is_none_or(|after| id > after))
+                .filter_map(|id| self.0.engine.find(&app, &id, &actor).ok())
+                .any(|live| !page.add(&live, &actor));
+        } else {
+            let mut after = after;
+            loop {
+                let stretch = self.0.engine.list(&app, after.as_ref());
+                let Some(last) = stretch.last() else { break };
+                after = Some(last.id.clone());
+                if stretch.iter().any(|live| !page.add(live, &actor)) {
+                    break;
+                }
+            }
+        }
+        Ok(page.reply)
+    }
+
+    fn open_shared(
+        &self,
+        headers: &HeaderMap,
+        request: proto::OpenSharedSessionRequest,
+    ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let user = door.optional_user("user_id", &request.user_id);
+        let id = match request.session_id.as_str() {
+            "" => Some(new_session_id()),
+            id => door.session("session_id", id),
+        };
+        if request.get_if_exists && request.session_id.is_empty() {
+            door.fault("get_if_exists", "needs a session_id");
+        }
+        let kind = door.kind(request.kind);
+        let wire = request.settings.unwrap_or_default();
+        let settings = door.settings(kind, &wire, self.0.engine.default_session());
+        door.not_yet("roles", !request.roles.is_empty());
+        door.not_yet("users", !request.users.is_empty());
+        door.not_yet("bans", !request.bans.is_empty());
+        door.not_yet("schema", request.schema.is_some());
+        door.not_yet("request_id", !request.request_id.is_empty());
+        let data = door.values("data", request.data);
+        let private_data = door.values("private_data", request.private_data);
+        let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
+        let join = request.join.map(|join| door.join("join", join, false));
+        if join.as_ref().is_some_and(|join| join.spectator) {
+            door.fault("join.spectator", "the opener owns the session and is no spectator");
+        }
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let user = if generates { Some(new_user_id()) } else { user };
+        let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
+        let id = id.unwrap_or_else(new_session_id);
+        let opening = Opening { app, id, kind, settings, opener, data, private_data };
+        let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
+        let state = joined.live.lock();
+        Ok(proto::OpenSharedSessionResponse {
+            session: Some(to_proto::session_summary(&state)),
+            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+            position: Some(to_proto::position(joined.position)),
+            existed,
+        })
+    }
+
+    fn update(
+        &self,
+        headers: &HeaderMap,
+        request: proto::UpdateSessionRequest,
+    ) -> Result<proto::UpdateSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let live = self.find(&mut door, &app, &actor, &request.session_id, "");
+        if let Ok(Err(refusal)) = live {
+            door.close()?;
+            return Err(refusal);
+        }
+        let base = self.0.engine.default_session();
+        let wire = request.settings.unwrap_or_default();
+        let kind = match &live {
+            Ok(Ok(live)) => live.lock().core.kind(),
+            _ => crate::session::settings::Kind::Hosted,
+        };
+        let changes = door.settings_update(kind, &wire, request.update_mask, &base);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = live.unwrap_or(Err(Refusal::SessionNotFound))?;
+        let position = self.0.engine.update(&live, &actor, changes)?;
+        let state = live.lock();
+        Ok(proto::UpdateSessionResponse {
+            settings: Some(to_proto::settings(&state.core.accepted_info().settings)),
+            position: Some(to_proto::position(position)),
+        })
+    }
+
+    fn join(
+        &self,
+        headers: &HeaderMap,
+        request: proto::JoinSessionRequest,
+    ) -> Result<proto::JoinSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let named = door.optional_user("user_id", &request.user_id);
+        door.not_yet("newest", request.newest);
+        door.not_yet("open_if_missing", request.open_if_missing.is_some());
+        door.not_yet("request_id", !request.request_id.is_empty());
+        let join = door.join("join", request.join.unwrap_or_default(), false);
+        let user = named.unwrap_or_else(new_user_id);
+        let actor = Actor::User(user.clone());
+        // Who knows the id or the name of an unlisted session may join it.
+        let live = if request.newest {
+            Err(())
+        } else {
+            self.find(&mut door, &app, &Actor::App, &request.session_id, &request.name)
+        };
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = live.unwrap_or(Err(Refusal::SessionNotFound))?;
+        let position = self.0.engine.join(&live, &user, join)?;
+        let state = live.lock();
+        let role = state.core.members().membership(&user).map(|membership| membership.role);
+        let snapshot = (!request.omit_snapshot).then(|| {
+            let view = View { class: state.core.class_of(&actor), props: Default::default() };
+            super::encode::Named.snapshot(&state.core, &view, SnapshotReason::First, None)
+        });
+        drop(state);
+        let fits = |encoded: &crate::engine::encoder::Encoded| encoded.messages.len() == 1;
+        let update = snapshot.as_ref().filter(|encoded| fits(encoded)).and_then(|encoded| {
+            let message = encoded.messages.first()?.bytes.slice(PREFIX..);
+            proto::SubscribeToSessionResponse::decode(message).ok()?.update
+        });
+        Ok(proto::JoinSessionResponse {
+            session_id: live.id.to_string(),
+            user_id: user.to_string(),
+            role: role.map_or(proto::Role::Unspecified, to_proto::role).into(),
+            position: Some(to_proto::position(position)),
+            snapshot_omitted: snapshot.is_some() && update.is_none(),
+            snapshot: update,
+            opened: false,
+        })
+    }
+
+    /// A command of one user to one session.
+    fn command(
+        &self,
+        headers: &HeaderMap,
+        (app, session, user): (&str, &str, &str),
+        command: impl FnOnce(&mut Door<'_>, &Actor) -> Option<Command>,
+    ) -> Result<Position, Refusal> {
+        let mut door = self.door();
+        let app = door.app(app);
+        let actor = door.actor(user);
+        let id = door.session("session_id", session);
+        let command = command(&mut door, &actor);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let (Some(id), Some(command)) = (id, command) else {
+            return Err(Refusal::SessionNotFound);
+        };
+        if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
+            self.0.engine.take_update(&app, user)?;
+        }
+        let live = self.0.engine.find(&app, &id, &actor)?;
+        self.0.engine.command(&live, &actor, command)
+    }
+
+    fn leave(
+        &self,
+        headers: &HeaderMap,
+        request: proto::LeaveSessionRequest,
+    ) -> Result<proto::LeaveSessionResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let keep_role = request.keep_role;
+        let position = self.command(headers, whose, |door, actor| match actor {
+            Actor::User(user) => Some(Command::Leave { user: user.clone(), keep_role }),
+            Actor::App => {
+                if request.user_id.is_empty() {
+                    door.fault("user_id", "must not be empty");
+                }
+                None
+            }
+        })?;
+        Ok(proto::LeaveSessionResponse { position: Some(to_proto::position(position)) })
+    }
+
+    fn delete(
+        &self,
+        headers: &HeaderMap,
+        request: proto::DeleteSessionRequest,
+    ) -> Result<proto::DeleteSessionResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        self.command(headers, whose, |_, _| Some(Command::Delete))?;
+        Ok(proto::DeleteSessionResponse {})
+    }
+
+    fn set_props(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetUserPropsRequest,
+    ) -> Result<proto::SetUserPropsResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let target = door.optional_user("target_user_id", &request.target_user_id);
+        let user = match (&actor, target) {
+            (Actor::User(user), None) => Some(user.clone()),
+            (Actor::User(user), Some(target)) if *user == target => Some(target),
+            (Actor::User(_), Some(_)) => {
+                door.close()?;
+                return Err(Refusal::NotEntitled);
+            }
+            (Actor::App, target) => {
+                if target.is_none() && request.target_user_id.is_empty() {
+                    door.fault("user_id", "this or target_user_id must be given");
+                }
+                target
+            }
+        };
+        let write = door.props_write(request.write.unwrap_or_default());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let Some(user) = user else { return Err(Refusal::NotAMember) };
+        let results = self.0.write_props(&app, &actor, &user, write)?;
+        let taken = results.is_empty() || results.iter().any(|(_, result)| result.is_ok());
+        let first = results.iter().find_map(|(_, result)| result.as_ref().err());
+        if let (false, Some(refusal)) = (taken, first) {
+            return Err(refusal.clone());
+        }
+        let result = |(id, result): (SessionId, Result<Position, Refusal>)| proto::WriteResult {
+            session_id: id.to_string(),
+            position: result.as_ref().ok().copied().map(to_proto::position),
+            refusal: result.err().map(|refusal| in_band(&refusal, 0, id.to_string())),
+        };
+        Ok(proto::SetUserPropsResponse { results: results.into_iter().map(result).collect() })
+    }
+
+    fn set_data(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetSessionDataRequest,
+    ) -> Result<proto::SetSessionDataResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let position = self.command(headers, whose, |door, _| {
+            door.not_yet("if_revision", !request.if_revision.is_empty());
+            door.not_yet("private_if_revision", !request.private_if_revision.is_empty());
+            door.not_yet("merge_maps", request.merge_maps);
+            door.not_yet("request_id", !request.request_id.is_empty());
+            door.ack("ack", request.ack);
+            let set = door.values("set", request.set);
+            let shared = door.write("set", set, "remove", request.remove);
+            let set = door.values("private_set", request.private_set);
+            let private = door.write("private_set", set, "private_remove", request.private_remove);
+            if shared.is_empty() && private.is_empty() && door.is_faultless() {
+                door.fault("set", "at least one key must be set or removed");
+            }
+            Some(Command::SetData { shared, private, term: request.term })
+        })?;
+        Ok(proto::SetSessionDataResponse { position: Some(to_proto::position(position)) })
+    }
+}
+
+macro_rules! serve {
+    (
+        served { $($method:ident($request:ident) -> $response:ident by $serve:ident;)* }
+        not_yet { $($later:ident($later_request:ident) -> $later_response:ident: $call:literal;)* }
+    ) => {
+        #[async_trait]
+        impl SessionService for Sessions {
+            $(async fn $method(
+                &self,
+                request: Request<proto::$request>,
+            ) -> Result<Response<proto::$response>, Status> {
+                let (metadata, _, request) = request.into_parts();
+                self.answer(self.$serve(&metadata.into_headers(), request))
+            })*
+
+            $(async fn $later(
+                &self,
+                _: Request<proto::$later_request>,
+            ) -> Result<Response<proto::$later_response>, Status> {
+                self.not_yet($call)
+            })*
+        }
+    };
+}
+
+serve! {
+    served {
+    get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
+    list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
+    open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
+    update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
+    join_session(JoinSessionRequest) -> JoinSessionResponse by join;
+    leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
+    delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
+    set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
+    set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
+    }
+    not_yet {
+    open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
+        "OpenPrivateSession";
+    reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
+    get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse:
+        "GetUpdatedUserData";
+    get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse: "GetFirstMatch";
+    swap_host(SwapHostRequest) -> SwapHostResponse: "SwapHost";
+    set_role(SetRoleRequest) -> SetRoleResponse: "SetRole";
+    kick_user(KickUserRequest) -> KickUserResponse: "KickUser";
+    ban_user(BanUserRequest) -> BanUserResponse: "BanUser";
+    unban_user(UnbanUserRequest) -> UnbanUserResponse: "UnbanUser";
+    transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse:
+        "TransmitSessionUpdates";
+    }
+}
+
+/// A page that grows until it is full.
+struct Listing {
+    reply: proto::ListSessionsResponse,
+    size: usize,
+    bytes: usize,
+}
+
+impl Listing {
+    fn new(size: usize) -> Self {
+        Self { reply: proto::ListSessionsResponse::default(), size, bytes: 256 }
+    }
+
+    /// Adds a session that the actor may know of; false = the page is full, and the next one begins
+    /// with this session.
+    fn add(&mut self, live: &Live, actor: &Actor) -> bool {
+        let state = live.lock();
+        if !state.core.is_visible_to(actor) {
+            return true;
+        }
+        let info = to_proto::session_summary(&state);
+        let bytes = info.encoded_len() + 8;
+        let sessions = &mut self.reply.sessions;
+        let too_large = self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty();
+        if sessions.len() == self.size || too_large {
+            let last = sessions.last().map(|last| last.session_id.clone());
+            self.reply.next_page_token = last.unwrap_or_default();
+            return false;
+        }
+        self.bytes += bytes;
+        sessions.push(info);
+        true
+    }
+}

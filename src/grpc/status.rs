@@ -1,0 +1,189 @@
+//! Refusals as statuses and as in-band refusals: one table.
+
+use crate::{
+    proto::{self, ErrorReason},
+    session::{
+        error::{Refusal, Violation},
+        limits::{Micros, SECOND},
+    },
+};
+use std::{collections::HashMap, time::Duration};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every `ErrorInfo`.
+const DOMAIN: &str = "sessiond";
+
+/// What every NOT_FOUND tells: a misrouted call and a restart show.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The node's name.
+    pub name: String,
+    /// When it started, in RFC 3339.
+    pub started_at: String,
+}
+
+/// A refusal as the wire tells it.
+struct Told {
+    code: Code,
+    reason: ErrorReason,
+    metadata: Vec<(&'static str, String)>,
+    violations: Vec<Violation>,
+    retry_after: Option<Micros>,
+}
+
+/// The table.
+fn told(refusal: &Refusal) -> Told {
+    use ErrorReason as Reason;
+    let mut metadata = Vec::new();
+    let mut violations = Vec::new();
+    let mut retry_after = None;
+    let (code, reason) = match refusal {
+        Refusal::Invalid(named) => {
+            violations.clone_from(named);
+            (Code::InvalidArgument, Reason::InvalidFields)
+        }
+        Refusal::NotImplemented { field } => {
+            metadata.push(("field", field.clone()));
+            (Code::Unimplemented, Reason::NotImplemented)
+        }
+        Refusal::SessionNotFound => (Code::NotFound, Reason::SessionNotFound),
+        Refusal::SessionExists => (Code::AlreadyExists, Reason::SessionExists),
+        Refusal::NameTaken => (Code::AlreadyExists, Reason::NameTaken),
+        Refusal::NotAMember => (Code::FailedPrecondition, Reason::NotAMember),
+        Refusal::Locked => (Code::FailedPrecondition, Reason::SessionLocked),
+        Refusal::NoStore => (Code::FailedPrecondition, Reason::NoStore),
+        Refusal::StaleTerm { current } => {
+            metadata.push(("term", current.to_string()));
+            (Code::FailedPrecondition, Reason::StaleTerm)
+        }
+        Refusal::Full { capacity } => {
+            metadata.push(("limit", "capacity".to_owned()));
+            metadata.push(("most", capacity.to_string()));
+            (Code::ResourceExhausted, Reason::SessionFull)
+        }
+        Refusal::RoleTooLow { needs } => {
+            metadata.push(("needs", needs.to_string()));
+            (Code::PermissionDenied, Reason::RoleTooLow)
+        }
+        Refusal::NeedsHost => {
+            metadata.push(("needs", "host".to_owned()));
+            (Code::PermissionDenied, Reason::RoleTooLow)
+        }
+        Refusal::NotEntitled => (Code::PermissionDenied, Reason::NotEntitled),
+        Refusal::LimitReached { limit, most } => {
+            metadata.push(("limit", (*limit).to_owned()));
+            metadata.push(("most", most.to_string()));
+            (Code::ResourceExhausted, Reason::LimitReached)
+        }
+        Refusal::RateLimited { per_second, retry_after: after } => {
+            metadata.push(("limit", "max-updates-per-second".to_owned()));
+            metadata.push(("most", per_second.to_string()));
+            retry_after = Some(*after);
+            (Code::ResourceExhausted, Reason::RateLimited)
+        }
+        Refusal::MessageTooLarge { most } => {
+            metadata.push(("limit", "max-request-bytes".to_owned()));
+            metadata.push(("most", most.to_string()));
+            (Code::ResourceExhausted, Reason::MessageTooLarge)
+        }
+        Refusal::ReplyTooLarge { most } => {
+            metadata.push(("limit", "reply".to_owned()));
+            metadata.push(("most", most.to_string()));
+            (Code::ResourceExhausted, Reason::ReplyTooLarge)
+        }
+        Refusal::Malformed(_) => (Code::InvalidArgument, Reason::MalformedMessage),
+        Refusal::SeqNotRising { .. } => {
+            violations.push(Violation::new("seq", refusal.to_string()));
+            (Code::InvalidArgument, Reason::SeqNotRising)
+        }
+        Refusal::WrongFirstMessage(_) => (Code::InvalidArgument, Reason::WrongFirstMessage),
+        Refusal::Draining => {
+            retry_after = Some(SECOND);
+            (Code::Unavailable, Reason::Draining)
+        }
+    };
+    Told { code, reason, metadata, violations, retry_after }
+}
+
+/// The name of a reason without the prefix of its enum.
+fn reason_name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+impl Node {
+    /// The status that a call ends with.
+    pub fn status(&self, refusal: &Refusal) -> Status {
+        self.status_with(refusal, [])
+    }
+
+    /// The same, with more metadata in the `ErrorInfo`.
+    pub fn status_with(
+        &self,
+        refusal: &Refusal,
+        more: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Status {
+        let Told { code, reason, metadata, violations, retry_after } = told(refusal);
+        let violations = violations
+            .into_iter()
+            .map(|v| tonic_types::FieldViolation::new(v.field, v.description))
+            .collect::<Vec<_>>();
+        let mut details = ErrorDetails::new();
+        if !violations.is_empty() {
+            details.set_bad_request(violations);
+        }
+        if let Some(after) = retry_after {
+            details.set_retry_info(Some(Duration::from_micros(after)));
+        }
+        let metadata = metadata.into_iter().chain(more);
+        self.finish(code, reason, refusal.to_string(), metadata, details)
+    }
+
+    /// The status that a stream ends with which was fine until then.
+    pub fn end(&self, code: Code, reason: ErrorReason, message: &str, delay: Option<Micros>) -> Status {
+        if code == Code::Ok {
+            return Status::ok(message);
+        }
+        let mut details = ErrorDetails::new();
+        if let Some(delay) = delay {
+            details.set_retry_info(Some(Duration::from_micros(delay)));
+        }
+        self.finish(code, reason, message.to_owned(), [], details)
+    }
+
+    fn finish(
+        &self,
+        code: Code,
+        reason: ErrorReason,
+        message: String,
+        metadata: impl IntoIterator<Item = (&'static str, String)>,
+        mut details: ErrorDetails,
+    ) -> Status {
+        let mut metadata: HashMap<String, String> =
+            metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        if code == Code::NotFound {
+            metadata.insert("node".to_owned(), self.name.clone());
+            metadata.insert("started_at".to_owned(), self.started_at.clone());
+        }
+        details.set_error_info(reason_name(reason), DOMAIN, metadata);
+        Status::with_error_details(code, message, details)
+    }
+}
+
+/// A refusal that goes down a stream, which lives on.
+pub fn in_band(refusal: &Refusal, seq: u64, session_id: String) -> proto::Refusal {
+    let Told { code, reason, violations, retry_after, .. } = told(refusal);
+    proto::Refusal {
+        seq,
+        handle: 0,
+        session_id,
+        code: code.into(),
+        reason: reason.into(),
+        message: refusal.to_string(),
+        fields: violations
+            .into_iter()
+            .map(|v| proto::FieldViolation { field: v.field, description: v.description })
+            .collect(),
+        retry_after: retry_after.map(super::convert::to_proto::span),
+    }
+}

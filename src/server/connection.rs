@@ -1,0 +1,236 @@
+//! Sockets to HTTP/2 connections to calls.
+
+use crate::{
+    config::Config,
+    grpc::{
+        Context, NODE_METADATA, ObjectStreams, Sessions, delivery,
+    },
+    proto::{
+        self, object_stream_service_server::ObjectStreamServiceServer,
+        session_service_server::SessionServiceServer,
+    },
+    session::error::Refusal,
+};
+use http::{HeaderValue, Request, Response, header};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{body::Body, service::Routes};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::ServiceExt;
+
+/// What every HTTP/2 connection of a client begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What somebody gets who speaks something else.
+const NOT_HTTP2: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    connection: close\r\n\r\nThis is sessiond: it speaks gRPC over HTTP/2 without TLS. \
+    Try: grpcurl -plaintext <address> list\n";
+
+/// How much a stream may send before the client grants more, and how much it may send to us: small
+/// frames are charged 256 bytes each until they are read, so connections get far more than streams.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The most that waits in a stream's send buffer: what is in there can no longer be conflated.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of the headers of one call.
+const HEADERS: u32 = 16 * 1024;
+
+/// Everything that a connection needs.
+pub struct Connections {
+    pub router: Router,
+    pub config: Config,
+    pub stopping: CancellationToken,
+    pub cut: CancellationToken,
+    pub tracker: TaskTracker,
+}
+
+impl Connections {
+    /// Accepts sockets and hands them out to the workers in turn.
+    pub async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        workers: Vec<UnboundedSender<std::net::TcpStream>>,
+    ) {
+        let mut next = workers.iter().cycle();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stopping.cancelled() => return,
+            };
+            match accepted.and_then(|(socket, _)| socket.into_std()) {
+                Ok(_) if self.tracker.len() >= self.config.max_connections => {
+                    tracing::debug!("a connection over max-connections was refused");
+                }
+                Ok(socket) => {
+                    if let Some(worker) = next.next() {
+                        let _ = worker.send(socket);
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: closing connections frees some.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Serves the sockets that are handed to one worker, until it is told to stop and they are done.
+    pub async fn work(self: Arc<Self>, mut sockets: UnboundedReceiver<std::net::TcpStream>) {
+        loop {
+            let socket = tokio::select! {
+                socket = sockets.recv() => socket,
+                () = self.cut.cancelled() => return,
+            };
+            let Some(socket) = socket else { break };
+            let server = self.clone();
+            self.tracker.spawn(async move {
+                let stopped = server.cut.clone();
+                tokio::select! {
+                    outcome = server.serve(socket) => if let Err(error) = outcome {
+                        tracing::debug!(error, "a connection failed");
+                    },
+                    () = stopped.cancelled() => {}
+                }
+            });
+        }
+        self.cut.cancelled().await;
+    }
+
+    async fn serve(&self, socket: std::net::TcpStream) -> Result<(), String> {
+        let told = |error: io::Error| error.to_string();
+        let mut socket = TcpStream::from_std(socket).map_err(told)?;
+        socket.set_nodelay(true).map_err(told)?;
+        let handshake = timeout(self.config.handshake_timeout, expect_http2(&mut socket));
+        let preface = tokio::select! {
+            preface = handshake => preface.map_err(|_| "no handshake in time")?.map_err(told)?,
+            () = self.stopping.cancelled() => return Ok(()),
+        };
+        let (read, write) = socket.into_split();
+        let io = TokioIo::new(tokio::io::join(io::Cursor::new(preface).chain(read), write));
+        let router = self.router.clone();
+        let service = service_fn(move |request| router.clone().call(request));
+        let mut connection = pin!(self.http2().serve_connection(io, service));
+        tokio::select! {
+            outcome = &mut connection => return outcome.map_err(|error| error.to_string()),
+            () = self.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(|error| error.to_string())
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let streams = u32::try_from(self.config.max_streams_per_connection).unwrap_or(u32::MAX);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(streams)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(HEADERS)
+            .keep_alive_interval(self.config.ping_interval)
+            .keep_alive_timeout(self.config.ping_timeout)
+            .auto_date_header(false);
+        builder
+    }
+}
+
+/// Reads the preface of HTTP/2; who sends something else is told what this is.
+async fn expect_http2(socket: &mut TcpStream) -> io::Result<[u8; 24]> {
+    let mut preface = [0; 24];
+    let mut read = 0;
+    while read < preface.len() {
+        let more = socket.read(&mut preface[read..]).await?;
+        read += more;
+        if more == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no HTTP/2 preface"));
+        }
+        if preface[..read] != PREFACE[..read] {
+            socket.write_all(NOT_HTTP2).await?;
+            socket.shutdown().await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
+        }
+    }
+    Ok(preface)
+}
+
+/// Calls to services.
+#[derive(Clone)]
+pub struct Router {
+    context: Context,
+    node: HeaderValue,
+    routes: Routes,
+}
+
+impl Router {
+    /// All services; `health` is told from outside.
+    pub fn new(context: Context, health: HealthServer<impl Health>) -> Self {
+        let most = context.streams.max_request_bytes;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let sessions = SessionServiceServer::new(Sessions(context.clone()));
+        let streams = ObjectStreamServiceServer::new(ObjectStreams(context.clone()));
+        let v1 = reflection().build_v1().expect("the descriptors are compiled in");
+        let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
+        let routes = Routes::new(sessions.max_decoding_message_size(most))
+            .add_service(streams.max_decoding_message_size(most))
+            .add_service(health)
+            .add_service(v1.max_decoding_message_size(most))
+            .add_service(v1alpha.max_decoding_message_size(most))
+            .prepare();
+        let node = HeaderValue::from_str(&context.node.name);
+        Self { node: node.unwrap_or(HeaderValue::from_static("sessiond")), context, routes }
+    }
+
+    async fn call(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let is_grpc = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let is_delivery = is_grpc && request.uri().path().starts_with(delivery::PATH);
+        let mut response = if is_delivery {
+            let path = request.uri().path().to_owned();
+            delivery::serve(&self.context, request).unwrap_or_else(|| self.no_such_call(&path))
+        } else {
+            let response = self.routes.clone().oneshot(request.map(Body::new)).await;
+            let response = response.unwrap_or_else(|never| match never {});
+            self.in_our_words(response)
+        };
+        response.headers_mut().insert(NODE_METADATA, self.node.clone());
+        Ok(response)
+    }
+
+    fn no_such_call(&self, path: &str) -> Response<Body> {
+        let refusal = Refusal::NotImplemented { field: path.to_owned() };
+        self.context.node.status(&refusal).into_http()
+    }
+
+    /// tonic answers a message over the size limit with OUT_OF_RANGE, which nothing else here does,
+    /// and an unknown path without details.
+    fn in_our_words(&self, response: Response<Body>) -> Response<Body> {
+        let code = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+        let has_details = response.headers().contains_key("grpc-status-details-bin");
+        match code {
+            Some(b"11") => {
+                let most = self.context.streams.max_request_bytes;
+                let refusal = Refusal::MessageTooLarge { most };
+                self.context.node.status(&refusal).into_http()
+            }
+            Some(b"12") if !has_details => self.no_such_call("this call"),
+            _ => response,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The joinery: the only room that names every part. [`Server::start`] and [`Server::stop`] read as
+//! one function each.
+
+mod connection;
+
+use crate::{
+    config::Config,
+    engine::{Clock, Engine, EngineSettings},
+    grpc::{self, StreamSettings, encode::Named, status::Node},
+    session::limits::{Limits, Micros},
+};
+use connection::{Connections, Router};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
+use tokio::{runtime, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// The services whose health is told, beside the server as a whole, whose name is empty.
+const SERVICES: [&str; 4] = [
+    "",
+    "sessiond.v1.SessionService",
+    "sessiond.v1.DeliveryService",
+    "sessiond.v1.ObjectStreamService",
+];
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The machine refuses something else.
+    #[error("cannot start: {0}")]
+    Machine(#[from] io::Error),
+}
+
+/// A server that runs in threads of its own.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    engine: Engine,
+    health: HealthReporter,
+    drain_timeout: Duration,
+    /// No new connections and calls; open connections finish.
+    stopping: CancellationToken,
+    /// Connections are cut.
+    cut: CancellationToken,
+    connections: TaskTracker,
+    acceptor: JoinHandle<()>,
+    workers: Vec<thread::JoinHandle<()>>,
+}
+
+/// Serves until SIGINT or SIGTERM, then drains.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let main = runtime::Builder::new_current_thread().enable_all().build()?;
+    main.block_on(async {
+        let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+        let exposed = !config.listen.ip().is_loopback();
+        let server = Server::start(config, Clock::machine()).await?;
+        tracing::info!(address = %server.address(), "listening");
+        if exposed {
+            tracing::warn!(
+                address = %server.address(),
+                "ANYONE who reaches this address may read and change every session: there is no \
+                 authentication; listen on 127.0.0.1 or keep the network closed"
+            );
+        }
+        let signal = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal, "stopping");
+        server.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn signal(kind: tokio::signal::unix::SignalKind) -> io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(kind)
+}
+
+impl Server {
+    /// Binds the address and serves. With a stepped clock nothing ticks by itself: see
+    /// [`Engine::advance`].
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let refused = |cause| StartError::Listen { address: config.listen, cause };
+        let listener = TcpListener::bind(config.listen).map_err(refused)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+
+        let steps_by_itself = clock.is_machine();
+        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Named));
+        let stopping = CancellationToken::new();
+        let context = grpc::Context {
+            engine: engine.clone(),
+            limits: Arc::new(engine.settings().limits.clone()),
+            node: Arc::new(Node {
+                name: config.node.clone(),
+                started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            }),
+            streams: stream_settings(&config),
+            stopping: stopping.clone(),
+        };
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for service in SERVICES {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let router = Router::new(context, health_service);
+
+        let cut = CancellationToken::new();
+        let connections = TaskTracker::new();
+        let server = Arc::new(Connections {
+            router,
+            config: config.clone(),
+            stopping: stopping.clone(),
+            cut: cut.clone(),
+            tracker: connections.clone(),
+        });
+        let mut workers = Vec::new();
+        let mut inboxes = Vec::new();
+        for shard in 0..config.threads {
+            let (inbox, sockets) = mpsc::unbounded_channel();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (engine, server) = (engine.clone(), server.clone());
+            let work = move || {
+                if steps_by_itself {
+                    runtime.spawn(async move { engine.run_shard(shard).await });
+                }
+                runtime.block_on(server.work(sockets));
+            };
+            workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
+            inboxes.push(inbox);
+        }
+        let acceptor = tokio::spawn(server.accept(listener, inboxes));
+        let drain_timeout = config.drain_timeout;
+        Ok(Self {
+            address,
+            engine,
+            health,
+            drain_timeout,
+            stopping,
+            cut,
+            connections,
+            acceptor,
+            workers,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The clockwork, for whoever steps the clock.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops: not healthy, no new connections, what is accepted goes out, every stream ends with a
+    /// reason and a position; what is left after `drain_timeout` is cut.
+    pub async fn stop(mut self) {
+        for service in SERVICES {
+            self.health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        self.engine.drain();
+        self.stopping.cancel();
+        // Whoever watches the health has heard of it; the watch must not hold the stop up.
+        for service in SERVICES {
+            self.health.clear_service_status(service).await;
+        }
+        let _ = self.acceptor.await;
+        self.connections.close();
+        if timeout(self.drain_timeout, self.connections.wait()).await.is_err() {
+            let left = self.connections.len();
+            tracing::warn!(connections = left, "cutting connections that did not end in time");
+        }
+        self.cut.cancel();
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+    }
+}
+
+fn micros(span: Duration) -> Micros {
+    span.as_micros() as Micros
+}
+
+fn engine_settings(config: &Config) -> EngineSettings {
+    EngineSettings {
+        shards: config.threads,
+        tick: micros(config.tick_interval),
+        slow_limit: micros(config.slow_limit),
+        user_ttl: micros(config.user_ttl),
+        max_sessions: config.max_sessions,
+        max_users: config.max_users,
+        max_sessions_per_user: config.max_sessions_per_user,
+        max_updates_per_second: config.max_updates_per_second as u64,
+        limits: Limits {
+            key_bytes: config.max_key_bytes,
+            value_bytes: config.max_value_bytes,
+            nesting: config.max_nesting,
+            props_per_user: config.max_props_per_user,
+            members: config.max_members,
+            removals: config.max_removals,
+            removal_memory: micros(config.removal_memory),
+            join_timeout: micros(config.join_timeout),
+        },
+    }
+}
+
+fn stream_settings(config: &Config) -> StreamSettings {
+    StreamSettings {
+        max_request_bytes: config.max_request_bytes,
+        heartbeat: micros(config.heartbeat_interval),
+        max_age: config.stream_max_age.map(micros),
+        drain_spread: micros(config.drain_spread),
+    }
+}

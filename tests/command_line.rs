@@ -1,0 +1,446 @@
+//! What an operator types and reads: help, settings and refusals, tried on the real program.
+
+use sessiond::config::{Setting, settings};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/sessiond.toml");
+
+#[test]
+fn without_a_verb_the_help_is_printed() {
+    let answer = answer(&mut sessiond());
+    assert_eq!((answer.code, answer.out.as_str()), (2, ""));
+    assert!(
+        answer.err.contains("Usage: sessiond <COMMAND>"),
+        "{}",
+        answer.err
+    );
+}
+
+#[test]
+fn help_and_version_are_no_refusals() {
+    for question in [&["--help"][..], &["serve", "--help"], &["bench", "--help"]] {
+        assert!(success(sessiond().args(question)).contains("Usage: sessiond"));
+    }
+    let version = success(sessiond().arg("--version"));
+    assert_eq!(
+        version,
+        concat!("sessiond ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn the_help_tells_all_about_every_setting() {
+    for help in ["--help", "-h"] {
+        let help = words(&success(serve().arg(help)));
+        for Setting {
+            name,
+            env,
+            help: about,
+            default,
+            value_name,
+            takes,
+            range,
+            ..
+        } in settings()
+        {
+            let flag = format!("--{name} <{value_name}> {about} [{takes}]");
+            let part = words(&format!("{flag} [env: {env}] [default: {default}]"));
+            assert!(help.contains(&part), "{part:?} is missing in {help}");
+            assert!(
+                takes.contains(range.unwrap_or_default()),
+                "{takes:?} lacks {range:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+    let file = each(|setting| format!("{} = {:?}\n", setting.name, two_values(setting).0));
+    let file = file_with("precedence.toml", &file.concat());
+    let environment = each(|setting| (&setting.env, two_values(setting).1));
+    let flags = each(|setting| format!("--{}={}", setting.name, setting.default));
+
+    let mut print_config = print_config();
+    assert_eq!(
+        printed(&mut print_config),
+        by_name(|setting| setting.default.clone())
+    );
+    print_config.args(["--config", &file]);
+    assert_eq!(
+        printed(&mut print_config),
+        by_name(|setting| two_values(setting).0)
+    );
+    print_config.envs(environment);
+    assert_eq!(
+        printed(&mut print_config),
+        by_name(|setting| two_values(setting).1)
+    );
+    print_config.args(flags);
+    assert_eq!(
+        printed(&mut print_config),
+        by_name(|setting| setting.default.clone())
+    );
+}
+
+#[test]
+fn the_printed_settings_say_where_each_comes_from() {
+    let file = file_with("places.toml", "\nmax-members = 5\n");
+    let mut command = print_config();
+    command
+        .args(["--config", &file, "--tick-interval", "20ms"])
+        .env("SESSIOND_THREADS", "3");
+    let out = success(&mut command);
+    for line in [
+        "tick-interval = \"20ms\" # the flag --tick-interval",
+        "threads = 3 # the environment variable SESSIOND_THREADS",
+        &format!("max-members = 5 # {file}:2"),
+        "user-ttl = \"60s\" # the default",
+    ] {
+        assert!(
+            out.lines().any(|printed| printed == line),
+            "{line:?} is missing in {out}"
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_used_as_the_file() {
+    let text = success(print_config().args(["--node", "007", "--max-members", "010"]));
+    let file = file_with("printed.toml", &text);
+    assert_eq!(
+        printed(print_config().args(["--config", &file])),
+        values_in(&text)
+    );
+}
+
+#[test]
+fn the_file_may_be_named_by_the_environment() {
+    let weak = file_with("weak.toml", "node = \"weak\"");
+    let strong = file_with("strong.toml", "node = \"strong\"");
+    let mut print_config = print_config();
+    assert_eq!(
+        printed(print_config.env("SESSIOND_CONFIG", weak))["node"],
+        "weak"
+    );
+    assert_eq!(
+        printed(print_config.args(["--config", &strong]))["node"],
+        "strong"
+    );
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let empty = each(|setting| (setting.env.as_str(), ""));
+    let mut with_empty = print_config();
+    with_empty.envs(empty).env("SESSIOND_CONFIG", "");
+    assert_eq!(printed(&mut with_empty), printed(&mut print_config()));
+}
+
+#[test]
+fn both_ends_of_every_range_are_allowed() {
+    for Setting { name, range, .. } in settings() {
+        for end in range.map(ends).into_iter().flatten() {
+            assert_eq!(
+                printed(print_config().arg(format!("--{name}={end}")))[name],
+                end
+            );
+        }
+    }
+}
+
+#[test]
+fn one_step_outside_of_every_range_is_refused() {
+    for Setting {
+        name, range, takes, ..
+    } in settings()
+    {
+        for outside in range.map(outside).into_iter().flatten() {
+            let line = refusal(serve().arg(format!("--{name}={outside}")));
+            let value = format!("{name} cannot be {outside:?} (from the flag --{name})");
+            assert_eq!(line, format!("{value}: expected {takes}"));
+        }
+    }
+}
+
+#[test]
+fn every_setting_refuses_nonsense_from_every_place() {
+    // Neither ASCII, nor a number, nor a single line: wrong for a setting of any kind.
+    const NONSENSE: &str = "\u{e9}\n";
+    for Setting {
+        name, env, takes, ..
+    } in settings()
+    {
+        let file = file_with(&format!("{name}.toml"), &format!("{name} = {:?}", NONSENSE));
+        for (place, line) in [
+            (
+                format!("the flag --{name}"),
+                refusal(serve().args([&format!("--{name}"), NONSENSE])),
+            ),
+            (
+                format!("the environment variable {env}"),
+                refusal(serve().env(env, NONSENSE)),
+            ),
+            (
+                format!("{file}:1"),
+                refusal(serve().args(["--config", &file])),
+            ),
+        ] {
+            let value = format!("{name} cannot be {NONSENSE:?} (from {place})");
+            assert_eq!(line, format!("{value}: expected {takes}"));
+        }
+    }
+}
+
+#[test]
+fn a_setting_in_the_file_is_a_string_or_an_integer() {
+    for wrong in ["true", "1.5", "[1]", "{ a = 1 }", "2026-01-31"] {
+        let file = file_with("type.toml", &format!("# a comment\nnode = {wrong}"));
+        let line = refusal(serve().args(["--config", &file]));
+        assert!(line.contains(&format!("(from {file}:2)")), "{line}");
+        assert!(line.ends_with("as a string or an integer"), "{line}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_file_is_refused_even_under_a_flag() {
+    let file = file_with("hidden.toml", "threads = 0");
+    let line = refusal(serve().args(["--config", &file, "--threads", "1"]));
+    assert!(line.contains(&format!("(from {file}:1)")), "{line}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_name() {
+    let file = file_with("unknown.toml", "threads = 1\n\ntick_interval = \"5ms\"");
+    let line = refusal(serve().args(["--config", &file]));
+    let reason = "there is no setting \"tick_interval\"; the nearest is \"tick-interval\"";
+    assert_eq!(line, format!("{file}:3: {reason}"));
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_with_the_line() {
+    for wrong in [
+        "threads = 1\nthreads = 2",
+        "threads = 1\nnode = \"x",
+        "threads = 1\nnode",
+    ] {
+        let file = file_with("broken.toml", wrong);
+        let line = refusal(serve().args(["--config", &file]));
+        assert!(line.starts_with(&format!("{file}:2: ")), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused() {
+    for unreadable in ["/nowhere/sessiond.toml", env!("CARGO_TARGET_TMPDIR"), ""] {
+        let line = refusal(serve().args(["--config", unreadable]));
+        let start = format!("cannot read the configuration file {unreadable:?}: ");
+        assert!(line.starts_with(&start), "{line}");
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_refused() {
+    for (arguments, reason) in [
+        (
+            &["sevre"][..],
+            "unrecognized subcommand 'sevre', tip: a similar subcommand exists: 'serve'",
+        ),
+        (
+            &["serve", "--thread", "2"],
+            "unexpected argument '--thread' found, tip: a similar argument exists: '--threads'",
+        ),
+        (&["serve", "here"], "unexpected argument 'here' found"),
+        (
+            &["serve", "--node"],
+            "a value is required for '--node <NAME>' but none was supplied",
+        ),
+        (
+            &["serve", "--node", "a", "--node", "b"],
+            "the argument '--node <NAME>' cannot be used multiple times",
+        ),
+    ] {
+        assert_eq!(refusal(sessiond().args(arguments)), reason);
+    }
+}
+
+#[test]
+fn the_sample_file_describes_every_setting() {
+    let sample = fs::read_to_string(SAMPLE).unwrap();
+    let described: Vec<_> = sample.split("\n\n").filter_map(description).collect();
+    let declared = each(|setting| {
+        let Setting {
+            name, help, takes, ..
+        } = setting;
+        (name.clone(), format!("{help} [{takes}]"))
+    });
+    assert_eq!(described, declared);
+}
+
+#[test]
+fn the_sample_file_with_every_setting_uncommented_equals_the_defaults() {
+    let sample = fs::read_to_string(SAMPLE).unwrap();
+    let uncommented: Vec<_> = sample.lines().map(uncomment).collect();
+    let file = file_with("sample.toml", &uncommented.join("\n"));
+    let mut sample = printed(print_config().args(["--config", &file]));
+    let mut defaults = printed(&mut print_config());
+    for of_the_machine in ["node", "threads"] {
+        assert!(sample.remove(of_the_machine).is_some());
+        defaults.remove(of_the_machine);
+    }
+    assert_eq!(sample, defaults);
+}
+
+/// The program, in an empty environment.
+fn sessiond() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    command.env_clear();
+    command
+}
+
+fn serve() -> Command {
+    let mut command = sessiond();
+    command.arg("serve");
+    command
+}
+
+fn print_config() -> Command {
+    let mut command = serve();
+    command.arg("--print-config");
+    command
+}
+
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn answer(command: &mut Command) -> Answer {
+    let output = command.output().unwrap();
+    Answer {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn success(command: &mut Command) -> String {
+    let Answer { code, out, err } = answer(command);
+    assert_eq!((code, err.as_str()), (0, ""), "{command:?}");
+    out
+}
+
+/// The one line with which the program refuses to start.
+fn refusal(command: &mut Command) -> String {
+    let Answer { code, out, err } = answer(command);
+    assert_eq!((code, out.as_str()), (2, ""), "{command:?} says {err}");
+    let line = err
+        .strip_prefix("sessiond: ")
+        .and_then(|err| err.strip_suffix('\n'));
+    let line = line.filter(|line| !line.contains('\n'));
+    line.unwrap_or_else(|| panic!("{command:?} says {err:?}, not one line"))
+        .to_owned()
+}
+
+/// The settings that a command prints, by name.
+fn printed(command: &mut Command) -> BTreeMap<String, String> {
+    values_in(&success(command))
+}
+
+fn values_in(text: &str) -> BTreeMap<String, String> {
+    let table: toml::Table = text.parse().unwrap();
+    let text_of = |value| match value {
+        toml::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    table
+        .into_iter()
+        .map(|(name, value)| (name, text_of(value)))
+        .collect()
+}
+
+fn each<T>(of: impl Fn(&'static Setting) -> T) -> Vec<T> {
+    settings().iter().map(of).collect()
+}
+
+fn by_name(value: impl Fn(&Setting) -> String) -> BTreeMap<String, String> {
+    each(|setting| (setting.name.clone(), value(setting)))
+        .into_iter()
+        .collect()
+}
+
+/// Two values a setting may have: the ends of its range if it has one.
+fn two_values(setting: &Setting) -> (String, String) {
+    let values = match (setting.range, setting.name.as_str()) {
+        (Some(range), _) => ends(range),
+        (None, "listen") => ["0.0.0.0:0", "[::1]:7001"],
+        (None, "node") => ["one", "another"],
+        (None, "log-format") => ["json", "text"],
+        (None, "log-filter") => ["debug", "warn,sessiond=trace"],
+        (None, name) => panic!("{name} needs two values here"),
+    };
+    values.map(str::to_owned).into()
+}
+
+fn ends(range: &str) -> [&str; 2] {
+    range.split_once("..").unwrap().into()
+}
+
+/// The nearest values below and above a range.
+fn outside(range: &str) -> [String; 2] {
+    let [(least, unit), (most, _)] = ends(range).map(in_smallest_unit);
+    [
+        format!("{}{unit}", least - 1),
+        format!("{}{unit}", most + 1),
+    ]
+}
+
+fn in_smallest_unit(text: &str) -> (i64, &'static str) {
+    const SECOND: i64 = 1_000_000_000;
+    let (number, unit) = text.split_at(text.find(char::is_alphabetic).unwrap_or(text.len()));
+    let (size, smallest) = match unit {
+        "" => (1, ""),
+        "KiB" => (1 << 10, ""),
+        "MiB" => (1 << 20, ""),
+        "ms" => (1_000_000, "ns"),
+        "s" => (SECOND, "ns"),
+        "m" => (60 * SECOND, "ns"),
+        "h" => (3_600 * SECOND, "ns"),
+        "d" => (86_400 * SECOND, "ns"),
+        unit => panic!("{unit} is unknown here"),
+    };
+    (number.parse::<i64>().unwrap() * size, smallest)
+}
+
+/// The name of the setting that a paragraph of the sample file is about, and what it says.
+fn description(paragraph: &str) -> Option<(String, String)> {
+    let (comment, setting) = paragraph.trim_end().rsplit_once('\n')?;
+    let (name, _) = setting.strip_prefix('#')?.split_once(" = ")?;
+    let lines = comment
+        .lines()
+        .map(|line| line.strip_prefix("# ").expect("a comment"));
+    Some((name.to_owned(), lines.collect::<Vec<_>>().join(" ")))
+}
+
+/// The sample has a blank after the # of a comment, none before a setting.
+fn uncomment(line: &str) -> &str {
+    line.strip_prefix('#')
+        .filter(|rest| !rest.starts_with(' '))
+        .unwrap_or(line)
+}
+
+/// Where the terminal breaks a line is of no interest.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A file of this test run with `text` in it; `name` tells the tests apart.
+fn file_with(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path.into_os_string().into_string().unwrap()
+}
