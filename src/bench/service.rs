@@ -7,7 +7,10 @@ use crate::proto::{
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 /// The id of the session of every room; each is in an app of its own.
 pub const SESSION_ID: &str = "room";
@@ -106,7 +109,10 @@ impl Service {
 
     async fn delete(&self, app: String, session_id: String) -> Result<()> {
         let request = DeleteSessionRequest { app, session_id, ..Default::default() };
-        self.0.clone().delete_session(request).await?;
-        Ok(())
+        match self.0.clone().delete_session(request).await {
+            // It went with its last member.
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            deleted => Ok(deleted.map(drop)?),
+        }
     }
 }
