@@ -174,8 +174,7 @@ fn name_of(field: &str) -> String {
 
 fn host_name() -> String {
     let host = gethostname::gethostname().into_string().ok();
-    host.filter(|host| (node_name().read)(host).is_some())
-        .unwrap_or_else(|| "sessiond".to_owned())
+    host.filter(|host| (node_name().read)(host).is_some()).unwrap_or_else(|| "sessiond".to_owned())
 }
 
 fn available_cores() -> String {
@@ -202,11 +201,7 @@ mod tests {
     fn no_variable_is_one_that_kubernetes_sets() {
         for setting in settings() {
             let taken = ["SESSIOND_PORT", "SESSIOND_SERVICE"];
-            assert!(
-                !taken.iter().any(|taken| setting.env.starts_with(taken)),
-                "{}",
-                setting.env
-            );
+            assert!(!taken.iter().any(|taken| setting.env.starts_with(taken)), "{}", setting.env);
         }
     }
 }

@@ -37,22 +37,10 @@ mod tests {
 
     #[test]
     fn a_filter_is_made_of_directives() {
-        for filter in [
-            "info",
-            "OFF",
-            "warn,sessiond=debug",
-            "info,sessiond::engine[tick]=trace",
-        ] {
+        for filter in ["info", "OFF", "warn,sessiond=debug", "info,sessiond::engine[tick]=trace"] {
             assert!(is_filter(filter), "{filter}");
         }
-        for wrong in [
-            "",
-            " ",
-            "info,sessiond=loud",
-            "a=b=c",
-            "sessiond[=info",
-            "é=info",
-        ] {
+        for wrong in ["", " ", "info,sessiond=loud", "a=b=c", "sessiond[=info", "é=info"] {
             assert!(!is_filter(wrong), "{wrong}");
         }
     }

@@ -12,11 +12,7 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/sessiond.toml"
 fn without_a_verb_the_help_is_printed() {
     let answer = answer(&mut sessiond());
     assert_eq!((answer.code, answer.out.as_str()), (2, ""));
-    assert!(
-        answer.err.contains("Usage: sessiond <COMMAND>"),
-        "{}",
-        answer.err
-    );
+    assert!(answer.err.contains("Usage: sessiond <COMMAND>"), "{}", answer.err);
 }
 
 #[test]
@@ -25,34 +21,19 @@ fn help_and_version_are_no_refusals() {
         assert!(success(sessiond().args(question)).contains("Usage: sessiond"));
     }
     let version = success(sessiond().arg("--version"));
-    assert_eq!(
-        version,
-        concat!("sessiond ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(version, concat!("sessiond ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
 fn the_help_tells_all_about_every_setting() {
     for help in ["--help", "-h"] {
         let help = words(&success(serve().arg(help)));
-        for Setting {
-            name,
-            env,
-            help: about,
-            default,
-            value_name,
-            takes,
-            range,
-            ..
-        } in settings()
+        for Setting { name, env, help: about, default, value_name, takes, range, .. } in settings()
         {
             let flag = format!("--{name} <{value_name}> {about} [{takes}]");
             let part = words(&format!("{flag} [env: {env}] [default: {default}]"));
             assert!(help.contains(&part), "{part:?} is missing in {help}");
-            assert!(
-                takes.contains(range.unwrap_or_default()),
-                "{takes:?} lacks {range:?}"
-            );
+            assert!(takes.contains(range.unwrap_or_default()), "{takes:?} lacks {range:?}");
         }
     }
 }
@@ -65,34 +46,20 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
     let flags = each(|setting| format!("--{}={}", setting.name, setting.default));
 
     let mut print_config = print_config();
-    assert_eq!(
-        printed(&mut print_config),
-        by_name(|setting| setting.default.clone())
-    );
+    assert_eq!(printed(&mut print_config), by_name(|setting| setting.default.clone()));
     print_config.args(["--config", &file]);
-    assert_eq!(
-        printed(&mut print_config),
-        by_name(|setting| two_values(setting).0)
-    );
+    assert_eq!(printed(&mut print_config), by_name(|setting| two_values(setting).0));
     print_config.envs(environment);
-    assert_eq!(
-        printed(&mut print_config),
-        by_name(|setting| two_values(setting).1)
-    );
+    assert_eq!(printed(&mut print_config), by_name(|setting| two_values(setting).1));
     print_config.args(flags);
-    assert_eq!(
-        printed(&mut print_config),
-        by_name(|setting| setting.default.clone())
-    );
+    assert_eq!(printed(&mut print_config), by_name(|setting| setting.default.clone()));
 }
 
 #[test]
 fn the_printed_settings_say_where_each_comes_from() {
     let file = file_with("places.toml", "\nmax-members = 5\n");
     let mut command = print_config();
-    command
-        .args(["--config", &file, "--tick-interval", "20ms"])
-        .env("SESSIOND_THREADS", "3");
+    command.args(["--config", &file, "--tick-interval", "20ms"]).env("SESSIOND_THREADS", "3");
     let out = success(&mut command);
     for line in [
         "tick-interval = \"20ms\" # the flag --tick-interval",
@@ -100,10 +67,7 @@ fn the_printed_settings_say_where_each_comes_from() {
         &format!("max-members = 5 # {file}:2"),
         "user-ttl = \"60s\" # the default",
     ] {
-        assert!(
-            out.lines().any(|printed| printed == line),
-            "{line:?} is missing in {out}"
-        );
+        assert!(out.lines().any(|printed| printed == line), "{line:?} is missing in {out}");
     }
 }
 
@@ -111,10 +75,7 @@ fn the_printed_settings_say_where_each_comes_from() {
 fn what_is_printed_can_be_used_as_the_file() {
     let text = success(print_config().args(["--node", "007", "--max-members", "010"]));
     let file = file_with("printed.toml", &text);
-    assert_eq!(
-        printed(print_config().args(["--config", &file])),
-        values_in(&text)
-    );
+    assert_eq!(printed(print_config().args(["--config", &file])), values_in(&text));
 }
 
 #[test]
@@ -122,14 +83,8 @@ fn the_file_may_be_named_by_the_environment() {
     let weak = file_with("weak.toml", "node = \"weak\"");
     let strong = file_with("strong.toml", "node = \"strong\"");
     let mut print_config = print_config();
-    assert_eq!(
-        printed(print_config.env("SESSIOND_CONFIG", weak))["node"],
-        "weak"
-    );
-    assert_eq!(
-        printed(print_config.args(["--config", &strong]))["node"],
-        "strong"
-    );
+    assert_eq!(printed(print_config.env("SESSIOND_CONFIG", weak))["node"], "weak");
+    assert_eq!(printed(print_config.args(["--config", &strong]))["node"], "strong");
 }
 
 #[test]
@@ -144,20 +99,14 @@ fn an_empty_variable_counts_as_unset() {
 fn both_ends_of_every_range_are_allowed() {
     for Setting { name, range, .. } in settings() {
         for end in range.map(ends).into_iter().flatten() {
-            assert_eq!(
-                printed(print_config().arg(format!("--{name}={end}")))[name],
-                end
-            );
+            assert_eq!(printed(print_config().arg(format!("--{name}={end}")))[name], end);
         }
     }
 }
 
 #[test]
 fn one_step_outside_of_every_range_is_refused() {
-    for Setting {
-        name, range, takes, ..
-    } in settings()
-    {
+    for Setting { name, range, takes, .. } in settings() {
         for outside in range.map(outside).into_iter().flatten() {
             let line = refusal(serve().arg(format!("--{name}={outside}")));
             let value = format!("{name} cannot be {outside:?} (from the flag --{name})");
@@ -170,24 +119,12 @@ fn one_step_outside_of_every_range_is_refused() {
 fn every_setting_refuses_nonsense_from_every_place() {
     // Neither ASCII, nor a number, nor a single line: wrong for a setting of any kind.
     const NONSENSE: &str = "\u{e9}\n";
-    for Setting {
-        name, env, takes, ..
-    } in settings()
-    {
+    for Setting { name, env, takes, .. } in settings() {
         let file = file_with(&format!("{name}.toml"), &format!("{name} = {:?}", NONSENSE));
         for (place, line) in [
-            (
-                format!("the flag --{name}"),
-                refusal(serve().args([&format!("--{name}"), NONSENSE])),
-            ),
-            (
-                format!("the environment variable {env}"),
-                refusal(serve().env(env, NONSENSE)),
-            ),
-            (
-                format!("{file}:1"),
-                refusal(serve().args(["--config", &file])),
-            ),
+            (format!("the flag --{name}"), refusal(serve().args([&format!("--{name}"), NONSENSE]))),
+            (format!("the environment variable {env}"), refusal(serve().env(env, NONSENSE))),
+            (format!("{file}:1"), refusal(serve().args(["--config", &file]))),
         ] {
             let value = format!("{name} cannot be {NONSENSE:?} (from {place})");
             assert_eq!(line, format!("{value}: expected {takes}"));
@@ -222,11 +159,7 @@ fn an_unknown_key_is_refused_with_the_nearest_name() {
 
 #[test]
 fn a_file_that_is_no_toml_is_refused_with_the_line() {
-    for wrong in [
-        "threads = 1\nthreads = 2",
-        "threads = 1\nnode = \"x",
-        "threads = 1\nnode",
-    ] {
+    for wrong in ["threads = 1\nthreads = 2", "threads = 1\nnode = \"x", "threads = 1\nnode"] {
         let file = file_with("broken.toml", wrong);
         let line = refusal(serve().args(["--config", &file]));
         assert!(line.starts_with(&format!("{file}:2: ")), "{line}");
@@ -254,10 +187,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
             "unexpected argument '--thread' found, tip: a similar argument exists: '--threads'",
         ),
         (&["serve", "here"], "unexpected argument 'here' found"),
-        (
-            &["serve", "--node"],
-            "a value is required for '--node <NAME>' but none was supplied",
-        ),
+        (&["serve", "--node"], "a value is required for '--node <NAME>' but none was supplied"),
         (
             &["serve", "--node", "a", "--node", "b"],
             "the argument '--node <NAME>' cannot be used multiple times",
@@ -272,9 +202,7 @@ fn the_sample_file_describes_every_setting() {
     let sample = fs::read_to_string(SAMPLE).unwrap();
     let described: Vec<_> = sample.split("\n\n").filter_map(description).collect();
     let declared = each(|setting| {
-        let Setting {
-            name, help, takes, ..
-        } = setting;
+        let Setting { name, help, takes, .. } = setting;
         (name.clone(), format!("{help} [{takes}]"))
     });
     assert_eq!(described, declared);
@@ -338,12 +266,9 @@ fn success(command: &mut Command) -> String {
 fn refusal(command: &mut Command) -> String {
     let Answer { code, out, err } = answer(command);
     assert_eq!((code, out.as_str()), (2, ""), "{command:?} says {err}");
-    let line = err
-        .strip_prefix("sessiond: ")
-        .and_then(|err| err.strip_suffix('\n'));
+    let line = err.strip_prefix("sessiond: ").and_then(|err| err.strip_suffix('\n'));
     let line = line.filter(|line| !line.contains('\n'));
-    line.unwrap_or_else(|| panic!("{command:?} says {err:?}, not one line"))
-        .to_owned()
+    line.unwrap_or_else(|| panic!("{command:?} says {err:?}, not one line")).to_owned()
 }
 
 /// The settings that a command prints, by name.
@@ -357,10 +282,7 @@ fn values_in(text: &str) -> BTreeMap<String, String> {
         toml::Value::String(text) => text,
         other => other.to_string(),
     };
-    table
-        .into_iter()
-        .map(|(name, value)| (name, text_of(value)))
-        .collect()
+    table.into_iter().map(|(name, value)| (name, text_of(value))).collect()
 }
 
 fn each<T>(of: impl Fn(&'static Setting) -> T) -> Vec<T> {
@@ -368,9 +290,7 @@ fn each<T>(of: impl Fn(&'static Setting) -> T) -> Vec<T> {
 }
 
 fn by_name(value: impl Fn(&Setting) -> String) -> BTreeMap<String, String> {
-    each(|setting| (setting.name.clone(), value(setting)))
-        .into_iter()
-        .collect()
+    each(|setting| (setting.name.clone(), value(setting))).into_iter().collect()
 }
 
 /// Two values a setting may have: the ends of its range if it has one.
@@ -393,10 +313,7 @@ fn ends(range: &str) -> [&str; 2] {
 /// The nearest values below and above a range.
 fn outside(range: &str) -> [String; 2] {
     let [(least, unit), (most, _)] = ends(range).map(in_smallest_unit);
-    [
-        format!("{}{unit}", least - 1),
-        format!("{}{unit}", most + 1),
-    ]
+    [format!("{}{unit}", least - 1), format!("{}{unit}", most + 1)]
 }
 
 fn in_smallest_unit(text: &str) -> (i64, &'static str) {
@@ -420,17 +337,13 @@ fn in_smallest_unit(text: &str) -> (i64, &'static str) {
 fn description(paragraph: &str) -> Option<(String, String)> {
     let (comment, setting) = paragraph.trim_end().rsplit_once('\n')?;
     let (name, _) = setting.strip_prefix('#')?.split_once(" = ")?;
-    let lines = comment
-        .lines()
-        .map(|line| line.strip_prefix("# ").expect("a comment"));
+    let lines = comment.lines().map(|line| line.strip_prefix("# ").expect("a comment"));
     Some((name.to_owned(), lines.collect::<Vec<_>>().join(" ")))
 }
 
 /// The sample has a blank after the # of a comment, none before a setting.
 fn uncomment(line: &str) -> &str {
-    line.strip_prefix('#')
-        .filter(|rest| !rest.starts_with(' '))
-        .unwrap_or(line)
+    line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
 }
 
 /// Where the terminal breaks a line is of no interest.

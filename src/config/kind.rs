@@ -22,20 +22,12 @@ impl<T> Kind<T> {
         takes: impl Into<String>,
         read: impl Fn(&str) -> Option<T> + 'static,
     ) -> Self {
-        Kind {
-            value_name,
-            takes: takes.into(),
-            read: Box::new(read),
-        }
+        Kind { value_name, takes: takes.into(), read: Box::new(read) }
     }
 }
 
 pub fn duration(range: &str) -> Kind<Duration> {
-    Kind::new(
-        "DURATION",
-        format!("a duration in {range}"),
-        within(range, read_duration),
-    )
+    Kind::new("DURATION", format!("a duration in {range}"), within(range, read_duration))
 }
 
 /// A duration, or 0 for none.
@@ -49,25 +41,15 @@ pub fn duration_or_none(range: &str) -> Kind<Option<Duration>> {
 }
 
 pub fn bytes(range: &str) -> Kind<usize> {
-    Kind::new(
-        "SIZE",
-        format!("a size in {range}"),
-        within(range, read_bytes),
-    )
+    Kind::new("SIZE", format!("a size in {range}"), within(range, read_bytes))
 }
 
 pub fn count(range: &str) -> Kind<usize> {
-    Kind::new(
-        "COUNT",
-        format!("a count in {range}"),
-        within(range, read_count),
-    )
+    Kind::new("COUNT", format!("a count in {range}"), within(range, read_count))
 }
 
 pub fn address() -> Kind<SocketAddr> {
-    Kind::new("IP:PORT", "an IP address and a port", |text| {
-        text.parse().ok()
-    })
+    Kind::new("IP:PORT", "an IP address and a port", |text| text.parse().ok())
 }
 
 /// Sent as metadata, hence ASCII, and without outer blanks, which would be lost on the way.
@@ -88,11 +70,9 @@ pub fn format() -> Kind<logging::Format> {
 }
 
 pub fn filter() -> Kind<String> {
-    Kind::new(
-        "FILTER",
-        "a filter such as info or warn,sessiond=debug",
-        |text| logging::is_filter(text).then(|| text.to_owned()),
-    )
+    Kind::new("FILTER", "a filter such as info or warn,sessiond=debug", |text| {
+        logging::is_filter(text).then(|| text.to_owned())
+    })
 }
 
 /// Reads a value between the two ends of `range`, which may be either.
@@ -100,9 +80,7 @@ fn within<T: PartialOrd>(
     range: &str,
     read: fn(&str) -> Option<T>,
 ) -> impl Fn(&str) -> Option<T> + use<T> {
-    let ends = range
-        .split_once("..")
-        .and_then(|(least, most)| Some(read(least)?..=read(most)?));
+    let ends = range.split_once("..").and_then(|(least, most)| Some(read(least)?..=read(most)?));
     let range = ends.expect("a range is declared as least..most");
     move |text| read(text).filter(|value| range.contains(value))
 }
@@ -136,16 +114,9 @@ mod tests {
         assert_eq!(read_bytes("4096B"), Some(4096));
         assert_eq!(read_bytes("64KiB"), Some(65_536));
         assert_eq!(read_bytes("2 MiB"), Some(2_097_152));
-        for wrong in [
-            "",
-            "KiB",
-            "64KB",
-            "64k",
-            "-1",
-            "1.5KiB",
-            "99999999999999999999",
-            "99999999999999MiB",
-        ] {
+        for wrong in
+            ["", "KiB", "64KB", "64k", "-1", "1.5KiB", "99999999999999999999", "99999999999999MiB"]
+        {
             assert_eq!(read_bytes(wrong), None, "{wrong}");
         }
     }

@@ -13,22 +13,18 @@ use toml::Spanned;
 
 /// Why the settings cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the fields are named by the messages
 pub enum ConfigError {
+    /// A value that its setting cannot have.
     #[error("{name} cannot be {value:?} (from {place}): expected {takes}")]
-    WrongValue {
-        name: &'static str,
-        value: String,
-        place: String,
-        takes: String,
-    },
+    WrongValue { name: &'static str, value: String, place: String, takes: String },
+    /// A key of the file that is no setting.
     #[error("{place}: there is no setting {key:?}; the nearest is {nearest:?}")]
-    UnknownKey {
-        place: String,
-        key: String,
-        nearest: &'static str,
-    },
+    UnknownKey { place: String, key: String, nearest: &'static str },
+    /// The file is not there or not readable.
     #[error("cannot read the configuration file {path:?}: {cause}")]
     UnreadableFile { path: PathBuf, cause: io::Error },
+    /// The file is not TOML.
     #[error("{place}: {message}")]
     NotToml { place: String, message: String },
 }
@@ -51,17 +47,14 @@ impl Given {
             Config::read(&values)?;
         }
         values.override_with(self.values);
-        Ok(Resolved {
-            config: Config::read(&values)?,
-            print_config: self.print_config,
-            values,
-        })
+        Ok(Resolved { config: Config::read(&values)?, print_config: self.print_config, values })
     }
 }
 
 /// The settings that hold. Displayed as a configuration file that says where each came from.
 #[derive(Debug, Clone)]
 pub struct Resolved {
+    /// The settings.
     pub config: Config,
     /// The operator asked to see the settings, not to serve.
     pub print_config: bool,
@@ -106,10 +99,7 @@ struct Value {
 impl Values {
     pub fn defaults() -> Self {
         let default = |setting: &'static Setting| {
-            let value = Value {
-                text: setting.default.clone(),
-                place: "the default".to_owned(),
-            };
+            let value = Value { text: setting.default.clone(), place: "the default".to_owned() };
             (setting.name.as_str(), value)
         };
         Values(settings().iter().map(default).collect())
@@ -131,16 +121,10 @@ impl Values {
 }
 
 fn file_values(path: &Path) -> Result<Values, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|cause| ConfigError::UnreadableFile {
-        path: path.to_owned(),
-        cause,
-    })?;
+    let text = fs::read_to_string(path)
+        .map_err(|cause| ConfigError::UnreadableFile { path: path.to_owned(), cause })?;
     let place_at = |offset| {
-        let line = 1 + text
-            .bytes()
-            .take(offset)
-            .filter(|byte| *byte == b'\n')
-            .count();
+        let line = 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
         format!("{}:{line}", path.display())
     };
     let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
@@ -154,29 +138,20 @@ fn file_values(path: &Path) -> Result<Values, ConfigError> {
         let text = text_of(setting, value.into_inner(), &place)?;
         Ok((setting.name.as_str(), Value { text, place }))
     };
-    table
-        .into_iter()
-        .map(entry)
-        .collect::<Result<_, _>>()
-        .map(Values)
+    table.into_iter().map(entry).collect::<Result<_, _>>().map(Values)
 }
 
 fn setting_called(key: &str, place: &str) -> Result<&'static Setting, ConfigError> {
-    settings()
-        .iter()
-        .find(|setting| setting.name == key)
-        .ok_or_else(|| ConfigError::UnknownKey {
-            place: place.to_owned(),
-            key: key.to_owned(),
-            nearest: nearest_name(key),
-        })
+    settings().iter().find(|setting| setting.name == key).ok_or_else(|| ConfigError::UnknownKey {
+        place: place.to_owned(),
+        key: key.to_owned(),
+        nearest: nearest_name(key),
+    })
 }
 
 fn nearest_name(key: &str) -> &'static str {
     let names = settings().iter().map(|setting| setting.name.as_str());
-    names
-        .min_by_key(|name| strsim::damerau_levenshtein(name, key))
-        .expect("there are settings")
+    names.min_by_key(|name| strsim::damerau_levenshtein(name, key)).expect("there are settings")
 }
 
 fn text_of(
@@ -209,11 +184,7 @@ impl Args for Given {
             .long(PRINT)
             .action(ArgAction::SetTrue)
             .help("Print the settings that hold, and where each comes from, as TOML, and exit");
-        command
-            .next_line_help(true)
-            .arg(file)
-            .arg(print)
-            .args(settings().iter().map(argument))
+        command.next_line_help(true).arg(file).arg(print).args(settings().iter().map(argument))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

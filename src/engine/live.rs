@@ -118,6 +118,9 @@ impl State {
     ) -> Vec<Waker> {
         self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
+            if frame.departures {
+                self.end_departed();
+            }
             if frame.views_changed {
                 self.place_again();
             }
@@ -133,15 +136,8 @@ impl State {
                 }
             }
         }
-        let gone = |core: &Session, actor: &Actor| match actor {
-            Actor::App => false,
-            Actor::User(user) => core.members().membership(user).is_none(),
-        };
         let mut wake = Vec::with_capacity(self.subscribers.len());
         for (_, subscriber) in &mut self.subscribers {
-            if subscriber.end.is_none() && gone(&self.core, &subscriber.actor) {
-                subscriber.end = Some(End::Left);
-            }
             let shared = &self.views[subscriber.view];
             let behind = subscriber.position < shared.changed || subscriber.snapshot.is_some();
             if behind && subscriber.behind_since.is_none() {
@@ -155,6 +151,18 @@ impl State {
             }
         }
         wake
+    }
+
+    /// Ends the subscriptions of memberships that are over.
+    fn end_departed(&mut self) {
+        let members = self.core.members();
+        for (_, subscriber) in &mut self.subscribers {
+            if let Actor::User(user) = &subscriber.actor
+                && members.membership(user).map(|member| member.order) != subscriber.membership
+            {
+                subscriber.end.get_or_insert(End::Left);
+            }
+        }
     }
 
     /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
@@ -247,7 +255,7 @@ impl State {
         if subscriber.snapshot.is_none()
             && subscriber.position < shared.changed
             && subscriber.position < self.core.horizon()
-            && !shared.latest.as_ref().is_some_and(|(from, _)| *from <= subscriber.position)
+            && shared.latest.as_ref().is_none_or(|(from, _)| *from > subscriber.position)
         {
             subscriber.snapshot = Some(SnapshotReason::TooOld);
         }
@@ -306,7 +314,9 @@ impl Shared {
         encoder: &dyn Encoder,
     ) -> Arc<Encoded> {
         match &self.snapshot {
-            Some((revision, known, encoded)) if (*revision, *known) == (core.revision(), reason) => {
+            Some((revision, known, encoded))
+                if (*revision, *known) == (core.revision(), reason) =>
+            {
                 encoded.clone()
             }
             _ => {

@@ -213,8 +213,7 @@ impl Engine {
         }
         let now = self.clock().now();
         let next = |last: u64| Some(now.max(last + 1));
-        let last =
-            self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let last = self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let last = last.unwrap_or_default();
         let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
         let hash = registry::hash(core.app(), core.id());
@@ -238,7 +237,12 @@ impl Engine {
     }
 
     /// The session of a name, if the actor may know of it.
-    pub fn find_by_name(&self, app: &AppId, name: &str, actor: &Actor) -> Result<Arc<Live>, Refusal> {
+    pub fn find_by_name(
+        &self,
+        app: &AppId,
+        name: &str,
+        actor: &Actor,
+    ) -> Result<Arc<Live>, Refusal> {
         let id = self.inner.registry.named(app, name).ok_or(Refusal::SessionNotFound)?;
         self.find(app, &id, actor)
     }
@@ -327,8 +331,16 @@ impl Engine {
         };
         let fingerprint = state.core.fingerprint(&view);
         let view = state.enter_view(view, exclude_self);
+        let member = match actor {
+            Actor::App => None,
+            Actor::User(user) => {
+                let membership = state.core.members().membership(user);
+                membership.map(|membership| (user.clone(), membership.order))
+            }
+        };
         let key = state.subscribers.insert(Subscriber {
             actor: actor.clone(),
+            membership: member.as_ref().map(|(_, order)| *order),
             view,
             exclude_self,
             position,
@@ -340,10 +352,6 @@ impl Engine {
             end: None,
             waker: None,
         });
-        let member = match actor {
-            Actor::App => None,
-            Actor::User(user) => Some(user.clone()),
-        };
         Subscription::new(self.clone(), live.clone(), key, member)
     }
 
@@ -587,7 +595,9 @@ impl Engine {
                 }
             }
             Job::Forget(app, user) => {
-                if let Some(at) = self.inner.registry.forget(&app, &user, now, self.inner.settings.user_ttl) {
+                if let Some(at) =
+                    self.inner.registry.forget(&app, &user, now, self.inner.settings.user_ttl)
+                {
                     shard.add(at, Job::Forget(app, user));
                 }
             }

@@ -70,9 +70,9 @@ impl Registry {
     /// Takes a new session in, with its name; refused whole if the id or the name is taken.
     pub fn insert(&self, live: &Arc<Live>) -> Result<(), Refusal> {
         let room = |count: usize| (count < self.max_sessions).then_some(count + 1);
-        self.session_count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .map_err(|_| Refusal::LimitReached { limit: "max-sessions", most: self.max_sessions })?;
+        self.session_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(
+            |_| Refusal::LimitReached { limit: "max-sessions", most: self.max_sessions },
+        )?;
         let name = live.lock().core.info().settings.name.clone();
         let outcome = self.reserve_name(live, name.as_deref()).and_then(|_| {
             match self.sessions.entry((live.app.clone(), live.id.clone())) {

@@ -67,6 +67,8 @@ pub struct Resume {
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub actor: Actor,
+    /// The membership of a user, by its order.
+    pub membership: Option<u64>,
     pub view: usize,
     pub exclude_self: bool,
     /// Everything up to this revision was sent.
@@ -97,13 +99,18 @@ pub struct Subscription {
     engine: Engine,
     live: Arc<Live>,
     key: usize,
-    /// A member's stream, which counts for its presence.
-    member: Option<UserId>,
+    /// A member's stream counts for the presence of this membership.
+    member: Option<(UserId, u64)>,
     lost: bool,
 }
 
 impl Subscription {
-    pub(super) fn new(engine: Engine, live: Arc<Live>, key: usize, member: Option<UserId>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        live: Arc<Live>,
+        key: usize,
+        member: Option<(UserId, u64)>,
+    ) -> Self {
         Self { engine, live, key, member, lost: true }
     }
 
@@ -150,8 +157,8 @@ impl Drop for Subscription {
             let subscriber = state.subscribers.remove(self.key);
             state.leave_view(subscriber.view, subscriber.exclude_self);
         }
-        if let Some(user) = self.member.take() {
-            let closed = Command::StreamClosed { user, lost: self.lost };
+        if let Some((user, membership)) = self.member.take() {
+            let closed = Command::StreamClosed { user, membership, lost: self.lost };
             // The member may have left and the session may have ended before its stream.
             let _ = self.engine.command(&self.live, &Actor::App, closed);
         }

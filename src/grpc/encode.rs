@@ -185,7 +185,14 @@ impl Body {
         }
     }
 
-    fn put_named(&mut self, to_member: bool, set: u32, gone: u32, key: &str, value: Option<&Value>) {
+    fn put_named(
+        &mut self,
+        to_member: bool,
+        set: u32,
+        gone: u32,
+        key: &str,
+        value: Option<&Value>,
+    ) {
         let size = key.len() + 8 + value.map_or(0, value_len);
         self.make_room(size);
         let buf = if to_member { &mut self.member } else { &mut self.part.changes };
@@ -324,7 +331,10 @@ pub fn without(message: &Message, user: &UserId) -> Option<Bytes> {
 
 /// How long the content of a length-delimited field of number 1 is that takes `total` bytes.
 fn inner_len(total: usize) -> usize {
-    (1..=5).map(|len| total - 1 - len).find(|inner| head_len(1, *inner) + inner == total).unwrap_or(0)
+    (1..=5)
+        .map(|len| total - 1 - len)
+        .find(|inner| head_len(1, *inner) + inner == total)
+        .unwrap_or(0)
 }
 
 /// A whole gRPC message: prefix, head of a field, content. Also returns where `rest` begins.

@@ -2,10 +2,7 @@
 
 use super::{
     Context,
-    convert::{
-        door::Door,
-        to_proto,
-    },
+    convert::{door::Door, to_proto},
     encode::{MAX_MESSAGE_BYTES, PREFIX},
     new_session_id, new_user_id,
     status::in_band,

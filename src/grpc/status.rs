@@ -140,7 +140,13 @@ impl Node {
     }
 
     /// The status that a stream ends with which was fine until then.
-    pub fn end(&self, code: Code, reason: ErrorReason, message: &str, delay: Option<Micros>) -> Status {
+    pub fn end(
+        &self,
+        code: Code,
+        reason: ErrorReason,
+        message: &str,
+        delay: Option<Micros>,
+    ) -> Status {
         if code == Code::Ok {
             return Status::ok(message);
         }

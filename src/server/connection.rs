@@ -2,9 +2,7 @@
 
 use crate::{
     config::Config,
-    grpc::{
-        Context, NODE_METADATA, ObjectStreams, Sessions, delivery,
-    },
+    grpc::{Context, NODE_METADATA, ObjectStreams, Sessions, delivery},
     proto::{
         self, object_stream_service_server::ObjectStreamServiceServer,
         session_service_server::SessionServiceServer,
@@ -180,6 +178,7 @@ impl Router {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let sessions = SessionServiceServer::new(Sessions(context.clone()));
         let streams = ObjectStreamServiceServer::new(ObjectStreams(context.clone()));

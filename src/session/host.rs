@@ -20,17 +20,17 @@ impl Session {
         if self.kind != Kind::Hosted {
             return;
         }
-        let Some(host) = self.info.host.clone() else {
+        let Some(host) = self.accepted.host.clone() else {
             return self.elect_host();
         };
         if self.members.membership(&host).is_some_and(is_candidate) {
             if let Some(at) = self.host_deadline.take() {
                 self.deadlines.remove(&(at, Deadline::Host));
             }
-        } else if self.info.settings.host_grace == 0 {
+        } else if self.accepted.settings.host_grace == 0 {
             self.elect_host();
         } else if self.host_deadline.is_none() {
-            let at = now + self.info.settings.host_grace;
+            let at = now + self.accepted.settings.host_grace;
             self.host_deadline = Some(at);
             self.deadlines.insert((at, Deadline::Host));
         }
@@ -45,11 +45,11 @@ impl Session {
 
     fn elect_host(&mut self) {
         let next = self.next_host();
-        if next == self.info.host {
+        if next == self.accepted.host {
             return;
         }
         let inherited = self.heritage();
-        let info = Arc::make_mut(&mut self.info);
+        let info = Arc::make_mut(&mut self.accepted);
         info.host = next.clone();
         if next.is_some() {
             info.term += 1;
@@ -61,10 +61,10 @@ impl Session {
         let Some(ix) = next.and_then(|host| self.members.find(&host)) else {
             return;
         };
-        if !self.info.settings.inherit_host_data {
+        if !self.accepted.settings.inherit_host_data {
             return;
         }
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         for (key, value) in inherited {
             let taken = self.names.find(&key).is_some_and(|key| slots.accepted(key).is_some());
@@ -84,9 +84,10 @@ impl Session {
                 .find(|(_, _, member)| member.role == role && is_candidate(member))
                 .map(|(_, user, _)| user.clone())
         };
-        let successors = self.info.settings.successors.iter().find(|user| candidate(user)).cloned();
+        let successors =
+            self.accepted.settings.successors.iter().find(|user| candidate(user)).cloned();
         successors
-            .or_else(|| self.info.owner.clone().filter(candidate))
+            .or_else(|| self.accepted.owner.clone().filter(candidate))
             .or_else(|| first(Role::Admin))
             .or_else(|| first(Role::Moderator))
             .or_else(|| first(Role::Member))
@@ -94,7 +95,7 @@ impl Session {
 
     /// The props that the next host takes over: those of the host that is or was.
     fn heritage(&self) -> Vec<(Key, Value)> {
-        match self.info.host.as_ref().and_then(|host| self.members.find(host)) {
+        match self.accepted.host.as_ref().and_then(|host| self.members.find(host)) {
             Some(ix) if self.members.get(ix).now.is_some() => self.accepted_props(ix),
             _ => self.heritage.clone(),
         }
@@ -102,7 +103,7 @@ impl Session {
 
     /// A host is about to leave: its props wait for the next one.
     pub(super) fn bequeath(&mut self, user: &str) {
-        if self.info.host.as_deref() == Some(user)
+        if self.accepted.host.as_deref() == Some(user)
             && let Some(ix) = self.members.find(user)
         {
             self.heritage = self.accepted_props(ix);

@@ -76,6 +76,8 @@ pub struct Frame {
     pub revision: u64,
     /// Host, owner or the selection of keys changed: members may have come to see another view.
     pub views_changed: bool,
+    /// A membership ended.
+    pub departures: bool,
 }
 
 /// One session.
@@ -93,7 +95,7 @@ pub struct Session {
     open: bool,
     ended: bool,
 
-    info: Arc<Info>,
+    accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
 
@@ -133,7 +135,7 @@ impl Session {
     ) -> Result<Self, Refusal> {
         let Opening { app, id, kind, settings, opener, data, private_data } = opening;
         let owner = opener.as_ref().map(|(user, _)| user.clone());
-        let info = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
+        let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
         let mut session = Self {
             app,
             id,
@@ -145,8 +147,8 @@ impl Session {
             last_frame_at: now,
             open: true,
             ended: false,
-            shown: info.clone(),
-            info,
+            shown: accepted.clone(),
+            accepted,
             info_revision: 0,
             names: Names::default(),
             members: Members::default(),
@@ -214,9 +216,12 @@ impl Session {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
             }
-            Command::StreamClosed { user, lost } => {
+            Command::StreamClosed { user, membership, lost } => {
                 let ix = self.member(&user)?;
-                self.stream_closed(now, ix, lost);
+                // Who left and came back has a new membership, which the old stream is nothing to.
+                if self.members.membership(&user).is_some_and(|member| member.order == membership) {
+                    self.stream_closed(now, ix, lost);
+                }
             }
         }
         Ok(Accepted { revision: self.pending_revision(), concerned })
@@ -232,7 +237,7 @@ impl Session {
         self.revision += 1;
         self.last_frame_at = now;
         let revision = self.revision;
-        let before = std::mem::replace(&mut self.shown, self.info.clone());
+        let before = std::mem::replace(&mut self.shown, self.accepted.clone());
         let mut views_changed = false;
         if before != self.shown || revision == 1 {
             self.info_revision = revision;
@@ -244,8 +249,9 @@ impl Session {
         }
         self.frame_data(now);
         let marked = self.members.take_marked();
+        let mut departures = false;
         for &ix in &marked {
-            self.frame_member(now, ix);
+            departures |= self.frame_member(now, ix);
         }
         self.members.reuse(marked);
         if before.host != self.shown.host {
@@ -258,7 +264,7 @@ impl Session {
                 }
             }
         }
-        Some(Frame { revision, views_changed })
+        Some(Frame { revision, views_changed, departures })
     }
 
     fn frame_data(&mut self, now: Micros) {
@@ -277,7 +283,8 @@ impl Session {
         }
     }
 
-    fn frame_member(&mut self, now: Micros, ix: MemberIx) {
+    /// Shows what is accepted of a member; returns whether a membership that was shown is over.
+    fn frame_member(&mut self, now: Micros, ix: MemberIx) -> bool {
         let (revision, removals) = (self.revision, &mut self.removals);
         let member = self.members.get_mut(ix);
         let Some(membership) = &member.now else {
@@ -285,12 +292,14 @@ impl Session {
             if member.shown.is_some() {
                 removals.push(revision, now, Gone::Member(member.user, member.departure));
             }
-            return member.slots.dissolve(&mut self.names);
+            member.slots.dissolve(&mut self.names);
+            return true;
         };
         let mut changed = member.slots.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Prop(ix, key));
         });
         let Membership { role, disconnected, order, joined_at, .. } = *membership;
+        let departed = member.shown.as_ref().is_some_and(|shown| shown.order != order);
         match &mut member.shown {
             Some(shown) if shown.order == order => {
                 if (shown.role, shown.disconnected) != (role, disconnected) {
@@ -318,6 +327,7 @@ impl Session {
         if changed {
             self.members.touch(ix, revision);
         }
+        departed
     }
 
     fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
@@ -333,12 +343,12 @@ impl Session {
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
-        if self.info.settings.locked {
+        if self.accepted.settings.locked {
             return Err(Refusal::Locked);
         }
         let (taken, places) = match role {
             Role::Spectator => (self.spectators, self.limits.members),
-            _ => (self.members.joined_count() - self.spectators, self.info.settings.capacity),
+            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
         };
         if taken >= places {
             return Err(Refusal::Full { capacity: places });
@@ -363,7 +373,7 @@ impl Session {
                 deadline: None,
             },
         );
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
             for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
@@ -403,7 +413,7 @@ impl Session {
         self.remove_member(now, ix, Departure::Left);
         if !keep_role {
             self.roles.remove(user);
-            if self.info.owner.as_ref() == Some(user) {
+            if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership();
             }
         }
@@ -438,7 +448,7 @@ impl Session {
                 .map(|(ix, user, _)| (ix, user.clone()))
         };
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
-        Arc::make_mut(&mut self.info).owner = next.as_ref().map(|(_, user)| user.clone());
+        Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
         let Some((ix, user)) = next else { return };
         self.roles.insert(user, Role::Owner);
         if let Some(membership) = &mut self.members.get_mut(ix).now {
@@ -448,7 +458,7 @@ impl Session {
     }
 
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
-        let settings = &mut Arc::make_mut(&mut self.info).settings;
+        let settings = &mut Arc::make_mut(&mut self.accepted).settings;
         for change in changes {
             settings.change(change);
         }
@@ -464,7 +474,7 @@ impl Session {
         if self.role_of(ix) < Role::Member {
             return Ok(false);
         }
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
         self.write_layer(ix, Layer::User, write);
         self.open |= concerned;
@@ -472,7 +482,7 @@ impl Session {
     }
 
     fn selects_of_host(&self, key: &str) -> bool {
-        self.kind == Kind::Hosted && self.info.settings.shows_of_host(key)
+        self.kind == Kind::Hosted && self.accepted.settings.shows_of_host(key)
     }
 
     fn write_props(&mut self, ix: MemberIx, layer: Layer, write: Write) -> Result<(), Refusal> {
@@ -483,7 +493,7 @@ impl Session {
     }
 
     fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         write_all(slots, layer, write, &mut self.names, settings);
         self.members.mark(ix);
@@ -492,7 +502,7 @@ impl Session {
     fn set_data(&mut self, shared: Write, private: Write) -> Result<(), Refusal> {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;
@@ -531,7 +541,7 @@ impl Session {
     /// those who see it.
     fn check_data(&self, actor: &Actor, shared: &Write, private: &Write) -> Result<(), Refusal> {
         if !shared.is_empty() {
-            self.check(actor, Act::WriteData(self.info.settings.data_role))?;
+            self.check(actor, Act::WriteData(self.accepted.settings.data_role))?;
         }
         let Actor::User(user) = actor else {
             return Ok(());
@@ -541,8 +551,8 @@ impl Session {
         }
         self.check(actor, Act::WriteProps)?;
         match self.kind {
-            Kind::Hosted if self.info.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
-            Kind::Room if self.info.owner.as_ref() != Some(user) => {
+            Kind::Hosted if self.accepted.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
+            Kind::Room if self.accepted.owner.as_ref() != Some(user) => {
                 Err(Refusal::RoleTooLow { needs: Role::Owner })
             }
             _ => Ok(()),
@@ -550,8 +560,8 @@ impl Session {
     }
 
     fn check_term(&self, term: u64) -> Result<(), Refusal> {
-        if term != 0 && term != self.info.term {
-            return Err(Refusal::StaleTerm { current: self.info.term });
+        if term != 0 && term != self.accepted.term {
+            return Err(Refusal::StaleTerm { current: self.accepted.term });
         }
         Ok(())
     }
@@ -576,7 +586,7 @@ impl Session {
     /// Whether an actor may know of the session: an unlisted one is there for the app and for people
     /// with a role only.
     pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        !self.info.settings.unlisted || self.standing(actor) != Standing::Outsider
+        !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {
@@ -648,7 +658,7 @@ impl Session {
 
     /// What is accepted and may not be framed yet.
     pub fn accepted_info(&self) -> &Arc<Info> {
-        &self.info
+        &self.accepted
     }
 
     /// Takes the list of who left since the last call; some may have joined again.

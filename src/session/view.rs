@@ -80,7 +80,7 @@ impl Session {
     pub fn fingerprint(&self, view: &View) -> u32 {
         let mut hasher = rustc_hash::FxHasher::default();
         let settings = &self.shown.settings;
-        (self.kind, view.class, &view.props).hash(&mut hasher);
+        ("view", self.kind, view.class, &view.props).hash(&mut hasher);
         match (self.kind, view.class) {
             (Kind::Room, _) => settings.propnames.hash(&mut hasher),
             (Kind::Hosted, Class::Members) => {
@@ -96,7 +96,8 @@ impl Session {
             }
         }
         let hash = hasher.finish();
-        (hash ^ (hash >> 32)) as u32
+        // Zero is what a client sends that names none.
+        ((hash ^ (hash >> 32)) as u32).max(1)
     }
 
     /// Shows a whole view, members in join order.

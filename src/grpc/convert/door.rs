@@ -72,9 +72,8 @@ impl<'a> Door<'a> {
     /// A namespace; empty = the default one.
     pub fn app(&mut self, text: &str) -> AppId {
         let text = if text.is_empty() { DEFAULT_APP } else { text };
-        self.id("app", text, AppId::new).unwrap_or_else(|| {
-            AppId::new(DEFAULT_APP).expect("a constant that is an id")
-        })
+        self.id("app", text, AppId::new)
+            .unwrap_or_else(|| AppId::new(DEFAULT_APP).expect("a constant that is an id"))
     }
 
     /// Who acts; empty = the app.
@@ -195,7 +194,12 @@ impl<'a> Door<'a> {
             }
         }
         let removed: HashSet<&str> = remove.iter().map(String::as_str).collect();
-        twice.extend(known.iter().filter(|key| removed.contains::<str>(key)).map(|key| path(remove_field, key)));
+        twice.extend(
+            known
+                .iter()
+                .filter(|key| removed.contains::<str>(key))
+                .map(|key| path(remove_field, key)),
+        );
         if removed.len() < remove.len() {
             twice.push(remove_field.to_owned());
         }
@@ -208,7 +212,11 @@ impl<'a> Door<'a> {
     }
 
     /// Named values.
-    pub fn values(&mut self, field: &str, values: HashMap<String, proto::Value>) -> Vec<(Key, Value)> {
+    pub fn values(
+        &mut self,
+        field: &str,
+        values: HashMap<String, proto::Value>,
+    ) -> Vec<(Key, Value)> {
         let mut out = Vec::with_capacity(values.len());
         for (key, value) in values {
             // The path of a value is needed only for what is wrong with it.
@@ -299,7 +307,12 @@ impl<'a> Door<'a> {
     }
 
     /// The settings of a new session.
-    pub fn settings(&mut self, kind: Kind, wire: &proto::SessionSettings, base: Settings) -> Settings {
+    pub fn settings(
+        &mut self,
+        kind: Kind,
+        wire: &proto::SessionSettings,
+        base: Settings,
+    ) -> Settings {
         let mut settings = base.clone();
         for name in SETTINGS {
             if let Some(change) = self.setting(kind, name, wire, &base) {
@@ -388,8 +401,11 @@ impl<'a> Door<'a> {
             "locked" => Setting::Locked(wire.locked.unwrap_or(false)),
             "unlisted" => Setting::Unlisted(wire.unlisted.unwrap_or(false)),
             "metadata" => {
-                let size: usize =
-                    wire.metadata.iter().map(|(key, value)| key.len() + value.encoded_len() + 8).sum();
+                let size: usize = wire
+                    .metadata
+                    .iter()
+                    .map(|(key, value)| key.len() + value.encoded_len() + 8)
+                    .sum();
                 if size > METADATA_BYTES {
                     self.fault(&field, format!("has {size} bytes, more than {METADATA_BYTES}"));
                 }
@@ -492,7 +508,8 @@ impl<'a> Door<'a> {
         match Micros::try_from(micros) {
             Ok(micros) if (least..=most).contains(&micros) => micros,
             _ => {
-                let show = |micros| humantime::format_duration(std::time::Duration::from_micros(micros));
+                let show =
+                    |micros| humantime::format_duration(std::time::Duration::from_micros(micros));
                 self.fault(field, format!("must be between {} and {}", show(least), show(most)));
                 default
             }

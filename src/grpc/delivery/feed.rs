@@ -118,10 +118,8 @@ impl Feed {
 
 /// A `SubscribeToSessionResponse` with its prefix.
 fn update(update: proto::SessionUpdate) -> Bytes {
-    let response = proto::SubscribeToSessionResponse {
-        update: Some(update),
-        user_id: String::new(),
-    };
+    let response =
+        proto::SubscribeToSessionResponse { update: Some(update), user_id: String::new() };
     let mut bytes = Vec::with_capacity(PREFIX + response.encoded_len());
     crate::grpc::encode::put_prefix(&mut bytes, response.encoded_len());
     bytes.extend(response.encode_to_vec());

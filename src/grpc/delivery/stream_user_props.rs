@@ -364,7 +364,9 @@ impl HotStream for StreamUserProps {
     fn closed(&mut self) -> Result<(), Status> {
         match self.open {
             Some(_) => Err(Status::ok("the client closed the stream")),
-            None => Err(self.status(&Refusal::WrongFirstMessage("the first message must be `open`"))),
+            None => {
+                Err(self.status(&Refusal::WrongFirstMessage("the first message must be `open`")))
+            }
         }
     }
 
