@@ -319,9 +319,10 @@ impl Plan {
         self.users as u64 - 1
     }
 
-    /// The share of the updates that came to all others.
+    /// The share of the updates that came to all others, of those that no later one replaced.
     fn arrived(&self, total: Counts) -> f64 {
-        total.deliveries as f64 / (total.updates * self.others()) as f64
+        let latest = total.updates as f64 * (1.0 - total.merged_share());
+        total.deliveries as f64 / (latest * self.others() as f64)
     }
 
     /// How many messages there are in so long, with one to each user a tick.
@@ -341,7 +342,7 @@ fn load_figures(window: &Window, plan: &Plan) -> Figures {
         ("latency_samples", latency.len() as f64),
         ("deliveries_per_second", counts.deliveries as f64 / usage.elapsed.as_secs_f64()),
         ("messages_per_tick", counts.messages as f64 / plan.messages_in(usage.elapsed)),
-        ("merged_percent", percent(counts.merged as f64, (counts.merged + counts.timed) as f64)),
+        ("merged_percent", 100.0 * counts.merged_share()),
     ]);
     let per_delivery = usage.server_cpu.map(|cpu| micros_per(cpu, counts.deliveries));
     figures.extend(per_delivery.map(|micros| ("server_cpu_us_per_delivery", micros)));

@@ -66,6 +66,11 @@ pub fn latency_histogram() -> Histogram<u64> {
 }
 
 impl Counts {
+    /// The share of the updates that the server rightly left out, as far as the timed receivers tell.
+    pub fn merged_share(&self) -> f64 {
+        self.merged as f64 / (self.merged + self.timed).max(1) as f64
+    }
+
     fn with(self, other: Counts, combine: fn(u64, u64) -> u64) -> Counts {
         Counts {
             updates: combine(self.updates, other.updates),

@@ -77,8 +77,8 @@ impl User {
                 let method = "DeliveryService/StreamUserProps";
                 let (up, mut down) =
                     connection.call(method, &opening(&room, number), false).await?;
-                down.message().await?;
-                let receiver = Receiver::new(room.clone(), number, tally.clone());
+                let snapshot = StreamUserPropsResponse::decode(down.message().await?)?;
+                let receiver = Receiver::new(room.clone(), number, &snapshot, tally.clone());
                 spawn_local(async move {
                     let Err(error) = receiver.receive(down, timed).await;
                     let _ = failures.send(error);
@@ -149,15 +149,24 @@ impl Walk {
 struct Receiver {
     room: Rc<Room>,
     user_id: String,
+    /// Up to where the session is known.
+    revision: u64,
     /// Per user, how many updates were sent up to the last one that arrived.
     seen: Vec<usize>,
     tally: Arc<Tally>,
 }
 
 impl Receiver {
-    fn new(room: Rc<Room>, number: usize, tally: Arc<Tally>) -> Self {
+    fn new(
+        room: Rc<Room>,
+        number: usize,
+        snapshot: &StreamUserPropsResponse,
+        tally: Arc<Tally>,
+    ) -> Self {
+        let update = snapshot.updates.first().and_then(|delivery| delivery.update.as_ref());
+        let revision = update.map_or(0, |update| update.to_revision);
         let seen = vec![0; room.sent.borrow().len()];
-        Receiver { room, user_id: user_id(number), seen, tally }
+        Receiver { room, user_id: user_id(number), revision, seen, tally }
     }
 
     async fn receive(mut self, mut down: Responses, timed: bool) -> Result<Infallible> {
@@ -185,11 +194,12 @@ impl Receiver {
     fn time(&mut self, message: Bytes, now: Instant) -> Result<()> {
         let response = StreamUserPropsResponse::decode(message)?;
         let sent = self.room.sent.borrow();
-        for delivery in response.updates {
-            let Some(Body::Changes(changes)) = delivery.update.and_then(|update| update.body)
-            else {
-                continue;
-            };
+        for update in response.updates.into_iter().filter_map(|delivery| delivery.update) {
+            if update.from_revision > self.revision {
+                return Err("a message was lost: from_revision is past the last one".into());
+            }
+            self.revision = update.to_revision;
+            let Some(Body::Changes(changes)) = update.body else { continue };
             for member in changes.members.iter().filter(|member| member.user_id != self.user_id) {
                 let Some(update) = update_number(member) else { continue };
                 let user = user_number(&member.user_id).ok_or("a stranger is in the room")?;
