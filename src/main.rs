@@ -32,7 +32,11 @@ enum Verb {
     /// Ask a running server whether it is well
     Health(probe::ProbeArgs),
     /// Measure what the server costs
+    ///
+    /// Each row starts a server of its own and stops it again.
     Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchFloor(bench::FloorArgs),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         },
         Ok(Verb::Health(arguments)) => probe::run(arguments),
         Ok(Verb::Bench(arguments)) => bench::run(arguments),
+        Ok(Verb::BenchFloor(arguments)) => bench::run_floor(arguments),
         Err(error) => answer(&error),
     }
 }
