@@ -436,13 +436,11 @@ impl Engine {
         self.with_user(app, user, |record| record.take_update(now, rate))
     }
 
-    /// A stream of a user begins or ends: as long as it has one it is not forgotten.
-    pub fn count_stream(&self, app: &AppId, user: &UserId, begins: bool) -> Result<(), Refusal> {
-        self.with_user(app, user, |record| {
-            record.streams =
-                if begins { record.streams + 1 } else { record.streams.saturating_sub(1) };
-            Ok(())
-        })
+    /// A stream of a user begins: as long as it has one it is not forgotten.
+    pub fn user_stream(&self, app: &AppId, user: &UserId) -> Result<UserStream, Refusal> {
+        let record = self.inner.registry.user_or_new(app, user)?;
+        self.with_record(app, user, &record, |record| record.streams += 1);
+        Ok(UserStream { engine: self.clone(), app: app.clone(), user: user.clone(), record })
     }
 
     /// The server is stopping: frames what is open, ends every stream with the reason, and refuses
@@ -481,6 +479,16 @@ impl Engine {
         with: impl FnOnce(&mut User) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let record = self.inner.registry.user_or_new(app, user)?;
+        self.with_record(app, user, &record, with)
+    }
+
+    fn with_record<T>(
+        &self,
+        app: &AppId,
+        user: &UserId,
+        record: &UserRecord,
+        with: impl FnOnce(&mut User) -> T,
+    ) -> T {
         let mut record = record.lock();
         let outcome = with(&mut record);
         let now = self.clock().now();
@@ -602,6 +610,31 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// A stream of a user, whether it receives a session or not.
+#[derive(Debug)]
+pub struct UserStream {
+    engine: Engine,
+    /// The namespace.
+    pub app: AppId,
+    /// Who.
+    pub user: UserId,
+    record: UserRecord,
+}
+
+impl UserStream {
+    /// Takes one update of the user out of its bucket.
+    pub fn take_update(&self) -> Result<(), Refusal> {
+        let rate = self.engine.inner.settings.max_updates_per_second;
+        self.record.lock().take_update(self.engine.clock().now(), rate)
+    }
+}
+
+impl Drop for UserStream {
+    fn drop(&mut self) {
+        self.engine.with_record(&self.app, &self.user, &self.record, |record| record.streams -= 1);
     }
 }
 

@@ -101,6 +101,7 @@ pub struct Subscription {
     key: usize,
     /// A member's stream counts for the presence of this membership.
     member: Option<(UserId, u64)>,
+    wants_tick: bool,
     lost: bool,
 }
 
@@ -111,7 +112,7 @@ impl Subscription {
         key: usize,
         member: Option<(UserId, u64)>,
     ) -> Self {
-        Self { engine, live, key, member, lost: true }
+        Self { engine, live, key, member, wants_tick: false, lost: true }
     }
 
     /// The session.
@@ -122,6 +123,11 @@ impl Subscription {
     /// The next step with the session's revision, or a wake-up when there may be one.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
         let mut state = self.live.lock();
+        if std::mem::take(&mut self.wants_tick) {
+            let tick = state.ticks + 1;
+            state.subscribers[self.key].wants_tick.get_or_insert(tick);
+            self.engine.schedule_tick(&self.live, &mut state);
+        }
         let step = state.poll_step(self.key, self.engine.encoder(), cx);
         let revision = state.core.revision();
         step.map(|step| (step, revision))
@@ -136,12 +142,10 @@ impl Subscription {
         (state.core.epoch(), sent)
     }
 
-    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it.
+    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it. The
+    /// next poll takes it in.
     pub fn want_tick(&mut self) {
-        let mut state = self.live.lock();
-        let tick = state.ticks + 1;
-        state.subscribers[self.key].wants_tick.get_or_insert(tick);
-        self.engine.schedule_tick(&self.live, &mut state);
+        self.wants_tick = true;
     }
 
     /// The server ends the subscription, not the client: a tied member gets time to come back.

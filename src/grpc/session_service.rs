@@ -365,6 +365,7 @@ impl Sessions {
         door.close()?;
         self.0.check_app(headers, &app)?;
         let Some(user) = user else { return Err(Refusal::NotAMember) };
+        self.0.engine.take_update(&app, &user)?;
         let results = self.0.write_props(&app, &actor, &user, write)?;
         let taken = results.is_empty() || results.iter().any(|(_, result)| result.is_ok());
         let first = results.iter().find_map(|(_, result)| result.as_ref().err());

@@ -6,7 +6,7 @@ use super::{
     subscribe::Wanted,
 };
 use crate::{
-    engine::{Alarm, Live},
+    engine::{Alarm, Live, UserStream},
     grpc::{
         Context as Server,
         convert::door::{Door, PropsWrite},
@@ -17,7 +17,6 @@ use crate::{
     session::{
         command::{Actor, Command},
         error::Refusal,
-        ids::{AppId, UserId},
         limits::{Micros, SECOND},
     },
 };
@@ -45,8 +44,7 @@ pub struct StreamUserProps {
 
 #[derive(Debug)]
 struct Open {
-    app: AppId,
-    user: UserId,
+    user: UserStream,
     actor: Actor,
     feed: Option<Feed>,
     timer: Timer,
@@ -118,12 +116,11 @@ impl StreamUserProps {
             None => (None, named),
         };
         let Actor::User(user) = &actor else { return Err(Refusal::NotAMember) };
-        self.server.engine.count_stream(&app, user, true)?;
+        let user = self.server.engine.user_stream(&app, user)?;
         let now = self.server.engine.clock().now();
         Ok(Open {
-            user_id: Some(user.to_string()),
-            user: user.clone(),
-            app,
+            user_id: Some(user.user.to_string()),
+            user,
             actor,
             feed,
             timer: Timer::new(&self.server),
@@ -183,17 +180,7 @@ impl StreamUserProps {
             None => None,
         };
         let go_away = last.is_none().then(|| end.go_away());
-        let message = compose(last.take(), acked, go_away, None);
-        open.forget_stream(&self.server);
-        Next::Message(message)
-    }
-}
-
-impl Drop for StreamUserProps {
-    fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            open.forget_stream(&self.server);
-        }
+        Next::Message(compose(last.take(), acked, go_away, None))
     }
 }
 
@@ -206,17 +193,18 @@ struct Written {
 
 impl Open {
     fn write(&self, server: &Server, write: PropsWrite) -> Result<Written, Refusal> {
+        self.user.take_update()?;
+        let UserStream { app, user, .. } = &self.user;
         let subscribed: Option<&Arc<Live>> = self.feed.as_ref().map(Feed::live);
         if let (Some(live), [only]) = (subscribed, &*write.sessions)
             && live.id == *only
         {
-            server.engine.take_update(&self.app, &self.user)?;
             let PropsWrite { write, term, .. } = write;
-            let command = Command::SetProps { user: self.user.clone(), write, term };
+            let command = Command::SetProps { user: user.clone(), write, term };
             let position = server.engine.command(live, &self.actor, command)?;
             return Ok(Written { revision: position.revision, refused: Vec::new() });
         }
-        let outcomes = server.write_props(&self.app, &self.actor, &self.user, write)?;
+        let outcomes = server.write_props(app, &self.actor, user, write)?;
         let mut written = Written { revision: 0, refused: Vec::new() };
         for (id, outcome) in outcomes {
             match outcome {
@@ -228,12 +216,6 @@ impl Open {
             }
         }
         Ok(written)
-    }
-
-    fn forget_stream(self, server: &Server) {
-        let Self { app, user, feed, .. } = self;
-        drop(feed);
-        let _ = server.engine.count_stream(&app, &user, false);
     }
 }
 
