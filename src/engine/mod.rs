@@ -22,7 +22,7 @@ use crate::session::{
     Opening, Session,
     command::{Accepted, Actor, Command, Join, Setting, Write},
     error::Refusal,
-    ids::{AppId, SessionId, UserId},
+    ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
     role::Act,
     settings::Settings,
@@ -76,6 +76,15 @@ pub struct Position {
     pub epoch: u64,
     /// The frame.
     pub revision: u64,
+}
+
+/// What a session is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionKey {
+    /// Its id.
+    Id(SessionId),
+    /// Its name.
+    Name(Key),
 }
 
 /// Who joined, and what the frame will show.
@@ -227,24 +236,22 @@ impl Engine {
         Ok(live)
     }
 
-    /// The session of an id, if the actor may know of it.
-    pub fn find(&self, app: &AppId, id: &SessionId, actor: &Actor) -> Result<Arc<Live>, Refusal> {
-        self.inner
-            .registry
-            .session(app, id)
-            .filter(|live| live.lock().core.is_visible_to(actor))
-            .ok_or(Refusal::SessionNotFound)
-    }
-
-    /// The session of a name, if the actor may know of it.
-    pub fn find_by_name(
+    /// A session, if there is one that the actor may know of.
+    pub fn find(
         &self,
         app: &AppId,
-        name: &str,
+        key: Option<&SessionKey>,
         actor: &Actor,
     ) -> Result<Arc<Live>, Refusal> {
-        let id = self.inner.registry.named(app, name).ok_or(Refusal::SessionNotFound)?;
-        self.find(app, &id, actor)
+        let registry = &self.inner.registry;
+        let live = match key {
+            None => None,
+            Some(SessionKey::Id(id)) => registry.session(app, id),
+            Some(SessionKey::Name(name)) => {
+                registry.named(app, name).and_then(|id| registry.session(app, &id))
+            }
+        };
+        live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
     }
 
     /// The app's sessions after an id, in the order of ids.

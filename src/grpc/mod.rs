@@ -15,7 +15,7 @@ pub use object_stream_service::ObjectStreams;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, WriteOutcome},
+    engine::{Engine, SessionKey, WriteOutcome},
     session::{
         command::{Actor, Command},
         error::Refusal,
@@ -90,7 +90,8 @@ impl Context {
             return self.engine.write_user(app, user, &write);
         }
         let one = |id: SessionId| {
-            let outcome = self.engine.find(app, &id, actor).and_then(|live| {
+            let key = SessionKey::Id(id.clone());
+            let outcome = self.engine.find(app, Some(&key), actor).and_then(|live| {
                 let command = Command::SetProps { user: user.clone(), write: write.clone(), term };
                 self.engine.command(&live, actor, command)
             });

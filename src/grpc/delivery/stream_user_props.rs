@@ -37,6 +37,8 @@ pub struct StreamUserProps {
     server: Server,
     headers: HeaderMap,
     open: Option<Open>,
+    /// The client's number for its session; 0 = none.
+    handle: u32,
     last_seq: u64,
     acks: Acks,
     ended: Option<Status>,
@@ -77,7 +79,8 @@ struct Acks {
 impl StreamUserProps {
     /// A stream that waits for its opening message.
     pub fn new(server: Server, headers: HeaderMap) -> Self {
-        Self { server, headers, open: None, last_seq: 0, acks: Acks::default(), ended: None }
+        let acks = Acks::default();
+        Self { server, headers, open: None, handle: 0, last_seq: 0, acks, ended: None }
     }
 
     /// A status that also tells how far the messages were dealt with.
@@ -95,8 +98,8 @@ impl StreamUserProps {
             .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
         let wanted = subscriptions.pop().map(|wanted| {
             let prefix = "open.subscriptions[0].";
-            door.not_yet(&format!("{prefix}handle"), wanted.handle != 0);
-            let proto::SessionSubscription { session_id, join, options, resume, .. } = wanted;
+            let proto::SessionSubscription { handle, session_id, join, options, resume } = wanted;
+            self.handle = handle;
             if join.is_none() && user_id.is_empty() {
                 door.fault("open.user_id", "must be given where no subscription joins");
             }
@@ -139,8 +142,12 @@ impl StreamUserProps {
         let outcome = door.close().and_then(|()| open.write(&self.server, write));
         match outcome {
             Ok(Written { revision, refused }) => {
+                let subscribed = open.feed.as_ref().map(|feed| feed.live().id.to_string());
                 for (session, refusal) in refused {
-                    self.acks.refusals.push(in_band(&refusal, seq, session));
+                    let is_numbered = subscribed.as_ref() == Some(&session);
+                    let mut refusal = in_band(&refusal, seq, session);
+                    refusal.handle = if is_numbered { self.handle } else { 0 };
+                    self.acks.refusals.push(refusal);
                 }
                 self.acks.dealt_with(seq, revision);
             }
@@ -180,7 +187,7 @@ impl StreamUserProps {
             None => None,
         };
         let go_away = last.is_none().then(|| end.go_away());
-        Next::Message(compose(last.take(), acked, go_away, None))
+        Next::Message(compose(last.take(), self.handle, acked, go_away, None))
     }
 }
 
@@ -267,6 +274,7 @@ struct Told {
 /// A response: the shared bytes of the update, then what is this stream's own.
 fn compose(
     update: Option<Bytes>,
+    handle: u32,
     told: Told,
     go_away: Option<proto::GoAway>,
     user_id: Option<String>,
@@ -288,13 +296,19 @@ fn compose(
     if !rest.refusals.is_empty() || rest.go_away.is_some() || !rest.user_id.is_empty() {
         own.extend(rest.encode_to_vec());
     }
-    let head = if delivery.is_empty() { 0 } else { head_len(1, delivery.len()) };
-    let content = head + delivery.len() + own.len();
+    let mut numbered = Vec::new();
+    if handle > 0 {
+        put_varint(&mut numbered, 2, u64::from(handle));
+    }
+    let delivered = delivery.len() + numbered.len();
+    let head = if delivery.is_empty() { 0 } else { head_len(1, delivered) + delivered };
+    let content = head + own.len();
     let mut bytes = BytesMut::with_capacity(PREFIX + content);
     put_prefix(&mut bytes, content);
     if !delivery.is_empty() {
-        put_head(&mut bytes, 1, delivery.len());
+        put_head(&mut bytes, 1, delivered);
         bytes.put_slice(delivery);
+        bytes.put_slice(&numbered);
     }
     bytes.put_slice(&own);
     bytes.freeze()
@@ -368,6 +382,7 @@ impl HotStream for StreamUserProps {
                     let told = self.acks.take(feed.revision());
                     return Poll::Ready(Next::Message(compose(
                         Some(bytes),
+                        self.handle,
                         told,
                         None,
                         open.user_id.take(),
@@ -377,7 +392,13 @@ impl HotStream for StreamUserProps {
                     let told = self.acks.take(feed.revision());
                     if told.acked_seq > 0 || !told.refusals.is_empty() {
                         open.timer.said();
-                        return Poll::Ready(Next::Message(compose(None, told, None, None)));
+                        return Poll::Ready(Next::Message(compose(
+                            None,
+                            self.handle,
+                            told,
+                            None,
+                            None,
+                        )));
                     }
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -398,6 +419,7 @@ impl HotStream for StreamUserProps {
                     let user_id = open.user_id.take();
                     return Poll::Ready(Next::Message(compose(
                         None,
+                        self.handle,
                         Told::default(),
                         None,
                         user_id,
@@ -407,7 +429,13 @@ impl HotStream for StreamUserProps {
                     self.acks.due = 0;
                     open.timer.said();
                     let told = self.acks.take(u64::MAX);
-                    return Poll::Ready(Next::Message(compose(None, told, None, None)));
+                    return Poll::Ready(Next::Message(compose(
+                        None,
+                        self.handle,
+                        told,
+                        None,
+                        None,
+                    )));
                 }
                 if !self.acks.is_told() {
                     open.ack_alarm.set(engine.shard(0), self.acks.due, cx.waker());
@@ -421,7 +449,7 @@ impl HotStream for StreamUserProps {
                 open.timer.said();
                 let update = open.feed.as_ref().map(Feed::heartbeat);
                 let told = self.acks.take(open.feed.as_ref().map_or(u64::MAX, Feed::revision));
-                Poll::Ready(Next::Message(compose(update, told, None, None)))
+                Poll::Ready(Next::Message(compose(update, self.handle, told, None, None)))
             }
             Poll::Ready(Due::End(why)) => {
                 let end = Ending::new(&self.server, why);

@@ -5,7 +5,7 @@ use super::{
     hot::{HotStream, Next, malformed},
 };
 use crate::{
-    engine::{Options, Resume},
+    engine::{Options, Resume, SessionKey},
     grpc::{
         Context as Server,
         convert::door::Door,
@@ -182,6 +182,9 @@ impl Wanted {
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
         let (props, exclude_self) =
             door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        if exclude_self && actor == Actor::App {
+            door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
+        }
         let resume = resume.map(|resume| {
             let position = resume.position.unwrap_or_default();
             if position.epoch == 0 || position.revision == 0 {
@@ -195,10 +198,9 @@ impl Wanted {
     /// Subscribes, joining first where that is wanted.
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
         let Self { session, actor, join, options } = self;
-        let id = session.ok_or(Refusal::SessionNotFound)?;
         // Who knows the id of an unlisted session may join it.
         let finder = if join.is_some() { &Actor::App } else { &actor };
-        let live = server.engine.find(app, &id, finder)?;
+        let live = server.engine.find(app, session.map(SessionKey::Id).as_ref(), finder)?;
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,
