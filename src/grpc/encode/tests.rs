@@ -103,8 +103,10 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What happens to a session: who does it, on which keys.
-fn writes() -> impl Strategy<Value = Vec<(u8, Vec<(u8, Option<Value>)>)>> {
+/// What happens to a session: who does it, and what becomes of which keys.
+type Deed = (u8, Vec<(u8, Option<Value>)>);
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     vec((0u8..6, vec((0u8..5, prop::option::of(value())), 0..4)), 1..12)
 }
 
@@ -125,7 +127,7 @@ fn session() -> Session {
     Session::open(opening, Arc::new(Limits::default()), 1_000_000, 0).expect("it opens")
 }
 
-fn apply(session: &mut Session, (number, keys): &(u8, Vec<(u8, Option<Value>)>)) {
+fn apply(session: &mut Session, (number, keys): &Deed) {
     let mut write = Write::default();
     for (key, value) in keys {
         let key = Key::from(format!("key-{key}"));
@@ -204,12 +206,12 @@ proptest! {
     }
 
     #[test]
-    fn steps_are_what_the_generated_types_read(before in writes(), after in writes()) {
+    fn steps_are_what_the_generated_types_read(before in deeds(), after in deeds()) {
         let mut session = session();
-        before.iter().for_each(|write| apply(&mut session, write));
+        before.iter().for_each(|deed| apply(&mut session, deed));
         session.flush(3_000_000);
         let from = session.revision();
-        after.iter().for_each(|write| apply(&mut session, write));
+        after.iter().for_each(|deed| apply(&mut session, deed));
         session.flush(4_000_000);
 
         let (update, state) =
