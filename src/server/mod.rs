@@ -124,7 +124,7 @@ impl Server {
         let cut = CancellationToken::new();
         let connections = TaskTracker::new();
         let server = Arc::new(Connections {
-            router,
+            router: Arc::new(router),
             config: config.clone(),
             stopping: stopping.clone(),
             cut: cut.clone(),

@@ -1,6 +1,7 @@
 //! StreamUserProps: one user's props up, its session's updates down.
 
 use super::{
+    Server,
     feed::{Due, Ending, Feed, Said, Timer, Why},
     hot::{HotStream, Next},
     subscribe::Wanted,
@@ -8,7 +9,6 @@ use super::{
 use crate::{
     engine::{Alarm, Live, UserStream},
     grpc::{
-        Context as Server,
         convert::door::{Door, PropsWrite},
         encode::{PREFIX, head_len, put_head, put_prefix, put_varint},
         status::in_band,
@@ -90,6 +90,8 @@ impl StreamUserProps {
 
     fn open(&mut self, open: proto::StreamOpen) -> Result<Open, Refusal> {
         let proto::StreamOpen { app, user_id, mut subscriptions, silence_timeout } = open;
+        // Headers are not kept: a stream lives long.
+        let headers = std::mem::take(&mut self.headers);
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&app);
         door.not_yet("open.subscriptions[1]", subscriptions.len() > 1);
@@ -110,7 +112,7 @@ impl StreamUserProps {
         }
         let named = door.actor(&user_id);
         door.close()?;
-        self.server.check_app(&self.headers, &app)?;
+        self.server.check_app(&headers, &app)?;
         let (feed, actor) = match wanted {
             Some(wanted) => {
                 let (feed, actor) = wanted.feed(&self.server, &app)?;

@@ -1,13 +1,13 @@
 //! SubscribeToSession: one session, as one user sees it.
 
 use super::{
+    Server,
     feed::{Due, Ending, Feed, Said, Timer},
     hot::{HotStream, Next, malformed},
 };
 use crate::{
     engine::{Options, Resume, SessionKey},
     grpc::{
-        Context as Server,
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
         new_user_id,
@@ -50,6 +50,8 @@ impl SubscribeToSession {
     }
 
     fn open(&mut self, request: proto::SubscribeToSessionRequest) -> Result<Open, Refusal> {
+        // Headers are not kept: a stream lives long.
+        let headers = std::mem::take(&mut self.headers);
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&request.app);
         let subscription = Wanted::new(
@@ -62,7 +64,7 @@ impl SubscribeToSession {
             request.resume,
         );
         door.close()?;
-        self.server.check_app(&self.headers, &app)?;
+        self.server.check_app(&headers, &app)?;
         let (feed, actor) = subscription.feed(&self.server, &app)?;
         let user_id = match actor {
             Actor::User(user) => Some(user.to_string()),
