@@ -342,7 +342,8 @@ impl Session {
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
-        if self.accepted.settings.locked {
+        // Whoever opens a session that is locked from the start is in.
+        if self.accepted.settings.locked && self.revision > 0 {
             return Err(Refusal::Locked);
         }
         let (taken, places) = match role {

@@ -57,6 +57,19 @@ fn a_session_ends_at_its_max_age_whoever_is_there() {
 }
 
 #[test]
+fn a_locked_session_takes_its_opener_and_members_that_join_again_and_nobody_new() {
+    let mut opening = opening_by("ada", Kind::Room);
+    opening.settings.locked = true;
+    let mut stage = Stage::open(opening);
+    assert_eq!(stage.standing("ada"), Standing::Joined(Role::Owner));
+    stage.join("ada").unwrap();
+    assert_eq!(stage.join("ben"), Err(Refusal::Locked));
+    assert_eq!(stage.join_with("ben", spectator()), Err(Refusal::Locked));
+    stage.update(Setting::Locked(false));
+    stage.join("ben").unwrap();
+}
+
+#[test]
 fn a_session_that_the_app_opens_has_no_owner() {
     let mut stage = Stage::room().with(&["ada"]);
     assert_eq!((stage.owner(), stage.standing("ada")), (None, Standing::Joined(Role::Member)));
