@@ -64,7 +64,7 @@ impl Session {
         if !self.accepted.settings.inherit_host_data {
             return;
         }
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         for (key, value) in inherited {
             let taken = self.names.find(&key).is_some_and(|key| slots.accepted(key).is_some());

@@ -373,7 +373,7 @@ impl Session {
                 deadline: None,
             },
         );
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
             for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
@@ -494,7 +494,7 @@ impl Session {
     }
 
     fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         write_all(slots, layer, write, &mut self.names, settings);
         self.members.mark(ix);
@@ -503,7 +503,7 @@ impl Session {
     fn set_data(&mut self, shared: Write, private: Write) -> Result<(), Refusal> {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;

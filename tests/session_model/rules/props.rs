@@ -132,6 +132,20 @@ fn a_change_of_the_selection_shows_what_was_hidden() {
 }
 
 #[test]
+fn a_selection_that_is_taken_back_before_the_frame_never_held() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.update(Setting::Propnames(keys(&["shown"])));
+    stage.tick();
+    stage.update(Setting::Propnames(keys(&["hidden"])));
+    stage.set("ada", "hidden", text("a")).unwrap();
+    stage.set("ada", "shown", text("a")).unwrap();
+    stage.update(Setting::Propnames(keys(&["shown"])));
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ada", "hidden"), None);
+    assert_eq!(stage.shows(&members(), "ada", "shown"), Some(text("a")));
+}
+
+#[test]
 fn a_spectator_never_sends() {
     let mut stage = Stage::room().with(&["ada"]);
     let props = vec![("x".into(), text("a"))];
