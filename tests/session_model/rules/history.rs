@@ -232,3 +232,22 @@ fn what_a_session_holds_is_bounded_whatever_is_written_and_removed() {
     assert!(late < early + 200, "{early} -> {late}");
     assert!(stage.session.horizon() > stage.session.revision() - 10);
 }
+
+#[test]
+fn a_session_without_frames_holds_no_more_than_what_is_set() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room));
+    stage.update(Setting::Propnames(keys(&["shown"])));
+    let revision = stage.tick();
+    let size_after = |rounds: std::ops::Range<u32>, stage: &mut Stage| {
+        for round in rounds {
+            let key = format!("k{round:04}");
+            stage.write_on_user("ada", set(&key, text("1")));
+            stage.write_on_user("ada", remove(&key));
+        }
+        assert_eq!(stage.tick(), revision);
+        format!("{:?}", stage.session).len()
+    };
+    let early = size_after(1000..1010, &mut stage);
+    let late = size_after(1010..1500, &mut stage);
+    assert!(late < early + 200, "{early} -> {late}");
+}
