@@ -24,9 +24,7 @@ impl Session {
             return self.elect_host();
         };
         if self.members.membership(&host).is_some_and(is_candidate) {
-            if let Some(at) = self.host_deadline.take() {
-                self.deadlines.remove(&(at, Deadline::Host));
-            }
+            self.stop_waiting();
         } else if self.accepted.settings.host_grace == 0 {
             self.elect_host();
         } else if self.host_deadline.is_none() {
@@ -41,6 +39,20 @@ impl Session {
         self.host_deadline = None;
         self.elect_host();
         self.open = true;
+    }
+
+    /// A user left by its own wish: if it was host, nobody waits for it.
+    pub(super) fn give_up_hosting(&mut self, user: &str) {
+        if self.accepted.host.as_deref() == Some(user) {
+            self.stop_waiting();
+            self.elect_host();
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        if let Some(at) = self.host_deadline.take() {
+            self.deadlines.remove(&(at, Deadline::Host));
+        }
     }
 
     fn elect_host(&mut self) {

@@ -429,6 +429,9 @@ impl Session {
             return;
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
+        if departure == Departure::Left {
+            self.give_up_hosting(&user);
+        }
         self.left.push(user);
         self.departures = true;
         self.open = true;

@@ -92,6 +92,16 @@ fn a_lost_host_keeps_its_place_for_the_host_grace() {
 }
 
 #[test]
+fn a_host_that_leaves_is_not_waited_for() {
+    let mut stage = streaming(&["ada", "ben"]);
+    stage.update(Setting::HostGrace(10 * SECOND));
+    stage.leave("ada");
+    assert_eq!(stage.host(), Some("ben"));
+    stage.pass(10 * SECOND);
+    assert_eq!(stage.session.accepted_info().term, 2);
+}
+
+#[test]
 fn each_swap_raises_the_term_and_another_term_is_refused() {
     let mut stage = streaming(&["ada", "ben"]);
     assert_eq!(stage.session.accepted_info().term, 1);
