@@ -25,9 +25,11 @@ impl Session {
         };
         if self.members.membership(&host).is_some_and(is_candidate) {
             self.stop_waiting();
+        } else if self.host_deadline.is_some() {
+            // The grace that held when the host was lost is not over.
         } else if self.accepted.settings.host_grace == 0 {
             self.elect_host();
-        } else if self.host_deadline.is_none() {
+        } else {
             let at = now + self.accepted.settings.host_grace;
             self.host_deadline = Some(at);
             self.deadlines.insert((at, Deadline::Host));

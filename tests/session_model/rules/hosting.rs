@@ -102,6 +102,22 @@ fn a_host_that_leaves_is_not_waited_for() {
 }
 
 #[test]
+fn a_grace_that_began_ends_as_it_began() {
+    let mut stage = streaming(&["ada", "ben"]);
+    stage.update(Setting::HostGrace(10 * SECOND));
+    stage.lose_stream("ada");
+    stage.update(Setting::HostGrace(0));
+    stage.stream("cleo");
+    assert_eq!(stage.host(), Some("ada"), "still waited for");
+    stage.update(Setting::Successors([user("cleo")].into()));
+    stage.pass(10 * SECOND);
+    assert_eq!((stage.host(), stage.session.accepted_info().term), (Some("cleo"), 2));
+    stage.open_stream("ada");
+    stage.pass(10 * SECOND);
+    assert_eq!((stage.host(), stage.session.accepted_info().term), (Some("cleo"), 2));
+}
+
+#[test]
 fn each_swap_raises_the_term_and_another_term_is_refused() {
     let mut stage = streaming(&["ada", "ben"]);
     assert_eq!(stage.session.accepted_info().term, 1);
