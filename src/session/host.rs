@@ -5,13 +5,22 @@ use super::{
     deadline::Deadline,
     ids::{Key, UserId},
     limits::Micros,
-    member::Membership,
+    member::{MemberIx, Membership},
     role::Role,
     settings::Kind,
     slots::Layer,
     value::Value,
 };
 use std::sync::Arc;
+
+/// What the next host takes over, from when a host is gone until there is another.
+#[derive(Debug)]
+pub struct Heritage {
+    /// Whose it is, by the order of the membership: a host that comes to be host again still has
+    /// its props.
+    of: u64,
+    props: Vec<(Key, Value)>,
+}
 
 impl Session {
     /// Sees to it that there is a host if somebody can be it: called after every change of
@@ -25,6 +34,7 @@ impl Session {
         };
         if self.members.membership(&host).is_some_and(is_candidate) {
             self.stop_waiting();
+            self.heritage = None;
         } else if self.host_deadline.is_some() {
             // The grace that held when the host was lost is not over.
         } else if self.accepted.settings.host_grace == 0 {
@@ -62,25 +72,30 @@ impl Session {
         if next == self.accepted.host {
             return;
         }
-        let inherited = self.heritage();
+        let heritage = self.heritage.take().or_else(|| self.heritage_of_host());
         let info = Arc::make_mut(&mut self.accepted);
         info.host = next.clone();
-        if next.is_some() {
-            info.term += 1;
-            self.heritage.clear();
-        } else {
-            self.heritage = inherited;
-            return;
-        }
         let Some(ix) = next.and_then(|host| self.members.find(&host)) else {
+            self.heritage = heritage;
             return;
         };
-        if !self.accepted.settings.inherit_host_data {
+        info.term += 1;
+        if let Some(heritage) = heritage
+            && info.settings.inherit_host_data
+        {
+            self.inherit(ix, heritage);
+        }
+    }
+
+    /// A new host takes over what it has not set itself, as far as there is room.
+    fn inherit(&mut self, ix: MemberIx, heritage: Heritage) {
+        let settings = &self.shown.settings;
+        let member = self.members.get_mut(ix);
+        if member.now.as_ref().is_none_or(|membership| membership.order == heritage.of) {
             return;
         }
-        let settings = &self.shown.settings;
-        let slots = &mut self.members.get_mut(ix).slots;
-        for (key, value) in inherited {
+        let slots = &mut member.slots;
+        for (key, value) in heritage.props {
             let taken = self.names.find(&key).is_some_and(|key| slots.accepted(key).is_some());
             if !taken && slots.count(Layer::Own) < self.limits.props_per_user {
                 slots.write(Layer::Own, &key, Some(value), &mut self.names, settings);
@@ -107,24 +122,20 @@ impl Session {
             .or_else(|| first(Role::Member))
     }
 
-    /// The props that the next host takes over: those of the host that is or was.
-    fn heritage(&self) -> Vec<(Key, Value)> {
-        match self.accepted.host.as_ref().and_then(|host| self.members.find(host)) {
-            Some(ix) if self.members.get(ix).now.is_some() => self.accepted_props(ix),
-            _ => self.heritage.clone(),
-        }
-    }
-
     /// A host is about to leave: its props wait for the next one.
     pub(super) fn bequeath(&mut self, user: &str) {
-        if self.accepted.host.as_deref() == Some(user)
-            && let Some(ix) = self.members.find(user)
-        {
-            self.heritage = self.accepted_props(ix);
+        if self.accepted.host.as_deref() == Some(user) && self.heritage.is_none() {
+            self.heritage = self.heritage_of_host();
         }
     }
 
-    fn accepted_props(&self, ix: super::member::MemberIx) -> Vec<(Key, Value)> {
+    fn heritage_of_host(&self) -> Option<Heritage> {
+        let ix = self.members.find(self.accepted.host.as_ref()?)?;
+        let of = self.members.get(ix).now.as_ref()?.order;
+        Some(Heritage { of, props: self.accepted_props(ix) })
+    }
+
+    fn accepted_props(&self, ix: MemberIx) -> Vec<(Key, Value)> {
         let accepted = self.members.get(ix).slots.all_accepted();
         accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect()
     }

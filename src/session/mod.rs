@@ -25,6 +25,7 @@ pub mod view;
 use command::{Accepted, Actor, Command, Join, Setting, Write};
 use deadline::Deadline;
 use error::Refusal;
+use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
 use member::{Departure, MemberIx, Members, Membership, Presence, Shown};
@@ -106,7 +107,7 @@ pub struct Session {
     /// Roles above member, of people who have joined and of people who have not.
     roles: FxHashMap<UserId, Role>,
     /// Hosted: the props of a host that is gone, until there is another.
-    heritage: Vec<(Key, Value)>,
+    heritage: Option<Heritage>,
     host_deadline: Option<Micros>,
 
     data: Slots,
@@ -157,7 +158,7 @@ impl Session {
             next_order: 0,
             spectators: 0,
             roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
-            heritage: Vec::new(),
+            heritage: None,
             host_deadline: None,
             data: Slots::default(),
             private_data: Slots::default(),

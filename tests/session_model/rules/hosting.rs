@@ -175,6 +175,35 @@ fn the_props_of_the_last_host_wait_until_there_is_another() {
 }
 
 #[test]
+fn a_host_that_comes_back_as_a_spectator_still_leaves_its_props_to_the_next() {
+    let mut stage = Stage::hosted();
+    stage.update(Setting::HostGrace(10 * SECOND));
+    stage.stream("ada");
+    stage.join("ben").unwrap();
+    stage.set("ada", "a", text("by ada")).unwrap();
+    stage.lose_stream("ada");
+    stage.join_with("ada", spectator()).unwrap();
+    stage.pass(10 * SECOND);
+    assert_eq!(stage.host(), Some("ben"));
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ben", "a"), Some(text("by ada")));
+}
+
+#[test]
+fn a_host_that_hosts_again_takes_nothing_over_from_itself() {
+    let mut stage = streaming(&["ada"]);
+    stage.set("ada", "a", text("by ada")).unwrap();
+    stage.lose_stream("ada");
+    assert_eq!(stage.host(), None);
+    let (user, write) = (user("ada"), remove("a"));
+    stage.try_to(Actor::App, Command::SetProps { user, write, term: 0 }).unwrap();
+    stage.open_stream("ada");
+    assert_eq!(stage.host(), Some("ada"));
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ada", "a"), None);
+}
+
+#[test]
 fn members_see_the_hosts_hostprops_and_the_host_sees_all_propnames() {
     let mut stage = Stage::hosted().with(&["ada", "ben"]);
     stage.update(Setting::Propnames(keys(&["a", "hidden"])));
