@@ -135,9 +135,14 @@ impl Session {
         Some(Heritage { of, props: self.accepted_props(ix) })
     }
 
+    /// In the order of keys, so that the bound of props cuts at the same place whatever was written
+    /// first.
     fn accepted_props(&self, ix: MemberIx) -> Vec<(Key, Value)> {
         let accepted = self.members.get(ix).slots.all_accepted();
-        accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect()
+        let mut props: Vec<_> =
+            accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect();
+        props.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        props
     }
 }
 

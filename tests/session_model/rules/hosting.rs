@@ -204,6 +204,19 @@ fn a_host_that_hosts_again_takes_nothing_over_from_itself() {
 }
 
 #[test]
+fn a_host_takes_over_in_the_order_of_keys_as_far_as_there_is_room() {
+    let limits = Limits { props_per_user: 2, ..Limits::default() };
+    let mut stage = Stage::open_with(opening_by("ada", Kind::Hosted), limits).with(&["ben"]);
+    stage.set("ada", "z", text("by ada")).unwrap();
+    stage.set("ada", "a", text("by ada")).unwrap();
+    stage.set("ben", "own", text("by ben")).unwrap();
+    stage.leave("ada");
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ben", "a"), Some(text("by ada")));
+    assert_eq!(stage.shows(&members(), "ben", "z"), None);
+}
+
+#[test]
 fn members_see_the_hosts_hostprops_and_the_host_sees_all_propnames() {
     let mut stage = Stage::hosted().with(&["ada", "ben"]);
     stage.update(Setting::Propnames(keys(&["a", "hidden"])));
