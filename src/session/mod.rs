@@ -18,6 +18,8 @@ mod removals;
 pub mod role;
 pub mod settings;
 mod slots;
+#[cfg(test)]
+mod tests;
 pub mod user;
 pub mod value;
 pub mod view;
