@@ -406,6 +406,30 @@ async fn exclude_self_leaves_out_ones_own_props_only() {
 }
 
 #[tokio::test]
+async fn exclude_self_completes_a_step_whose_last_part_is_ones_own() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service.join("finals", "bob").await;
+    service.tick();
+    let mut ada = service.watch_with(without_self("finals", "ada")).await;
+    // Who changed last comes first, so the last part holds only what ada wrote.
+    for user in ["ada", "bob"] {
+        for key in 0..100 {
+            service.set_in("finals", user, [(&*format!("key {key}"), data(12_000))]).await;
+        }
+    }
+    service.tick();
+    assert_eq!(ada.next_span().await, (2, 3));
+    assert_eq!(ada.rebuilt.props("ada"), shown([]));
+    assert_eq!(ada.rebuilt.props("bob").len(), 100);
+    for key in 0..100 {
+        service.set_in("finals", "ada", [(&*format!("key {key}"), data(12_001))]).await;
+    }
+    service.tick();
+    assert_eq!(ada.next_heartbeat().await, 4);
+}
+
+#[tokio::test]
 async fn leaving_ends_ones_own_streams_with_left() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
