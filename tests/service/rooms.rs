@@ -430,6 +430,35 @@ async fn exclude_self_completes_a_step_whose_last_part_is_ones_own() {
 }
 
 #[tokio::test]
+async fn exclude_self_holds_for_the_delta_of_a_resume() {
+    let service = Service::start().await;
+    service.open_room("finals", "zoe").await;
+    service.join("finals", "ada").await;
+    service.join("finals", "bob").await;
+    service.tick();
+    let reply = service.join("finals", "ada").await;
+    let before = Rebuilt::from_snapshot(reply.snapshot.expect("it has a snapshot"));
+    // Bob is in the same view, and nobody in it leaves himself out.
+    let mut bob = service.watch("finals", "bob").await;
+    for value in 0..2 {
+        service.set_in("finals", "ada", [("x", int(value))]).await;
+        service.set_in("finals", "bob", [("x", int(value))]).await;
+        service.tick();
+        bob.next_changes().await;
+        service.resume(subscription("finals", "bob"), &before).await.next_changes().await;
+        let mut ada = service.resume(without_self("finals", "ada"), &before).await;
+        ada.next_changes().await;
+        assert_eq!(ada.rebuilt.props("ada"), shown([]));
+        assert_eq!(ada.rebuilt.props("bob"), shown([("x", int(value))]));
+        // As long as she is there what is sent is recorded; this must not be remembered.
+        drop(ada);
+        service.set_in("finals", "zoe", [("x", int(value))]).await;
+        service.tick();
+        bob.next_changes().await;
+    }
+}
+
+#[tokio::test]
 async fn leaving_ends_ones_own_streams_with_left() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
