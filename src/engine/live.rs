@@ -148,13 +148,12 @@ impl State {
                 }
             }
         }
-        let gone = |core: &Session, actor: &Actor| match actor {
-            Actor::App => false,
-            Actor::User(user) => core.members().membership(user).is_none(),
-        };
         let mut wake = Vec::with_capacity(self.subscribers.len());
         for (_, subscriber) in &mut self.subscribers {
-            if subscriber.end.is_none() && gone(&self.core, &subscriber.actor) {
+            if let Actor::User(user) = &subscriber.actor
+                && subscriber.end.is_none()
+                && subscriber.order != order_of(&self.core, user)
+            {
                 subscriber.end = Some(End::Left);
             }
             let shared = &self.views[subscriber.view];
@@ -308,10 +307,19 @@ impl State {
         self.subscribers.iter_mut().filter_map(end_one).collect()
     }
 
+    /// The accepted membership of a user, by its place in the order of joining.
+    pub(super) fn order_of(&self, user: &UserId) -> Option<u64> {
+        order_of(&self.core, user)
+    }
+
     /// Who is shown or accepted; for giving memberships back when the session ends.
     pub(super) fn everyone(&self) -> Vec<UserId> {
         self.core.members().joined().map(|(_, user, _)| user.clone()).collect()
     }
+}
+
+fn order_of(core: &Session, user: &UserId) -> Option<u64> {
+    core.members().membership(user).map(|membership| membership.order)
 }
 
 impl Shared {

@@ -331,8 +331,13 @@ impl Engine {
         };
         let fingerprint = state.core.fingerprint(&view);
         let view = state.enter_view(view, exclude_self);
+        let member = match actor {
+            Actor::App => None,
+            Actor::User(user) => state.order_of(user).map(|order| (user.clone(), order)),
+        };
         let key = state.subscribers.insert(Subscriber {
             actor: actor.clone(),
+            order: member.as_ref().map(|(_, order)| *order),
             view,
             exclude_self,
             position,
@@ -344,11 +349,24 @@ impl Engine {
             end: None,
             waker: None,
         });
-        let member = match actor {
-            Actor::App => None,
-            Actor::User(user) => Some(user.clone()),
-        };
         Subscription::new(self.clone(), live.clone(), key, member)
+    }
+
+    /// A stream of a member is over. It says nothing about another membership of the user, which
+    /// may have left and come back before its stream was gone.
+    pub(super) fn stream_closed(&self, live: &Arc<Live>, user: UserId, order: u64, lost: bool) {
+        let left = {
+            let mut state = live.lock();
+            if state.order_of(&user) != Some(order) {
+                return;
+            }
+            let closed = Command::StreamClosed { user, lost };
+            // The session may have ended before its streams.
+            let _ = state.core.apply(self.clock().now(), &Actor::App, closed);
+            self.schedule(live, &mut state);
+            state.core.take_left()
+        };
+        self.after(live, left);
     }
 
     /// Applies a command to a session.

@@ -5,11 +5,7 @@ use super::{
     encoder::{Encoded, SnapshotReason},
     live::Live,
 };
-use crate::session::{
-    command::{Actor, Command},
-    ids::UserId,
-    limits::Micros,
-};
+use crate::session::{command::Actor, ids::UserId, limits::Micros};
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -67,6 +63,8 @@ pub struct Resume {
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub actor: Actor,
+    /// Which of the user's memberships it belongs to; none = the app's.
+    pub order: Option<u64>,
     pub view: usize,
     pub exclude_self: bool,
     /// Everything up to this revision was sent.
@@ -97,13 +95,18 @@ pub struct Subscription {
     engine: Engine,
     live: Arc<Live>,
     key: usize,
-    /// A member's stream, which counts for its presence.
-    member: Option<UserId>,
+    /// A member's stream, which counts for the presence of that membership.
+    member: Option<(UserId, u64)>,
     lost: bool,
 }
 
 impl Subscription {
-    pub(super) fn new(engine: Engine, live: Arc<Live>, key: usize, member: Option<UserId>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        live: Arc<Live>,
+        key: usize,
+        member: Option<(UserId, u64)>,
+    ) -> Self {
         Self { engine, live, key, member, lost: true }
     }
 
@@ -150,10 +153,8 @@ impl Drop for Subscription {
             let subscriber = state.subscribers.remove(self.key);
             state.leave_view(subscriber.view, subscriber.exclude_self);
         }
-        if let Some(user) = self.member.take() {
-            let closed = Command::StreamClosed { user, lost: self.lost };
-            // The member may have left and the session may have ended before its stream.
-            let _ = self.engine.command(&self.live, &Actor::App, closed);
+        if let Some((user, order)) = self.member.take() {
+            self.engine.stream_closed(&self.live, user, order, self.lost);
         }
     }
 }

@@ -478,6 +478,31 @@ async fn leaving_ends_ones_own_streams_with_left() {
 }
 
 #[tokio::test]
+async fn leaving_ends_streams_even_if_the_user_is_back_within_the_tick() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut ada = service.watch("finals", "ada").await;
+    let mut old = service.watch_joining("finals", "bob").await;
+    service.tick();
+    ada.next_changes().await;
+    service.leave("finals", "bob").await;
+    let mut new = service.watch_joining("finals", "bob").await;
+    service.tick();
+    old.end().await.is_ok(EndReason::Left);
+    drop(old);
+    assert!(ada.next_changes().await.members[0].replaces);
+    new.next_changes().await;
+    // The end of the old stream is no loss of the new membership's.
+    service.advance(14_000);
+    service.advance(14_000);
+    assert!(service.info("finals", "ada").await.members.iter().any(|it| it.user_id == "bob"));
+    service.set_in("finals", "bob", [("x", int(1))]).await;
+    service.tick();
+    new.next_changes().await;
+    assert_eq!(new.rebuilt.props("bob"), shown([("x", int(1))]));
+}
+
+#[tokio::test]
 async fn a_stream_that_joins_without_a_user_id_is_given_one() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
