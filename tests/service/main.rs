@@ -2,8 +2,16 @@
 
 mod support;
 
+mod health_reflection;
 mod hosted;
+mod lifecycle;
+mod limits;
+mod listing;
+mod not_yet;
+mod presence;
 mod props;
+mod random;
 mod resume;
+mod roles;
 mod rooms;
 mod stream_user_props;

@@ -157,9 +157,8 @@ async fn a_plain_json_object_is_a_write_too() {
     let mut ada = service.watch("finals", "ada").await;
     use prost_types::value::Kind;
     let value = |kind| prost_types::Value { kind: Some(kind) };
-    let inner = prost_types::Struct {
-        fields: [("hp".to_owned(), value(Kind::NumberValue(7.0)))].into(),
-    };
+    let inner =
+        prost_types::Struct { fields: [("hp".to_owned(), value(Kind::NumberValue(7.0)))].into() };
     let list = vec![value(Kind::BoolValue(false)), value(Kind::NullValue(0))];
     let fields = [
         ("map".to_owned(), value(Kind::StructValue(inner))),

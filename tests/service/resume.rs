@@ -162,10 +162,8 @@ async fn another_selection_is_view_changed_on_open_streams_and_on_resume() {
 async fn another_filter_is_view_changed() {
     let service = Service::start().await;
     let before = room_with_reader(&service).await;
-    let options = sessiond::proto::DeliveryOptions {
-        props: vec!["y".to_owned()],
-        ..Default::default()
-    };
+    let options =
+        sessiond::proto::DeliveryOptions { props: vec!["y".to_owned()], ..Default::default() };
     let request =
         SubscribeToSessionRequest { options: Some(options), ..subscription("finals", "ada") };
     let mut ada = service.resume(request, &before).await;

@@ -232,8 +232,7 @@ async fn closing_the_sending_side_ends_the_stream() {
 async fn a_client_that_is_silent_for_longer_than_it_said_is_ended() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
-    let open =
-        StreamOpen { silence_timeout: Some(ms(2_000)), ..stream_open("finals", "ada") };
+    let open = StreamOpen { silence_timeout: Some(ms(2_000)), ..stream_open("finals", "ada") };
     let mut ada = service.open_stream(open).await;
     ada.next_snapshot().await;
     service.advance(1_000);
@@ -255,10 +254,8 @@ async fn a_client_that_is_silent_for_longer_than_it_said_is_ended() {
     service.advance(1_000);
     only_sends.end().await.is(EndReason::Silent, Code::DeadlineExceeded);
     for out_of_range in [ms(999), ms(3_600_001), ms(0)] {
-        let open = StreamOpen {
-            silence_timeout: Some(out_of_range),
-            ..stream_open("finals", "ada")
-        };
+        let open =
+            StreamOpen { silence_timeout: Some(out_of_range), ..stream_open("finals", "ada") };
         service.open_stream(open).await.refused().await.is_invalid(&["open.silence_timeout"]);
     }
 }

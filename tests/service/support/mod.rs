@@ -13,7 +13,7 @@ mod values;
 
 pub use rebuilt::{Rebuilt, State};
 pub use refused::{Refused, refused};
-pub use streams::{Ending, PropsStream, Step, Watcher};
+pub use streams::{PropsStream, Step, Watcher};
 pub use values::*;
 
 use bytes::{Buf, BufMut, Bytes};
