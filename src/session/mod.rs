@@ -333,7 +333,8 @@ impl Session {
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
-        if self.info.settings.locked {
+        // Who opens a session that is locked from the start is in it.
+        if self.info.settings.locked && self.revision > 0 {
             return Err(Refusal::Locked);
         }
         let (taken, places) = match role {

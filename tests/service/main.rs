@@ -14,4 +14,5 @@ mod random;
 mod resume;
 mod roles;
 mod rooms;
+mod settings;
 mod stream_user_props;
