@@ -103,7 +103,7 @@ settings! {
         /// Longest key of a prop.
         max_key_bytes: usize = "128", bytes("1..1024");
         /// Largest value of a prop.
-        max_value_bytes: usize = "16KiB", bytes("16..1MiB");
+        max_value_bytes: usize = "16KiB", bytes("16..512KiB");
         /// Deepest nesting of lists and maps in a value.
         max_nesting: usize = "8", count("1..32");
         /// Most props of a user in a session.

@@ -1,17 +1,42 @@
-//! sessiond.
+//! sessiond: multi-user sessions over gRPC. Users stream their props; on every tick each reader gets
+//! what changed and may be seen.
+//!
+//! The way of a write: [`grpc`] checks the message and makes it a command; [`engine`] locks the
+//! session and hands it to the rules in [`session`], which accept or refuse it; the session goes on
+//! the list of its shard. When its tick is due, the shard flushes it: the accepted state becomes the
+//! shown state, stamped with the frame's revision. For each view that somebody reads, `grpc` encodes
+//! what changed, once; every stream in that view is woken and sends those same bytes.
+//!
+//! | room | what it is | may use |
+//! |---|---|---|
+//! | [`session`] | the rules: pure, no clock, no randomness, no runtime | std and small pure crates |
+//! | [`engine`] | the clockwork: registry, shards, subscribers | `session`; an encoder it is handed |
+//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `session` |
+//! | [`server`] | the joinery: sockets, threads, start and stop | everything |
+//! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
+//! | [`logging`] | how the program logs | |
+//! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
+//! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
+//!
+//! Deliberately absent: a queue per subscriber (a subscriber holds a position), a second copy of a
+//! view's state (a view is a question asked of the session), a task per session (a shard's list
+//! names the sessions that changed), global state, and any await under a lock.
+//! `tests/architecture.rs` holds the imports to this table.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod bench;
 pub mod config;
 pub mod engine;
 pub mod grpc;
 pub mod logging;
+pub mod probe;
 pub mod server;
 pub mod session;
 
-/// The wire contract, generated from `proto/sessiond/v1`.
-#[allow(clippy::doc_lazy_continuation, missing_docs)]
+/// The wire contract, generated from `proto/sessiond/v1`; its comments are the manual.
+#[allow(missing_docs, clippy::doc_lazy_continuation)]
 pub mod proto {
     tonic::include_proto!("sessiond.v1");
 

@@ -4,7 +4,7 @@
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use sessiond::{bench, config, logging, server};
+use sessiond::{bench, config, logging, probe, server};
 use std::error::Error;
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
@@ -29,8 +29,14 @@ enum Verb {
     /// configuration file, else from its default. Durations are written 10ms, 15s, 5m, 1h or 7d,
     /// sizes 64KiB, 1MiB or in plain bytes.
     Serve(config::Given),
-    /// Measure a running server
+    /// Ask a running server whether it is well
+    Health(probe::ProbeArgs),
+    /// Measure what the server costs
+    ///
+    /// Each row starts a server of its own and stops it again.
     Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchFloor(bench::FloorArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,7 +45,9 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error.to_string()),
         },
+        Ok(Verb::Health(arguments)) => probe::run(arguments),
         Ok(Verb::Bench(arguments)) => bench::run(arguments),
+        Ok(Verb::BenchFloor(arguments)) => bench::run_floor(arguments),
         Err(error) => answer(&error),
     }
 }

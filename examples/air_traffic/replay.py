@@ -168,6 +168,7 @@ class Pilot:
         self._wake = asyncio.Event()
         # How long the server asks to wait before connecting again.
         self._wait_s = 0.0
+        self._write_failed = False
 
     def hand_over(self, report: recording.Report | None):
         """A report to send; None: the flight is over."""
@@ -188,7 +189,7 @@ class Pilot:
             try:
                 await self._stream()
             except grpc.aio.AioRpcError as lost:
-                if lost.code() is not grpc.StatusCode.UNAVAILABLE:
+                if lost.code() is not grpc.StatusCode.UNAVAILABLE and not self._write_failed:
                     raise
                 # What is not acknowledged may or may not be there; sent again it changes nothing.
                 self._due.extendleft(report for _, report in reversed(self._unacked))
@@ -237,8 +238,8 @@ class Pilot:
             sending.cancel()
 
     async def _send(self, call):
-        # A call that broke says why to the one who reads it.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        self._write_failed = False
+        try:
             await call.write(self._open())
             while not (self._landing and self._all_acked()):
                 self._wake.clear()
@@ -246,6 +247,10 @@ class Pilot:
                     await call.write(self._write(self._due.popleft()))
                 await self._wake.wait()
             await call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # The stream had ended, and now the one who reads it may get grpc's own INTERNAL instead
+            # of the server's status. A new stream will tell.
+            self._write_failed = True
 
     def _open(self):
         self._seq += 1
@@ -344,8 +349,12 @@ class Replay:
         self._settling.add(pilot)
 
     async def _check(self, number: int, moment: int):
-        for pilot in self._settling:
-            await pilot.settled.wait()
+        try:
+            async with asyncio.timeout(self.chosen.patience):
+                for pilot in self._settling:
+                    await pilot.settled.wait()
+        except TimeoutError:
+            raise Failed(f"checkpoint {number}: not all that was sent was acknowledged") from None
         self._settling.clear()
         position = await self.room.stop_clock(self._checkpoint(number, moment))
         await self._judge(number, position)

@@ -4,7 +4,12 @@
 set -eu
 cd "$(dirname "$0")"
 
-[ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+python="${PYTHON:-python3}"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "$python is older than 3.11: set PYTHON to a newer one" >&2
+    exit 1
+}
+[ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 # Only its sample data is used: its code is never imported, so its dependencies are not needed.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'traffic==2.13'

@@ -54,7 +54,7 @@ class Watch:
 
     def run(self):
         """Until a room is closed at the end of the recording; raises what is wrong at once."""
-        while not (self.state.over and self._at_the_end()):
+        while not (self.state.over and self._closed_at_the_end()):
             if self.state.over:
                 self.display.line("the room was closed early, waiting for another")
                 self._start_over()
@@ -78,10 +78,14 @@ class Watch:
         self._missed = None
         self._heard = time.monotonic()
 
-    def _at_the_end(self) -> bool:
+    def _closed_at_the_end(self) -> bool:
         if self.state.ended.reason != wire.update.END_REASON_DELETED:
             reason = wire.update.EndReason.Name(self.state.ended.reason)
             raise Failed(f"the stream ended with {reason}: {self.state.ended.message}")
+        return self._saw_the_end
+
+    @property
+    def _saw_the_end(self) -> bool:
         return self._answered is not None and self._answered["moment"] >= self.recorded.ends_at
 
     def _follow(self):
@@ -104,7 +108,8 @@ class Watch:
                 self._compare_reports()
                 self._compare_checkpoint()
             self.display.show(self)
-            if cut_at and self._heard > cut_at:
+            # After the end the room is closed at once: who is away then does not hear of it.
+            if cut_at and self._heard > cut_at and not self._saw_the_end:
                 call.cancel()
                 away = random.uniform(0, CUT_S)
                 self.display.line(f"cut at revision {self.state.revision} for {away * 1000:.0f} ms")
@@ -188,7 +193,12 @@ class Watch:
             "states": self.states,
         }
         wire.fill(request.set, {options.VERDICT + self.chosen.name: verdict})
-        self.calls.SetSessionData(request)
+        try:
+            self.calls.SetSessionData(request)
+        except grpc.RpcError as refused:
+            # A replayer that waits for nobody may have closed the room.
+            if refused.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
 
 
 def main() -> int:

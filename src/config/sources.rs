@@ -13,13 +13,18 @@ use toml::Spanned;
 
 /// Why the settings cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the fields are named by the messages
 pub enum ConfigError {
+    /// A value that its setting cannot have.
     #[error("{name} cannot be {value:?} (from {place}): expected {takes}")]
     WrongValue { name: &'static str, value: String, place: String, takes: String },
+    /// A key of the file that is no setting.
     #[error("{place}: there is no setting {key:?}; the nearest is {nearest:?}")]
     UnknownKey { place: String, key: String, nearest: &'static str },
+    /// The file is not there or not readable.
     #[error("cannot read the configuration file {path:?}: {cause}")]
     UnreadableFile { path: PathBuf, cause: io::Error },
+    /// The file is not TOML.
     #[error("{place}: {message}")]
     NotToml { place: String, message: String },
 }
@@ -49,6 +54,7 @@ impl Given {
 /// The settings that hold. Displayed as a configuration file that says where each came from.
 #[derive(Debug, Clone)]
 pub struct Resolved {
+    /// The settings.
     pub config: Config,
     /// The operator asked to see the settings, not to serve.
     pub print_config: bool,

@@ -134,6 +134,9 @@ impl State {
     ) -> Vec<Waker> {
         self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
+            if frame.departures {
+                self.end_departed();
+            }
             if frame.views_changed {
                 self.place_again();
             }
@@ -150,12 +153,6 @@ impl State {
         }
         let mut wake = Vec::with_capacity(self.subscribers.len());
         for (_, subscriber) in &mut self.subscribers {
-            if let Actor::User(user) = &subscriber.actor
-                && subscriber.end.is_none()
-                && subscriber.order != order_of(&self.core, user)
-            {
-                subscriber.end = Some(End::Left);
-            }
             let shared = &self.views[subscriber.view];
             let behind = subscriber.position < shared.changed || subscriber.snapshot.is_some();
             if behind && subscriber.behind_since.is_none() {
@@ -169,6 +166,18 @@ impl State {
             }
         }
         wake
+    }
+
+    /// Ends the subscriptions of memberships that are over.
+    fn end_departed(&mut self) {
+        let members = self.core.members();
+        for (_, subscriber) in &mut self.subscribers {
+            if let Actor::User(user) = &subscriber.actor
+                && members.membership(user).map(|member| member.order) != subscriber.membership
+            {
+                subscriber.end.get_or_insert(End::Left);
+            }
+        }
     }
 
     /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
@@ -307,19 +316,10 @@ impl State {
         self.subscribers.iter_mut().filter_map(end_one).collect()
     }
 
-    /// The accepted membership of a user, by its place in the order of joining.
-    pub(super) fn order_of(&self, user: &UserId) -> Option<u64> {
-        order_of(&self.core, user)
-    }
-
     /// Who is shown or accepted; for giving memberships back when the session ends.
     pub(super) fn everyone(&self) -> Vec<UserId> {
         self.core.members().joined().map(|(_, user, _)| user.clone()).collect()
     }
-}
-
-fn order_of(core: &Session, user: &UserId) -> Option<u64> {
-    core.members().membership(user).map(|membership| membership.order)
 }
 
 impl Shared {

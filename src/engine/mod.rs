@@ -22,7 +22,7 @@ use crate::session::{
     Opening, Session,
     command::{Accepted, Actor, Command, Join, Setting, Write},
     error::Refusal,
-    ids::{AppId, SessionId, UserId},
+    ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
     role::Act,
     settings::Settings,
@@ -76,6 +76,15 @@ pub struct Position {
     pub epoch: u64,
     /// The frame.
     pub revision: u64,
+}
+
+/// What a session is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionKey {
+    /// Its id.
+    Id(SessionId),
+    /// Its name.
+    Name(Key),
 }
 
 /// Who joined, and what the frame will show.
@@ -227,24 +236,22 @@ impl Engine {
         Ok(live)
     }
 
-    /// The session of an id, if the actor may know of it.
-    pub fn find(&self, app: &AppId, id: &SessionId, actor: &Actor) -> Result<Arc<Live>, Refusal> {
-        self.inner
-            .registry
-            .session(app, id)
-            .filter(|live| live.lock().core.is_visible_to(actor))
-            .ok_or(Refusal::SessionNotFound)
-    }
-
-    /// The session of a name, if the actor may know of it.
-    pub fn find_by_name(
+    /// A session, if there is one that the actor may know of.
+    pub fn find(
         &self,
         app: &AppId,
-        name: &str,
+        key: Option<&SessionKey>,
         actor: &Actor,
     ) -> Result<Arc<Live>, Refusal> {
-        let id = self.inner.registry.named(app, name).ok_or(Refusal::SessionNotFound)?;
-        self.find(app, &id, actor)
+        let registry = &self.inner.registry;
+        let live = match key {
+            None => None,
+            Some(SessionKey::Id(id)) => registry.session(app, id),
+            Some(SessionKey::Name(name)) => {
+                registry.named(app, name).and_then(|id| registry.session(app, &id))
+            }
+        };
+        live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
     }
 
     /// The app's sessions after an id, in the order of ids.
@@ -333,11 +340,14 @@ impl Engine {
         let view = state.enter_view(view, exclude_self);
         let member = match actor {
             Actor::App => None,
-            Actor::User(user) => state.order_of(user).map(|order| (user.clone(), order)),
+            Actor::User(user) => {
+                let membership = state.core.members().membership(user);
+                membership.map(|membership| (user.clone(), membership.order))
+            }
         };
         let key = state.subscribers.insert(Subscriber {
             actor: actor.clone(),
-            order: member.as_ref().map(|(_, order)| *order),
+            membership: member.as_ref().map(|(_, order)| *order),
             view,
             exclude_self,
             position,
@@ -350,23 +360,6 @@ impl Engine {
             waker: None,
         });
         Subscription::new(self.clone(), live.clone(), key, member)
-    }
-
-    /// A stream of a member is over. It says nothing about another membership of the user, which
-    /// may have left and come back before its stream was gone.
-    pub(super) fn stream_closed(&self, live: &Arc<Live>, user: UserId, order: u64, lost: bool) {
-        let left = {
-            let mut state = live.lock();
-            if state.order_of(&user) != Some(order) {
-                return;
-            }
-            let closed = Command::StreamClosed { user, lost };
-            // The session may have ended before its streams.
-            let _ = state.core.apply(self.clock().now(), &Actor::App, closed);
-            self.schedule(live, &mut state);
-            state.core.take_left()
-        };
-        self.after(live, left);
     }
 
     /// Applies a command to a session.
@@ -450,13 +443,11 @@ impl Engine {
         self.with_user(app, user, |record| record.take_update(now, rate))
     }
 
-    /// A stream of a user begins or ends: as long as it has one it is not forgotten.
-    pub fn count_stream(&self, app: &AppId, user: &UserId, begins: bool) -> Result<(), Refusal> {
-        self.with_user(app, user, |record| {
-            record.streams =
-                if begins { record.streams + 1 } else { record.streams.saturating_sub(1) };
-            Ok(())
-        })
+    /// A stream of a user begins: as long as it has one it is not forgotten.
+    pub fn user_stream(&self, app: &AppId, user: &UserId) -> Result<UserStream, Refusal> {
+        let record = self.inner.registry.user_or_new(app, user)?;
+        self.with_record(app, user, &record, |record| record.streams += 1);
+        Ok(UserStream { engine: self.clone(), app: app.clone(), user: user.clone(), record })
     }
 
     /// The server is stopping: frames what is open, ends every stream with the reason, and refuses
@@ -495,6 +486,16 @@ impl Engine {
         with: impl FnOnce(&mut User) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let record = self.inner.registry.user_or_new(app, user)?;
+        self.with_record(app, user, &record, with)
+    }
+
+    fn with_record<T>(
+        &self,
+        app: &AppId,
+        user: &UserId,
+        record: &UserRecord,
+        with: impl FnOnce(&mut User) -> T,
+    ) -> T {
         let mut record = record.lock();
         let outcome = with(&mut record);
         let now = self.clock().now();
@@ -616,6 +617,31 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// A stream of a user, whether it receives a session or not.
+#[derive(Debug)]
+pub struct UserStream {
+    engine: Engine,
+    /// The namespace.
+    pub app: AppId,
+    /// Who.
+    pub user: UserId,
+    record: UserRecord,
+}
+
+impl UserStream {
+    /// Takes one update of the user out of its bucket.
+    pub fn take_update(&self) -> Result<(), Refusal> {
+        let rate = self.engine.inner.settings.max_updates_per_second;
+        self.record.lock().take_update(self.engine.clock().now(), rate)
+    }
+}
+
+impl Drop for UserStream {
+    fn drop(&mut self) {
+        self.engine.with_record(&self.app, &self.user, &self.record, |record| record.streams -= 1);
     }
 }
 

@@ -5,7 +5,11 @@ use super::{
     encoder::{Encoded, SnapshotReason},
     live::Live,
 };
-use crate::session::{command::Actor, ids::UserId, limits::Micros};
+use crate::session::{
+    command::{Actor, Command},
+    ids::UserId,
+    limits::Micros,
+};
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -63,8 +67,8 @@ pub struct Resume {
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub actor: Actor,
-    /// Which of the user's memberships it belongs to; none = the app's.
-    pub order: Option<u64>,
+    /// The membership of a user, by its order.
+    pub membership: Option<u64>,
     pub view: usize,
     pub exclude_self: bool,
     /// Everything up to this revision was sent.
@@ -95,8 +99,9 @@ pub struct Subscription {
     engine: Engine,
     live: Arc<Live>,
     key: usize,
-    /// A member's stream, which counts for the presence of that membership.
+    /// A member's stream counts for the presence of this membership.
     member: Option<(UserId, u64)>,
+    wants_tick: bool,
     lost: bool,
 }
 
@@ -107,7 +112,7 @@ impl Subscription {
         key: usize,
         member: Option<(UserId, u64)>,
     ) -> Self {
-        Self { engine, live, key, member, lost: true }
+        Self { engine, live, key, member, wants_tick: false, lost: true }
     }
 
     /// The session.
@@ -118,6 +123,11 @@ impl Subscription {
     /// The next step with the session's revision, or a wake-up when there may be one.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
         let mut state = self.live.lock();
+        if std::mem::take(&mut self.wants_tick) {
+            let tick = state.ticks + 1;
+            state.subscribers[self.key].wants_tick.get_or_insert(tick);
+            self.engine.schedule_tick(&self.live, &mut state);
+        }
         let step = state.poll_step(self.key, self.engine.encoder(), cx);
         let revision = state.core.revision();
         step.map(|step| (step, revision))
@@ -132,12 +142,10 @@ impl Subscription {
         (state.core.epoch(), sent)
     }
 
-    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it.
+    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it. The
+    /// next poll takes it in.
     pub fn want_tick(&mut self) {
-        let mut state = self.live.lock();
-        let tick = state.ticks + 1;
-        state.subscribers[self.key].wants_tick.get_or_insert(tick);
-        self.engine.schedule_tick(&self.live, &mut state);
+        self.wants_tick = true;
     }
 
     /// The server ends the subscription, not the client: a tied member gets time to come back.
@@ -153,8 +161,10 @@ impl Drop for Subscription {
             let subscriber = state.subscribers.remove(self.key);
             state.leave_view(subscriber.view, subscriber.exclude_self);
         }
-        if let Some((user, order)) = self.member.take() {
-            self.engine.stream_closed(&self.live, user, order, self.lost);
+        if let Some((user, membership)) = self.member.take() {
+            let closed = Command::StreamClosed { user, membership, lost: self.lost };
+            // The member may have left and the session may have ended before its stream.
+            let _ = self.engine.command(&self.live, &Actor::App, closed);
         }
     }
 }

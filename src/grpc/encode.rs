@@ -473,3 +473,6 @@ fn put_packed(buf: &mut Vec<u8>, tag: u32, len: usize, put: impl FnOnce(&mut Vec
         put(buf);
     }
 }
+
+#[cfg(test)]
+mod tests;

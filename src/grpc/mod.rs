@@ -15,7 +15,7 @@ pub use object_stream_service::ObjectStreams;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, WriteOutcome},
+    engine::{Engine, SessionKey, WriteOutcome},
     session::{
         command::{Actor, Command},
         error::Refusal,
@@ -75,8 +75,9 @@ impl Context {
 }
 
 impl Context {
-    /// Writes a user's props, on the user or in the sessions named. What became of it in each
-    /// session; refused as a whole if it is too fast or does not fit.
+    /// Writes a user's props, on the user or in the sessions named; whoever calls has taken the
+    /// update out of the user's bucket. What became of it in each session; refused as a whole if it
+    /// does not fit the user.
     fn write_props(
         &self,
         app: &AppId,
@@ -85,12 +86,12 @@ impl Context {
         write: PropsWrite,
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         let PropsWrite { write, sessions, term } = write;
-        self.engine.take_update(app, user)?;
         if sessions.is_empty() {
             return self.engine.write_user(app, user, &write);
         }
         let one = |id: SessionId| {
-            let outcome = self.engine.find(app, &id, actor).and_then(|live| {
+            let key = SessionKey::Id(id.clone());
+            let outcome = self.engine.find(app, Some(&key), actor).and_then(|live| {
                 let command = Command::SetProps { user: user.clone(), write: write.clone(), term };
                 self.engine.command(&live, actor, command)
             });

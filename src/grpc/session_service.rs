@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Live, Position,
+        Live, Position, SessionKey,
         encoder::{Encoder, SnapshotReason},
     },
     proto::{self, session_service_server::SessionService},
@@ -17,8 +17,9 @@ use crate::{
         Opening,
         command::{Actor, Command},
         error::Refusal,
-        ids::{AppId, SessionId},
+        ids::SessionId,
         role::Standing,
+        settings::Kind,
         view::View,
     },
 };
@@ -53,35 +54,6 @@ impl Sessions {
         Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
     }
 
-    /// The session of an id or of a name.
-    fn find(
-        &self,
-        door: &mut Door<'_>,
-        app: &AppId,
-        actor: &Actor,
-        id: &str,
-        name: &str,
-    ) -> Result<Result<Arc<Live>, Refusal>, ()> {
-        match (id.is_empty(), name.is_empty()) {
-            (false, true) => {
-                let id = door.session("session_id", id).ok_or(())?;
-                Ok(self.0.engine.find(app, &id, actor))
-            }
-            (true, false) => {
-                let name = door.named("name", name).ok_or(())?;
-                Ok(self.0.engine.find_by_name(app, &name, actor))
-            }
-            (true, true) => {
-                door.fault("session_id", "this or name must be given");
-                Err(())
-            }
-            (false, false) => {
-                door.fault("name", "only one of session_id and name may be given");
-                Err(())
-            }
-        }
-    }
-
     fn get_info(
         &self,
         headers: &HeaderMap,
@@ -91,10 +63,10 @@ impl Sessions {
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
         door.not_yet("min_position", request.min_position.is_some());
-        let live = self.find(&mut door, &app, &actor, &request.session_id, &request.name);
+        let named = door.session_or_name(&request.session_id, &request.name);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = live.unwrap_or(Err(Refusal::SessionNotFound))?;
+        let live = self.0.engine.find(&app, named.as_ref(), &actor)?;
         let state = live.lock();
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
@@ -132,21 +104,23 @@ impl Sessions {
         door.close()?;
         self.0.check_app(headers, &app)?;
         let mut page = Listing::new(size);
-        if let Some(name) = name {
-            let live = self.0.engine.find_by_name(&app, &name, &actor).ok();
-            let of_member = |live: &Arc<Live>| {
+        let is_later = |id: &SessionId| after.as_ref().is_none_or(|after| id > after);
+        if let Some(name) = name.map(SessionKey::Name) {
+            let has_member = |live: &Arc<Live>| {
                 let joined = |member| live.lock().core.members().membership(member).is_some();
                 member.as_deref().is_none_or(joined)
             };
-            let live = live.filter(of_member);
-            live.filter(|live| after.as_ref().is_none_or(|after| live.id > *after))
-                .map(|live| page.add(&live, &actor));
+            let live = self.0.engine.find(&app, Some(&name), &actor).ok();
+            if let Some(live) = live.filter(|live| is_later(&live.id) && has_member(live)) {
+                page.add(&live, &actor);
+            }
         } else if let Some(member) = member {
-            let mut ids = self.0.engine.sessions_of(&app, &member).into_iter();
-            ids.by_ref()
-                .filter(|id| after.as_ref().is_none_or(|after| id > after))
-                .filter_map(|id| self.0.engine.find(&app, &id, &actor).ok())
-                .any(|live| !page.add(&live, &actor));
+            for id in self.0.engine.sessions_of(&app, &member).into_iter().filter(is_later) {
+                let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor);
+                if live.is_ok_and(|live| !page.add(&live, &actor)) {
+                    break;
+                }
+            }
         } else {
             let mut after = after;
             loop {
@@ -215,21 +189,16 @@ impl Sessions {
         let mut door = self.door();
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
-        let live = self.find(&mut door, &app, &actor, &request.session_id, "");
-        if let Ok(Err(refusal)) = live {
-            door.close()?;
-            return Err(refusal);
-        }
+        let id = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let live = self.0.engine.find(&app, id.as_ref(), &actor);
+        // Which settings there are depends on the kind of the session, where there is one.
+        let kind = live.as_ref().map_or(Kind::Hosted, |live| live.lock().core.kind());
         let base = self.0.engine.default_session();
         let wire = request.settings.unwrap_or_default();
-        let kind = match &live {
-            Ok(Ok(live)) => live.lock().core.kind(),
-            _ => crate::session::settings::Kind::Hosted,
-        };
         let changes = door.settings_update(kind, &wire, request.update_mask, &base);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = live.unwrap_or(Err(Refusal::SessionNotFound))?;
+        let live = live?;
         let position = self.0.engine.update(&live, &actor, changes)?;
         let state = live.lock();
         Ok(proto::UpdateSessionResponse {
@@ -252,15 +221,14 @@ impl Sessions {
         let join = door.join("join", request.join.unwrap_or_default(), false);
         let user = named.unwrap_or_else(new_user_id);
         let actor = Actor::User(user.clone());
-        // Who knows the id or the name of an unlisted session may join it.
-        let live = if request.newest {
-            Err(())
-        } else {
-            self.find(&mut door, &app, &Actor::App, &request.session_id, &request.name)
+        let key = match request.newest {
+            true => None,
+            false => door.session_or_name(&request.session_id, &request.name),
         };
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = live.unwrap_or(Err(Refusal::SessionNotFound))?;
+        // Who knows the id or the name of an unlisted session may join it.
+        let live = self.0.engine.find(&app, key.as_ref(), &Actor::App)?;
         let position = self.0.engine.join(&live, &user, join)?;
         let state = live.lock();
         let role = state.core.members().membership(&user).map(|membership| membership.role);
@@ -295,17 +263,15 @@ impl Sessions {
         let mut door = self.door();
         let app = door.app(app);
         let actor = door.actor(user);
-        let id = door.session("session_id", session);
+        let id = door.session("session_id", session).map(SessionKey::Id);
         let command = command(&mut door, &actor);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let (Some(id), Some(command)) = (id, command) else {
-            return Err(Refusal::SessionNotFound);
-        };
+        let Some(command) = command else { return Err(Refusal::NotAMember) };
         if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
             self.0.engine.take_update(&app, user)?;
         }
-        let live = self.0.engine.find(&app, &id, &actor)?;
+        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
         self.0.engine.command(&live, &actor, command)
     }
 
@@ -365,6 +331,7 @@ impl Sessions {
         door.close()?;
         self.0.check_app(headers, &app)?;
         let Some(user) = user else { return Err(Refusal::NotAMember) };
+        self.0.engine.take_update(&app, &user)?;
         let results = self.0.write_props(&app, &actor, &user, write)?;
         let taken = results.is_empty() || results.iter().any(|(_, result)| result.is_ok());
         let first = results.iter().find_map(|(_, result)| result.as_ref().err());

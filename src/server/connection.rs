@@ -45,7 +45,7 @@ const HEADERS: u32 = 16 * 1024;
 
 /// Everything that a connection needs.
 pub struct Connections {
-    pub router: Router,
+    pub router: Arc<Router>,
     pub config: Config,
     pub stopping: CancellationToken,
     pub cut: CancellationToken,
@@ -117,7 +117,10 @@ impl Connections {
         let (read, write) = socket.into_split();
         let io = TokioIo::new(tokio::io::join(io::Cursor::new(preface).chain(read), write));
         let router = self.router.clone();
-        let service = service_fn(move |request| router.clone().call(request));
+        let service = service_fn(move |request| {
+            let router = router.clone();
+            async move { router.call(request).await }
+        });
         let mut connection = pin!(self.http2().serve_connection(io, service));
         tokio::select! {
             outcome = &mut connection => return outcome.map_err(|error| error.to_string()),
@@ -163,9 +166,8 @@ async fn expect_http2(socket: &mut TcpStream) -> io::Result<[u8; 24]> {
 }
 
 /// Calls to services.
-#[derive(Clone)]
 pub struct Router {
-    context: Context,
+    context: Arc<Context>,
     node: HeaderValue,
     routes: Routes,
 }
@@ -191,10 +193,11 @@ impl Router {
             .add_service(v1alpha.max_decoding_message_size(most))
             .prepare();
         let node = HeaderValue::from_str(&context.node.name);
-        Self { node: node.unwrap_or(HeaderValue::from_static("sessiond")), context, routes }
+        let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
+        Self { node, context: Arc::new(context), routes }
     }
 
-    async fn call(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let is_grpc = request
             .headers()
             .get(header::CONTENT_TYPE)

@@ -124,7 +124,7 @@ impl Server {
         let cut = CancellationToken::new();
         let connections = TaskTracker::new();
         let server = Arc::new(Connections {
-            router,
+            router: Arc::new(router),
             config: config.clone(),
             stopping: stopping.clone(),
             cut: cut.clone(),
@@ -138,7 +138,10 @@ impl Server {
             let (engine, server) = (engine.clone(), server.clone());
             let work = move || {
                 if steps_by_itself {
-                    runtime.spawn(async move { engine.run_shard(shard).await });
+                    runtime.spawn(async move {
+                        let _vital = Vital;
+                        engine.run_shard(shard).await;
+                    });
                 }
                 runtime.block_on(server.work(sockets));
             };
@@ -193,6 +196,19 @@ impl Server {
             if worker.join().is_err() {
                 tracing::error!("a worker had panicked");
             }
+        }
+    }
+}
+
+/// A shard that panicked ticks nothing any more while everything else looks fine: better no process
+/// than that one.
+struct Vital;
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("the tick of a shard has panicked: the process ends");
+            std::process::abort();
         }
     }
 }

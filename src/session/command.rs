@@ -133,6 +133,8 @@ pub enum Command {
     StreamClosed {
         /// Whose.
         user: UserId,
+        /// The membership that it belonged to, by [`super::member::Membership::order`].
+        membership: u64,
         /// The client caused it: cancelled, lost or silent.
         lost: bool,
     },

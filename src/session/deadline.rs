@@ -72,7 +72,7 @@ impl Session {
     /// A member's stream is over. Only the last one of a tied member matters. An end that the
     /// server caused gives the client time to come back.
     pub(super) fn stream_closed(&mut self, now: Micros, ix: MemberIx, lost: bool) {
-        let rejoin_grace = self.info.settings.rejoin_grace;
+        let rejoin_grace = self.accepted.settings.rejoin_grace;
         let Some(membership) = &mut self.members.get_mut(ix).now else {
             return;
         };
@@ -124,7 +124,7 @@ impl Session {
         if self.members.joined_count() > 0 {
             return;
         }
-        let ttl = self.info.settings.empty_ttl;
+        let ttl = self.accepted.settings.empty_ttl;
         let at = match self.emptied_at {
             Some(emptied_at) => emptied_at + ttl,
             None => self.created_at + ttl.max(UNUSED_TTL),
@@ -142,7 +142,7 @@ impl Session {
         if let Some(at) = self.age_deadline.take() {
             self.deadlines.remove(&(at, Deadline::Age));
         }
-        let max_age = self.info.settings.max_age;
+        let max_age = self.accepted.settings.max_age;
         if max_age > 0 {
             let at = self.created_at + max_age;
             self.age_deadline = Some(at);

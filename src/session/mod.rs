@@ -18,6 +18,8 @@ mod removals;
 pub mod role;
 pub mod settings;
 mod slots;
+#[cfg(test)]
+mod tests;
 pub mod user;
 pub mod value;
 pub mod view;
@@ -25,6 +27,7 @@ pub mod view;
 use command::{Accepted, Actor, Command, Join, Setting, Write};
 use deadline::Deadline;
 use error::Refusal;
+use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
 use member::{Departure, MemberIx, Members, Membership, Presence, Shown};
@@ -76,6 +79,8 @@ pub struct Frame {
     pub revision: u64,
     /// Host, owner or the selection of keys changed: members may have come to see another view.
     pub views_changed: bool,
+    /// A membership ended.
+    pub departures: bool,
 }
 
 /// One session.
@@ -93,7 +98,7 @@ pub struct Session {
     open: bool,
     ended: bool,
 
-    info: Arc<Info>,
+    accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
 
@@ -104,7 +109,7 @@ pub struct Session {
     /// Roles above member, of people who have joined and of people who have not.
     roles: FxHashMap<UserId, Role>,
     /// Hosted: the props of a host that is gone, until there is another.
-    heritage: Vec<(Key, Value)>,
+    heritage: Option<Heritage>,
     host_deadline: Option<Micros>,
 
     data: Slots,
@@ -115,6 +120,8 @@ pub struct Session {
     removals: Removals,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
+    /// Somebody left since the last frame.
+    departures: bool,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -133,7 +140,7 @@ impl Session {
     ) -> Result<Self, Refusal> {
         let Opening { app, id, kind, settings, opener, data, private_data } = opening;
         let owner = opener.as_ref().map(|(user, _)| user.clone());
-        let info = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
+        let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
         let mut session = Self {
             app,
             id,
@@ -145,15 +152,15 @@ impl Session {
             last_frame_at: now,
             open: true,
             ended: false,
-            shown: info.clone(),
-            info,
+            shown: accepted.clone(),
+            accepted,
             info_revision: 0,
             names: Names::default(),
             members: Members::default(),
             next_order: 0,
             spectators: 0,
             roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
-            heritage: Vec::new(),
+            heritage: None,
             host_deadline: None,
             data: Slots::default(),
             private_data: Slots::default(),
@@ -161,6 +168,7 @@ impl Session {
             data_dirty: false,
             removals: Removals::default(),
             left: Vec::new(),
+            departures: false,
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -214,9 +222,12 @@ impl Session {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
             }
-            Command::StreamClosed { user, lost } => {
+            Command::StreamClosed { user, membership, lost } => {
                 let ix = self.member(&user)?;
-                self.stream_closed(now, ix, lost);
+                // Who left and came back has a new membership, which the old stream is nothing to.
+                if self.members.membership(&user).is_some_and(|member| member.order == membership) {
+                    self.stream_closed(now, ix, lost);
+                }
             }
         }
         Ok(Accepted { revision: self.pending_revision(), concerned })
@@ -232,7 +243,7 @@ impl Session {
         self.revision += 1;
         self.last_frame_at = now;
         let revision = self.revision;
-        let before = std::mem::replace(&mut self.shown, self.info.clone());
+        let before = std::mem::replace(&mut self.shown, self.accepted.clone());
         let mut views_changed = false;
         if before != self.shown || revision == 1 {
             self.info_revision = revision;
@@ -258,7 +269,8 @@ impl Session {
                 }
             }
         }
-        Some(Frame { revision, views_changed })
+        let departures = std::mem::take(&mut self.departures);
+        Some(Frame { revision, views_changed, departures })
     }
 
     fn frame_data(&mut self, now: Micros) {
@@ -333,13 +345,13 @@ impl Session {
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
-        // Who opens a session that is locked from the start is in it.
-        if self.info.settings.locked && self.revision > 0 {
+        // Whoever opens a session that is locked from the start is in.
+        if self.accepted.settings.locked && self.revision > 0 {
             return Err(Refusal::Locked);
         }
         let (taken, places) = match role {
             Role::Spectator => (self.spectators, self.limits.members),
-            _ => (self.members.joined_count() - self.spectators, self.info.settings.capacity),
+            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
         };
         if taken >= places {
             return Err(Refusal::Full { capacity: places });
@@ -364,7 +376,7 @@ impl Session {
                 deadline: None,
             },
         );
-        let settings = &self.info.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
             for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
@@ -404,7 +416,7 @@ impl Session {
         self.remove_member(now, ix, Departure::Left);
         if !keep_role {
             self.roles.remove(user);
-            if self.info.owner.as_ref() == Some(user) {
+            if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership();
             }
         }
@@ -420,7 +432,11 @@ impl Session {
             return;
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
+        if departure == Departure::Left {
+            self.give_up_hosting(&user);
+        }
         self.left.push(user);
+        self.departures = true;
         self.open = true;
         self.settle_host(now);
         if self.members.joined_count() == 0 {
@@ -439,7 +455,7 @@ impl Session {
                 .map(|(ix, user, _)| (ix, user.clone()))
         };
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
-        Arc::make_mut(&mut self.info).owner = next.as_ref().map(|(_, user)| user.clone());
+        Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
         let Some((ix, user)) = next else { return };
         self.roles.insert(user, Role::Owner);
         if let Some(membership) = &mut self.members.get_mut(ix).now {
@@ -449,7 +465,7 @@ impl Session {
     }
 
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
-        let settings = &mut Arc::make_mut(&mut self.info).settings;
+        let settings = &mut Arc::make_mut(&mut self.accepted).settings;
         for change in changes {
             settings.change(change);
         }
@@ -465,7 +481,7 @@ impl Session {
         if self.role_of(ix) < Role::Member {
             return Ok(false);
         }
-        let settings = &self.info.settings;
+        let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
         self.write_layer(ix, Layer::User, write);
         self.open |= concerned;
@@ -473,7 +489,7 @@ impl Session {
     }
 
     fn selects_of_host(&self, key: &str) -> bool {
-        self.kind == Kind::Hosted && self.info.settings.shows_of_host(key)
+        self.kind == Kind::Hosted && self.accepted.settings.shows_of_host(key)
     }
 
     fn write_props(&mut self, ix: MemberIx, layer: Layer, write: Write) -> Result<(), Refusal> {
@@ -484,7 +500,7 @@ impl Session {
     }
 
     fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
-        let settings = &self.info.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         write_all(slots, layer, write, &mut self.names, settings);
         self.members.mark(ix);
@@ -493,7 +509,7 @@ impl Session {
     fn set_data(&mut self, shared: Write, private: Write) -> Result<(), Refusal> {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
-        let settings = &self.info.settings;
+        let settings = &self.shown.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;
@@ -532,7 +548,7 @@ impl Session {
     /// those who see it.
     fn check_data(&self, actor: &Actor, shared: &Write, private: &Write) -> Result<(), Refusal> {
         if !shared.is_empty() {
-            self.check(actor, Act::WriteData(self.info.settings.data_role))?;
+            self.check(actor, Act::WriteData(self.accepted.settings.data_role))?;
         }
         let Actor::User(user) = actor else {
             return Ok(());
@@ -542,8 +558,8 @@ impl Session {
         }
         self.check(actor, Act::WriteProps)?;
         match self.kind {
-            Kind::Hosted if self.info.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
-            Kind::Room if self.info.owner.as_ref() != Some(user) => {
+            Kind::Hosted if self.accepted.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
+            Kind::Room if self.accepted.owner.as_ref() != Some(user) => {
                 Err(Refusal::RoleTooLow { needs: Role::Owner })
             }
             _ => Ok(()),
@@ -551,8 +567,8 @@ impl Session {
     }
 
     fn check_term(&self, term: u64) -> Result<(), Refusal> {
-        if term != 0 && term != self.info.term {
-            return Err(Refusal::StaleTerm { current: self.info.term });
+        if term != 0 && term != self.accepted.term {
+            return Err(Refusal::StaleTerm { current: self.accepted.term });
         }
         Ok(())
     }
@@ -577,7 +593,7 @@ impl Session {
     /// Whether an actor may know of the session: an unlisted one is there for the app and for people
     /// with a role only.
     pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        !self.info.settings.unlisted || self.standing(actor) != Standing::Outsider
+        !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {
@@ -649,7 +665,7 @@ impl Session {
 
     /// What is accepted and may not be framed yet.
     pub fn accepted_info(&self) -> &Arc<Info> {
-        &self.info
+        &self.accepted
     }
 
     /// Takes the list of who left since the last call; some may have joined again.

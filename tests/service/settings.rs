@@ -92,7 +92,10 @@ async fn every_setting_is_chosen_at_the_opening_or_later_and_taken_back() {
     while second.rebuilt.session().settings != Some(chosen()) {
         second.next().await;
     }
-    assert_eq!(service.info("second", "ada").await.session.and_then(|it| it.settings), Some(chosen()));
+    assert_eq!(
+        service.info("second", "ada").await.session.and_then(|it| it.settings),
+        Some(chosen())
+    );
     let reply = service.try_update("second", "ada", &ALL, SessionSettings::default()).await;
     assert_eq!(reply.expect("they go back to their defaults").settings, defaults);
     service.advance(100);

@@ -1,6 +1,7 @@
 //! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
 
 use crate::{
+    engine::SessionKey,
     proto,
     session::{
         command::{Actor, Join, Setting, Write},
@@ -94,6 +95,22 @@ impl<'a> Door<'a> {
     /// A session.
     pub fn session(&mut self, field: &str, text: &str) -> Option<SessionId> {
         self.id(field, text, SessionId::new)
+    }
+
+    /// A session by its id or by its name, of which exactly one must be given.
+    pub fn session_or_name(&mut self, id: &str, name: &str) -> Option<SessionKey> {
+        match (id.is_empty(), name.is_empty()) {
+            (false, true) => self.session("session_id", id).map(SessionKey::Id),
+            (true, false) => self.named("name", name).map(SessionKey::Name),
+            (true, true) => {
+                self.fault("session_id", "this or name must be given");
+                None
+            }
+            (false, false) => {
+                self.fault("name", "only one of session_id and name may be given");
+                None
+            }
+        }
     }
 
     fn id<T>(

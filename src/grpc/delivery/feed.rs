@@ -1,9 +1,9 @@
 //! One subscription as the messages of a stream: updates, heartbeats, and the end.
 
+use super::Server;
 use crate::{
     engine::{Alarm, Encoded, End, Live, Shard, Step, Subscription},
     grpc::{
-        Context as Server,
         convert::to_proto,
         encode::{PREFIX, is_only_of, without},
     },

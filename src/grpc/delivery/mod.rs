@@ -12,8 +12,12 @@ use hot::{HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::BodyExt;
+use std::sync::Arc;
 use stream_user_props::StreamUserProps;
 use subscribe::SubscribeToSession;
+
+/// What every stream needs, shared by all.
+type Server = Arc<Context>;
 
 /// The path that all calls of `DeliveryService` begin with.
 pub const PATH: &str = "/sessiond.v1.DeliveryService/";
@@ -22,13 +26,13 @@ pub const PATH: &str = "/sessiond.v1.DeliveryService/";
 const NOT_YET: [&str; 4] = ["SubscribeToUser", "ReceiveSessionUpdates", "Gateway", "WatchSessions"];
 
 /// Answers a call of `DeliveryService`; none if there is no such call.
-pub fn serve<B>(context: &Context, request: Request<B>) -> Option<Response<tonic::body::Body>>
+pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<tonic::body::Body>>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let method = request.uri().path().strip_prefix(PATH)?.to_owned();
     let (parts, body) = request.into_parts();
-    let (server, most) = (context.clone(), context.streams.max_request_bytes);
+    let (server, most) = (server.clone(), server.streams.max_request_bytes);
     Some(match method.as_str() {
         "SubscribeToSession" => {
             respond(HotBody::new(body, SubscribeToSession::new(server, parts.headers), most))

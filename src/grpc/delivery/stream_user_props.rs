@@ -1,14 +1,14 @@
 //! StreamUserProps: one user's props up, its session's updates down.
 
 use super::{
+    Server,
     feed::{Due, Ending, Feed, Said, Timer, Why},
     hot::{HotStream, Next},
     subscribe::Wanted,
 };
 use crate::{
-    engine::{Alarm, Live},
+    engine::{Alarm, Live, UserStream},
     grpc::{
-        Context as Server,
         convert::door::{Door, PropsWrite},
         encode::{PREFIX, head_len, put_head, put_prefix, put_varint},
         status::in_band,
@@ -17,7 +17,6 @@ use crate::{
     session::{
         command::{Actor, Command},
         error::Refusal,
-        ids::{AppId, UserId},
         limits::{Micros, SECOND},
     },
 };
@@ -38,6 +37,8 @@ pub struct StreamUserProps {
     server: Server,
     headers: HeaderMap,
     open: Option<Open>,
+    /// The client's number for its session; 0 = none.
+    handle: u32,
     last_seq: u64,
     acks: Acks,
     ended: Option<Status>,
@@ -45,8 +46,7 @@ pub struct StreamUserProps {
 
 #[derive(Debug)]
 struct Open {
-    app: AppId,
-    user: UserId,
+    user: UserStream,
     actor: Actor,
     feed: Option<Feed>,
     timer: Timer,
@@ -79,7 +79,8 @@ struct Acks {
 impl StreamUserProps {
     /// A stream that waits for its opening message.
     pub fn new(server: Server, headers: HeaderMap) -> Self {
-        Self { server, headers, open: None, last_seq: 0, acks: Acks::default(), ended: None }
+        let acks = Acks::default();
+        Self { server, headers, open: None, handle: 0, last_seq: 0, acks, ended: None }
     }
 
     /// A status that also tells how far the messages were dealt with.
@@ -89,6 +90,8 @@ impl StreamUserProps {
 
     fn open(&mut self, open: proto::StreamOpen) -> Result<Open, Refusal> {
         let proto::StreamOpen { app, user_id, mut subscriptions, silence_timeout } = open;
+        // Headers are not kept: a stream lives long.
+        let headers = std::mem::take(&mut self.headers);
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&app);
         door.not_yet("open.subscriptions[1]", subscriptions.len() > 1);
@@ -97,8 +100,8 @@ impl StreamUserProps {
             .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
         let wanted = subscriptions.pop().map(|wanted| {
             let prefix = "open.subscriptions[0].";
-            door.not_yet(&format!("{prefix}handle"), wanted.handle != 0);
-            let proto::SessionSubscription { session_id, join, options, resume, .. } = wanted;
+            let proto::SessionSubscription { handle, session_id, join, options, resume } = wanted;
+            self.handle = handle;
             if join.is_none() && user_id.is_empty() {
                 door.fault("open.user_id", "must be given where no subscription joins");
             }
@@ -109,7 +112,7 @@ impl StreamUserProps {
         }
         let named = door.actor(&user_id);
         door.close()?;
-        self.server.check_app(&self.headers, &app)?;
+        self.server.check_app(&headers, &app)?;
         let (feed, actor) = match wanted {
             Some(wanted) => {
                 let (feed, actor) = wanted.feed(&self.server, &app)?;
@@ -118,12 +121,11 @@ impl StreamUserProps {
             None => (None, named),
         };
         let Actor::User(user) = &actor else { return Err(Refusal::NotAMember) };
-        self.server.engine.count_stream(&app, user, true)?;
+        let user = self.server.engine.user_stream(&app, user)?;
         let now = self.server.engine.clock().now();
         Ok(Open {
-            user_id: Some(user.to_string()),
-            user: user.clone(),
-            app,
+            user_id: Some(user.user.to_string()),
+            user,
             actor,
             feed,
             timer: Timer::new(&self.server),
@@ -142,8 +144,12 @@ impl StreamUserProps {
         let outcome = door.close().and_then(|()| open.write(&self.server, write));
         match outcome {
             Ok(Written { revision, refused }) => {
+                let subscribed = open.feed.as_ref().map(|feed| feed.live().id.to_string());
                 for (session, refusal) in refused {
-                    self.acks.refusals.push(in_band(&refusal, seq, session));
+                    let is_numbered = subscribed.as_ref() == Some(&session);
+                    let mut refusal = in_band(&refusal, seq, session);
+                    refusal.handle = if is_numbered { self.handle } else { 0 };
+                    self.acks.refusals.push(refusal);
                 }
                 self.acks.dealt_with(seq, revision);
             }
@@ -183,17 +189,7 @@ impl StreamUserProps {
             None => None,
         };
         let go_away = last.is_none().then(|| end.go_away());
-        let message = compose(last.take(), acked, go_away, None);
-        open.forget_stream(&self.server);
-        Next::Message(message)
-    }
-}
-
-impl Drop for StreamUserProps {
-    fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            open.forget_stream(&self.server);
-        }
+        Next::Message(compose(last.take(), self.handle, acked, go_away, None))
     }
 }
 
@@ -206,17 +202,18 @@ struct Written {
 
 impl Open {
     fn write(&self, server: &Server, write: PropsWrite) -> Result<Written, Refusal> {
+        self.user.take_update()?;
+        let UserStream { app, user, .. } = &self.user;
         let subscribed: Option<&Arc<Live>> = self.feed.as_ref().map(Feed::live);
         if let (Some(live), [only]) = (subscribed, &*write.sessions)
             && live.id == *only
         {
-            server.engine.take_update(&self.app, &self.user)?;
             let PropsWrite { write, term, .. } = write;
-            let command = Command::SetProps { user: self.user.clone(), write, term };
+            let command = Command::SetProps { user: user.clone(), write, term };
             let position = server.engine.command(live, &self.actor, command)?;
             return Ok(Written { revision: position.revision, refused: Vec::new() });
         }
-        let outcomes = server.write_props(&self.app, &self.actor, &self.user, write)?;
+        let outcomes = server.write_props(app, &self.actor, user, write)?;
         let mut written = Written { revision: 0, refused: Vec::new() };
         for (id, outcome) in outcomes {
             match outcome {
@@ -228,12 +225,6 @@ impl Open {
             }
         }
         Ok(written)
-    }
-
-    fn forget_stream(self, server: &Server) {
-        let Self { app, user, feed, .. } = self;
-        drop(feed);
-        let _ = server.engine.count_stream(&app, &user, false);
     }
 }
 
@@ -285,6 +276,7 @@ struct Told {
 /// A response: the shared bytes of the update, then what is this stream's own.
 fn compose(
     update: Option<Bytes>,
+    handle: u32,
     told: Told,
     go_away: Option<proto::GoAway>,
     user_id: Option<String>,
@@ -306,13 +298,19 @@ fn compose(
     if !rest.refusals.is_empty() || rest.go_away.is_some() || !rest.user_id.is_empty() {
         own.extend(rest.encode_to_vec());
     }
-    let head = if delivery.is_empty() { 0 } else { head_len(1, delivery.len()) };
-    let content = head + delivery.len() + own.len();
+    let mut numbered = Vec::new();
+    if handle > 0 {
+        put_varint(&mut numbered, 2, u64::from(handle));
+    }
+    let delivered = delivery.len() + numbered.len();
+    let head = if delivery.is_empty() { 0 } else { head_len(1, delivered) + delivered };
+    let content = head + own.len();
     let mut bytes = BytesMut::with_capacity(PREFIX + content);
     put_prefix(&mut bytes, content);
     if !delivery.is_empty() {
-        put_head(&mut bytes, 1, delivery.len());
+        put_head(&mut bytes, 1, delivered);
         bytes.put_slice(delivery);
+        bytes.put_slice(&numbered);
     }
     bytes.put_slice(&own);
     bytes.freeze()
@@ -386,6 +384,7 @@ impl HotStream for StreamUserProps {
                     let told = self.acks.take(feed.revision());
                     return Poll::Ready(Next::Message(compose(
                         Some(bytes),
+                        self.handle,
                         told,
                         None,
                         open.user_id.take(),
@@ -395,7 +394,13 @@ impl HotStream for StreamUserProps {
                     let told = self.acks.take(feed.revision());
                     if told.acked_seq > 0 || !told.refusals.is_empty() {
                         open.timer.said();
-                        return Poll::Ready(Next::Message(compose(None, told, None, None)));
+                        return Poll::Ready(Next::Message(compose(
+                            None,
+                            self.handle,
+                            told,
+                            None,
+                            None,
+                        )));
                     }
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -416,6 +421,7 @@ impl HotStream for StreamUserProps {
                     let user_id = open.user_id.take();
                     return Poll::Ready(Next::Message(compose(
                         None,
+                        self.handle,
                         Told::default(),
                         None,
                         user_id,
@@ -425,7 +431,13 @@ impl HotStream for StreamUserProps {
                     self.acks.due = 0;
                     open.timer.said();
                     let told = self.acks.take(u64::MAX);
-                    return Poll::Ready(Next::Message(compose(None, told, None, None)));
+                    return Poll::Ready(Next::Message(compose(
+                        None,
+                        self.handle,
+                        told,
+                        None,
+                        None,
+                    )));
                 }
                 if !self.acks.is_told() {
                     open.ack_alarm.set(engine.shard(0), self.acks.due, cx.waker());
@@ -439,7 +451,7 @@ impl HotStream for StreamUserProps {
                 open.timer.said();
                 let update = open.feed.as_ref().map(Feed::heartbeat);
                 let told = self.acks.take(open.feed.as_ref().map_or(u64::MAX, Feed::revision));
-                Poll::Ready(Next::Message(compose(update, told, None, None)))
+                Poll::Ready(Next::Message(compose(update, self.handle, told, None, None)))
             }
             Poll::Ready(Due::End(why)) => {
                 let end = Ending::new(&self.server, why);

@@ -1,13 +1,13 @@
 //! SubscribeToSession: one session, as one user sees it.
 
 use super::{
+    Server,
     feed::{Due, Ending, Feed, Said, Timer},
     hot::{HotStream, Next, malformed},
 };
 use crate::{
-    engine::{Options, Resume},
+    engine::{Options, Resume, SessionKey},
     grpc::{
-        Context as Server,
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
         new_user_id,
@@ -50,6 +50,8 @@ impl SubscribeToSession {
     }
 
     fn open(&mut self, request: proto::SubscribeToSessionRequest) -> Result<Open, Refusal> {
+        // Headers are not kept: a stream lives long.
+        let headers = std::mem::take(&mut self.headers);
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&request.app);
         let subscription = Wanted::new(
@@ -62,7 +64,7 @@ impl SubscribeToSession {
             request.resume,
         );
         door.close()?;
-        self.server.check_app(&self.headers, &app)?;
+        self.server.check_app(&headers, &app)?;
         let (feed, actor) = subscription.feed(&self.server, &app)?;
         let user_id = match actor {
             Actor::User(user) => Some(user.to_string()),
@@ -182,6 +184,9 @@ impl Wanted {
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
         let (props, exclude_self) =
             door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        if exclude_self && actor == Actor::App {
+            door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
+        }
         let resume = resume.map(|resume| {
             let position = resume.position.unwrap_or_default();
             if position.epoch == 0 || position.revision == 0 {
@@ -195,10 +200,9 @@ impl Wanted {
     /// Subscribes, joining first where that is wanted.
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
         let Self { session, actor, join, options } = self;
-        let id = session.ok_or(Refusal::SessionNotFound)?;
         // Who knows the id of an unlisted session may join it.
         let finder = if join.is_some() { &Actor::App } else { &actor };
-        let live = server.engine.find(app, &id, finder)?;
+        let live = server.engine.find(app, session.map(SessionKey::Id).as_ref(), finder)?;
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,

@@ -1,0 +1,92 @@
+//! A stretch of time, and what was used and done in it.
+
+use super::{
+    Result,
+    accounting::{MachineTimes, ThreadTimes, percent},
+    load::Load,
+    process::Process,
+    tally::Counts,
+};
+use hdrhistogram::Histogram;
+use std::time::{Duration, Instant};
+
+/// Measures from its start to its end.
+pub struct Meter<'a> {
+    server: Option<(&'a Process, ThreadTimes)>,
+    own: ThreadTimes,
+    machine: MachineTimes,
+    start: Instant,
+}
+
+/// What was used meanwhile.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// How long it was.
+    pub elapsed: Duration,
+    /// The CPU of the measured process, where it is a child of this one.
+    pub server_cpu: Option<Duration>,
+    /// The CPU of this process, the load generator.
+    pub own_cpu: Duration,
+    /// How much of all cores was in use, by whomever.
+    pub machine_percent: f64,
+}
+
+impl<'a> Meter<'a> {
+    /// Begins.
+    pub fn start(server: Option<&'a Process>) -> Result<Self> {
+        Ok(Meter {
+            own: ThreadTimes::of(std::process::id())?,
+            machine: MachineTimes::now()?,
+            start: Instant::now(),
+            server: server.map(|server| server.cpu().map(|cpu| (server, cpu))).transpose()?,
+        })
+    }
+
+    /// Ends.
+    pub fn stop(self) -> Result<Usage> {
+        let server_cpu =
+            self.server.map(|(server, before)| server.cpu().map(|cpu| cpu.since(&before)));
+        Ok(Usage {
+            server_cpu: server_cpu.transpose()?,
+            elapsed: self.start.elapsed(),
+            own_cpu: ThreadTimes::of(std::process::id())?.since(&self.own),
+            machine_percent: MachineTimes::now()?.busy_percent_since(&self.machine),
+        })
+    }
+}
+
+impl Usage {
+    /// The server's CPU, in percent of one core.
+    pub fn server_percent(&self) -> Option<f64> {
+        self.server_cpu.map(|cpu| percent(cpu.as_secs_f64(), self.elapsed.as_secs_f64()))
+    }
+
+    /// The generator's CPU, in percent of one core.
+    pub fn own_percent(&self) -> f64 {
+        percent(self.own_cpu.as_secs_f64(), self.elapsed.as_secs_f64())
+    }
+}
+
+/// What a load did in a stretch of time.
+pub struct Window {
+    /// What was used.
+    pub usage: Usage,
+    /// What was sent and received.
+    pub counts: Counts,
+    /// Microseconds from sending to arrival, at the timed receivers.
+    pub latency: Histogram<u64>,
+}
+
+/// Watches a load for so long.
+pub async fn watch(
+    load: &mut Load,
+    server: Option<&Process>,
+    duration: Duration,
+) -> Result<Window> {
+    load.take_latency();
+    let before = load.counts();
+    let meter = Meter::start(server)?;
+    load.go_on(duration).await?;
+    let usage = meter.stop()?;
+    Ok(Window { usage, counts: load.counts() - before, latency: load.take_latency() })
+}

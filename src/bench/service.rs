@@ -1,0 +1,118 @@
+//! The calls that set a row up: sessions are opened and ended.
+
+use super::Result;
+use crate::proto::{
+    DeleteSessionRequest, OpenSharedSessionRequest, Pacing, SessionSettings,
+    session_service_client::SessionServiceClient,
+};
+use std::{net::SocketAddr, time::Duration};
+use tokio::task::JoinSet;
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+/// The id of the session of every room; each is in an app of its own.
+pub const SESSION_ID: &str = "room";
+
+/// The app of room `number`. Users belong to an app, and so to one room.
+pub fn app(number: usize) -> String {
+    format!("r{number}")
+}
+
+/// The app of the idle sessions.
+const IDLE: &str = "idle";
+/// Calls that are on their way at a time.
+const CALLS_AT_ONCE: usize = 128;
+/// A call must be answered by then.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A connection for unary calls. All calls act as the app.
+#[derive(Debug, Clone)]
+pub struct Service(SessionServiceClient<Channel>);
+
+impl Service {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.timeout(CALL_LIMIT);
+        Ok(Service(SessionServiceClient::new(endpoint.connect().await?)))
+    }
+
+    /// Opens the rooms 0 to `rooms`.
+    pub async fn open_rooms(&self, rooms: usize, tick: Duration, pacing: Pacing) -> Result<()> {
+        let settings = SessionSettings {
+            tick_interval: Some(tick.try_into()?),
+            pacing: pacing.into(),
+            ..SessionSettings::default()
+        };
+        for room in 0..rooms {
+            self.open(app(room), SESSION_ID.to_owned(), settings.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the rooms 0 to `rooms`.
+    pub async fn delete_rooms(&self, rooms: usize) -> Result<()> {
+        for room in 0..rooms {
+            self.delete(app(room), SESSION_ID.to_owned()).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens sessions that nobody joins, all in one app.
+    pub async fn open_idle(&self, sessions: usize) -> Result<()> {
+        let settings = SessionSettings {
+            empty_ttl: Some(Duration::from_secs(3600).try_into()?),
+            ..SessionSettings::default()
+        };
+        self.for_each_idle(sessions, async move |service, id| {
+            service.open(IDLE.to_owned(), id, settings.clone()).await
+        })
+        .await
+    }
+
+    /// Ends the sessions that [`Service::open_idle`] opened.
+    pub async fn delete_idle(&self, sessions: usize) -> Result<()> {
+        self.for_each_idle(sessions, async |service, id| service.delete(IDLE.to_owned(), id).await)
+            .await
+    }
+
+    async fn for_each_idle(
+        &self,
+        sessions: usize,
+        call: impl AsyncFn(&Service, String) -> Result<()> + Clone + 'static,
+    ) -> Result<()> {
+        let mut callers = JoinSet::new();
+        for first in 0..CALLS_AT_ONCE {
+            let (service, call) = (self.clone(), call.clone());
+            callers.spawn_local(async move {
+                for session in (first..sessions).step_by(CALLS_AT_ONCE) {
+                    call(&service, format!("s{session:06}")).await?;
+                }
+                Ok(())
+            });
+        }
+        // The first failure ends the others.
+        while let Some(result) = callers.join_next().await {
+            let result: Result<()> = result?;
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, app: String, session_id: String, settings: SessionSettings) -> Result<()> {
+        let settings = Some(settings);
+        let request = OpenSharedSessionRequest { app, session_id, settings, ..Default::default() };
+        self.0.clone().open_shared_session(request).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, app: String, session_id: String) -> Result<()> {
+        let request = DeleteSessionRequest { app, session_id, ..Default::default() };
+        match self.0.clone().delete_session(request).await {
+            // It went with its last member.
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            deleted => Ok(deleted.map(drop)?),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the load generator counts.
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// Longest latency that is told apart from longer ones.
+const LATENCY_LIMIT: Duration = Duration::from_secs(60);
+
+/// The counts of one thread of the generator: written by it, read by whoever measures.
+#[derive(Debug)]
+pub struct Tally {
+    /// The counts so far.
+    pub counts: Mutex<Counts>,
+    /// Microseconds from sending an update to its arrival at a timed receiver.
+    latency: Mutex<Histogram<u64>>,
+}
+
+/// The counts at one moment, or between two.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counts {
+    /// Updates that were sent.
+    pub updates: u64,
+    /// Messages that came down.
+    pub messages: u64,
+    /// Their size, without what gRPC and HTTP/2 put before each.
+    pub message_bytes: u64,
+    /// Updates of others in them.
+    pub deliveries: u64,
+    /// Those of `deliveries` that came to timed receivers.
+    pub timed: u64,
+    /// Updates that a timed receiver never saw, because a later one of the same user came instead.
+    pub merged: u64,
+    /// Bytes written to sockets.
+    pub bytes_up: u64,
+    /// Bytes read from sockets.
+    pub bytes_down: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally { counts: Mutex::default(), latency: Mutex::new(latency_histogram()) }
+    }
+}
+
+impl Tally {
+    /// An update took so long.
+    pub fn arrived_after(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency.lock().saturating_record(micros);
+    }
+
+    /// The latencies since the last call.
+    pub fn take_latency(&self) -> Histogram<u64> {
+        std::mem::replace(&mut self.latency.lock(), latency_histogram())
+    }
+}
+
+/// An empty histogram of microseconds.
+pub fn latency_histogram() -> Histogram<u64> {
+    let limit = LATENCY_LIMIT.as_micros() as u64;
+    Histogram::new_with_bounds(1, limit, 3).expect("these bounds are valid")
+}
+
+impl Counts {
+    /// The share of the updates that the server rightly left out, as far as the timed receivers tell.
+    pub fn merged_share(&self) -> f64 {
+        self.merged as f64 / (self.merged + self.timed).max(1) as f64
+    }
+
+    fn with(self, other: Counts, combine: fn(u64, u64) -> u64) -> Counts {
+        Counts {
+            updates: combine(self.updates, other.updates),
+            messages: combine(self.messages, other.messages),
+            message_bytes: combine(self.message_bytes, other.message_bytes),
+            deliveries: combine(self.deliveries, other.deliveries),
+            timed: combine(self.timed, other.timed),
+            merged: combine(self.merged, other.merged),
+            bytes_up: combine(self.bytes_up, other.bytes_up),
+            bytes_down: combine(self.bytes_down, other.bytes_down),
+        }
+    }
+}
+
+impl Add for Counts {
+    type Output = Counts;
+
+    fn add(self, other: Counts) -> Counts {
+        self.with(other, u64::saturating_add)
+    }
+}
+
+impl Sub for Counts {
+    type Output = Counts;
+
+    fn sub(self, earlier: Counts) -> Counts {
+        self.with(earlier, u64::saturating_sub)
+    }
+}

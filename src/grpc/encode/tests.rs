@@ -1,0 +1,270 @@
+//! The hand-written encoding against the generated types.
+
+use super::*;
+use crate::session::{
+    Opening,
+    command::{Actor, Command, Join, Write},
+    ids::{AppId, Key, SessionId},
+    limits::Limits,
+    settings::{Kind, Settings},
+    view::Class,
+};
+use prop::collection::vec;
+use proptest::prelude::*;
+use proto::session_update::Body as Step;
+use std::sync::Arc;
+
+/// Builds the generated type from what a view shows.
+#[derive(Default)]
+struct Reference(proto::Changes);
+
+fn named(key: &str, value: &Value) -> proto::NamedValue {
+    use proto::{named_value::Kind as Named, value::Kind as Plain};
+    let kind = match to_proto::value(value).kind.expect("every value has a kind") {
+        Plain::Null(null) => Named::Null(null),
+        Plain::Flag(flag) => Named::Flag(flag),
+        Plain::Integer(integer) => Named::Integer(integer),
+        Plain::Number(number) => Named::Number(number),
+        Plain::Text(text) => Named::Text(text),
+        Plain::Data(data) => Named::Data(data),
+        Plain::Numbers(items) => Named::Numbers(items),
+        Plain::Floats(items) => Named::Floats(items),
+        Plain::Integers(items) => Named::Integers(items),
+        Plain::List(items) => Named::List(items),
+        Plain::Map(entries) => Named::Map(entries),
+    };
+    proto::NamedValue { name: key.to_owned(), kind: Some(kind) }
+}
+
+impl ChangeSink for Reference {
+    fn session(&mut self, session: &Session, info: &Info) {
+        self.0.session = Some(to_proto::session_info(session, info));
+    }
+
+    fn data(&mut self, key: &str, value: Option<&Value>) {
+        match value {
+            Some(value) => self.0.data.push(named(key, value)),
+            None => self.0.data_removed.push(key.to_owned()),
+        }
+    }
+
+    fn private_data(&mut self, key: &str, value: Option<&Value>) {
+        match value {
+            Some(value) => self.0.private_data.push(named(key, value)),
+            None => self.0.private_data_removed.push(key.to_owned()),
+        }
+    }
+
+    fn member(&mut self, change: MemberChange<'_>) {
+        self.0.members.push(proto::MemberChange {
+            user_id: change.user.to_string(),
+            replaces: change.replaces,
+            role: change.role.map_or(0, |role| to_proto::role(role).into()),
+            disconnected: change.disconnected,
+            ..Default::default()
+        });
+    }
+
+    fn prop(&mut self, key: &str, value: Option<&Value>) {
+        let member = self.0.members.last_mut().expect("a prop follows its member");
+        match value {
+            Some(value) => member.props.push(named(key, value)),
+            None => member.removed.push(key.to_owned()),
+        }
+    }
+
+    fn left(&mut self, user: &str, departure: Departure) {
+        let reason = to_proto::departure(departure).into();
+        self.0.left.push(proto::Departure { user_id: user.to_owned(), reason });
+    }
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Flag),
+        any::<i64>().prop_map(Value::Integer),
+        (-1e9..1e9).prop_map(Value::Number),
+        "[a-zé]{0,200}".prop_map(|text| Value::Text(text.into())),
+        vec(any::<u8>(), 0..200).prop_map(|data| Value::Data(data.into())),
+        vec(-1e9..1e9, 0..20).prop_map(|items| Value::Numbers(items.into())),
+        vec(-1e3f32..1e3, 0..20).prop_map(|items| Value::Floats(items.into())),
+        vec(any::<i64>(), 0..20).prop_map(|items| Value::Integers(items.into())),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(|items| Value::List(items.into())),
+            prop::collection::btree_map("[a-z]{1,5}", inner, 0..4).prop_map(|entries| {
+                let entries: Vec<_> =
+                    entries.into_iter().map(|(key, value)| (Key::from(key), value)).collect();
+                Value::Map(entries.into())
+            }),
+        ]
+    })
+}
+
+/// What happens to a session: who does it, and what becomes of which keys.
+type Deed = (u8, Vec<(u8, Option<Value>)>);
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    vec((0u8..6, vec((0u8..5, prop::option::of(value())), 0..4)), 1..12)
+}
+
+fn user(number: u8) -> UserId {
+    UserId::new(&format!("user-{number}")).expect("an id")
+}
+
+fn session() -> Session {
+    let opening = Opening {
+        app: AppId::new("app").expect("an id"),
+        id: SessionId::new("session").expect("an id"),
+        kind: Kind::Room,
+        settings: Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) },
+        opener: Some((user(0), Join::default())),
+        data: vec![],
+        private_data: vec![],
+    };
+    Session::open(opening, Arc::new(Limits::default()), 1_000_000, 0).expect("it opens")
+}
+
+fn apply(session: &mut Session, (number, keys): &Deed) {
+    let mut write = Write::default();
+    for (key, value) in keys {
+        let key = Key::from(format!("key-{key}"));
+        match value {
+            Some(value) => write.set.push((key, value.clone())),
+            None => write.remove.push(key),
+        }
+    }
+    let who = user(*number);
+    let member = session.members().membership(&who).is_some();
+    let command = match (member, keys.is_empty()) {
+        (false, _) => Command::Join { user: who.clone(), join: Join::default() },
+        (true, true) if *number > 0 => Command::Leave { user: who.clone(), keep_role: false },
+        (true, _) if *number == 0 => {
+            Command::SetData { shared: write.clone(), private: write, term: 0 }
+        }
+        (true, _) => Command::SetProps { user: who.clone(), write, term: 0 },
+    };
+    let actor = if *number == 0 { Actor::App } else { Actor::User(who) };
+    let _ = session.apply(2_000_000, &actor, command);
+}
+
+/// The messages of a step as the generated type, parts put together again; each fits.
+fn decode(encoded: &Encoded) -> (proto::SessionUpdate, proto::Changes) {
+    let mut first: Option<proto::SessionUpdate> = None;
+    let mut whole = proto::Changes::default();
+    let last = encoded.messages.len() - 1;
+    for (at, message) in encoded.messages.iter().enumerate() {
+        assert!(message.bytes.len() <= MAX_MESSAGE_BYTES);
+        let update = decode_one(&message.bytes);
+        assert_eq!(update.more, at < last);
+        let part = match update.body.clone().expect("a body") {
+            Step::Snapshot(snapshot) if at == 0 => snapshot.state.expect("a state"),
+            Step::Changes(changes) => changes,
+            other => panic!("not a part: {other:?}"),
+        };
+        whole.session = whole.session.or(part.session);
+        whole.data.extend(part.data);
+        whole.data_removed.extend(part.data_removed);
+        whole.private_data.extend(part.private_data);
+        whole.private_data_removed.extend(part.private_data_removed);
+        whole.left.extend(part.left);
+        for member in part.members {
+            match whole.members.last_mut() {
+                Some(known) if known.user_id == member.user_id => {
+                    known.props.extend(member.props);
+                    known.removed.extend(member.removed);
+                }
+                _ => whole.members.push(member),
+            }
+        }
+        first.get_or_insert(update);
+    }
+    (first.expect("at least one message"), whole)
+}
+
+fn decode_one(bytes: &[u8]) -> proto::SessionUpdate {
+    let length = u32::from_be_bytes(bytes[1..PREFIX].try_into().expect("four bytes"));
+    assert_eq!((bytes[0], length as usize), (0, bytes.len() - PREFIX));
+    let response = proto::SubscribeToSessionResponse::decode(&bytes[PREFIX..]);
+    response.expect("it decodes").update.expect("an update")
+}
+
+fn view() -> View {
+    View { class: Class::Host, props: Default::default() }
+}
+
+proptest! {
+    #[test]
+    fn a_value_is_what_the_generated_type_reads(value in value()) {
+        let mut bytes = Vec::new();
+        put_value(&mut bytes, &value);
+        prop_assert_eq!(bytes.len(), value_len(&value));
+        let read = proto::Value::decode(&*bytes).expect("it decodes");
+        prop_assert_eq!(read, to_proto::value(&value));
+    }
+
+    #[test]
+    fn steps_are_what_the_generated_types_read(before in deeds(), after in deeds()) {
+        let mut session = session();
+        before.iter().for_each(|deed| apply(&mut session, deed));
+        session.flush(3_000_000);
+        let from = session.revision();
+        after.iter().for_each(|deed| apply(&mut session, deed));
+        session.flush(4_000_000);
+
+        let (update, state) =
+            decode(&Named.snapshot(&session, &view(), SnapshotReason::First, None));
+        let mut reference = Reference::default();
+        session.show_all(&view(), &mut reference);
+        prop_assert_eq!(update.epoch, session.epoch());
+        prop_assert_eq!(update.to_revision, session.revision());
+        prop_assert_eq!(&state, &reference.0);
+
+        let mut reference = Reference::default();
+        session.show_changes(&view(), from, &mut reference);
+        match Named.changes(&session, &view(), from, from, true) {
+            None => prop_assert_eq!(reference.0, proto::Changes::default()),
+            Some(encoded) => {
+                let (update, changes) = decode(&encoded);
+                prop_assert_eq!((update.from_revision, update.to_revision), (from, session.revision()));
+                prop_assert_eq!(&changes, &reference.0);
+                for number in 0..6 {
+                    let own = user(number);
+                    let mut rest = reference.0.clone();
+                    rest.members.retain(|member| member.user_id != *own);
+                    match without(&encoded.messages[0], &own) {
+                        None => prop_assert_eq!(rest, proto::Changes::default()),
+                        Some(bytes) => {
+                            let update = decode_one(&bytes);
+                            prop_assert_eq!(update.from_revision, from);
+                            prop_assert_eq!(update.body, Some(Step::Changes(rest)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
+    let mut session = session();
+    let large = Value::Data(vec![7; 16_000].into());
+    for number in 1..4 {
+        let props = (0..100).map(|key| (Key::from(format!("key-{key}")), large.clone())).collect();
+        let join = Join { props, ..Join::default() };
+        let command = Command::Join { user: user(number), join };
+        session.apply(2_000_000, &Actor::App, command).expect("it joins");
+    }
+    session.flush(3_000_000);
+    let encoded = Named.snapshot(&session, &view(), SnapshotReason::First, None);
+    assert!(encoded.messages.len() > 4);
+    let (_, state) = decode(&encoded);
+    let mut reference = Reference::default();
+    session.show_all(&view(), &mut reference);
+    assert_eq!(state, reference.0);
+    let changes = Named.changes(&session, &view(), 1, 1, false).expect("there are changes");
+    assert_eq!(decode(&changes).1.members.len(), 3);
+}
