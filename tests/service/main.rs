@@ -2,6 +2,7 @@
 
 mod support;
 
+mod drain;
 mod health_reflection;
 mod hosted;
 mod lifecycle;
