@@ -3,6 +3,7 @@
 mod support;
 
 mod drain;
+mod errors;
 mod health_reflection;
 mod hosted;
 mod lifecycle;
