@@ -2,6 +2,7 @@
 
 mod support;
 
+mod connections;
 mod drain;
 mod errors;
 mod health_reflection;
