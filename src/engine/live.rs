@@ -60,11 +60,27 @@ pub(super) struct Shared {
     pub(super) excluding: usize,
     /// The last revision at which the view changed, as far as anybody in it knows.
     pub(super) changed: u64,
-    /// The step that led there, and where it begins.
-    latest: Option<(u64, Arc<Encoded>)>,
-    /// Steps that lead there from further back.
-    merged: Vec<(u64, Option<Arc<Encoded>>)>,
+    /// The step that led there.
+    latest: Option<Kept<Arc<Encoded>>>,
+    /// Steps that lead there from further back; none where the view shows nothing of it.
+    merged: Vec<Kept<Option<Arc<Encoded>>>>,
     snapshot: Option<(u64, SnapshotReason, Arc<Encoded>)>,
+}
+
+/// A step that was encoded, to be shared.
+#[derive(Debug)]
+struct Kept<T> {
+    /// Where it begins.
+    from: u64,
+    /// It says where each member lies; without that it is not for who leaves itself out.
+    spans: bool,
+    step: T,
+}
+
+impl<T> Kept<T> {
+    fn serves(&self, excludes: bool) -> bool {
+        self.spans || !excludes
+    }
 }
 
 /// How many merged steps a view keeps for sharing until its next change.
@@ -126,10 +142,9 @@ impl State {
             }
             for (_, shared) in &mut self.views {
                 let Shared { view, excluding, changed, .. } = shared;
-                let after = frame.revision - 1;
-                let step = encoder.changes(&self.core, view, after, *changed, *excluding > 0);
-                if let Some(step) = step {
-                    shared.latest = Some((*changed, Arc::new(step)));
+                let (after, from, spans) = (frame.revision - 1, *changed, *excluding > 0);
+                if let Some(step) = encoder.changes(&self.core, view, after, from, spans) {
+                    shared.latest = Some(Kept { from, spans, step: Arc::new(step) });
                     shared.changed = frame.revision;
                     shared.merged.clear();
                     shared.snapshot = None;
@@ -252,10 +267,11 @@ impl State {
             return Poll::Ready(Step::Ended(End::Slow));
         }
         let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        let (position, excludes) = (subscriber.position, subscriber.exclude_self);
         if subscriber.snapshot.is_none()
-            && subscriber.position < shared.changed
-            && subscriber.position < self.core.horizon()
-            && shared.latest.as_ref().is_none_or(|(from, _)| *from > subscriber.position)
+            && position < shared.changed
+            && position < self.core.horizon()
+            && shared.latest_from(position, excludes).is_none()
         {
             subscriber.snapshot = Some(SnapshotReason::TooOld);
         }
@@ -270,7 +286,7 @@ impl State {
             }));
         }
         if subscriber.position < shared.changed || subscriber.resumes {
-            let step = shared.step_from(subscriber.position, &self.core, encoder);
+            let step = shared.step_from(position, excludes, &self.core, encoder);
             let resumes = std::mem::take(&mut subscriber.resumes);
             subscriber.caught_up(shared.changed.max(subscriber.position));
             match step {
@@ -332,25 +348,31 @@ impl Shared {
     fn step_from(
         &mut self,
         position: u64,
+        excludes: bool,
         core: &Session,
         encoder: &dyn Encoder,
     ) -> Option<Arc<Encoded>> {
         if position >= self.changed {
             return None;
         }
-        if let Some((from, latest)) = &self.latest
-            && *from <= position
-        {
+        if let Some(latest) = self.latest_from(position, excludes) {
             return Some(latest.clone());
         }
-        if let Some((_, step)) = self.merged.iter().find(|(from, _)| *from == position) {
-            return step.clone();
+        let known = |kept: &&Kept<_>| kept.from == position && kept.serves(excludes);
+        if let Some(kept) = self.merged.iter().find(known) {
+            return kept.step.clone();
         }
-        let step = encoder.changes(core, &self.view, position, position, self.excluding > 0);
-        let step = step.map(Arc::new);
+        let spans = self.excluding > 0;
+        let step = encoder.changes(core, &self.view, position, position, spans).map(Arc::new);
         if self.merged.len() < MERGED {
-            self.merged.push((position, step.clone()));
+            self.merged.push(Kept { from: position, spans, step: step.clone() });
         }
         step
+    }
+
+    /// The latest step, if it can be applied at a position.
+    fn latest_from(&self, position: u64, excludes: bool) -> Option<&Arc<Encoded>> {
+        let latest = self.latest.as_ref()?;
+        (latest.from <= position && latest.serves(excludes)).then_some(&latest.step)
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     engine::{Alarm, Encoded, End, Live, Shard, Step, Subscription},
     grpc::{
         convert::to_proto,
-        encode::{PREFIX, without},
+        encode::{PREFIX, is_only_of, without},
     },
     proto,
     session::{ids::UserId, limits::Micros},
@@ -80,10 +80,17 @@ impl Feed {
 
     /// The first message of a step; the others wait in the outbox.
     fn unpack(&mut self, encoded: &Arc<Encoded>) -> Bytes {
-        for message in &encoded.messages {
-            match &self.without {
-                None => self.outbox.push_back(message.bytes.clone()),
-                Some(user) => self.outbox.extend(without(message, user)),
+        let messages = &encoded.messages;
+        match &self.without {
+            None => self.outbox.extend(messages.iter().map(|message| message.bytes.clone())),
+            Some(user) => {
+                // The last part completes the step, so it goes out even if nothing is left of it.
+                let last = messages.len().saturating_sub(1);
+                let skipped = |at: usize| is_only_of(&messages[at], user);
+                if !(0..messages.len()).all(skipped) {
+                    let kept = (0..messages.len()).filter(|&at| at == last || !skipped(at));
+                    self.outbox.extend(kept.map(|at| without(&messages[at], user)));
+                }
             }
         }
         self.outbox.pop_front().unwrap_or_else(|| self.heartbeat())
