@@ -4,6 +4,7 @@ mod feed;
 pub mod hot;
 mod stream_user_props;
 mod subscribe;
+mod usual;
 
 use super::Context;
 use crate::session::error::Refusal;
