@@ -8,7 +8,11 @@ use std::{
 
 /// A clock that never goes back.
 #[derive(Debug)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    /// What it was when a shard last looked.
+    noted: AtomicU64,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -22,22 +26,40 @@ impl Clock {
     /// The machine's clock.
     pub fn machine() -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(Source::Machine { began: began.as_micros() as Micros, start: Instant::now() })
+        let began = began.as_micros() as Micros;
+        Self::new(Source::Machine { began, start: Instant::now() }, began)
     }
 
     /// A clock that stands at `now` until [`super::Engine::advance`] moves it.
     pub fn stepped(now: Micros) -> Self {
-        Self(Source::Stepped(AtomicU64::new(now)))
+        Self::new(Source::Stepped(AtomicU64::new(now)), now)
+    }
+
+    fn new(source: Source, now: Micros) -> Self {
+        Self { source, noted: AtomicU64::new(now) }
+    }
+
+    /// The time, noted for [`Clock::recent`].
+    pub(super) fn note(&self) -> Micros {
+        let now = self.now();
+        self.noted.store(now, Ordering::Relaxed);
+        now
+    }
+
+    /// What it was when a shard last worked something off: cheaper than the time, and not much
+    /// earlier where something has just been sent.
+    pub fn recent(&self) -> Micros {
+        self.noted.load(Ordering::Relaxed)
     }
 
     /// Whether it moves by itself.
     pub fn is_machine(&self) -> bool {
-        matches!(self.0, Source::Machine { .. })
+        matches!(self.source, Source::Machine { .. })
     }
 
     /// Microseconds since 1970.
     pub fn now(&self) -> Micros {
-        match &self.0 {
+        match &self.source {
             Source::Machine { began, start } => began + start.elapsed().as_micros() as Micros,
             Source::Stepped(now) => now.load(Ordering::Acquire),
         }
@@ -45,7 +67,7 @@ impl Clock {
 
     /// When `at` is by the monotonic clock; a stepped clock never gets there by itself.
     pub(super) fn instant(&self, at: Micros) -> Option<Instant> {
-        match &self.0 {
+        match &self.source {
             Source::Machine { began, start } => {
                 Some(*start + std::time::Duration::from_micros(at.saturating_sub(*began)))
             }
@@ -54,7 +76,7 @@ impl Clock {
     }
 
     pub(super) fn step_to(&self, at: Micros) {
-        if let Source::Stepped(now) = &self.0 {
+        if let Source::Stepped(now) = &self.source {
             now.fetch_max(at, Ordering::AcqRel);
         }
     }

@@ -41,7 +41,7 @@ use std::{
     },
     task::Waker,
 };
-use subscriber::Subscriber;
+use subscriber::{Begin, Subscriber};
 
 /// Into how many groups the sessions of a shard are spread over their tick.
 const GROUPS: u64 = 5;
@@ -331,11 +331,11 @@ impl Engine {
     ) -> Subscription {
         let Options { props, exclude_self, resume } = options;
         let view = View { class: state.core.class_of(actor), props };
-        let (position, snapshot) = match resume {
-            None => (0, Some(SnapshotReason::First)),
+        let begin = match resume {
+            None => Begin::Snapshot(SnapshotReason::First),
             Some(at) => match state.check_resume(&view, at.epoch, at.revision, at.view) {
-                Ok(()) => (at.revision, None),
-                Err(reason) => (0, Some(reason)),
+                Ok(()) => Begin::After(at.revision),
+                Err(reason) => Begin::Snapshot(reason),
             },
         };
         let fingerprint = state.core.fingerprint(&view);
@@ -347,22 +347,12 @@ impl Engine {
                 membership.map(|membership| (user.clone(), membership.order))
             }
         };
-        let key = state.subscribers.insert(Subscriber {
-            actor: actor.clone(),
-            membership: member.as_ref().map(|(_, order)| *order),
-            view,
-            exclude_self,
-            position,
-            fingerprint,
-            snapshot,
-            resumes: snapshot.is_none(),
-            wants_tick: None,
-            behind_since: None,
-            // The drain ends all subscribers of a session once; who comes after is ended here.
-            end: self.is_draining().then_some(End::Draining),
-            waker: None,
-        });
-        Subscription::new(self.clone(), live.clone(), key, member)
+        let membership = member.as_ref().map(|(_, order)| *order);
+        let subscriber =
+            Subscriber::new(actor.clone(), membership, view, exclude_self, fingerprint, begin);
+        let signal = subscriber.signal.clone();
+        let key = state.subscribers.insert(subscriber);
+        Subscription::new(self.clone(), live.clone(), key, member, signal)
     }
 
     /// Applies a command to a session.
@@ -372,10 +362,24 @@ impl Engine {
         actor: &Actor,
         command: Command,
     ) -> Result<Position, Refusal> {
+        self.command_of(live, actor, command, None)
+    }
+
+    /// The same for a command that comes from a subscriber, who hears of the end of its tick.
+    pub(super) fn command_of(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+        subscriber: Option<usize>,
+    ) -> Result<Position, Refusal> {
         self.check_draining()?;
         let (position, left) = {
             let mut state = live.lock();
             let accepted = state.core.apply(self.clock().now(), actor, command)?;
+            if let Some(subscriber) = subscriber {
+                state.want_tick(subscriber);
+            }
             self.schedule(live, &mut state);
             (position(&state, accepted.revision), state.core.take_left())
         };
@@ -577,7 +581,7 @@ impl Engine {
     }
 
     pub(super) fn run_due(&self, shard: &Shard) {
-        while let Some(jobs) = shard.take_due(self.clock().now()) {
+        while let Some(jobs) = shard.take_due(self.clock().note()) {
             for job in jobs {
                 self.run(shard, job);
             }
@@ -610,7 +614,7 @@ impl Engine {
             }
             Job::Alarm(alarm) => {
                 if let Some(alarm) = alarm.upgrade() {
-                    alarm.ring(shard, now);
+                    alarm.ring();
                 }
             }
             Job::Forget(app, user) => {

@@ -11,7 +11,7 @@ use std::{
     future::pending,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -84,56 +84,30 @@ impl Shard {
     }
 }
 
-/// Wakes a stream at a moment that may be put off cheaply: the list is touched only when the moment
-/// comes nearer or the old one has passed.
-#[derive(Debug)]
+/// Wakes a stream at a moment. Putting it off is cheap: it rings at the old moment, and the stream
+/// sets it again.
+#[derive(Debug, Default)]
 pub struct Alarm {
-    state: Mutex<AlarmState>,
-}
-
-#[derive(Debug)]
-struct AlarmState {
-    at: Micros,
-    /// The moment under which the alarm is in the list.
-    listed: Micros,
-    waker: Option<Waker>,
+    rung: AtomicBool,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Alarm {
-    /// An alarm that is not set.
-    pub fn new() -> Arc<Self> {
-        let state = AlarmState { at: Micros::MAX, listed: Micros::MAX, waker: None };
-        Arc::new(Self { state: Mutex::new(state) })
-    }
-
-    /// Wakes `waker` at `at` instead of whenever it was set to before.
+    /// Has the alarm ring at `at`.
     pub fn set(self: &Arc<Self>, shard: &Shard, at: Micros, waker: &Waker) {
-        let mut state = self.state.lock();
-        state.at = at;
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            state.waker = Some(waker.clone());
-        }
-        if at < state.listed {
-            state.listed = at;
-            drop(state);
-            shard.add(at, Job::Alarm(Arc::downgrade(self)));
-        }
+        *self.waker.lock() = Some(waker.clone());
+        self.rung.store(false, Ordering::Release);
+        shard.add(at, Job::Alarm(Arc::downgrade(self)));
     }
 
-    pub(super) fn ring(self: &Arc<Self>, shard: &Shard, now: Micros) {
-        let mut state = self.state.lock();
-        if state.at > now {
-            if state.listed <= now {
-                state.listed = state.at;
-                let at = state.at;
-                drop(state);
-                shard.add(at, Job::Alarm(Arc::downgrade(self)));
-            }
-            return;
-        }
-        (state.at, state.listed) = (Micros::MAX, Micros::MAX);
-        if let Some(waker) = state.waker.take() {
-            drop(state);
+    /// Whether it has rung since it was set.
+    pub fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
+    pub(super) fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }

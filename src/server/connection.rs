@@ -11,8 +11,9 @@ use crate::{
 };
 use http::{HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::{SockRef, TcpKeepalive};
+use std::{convert::Infallible, future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -39,6 +40,9 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// The most that waits in a stream's send buffer: what is in there can no longer be conflated.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// How many probes in a row a silent peer may leave unanswered.
+const PROBES: u32 = 2;
 
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
@@ -93,12 +97,8 @@ impl Connections {
             let Some(socket) = socket else { break };
             let server = self.clone();
             self.tracker.spawn(async move {
-                let stopped = server.cut.clone();
-                tokio::select! {
-                    outcome = server.serve(socket) => if let Err(error) = outcome {
-                        tracing::debug!(error, "a connection failed");
-                    },
-                    () = stopped.cancelled() => {}
+                if let Err(error) = server.serve(socket).await {
+                    tracing::debug!(error, "a connection failed");
                 }
             });
         }
@@ -109,6 +109,7 @@ impl Connections {
         let told = |error: io::Error| error.to_string();
         let mut socket = TcpStream::from_std(socket).map_err(told)?;
         socket.set_nodelay(true).map_err(told)?;
+        self.watch_peer(&socket).map_err(told)?;
         let handshake = timeout(self.config.handshake_timeout, expect_http2(&mut socket));
         let preface = tokio::select! {
             preface = handshake => preface.map_err(|_| "no handshake in time")?.map_err(told)?,
@@ -122,25 +123,47 @@ impl Connections {
             async move { router.call(request).await }
         });
         let mut connection = pin!(self.http2().serve_connection(io, service));
-        tokio::select! {
-            outcome = &mut connection => return outcome.map_err(|error| error.to_string()),
-            () = self.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await.map_err(|error| error.to_string())
+        let mut stopping = pin!(self.stopping.cancelled());
+        // This is polled for every frame: whether the server stops is looked at once, which has the
+        // task woken when it does, and from then on only if it does.
+        let mut looked = false;
+        let mut told = false;
+        poll_fn(|cx| {
+            if !told && (!looked || self.router.is_draining()) {
+                looked = true;
+                if stopping.as_mut().poll(cx).is_ready() {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
+        .map_err(|error| error.to_string())
+    }
+
+    /// Has the kernel find out that a peer is gone: by probes while the connection is idle, and by
+    /// what is not acknowledged while it is not. It costs nothing on the path of a message.
+    fn watch_peer(&self, socket: &TcpStream) -> io::Result<()> {
+        let Config { keepalive_interval, keepalive_timeout, .. } = self.config;
+        let socket = SockRef::from(socket);
+        let probes = TcpKeepalive::new().with_time(keepalive_interval);
+        let probes = probes.with_interval(keepalive_timeout / PROBES).with_retries(PROBES);
+        socket.set_tcp_keepalive(&probes)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(keepalive_interval + keepalive_timeout))?;
+        Ok(())
     }
 
     fn http2(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         let streams = u32::try_from(self.config.max_streams_per_connection).unwrap_or(u32::MAX);
         builder
-            .timer(TokioTimer::new())
             .max_concurrent_streams(streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(HEADERS)
-            .keep_alive_interval(self.config.ping_interval)
-            .keep_alive_timeout(self.config.ping_timeout)
             .auto_date_header(false);
         builder
     }
@@ -195,6 +218,10 @@ impl Router {
         let node = HeaderValue::from_str(&context.node.name);
         let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
         Self { node, context: Arc::new(context), routes }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.context.engine.is_draining()
     }
 
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {

@@ -59,6 +59,7 @@ struct Open {
     user_id: Option<String>,
     /// Wakes a stream without subscription at the end of a tick with acks.
     ack_alarm: Arc<Alarm>,
+    ack_alarm_at: Micros,
     /// Ends a stream without subscription when the server stops.
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -146,7 +147,8 @@ impl StreamUserProps {
             timer: Timer::new(&self.server),
             silence,
             silent_at: silence.map_or(Micros::MAX, |silence| now + silence),
-            ack_alarm: Alarm::new(),
+            ack_alarm: Arc::default(),
+            ack_alarm_at: 0,
             stopping: Box::pin(self.server.stopping.clone().cancelled_owned()),
         })
     }
@@ -165,8 +167,10 @@ impl StreamUserProps {
 
     /// A write was dealt with: its refusals are itemised, its result waits for the frame.
     fn settle(&mut self, seq: u64, outcome: Result<Written, Refusal>) {
+        let mut asked = false;
         let revision = match outcome {
-            Ok(Written { revision, refused }) => {
+            Ok(Written { revision, refused, hears_of_tick }) => {
+                asked = hears_of_tick;
                 let feed = self.open.as_ref().and_then(|open| open.feed.as_ref());
                 for (id, refusal) in refused {
                     let is_numbered = feed.is_some_and(|feed| feed.live().id == id);
@@ -182,7 +186,9 @@ impl StreamUserProps {
             }
         };
         self.acks.dealt_with(seq, revision);
-        self.expect_tick();
+        if !asked {
+            self.expect_tick();
+        }
     }
 
     /// Takes note of a message by its number, which must rise.
@@ -210,7 +216,7 @@ impl StreamUserProps {
         };
         self.count(seq)?;
         let Some(open) = &self.open else { return Ok(false) };
-        let outcome = open.write_here(&self.server, Write { set, remove: Vec::new() }, 0);
+        let outcome = open.write_here(Write { set, remove: Vec::new() }, 0);
         self.settle(seq, outcome);
         Ok(true)
     }
@@ -236,7 +242,7 @@ impl StreamUserProps {
         let mut last = match &mut open.feed {
             Some(feed) => {
                 if !end.by_client {
-                    feed.subscription().ended_by_server();
+                    feed.ended_by_server();
                 }
                 Some(feed.ended(end))
             }
@@ -252,6 +258,8 @@ struct Written {
     /// The frame of the subscribed session that holds it; 0 = none does.
     revision: u64,
     refused: Vec<(SessionId, Refusal)>,
+    /// The stream is told of the end of the tick already.
+    hears_of_tick: bool,
 }
 
 impl Open {
@@ -260,11 +268,11 @@ impl Open {
         if let (Some(live), [only]) = (subscribed, &*write.sessions)
             && live.id == *only
         {
-            return self.write_here(server, write.write, write.term);
+            return self.write_here(write.write, write.term);
         }
         self.user.take_update()?;
         let UserStream { app, user, .. } = &self.user;
-        let mut written = Written { revision: 0, refused: Vec::new() };
+        let mut written = Written { revision: 0, refused: Vec::new(), hears_of_tick: false };
         for (id, outcome) in server.write_props(app, &self.actor, user, write)? {
             match outcome {
                 Ok(position) if subscribed.is_some_and(|live| live.id == id) => {
@@ -278,12 +286,12 @@ impl Open {
     }
 
     /// Writes in the session that the stream subscribes to.
-    fn write_here(&self, server: &Server, write: Write, term: u64) -> Result<Written, Refusal> {
+    fn write_here(&self, write: Write, term: u64) -> Result<Written, Refusal> {
         self.user.take_update()?;
-        let live = self.feed.as_ref().map(Feed::live).ok_or(Refusal::SessionNotFound)?;
+        let feed = self.feed.as_ref().ok_or(Refusal::SessionNotFound)?;
         let command = Command::SetProps { user: self.user.user.clone(), write, term };
-        let position = server.engine.command(live, &self.actor, command)?;
-        Ok(Written { revision: position.revision, refused: Vec::new() })
+        let position = feed.subscription().command(&self.actor, command)?;
+        Ok(Written { revision: position.revision, refused: Vec::new(), hears_of_tick: true })
     }
 }
 
@@ -488,7 +496,8 @@ impl HotStream for StreamUserProps {
                         None,
                     )));
                 }
-                if !self.acks.is_told() {
+                if !self.acks.is_told() && open.ack_alarm_at != self.acks.due {
+                    open.ack_alarm_at = self.acks.due;
                     open.ack_alarm.set(engine.shard(0), self.acks.due, cx.waker());
                 }
                 open.timer.poll(open.silent_at, cx)
