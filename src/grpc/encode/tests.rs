@@ -234,14 +234,12 @@ proptest! {
                     let own = user(number);
                     let mut rest = reference.0.clone();
                     rest.members.retain(|member| member.user_id != *own);
-                    match without(&encoded.messages[0], &own) {
-                        None => prop_assert_eq!(rest, proto::Changes::default()),
-                        Some(bytes) => {
-                            let update = decode_one(&bytes);
-                            prop_assert_eq!(update.from_revision, from);
-                            prop_assert_eq!(update.body, Some(Step::Changes(rest)));
-                        }
-                    }
+                    let message = &encoded.messages[0];
+                    let is_empty = rest == proto::Changes::default();
+                    prop_assert_eq!(is_only_of(message, &own), is_empty);
+                    let update = decode_one(&without(message, &own));
+                    prop_assert_eq!(update.from_revision, from);
+                    prop_assert_eq!(update.body, Some(Step::Changes(rest)));
                 }
             }
         }
