@@ -185,30 +185,37 @@ impl Engine {
     /// and whether it existed, which `get_if_exists` allows: then the opener joins what is there.
     pub fn open(&self, opening: Opening, get_if_exists: bool) -> Result<(Joined, bool), Refusal> {
         self.check_draining()?;
-        let registry = &self.inner.registry;
-        if let Some(live) = registry.session(&opening.app, &opening.id) {
-            if !get_if_exists {
-                return Err(Refusal::SessionExists);
-            }
-            let position = match opening.opener {
-                Some((user, join)) => self.join(&live, &user, join)?,
-                None => {
-                    let state = live.lock();
-                    position(&state, state.core.revision())
-                }
-            };
-            return Ok((Joined { live, position }, true));
-        }
         let (app, id) = (opening.app.clone(), opening.id.clone());
-        match opening.opener.as_ref().map(|(user, _)| user.clone()) {
-            None => self.open_new(opening, None),
-            Some(user) => self.with_user(&app, &user, |user| self.open_new(opening, Some(user))),
+        loop {
+            if let Some(live) = self.inner.registry.session(&app, &id) {
+                if !get_if_exists {
+                    return Err(Refusal::SessionExists);
+                }
+                let position = match opening.opener {
+                    Some((user, join)) => self.join(&live, &user, join)?,
+                    None => {
+                        let state = live.lock();
+                        position(&state, state.core.revision())
+                    }
+                };
+                return Ok((Joined { live, position }, true));
+            }
+            let new = opening.clone();
+            let opened = match opening.opener.as_ref().map(|(user, _)| user) {
+                None => self.open_new(new, None),
+                Some(user) => self.with_user(&app, user, |user| self.open_new(new, Some(user))),
+            };
+            match opened {
+                // Somebody was faster: that session is there now.
+                Err(Refusal::SessionExists) if get_if_exists => {}
+                Err(refusal) => return Err(refusal),
+                Ok(live) => {
+                    tracing::debug!(app = %app, session = %id, "session opened");
+                    let first = position(&live.lock(), 1);
+                    return Ok((Joined { live, position: first }, false));
+                }
+            }
         }
-        .map(|live| {
-            let first = position(&live.lock(), 1);
-            tracing::debug!(app = %app, session = %id, "session opened");
-            (Joined { live, position: first }, false)
-        })
     }
 
     fn open_new(

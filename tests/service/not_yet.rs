@@ -184,5 +184,5 @@ async fn wrong_fields_are_named_before_those_that_are_not_served() {
     let service = Service::start().await;
     let mut request = opening("a\nb", "ada", SessionSettings::default());
     request.users.push("bob".to_owned());
-    refused(service.try_open(request).await).is_invalid(&["session_id"]);
+    refused(service.try_open(request).await).blames(&["session_id"]);
 }

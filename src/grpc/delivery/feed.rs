@@ -5,7 +5,7 @@ use crate::{
     engine::{Alarm, Encoded, End, Live, Shard, Step, Subscription},
     grpc::{
         convert::to_proto,
-        encode::{PREFIX, is_only_of, without},
+        encode::{PREFIX, is_only_props_of, without_props_of},
     },
     proto,
     session::{ids::UserId, limits::Micros},
@@ -91,10 +91,10 @@ impl Feed {
             Some(user) => {
                 // The last part completes the step, so it goes out even if nothing is left of it.
                 let last = messages.len().saturating_sub(1);
-                let skipped = |at: usize| is_only_of(&messages[at], user);
+                let skipped = |at: usize| is_only_props_of(&messages[at], user);
                 if !(0..messages.len()).all(skipped) {
                     let kept = (0..messages.len()).filter(|&at| at == last || !skipped(at));
-                    self.outbox.extend(kept.map(|at| without(&messages[at], user)));
+                    self.outbox.extend(kept.map(|at| without_props_of(&messages[at], user)));
                 }
             }
         }
