@@ -2,18 +2,31 @@
 
 use crate::{
     config::Config,
-    grpc::{Context, NODE_METADATA, ObjectStreams, Sessions, delivery},
+    grpc::{
+        Context, NODE_METADATA, ObjectStreams, Sessions,
+        delivery::{self, HotReply},
+    },
     proto::{
         self, object_stream_service_server::ObjectStreamServiceServer,
         session_service_server::SessionServiceServer,
     },
     session::error::Refusal,
 };
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
+use http_body::Frame;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::{SockRef, TcpKeepalive};
-use std::{convert::Infallible, future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context as Task, Poll},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -188,6 +201,34 @@ async fn expect_http2(socket: &mut TcpStream) -> io::Result<[u8; 24]> {
     Ok(preface)
 }
 
+/// What is sent back: frames as they are, or what tonic makes.
+enum Reply {
+    Hot(HotReply),
+    Cold(Body),
+}
+
+impl http_body::Body for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.get_mut() {
+            Reply::Hot(body) => Pin::new(body).poll_frame(cx),
+            Reply::Cold(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Reply::Hot(body) => body.is_end_stream(),
+            Reply::Cold(body) => body.is_end_stream(),
+        }
+    }
+}
+
 /// Calls to services.
 pub struct Router {
     context: Arc<Context>,
@@ -224,7 +265,7 @@ impl Router {
         self.context.engine.is_draining()
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn call(&self, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
         let is_grpc = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -232,11 +273,14 @@ impl Router {
         let is_delivery = is_grpc && request.uri().path().starts_with(delivery::PATH);
         let mut response = if is_delivery {
             let path = request.uri().path().to_owned();
-            delivery::serve(&self.context, request).unwrap_or_else(|| self.no_such_call(&path))
+            match delivery::serve(&self.context, request) {
+                Some(response) => response.map(Reply::Hot),
+                None => self.no_such_call(&path).map(Reply::Cold),
+            }
         } else {
             let response = self.routes.clone().oneshot(request.map(Body::new)).await;
             let response = response.unwrap_or_else(|never| match never {});
-            self.in_our_words(response)
+            self.in_our_words(response).map(Reply::Cold)
         };
         response.headers_mut().insert(NODE_METADATA, self.node.clone());
         Ok(response)

@@ -12,13 +12,17 @@ use bytes::Bytes;
 use hot::{HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
 use subscribe::SubscribeToSession;
+use tonic::Status;
 
 /// What every stream needs, shared by all.
 type Server = Arc<Context>;
+
+/// The body of a stream's response.
+pub type HotReply = UnsyncBoxBody<Bytes, Status>;
 
 /// The path that all calls of `DeliveryService` begin with.
 pub const PATH: &str = "/sessiond.v1.DeliveryService/";
@@ -27,7 +31,7 @@ pub const PATH: &str = "/sessiond.v1.DeliveryService/";
 const NOT_YET: [&str; 4] = ["SubscribeToUser", "ReceiveSessionUpdates", "Gateway", "WatchSessions"];
 
 /// Answers a call of `DeliveryService`; none if there is no such call.
-pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<tonic::body::Body>>
+pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -49,12 +53,11 @@ where
     })
 }
 
-fn respond<B>(body: B) -> Response<tonic::body::Body>
+fn respond<B>(body: B) -> Response<HotReply>
 where
-    B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+    B: Body<Data = Bytes, Error = Status> + Send + 'static,
 {
-    let body = body.map_err(|never| match never {});
-    let mut response = Response::new(tonic::body::Body::new(body));
+    let mut response = Response::new(HotReply::new(body));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     response
