@@ -8,11 +8,7 @@ use std::{
 
 /// A clock that never goes back.
 #[derive(Debug)]
-pub struct Clock {
-    source: Source,
-    /// What it was when a shard last looked.
-    noted: AtomicU64,
-}
+pub struct Clock(Source);
 
 #[derive(Debug)]
 enum Source {
@@ -27,39 +23,22 @@ impl Clock {
     pub fn machine() -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began = began.as_micros() as Micros;
-        Self::new(Source::Machine { began, start: Instant::now() }, began)
+        Self(Source::Machine { began, start: Instant::now() })
     }
 
     /// A clock that stands at `now` until [`super::Engine::advance`] moves it.
     pub fn stepped(now: Micros) -> Self {
-        Self::new(Source::Stepped(AtomicU64::new(now)), now)
-    }
-
-    fn new(source: Source, now: Micros) -> Self {
-        Self { source, noted: AtomicU64::new(now) }
-    }
-
-    /// The time, noted for [`Clock::recent`].
-    pub(super) fn note(&self) -> Micros {
-        let now = self.now();
-        self.noted.store(now, Ordering::Relaxed);
-        now
-    }
-
-    /// What it was when a shard last worked something off: cheaper than the time, and not much
-    /// earlier where something has just been sent.
-    pub fn recent(&self) -> Micros {
-        self.noted.load(Ordering::Relaxed)
+        Self(Source::Stepped(AtomicU64::new(now)))
     }
 
     /// Whether it moves by itself.
     pub fn is_machine(&self) -> bool {
-        matches!(self.source, Source::Machine { .. })
+        matches!(self.0, Source::Machine { .. })
     }
 
     /// Microseconds since 1970.
     pub fn now(&self) -> Micros {
-        match &self.source {
+        match &self.0 {
             Source::Machine { began, start } => began + start.elapsed().as_micros() as Micros,
             Source::Stepped(now) => now.load(Ordering::Acquire),
         }
@@ -67,7 +46,7 @@ impl Clock {
 
     /// When `at` is by the monotonic clock; a stepped clock never gets there by itself.
     pub(super) fn instant(&self, at: Micros) -> Option<Instant> {
-        match &self.source {
+        match &self.0 {
             Source::Machine { began, start } => {
                 Some(*start + std::time::Duration::from_micros(at.saturating_sub(*began)))
             }
@@ -76,7 +55,7 @@ impl Clock {
     }
 
     pub(super) fn step_to(&self, at: Micros) {
-        if let Source::Stepped(now) = &self.source {
+        if let Source::Stepped(now) = &self.0 {
             now.fetch_max(at, Ordering::AcqRel);
         }
     }

@@ -588,7 +588,7 @@ impl Engine {
     }
 
     pub(super) fn run_due(&self, shard: &Shard) {
-        while let Some(jobs) = shard.take_due(self.clock().note()) {
+        while let Some(jobs) = shard.take_due(self.clock().now()) {
             for job in jobs {
                 self.run(shard, job);
             }

@@ -257,7 +257,7 @@ impl Timer {
 
     /// Something was said: the heartbeat can wait.
     pub fn said(&mut self) {
-        self.heartbeat_at = self.server.engine.clock().recent() + self.server.streams.heartbeat;
+        self.heartbeat_at = self.server.engine.clock().now() + self.server.streams.heartbeat;
     }
 
     /// What is due; else the task is woken when the first of it, or of `silent_at`, falls due.
