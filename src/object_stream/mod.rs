@@ -239,7 +239,7 @@ impl ObjectStreams {
         })
     }
 
-    /// Removes one key of a stream.
+    /// Removes one key of a stream, if it is there.
     pub fn remove_key(
         &mut self,
         app: &AppId,
@@ -247,7 +247,10 @@ impl ObjectStreams {
         name: &Key,
         key: &str,
     ) -> Result<(), Refusal> {
-        self.change(app, actor, name, |stream, _, revision| stream.remove(key, revision))
+        self.change(app, actor, name, |stream, _, revision| {
+            stream.remove(key, revision);
+            Ok(())
+        })
     }
 
     /// Removes a stream.

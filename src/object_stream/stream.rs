@@ -328,18 +328,14 @@ impl Stream {
         keys.take_while(move |key| is_top && key.starts_with(&*prefix))
     }
 
-    /// Removes a key, with what is in it.
-    pub fn remove(&mut self, key: &str, revision: u64) -> Result<(), Refusal> {
+    /// Removes a key, with what is in it, if it is there.
+    pub fn remove(&mut self, key: &str, revision: u64) {
         let mut gone: Vec<Key> = self.group(key).cloned().collect();
         gone.extend(self.leaves.get_key_value(key).map(|(key, _)| key.clone()));
-        if gone.is_empty() {
-            return Err(Refusal::invalid("key", "the stream has no such key"));
-        }
         for key in gone {
             self.remove_leaf(&key, revision);
+            self.changed = revision;
         }
-        self.changed = revision;
-        Ok(())
     }
 
     fn remove_leaf(&mut self, key: &str, revision: u64) -> bool {
@@ -422,7 +418,7 @@ impl Stream {
         for key in new {
             let func = self.func(&key).clone();
             let Some(leaf) = self.leaves.get_mut(&key) else { continue };
-            let head = key.len() + 16;
+            let head = 2 * key.len() + 32;
             let mode = match &func {
                 Func::Mode(mode) => *mode,
                 // A function that is gone would be a defect: such keys show what they hold.
