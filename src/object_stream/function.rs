@@ -359,6 +359,7 @@ fn from_cel(value: &cel::Value, level: usize) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn run(source: &str, value: Value, last: Value) -> Result<Value, String> {
         Function::new(source).expect("it is fine").call(&value, &last)
@@ -521,5 +522,95 @@ mod tests {
         assert!(run("size(value)", text(fits + 1), Value::Null).is_err());
         assert!(run("1", Value::Null, text(fits + 1)).is_err());
         assert!(run("value + value", text(fits / 2 + 8), Value::Null).is_err());
+    }
+
+    const WORDS: [&str; 48] = [
+        "value",
+        "last",
+        "x",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ".",
+        ":",
+        "?",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "==",
+        "<",
+        "&&",
+        "||",
+        "!",
+        "in",
+        "value.map(x, ",
+        "value.filter(x, ",
+        "last.all(x, ",
+        "has(value.a)",
+        "size(",
+        "int(",
+        "string(",
+        "bytes(",
+        "'a'",
+        "b'a'",
+        "0",
+        "1",
+        "-1",
+        "9223372036854775807",
+        "1u",
+        "1.5",
+        "1e308",
+        "null",
+        "true",
+        "value[0]",
+        ".a",
+        ".?a",
+        "value.a",
+        "\u{0}",
+    ];
+
+    fn inputs() -> impl Strategy<Value = Value> {
+        let map = Value::Map([("a".into(), Value::Integer(1)), ("b".into(), Value::Null)].into());
+        prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::Integer),
+            any::<f64>().prop_map(Value::Number),
+            ".{0,8}".prop_map(|text| Value::Text(text.as_str().into())),
+            prop::collection::vec(any::<i64>(), 0..40).prop_map(integers),
+            Just(Value::List([map.clone(), Value::Flag(true), integers(0..3)].into())),
+            Just(map),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_comes_to_a_bounded_end(
+            words in prop::collection::vec(prop::sample::select(&WORDS), 1..14),
+            value in inputs(),
+            last in inputs(),
+        ) {
+            // Half of them with their brackets closed, so that more of them are expressions.
+            let open = words.join(" ");
+            let closed = |bracket: char| match bracket {
+                '(' => Some(')'),
+                '[' => Some(']'),
+                '{' => Some('}'),
+                _ => None,
+            };
+            let ends: String = open.chars().rev().filter_map(closed).collect();
+            for source in [format!("{open}{ends}"), open] {
+                if let Ok(function) = Function::new(&source)
+                    && let Ok(result) = function.call(&value, &last)
+                {
+                    prop_assert!(super::super::size::of(&result) <= INPUT_BYTES);
+                }
+            }
+        }
     }
 }

@@ -186,12 +186,16 @@ impl ObjectStreams {
             None => actor.clone(),
         };
         let stream = Stream::new(creator, set, revision)?;
+        let access = stream.access.clone();
         let app = self.app(app);
         app.changed.insert((revision, name.clone()));
         match app.streams.insert(name.clone(), stream) {
             Some(before) => {
                 app.changed.remove(&(before.changed, name.clone()));
-                app.end(revision, name, before.access);
+                // For those who may not read any more it has ended.
+                if before.access != access {
+                    app.end(revision, name, before.access);
+                }
             }
             None => self.streams += 1,
         }

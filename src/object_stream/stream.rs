@@ -44,7 +44,7 @@ pub struct Definition {
 }
 
 /// Who may read and who may write.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Access {
     creator: Actor,
     readers: BTreeSet<UserId>,
@@ -407,6 +407,9 @@ impl Stream {
                 gone.iter().for_each(|key| drop(lasts.remove(&(name.clone(), key.clone()))));
             }
             update.removed = gone.into_iter().collect();
+        }
+        if let Some(lasts) = lasts.as_deref_mut().filter(|_| update.reset) {
+            lasts.retain(|(stream, _), _| stream != name);
         }
         let mut done = place.key.clone();
         let from = Bound::Excluded(place.key.clone());

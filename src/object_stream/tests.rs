@@ -431,6 +431,32 @@ fn readers_who_are_too_far_behind_begin_again() {
 }
 
 #[test]
+fn what_readers_held_goes_with_the_keys_and_streams() {
+    let mut s = Subject::new();
+    let function = Function::new("last").expect("it is fine");
+    s.0.add_func(&app(), &user("ada"), &key("f"), function).expect("it is added");
+    let (mut lasts, mut cursor) = (Lasts::new(), Cursor::default());
+    let mut read = |s: &mut Subject| {
+        let (bob, room) = (user("bob"), &mut Room::new(1 << 20));
+        let reading = s.0.read(&app(), &bob, None, &cursor, room, Some(&mut lasts));
+        cursor = reading.cursor.expect("a cursor");
+        lasts.len()
+    };
+    for at in 0..2000 {
+        s.define("s", object([])).expect("it is set");
+        s.func("", Func::Named(key("f"))).expect("it is set");
+        s.set(&format!("k{at}"), Value::Integer(1)).expect("it is set");
+        assert_eq!(read(&mut s), 1);
+    }
+    s.set("k", Value::Integer(1)).expect("it is set");
+    assert_eq!(read(&mut s), 2);
+    s.0.remove_key(&app(), &user("ada"), &key("s"), "k").expect("it is removed");
+    assert_eq!(read(&mut s), 1);
+    s.0.remove(&app(), &user("ada"), &key("s")).expect("it is removed");
+    assert_eq!(read(&mut s), 0);
+}
+
+#[test]
 fn apps_that_are_left_empty_are_forgotten() {
     let mut streams = ObjectStreams::new(Bounds { streams: 10, value_bytes: 1024 }, 7);
     let app = |at: usize| AppId::new(&format!("app {at}")).expect("an id");
