@@ -33,6 +33,10 @@ async fn service() -> Service {
 }
 
 async fn service_with(change: impl FnOnce(&mut Config)) -> Service {
+    service_by(Clock::stepped(BEGIN), change).await
+}
+
+async fn service_by(clock: Clock, change: impl FnOnce(&mut Config)) -> Service {
     let mut config = Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         threads: 2,
@@ -40,7 +44,7 @@ async fn service_with(change: impl FnOnce(&mut Config)) -> Service {
         ..Config::default()
     };
     change(&mut config);
-    let server = Server::start(config, Clock::stepped(BEGIN)).await.expect("it starts");
+    let server = Server::start(config, clock).await.expect("it starts");
     let address = format!("http://{}", server.address());
     let client = in_time(ObjectStreamServiceClient::connect(address)).await.expect("it connects");
     Service { server, client }
@@ -404,6 +408,24 @@ async fn a_subscriber_chooses_its_interval() {
         heard = next(&mut slow).await;
     }
     assert_eq!(said(&heard.updates["a"]), ["n=5"]);
+}
+
+#[tokio::test]
+async fn the_machines_clock_wakes_subscribers() {
+    let s = service_by(Clock::machine(), |config| {
+        config.heartbeat_interval = Duration::from_millis(1);
+    })
+    .await;
+    s.set("a", [("n", integer(0))]).await;
+    let (mut stream, _) = s.subscribe(&["a"]).await;
+    for n in 1..=10 {
+        s.update("a", [("n", integer(n))]).await;
+        let mut heard = next(&mut stream).await;
+        while heard.updates.is_empty() {
+            heard = next(&mut stream).await;
+        }
+        assert_eq!(said(&heard.updates["a"]), [format!("n={n}")]);
+    }
 }
 
 #[tokio::test]

@@ -431,6 +431,26 @@ fn readers_who_are_too_far_behind_begin_again() {
 }
 
 #[test]
+fn a_stream_that_is_set_anew_in_the_middle_of_a_read_begins_again() {
+    let mut s = Subject::with([("a", Value::Integer(1)), ("b", Value::Integer(2))]);
+    let mut cursor = Cursor::default();
+    let mut read = |s: &mut Subject| {
+        let name = key("s");
+        let single =
+            s.0.read_one(&app(), &user("bob"), &name, Some(cursor.clone()), &mut Room::new(1));
+        let single = single.expect("it is read");
+        cursor = single.cursor.expect("a cursor");
+        (single.update.reset, single.update.values, single.more)
+    };
+    assert_eq!(read(&mut s), (true, vec![(key("a"), Value::Integer(1))], true));
+    s.define("s", object([("c", Value::Integer(3)), ("d", integers([4]))])).expect("it is set");
+    assert_eq!(read(&mut s), (false, vec![], false));
+    assert_eq!(read(&mut s), (true, vec![(key("c"), Value::Integer(3))], true));
+    assert_eq!(read(&mut s), (false, vec![(key("d"), integers([4]))], false));
+    assert_eq!(read(&mut s), (false, vec![], false));
+}
+
+#[test]
 fn what_readers_held_goes_with_the_keys_and_streams() {
     let mut s = Subject::new();
     let function = Function::new("last").expect("it is fine");
@@ -625,6 +645,8 @@ impl Reader {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
     #[test]
     fn every_reader_rebuilds_the_objects(deeds in prop::collection::vec(deeds(), 1..60), shared in 0..2usize) {
         let mut s = Subject::new();
