@@ -621,7 +621,7 @@ impl Engine {
             }
             Job::Alarm(alarm) => {
                 if let Some(alarm) = alarm.upgrade() {
-                    alarm.ring();
+                    alarm.ring(shard, now);
                 }
             }
             Job::Forget(app, user) => {

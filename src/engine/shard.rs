@@ -84,20 +84,40 @@ impl Shard {
     }
 }
 
-/// Wakes a stream at a moment. Putting it off is cheap: it rings at the old moment, and the stream
-/// sets it again.
-#[derive(Debug, Default)]
+/// Wakes a stream at a moment that may be put off cheaply: the list is touched only when the moment
+/// comes nearer or the old one has passed.
+#[derive(Debug)]
 pub struct Alarm {
     rung: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    state: Mutex<AlarmState>,
+}
+
+#[derive(Debug)]
+struct AlarmState {
+    at: Micros,
+    /// The moment under which the alarm is in the list.
+    listed: Micros,
+    waker: Option<Waker>,
 }
 
 impl Alarm {
-    /// Has the alarm ring at `at`.
+    /// An alarm that is not set.
+    pub fn new() -> Arc<Self> {
+        let state = AlarmState { at: Micros::MAX, listed: Micros::MAX, waker: None };
+        Arc::new(Self { rung: AtomicBool::new(false), state: Mutex::new(state) })
+    }
+
+    /// Wakes `waker` at `at` instead of whenever it was set to before.
     pub fn set(self: &Arc<Self>, shard: &Shard, at: Micros, waker: &Waker) {
-        *self.waker.lock() = Some(waker.clone());
+        let mut state = self.state.lock();
+        state.at = at;
+        state.waker = Some(waker.clone());
         self.rung.store(false, Ordering::Release);
-        shard.add(at, Job::Alarm(Arc::downgrade(self)));
+        if at < state.listed {
+            state.listed = at;
+            drop(state);
+            shard.add(at, Job::Alarm(Arc::downgrade(self)));
+        }
     }
 
     /// Whether it has rung since it was set.
@@ -105,9 +125,21 @@ impl Alarm {
         self.rung.load(Ordering::Acquire)
     }
 
-    pub(super) fn ring(&self) {
+    pub(super) fn ring(self: &Arc<Self>, shard: &Shard, now: Micros) {
+        let mut state = self.state.lock();
+        if state.at > now {
+            if state.listed <= now {
+                state.listed = state.at;
+                let at = state.at;
+                drop(state);
+                shard.add(at, Job::Alarm(Arc::downgrade(self)));
+            }
+            return;
+        }
+        (state.at, state.listed) = (Micros::MAX, Micros::MAX);
         self.rung.store(true, Ordering::Release);
-        if let Some(waker) = self.waker.lock().take() {
+        if let Some(waker) = state.waker.take() {
+            drop(state);
             waker.wake();
         }
     }

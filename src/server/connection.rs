@@ -247,7 +247,7 @@ impl Router {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let sessions = SessionServiceServer::new(Sessions(context.clone()));
-        let streams = ObjectStreamServiceServer::new(ObjectStreams(context.clone()));
+        let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
         let v1 = reflection().build_v1().expect("the descriptors are compiled in");
         let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
         let routes = Routes::new(sessions.max_decoding_message_size(most))

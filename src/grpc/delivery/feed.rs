@@ -236,7 +236,7 @@ pub struct Timer {
     ends_at: Micros,
     heartbeat_at: Micros,
     alarm: Arc<Alarm>,
-    /// What the alarm is set to, and for which task; it may ring early, never late.
+    /// What the alarm is set to, and for which task; it may ring too early.
     set: Option<(Micros, Waker)>,
 }
 
@@ -249,7 +249,7 @@ impl Timer {
             shard: fastrand::usize(..),
             ends_at: server.streams.max_age.map_or(Micros::MAX, |age| now + jitter(age)),
             heartbeat_at: now + server.streams.heartbeat,
-            alarm: Arc::default(),
+            alarm: Alarm::new(),
             set: None,
             server: server.clone(),
         }
@@ -279,8 +279,6 @@ impl Timer {
             Poll::Ready(Due::Heartbeat)
         } else {
             let shard: &Shard = self.server.engine.shard(self.shard);
-            // The one that is set already would ring for nothing.
-            self.alarm = Arc::default();
             self.alarm.set(shard, at, cx.waker());
             self.set = Some((at, cx.waker().clone()));
             Poll::Pending

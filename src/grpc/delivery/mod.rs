@@ -1,9 +1,11 @@
-//! The streams. Those that carry frames are served past tonic: see [`hot`].
+//! The streams. Those that carry frames are served past tonic: see [`hot`]. Those of objects are
+//! served by tonic.
 
 mod feed;
 pub mod hot;
 mod stream_user_props;
 mod subscribe;
+pub mod subscribe_to_streams;
 mod usual;
 
 use super::Context;

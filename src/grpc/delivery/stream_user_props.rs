@@ -59,7 +59,6 @@ struct Open {
     user_id: Option<String>,
     /// Wakes a stream without subscription at the end of a tick with acks.
     ack_alarm: Arc<Alarm>,
-    ack_alarm_at: Micros,
     /// Ends a stream without subscription when the server stops.
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -147,8 +146,7 @@ impl StreamUserProps {
             timer: Timer::new(&self.server),
             silence,
             silent_at: silence.map_or(Micros::MAX, |silence| now + silence),
-            ack_alarm: Arc::default(),
-            ack_alarm_at: 0,
+            ack_alarm: Alarm::new(),
             stopping: Box::pin(self.server.stopping.clone().cancelled_owned()),
         })
     }
@@ -496,8 +494,7 @@ impl HotStream for StreamUserProps {
                         None,
                     )));
                 }
-                if !self.acks.is_told() && open.ack_alarm_at != self.acks.due {
-                    open.ack_alarm_at = self.acks.due;
+                if !self.acks.is_told() {
                     open.ack_alarm.set(engine.shard(0), self.acks.due, cx.waker());
                 }
                 open.timer.poll(open.silent_at, cx)
