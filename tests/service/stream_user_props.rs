@@ -242,6 +242,12 @@ async fn closing_the_sending_side_ends_the_stream() {
     let mut ada = service.stream("finals", "ada").await;
     ada.close();
     assert_eq!(ada.end().await.status.code(), Code::Ok);
+
+    let mut ada = service.stream("finals", "ada").await;
+    let seq = ada.write(write([("x", int(1))]));
+    ada.close();
+    ada.until_acked(&service, seq).await;
+    assert_eq!(ada.end().await.status.code(), Code::Ok, "it ends once everything is acked");
 }
 
 #[tokio::test]

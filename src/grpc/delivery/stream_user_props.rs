@@ -44,6 +44,8 @@ pub struct StreamUserProps {
     usual: Usual,
     last_seq: u64,
     acks: Acks,
+    /// The client sends nothing more.
+    closing: bool,
     ended: Option<Status>,
 }
 
@@ -90,6 +92,7 @@ impl StreamUserProps {
             usual: Usual::default(),
             last_seq: 0,
             acks: Acks::default(),
+            closing: false,
             ended: None,
         }
     }
@@ -413,10 +416,13 @@ impl HotStream for StreamUserProps {
         outcome.map_err(|refusal| self.status(&refusal))
     }
 
-    /// The client is done: the stream ends.
+    /// The client is done: the stream ends once everything that it sent is acked.
     fn closed(&mut self) -> Result<(), Status> {
         match self.open {
-            Some(_) => Err(Status::ok("the client closed the stream")),
+            Some(_) => {
+                self.closing = true;
+                Ok(())
+            }
             None => {
                 Err(self.status(&Refusal::WrongFirstMessage("the first message must be `open`")))
             }
@@ -430,6 +436,9 @@ impl HotStream for StreamUserProps {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if let Some(status) = self.ended.take() {
             return Poll::Ready(Next::End(status));
+        }
+        if self.closing && self.acks.is_told() {
+            return Poll::Ready(Next::End(Status::ok("the client closed the stream")));
         }
         let Some(open) = &mut self.open else { return Poll::Pending };
         let due = match &mut open.feed {
