@@ -4,6 +4,7 @@ use super::{
     ids::{Key, UserId},
     limits::Micros,
     member::Presence,
+    moderation::Ban,
     role::Role,
     settings::{Keys, Pacing},
     value::Value,
@@ -107,6 +108,8 @@ pub enum Command {
         write: Write,
         /// The term in which the writer believes to be host; 0 = any.
         term: u64,
+        /// Keys that must not have changed after a revision.
+        if_revision: Vec<(Key, u64)>,
     },
     /// Session data changes.
     SetData {
@@ -114,6 +117,43 @@ pub enum Command {
         shared: Write,
         /// The private part.
         private: Write,
+        /// As in `SetProps`.
+        term: u64,
+        /// As in `SetProps`, for shared data.
+        if_revision: Vec<(Key, u64)>,
+        /// As in `SetProps`, for private data.
+        private_if_revision: Vec<(Key, u64)>,
+    },
+    /// Somebody gets a role.
+    SetRole {
+        /// Who.
+        target: UserId,
+        /// Which.
+        role: Role,
+        /// What is set on the user, for a spectator that comes to send.
+        user_props: Vec<(Key, Value)>,
+    },
+    /// A member has to go.
+    Kick {
+        /// Who.
+        target: UserId,
+    },
+    /// A user has to go and stay away.
+    Ban {
+        /// Who.
+        target: UserId,
+        /// Why and until when.
+        ban: Ban,
+    },
+    /// A user may come back.
+    Unban {
+        /// Who.
+        target: UserId,
+    },
+    /// Somebody else becomes host.
+    SwapHost {
+        /// Who; none = the first by the session's order who is not host already.
+        target: Option<UserId>,
         /// As in `SetProps`.
         term: u64,
     },

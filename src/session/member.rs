@@ -21,6 +21,10 @@ pub enum Departure {
     Left,
     /// Its connection was lost.
     Lost,
+    /// Somebody kicked it.
+    Kicked,
+    /// Somebody banned it.
+    Banned,
 }
 
 /// Stands for a member while it is remembered.

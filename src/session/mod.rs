@@ -13,7 +13,9 @@ mod host;
 pub mod ids;
 pub mod limits;
 pub mod member;
+pub mod moderation;
 mod names;
+mod read;
 mod removals;
 pub mod role;
 pub mod settings;
@@ -27,6 +29,7 @@ use deadline::Deadline;
 use error::Refusal;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
+use moderation::Ban;
 use member::{Departure, MemberIx, Members, Membership, Presence, Shown};
 use names::Names;
 use removals::{Gone, Removals};
@@ -103,8 +106,9 @@ pub struct Session {
     members: Members,
     next_order: u64,
     spectators: usize,
-    /// Roles above member, of people who have joined and of people who have not.
+    /// Roles other than member, of people who have joined and of people who have not.
     roles: FxHashMap<UserId, Role>,
+    bans: FxHashMap<UserId, Ban>,
     /// Hosted: the props of a host that is gone, until there is another.
     heritage: Vec<(Key, Value)>,
     host_deadline: Option<Micros>,
@@ -114,6 +118,9 @@ pub struct Session {
     /// The revision of the last change of session data.
     data_revision: u64,
     data_dirty: bool,
+    /// Who wrote last what no frame shows yet, and what was accepted before; by part (private or
+    /// not) and key.
+    data_writers: FxHashMap<(bool, Key), (Actor, Option<Value>)>,
     removals: Removals,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
@@ -157,12 +164,14 @@ impl Session {
             next_order: 0,
             spectators: 0,
             roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
+            bans: FxHashMap::default(),
             heritage: Vec::new(),
             host_deadline: None,
             data: Slots::default(),
             private_data: Slots::default(),
             data_revision: 0,
             data_dirty: false,
+            data_writers: FxHashMap::default(),
             removals: Removals::default(),
             left: Vec::new(),
             departures: false,
@@ -172,7 +181,7 @@ impl Session {
             age_deadline: None,
         };
         let whole = |set| Write { set, remove: Vec::new() };
-        session.set_data(whole(data), whole(private_data))?;
+        session.set_data(&Actor::App, whole(data), whole(private_data))?;
         if let Some((user, join)) = opener {
             session.join(now, user, join)?;
         }
@@ -204,17 +213,28 @@ impl Session {
                 self.check(actor, Act::Update)?;
                 self.update(now, changes);
             }
-            Command::SetProps { user, write, term } => {
+            Command::SetProps { user, write, term, if_revision } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_term(term)?;
+                self.check_unchanged(&self.members.get(ix).slots, &if_revision, "if_revision")?;
                 self.write_props(ix, Layer::Own, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
-            Command::SetData { shared, private, term } => {
+            Command::SetData { shared, private, term, if_revision, private_if_revision } => {
                 self.check_data(actor, &shared, &private)?;
                 self.check_term(term)?;
-                self.set_data(shared, private)?;
+                self.check_unchanged(&self.data, &if_revision, "if_revision")?;
+                let field = "private_if_revision";
+                self.check_unchanged(&self.private_data, &private_if_revision, field)?;
+                self.set_data(actor, shared, private)?;
             }
+            Command::SetRole { target, role, user_props } => {
+                self.set_role(now, actor, target, role, user_props)?;
+            }
+            Command::Kick { target } => self.kick(now, actor, &target)?,
+            Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
+            Command::Unban { target } => self.unban(now, actor, &target)?,
+            Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
             Command::StreamOpened { user } => {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
@@ -274,6 +294,7 @@ impl Session {
         if !std::mem::take(&mut self.data_dirty) {
             return;
         }
+        self.data_writers.clear();
         let (revision, removals) = (self.revision, &mut self.removals);
         let shared = self.data.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Data(key));
@@ -334,6 +355,7 @@ impl Session {
             return self.join_again(now, ix, join);
         }
         let Join { spectator, presence, is_stream, props, user_props } = join;
+        self.check_ban(now, &user)?;
         let role = match self.roles.get(&user) {
             Some(&role) => role,
             None if spectator => Role::Spectator,
@@ -345,13 +367,7 @@ impl Session {
         if self.accepted.settings.locked {
             return Err(Refusal::Locked);
         }
-        let (taken, places) = match role {
-            Role::Spectator => (self.spectators, self.limits.members),
-            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
-        };
-        if taken >= places {
-            return Err(Refusal::Full { capacity: places });
-        }
+        self.check_place(role)?;
         let most = self.limits.props_per_user;
         if props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
@@ -385,6 +401,18 @@ impl Session {
         self.open = true;
         self.settle_host(now);
         self.settle_emptiness(now);
+        Ok(())
+    }
+
+    /// Spectators and everybody else have places of their own.
+    fn check_place(&self, role: Role) -> Result<(), Refusal> {
+        let (taken, places) = match role {
+            Role::Spectator => (self.spectators, self.limits.members),
+            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
+        };
+        if taken >= places {
+            return Err(Refusal::Full { capacity: places });
+        }
         Ok(())
     }
 
@@ -499,15 +527,71 @@ impl Session {
         self.members.mark(ix);
     }
 
-    fn set_data(&mut self, shared: Write, private: Write) -> Result<(), Refusal> {
+    fn set_data(&mut self, writer: &Actor, shared: Write, private: Write) -> Result<(), Refusal> {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
+        for (is_private, write) in [(false, &shared), (true, &private)] {
+            for key in write.keys() {
+                self.note_writer(writer, is_private, key);
+            }
+        }
         let settings = &self.accepted.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;
         self.open = true;
         Ok(())
+    }
+
+    fn note_writer(&mut self, writer: &Actor, is_private: bool, key: &Key) {
+        let slots = if is_private { &self.private_data } else { &self.data };
+        let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+        match self.data_writers.get_mut(&(is_private, key.clone())) {
+            Some((known, _)) if known == writer => {}
+            _ => {
+                let entry = (writer.clone(), before());
+                self.data_writers.insert((is_private, key.clone()), entry);
+            }
+        }
+    }
+
+    /// What a user wrote last and no frame shows yet becomes what it was before.
+    fn take_back_data(&mut self, user: &UserId) {
+        let settings = &self.shown.settings;
+        self.data_writers.retain(|(is_private, key), (writer, before)| {
+            if !matches!(writer, Actor::User(writer) if writer == user) {
+                return true;
+            }
+            let slots = if *is_private { &mut self.private_data } else { &mut self.data };
+            slots.write(Layer::Own, key, before.take(), &mut self.names, settings);
+            false
+        });
+    }
+
+    /// Every key that `if_revision` names has not changed in a frame after that revision and has no
+    /// change pending.
+    fn check_unchanged(
+        &self,
+        slots: &Slots,
+        if_revision: &[(Key, u64)],
+        field: &str,
+    ) -> Result<(), Refusal> {
+        let changed = |(key, revision): &&(Key, u64)| {
+            match self.names.find(key).and_then(|key| slots.get(key)) {
+                Some(slot) => slot.revision > *revision || slot.is_pending(),
+                // Removed so long ago that nobody knows when.
+                None => *revision > 0 && *revision < self.removals.horizon,
+            }
+        };
+        let lost: Vec<_> = if_revision
+            .iter()
+            .filter(changed)
+            .map(|(key, revision)| {
+                let path = format!("{field}[{key:?}]");
+                error::Violation::new(path, format!("the key has changed after {revision}"))
+            })
+            .collect();
+        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost)) }
     }
 
     /// A user, and each part of the session data, has a bounded number of keys.
