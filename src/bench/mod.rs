@@ -33,7 +33,6 @@ use clap::{ValueEnum, value_parser};
 use std::{
     io::{Write, stdout},
     process::ExitCode,
-    time::Duration,
 };
 use tokio::{
     select,
@@ -101,16 +100,6 @@ enum Format {
     Json,
 }
 
-impl BenchArgs {
-    fn duration(&self) -> Duration {
-        Duration::from_secs(self.seconds)
-    }
-
-    fn tick(&self) -> Duration {
-        Duration::from_millis(self.tick)
-    }
-}
-
 /// Measures and prints. Fails if a row fails.
 pub fn run(args: BenchArgs) -> ExitCode {
     let format = args.format;
@@ -149,6 +138,7 @@ async fn measured(args: BenchArgs) -> Report {
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
+        allocator: if cfg!(feature = "jemalloc") { "jemalloc" } else { "system" },
         address: args.address.clone(),
         threads: args.threads,
         seconds: args.seconds,

@@ -23,8 +23,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Not measured: the first seconds of a load.
-const WARM_UP: Duration = Duration::from_secs(2);
+/// The begin of a load is not measured: so long, or as long as what is measured if that is less.
+const WARM_UP_MAX: Duration = Duration::from_secs(2);
 /// Memory and CPU settle so long after many connections or sessions were opened.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Idle streams are watched for at least so long: it contains heartbeats.
@@ -85,7 +85,7 @@ async fn own(bench: &Bench) -> Result<Figures> {
     let plan = bench.plan();
     let server = Server::start(args).await?;
     bench.progress.step(format!("{} rooms of {} users at the server", plan.rooms, plan.users));
-    let (window, mut figures) = busy(&server, &plan, args.duration(), Pacing::Tick).await?;
+    let (window, mut figures) = busy(&server, &plan, args, Pacing::Tick).await?;
     let Some(server_cpu) = window.usage.server_cpu else { return Ok(figures) };
     server.stop().await?;
 
@@ -97,17 +97,19 @@ async fn own(bench: &Bench) -> Result<Figures> {
     let floor = Process::start(&command_line).await?;
     let peer = Peer::Floor { address: floor.address, update_bytes, message_bytes };
     let mut load = Load::start(&plan, &peer).await?;
-    load.go_on(WARM_UP).await?;
+    load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, Some(&floor), args.duration()).await?;
     load.stop().await?;
     floor.stop().await?;
 
     let floor_cpu = window.usage.server_cpu.unwrap_or_default();
+    // The window may begin and end within a tick.
+    let full_ticks = window.usage.elapsed.saturating_sub(plan.tick);
     let floor_us = micros_per(floor_cpu, window.counts.updates * plan.others());
     figures.extend([
         ("floor_us_per_delivery", floor_us),
         ("floor_ratio", micros_per(server_cpu, counts.deliveries) / floor_us),
-        ("floor_arrived", window.counts.messages as f64 / plan.messages_in(window.usage.elapsed)),
+        ("floor_arrived", window.counts.messages as f64 / plan.messages_in(full_ticks)),
         ("update_bytes_on_the_wire", update_bytes as f64),
         ("message_bytes_on_the_wire", message_bytes as f64),
     ]);
@@ -125,7 +127,7 @@ async fn eager_sparse(bench: &Bench) -> Result<Figures> {
         threads: 1,
     };
     bench.progress.step("two users who seldom write".to_owned());
-    let (_, figures) = busy(&server, &plan, bench.args.duration(), Pacing::Eager).await?;
+    let (_, figures) = busy(&server, &plan, &bench.args, Pacing::Eager).await?;
     server.stop().await?;
     Ok(figures)
 }
@@ -179,7 +181,7 @@ async fn idle_sessions(bench: &Bench) -> Result<Figures> {
     let service = Service::connect(server.address).await?;
     service.open_rooms(plan.rooms, plan.tick, Pacing::Tick).await?;
     let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
-    load.go_on(WARM_UP).await?;
+    load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
     let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
     let before = server.resident_bytes()?;
@@ -211,18 +213,18 @@ async fn idle_sessions(bench: &Bench) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Opens the rooms of the plan, sends its load and watches it for so long.
+/// Opens the rooms of the plan, sends its load and watches it.
 async fn busy(
     server: &Server,
     plan: &Plan,
-    duration: Duration,
+    args: &BenchArgs,
     pacing: Pacing,
 ) -> Result<(Window, Figures)> {
     let service = Service::connect(server.address).await?;
     service.open_rooms(plan.rooms, plan.tick, pacing).await?;
     let mut load = Load::start(plan, &Peer::Sessiond { address: server.address }).await?;
-    load.go_on(WARM_UP).await?;
-    let window = watch(&mut load, server.process.as_ref(), duration).await?;
+    load.go_on(args.warm_up()).await?;
+    let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
     let total = load.stop().await?;
     service.delete_rooms(plan.rooms).await?;
     let mut figures = load_figures(&window, plan);
@@ -310,6 +312,20 @@ impl Bench {
             timed: 1,
             threads: args.load_threads,
         }
+    }
+}
+
+impl BenchArgs {
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn warm_up(&self) -> Duration {
+        self.duration().min(WARM_UP_MAX)
+    }
+
+    fn tick(&self) -> Duration {
+        Duration::from_millis(self.tick)
     }
 }
 

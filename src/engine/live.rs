@@ -9,6 +9,7 @@ use crate::session::{
     command::Actor,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
+    member::{Departed, Departure},
     settings::Pacing,
     view::View,
 };
@@ -60,11 +61,27 @@ pub(super) struct Shared {
     pub(super) excluding: usize,
     /// The last revision at which the view changed, as far as anybody in it knows.
     pub(super) changed: u64,
-    /// The step that led there, and where it begins.
-    latest: Option<(u64, Arc<Encoded>)>,
-    /// Steps that lead there from further back.
-    merged: Vec<(u64, Option<Arc<Encoded>>)>,
+    /// The step that led there.
+    latest: Option<Kept<Arc<Encoded>>>,
+    /// Steps that lead there from further back; none where the view shows nothing of it.
+    merged: Vec<Kept<Option<Arc<Encoded>>>>,
     snapshot: Option<(u64, SnapshotReason, Arc<Encoded>)>,
+}
+
+/// A step that was encoded, to be shared.
+#[derive(Debug)]
+struct Kept<T> {
+    /// Where it begins.
+    from: u64,
+    /// It says where each member lies; without that it is not for who leaves itself out.
+    spans: bool,
+    step: T,
+}
+
+impl<T> Kept<T> {
+    fn serves(&self, excludes: bool) -> bool {
+        self.spans || !excludes
+    }
 }
 
 /// How many merged steps a view keeps for sharing until its next change.
@@ -118,18 +135,15 @@ impl State {
     ) -> Vec<Waker> {
         self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
-            if frame.departures {
-                self.end_departed();
-            }
+            self.end_departed(&frame.departed);
             if frame.views_changed {
                 self.place_again();
             }
             for (_, shared) in &mut self.views {
                 let Shared { view, excluding, changed, .. } = shared;
-                let after = frame.revision - 1;
-                let step = encoder.changes(&self.core, view, after, *changed, *excluding > 0);
-                if let Some(step) = step {
-                    shared.latest = Some((*changed, Arc::new(step)));
+                let (after, from, spans) = (frame.revision - 1, *changed, *excluding > 0);
+                if let Some(step) = encoder.changes(&self.core, view, after, from, spans) {
+                    shared.latest = Some(Kept { from, spans, step: Arc::new(step) });
                     shared.changed = frame.revision;
                     shared.merged.clear();
                     shared.snapshot = None;
@@ -154,13 +168,18 @@ impl State {
     }
 
     /// Ends the subscriptions of memberships that are over.
-    fn end_departed(&mut self) {
-        let members = self.core.members();
+    fn end_departed(&mut self, departed: &[Departed]) {
+        if departed.is_empty() {
+            return;
+        }
         for (_, subscriber) in &mut self.subscribers {
-            if let Actor::User(user) = &subscriber.actor
-                && members.membership(user).map(|member| member.order) != subscriber.membership
-            {
-                subscriber.end.get_or_insert(End::Left);
+            let membership = subscriber.membership;
+            if let Some(departed) = departed.iter().find(|it| Some(it.order) == membership) {
+                subscriber.end.get_or_insert_with(|| match departed.departure {
+                    Departure::Left | Departure::Lost => End::Left,
+                    Departure::Kicked => End::Kicked { reason: departed.reason.clone() },
+                    Departure::Banned => End::Banned { until: departed.until },
+                });
             }
         }
     }
@@ -252,10 +271,11 @@ impl State {
             return Poll::Ready(Step::Ended(End::Slow));
         }
         let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        let (position, excludes) = (subscriber.position, subscriber.exclude_self);
         if subscriber.snapshot.is_none()
-            && subscriber.position < shared.changed
-            && subscriber.position < self.core.horizon()
-            && shared.latest.as_ref().is_none_or(|(from, _)| *from > subscriber.position)
+            && position < shared.changed
+            && position < self.core.horizon()
+            && shared.latest_from(position, excludes).is_none()
         {
             subscriber.snapshot = Some(SnapshotReason::TooOld);
         }
@@ -270,7 +290,7 @@ impl State {
             }));
         }
         if subscriber.position < shared.changed || subscriber.resumes {
-            let step = shared.step_from(subscriber.position, &self.core, encoder);
+            let step = shared.step_from(position, excludes, &self.core, encoder);
             let resumes = std::mem::take(&mut subscriber.resumes);
             subscriber.caught_up(shared.changed.max(subscriber.position));
             match step {
@@ -282,7 +302,7 @@ impl State {
         if tick_over {
             return Poll::Ready(Step::Quiet);
         }
-        if let Some(end) = subscriber.end {
+        if let Some(end) = subscriber.end.clone() {
             return Poll::Ready(Step::Ended(end));
         }
         if !subscriber.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -291,10 +311,26 @@ impl State {
         Poll::Pending
     }
 
+    /// Everybody, or one user, gets a snapshot next.
+    pub(super) fn resend(&mut self, target: Option<&UserId>) {
+        for (_, subscriber) in &mut self.subscribers {
+            if target.is_none_or(|target| subscriber.is_of(target)) {
+                subscriber.snapshot.get_or_insert(SnapshotReason::Resent);
+            }
+        }
+    }
+
+    /// Whom to wake so that one user's subscriptions say what they have.
+    pub(super) fn wake(&mut self, target: &UserId) -> Vec<Waker> {
+        let of_target =
+            self.subscribers.iter_mut().filter(|(_, subscriber)| subscriber.is_of(target));
+        of_target.filter_map(|(_, subscriber)| subscriber.waker.take()).collect()
+    }
+
     /// Ends all subscriptions, each after what it has not received yet.
     pub(super) fn end_all(&mut self, end: End) -> Vec<Waker> {
         let end_one = |(_, subscriber): (usize, &mut Subscriber)| {
-            subscriber.end.get_or_insert(end);
+            subscriber.end.get_or_insert_with(|| end.clone());
             subscriber.waker.take()
         };
         self.subscribers.iter_mut().filter_map(end_one).collect()
@@ -332,25 +368,31 @@ impl Shared {
     fn step_from(
         &mut self,
         position: u64,
+        excludes: bool,
         core: &Session,
         encoder: &dyn Encoder,
     ) -> Option<Arc<Encoded>> {
         if position >= self.changed {
             return None;
         }
-        if let Some((from, latest)) = &self.latest
-            && *from <= position
-        {
+        if let Some(latest) = self.latest_from(position, excludes) {
             return Some(latest.clone());
         }
-        if let Some((_, step)) = self.merged.iter().find(|(from, _)| *from == position) {
-            return step.clone();
+        let known = |kept: &&Kept<_>| kept.from == position && kept.serves(excludes);
+        if let Some(kept) = self.merged.iter().find(known) {
+            return kept.step.clone();
         }
-        let step = encoder.changes(core, &self.view, position, position, self.excluding > 0);
-        let step = step.map(Arc::new);
+        let spans = self.excluding > 0;
+        let step = encoder.changes(core, &self.view, position, position, spans).map(Arc::new);
         if self.merged.len() < MERGED {
-            self.merged.push((position, step.clone()));
+            self.merged.push(Kept { from: position, spans, step: step.clone() });
         }
         step
+    }
+
+    /// The latest step, if it can be applied at a position.
+    fn latest_from(&self, position: u64, excludes: bool) -> Option<&Arc<Encoded>> {
+        let latest = self.latest.as_ref()?;
+        (latest.from <= position && latest.serves(excludes)).then_some(&latest.step)
     }
 }

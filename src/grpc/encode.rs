@@ -309,24 +309,27 @@ impl ChangeSink for Body {
     }
 }
 
-/// A message without the part of one member; none if nothing else is in it. What was recorded says
-/// where it lies, so that nothing is encoded again.
-pub fn without(message: &Message, user: &UserId) -> Option<Bytes> {
-    let Some(spans) = &message.spans else { return Some(message.bytes.clone()) };
-    let Some(own) = spans.members.get(user) else { return Some(message.bytes.clone()) };
+/// Whether nothing but the part of one member is in a message.
+pub fn is_only_of(message: &Message, user: &UserId) -> bool {
+    let Some(spans) = &message.spans else { return false };
+    spans.members.get(user) == Some(&spans.changes)
+}
+
+/// A message without the part of one member. What was recorded says where it lies, so that nothing
+/// is encoded again.
+pub fn without(message: &Message, user: &UserId) -> Bytes {
+    let Some(spans) = &message.spans else { return message.bytes.clone() };
+    let Some(own) = spans.members.get(user) else { return message.bytes.clone() };
     let bytes = &message.bytes;
     let (before, after) =
         (&bytes[spans.changes.start..own.start], &bytes[own.end..spans.changes.end]);
-    if before.is_empty() && after.is_empty() {
-        return None;
-    }
     // The head of the update: what stands between the field's own head and that of the changes.
     let changes_head = head_len(field::update::CHANGES, spans.changes.len());
     let update_len = bytes.len() - PREFIX;
     let update_head = update_len - inner_len(update_len);
     let mut start = bytes[PREFIX + update_head..spans.changes.start - changes_head].to_vec();
     put_head(&mut start, field::update::CHANGES, before.len() + after.len());
-    Some(whole(field::UPDATE, &start, &[before, after]).0)
+    whole(field::UPDATE, &start, &[before, after]).0
 }
 
 /// How long the content of a length-delimited field of number 1 is that takes `total` bytes.

@@ -27,9 +27,16 @@ pub struct Write {
     pub set: Vec<(Key, Value)>,
     /// Keys that go.
     pub remove: Vec<Key>,
+    /// Keys that must not have changed after a revision, or all of the write is refused.
+    pub if_revision: Vec<(Key, u64)>,
 }
 
 impl Write {
+    /// A write that only sets.
+    pub fn of(set: Vec<(Key, Value)>) -> Self {
+        Self { set, ..Self::default() }
+    }
+
     /// Whether it names no key.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty()
@@ -108,8 +115,6 @@ pub enum Command {
         write: Write,
         /// The term in which the writer believes to be host; 0 = any.
         term: u64,
-        /// Keys that must not have changed after a revision.
-        if_revision: Vec<(Key, u64)>,
     },
     /// Session data changes.
     SetData {
@@ -119,10 +124,6 @@ pub enum Command {
         private: Write,
         /// As in `SetProps`.
         term: u64,
-        /// As in `SetProps`, for shared data.
-        if_revision: Vec<(Key, u64)>,
-        /// As in `SetProps`, for private data.
-        private_if_revision: Vec<(Key, u64)>,
     },
     /// Somebody gets a role.
     SetRole {
@@ -137,6 +138,8 @@ pub enum Command {
     Kick {
         /// Who.
         target: UserId,
+        /// What it is told.
+        reason: Arc<str>,
     },
     /// A user has to go and stay away.
     Ban {

@@ -2,16 +2,27 @@
 
 use super::{
     Session,
+    command::Actor,
     deadline::Deadline,
+    error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
-    member::Membership,
-    role::Role,
+    member::{MemberIx, Membership},
+    role::{Act, Role},
     settings::Kind,
     slots::Layer,
     value::Value,
 };
 use std::sync::Arc;
+
+/// What the next host takes over, from when a host is gone until there is another.
+#[derive(Debug)]
+pub struct Heritage {
+    /// Whose it is, by the order of the membership: a host that comes to be host again still has
+    /// its props.
+    of: u64,
+    props: Vec<(Key, Value)>,
+}
 
 impl Session {
     /// Sees to it that there is a host if somebody can be it: called after every change of
@@ -24,16 +35,48 @@ impl Session {
             return self.elect_host();
         };
         if self.members.membership(&host).is_some_and(is_candidate) {
-            if let Some(at) = self.host_deadline.take() {
-                self.deadlines.remove(&(at, Deadline::Host));
-            }
+            self.stop_waiting();
+            self.heritage = None;
+        } else if self.host_deadline.is_some() {
+            // The grace that held when the host was lost is not over.
         } else if self.accepted.settings.host_grace == 0 {
             self.elect_host();
-        } else if self.host_deadline.is_none() {
+        } else {
             let at = now + self.accepted.settings.host_grace;
             self.host_deadline = Some(at);
             self.deadlines.insert((at, Deadline::Host));
         }
+    }
+
+    /// Hands the hosting on: moderators, and the host itself. Nobody named = the first by the order
+    /// who is not host already.
+    pub(super) fn swap_host(
+        &mut self,
+        actor: &Actor,
+        target: Option<UserId>,
+        term: u64,
+    ) -> Result<(), Refusal> {
+        if self.kind != Kind::Hosted {
+            return Err(Refusal::WrongKind);
+        }
+        let is_host =
+            matches!(actor, Actor::User(user) if self.accepted.host.as_ref() == Some(user));
+        if !is_host {
+            self.check(actor, Act::Moderate)?;
+        }
+        self.check_term(term)?;
+        let next = match target {
+            Some(target) => {
+                let membership = self.members.membership(&target);
+                let member = membership.ok_or(Refusal::MemberNotFound)?;
+                is_candidate(member).then_some(target).ok_or(Refusal::NoCandidate)?
+            }
+            None => self.next_host(self.accepted.host.as_deref()).ok_or(Refusal::NoCandidate)?,
+        };
+        self.stop_waiting();
+        self.make_host(Some(next));
+        self.open = true;
+        Ok(())
     }
 
     /// The grace of a lost host is over.
@@ -43,30 +86,53 @@ impl Session {
         self.open = true;
     }
 
+    /// A user left by its own wish: if it was host, nobody waits for it.
+    pub(super) fn give_up_hosting(&mut self, user: &str) {
+        if self.accepted.host.as_deref() == Some(user) {
+            self.stop_waiting();
+            self.elect_host();
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        if let Some(at) = self.host_deadline.take() {
+            self.deadlines.remove(&(at, Deadline::Host));
+        }
+    }
+
     fn elect_host(&mut self) {
-        let next = self.next_host();
+        let next = self.next_host(None);
+        self.make_host(next);
+    }
+
+    fn make_host(&mut self, next: Option<UserId>) {
         if next == self.accepted.host {
             return;
         }
-        let inherited = self.heritage();
+        let heritage = self.heritage.take().or_else(|| self.heritage_of_host());
         let info = Arc::make_mut(&mut self.accepted);
         info.host = next.clone();
-        if next.is_some() {
-            info.term += 1;
-            self.heritage.clear();
-        } else {
-            self.heritage = inherited;
-            return;
-        }
         let Some(ix) = next.and_then(|host| self.members.find(&host)) else {
+            self.heritage = heritage;
             return;
         };
-        if !self.accepted.settings.inherit_host_data {
+        info.term += 1;
+        if let Some(heritage) = heritage
+            && info.settings.inherit_host_data
+        {
+            self.inherit(ix, heritage);
+        }
+    }
+
+    /// A new host takes over what it has not set itself, as far as there is room.
+    fn inherit(&mut self, ix: MemberIx, heritage: Heritage) {
+        let settings = &self.shown.settings;
+        let member = self.members.get_mut(ix);
+        if member.now.as_ref().is_none_or(|membership| membership.order == heritage.of) {
             return;
         }
-        let settings = &self.accepted.settings;
-        let slots = &mut self.members.get_mut(ix).slots;
-        for (key, value) in inherited {
+        let slots = &mut member.slots;
+        for (key, value) in heritage.props {
             let taken = self.names.find(&key).is_some_and(|key| slots.accepted(key).is_some());
             if !taken && slots.count(Layer::Own) < self.limits.props_per_user {
                 slots.write(Layer::Own, &key, Some(value), &mut self.names, settings);
@@ -76,12 +142,14 @@ impl Session {
     }
 
     /// Named successors, owner, first admin, first moderator, first member; only connected ones.
-    fn next_host(&self) -> Option<UserId> {
-        let candidate = |user: &UserId| self.members.membership(user).is_some_and(is_candidate);
+    fn next_host(&self, except: Option<&str>) -> Option<UserId> {
+        let candidate = |user: &UserId| {
+            except != Some(&**user) && self.members.membership(user).is_some_and(is_candidate)
+        };
         let first = |role: Role| {
             let mut joined = self.members.joined();
             joined
-                .find(|(_, _, member)| member.role == role && is_candidate(member))
+                .find(|(_, user, member)| member.role == role && candidate(user))
                 .map(|(_, user, _)| user.clone())
         };
         let successors =
@@ -93,26 +161,27 @@ impl Session {
             .or_else(|| first(Role::Member))
     }
 
-    /// The props that the next host takes over: those of the host that is or was.
-    fn heritage(&self) -> Vec<(Key, Value)> {
-        match self.accepted.host.as_ref().and_then(|host| self.members.find(host)) {
-            Some(ix) if self.members.get(ix).now.is_some() => self.accepted_props(ix),
-            _ => self.heritage.clone(),
-        }
-    }
-
     /// A host is about to leave: its props wait for the next one.
     pub(super) fn bequeath(&mut self, user: &str) {
-        if self.accepted.host.as_deref() == Some(user)
-            && let Some(ix) = self.members.find(user)
-        {
-            self.heritage = self.accepted_props(ix);
+        if self.accepted.host.as_deref() == Some(user) && self.heritage.is_none() {
+            self.heritage = self.heritage_of_host();
         }
     }
 
-    fn accepted_props(&self, ix: super::member::MemberIx) -> Vec<(Key, Value)> {
+    fn heritage_of_host(&self) -> Option<Heritage> {
+        let ix = self.members.find(self.accepted.host.as_ref()?)?;
+        let of = self.members.get(ix).now.as_ref()?.order;
+        Some(Heritage { of, props: self.accepted_props(ix) })
+    }
+
+    /// In the order of keys, so that the bound of props cuts at the same place whatever was written
+    /// first.
+    fn accepted_props(&self, ix: MemberIx) -> Vec<(Key, Value)> {
         let accepted = self.members.get(ix).slots.all_accepted();
-        accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect()
+        let mut props: Vec<_> =
+            accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect();
+        props.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        props
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{ids::UserId, limits::Micros, role::Role, slots::Slots};
 use rustc_hash::FxHashMap;
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What happens to a member whose last stream is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,19 @@ pub enum Presence {
     Tied,
     /// It stays.
     Explicit,
+}
+
+/// A membership that ended, for those who still hold streams of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// Which, by [`Membership::order`].
+    pub order: u64,
+    /// Why.
+    pub departure: Departure,
+    /// What the one who kicked says to it.
+    pub reason: Arc<str>,
+    /// When the ban ends, if it is banned and the ban ends.
+    pub until: Option<Micros>,
 }
 
 /// Why a member left.

@@ -20,6 +20,8 @@ mod removals;
 pub mod role;
 pub mod settings;
 mod slots;
+#[cfg(test)]
+mod tests;
 pub mod user;
 pub mod value;
 pub mod view;
@@ -27,10 +29,11 @@ pub mod view;
 use command::{Accepted, Actor, Command, Join, Setting, Write};
 use deadline::Deadline;
 use error::Refusal;
+use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
+use member::{Departed, Departure, MemberIx, Members, Membership, Presence, Shown};
 use moderation::Ban;
-use member::{Departure, MemberIx, Members, Membership, Presence, Shown};
 use names::Names;
 use removals::{Gone, Removals};
 use role::{Act, Role, Standing};
@@ -73,14 +76,14 @@ pub struct Opening {
 }
 
 /// What one tick made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Its revision.
     pub revision: u64,
     /// Host, owner or the selection of keys changed: members may have come to see another view.
     pub views_changed: bool,
-    /// A membership ended.
-    pub departures: bool,
+    /// The memberships that ended.
+    pub departed: Vec<Departed>,
 }
 
 /// One session.
@@ -110,7 +113,7 @@ pub struct Session {
     roles: FxHashMap<UserId, Role>,
     bans: FxHashMap<UserId, Ban>,
     /// Hosted: the props of a host that is gone, until there is another.
-    heritage: Vec<(Key, Value)>,
+    heritage: Option<Heritage>,
     host_deadline: Option<Micros>,
 
     data: Slots,
@@ -124,8 +127,8 @@ pub struct Session {
     removals: Removals,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
-    /// Somebody left since the last frame.
-    departures: bool,
+    /// Which memberships ended since the last frame.
+    departed: Vec<Departed>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -165,7 +168,7 @@ impl Session {
             spectators: 0,
             roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
             bans: FxHashMap::default(),
-            heritage: Vec::new(),
+            heritage: None,
             host_deadline: None,
             data: Slots::default(),
             private_data: Slots::default(),
@@ -174,14 +177,13 @@ impl Session {
             data_writers: FxHashMap::default(),
             removals: Removals::default(),
             left: Vec::new(),
-            departures: false,
+            departed: Vec::new(),
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
             age_deadline: None,
         };
-        let whole = |set| Write { set, remove: Vec::new() };
-        session.set_data(&Actor::App, whole(data), whole(private_data))?;
+        session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
         if let Some((user, join)) = opener {
             session.join(now, user, join)?;
         }
@@ -213,25 +215,24 @@ impl Session {
                 self.check(actor, Act::Update)?;
                 self.update(now, changes);
             }
-            Command::SetProps { user, write, term, if_revision } => {
+            Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_term(term)?;
-                self.check_unchanged(&self.members.get(ix).slots, &if_revision, "if_revision")?;
+                self.check_unchanged(&self.members.get(ix).slots, &write, "if_revision")?;
                 self.write_props(ix, Layer::Own, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
-            Command::SetData { shared, private, term, if_revision, private_if_revision } => {
+            Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
                 self.check_term(term)?;
-                self.check_unchanged(&self.data, &if_revision, "if_revision")?;
-                let field = "private_if_revision";
-                self.check_unchanged(&self.private_data, &private_if_revision, field)?;
+                self.check_unchanged(&self.data, &shared, "if_revision")?;
+                self.check_unchanged(&self.private_data, &private, "private_if_revision")?;
                 self.set_data(actor, shared, private)?;
             }
             Command::SetRole { target, role, user_props } => {
                 self.set_role(now, actor, target, role, user_props)?;
             }
-            Command::Kick { target } => self.kick(now, actor, &target)?,
+            Command::Kick { target, reason } => self.kick(now, actor, &target, reason)?,
             Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
             Command::Unban { target } => self.unban(now, actor, &target)?,
             Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
@@ -286,8 +287,8 @@ impl Session {
                 }
             }
         }
-        let departures = std::mem::take(&mut self.departures);
-        Some(Frame { revision, views_changed, departures })
+        let departed = std::mem::take(&mut self.departed);
+        Some(Frame { revision, views_changed, departed })
     }
 
     fn frame_data(&mut self, now: Micros) {
@@ -364,7 +365,8 @@ impl Session {
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
-        if self.accepted.settings.locked {
+        // Whoever opens a session that is locked from the start is in.
+        if self.accepted.settings.locked && self.revision > 0 {
             return Err(Refusal::Locked);
         }
         self.check_place(role)?;
@@ -388,7 +390,7 @@ impl Session {
                 deadline: None,
             },
         );
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
             for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
@@ -423,7 +425,7 @@ impl Session {
             if self.role_of(ix) < Role::Member {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
-            self.write_props(ix, Layer::Own, Write { set: join.props, remove: Vec::new() })?;
+            self.write_props(ix, Layer::Own, Write::of(join.props))?;
         }
         if let (Some(presence), Some(membership)) =
             (join.presence, &mut self.members.get_mut(ix).now)
@@ -456,8 +458,12 @@ impl Session {
             return;
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
+        if departure != Departure::Lost {
+            self.give_up_hosting(&user);
+        }
         self.left.push(user);
-        self.departures = true;
+        let order = membership.order;
+        self.departed.push(Departed { order, departure, reason: "".into(), until: None });
         self.open = true;
         self.settle_host(now);
         if self.members.joined_count() == 0 {
@@ -521,7 +527,7 @@ impl Session {
     }
 
     fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         write_all(slots, layer, write, &mut self.names, settings);
         self.members.mark(ix);
@@ -535,7 +541,7 @@ impl Session {
                 self.note_writer(writer, is_private, key);
             }
         }
-        let settings = &self.accepted.settings;
+        let settings = &self.shown.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;
@@ -570,12 +576,7 @@ impl Session {
 
     /// Every key that `if_revision` names has not changed in a frame after that revision and has no
     /// change pending.
-    fn check_unchanged(
-        &self,
-        slots: &Slots,
-        if_revision: &[(Key, u64)],
-        field: &str,
-    ) -> Result<(), Refusal> {
+    fn check_unchanged(&self, slots: &Slots, write: &Write, field: &str) -> Result<(), Refusal> {
         let changed = |(key, revision): &&(Key, u64)| {
             match self.names.find(key).and_then(|key| slots.get(key)) {
                 Some(slot) => slot.revision > *revision || slot.is_pending(),
@@ -583,7 +584,8 @@ impl Session {
                 None => *revision > 0 && *revision < self.removals.horizon,
             }
         };
-        let lost: Vec<_> = if_revision
+        let lost: Vec<_> = write
+            .if_revision
             .iter()
             .filter(changed)
             .map(|(key, revision)| {

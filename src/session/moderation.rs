@@ -2,12 +2,12 @@
 
 use super::{
     Session,
-    command::Actor,
+    command::{Actor, Write},
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
     member::Departure,
-    role::{self, Act, Role, Standing},
+    role::{self, Act, Role},
     slots::Layer,
     value::Value,
 };
@@ -63,8 +63,7 @@ impl Session {
             match (old == Role::Spectator, new == Role::Spectator) {
                 (true, false) => {
                     self.spectators -= 1;
-                    let write = super::command::Write { set: user_props, remove: Vec::new() };
-                    self.write_layer(ix, Layer::User, write);
+                    self.write_layer(ix, Layer::User, Write::of(user_props));
                 }
                 (false, true) => {
                     self.spectators += 1;
@@ -95,12 +94,21 @@ impl Session {
 
     /// Removes a member, who may join again and keeps its role. What it wrote and no frame shows yet
     /// is gone.
-    pub(super) fn kick(&mut self, now: Micros, actor: &Actor, target: &str) -> Result<(), Refusal> {
+    pub(super) fn kick(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        target: &str,
+        reason: Arc<str>,
+    ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         let ix = self.member(target).map_err(|_| Refusal::MemberNotFound)?;
         self.check_rank(actor, target)?;
         let target = self.members.get(ix).user.clone();
         self.remove_member(now, ix, Departure::Kicked);
+        if let Some(departed) = self.departed.last_mut() {
+            departed.reason = reason;
+        }
         self.take_back_data(&target);
         Ok(())
     }
@@ -120,10 +128,14 @@ impl Session {
         if self.bans.len() >= BANS && !self.bans.contains_key(&target) {
             return Err(Refusal::LimitReached { limit: "bans", most: BANS });
         }
+        let until = ban.until;
         self.bans.insert(target.clone(), ban);
         self.roles.remove(&target);
         if let Ok(ix) = self.member(&target) {
             self.remove_member(now, ix, Departure::Banned);
+            if let Some(departed) = self.departed.last_mut() {
+                departed.until = until;
+            }
         }
         if self.accepted.owner.as_ref() == Some(&target) {
             self.pass_ownership();
@@ -134,10 +146,27 @@ impl Session {
     }
 
     /// Ends a ban.
-    pub(super) fn unban(&mut self, now: Micros, actor: &Actor, target: &str) -> Result<(), Refusal> {
+    pub(super) fn unban(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        target: &str,
+    ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         let ban = self.bans.remove(target).filter(|ban| ban.holds(now));
         ban.map(|_| ()).ok_or(Refusal::BanNotFound)
+    }
+
+    /// Whether an actor may have things sent: to all moderators and the host, to itself everybody.
+    pub fn check_transmit(&self, actor: &Actor, target: Option<&UserId>) -> Result<(), Refusal> {
+        let Actor::User(user) = actor else { return Ok(()) };
+        if let Some(target) = target {
+            self.member(target).map_err(|_| Refusal::MemberNotFound)?;
+        }
+        if target == Some(user) || self.accepted.host.as_ref() == Some(user) {
+            return self.check(actor, Act::Receive);
+        }
+        self.check(actor, Act::Moderate)
     }
 
     /// Refuses who is banned.
@@ -168,4 +197,3 @@ impl Session {
         role::check_rank(self.standing(actor), target)
     }
 }
-

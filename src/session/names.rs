@@ -30,7 +30,8 @@ impl Names {
         self.index.get(key).copied()
     }
 
-    /// The index of `key` for one more slot.
+    /// The index of `key` for one more slot; `settings` are those of the last frame, as those that
+    /// are accepted may be taken back before the next.
     pub fn take(&mut self, key: &Key, settings: &Settings) -> KeyIx {
         if let Some(&ix) = self.index.get(key) {
             self.names[ix.0 as usize].uses += 1;

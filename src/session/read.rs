@@ -27,7 +27,8 @@ impl Session {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };
         let Some(membership) = &member.now else { return };
         let shown = member.shown.as_ref().filter(|shown| shown.order == membership.order);
-        let role = (shown.map(|shown| shown.role) != Some(membership.role)).then_some(membership.role);
+        let role =
+            (shown.map(|shown| shown.role) != Some(membership.role)).then_some(membership.role);
         let was_disconnected = shown.is_some_and(|shown| shown.disconnected);
         let disconnected = membership.disconnected != was_disconnected;
         let pending = |slot: &&Slot| slot.is_pending() && self.sees(view, member, slot);
@@ -48,7 +49,13 @@ impl Session {
 
     /// What changed of a member after a revision; all of it, marked as replacing, where that cannot
     /// be told any more.
-    pub fn show_member_after(&self, view: &View, user: &str, after: u64, sink: &mut impl ChangeSink) {
+    pub fn show_member_after(
+        &self,
+        view: &View,
+        user: &str,
+        after: u64,
+        sink: &mut impl ChangeSink,
+    ) {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };
         let Some(shown) = &member.shown else { return };
         if after < self.horizon() {

@@ -87,7 +87,8 @@ impl Slots {
         self.slots.iter().filter(held).count()
     }
 
-    /// Sets or removes the value of a key.
+    /// Sets or removes the value of a key. A slot that then neither holds nor shows nor has ever
+    /// shown anything goes at once, as there may be no frame for a long time.
     pub fn write(
         &mut self,
         layer: Layer,
@@ -108,9 +109,14 @@ impl Slots {
                 at
             }
         };
+        let slot = &mut self.slots[at];
         match layer {
-            Layer::Own => self.slots[at].own = value,
-            Layer::User => self.slots[at].user = value,
+            Layer::Own => slot.own = value,
+            Layer::User => slot.user = value,
+        }
+        if slot.revision == 0 && slot.accepted().is_none() {
+            let slot = self.slots.remove(at);
+            names.give_back(slot.key);
         }
     }
 

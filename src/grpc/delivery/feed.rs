@@ -5,7 +5,7 @@ use crate::{
     engine::{Alarm, Encoded, End, Live, Shard, Step, Subscription},
     grpc::{
         convert::to_proto,
-        encode::{PREFIX, without},
+        encode::{PREFIX, is_only_of, without},
     },
     proto,
     session::{ids::UserId, limits::Micros},
@@ -80,10 +80,17 @@ impl Feed {
 
     /// The first message of a step; the others wait in the outbox.
     fn unpack(&mut self, encoded: &Arc<Encoded>) -> Bytes {
-        for message in &encoded.messages {
-            match &self.without {
-                None => self.outbox.push_back(message.bytes.clone()),
-                Some(user) => self.outbox.extend(without(message, user)),
+        let messages = &encoded.messages;
+        match &self.without {
+            None => self.outbox.extend(messages.iter().map(|message| message.bytes.clone())),
+            Some(user) => {
+                // The last part completes the step, so it goes out even if nothing is left of it.
+                let last = messages.len().saturating_sub(1);
+                let skipped = |at: usize| is_only_of(&messages[at], user);
+                if !(0..messages.len()).all(skipped) {
+                    let kept = (0..messages.len()).filter(|&at| at == last || !skipped(at));
+                    self.outbox.extend(kept.map(|at| without(&messages[at], user)));
+                }
             }
         }
         self.outbox.pop_front().unwrap_or_else(|| self.heartbeat())
@@ -127,7 +134,7 @@ fn update(update: proto::SessionUpdate) -> Bytes {
 }
 
 /// Why a stream ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// What happened in the session.
     Session(End),
@@ -147,7 +154,8 @@ impl From<End> for Why {
 #[derive(Debug, Clone)]
 pub struct Ending {
     reason: proto::EndReason,
-    text: &'static str,
+    text: String,
+    banned_until: Option<Micros>,
     delay: Option<Micros>,
     /// The status, which says the same.
     pub status: tonic::Status,
@@ -161,10 +169,18 @@ impl Ending {
         use proto::{EndReason, ErrorReason};
         use tonic::Code;
         let spread = |most: Micros| Some(fastrand::u64(0..=most.max(1)));
-        let (reason, code, error, text, delay, by_client) = match why {
+        let (reason, code, error, text, delay, by_client) = match &why {
             Why::Session(End::Left) => {
                 let none = ErrorReason::Unspecified;
                 (EndReason::Left, Code::Ok, none, "the user left the session", None, true)
+            }
+            Why::Session(End::Kicked { .. }) => {
+                let (code, error) = (Code::PermissionDenied, ErrorReason::Kicked);
+                (EndReason::Kicked, code, error, "the user was kicked", None, true)
+            }
+            Why::Session(End::Banned { .. }) => {
+                let (code, error) = (Code::PermissionDenied, ErrorReason::Banned);
+                (EndReason::Banned, code, error, "the user was banned", None, true)
             }
             Why::Session(End::Deleted) => {
                 let none = ErrorReason::Unspecified;
@@ -191,16 +207,22 @@ impl Ending {
                 (EndReason::Silent, code, error, text, None, true)
             }
         };
-        let status = server.node.end(code, error, text, delay);
-        Self { reason, text, delay, status, by_client }
+        let (said, banned_until) = match why {
+            Why::Session(End::Kicked { reason }) if !reason.is_empty() => (Some(reason), None),
+            Why::Session(End::Banned { until }) => (None, until),
+            _ => (None, None),
+        };
+        let text = said.map_or_else(|| text.to_owned(), |said| format!("{text}: {said}"));
+        let status = server.node.end(code, error, &text, delay);
+        Self { reason, text, banned_until, delay, status, by_client }
     }
 
     /// The message that goes before the status.
     pub fn message(&self) -> proto::Ended {
         proto::Ended {
             reason: self.reason.into(),
-            message: self.text.to_owned(),
-            banned_until: None,
+            message: self.text.clone(),
+            banned_until: self.banned_until.map(to_proto::moment),
             reconnect_delay: self.delay.map(to_proto::span),
         }
     }
@@ -211,7 +233,7 @@ impl Ending {
             reason: self.reason.into(),
             deadline: None,
             reconnect_delay: self.delay.map(to_proto::span),
-            message: self.text.to_owned(),
+            message: self.text.clone(),
         }
     }
 }

@@ -1,0 +1,75 @@
+//! Rules about ranks that no command gives yet. Everything else is tried from outside, in
+//! `tests/session_model`.
+
+use super::*;
+
+/// Opened by the app; these users have joined, in this order, with these roles.
+fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
+    let opening = Opening {
+        app: AppId::new("app").unwrap(),
+        id: SessionId::new("session").unwrap(),
+        kind,
+        settings: Settings::new(10_000, 10),
+        opener: None,
+        data: Vec::new(),
+        private_data: Vec::new(),
+    };
+    let mut session = Session::open(opening, Arc::new(Limits::default()), 1000, 0).unwrap();
+    for &(name, role) in users {
+        let user = UserId::new(name).unwrap();
+        if role > Role::Member {
+            session.roles.insert(user.clone(), role);
+        }
+        if role == Role::Owner {
+            Arc::make_mut(&mut session.accepted).owner = Some(user.clone());
+        }
+        let join = Join { spectator: role == Role::Spectator, ..Join::default() };
+        let command = Command::Join { user: user.clone(), join };
+        session.apply(1000, &Actor::User(user), command).unwrap();
+    }
+    session
+}
+
+fn leave(session: &mut Session, name: &str) {
+    let user = UserId::new(name).unwrap();
+    let leave = Command::Leave { user: user.clone(), keep_role: false };
+    session.apply(1000, &Actor::User(user), leave).unwrap();
+}
+
+const USERS: [(&str, Role); 7] = [
+    ("first host", Role::Member),
+    ("spectator", Role::Spectator),
+    ("member", Role::Member),
+    ("moderator", Role::Moderator),
+    ("admin", Role::Admin),
+    ("second admin", Role::Admin),
+    ("owner", Role::Owner),
+];
+
+#[test]
+fn host_order_is_successors_owner_admin_moderator_member() {
+    let mut session = session(Kind::Hosted, &USERS);
+    let successor = UserId::new("member").unwrap();
+    session.update(1000, vec![Setting::Successors([successor].into())]);
+    let mut hosts = Vec::new();
+    while let Some(host) = session.accepted.host.clone() {
+        leave(&mut session, &host);
+        hosts.push(host.to_string());
+    }
+    let order = ["first host", "member", "owner", "admin", "second admin", "moderator"];
+    assert_eq!(hosts, order);
+    assert_eq!(session.accepted.term, order.len() as u64);
+}
+
+#[test]
+fn ownership_passes_to_the_first_admin_else_moderator_else_member() {
+    let mut session = session(Kind::Room, &USERS);
+    let mut owners = Vec::new();
+    while let Some(owner) = session.accepted.owner.clone() {
+        assert_eq!(session.standing(&Actor::User(owner.clone())), Standing::Joined(Role::Owner));
+        leave(&mut session, &owner);
+        owners.push(owner.to_string());
+    }
+    let order = ["owner", "admin", "second admin", "moderator", "first host", "member"];
+    assert_eq!(owners, order);
+}

@@ -1,0 +1,192 @@
+//! Who finds which sessions, and what they tell.
+
+use crate::support::*;
+use sessiond::proto::{JoinOptions, ListSessionsRequest, SessionSettings};
+use tonic::Code;
+
+fn unlisted(name: &str) -> SessionSettings {
+    SessionSettings { name: name.to_owned(), unlisted: Some(true), ..Default::default() }
+}
+
+/// All pages of a listing.
+async fn ids(service: &Service, request: ListSessionsRequest) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut page_token = request.page_token.clone();
+    loop {
+        let request = ListSessionsRequest { page_token, ..request.clone() };
+        let page = service.try_list(request).await.expect("it is listed");
+        pages.push(page.sessions.into_iter().map(|it| it.session_id).collect());
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return pages;
+        }
+    }
+}
+
+async fn all(service: &Service, request: ListSessionsRequest) -> Vec<String> {
+    ids(service, request).await.concat()
+}
+
+#[tokio::test]
+async fn sessions_are_listed_by_id_in_pages() {
+    let service = Service::start().await;
+    let mut expected: Vec<_> = (0..25).map(|n| format!("session {n}")).collect();
+    for id in &expected {
+        service.open_room(id, "ada").await;
+    }
+    expected.sort();
+    for page_size in [1, 7, 24, 25, 26, 0] {
+        let pages = ids(&service, ListSessionsRequest { page_size, ..Default::default() }).await;
+        assert_eq!(pages.concat(), expected);
+        let most = if page_size == 0 { 100 } else { page_size as usize };
+        assert_eq!(pages.len(), 25_usize.div_ceil(most), "no page is empty");
+        assert!(pages.iter().all(|page| page.len() <= most));
+    }
+    let of_ada =
+        ListSessionsRequest { member_id: "ada".to_owned(), page_size: 10, ..Default::default() };
+    assert_eq!(ids(&service, of_ada).await.concat(), expected);
+    // A page goes on behind its token even if that session is gone.
+    service.try_delete(&expected[9], "ada").await.expect("it is deleted");
+    let rest = ListSessionsRequest { page_token: expected[9].clone(), ..Default::default() };
+    assert_eq!(all(&service, rest).await, expected[10..]);
+}
+
+#[tokio::test]
+async fn the_filters_of_a_listing_are_combined() {
+    let service = Service::start().await;
+    for (session, user) in [("one", "ada"), ("two", "bob"), ("three", "ada")] {
+        let settings = SessionSettings { name: format!("the {session}"), ..Default::default() };
+        service.open_room_with(session, user, settings).await;
+    }
+    service.join("two", "ada").await;
+    service.tick();
+    let of = |member: &str, name: &str| ListSessionsRequest {
+        member_id: member.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(all(&service, of("ada", "")).await, ["one", "three", "two"]);
+    assert_eq!(all(&service, of("bob", "")).await, ["two"]);
+    assert_eq!(all(&service, of("", "the one")).await, ["one"]);
+    assert_eq!(all(&service, of("ada", "the two")).await, ["two"]);
+    assert_eq!(all(&service, of("bob", "the one")).await, [""; 0]);
+    assert_eq!(all(&service, of("nobody", "")).await, [""; 0]);
+    assert_eq!(all(&service, of("", "no such name")).await, [""; 0]);
+    let other = ListSessionsRequest { app: "other".to_owned(), ..Default::default() };
+    assert_eq!(all(&service, other).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_unlisted_session_is_there_for_its_members_and_for_who_knows_it() {
+    let service = Service::start().await;
+    service.open_room_with("secret", "ada", unlisted("the secret")).await;
+    service.join("secret", "bob").await;
+    service.tick();
+    let by = |user: &str| ListSessionsRequest { user_id: user.to_owned(), ..Default::default() };
+    for insider in ["ada", "bob", ""] {
+        assert_eq!(all(&service, by(insider)).await, ["secret"], "{insider}");
+        service.info("secret", insider).await;
+        service.try_info_by_name("the secret", insider).await.expect("it is there");
+    }
+    assert_eq!(all(&service, by("kim")).await, [""; 0]);
+    let of_ada = ListSessionsRequest { member_id: "ada".to_owned(), ..by("kim") };
+    assert_eq!(all(&service, of_ada).await, [""; 0]);
+    // To people outside it answers as if it were not there.
+    let hidden = [
+        refused(service.try_info("secret", "kim").await),
+        refused(service.try_info_by_name("the secret", "kim").await),
+        refused(service.try_delete("secret", "kim").await),
+        refused(service.try_leave("secret", "kim", false).await),
+        refused(service.try_update("secret", "kim", &["locked"], unlisted("")).await),
+        refused(service.try_write("kim", write([("x", int(1))]).in_session("secret")).await),
+        service.refused_watch(subscription("secret", "kim")).await,
+        service.open_stream(stream_open("secret", "kim")).await.refused().await,
+    ];
+    let unknown = refused(service.try_info("no such session", "kim").await);
+    for told in hidden {
+        let told = told.is(Code::NotFound, "SESSION_NOT_FOUND");
+        assert_eq!(told.metadata.get("started_at"), unknown.metadata.get("started_at"));
+    }
+    service.join("secret", "kim").await;
+    service.tick();
+    assert_eq!(all(&service, by("kim")).await, ["secret"]);
+}
+
+#[tokio::test]
+async fn members_are_hidden_from_people_outside() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service.spectate("finals", "spy").await;
+    service.tick();
+    service.advance(1_000);
+    for (asker, members) in [("ada", 2), ("spy", 2), ("", 2), ("kim", 0)] {
+        let reply = service.info("finals", asker).await;
+        assert_eq!(reply.members.len(), members, "{asker}");
+        let session = reply.session.expect("it is told");
+        assert_eq!((session.member_count, session.spectator_count), (Some(1), Some(1)));
+        let last = session.last_frame_at.expect("it is told");
+        let created = session.created_at.expect("it is told");
+        assert!((last.seconds, last.nanos) > (created.seconds, created.nanos));
+        assert!(last.seconds - created.seconds < 1);
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_id_or_by_name_and_not_by_both() {
+    let service = Service::start().await;
+    let settings = SessionSettings { name: "the finals".to_owned(), ..Default::default() };
+    service.open_room_with("finals", "ada", settings).await;
+    let by = |id: &str, name: &str| sessiond::proto::GetSessionInfoRequest {
+        session_id: id.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    let ask = async |request| {
+        service.sessions().get_session_info(request).await.map(|reply| reply.into_inner().session)
+    };
+    let by_id = ask(by("finals", "")).await.expect("it is found");
+    assert_eq!(ask(by("", "the finals")).await.expect("it is found"), by_id);
+    refused(ask(by("", "")).await).is_invalid(&["session_id"]);
+    refused(ask(by("finals", "the finals")).await).is_invalid(&["name"]);
+    refused(ask(by("", "finals")).await).is(Code::NotFound, "SESSION_NOT_FOUND");
+    let request = sessiond::proto::JoinSessionRequest {
+        name: "the finals".to_owned(),
+        user_id: "bob".to_owned(),
+        omit_snapshot: true,
+        ..Default::default()
+    };
+    let reply = service.sessions().join_session(request).await.expect("it joins").into_inner();
+    assert_eq!((&*reply.session_id, reply.snapshot), ("finals", None));
+    assert!(!reply.snapshot_omitted, "it was not asked for");
+}
+
+#[tokio::test]
+async fn a_locked_session_takes_nobody_new() {
+    let service = Service::start().await;
+    let settings = SessionSettings { locked: Some(true), ..Default::default() };
+    service.open_room("finals", "ada").await;
+    service.join("finals", "bob").await;
+    service.update("finals", "ada", &["locked"], settings).await;
+    let told = refused(service.try_join("finals", "kim", JoinOptions::default()).await);
+    told.is(Code::FailedPrecondition, "SESSION_LOCKED");
+    assert_eq!(service.join("finals", "bob").await.position.map(|it| it.revision), Some(2));
+    service.update("finals", "ada", &["locked"], SessionSettings::default()).await;
+    service.join("finals", "kim").await;
+}
+
+#[tokio::test]
+async fn a_bad_page_is_refused() {
+    let service = Service::start().await;
+    let request = ListSessionsRequest {
+        app: "a\nb".to_owned(),
+        user_id: "u".repeat(129),
+        name: "n".repeat(129),
+        member_id: "m\0".to_owned(),
+        page_size: 1001,
+        page_token: "t".repeat(129),
+    };
+    let told = refused(service.try_list(request).await);
+    told.is_invalid(&["app", "user_id", "name", "member_id", "page_size", "page_token"]);
+    let most = ListSessionsRequest { page_size: 1000, ..Default::default() };
+    service.try_list(most).await.expect("a thousand is fine");
+}

@@ -1,0 +1,18 @@
+//! The service as its clients meet it: over gRPC, on a clock that the tests step.
+
+mod support;
+
+mod health_reflection;
+mod hosted;
+mod lifecycle;
+mod limits;
+mod listing;
+mod not_yet;
+mod presence;
+mod props;
+mod random;
+mod resume;
+mod roles;
+mod rooms;
+mod settings;
+mod stream_user_props;

@@ -1,0 +1,191 @@
+//! What the contract has and the server does not yet: named, and never ignored.
+
+use crate::support::*;
+use prost::Message;
+use sessiond::proto::{
+    self, DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, SubscribeToSessionRequest,
+    stream_user_props_request::Message as Up,
+};
+use tonic::Code;
+
+/// The calls that are served.
+const SERVED: [&str; 11] = [
+    "GetSessionInfo",
+    "ListSessions",
+    "OpenSharedSession",
+    "UpdateSession",
+    "JoinSession",
+    "LeaveSession",
+    "DeleteSession",
+    "SetUserProps",
+    "SetSessionData",
+    "SubscribeToSession",
+    "StreamUserProps",
+];
+
+#[tokio::test]
+async fn every_other_call_of_the_contract_answers_unimplemented_by_its_name() {
+    let service = Service::start().await;
+    let descriptors = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS)
+        .expect("the descriptors are compiled in");
+    let mut calls = 0;
+    for file in descriptors.file.iter().filter(|file| file.package() == "sessiond.v1") {
+        for served in &file.service {
+            for method in &served.method {
+                calls += 1;
+                let path = format!("/sessiond.v1.{}/{}", served.name(), method.name());
+                let answer = service.call_raw(&path, Vec::new()).await;
+                let code = answer.as_ref().err().map_or(Code::Ok, tonic::Status::code);
+                if SERVED.contains(&method.name()) {
+                    assert_ne!(code, Code::Unimplemented, "{path}");
+                } else {
+                    let told = refused(answer).is(Code::Unimplemented, "NOT_IMPLEMENTED");
+                    told.says("field", method.name());
+                }
+            }
+        }
+    }
+    assert!(calls > SERVED.len());
+    for path in ["/sessiond.v1.DeliveryService/Nope", "/sessiond.v1.SessionService/Nope", "/no/pe"]
+    {
+        refused(service.call_raw(path, Vec::new()).await)
+            .is(Code::Unimplemented, "NOT_IMPLEMENTED");
+    }
+    service.is_fine().await;
+}
+
+fn not_yet(told: Refused, field: &str) {
+    told.is(Code::Unimplemented, "NOT_IMPLEMENTED").says("field", field);
+}
+
+#[tokio::test]
+async fn every_field_that_is_not_served_is_refused_by_its_name() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut sessions = service.sessions();
+
+    let request = proto::GetSessionInfoRequest {
+        session_id: "finals".to_owned(),
+        min_position: Some(proto::Position::default()),
+        ..Default::default()
+    };
+    not_yet(refused(sessions.get_session_info(request).await), "min_position");
+
+    type Change<T> = fn(&mut T);
+    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 9] = [
+        ("roles", |it| it.roles.extend([("bob".to_owned(), 2)])),
+        ("users", |it| it.users.push("bob".to_owned())),
+        ("bans", |it| it.bans.push(proto::Ban::default())),
+        ("schema", |it| it.schema = Some(proto::Schema::default())),
+        ("request_id", |it| it.request_id = "once".to_owned()),
+        ("join.password", |it| it.join = Some(password())),
+        ("settings.password", |it| settings_of(it).password = Some("secret".to_owned())),
+        ("settings.exclusive", |it| settings_of(it).exclusive = Some(true)),
+        ("settings.reset_role", |it| settings_of(it).reset_role = 4),
+    ];
+    for (field, change) in opens {
+        let mut request = opening("other", "ada", SessionSettings::default());
+        change(&mut request);
+        not_yet(refused(service.try_open(request).await), field);
+    }
+
+    let joins: [(&str, Change<proto::JoinSessionRequest>); 5] = [
+        ("newest", |it| (it.newest, it.session_id) = (true, String::new())),
+        ("open_if_missing", |it| it.open_if_missing = Some(Default::default())),
+        ("request_id", |it| it.request_id = "once".to_owned()),
+        ("join.password", |it| it.join = Some(password())),
+        ("join.move", |it| it.join = Some(JoinOptions { r#move: true, ..Default::default() })),
+    ];
+    for (field, change) in joins {
+        let mut request = proto::JoinSessionRequest {
+            session_id: "finals".to_owned(),
+            user_id: "bob".to_owned(),
+            ..Default::default()
+        };
+        change(&mut request);
+        not_yet(refused(sessions.join_session(request).await), field);
+    }
+
+    for name in ["password", "reset_role"] {
+        let settings = SessionSettings::default();
+        let answer = service.try_update("finals", "ada", &[name], settings).await;
+        not_yet(refused(answer), &format!("settings.{name}"));
+    }
+
+    let writes: [(&str, Change<PropsWrite>); 3] = [
+        ("write.if_revision", |it| it.if_revision.extend([("x".to_owned(), 1)])),
+        ("write.merge_maps", |it| it.merge_maps = true),
+        ("write.request_id", |it| it.request_id = "once".to_owned()),
+    ];
+    for (field, change) in writes {
+        let mut write = write([("x", int(1))]).in_session("finals");
+        change(&mut write);
+        not_yet(refused(service.try_write("ada", write.clone()).await), field);
+        let mut stream = service.stream("finals", "ada").await;
+        let seq = stream.write(write);
+        stream.until_acked(&service, seq).await;
+        assert_eq!(stream.refusals[0].code, Code::Unimplemented as i32, "{field}");
+    }
+
+    let data: [(&str, Change<proto::SetSessionDataRequest>); 4] = [
+        ("if_revision", |it| it.if_revision.extend([("x".to_owned(), 1)])),
+        ("private_if_revision", |it| it.private_if_revision.extend([("x".to_owned(), 1)])),
+        ("merge_maps", |it| it.merge_maps = true),
+        ("request_id", |it| it.request_id = "once".to_owned()),
+    ];
+    for (field, change) in data {
+        let mut request = data_of("finals", "ada");
+        request.set = props([("x", int(1))]);
+        change(&mut request);
+        not_yet(refused(service.try_set_data(request).await), field);
+    }
+
+    let options: [(&str, Change<DeliveryOptions>); 3] = [
+        ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),
+        ("options.encoding", |it| it.encoding = proto::Encoding::Columns.into()),
+        ("options.max_rate_hz", |it| it.max_rate_hz = 10),
+    ];
+    for (field, change) in options {
+        let mut options = DeliveryOptions::default();
+        change(&mut options);
+        let request = SubscribeToSessionRequest {
+            options: Some(options.clone()),
+            ..subscription("finals", "ada")
+        };
+        not_yet(service.refused_watch(request).await, field);
+        let mut open = stream_open("finals", "ada");
+        open.subscriptions[0].options = Some(options);
+        let told = service.open_stream(open).await.refused().await;
+        not_yet(told, &format!("open.subscriptions[0].{field}"));
+    }
+
+    let mut several = stream_open("finals", "ada");
+    several.subscriptions.push(several.subscriptions[0].clone());
+    not_yet(service.open_stream(several).await.refused().await, "open.subscriptions[1]");
+    let mut handle = stream_open("finals", "ada");
+    handle.subscriptions[0].handle = 7;
+    not_yet(service.open_stream(handle).await.refused().await, "open.subscriptions[0].handle");
+    let mut token = service.stream("finals", "ada").await;
+    token.send(Up::Token("t".to_owned()));
+    not_yet(token.refused().await, "token");
+
+    service.tick();
+    assert_eq!(service.revision("finals").await, 1, "nothing changed");
+    service.is_fine().await;
+}
+
+fn password() -> JoinOptions {
+    JoinOptions { password: "secret".to_owned(), ..Default::default() }
+}
+
+fn settings_of(request: &mut proto::OpenSharedSessionRequest) -> &mut SessionSettings {
+    request.settings.get_or_insert_default()
+}
+
+#[tokio::test]
+async fn wrong_fields_are_named_before_those_that_are_not_served() {
+    let service = Service::start().await;
+    let mut request = opening("a\nb", "ada", SessionSettings::default());
+    request.users.push("bob".to_owned());
+    refused(service.try_open(request).await).is_invalid(&["session_id"]);
+}

@@ -1,0 +1,253 @@
+//! Presence: what becomes of a member that has lost its streams.
+
+use crate::support::*;
+use sessiond::proto::{
+    DepartureReason, EndReason, JoinOptions, Presence, Role, SessionSettings,
+    SubscribeToSessionRequest,
+};
+use tonic::Code;
+
+fn with_grace(milliseconds: u64) -> SessionSettings {
+    SessionSettings { rejoin_grace: Some(ms(milliseconds)), ..Default::default() }
+}
+
+async fn has(service: &Service, user: &str) -> bool {
+    let members = service.info("finals", "").await.members;
+    members.iter().any(|member| member.user_id == user)
+}
+
+#[tokio::test]
+async fn a_tied_member_leaves_at_once_when_its_stream_is_cancelled() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut ada = service.watch("finals", "ada").await;
+    let bob = service.watch_joining("finals", "bob").await;
+    service.tick();
+    ada.next_changes().await;
+    drop(bob);
+    service.tick_until(&mut ada, |it| !it.knows("bob")).await;
+    let kim = service.watch_joining("finals", "kim").await;
+    service.tick();
+    ada.next_changes().await;
+    drop(kim);
+    let reason = in_time(async {
+        loop {
+            service.tick();
+            match ada.glance().await {
+                Some(Step::Changes { changes, .. }) => return changes.left[0].reason(),
+                other => assert_eq!(other, None),
+            }
+        }
+    });
+    assert_eq!(reason.await, DepartureReason::Lost);
+}
+
+#[tokio::test]
+async fn a_stream_of_props_ties_its_member_as_well() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut ada = service.watch("finals", "ada").await;
+    for is_closed in [false, true] {
+        let mut open = stream_open("finals", "bob");
+        open.subscriptions[0].join = Some(JoinOptions::default());
+        let mut bob = service.open_stream(open).await;
+        bob.next_snapshot().await;
+        service.tick();
+        ada.next_changes().await;
+        if is_closed {
+            bob.close();
+            bob.end().await;
+        }
+        drop(bob);
+        service.tick_until(&mut ada, |it| !it.knows("bob")).await;
+    }
+}
+
+#[tokio::test]
+async fn with_rejoin_grace_a_lost_member_is_shown_disconnected_and_comes_back() {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", with_grace(5_000)).await;
+    let mut ada = service.watch("finals", "ada").await;
+    let bob = service.watch_joining("finals", "bob").await;
+    service.set_in("finals", "bob", [("x", int(1))]).await;
+    service.tick();
+    ada.next_changes().await;
+    let before = bob.rebuilt.again();
+    drop(bob);
+    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
+    service.advance(4_980);
+    // It resumes with what it had, the place and the props are kept.
+    let mut bob = service.resume(subscription("finals", "bob"), &before).await;
+    bob.next_changes().await;
+    service.tick();
+    let changes = ada.next_changes().await;
+    assert_eq!(changes.members[0].disconnected, Some(false));
+    assert!(!ada.rebuilt.member("bob").disconnected);
+    assert_eq!(ada.rebuilt.props("bob"), shown([("x", int(1))]));
+    service.advance(10_000);
+    assert!(has(&service, "bob").await, "the deadline is gone");
+}
+
+#[tokio::test]
+async fn with_rejoin_grace_a_lost_member_leaves_when_it_does_not_come_back() {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", with_grace(5_000)).await;
+    let mut ada = service.watch("finals", "ada").await;
+    let bob = service.watch_joining("finals", "bob").await;
+    service.tick();
+    ada.next_changes().await;
+    drop(bob);
+    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
+    service.advance(4_980);
+    assert!(has(&service, "bob").await);
+    service.advance(30);
+    let changes = ada.next_changes().await;
+    assert_eq!(changes.left[0].reason(), DepartureReason::Lost);
+    let told = service.refused_watch(subscription("finals", "bob")).await;
+    told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
+}
+
+#[tokio::test]
+async fn joining_again_connects_a_lost_member() {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", with_grace(5_000)).await;
+    let mut ada = service.watch("finals", "ada").await;
+    let bob = service.watch_joining("finals", "bob").await;
+    service.tick();
+    ada.next_changes().await;
+    drop(bob);
+    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
+    let reply = service.join("finals", "bob").await;
+    assert_eq!(reply.role(), Role::Member);
+    service.tick();
+    ada.next_changes().await;
+    assert!(!ada.rebuilt.member("bob").disconnected);
+}
+
+#[tokio::test]
+async fn a_tied_member_without_a_stream_leaves_15_s_after_joining() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let tied = || JoinOptions { presence: Presence::Tied.into(), ..Default::default() };
+    service.try_join("finals", "bob", tied()).await.expect("it joins");
+    service.try_join("finals", "kim", tied()).await.expect("it joins");
+    service.advance(14_000);
+    let kim = service.watch("finals", "kim").await;
+    service.advance(990);
+    assert!(has(&service, "bob").await);
+    service.advance(20);
+    assert!(!has(&service, "bob").await);
+    assert!(has(&service, "kim").await, "she has a stream");
+    drop(kim);
+}
+
+#[tokio::test]
+async fn an_explicit_member_stays_until_it_leaves() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service.join("finals", "bob").await;
+    let mut ada = service.watch("finals", "ada").await;
+    service.tick();
+    ada.next_changes().await;
+    drop(service.watch("finals", "bob").await);
+    let request = SubscribeToSessionRequest {
+        join: Some(JoinOptions { presence: Presence::Explicit.into(), ..Default::default() }),
+        ..subscription("finals", "kim")
+    };
+    drop(service.watch_with(request).await);
+    let mut tied = service.watch_joining("finals", "tied").await;
+    service.tick();
+    ada.next_changes().await;
+    tied.next_changes().await;
+    drop(tied);
+    // By the time that the loss of the last of the three has come through, the others' has too.
+    service.tick_until(&mut ada, |it| !it.knows("tied")).await;
+    service.advance(60_000);
+    for user in ["ada", "bob", "kim"] {
+        assert!(has(&service, user).await, "{user}");
+        assert!(!ada.rebuilt.member(user).disconnected, "{user}");
+    }
+    service.leave("finals", "bob").await;
+    service.tick();
+    assert!(!has(&service, "bob").await);
+}
+
+#[tokio::test]
+async fn the_streams_of_a_user_count_together() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut ada = service.watch("finals", "ada").await;
+    let first = service.watch_joining("finals", "bob").await;
+    let second = service.stream("finals", "bob").await;
+    let mut third = service.watch("finals", "bob").await;
+    service.tick();
+    ada.next_changes().await;
+    third.next_changes().await;
+    drop(first);
+    drop(second);
+    let witness = service.watch_joining("finals", "witness").await;
+    drop(witness);
+    service.tick_until(&mut ada, |it| it.knows("witness")).await;
+    service.tick_until(&mut ada, |it| !it.knows("witness")).await;
+    assert!(ada.rebuilt.knows("bob"), "he still has one");
+    drop(third);
+    service.tick_until(&mut ada, |it| !it.knows("bob")).await;
+}
+
+#[tokio::test]
+async fn ownership_survives_lost_presence() {
+    let service = Service::start().await;
+    service.open_room("finals", "opener").await;
+    let tied = SubscribeToSessionRequest {
+        join: Some(JoinOptions { presence: Presence::Tied.into(), ..Default::default() }),
+        ..subscription("finals", "opener")
+    };
+    let mut bob = service.watch_joining("finals", "bob").await;
+    service.tick();
+    bob.next_changes().await;
+    let opener = service.watch_with(tied).await;
+    drop(opener);
+    service.tick_until(&mut bob, |it| !it.knows("opener")).await;
+    assert_eq!(bob.rebuilt.session().owner_id, "opener");
+    assert_eq!(bob.rebuilt.member("bob").role, Role::Member);
+    assert_eq!(service.join("finals", "opener").await.role(), Role::Owner);
+}
+
+#[tokio::test]
+async fn leaving_passes_ownership_on_unless_the_role_is_kept() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service.spectate("finals", "spy").await;
+    for user in ["bob", "kim"] {
+        service.join("finals", user).await;
+    }
+    service.tick();
+    let mut spy = service.watch("finals", "spy").await;
+    service.try_leave("finals", "ada", true).await.expect("it leaves");
+    service.tick();
+    spy.next_changes().await;
+    assert_eq!(spy.rebuilt.session().owner_id, "ada");
+    assert_eq!(service.join("finals", "ada").await.role(), Role::Owner);
+    service.tick();
+    spy.next_changes().await;
+
+    service.leave("finals", "ada").await;
+    service.tick();
+    spy.next_changes().await;
+    assert_eq!(spy.rebuilt.session().owner_id, "bob", "the first member by joining");
+    assert_eq!(spy.rebuilt.member("bob").role, Role::Owner);
+    assert_eq!(service.join("finals", "ada").await.role(), Role::Member);
+    service.try_delete("finals", "bob").await.expect("he owns it now");
+    spy.end().await.is_ok(EndReason::Deleted);
+}
+
+#[tokio::test]
+async fn who_is_no_member_cannot_leave() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let told = refused(service.try_leave("finals", "bob", false).await);
+    told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
+    let told = refused(service.try_leave("nowhere", "bob", false).await);
+    told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    refused(service.try_leave("finals", "", false).await).is_invalid(&["user_id"]);
+}

@@ -1,0 +1,648 @@
+//! A real server with a stepped clock, and clients that talk to it over gRPC.
+//!
+//! Nothing here sleeps. The server's clock stands still until a test moves it with
+//! [`Service::advance`], which returns when every tick on the way is flushed. What a unary call
+//! changed is accepted when the call returns, so the next tick shows it. What was sent up a stream,
+//! and the loss of a stream, reach the server in their own time: such tests tick until they see the
+//! outcome, see [`Service::tick_until`] and [`PropsStream::until_acked`].
+
+mod rebuilt;
+mod refused;
+mod streams;
+mod values;
+
+pub use rebuilt::{Rebuilt, State};
+pub use refused::{Refused, refused};
+pub use streams::{PropsStream, Step, Watcher};
+pub use values::*;
+
+use bytes::{Buf, BufMut, Bytes};
+use sessiond::{
+    config::Config,
+    engine::Clock,
+    grpc::NODE_METADATA,
+    proto::{
+        self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
+        session_service_client::SessionServiceClient,
+    },
+    server::Server,
+};
+use std::{collections::HashMap, net::SocketAddr, str::FromStr, time::Duration};
+use tokio::time::timeout;
+use tonic::{
+    Request, Response, Status, Streaming,
+    codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::{Channel, Endpoint},
+};
+
+/// The tick of sessions that choose none, in milliseconds.
+pub const TICK: u64 = 10;
+
+/// The name of the node.
+pub const NODE: &str = "node-of-the-test";
+
+/// When the clock of every server begins, in microseconds since 1970.
+pub const BEGIN: u64 = 1_767_225_600_000_000;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it looks for what may come.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// What must come in time; the test fails if it does not.
+pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("it comes in time")
+}
+
+/// A server, and a connection to it.
+pub struct Service {
+    server: Server,
+    channel: Channel,
+}
+
+impl Service {
+    /// A server with the default settings.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server with other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            node: NODE.to_owned(),
+            threads: 2,
+            ..Config::default()
+        };
+        change(&mut config);
+        let server = Server::start(config, Clock::stepped(BEGIN)).await.expect("it starts");
+        let channel = connect(server.address()).await;
+        Self { server, channel }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Another connection.
+    pub async fn connect(&self) -> Channel {
+        connect(self.address()).await
+    }
+
+    /// Lets milliseconds pass; every tick on the way is flushed when this returns.
+    pub fn advance(&self, milliseconds: u64) {
+        self.server.engine().advance(milliseconds * 1000);
+    }
+
+    /// Lets one default tick pass.
+    pub fn tick(&self) {
+        self.advance(TICK);
+    }
+
+    /// Refuses all that comes from now on, and ends all streams, as the first step of a stop.
+    pub fn drain(&self) {
+        self.server.engine().drain();
+    }
+
+    /// Stops the server.
+    pub async fn stop(self) {
+        drop(self.channel);
+        in_time(self.server.stop()).await;
+    }
+
+    /// Stops the server while the connection is held open.
+    pub async fn stop_under(self) -> Channel {
+        in_time(self.server.stop()).await;
+        self.channel
+    }
+
+    /// The connection.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The unary calls.
+    pub fn sessions(&self) -> SessionServiceClient<Channel> {
+        SessionServiceClient::new(self.channel())
+    }
+
+    /// The streams.
+    pub fn delivery(&self) -> DeliveryServiceClient<Channel> {
+        DeliveryServiceClient::new(self.channel())
+    }
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    endpoint(address).connect().await.expect("the server accepts connections")
+}
+
+/// How to connect: with the window of HTTP/2, as most gRPC clients do.
+pub fn endpoint(address: SocketAddr) -> Endpoint {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    endpoint.expect("an address is a URI").initial_stream_window_size(65_535)
+}
+
+/// The reply of a unary call, which says which node answered.
+fn reply<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {
+    let metadata = match &answer {
+        Ok(response) => response.metadata(),
+        Err(status) => status.metadata(),
+    };
+    assert_eq!(metadata.get(NODE_METADATA).expect("every response names the node"), NODE);
+    answer.map(Response::into_inner)
+}
+
+/// Unary calls that a test expects to succeed, and the same as `try_` where it does not.
+impl Service {
+    /// Opens a room as a user, who joins and owns it.
+    pub async fn open_room(&self, session: &str, user: &str) -> proto::Position {
+        self.open_room_with(session, user, SessionSettings::default()).await
+    }
+
+    /// Opens a room with settings.
+    pub async fn open_room_with(
+        &self,
+        session: &str,
+        user: &str,
+        settings: SessionSettings,
+    ) -> proto::Position {
+        let open = self.try_open(opening(session, user, settings)).await;
+        open.expect("it opens").position.expect("it has a position")
+    }
+
+    /// Opens a hosted session with settings; who opens it hosts it.
+    pub async fn open_hosted(&self, session: &str, user: &str, settings: SessionSettings) {
+        let mut opening = opening(session, user, settings);
+        opening.kind = proto::SessionKind::Hosted.into();
+        self.try_open(opening).await.expect("it opens");
+        self.tick();
+    }
+
+    /// Opens a session, or is refused.
+    pub async fn try_open(
+        &self,
+        opening: proto::OpenSharedSessionRequest,
+    ) -> Result<proto::OpenSharedSessionResponse, Status> {
+        reply(in_time(self.sessions().open_shared_session(opening)).await)
+    }
+
+    /// Joins a session, to stay until it leaves.
+    pub async fn join(&self, session: &str, user: &str) -> proto::JoinSessionResponse {
+        self.try_join(session, user, JoinOptions::default()).await.expect("it joins")
+    }
+
+    /// Joins with props that only this session shows.
+    pub async fn join_with<const N: usize>(
+        &self,
+        session: &str,
+        user: &str,
+        set: [(&str, proto::Value); N],
+    ) -> proto::JoinSessionResponse {
+        let join = JoinOptions { props: props(set), ..Default::default() };
+        self.try_join(session, user, join).await.expect("it joins")
+    }
+
+    /// Joins as somebody who only receives.
+    pub async fn spectate(&self, session: &str, user: &str) -> proto::JoinSessionResponse {
+        let join = JoinOptions { spectator: true, ..Default::default() };
+        self.try_join(session, user, join).await.expect("it joins")
+    }
+
+    /// Joins, or is refused.
+    pub async fn try_join(
+        &self,
+        session: &str,
+        user: &str,
+        join: JoinOptions,
+    ) -> Result<proto::JoinSessionResponse, Status> {
+        let request = proto::JoinSessionRequest {
+            session_id: session.to_owned(),
+            user_id: user.to_owned(),
+            join: Some(join),
+            ..Default::default()
+        };
+        reply(in_time(self.sessions().join_session(request)).await)
+    }
+
+    /// Leaves, giving the role up.
+    pub async fn leave(&self, session: &str, user: &str) {
+        self.try_leave(session, user, false).await.expect("it leaves");
+    }
+
+    /// Leaves, or is refused.
+    pub async fn try_leave(
+        &self,
+        session: &str,
+        user: &str,
+        keep_role: bool,
+    ) -> Result<proto::LeaveSessionResponse, Status> {
+        let request = proto::LeaveSessionRequest {
+            session_id: session.to_owned(),
+            user_id: user.to_owned(),
+            keep_role,
+            ..Default::default()
+        };
+        reply(in_time(self.sessions().leave_session(request)).await)
+    }
+
+    /// Ends a session, or is refused; no user = the app does it.
+    pub async fn try_delete(&self, session: &str, user: &str) -> Result<(), Status> {
+        let request = proto::DeleteSessionRequest {
+            session_id: session.to_owned(),
+            user_id: user.to_owned(),
+            ..Default::default()
+        };
+        reply(in_time(self.sessions().delete_session(request)).await).map(|_| ())
+    }
+
+    /// Sets props on a user, for all its sessions.
+    pub async fn set<const N: usize>(
+        &self,
+        user: &str,
+        set: [(&str, proto::Value); N],
+    ) -> Vec<proto::WriteResult> {
+        self.try_write(user, write(set)).await.expect("it is written")
+    }
+
+    /// Sets props of a user in one session only; returns the frame that shows them.
+    pub async fn set_in<const N: usize>(
+        &self,
+        session: &str,
+        user: &str,
+        set: [(&str, proto::Value); N],
+    ) -> u64 {
+        let results = self.try_write(user, write(set).in_session(session)).await;
+        revision_of(&results.expect("it is written"))
+    }
+
+    /// Removes props of a user in one session.
+    pub async fn remove_in(&self, session: &str, user: &str, keys: &[&str]) -> u64 {
+        let results = self.try_write(user, removal(keys).in_session(session)).await;
+        revision_of(&results.expect("it is removed"))
+    }
+
+    /// Writes props, or is refused.
+    pub async fn try_write(
+        &self,
+        user: &str,
+        write: proto::PropsWrite,
+    ) -> Result<Vec<proto::WriteResult>, Status> {
+        let request = proto::SetUserPropsRequest {
+            user_id: user.to_owned(),
+            write: Some(write),
+            ..Default::default()
+        };
+        self.try_set_props(request).await
+    }
+
+    /// Writes props as the whole request says, or is refused.
+    pub async fn try_set_props(
+        &self,
+        request: proto::SetUserPropsRequest,
+    ) -> Result<Vec<proto::WriteResult>, Status> {
+        let answer = in_time(self.sessions().set_user_props(request)).await;
+        reply(answer).map(|reply| reply.results)
+    }
+
+    /// Sets shared session data.
+    pub async fn set_data<const N: usize>(
+        &self,
+        session: &str,
+        user: &str,
+        set: [(&str, proto::Value); N],
+    ) {
+        let request = proto::SetSessionDataRequest { set: props(set), ..data_of(session, user) };
+        self.try_set_data(request).await.expect("it is written");
+    }
+
+    /// Sets private session data.
+    pub async fn set_private_data<const N: usize>(
+        &self,
+        session: &str,
+        user: &str,
+        set: [(&str, proto::Value); N],
+    ) {
+        let request =
+            proto::SetSessionDataRequest { private_set: props(set), ..data_of(session, user) };
+        self.try_set_data(request).await.expect("it is written");
+    }
+
+    /// Writes session data, or is refused.
+    pub async fn try_set_data(
+        &self,
+        request: proto::SetSessionDataRequest,
+    ) -> Result<proto::Position, Status> {
+        let answer = in_time(self.sessions().set_session_data(request)).await;
+        reply(answer).map(|reply| reply.position.expect("it has a position"))
+    }
+
+    /// Changes the settings that `mask` names.
+    pub async fn update(&self, session: &str, user: &str, mask: &[&str], to: SessionSettings) {
+        self.try_update(session, user, mask, to).await.expect("it is updated");
+    }
+
+    /// Changes settings, or is refused.
+    pub async fn try_update(
+        &self,
+        session: &str,
+        user: &str,
+        mask: &[&str],
+        to: SessionSettings,
+    ) -> Result<proto::UpdateSessionResponse, Status> {
+        let paths = mask.iter().map(ToString::to_string).collect();
+        let request = proto::UpdateSessionRequest {
+            session_id: session.to_owned(),
+            user_id: user.to_owned(),
+            settings: Some(to),
+            update_mask: Some(prost_types::FieldMask { paths }),
+            ..Default::default()
+        };
+        reply(in_time(self.sessions().update_session(request)).await)
+    }
+
+    /// What somebody learns about a session; no user = the app asks.
+    pub async fn info(&self, session: &str, user: &str) -> proto::GetSessionInfoResponse {
+        self.try_info(session, user).await.expect("it is there")
+    }
+
+    /// The same, or a refusal.
+    pub async fn try_info(
+        &self,
+        session: &str,
+        user: &str,
+    ) -> Result<proto::GetSessionInfoResponse, Status> {
+        let request = proto::GetSessionInfoRequest {
+            session_id: session.to_owned(),
+            user_id: user.to_owned(),
+            ..Default::default()
+        };
+        reply(in_time(self.sessions().get_session_info(request)).await)
+    }
+
+    /// The session of a name, or a refusal.
+    pub async fn try_info_by_name(
+        &self,
+        name: &str,
+        user: &str,
+    ) -> Result<proto::GetSessionInfoResponse, Status> {
+        let request = proto::GetSessionInfoRequest {
+            name: name.to_owned(),
+            user_id: user.to_owned(),
+            ..Default::default()
+        };
+        reply(in_time(self.sessions().get_session_info(request)).await)
+    }
+
+    /// A page of sessions, or a refusal.
+    pub async fn try_list(
+        &self,
+        request: proto::ListSessionsRequest,
+    ) -> Result<proto::ListSessionsResponse, Status> {
+        reply(in_time(self.sessions().list_sessions(request)).await)
+    }
+
+    /// The last frame of a session.
+    pub async fn revision(&self, session: &str) -> u64 {
+        self.info(session, "").await.position.expect("it has a position").revision
+    }
+
+    /// Proves that the server is still fine: a session is opened, changed, watched and ended.
+    pub async fn is_fine(&self) {
+        self.open_room("still fine", "somebody").await;
+        let mut watcher = self.watch("still fine", "somebody").await;
+        self.set_in("still fine", "somebody", [("x", int(1))]).await;
+        self.tick();
+        watcher.next_changes().await;
+        assert_eq!(watcher.rebuilt.props("somebody"), shown([("x", int(1))]));
+        self.try_delete("still fine", "somebody").await.expect("it is deleted");
+        watcher.end().await.is_ok(proto::EndReason::Deleted);
+    }
+}
+
+/// What opens a room as a user.
+pub fn opening(
+    session: &str,
+    user: &str,
+    settings: SessionSettings,
+) -> proto::OpenSharedSessionRequest {
+    proto::OpenSharedSessionRequest {
+        session_id: session.to_owned(),
+        user_id: user.to_owned(),
+        settings: Some(settings),
+        ..Default::default()
+    }
+}
+
+/// A write of session data that names no key yet.
+pub fn data_of(session: &str, user: &str) -> proto::SetSessionDataRequest {
+    proto::SetSessionDataRequest {
+        session_id: session.to_owned(),
+        user_id: user.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn revision_of(results: &[proto::WriteResult]) -> u64 {
+    let [only] = results else { panic!("one session takes it: {results:?}") };
+    assert_eq!(only.refusal, None);
+    only.position.as_ref().expect("it has a position").revision
+}
+
+/// Streams.
+impl Service {
+    /// Subscribes a member to a session; returns with the first snapshot applied.
+    pub async fn watch(&self, session: &str, user: &str) -> Watcher {
+        self.watch_with(subscription(session, user)).await
+    }
+
+    /// Joins by the stream, tied to it, and subscribes.
+    pub async fn watch_joining(&self, session: &str, user: &str) -> Watcher {
+        let join = Some(JoinOptions::default());
+        self.watch_with(proto::SubscribeToSessionRequest { join, ..subscription(session, user) })
+            .await
+    }
+
+    /// Subscribes; returns with the first snapshot applied.
+    pub async fn watch_with(&self, request: proto::SubscribeToSessionRequest) -> Watcher {
+        let mut watcher = self.open_watcher(request, Rebuilt::default()).await;
+        assert_eq!(watcher.next_snapshot().await, proto::SnapshotReason::First);
+        watcher
+    }
+
+    /// Subscribes from where a client was; the first message is not read yet.
+    pub async fn resume(
+        &self,
+        mut request: proto::SubscribeToSessionRequest,
+        from: &Rebuilt,
+    ) -> Watcher {
+        request.resume = Some(from.resume());
+        self.open_watcher(request, from.again()).await
+    }
+
+    /// Subscribes; nothing is read yet.
+    pub async fn open_watcher(
+        &self,
+        request: proto::SubscribeToSessionRequest,
+        rebuilt: Rebuilt,
+    ) -> Watcher {
+        let answer = in_time(self.delivery().subscribe_to_session(request)).await;
+        Watcher::new(node_of(answer.expect("streams are refused in their trailers")), rebuilt)
+    }
+
+    /// The refusal of a subscription.
+    pub async fn refused_watch(&self, request: proto::SubscribeToSessionRequest) -> Refused {
+        let mut watcher = self.open_watcher(request, Rebuilt::default()).await;
+        refused(watcher.next_message().await.map(|message| panic!("{message:?}")))
+    }
+
+    /// Opens a stream of a member's props and of a session's updates, with the snapshot applied.
+    pub async fn stream(&self, session: &str, user: &str) -> PropsStream {
+        let mut stream = self.open_stream(stream_open(session, user)).await;
+        assert_eq!(stream.next_snapshot().await, proto::SnapshotReason::First);
+        stream
+    }
+
+    /// Opens a stream with any first message; nothing is read yet.
+    pub async fn open_stream(&self, open: proto::StreamOpen) -> PropsStream {
+        let mut stream = self.silent_stream().await;
+        stream.send(proto::stream_user_props_request::Message::Open(open));
+        stream
+    }
+
+    /// Opens a stream that says nothing yet.
+    pub async fn silent_stream(&self) -> PropsStream {
+        PropsStream::begin(self.delivery(), node_of).await
+    }
+
+    /// Ticks, and reads what comes, until the watcher has seen something. For what reaches the
+    /// server in its own time: the loss of a stream, or a write up another one.
+    pub async fn tick_until(&self, watcher: &mut Watcher, seen: impl Fn(&Rebuilt) -> bool) {
+        in_time(async {
+            while !seen(&watcher.rebuilt) {
+                self.tick();
+                while let Some(step) = watcher.glance().await {
+                    assert!(!matches!(step, Step::Ended(_)), "{step:?}");
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// The stream of a response, whose headers name the node.
+fn node_of<T>(response: Response<T>) -> T {
+    let node = response.metadata().get(NODE_METADATA);
+    assert_eq!(node.expect("every response names the node"), NODE);
+    response.into_inner()
+}
+
+/// A member's subscription with all defaults.
+pub fn subscription(session: &str, user: &str) -> proto::SubscribeToSessionRequest {
+    proto::SubscribeToSessionRequest {
+        session_id: session.to_owned(),
+        user_id: user.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A member's stream of props with one subscription.
+pub fn stream_open(session: &str, user: &str) -> proto::StreamOpen {
+    proto::StreamOpen {
+        user_id: user.to_owned(),
+        subscriptions: vec![proto::SessionSubscription {
+            session_id: session.to_owned(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// A span of milliseconds.
+pub fn ms(milliseconds: u64) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: (milliseconds / 1000) as i64,
+        nanos: (milliseconds % 1000) as i32 * 1_000_000,
+    }
+}
+
+/// Settings that select keys of props.
+pub fn propnames(names: &[&str]) -> SessionSettings {
+    SessionSettings {
+        propnames: names.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    }
+}
+
+/// Calls with bytes that no generated client would send.
+impl Service {
+    /// Calls any path with any message; the first message of the answer, or the refusal.
+    pub async fn call_raw(&self, path: &str, message: impl Into<Bytes>) -> Result<Bytes, Status> {
+        let mut answer = self.stream_raw(path, vec![message.into()]).await?;
+        match in_time(answer.message()).await? {
+            Some(message) => Ok(message),
+            None => Err(Status::ok("an empty stream")),
+        }
+    }
+
+    /// Calls any path with any messages, after which the sending side stays open.
+    pub async fn stream_raw(
+        &self,
+        path: &str,
+        messages: Vec<Bytes>,
+    ) -> Result<Streaming<Bytes>, Status> {
+        let mut client = tonic::client::Grpc::new(self.channel());
+        in_time(client.ready()).await.expect("it is connected");
+        let path = PathAndQuery::from_str(path).expect("a path");
+        let request = Request::new(tokio_stream::iter(messages));
+        let answer = in_time(client.streaming(request, path, RawCodec)).await?;
+        Ok(answer.into_inner())
+    }
+}
+
+/// Messages as they are.
+#[derive(Debug, Clone, Copy)]
+struct RawCodec;
+
+impl tonic::codec::Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        dst.put(item);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(src.copy_to_bytes(src.remaining())))
+    }
+}
+
+/// The metadata of an error, by name.
+pub type Metadata = HashMap<String, String>;

@@ -1,0 +1,259 @@
+//! A client's copy of a session, rebuilt from updates by the rules of the proto, to the letter: what
+//! the rules do not allow fails the test.
+
+use super::{
+    streams::Step,
+    values::{Shown, show_named},
+};
+use prost::Message;
+use sessiond::proto::{
+    self, Changes, NamedValue, Role, SessionUpdate, SnapshotReason, session_update::Body,
+};
+use std::collections::{BTreeMap, HashSet};
+
+/// What a client knows of one session.
+#[derive(Debug, Clone, Default)]
+pub struct Rebuilt {
+    /// The incarnation.
+    pub epoch: u64,
+    /// The position.
+    pub revision: u64,
+    /// The fingerprint of the view.
+    pub view: u32,
+    /// All that the view shows.
+    pub state: State,
+    /// The members as they came: the order of joining, unless somebody left and came back.
+    pub order: Vec<String>,
+    /// The parts of a step that is not complete.
+    parts: Vec<SessionUpdate>,
+    ended: bool,
+}
+
+/// What a view shows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// The description.
+    pub session: Option<proto::SessionInfo>,
+    /// The shared data.
+    pub data: Shown,
+    /// The private data.
+    pub private_data: Shown,
+    /// The members by id.
+    pub members: BTreeMap<String, Member>,
+}
+
+/// What is known of a member.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Member {
+    /// The role.
+    pub role: Role,
+    /// Whether it is disconnected.
+    pub disconnected: bool,
+    /// The props.
+    pub props: Shown,
+}
+
+impl Rebuilt {
+    /// What a snapshot holds.
+    pub fn from_snapshot(snapshot: SessionUpdate) -> Self {
+        let mut rebuilt = Self::default();
+        assert!(matches!(rebuilt.apply(snapshot), Some(Step::Snapshot(SnapshotReason::First))));
+        rebuilt
+    }
+
+    /// The same knowledge, to continue with on another stream.
+    pub fn again(&self) -> Self {
+        Self { ended: false, parts: Vec::new(), ..self.clone() }
+    }
+
+    /// Where to continue.
+    pub fn resume(&self) -> proto::Resume {
+        let position = proto::Position { epoch: self.epoch, revision: self.revision };
+        proto::Resume { position: Some(position), view: self.view }
+    }
+
+    /// Whether somebody is a member.
+    pub fn knows(&self, user: &str) -> bool {
+        self.state.members.contains_key(user)
+    }
+
+    /// The props of a member.
+    #[track_caller]
+    pub fn props(&self, user: &str) -> Shown {
+        self.member(user).props.clone()
+    }
+
+    /// A member.
+    #[track_caller]
+    pub fn member(&self, user: &str) -> &Member {
+        let member = self.state.members.get(user);
+        member.unwrap_or_else(|| panic!("{user} is a member: {:?}", self.state.members))
+    }
+
+    /// The description of the session.
+    pub fn session(&self) -> &proto::SessionInfo {
+        self.state.session.as_ref().expect("a snapshot tells it")
+    }
+
+    /// Applies a message. None while more parts of its step are to come.
+    pub fn apply(&mut self, update: SessionUpdate) -> Option<Step> {
+        assert!(update.encoded_len() <= 1024 * 1024, "no message is larger than 1 MiB");
+        assert!(!self.ended, "nothing comes after the end: {update:?}");
+        if let Some(first) = self.parts.first() {
+            assert!(matches!(update.body, Some(Body::Changes(_))), "parts go on with changes");
+            let span = (update.from_revision, update.to_revision);
+            assert_eq!(span, (first.from_revision, first.to_revision), "all parts have one span");
+        }
+        let more = update.more;
+        self.parts.push(update);
+        if more {
+            return None;
+        }
+        let parts = std::mem::take(&mut self.parts);
+        Some(self.step(parts))
+    }
+
+    fn step(&mut self, parts: Vec<SessionUpdate>) -> Step {
+        let [first, ..] = &*parts else { unreachable!("a step has a part") };
+        let (epoch, from, to) = (first.epoch, first.from_revision, first.to_revision);
+        let is_snapshot = matches!(first.body, Some(Body::Snapshot(_)));
+        assert_eq!(from == 0, !matches!(first.body, Some(Body::Changes(_))), "{first:?}");
+        assert!(to >= 1, "every step leads somewhere: {first:?}");
+        let carries_epoch = is_snapshot || matches!(first.body, Some(Body::Ended(_)));
+        assert_eq!(epoch != 0, carries_epoch, "{first:?}");
+        let count = parts.len();
+        // One frame's changes say nothing that the client knows.
+        let is_one_frame = !is_snapshot && to == self.revision + 1;
+        let mut whole = Changes::default();
+        let mut reason = None;
+        for part in parts {
+            let changes = match part.body.expect("an update has a body") {
+                Body::Snapshot(snapshot) => {
+                    assert_ne!(snapshot.view, 0, "a snapshot has a fingerprint");
+                    self.begin_snapshot(epoch, snapshot.view);
+                    reason = Some(SnapshotReason::try_from(snapshot.reason).expect("is known"));
+                    snapshot.state.expect("a snapshot has a state")
+                }
+                Body::Changes(changes) => changes,
+                Body::Heartbeat(_) => {
+                    assert!(self.revision <= to, "a heartbeat never goes back");
+                    self.revision = to;
+                    return Step::Heartbeat(to);
+                }
+                Body::Ended(ended) => {
+                    assert!(self.epoch == 0 || self.epoch == epoch, "one epoch to the end");
+                    assert!(self.revision <= to, "the end never goes back");
+                    self.revision = to;
+                    self.ended = true;
+                    return Step::Ended(ended);
+                }
+                Body::Log(log) => panic!("nobody asked for {log:?}"),
+            };
+            self.take(&changes, is_one_frame, is_snapshot);
+            append(&mut whole, changes);
+        }
+        if let Some(reason) = reason {
+            self.revision = to;
+            return Step::Snapshot(reason);
+        }
+        let revision = self.revision;
+        assert!(from <= revision && revision < to, "from {from} to {to} at {revision}");
+        self.check_whole(&whole);
+        self.revision = to;
+        Step::Changes { from, to, parts: count, changes: whole }
+    }
+
+    fn begin_snapshot(&mut self, epoch: u64, view: u32) {
+        *self = Self { epoch, view, ..Self::default() };
+    }
+
+    fn take(&mut self, changes: &Changes, is_one_frame: bool, is_snapshot: bool) {
+        let Changes { session, data, data_removed, private_data, private_data_removed, .. } =
+            changes;
+        assert!(changes.dictionary.is_none() && changes.blocks.is_empty(), "named encoding");
+        if let Some(session) = session {
+            let news = self.state.session.as_ref() != Some(session);
+            assert!(news || !is_one_frame, "the description is sent when it changed");
+            assert_eq!(session.last_frame_at, None, "set in replies only");
+            assert_eq!(session.member_count, None, "set in replies only");
+            self.state.session = Some(session.clone());
+        }
+        apply(&mut self.state.data, data, data_removed, is_one_frame);
+        apply(&mut self.state.private_data, private_data, private_data_removed, is_one_frame);
+        for change in &changes.members {
+            self.take_member(change, is_one_frame, is_snapshot);
+        }
+        for departure in &changes.left {
+            assert!(!is_snapshot, "nobody leaves in a snapshot");
+            proto::DepartureReason::try_from(departure.reason).expect("a reason that is known");
+            let known = self.state.members.remove(&departure.user_id);
+            self.order.retain(|user| *user != departure.user_id);
+            assert!(known.is_some() || !is_one_frame, "who leaves was a member: {departure:?}");
+        }
+    }
+
+    fn take_member(&mut self, change: &proto::MemberChange, is_one_frame: bool, is_snapshot: bool) {
+        let user = &change.user_id;
+        let role = Role::try_from(change.role).expect("a role that is known");
+        let known = self.knows(user);
+        if change.replaces {
+            assert!(!is_snapshot, "there is nothing to replace in a snapshot");
+            assert!(known || !is_one_frame, "who is replaced was a member: {change:?}");
+            self.state.members.remove(user);
+        }
+        if !known {
+            self.order.push(user.clone());
+        }
+        let is_new = !known || change.replaces;
+        assert!(!is_new || role != Role::Unspecified, "who is new has a role: {change:?}");
+        let member = self.state.members.entry(user.clone()).or_default();
+        if !is_new && is_one_frame {
+            let news = (role != Role::Unspecified && role != member.role)
+                || change.disconnected.is_some_and(|it| it != member.disconnected)
+                || !change.props.is_empty()
+                || !change.removed.is_empty();
+            assert!(news, "a change says something new: {change:?}");
+        }
+        if role != Role::Unspecified {
+            member.role = role;
+        }
+        if let Some(disconnected) = change.disconnected {
+            member.disconnected = disconnected;
+        }
+        apply(&mut member.props, &change.props, &change.removed, is_one_frame && !is_new);
+    }
+
+    /// What holds for a step as a whole, whatever parts it came in.
+    fn check_whole(&self, changes: &Changes) {
+        let left: HashSet<_> = changes.left.iter().map(|departure| &departure.user_id).collect();
+        assert_eq!(left.len(), changes.left.len(), "nobody leaves twice: {changes:?}");
+        for change in &changes.members {
+            assert!(!left.contains(&change.user_id), "nobody is in both: {changes:?}");
+        }
+    }
+}
+
+fn apply(known: &mut Shown, set: &[NamedValue], removed: &[String], is_one_frame: bool) {
+    let mut named = HashSet::new();
+    for (key, value) in set.iter().map(show_named) {
+        assert!(!key.is_empty() && named.insert(key.clone()), "{key:?} is named once");
+        let before = known.insert(key, value.clone());
+        assert!(before != Some(value) || !is_one_frame, "what is set is new: {set:?}");
+    }
+    for key in removed {
+        assert!(named.insert(key.clone()), "{key:?} is named once");
+        let before = known.remove(key);
+        assert!(before.is_some() || !is_one_frame, "what is removed was there: {removed:?}");
+    }
+}
+
+fn append(whole: &mut Changes, part: Changes) {
+    let Changes { session, data, data_removed, private_data, private_data_removed, .. } = part;
+    whole.session = session.or(whole.session.take());
+    whole.data.extend(data);
+    whole.data_removed.extend(data_removed);
+    whole.private_data.extend(private_data);
+    whole.private_data_removed.extend(private_data_removed);
+    whole.members.extend(part.members);
+    whole.left.extend(part.left);
+}

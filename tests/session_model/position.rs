@@ -1,0 +1,46 @@
+//! Where a client is, and whether it can go on from there.
+
+use sessiond::session::{Session, view::View};
+
+/// Why a resume is answered with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDelta {
+    EpochChanged,
+    TooOld,
+    Future,
+    ViewChanged,
+}
+
+/// What a client names when it resumes.
+#[derive(Debug, Clone, Copy)]
+pub struct Position {
+    pub epoch: u64,
+    pub revision: u64,
+    pub fingerprint: u32,
+}
+
+impl Position {
+    /// Where a client is that has everything.
+    pub fn latest(session: &Session, view: &View) -> Self {
+        Self {
+            epoch: session.epoch(),
+            revision: session.revision(),
+            fingerprint: session.fingerprint(view),
+        }
+    }
+
+    /// Whether a delta can lead on from here, as every caller of `show_changes` has to check it.
+    pub fn resume(&self, session: &Session, view: &View) -> Result<(), NoDelta> {
+        if self.epoch != session.epoch() {
+            Err(NoDelta::EpochChanged)
+        } else if self.revision > session.revision() {
+            Err(NoDelta::Future)
+        } else if self.revision < session.horizon() || self.revision == 0 {
+            Err(NoDelta::TooOld)
+        } else if self.fingerprint != session.fingerprint(view) {
+            Err(NoDelta::ViewChanged)
+        } else {
+            Ok(())
+        }
+    }
+}

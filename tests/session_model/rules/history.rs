@@ -1,0 +1,253 @@
+//! Revisions, deltas and what is remembered of what is gone.
+
+use crate::session_model::{
+    position::{NoDelta, Position},
+    stage::{Stage, keys, members, opening, opening_by, remove, set, text, user},
+};
+use sessiond::session::{
+    Session,
+    command::{Actor, Command, Setting, Write},
+    limits::{Limits, SECOND},
+    member::Departure,
+    settings::Kind,
+};
+use std::sync::Arc;
+
+fn remembering(removals: usize) -> Stage {
+    let limits = Limits { removals, ..Limits::default() };
+    Stage::open_with(opening_by("ada", Kind::Room), limits)
+}
+
+#[test]
+fn opening_makes_revision_one_with_everything_in_it() {
+    let mut opening = opening_by("ada", Kind::Room);
+    opening.data = vec![("x".into(), text("shared"))];
+    opening.opener.as_mut().unwrap().1.props = vec![("y".into(), text("first"))];
+    let stage = Stage::open(opening);
+    assert_eq!((stage.session.revision(), stage.session.pending_revision()), (1, 1));
+    let picture = stage.picture(&members());
+    assert_eq!(picture.data["x"], text("shared"));
+    assert_eq!(picture.members["ada"].props["y"], text("first"));
+}
+
+#[test]
+fn a_tick_takes_a_revision_only_if_something_was_accepted() {
+    let mut stage = Stage::room().with(&["ada"]);
+    let before = stage.tick();
+    assert_eq!(stage.tick(), before);
+    let accepted = stage.set("ada", "x", text("a")).unwrap();
+    assert_eq!(accepted.revision, before + 1);
+    assert_eq!(stage.set("ada", "x", text("b")).unwrap().revision, before + 1);
+    assert_eq!(stage.tick(), before + 1);
+    assert_eq!(stage.set("ada", "x", text("b")).unwrap().revision, before + 2);
+    assert_eq!(stage.tick(), before + 2, "an equal value is accepted too");
+}
+
+#[test]
+fn a_delta_from_further_back_names_each_thing_once_at_its_last_value() {
+    let mut stage = Stage::room().with(&["ada", "ben"]);
+    let from = stage.tick();
+    for n in 0..5 {
+        stage.set("ada", "x", text(&n.to_string())).unwrap();
+        stage.set("ada", "gone", text(&n.to_string())).unwrap();
+        stage.tick();
+    }
+    stage.remove("ada", "gone").unwrap();
+    stage.tick();
+    let changes = stage.since(&members(), from);
+    let ada = &changes.of("ada").unwrap().props;
+    assert_eq!(ada.set.clone().into_iter().collect::<Vec<_>>(), [("x".into(), text("4"))]);
+    assert!(ada.removed.contains("gone"));
+    assert!(changes.of("ben").is_none() && changes.session.is_none());
+}
+
+#[test]
+fn a_member_that_left_and_came_back_is_marked_replaces() {
+    for ticks_between in [false, true] {
+        let mut stage = Stage::room().with(&["ada", "ben"]);
+        stage.set("ben", "x", text("of before")).unwrap();
+        let from = stage.tick();
+        stage.leave("ben");
+        if ticks_between {
+            stage.tick();
+            assert_eq!(stage.news(&members()).left["ben"], Departure::Left);
+        }
+        stage.join("ben").unwrap();
+        stage.tick();
+        let changes = stage.since(&members(), from);
+        assert!(changes.of("ben").unwrap().replaces);
+        assert!(changes.left.is_empty(), "nobody is in members and in left");
+        let mut picture = stage.picture(&members());
+        picture.members.get_mut("ben").unwrap().props.insert("x".into(), text("of before"));
+        picture.apply(&changes);
+        assert_eq!(picture, stage.picture(&members()));
+        let knows_it_left = ticks_between.then(|| stage.news(&members()));
+        assert!(knows_it_left.is_none_or(|changes| !changes.of("ben").unwrap().replaces));
+    }
+}
+
+#[test]
+fn who_joined_and_left_between_two_frames_was_never_there() {
+    let mut stage = Stage::room().with(&["ada"]);
+    let before = stage.tick();
+    stage.join("ben").unwrap();
+    stage.leave("ben");
+    assert_eq!(stage.tick(), before + 1);
+    assert!(stage.news(&members()).is_silent());
+    assert_eq!(stage.session.take_left(), [user("ben")]);
+}
+
+#[test]
+fn removals_are_remembered_up_to_their_number_and_then_the_horizon_rises() {
+    let mut stage = remembering(2);
+    for key in ["a", "b", "c"] {
+        stage.set("ada", key, text("1")).unwrap();
+    }
+    stage.tick();
+    let mut removed_at = Vec::new();
+    for key in ["a", "b", "c"] {
+        stage.remove("ada", key).unwrap();
+        removed_at.push(stage.tick());
+    }
+    assert_eq!(stage.session.horizon(), 0, "forgetting waits for the next frame");
+    let old = Position { revision: 2, ..stage.position(&members()) };
+    assert_eq!(stage.resume(old, &members()), Ok(()));
+    stage.set("ada", "z", text("1")).unwrap();
+    stage.tick();
+    assert_eq!(stage.session.horizon(), removed_at[0]);
+    assert_eq!(stage.resume(old, &members()), Err(NoDelta::TooOld));
+    let removed = stage.since(&members(), removed_at[0]).of("ada").unwrap().props.removed.clone();
+    assert_eq!(removed.iter().map(|key| &**key).collect::<Vec<_>>(), ["b", "c"]);
+}
+
+#[test]
+fn departures_are_remembered_like_removals() {
+    let mut stage = remembering(1).with(&["ben", "cleo"]);
+    stage.leave("ben");
+    let ben_left = stage.tick();
+    stage.leave("cleo");
+    stage.tick();
+    assert_eq!(stage.since(&members(), ben_left - 1).left.len(), 2);
+    stage.join("dan").unwrap();
+    stage.tick();
+    assert_eq!(stage.session.horizon(), ben_left);
+    let left: Vec<_> = stage.since(&members(), ben_left).left.into_keys().collect();
+    assert_eq!(left, ["cleo"]);
+}
+
+#[test]
+fn removals_are_remembered_for_five_minutes() {
+    let mut stage = remembering(1000);
+    stage.set("ada", "x", text("1")).unwrap();
+    stage.tick();
+    stage.remove("ada", "x").unwrap();
+    let removed_at = stage.tick();
+    for (span, horizon) in [(300 * SECOND - 1, 0), (1, removed_at)] {
+        stage.pass(span);
+        stage.set("ada", "y", text("1")).unwrap();
+        stage.tick();
+        assert_eq!(stage.session.horizon(), horizon);
+    }
+}
+
+#[test]
+fn a_removal_that_was_taken_back_moves_no_horizon() {
+    let mut stage = remembering(1000);
+    stage.set("ada", "x", text("1")).unwrap();
+    let from = stage.tick();
+    stage.remove("ada", "x").unwrap();
+    stage.tick();
+    stage.set("ada", "x", text("2")).unwrap();
+    stage.tick();
+    stage.pass(300 * SECOND);
+    stage.set("ada", "y", text("1")).unwrap();
+    stage.tick();
+    assert_eq!(stage.session.horizon(), 0);
+    let changes = stage.since(&members(), from);
+    assert_eq!(changes.of("ada").unwrap().props.set["x"], text("2"));
+}
+
+#[test]
+fn who_takes_every_frame_is_never_too_old() {
+    let mut stage = remembering(0);
+    let mut known = stage.picture(&members());
+    for n in 0..20 {
+        let at = stage.position(&members());
+        match n % 2 {
+            0 => stage.set("ada", "x", text("1")).unwrap(),
+            _ => stage.remove("ada", "x").unwrap(),
+        };
+        stage.tick();
+        assert_eq!(stage.resume(at, &members()), Ok(()));
+        known.apply(&stage.news(&members()));
+        assert_eq!(known, stage.picture(&members()));
+    }
+}
+
+#[test]
+fn a_position_of_another_epoch_or_of_the_future_is_worthless() {
+    let stage = Stage::room().with(&["ada"]);
+    let at = stage.position(&members());
+    let later = Position { revision: at.revision + 1, ..at };
+    assert_eq!(stage.resume(later, &members()), Err(NoDelta::Future));
+    let other = Position { epoch: at.epoch + 1, ..at };
+    assert_eq!(stage.resume(other, &members()), Err(NoDelta::EpochChanged));
+}
+
+#[test]
+fn the_epoch_of_a_session_made_anew_is_greater_whatever_the_clock_says() {
+    let limits = Arc::new(Limits::default());
+    let open = |now, last| Session::open(opening(Kind::Room), limits.clone(), now, last).unwrap();
+    assert_eq!(open(1000, 0).epoch(), 1000);
+    assert_eq!(open(1000, 1000).epoch(), 1001);
+    assert_eq!(open(900, 1000).epoch(), 1001);
+}
+
+#[test]
+fn what_a_session_holds_is_bounded_whatever_is_written_and_removed() {
+    let limits = Limits { removals: 4, props_per_user: 2, ..Limits::default() };
+    let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
+    stage.update(Setting::EmptyTtl(SECOND));
+    let size_after = |rounds: std::ops::Range<u32>, stage: &mut Stage| {
+        for round in rounds {
+            let key = format!("k{round:04}");
+            stage.set("ada", &key, text("1")).unwrap();
+            let guest = format!("guest {round:04}");
+            stage.join(&guest).unwrap();
+            let shared = set(&key, text("1"));
+            let data =
+                |shared: Write| Command::SetData { private: shared.clone(), shared, term: 0 };
+            stage.try_to(Actor::App, data(shared)).unwrap();
+            stage.tick();
+            stage.try_to(Actor::App, data(remove(&key))).unwrap();
+            stage.remove("ada", &key).unwrap();
+            stage.leave(&guest);
+            stage.tick();
+            stage.session.take_left();
+        }
+        format!("{:?}", stage.session).len()
+    };
+    let early = size_after(1000..1010, &mut stage);
+    let late = size_after(1010..1500, &mut stage);
+    assert!(late < early + 200, "{early} -> {late}");
+    assert!(stage.session.horizon() > stage.session.revision() - 10);
+}
+
+#[test]
+fn a_session_without_frames_holds_no_more_than_what_is_set() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room));
+    stage.update(Setting::Propnames(keys(&["shown"])));
+    let revision = stage.tick();
+    let size_after = |rounds: std::ops::Range<u32>, stage: &mut Stage| {
+        for round in rounds {
+            let key = format!("k{round:04}");
+            stage.write_on_user("ada", set(&key, text("1")));
+            stage.write_on_user("ada", remove(&key));
+        }
+        assert_eq!(stage.tick(), revision);
+        format!("{:?}", stage.session).len()
+    };
+    let early = size_after(1000..1010, &mut stage);
+    let late = size_after(1010..1500, &mut stage);
+    assert!(late < early + 200, "{early} -> {late}");
+}

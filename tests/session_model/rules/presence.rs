@@ -1,0 +1,193 @@
+//! Streams, graces, and what of a membership outlives it.
+
+use crate::session_model::stage::{Stage, members, opening_by, spectator, text, tied, user};
+use sessiond::session::{
+    command::{Actor, Command, Join, Setting},
+    error::Refusal,
+    limits::{Limits, SECOND},
+    member::{Departure, Presence},
+    role::{Role, Standing},
+    settings::Kind,
+};
+
+#[test]
+fn joining_again_changes_no_role() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room));
+    stage.join_with("spec", spectator()).unwrap();
+    stage.tick();
+    stage.join_with("ada", spectator()).unwrap();
+    stage.join("spec").unwrap();
+    assert_eq!(stage.standing("ada"), Standing::Joined(Role::Owner));
+    assert_eq!(stage.standing("spec"), Standing::Joined(Role::Spectator));
+    let before = stage.session.revision();
+    assert_eq!(stage.tick(), before, "nothing was accepted that changes anything");
+}
+
+#[test]
+fn joining_again_takes_presence_and_props_where_it_names_them() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.set("ada", "x", text("a")).unwrap();
+    stage.set("ada", "y", text("a")).unwrap();
+    let props = vec![("x".into(), text("b"))];
+    stage.join_with("ada", Join { props, is_stream: true, ..Join::default() }).unwrap();
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ada", "x"), Some(text("b")));
+    assert_eq!(stage.shows(&members(), "ada", "y"), Some(text("a")));
+    let presence = |stage: &Stage| stage.session.members().membership("ada").unwrap().presence;
+    assert_eq!(presence(&stage), Presence::Explicit);
+    stage.join_with("ada", tied()).unwrap();
+    assert_eq!(presence(&stage), Presence::Tied);
+}
+
+#[test]
+fn a_lost_member_is_disconnected_for_the_rejoin_grace_and_then_leaves() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.update(Setting::RejoinGrace(5 * SECOND));
+    stage.stream("ben");
+    stage.tick();
+    stage.lose_stream("ben");
+    stage.tick();
+    assert_eq!(stage.news(&members()).of("ben").unwrap().disconnected, Some(true));
+    stage.pass(4 * SECOND);
+    stage.open_stream("ben");
+    stage.tick();
+    assert_eq!(stage.news(&members()).of("ben").unwrap().disconnected, Some(false));
+    stage.lose_stream("ben");
+    stage.pass(5 * SECOND - 1);
+    assert!(stage.is_in("ben"));
+    stage.pass(1);
+    stage.tick();
+    assert_eq!(stage.news(&members()).left["ben"], Departure::Lost);
+}
+
+#[test]
+fn without_a_rejoin_grace_a_lost_member_leaves_at_once() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.stream("ben");
+    stage.lose_stream("ben");
+    assert!(!stage.is_in("ben"));
+}
+
+#[test]
+fn an_end_that_the_server_caused_leaves_thirty_seconds_at_least() {
+    for (rejoin_grace, expected) in [(0, 30), (5, 30), (50, 50)] {
+        let mut stage = Stage::room().with(&["ada"]);
+        stage.update(Setting::RejoinGrace(rejoin_grace * SECOND));
+        stage.stream("ben");
+        stage.close_stream("ben", false);
+        assert!(stage.is_disconnected("ben"));
+        stage.pass(expected * SECOND - 1);
+        assert!(stage.is_in("ben"));
+        stage.pass(1);
+        assert!(!stage.is_in("ben"));
+    }
+}
+
+#[test]
+fn several_streams_of_a_user_count_together() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.stream("ben");
+    stage.open_stream("ben");
+    stage.lose_stream("ben");
+    assert!(!stage.is_disconnected("ben"));
+    stage.lose_stream("ben");
+    assert!(!stage.is_in("ben"));
+}
+
+#[test]
+fn an_old_stream_is_nothing_to_a_new_membership() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.stream("ben");
+    let membership = stage.session.members().membership("ben").unwrap().order;
+    stage.leave("ben");
+    stage.stream("ben");
+    let ben = user("ben");
+    let closed = Command::StreamClosed { user: ben.clone(), membership, lost: true };
+    stage.try_to(Actor::User(ben), closed).unwrap();
+    assert!(stage.is_in("ben"));
+}
+
+#[test]
+fn an_explicit_member_stays_until_it_leaves() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.open_stream("ada");
+    stage.lose_stream("ada");
+    stage.pass(1000 * SECOND);
+    assert!(stage.is_in("ada") && !stage.is_disconnected("ada"));
+}
+
+#[test]
+fn a_tied_member_without_a_stream_leaves_after_the_join_timeout() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.join_with("ben", tied()).unwrap();
+    stage.join_with("cleo", tied()).unwrap();
+    stage.join_with("dan", tied()).unwrap();
+    stage.open_stream("cleo");
+    stage.join_with("dan", Join { presence: Some(Presence::Explicit), ..Join::default() }).unwrap();
+    stage.pass(15 * SECOND - 1);
+    assert_eq!(stage.joined(), ["ada", "ben", "cleo", "dan"]);
+    stage.pass(1);
+    assert_eq!(stage.joined(), ["ada", "cleo", "dan"]);
+}
+
+#[test]
+fn a_leave_by_lost_presence_keeps_role_and_ownership() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room)).with(&["ben"]);
+    stage.join_with("ada", tied()).unwrap();
+    stage.pass(15 * SECOND);
+    assert!(!stage.is_in("ada"));
+    assert_eq!(stage.owner(), Some("ada"));
+    assert_eq!(stage.standing("ada"), Standing::Away(Role::Owner));
+    stage.join_with("ada", spectator()).unwrap();
+    assert_eq!(stage.standing("ada"), Standing::Joined(Role::Owner));
+}
+
+#[test]
+fn only_a_leave_without_keep_role_gives_the_ownership_up() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room));
+    stage.join_with("spec", spectator()).unwrap();
+    stage.join("ben").unwrap();
+    stage.join("cleo").unwrap();
+    let ada = user("ada");
+    let keeping = Command::Leave { user: ada.clone(), keep_role: true };
+    stage.try_to(Actor::User(ada), keeping).unwrap();
+    assert_eq!(stage.owner(), Some("ada"));
+    stage.join("ada").unwrap();
+    stage.leave("ada");
+    assert_eq!(stage.owner(), Some("ben"), "the first member, as there is nobody higher");
+    assert_eq!(stage.standing("ben"), Standing::Joined(Role::Owner));
+    assert_eq!(stage.standing("ada"), Standing::Outsider);
+    stage.tick();
+    assert_eq!(stage.picture(&members()).members["ben"].role, Role::Owner);
+}
+
+#[test]
+fn leaving_loses_the_place_in_join_order_and_being_disconnected_keeps_it() {
+    let mut stage = Stage::room();
+    stage.update(Setting::RejoinGrace(5 * SECOND));
+    for name in ["ada", "ben", "cleo"] {
+        stage.stream(name);
+    }
+    stage.lose_stream("ada");
+    stage.open_stream("ada");
+    assert_eq!(stage.joined(), ["ada", "ben", "cleo"]);
+    stage.leave("ada");
+    stage.stream("ada");
+    assert_eq!(stage.joined(), ["ben", "cleo", "ada"]);
+}
+
+#[test]
+fn the_capacity_counts_disconnected_members_and_no_spectators() {
+    let limits = Limits { members: 1, ..Limits::default() };
+    let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
+    stage.update(Setting::Capacity(2));
+    stage.join_with("spec", spectator()).unwrap();
+    stage.stream("ben");
+    stage.close_stream("ben", false);
+    assert!(stage.is_disconnected("ben"));
+    assert_eq!(stage.join("cleo"), Err(Refusal::Full { capacity: 2 }));
+    assert_eq!(stage.join_with("crowd", spectator()), Err(Refusal::Full { capacity: 1 }));
+    stage.join("ben").unwrap();
+    stage.leave("ben");
+    stage.join("cleo").unwrap();
+}

@@ -1,0 +1,245 @@
+//! A session to try one rule on: what users do to it, in sentences.
+
+use super::{
+    picture::{Changes, Picture},
+    position::{NoDelta, Position},
+};
+use sessiond::session::{
+    Opening, Session,
+    command::{Accepted, Actor, Command, Join, Setting, Write},
+    error::Refusal,
+    ids::{AppId, Key, SessionId, UserId},
+    limits::{Limits, Micros},
+    member::Presence,
+    role::{Role, Standing},
+    settings::{Keys, Kind, Settings},
+    value::Value,
+    view::{Class, View},
+};
+use std::sync::Arc;
+
+pub type Outcome = Result<Accepted, Refusal>;
+
+pub struct Stage {
+    pub session: Session,
+    pub now: Micros,
+}
+
+pub fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+pub fn text(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+pub fn keys(keys: &[&str]) -> Keys {
+    Keys::new(keys.iter().copied().map(Key::from).collect())
+}
+
+pub fn set(key: &str, value: Value) -> Write {
+    Write::of(vec![(key.into(), value)])
+}
+
+pub fn remove(key: &str) -> Write {
+    Write { remove: vec![key.into()], ..Write::default() }
+}
+
+/// What members see.
+pub fn members() -> View {
+    View { class: Class::Members, props: Keys::default() }
+}
+
+/// What the host sees; in a room the owner.
+pub fn host() -> View {
+    View { class: Class::Host, props: Keys::default() }
+}
+
+pub fn tied() -> Join {
+    Join { presence: Some(Presence::Tied), ..Join::default() }
+}
+
+pub fn spectator() -> Join {
+    Join { spectator: true, ..Join::default() }
+}
+
+pub fn too_low<T>(needs: Role) -> Result<T, Refusal> {
+    Err(Refusal::RoleTooLow { needs })
+}
+
+/// A session to open, without anybody in it.
+pub fn opening(kind: Kind) -> Opening {
+    Opening {
+        app: AppId::new("app").unwrap(),
+        id: SessionId::new("session").unwrap(),
+        kind,
+        settings: Settings::new(10_000, 10),
+        opener: None,
+        data: Vec::new(),
+        private_data: Vec::new(),
+    }
+}
+
+/// A session with an owner who has joined.
+pub fn opening_by(owner: &str, kind: Kind) -> Opening {
+    Opening { opener: Some((user(owner), Join::default())), ..opening(kind) }
+}
+
+impl Stage {
+    /// A room that nobody has joined; opened by the app.
+    pub fn room() -> Self {
+        Self::open(opening(Kind::Room))
+    }
+
+    /// A hosted session that nobody has joined; opened by the app.
+    pub fn hosted() -> Self {
+        Self::open(opening(Kind::Hosted))
+    }
+
+    pub fn open(opening: Opening) -> Self {
+        Self::open_with(opening, Limits::default())
+    }
+
+    pub fn open_with(opening: Opening, limits: Limits) -> Self {
+        let now = 1_000_000_000;
+        let session = Session::open(opening, Arc::new(limits), now, 0).unwrap();
+        Self { session, now }
+    }
+
+    /// With users who have joined and are shown.
+    pub fn with(mut self, users: &[&str]) -> Self {
+        for user in users {
+            self.join(user).unwrap();
+        }
+        self.tick();
+        self
+    }
+
+    pub fn try_to(&mut self, actor: Actor, command: Command) -> Outcome {
+        self.session.apply(self.now, &actor, command)
+    }
+
+    pub fn join(&mut self, name: &str) -> Outcome {
+        self.join_with(name, Join::default())
+    }
+
+    pub fn join_with(&mut self, name: &str, join: Join) -> Outcome {
+        let user = user(name);
+        self.try_to(Actor::User(user.clone()), Command::Join { user, join })
+    }
+
+    /// Joins with a stream that stays open.
+    pub fn stream(&mut self, name: &str) {
+        self.join_with(name, tied()).unwrap();
+        self.open_stream(name);
+    }
+
+    pub fn open_stream(&mut self, name: &str) {
+        let user = user(name);
+        self.try_to(Actor::User(user.clone()), Command::StreamOpened { user }).unwrap();
+    }
+
+    /// The client lets a stream go.
+    pub fn lose_stream(&mut self, name: &str) {
+        self.close_stream(name, true);
+    }
+
+    pub fn close_stream(&mut self, name: &str, lost: bool) {
+        let user = user(name);
+        let membership = self.session.members().membership(&user).unwrap().order;
+        let closed = Command::StreamClosed { user: user.clone(), membership, lost };
+        self.try_to(Actor::User(user), closed).unwrap();
+    }
+
+    pub fn leave(&mut self, name: &str) {
+        let user = user(name);
+        let leave = Command::Leave { user: user.clone(), keep_role: false };
+        self.try_to(Actor::User(user), leave).unwrap();
+    }
+
+    pub fn set(&mut self, name: &str, key: &str, value: Value) -> Outcome {
+        self.write(name, set(key, value), 0)
+    }
+
+    pub fn remove(&mut self, name: &str, key: &str) -> Outcome {
+        self.write(name, remove(key), 0)
+    }
+
+    pub fn write(&mut self, name: &str, write: Write, term: u64) -> Outcome {
+        let user = user(name);
+        self.try_to(Actor::User(user.clone()), Command::SetProps { user, write, term })
+    }
+
+    /// The user's own record has the write already.
+    pub fn write_on_user(&mut self, name: &str, write: Write) -> Accepted {
+        self.try_to(Actor::App, Command::UserProps { user: user(name), write }).unwrap()
+    }
+
+    pub fn update(&mut self, change: Setting) {
+        self.try_to(Actor::App, Command::Update(vec![change])).unwrap();
+    }
+
+    /// Time passes, and what is due is done.
+    pub fn pass(&mut self, span: Micros) {
+        self.now += span;
+        self.session.pass_time(self.now);
+    }
+
+    /// Makes a frame, or not; returns the last revision.
+    pub fn tick(&mut self) -> u64 {
+        self.session.flush(self.now);
+        self.session.revision()
+    }
+
+    /// What a view is sent that has everything before the last frame.
+    pub fn news(&self, view: &View) -> Changes {
+        Changes::after(&self.session, view, self.session.revision() - 1)
+    }
+
+    /// What a view is sent that has everything up to a revision.
+    pub fn since(&self, view: &View, revision: u64) -> Changes {
+        Changes::after(&self.session, view, revision)
+    }
+
+    pub fn picture(&self, view: &View) -> Picture {
+        Picture::of_snapshot(&Changes::all(&self.session, view))
+    }
+
+    /// What a view shows of a prop.
+    pub fn shows(&self, view: &View, name: &str, key: &str) -> Option<Value> {
+        self.picture(view).members.get(name)?.props.get(key).cloned()
+    }
+
+    pub fn position(&self, view: &View) -> Position {
+        Position::latest(&self.session, view)
+    }
+
+    pub fn resume(&self, at: Position, view: &View) -> Result<(), NoDelta> {
+        at.resume(&self.session, view)
+    }
+
+    pub fn host(&self) -> Option<&str> {
+        self.session.accepted_info().host.as_deref()
+    }
+
+    pub fn owner(&self) -> Option<&str> {
+        self.session.accepted_info().owner.as_deref()
+    }
+
+    pub fn standing(&self, name: &str) -> Standing {
+        self.session.standing(&Actor::User(user(name)))
+    }
+
+    pub fn is_in(&self, name: &str) -> bool {
+        self.session.members().membership(name).is_some()
+    }
+
+    pub fn is_disconnected(&self, name: &str) -> bool {
+        self.session.members().membership(name).unwrap().disconnected
+    }
+
+    /// Everyone in join order.
+    pub fn joined(&self) -> Vec<&str> {
+        self.session.members().joined().map(|(_, user, _)| &**user).collect()
+    }
+}
