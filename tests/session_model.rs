@@ -1,8 +1,15 @@
-//! The rules of sessions, tried one by one under their names.
+//! The rules of sessions, tried against a model so plain that it can be read as their definition,
+//! and one by one under the names of the rules.
 
 mod session_model {
+    mod framed;
+    mod lockstep;
+    mod model;
     mod picture;
     mod position;
+    mod properties;
     mod rules;
     mod stage;
+    mod steps;
+    mod subscriber;
 }

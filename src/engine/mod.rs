@@ -270,6 +270,7 @@ impl Engine {
 
     /// Joins a session.
     pub fn join(&self, live: &Arc<Live>, user: &UserId, join: Join) -> Result<Position, Refusal> {
+        self.check_draining()?;
         self.with_user(&live.app, user, |record| {
             let mut state = live.lock();
             let accepted = self.join_locked(live, &mut state, record, user, join)?;
@@ -303,6 +304,7 @@ impl Engine {
         join: Option<Join>,
         options: Options,
     ) -> Result<Subscription, Refusal> {
+        self.check_draining()?;
         match actor {
             Actor::App => {
                 let mut state = live.lock();
@@ -359,7 +361,8 @@ impl Engine {
             resumes: snapshot.is_none(),
             wants_tick: None,
             behind_since: None,
-            end: None,
+            // The drain ends all subscribers of a session once; who comes after is ended here.
+            end: self.is_draining().then_some(End::Draining),
             waker: None,
         });
         Subscription::new(self.clone(), live.clone(), key, member)
@@ -496,6 +499,7 @@ impl Engine {
 
     /// A stream of a user begins: as long as it has one it is not forgotten.
     pub fn user_stream(&self, app: &AppId, user: &UserId) -> Result<UserStream, Refusal> {
+        self.check_draining()?;
         let record = self.inner.registry.user_or_new(app, user)?;
         self.with_record(app, user, &record, |record| record.streams += 1);
         Ok(UserStream { engine: self.clone(), app: app.clone(), user: user.clone(), record })

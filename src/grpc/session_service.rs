@@ -329,7 +329,7 @@ impl Sessions {
                 return Err(Refusal::NotEntitled);
             }
             (Actor::App, target) => {
-                if target.is_none() && request.target_user_id.is_empty() {
+                if request.user_id.is_empty() && request.target_user_id.is_empty() {
                     door.fault("user_id", "this or target_user_id must be given");
                 }
                 target

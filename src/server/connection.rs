@@ -20,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{body::Body, service::Routes};
+use tonic::{Status, body::Body, service::Routes};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
 
@@ -221,7 +221,7 @@ impl Router {
     }
 
     /// tonic answers a message over the size limit with OUT_OF_RANGE, which nothing else here does,
-    /// and an unknown path without details.
+    /// and an unknown path and a body that it cannot read without details.
     fn in_our_words(&self, response: Response<Body>) -> Response<Body> {
         let code = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
         let has_details = response.headers().contains_key("grpc-status-details-bin");
@@ -232,6 +232,12 @@ impl Router {
                 self.context.node.status(&refusal).into_http()
             }
             Some(b"12") if !has_details => self.no_such_call("this call"),
+            // What is not framed as gRPC says: no message, half a one, a compressed one.
+            Some(b"13") if !has_details => {
+                let status = Status::from_header_map(response.headers());
+                let fault = status.map(|status| status.message().to_owned()).unwrap_or_default();
+                self.context.node.status(&Refusal::Malformed(fault)).into_http()
+            }
             _ => response,
         }
     }

@@ -124,15 +124,7 @@ async fn a_lost_host_is_replaced_and_both_get_view_changed() {
     let mut ada = service.watch("lecture", "ada").await;
     let mut bob = service.watch("lecture", "bob").await;
     // The host becomes tied to a stream, which it loses.
-    let join = sessiond::proto::JoinOptions {
-        presence: sessiond::proto::Presence::Tied.into(),
-        ..Default::default()
-    };
-    let request = sessiond::proto::SubscribeToSessionRequest {
-        join: Some(join),
-        ..subscription("lecture", "host")
-    };
-    let host = service.watch_with(request).await;
+    let host = service.watch_with(tied("lecture", "host")).await;
     drop(host);
     service.tick_until(&mut bob, |it| it.session().host_id == "ada").await;
     assert!(bob.rebuilt.member("host").disconnected);
@@ -161,15 +153,7 @@ async fn the_old_host_gets_a_snapshot_of_what_it_sees_now() {
     service.tick();
     let before = service.watch("lecture", "host").await.rebuilt;
     let mut ada = service.watch("lecture", "ada").await;
-    let join = sessiond::proto::JoinOptions {
-        presence: sessiond::proto::Presence::Tied.into(),
-        ..Default::default()
-    };
-    let request = sessiond::proto::SubscribeToSessionRequest {
-        join: Some(join),
-        ..subscription("lecture", "host")
-    };
-    drop(service.watch_with(request).await);
+    drop(service.watch_with(tied("lecture", "host")).await);
     service.tick_until(&mut ada, |it| it.session().host_id == "ada").await;
     let mut host = service.resume(subscription("lecture", "host"), &before).await;
     assert_eq!(host.next_snapshot().await, SnapshotReason::ViewChanged);
@@ -227,14 +211,38 @@ async fn host_grace_keeps_the_place_of_a_lost_host() {
         rejoin_grace: Some(ms(60_000)),
         ..Default::default()
     };
-    service.open_hosted("lecture", "app opener", settings).await;
+    service.open_hosted("lecture", "host", settings).await;
     service.join("lecture", "ada").await;
     service.tick();
-    service.leave("lecture", "app opener").await;
-    service.advance(4_900);
-    assert_eq!(service.info("lecture", "ada").await.session.map(|it| it.term), Some(1));
-    service.advance(200);
-    let session = service.info("lecture", "ada").await.session.expect("it is there");
+    let mut ada = service.watch("lecture", "ada").await;
+    for comes_back in [true, false] {
+        drop(service.watch_with(tied("lecture", "host")).await);
+        service.tick_until(&mut ada, |it| it.member("host").disconnected).await;
+        service.advance(4_980);
+        assert_eq!(service.info("lecture", "ada").await.session.map(|it| it.term), Some(1));
+        if comes_back {
+            service.join("lecture", "host").await;
+            service.tick();
+            ada.next_changes().await;
+            service.advance(10_000);
+            assert_eq!(service.info("lecture", "ada").await.session.map(|it| it.term), Some(1));
+        }
+    }
+    service.advance(30);
+    assert_eq!(ada.next_snapshot().await, SnapshotReason::ViewChanged);
+    let session = ada.rebuilt.session();
+    assert_eq!((&*session.host_id, session.term), ("ada", 2));
+}
+
+#[tokio::test]
+async fn a_host_that_leaves_is_replaced_without_grace() {
+    let service = Service::start().await;
+    let settings = SessionSettings { host_grace: Some(ms(5_000)), ..Default::default() };
+    service.open_hosted("lecture", "host", settings).await;
+    service.join("lecture", "ada").await;
+    service.leave("lecture", "host").await;
+    service.tick();
+    let session = service.info("lecture", "ada").await.session.expect("it is told");
     assert_eq!((&*session.host_id, session.term), ("ada", 2));
 }
 

@@ -2,6 +2,9 @@
 
 mod support;
 
+mod connections;
+mod drain;
+mod errors;
 mod health_reflection;
 mod hosted;
 mod lifecycle;

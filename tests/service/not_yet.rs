@@ -162,9 +162,6 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     let mut several = stream_open("finals", "ada");
     several.subscriptions.push(several.subscriptions[0].clone());
     not_yet(service.open_stream(several).await.refused().await, "open.subscriptions[1]");
-    let mut handle = stream_open("finals", "ada");
-    handle.subscriptions[0].handle = 7;
-    not_yet(service.open_stream(handle).await.refused().await, "open.subscriptions[0].handle");
     let mut token = service.stream("finals", "ada").await;
     token.send(Up::Token("t".to_owned()));
     not_yet(token.refused().await, "token");

@@ -198,14 +198,10 @@ async fn the_streams_of_a_user_count_together() {
 async fn ownership_survives_lost_presence() {
     let service = Service::start().await;
     service.open_room("finals", "opener").await;
-    let tied = SubscribeToSessionRequest {
-        join: Some(JoinOptions { presence: Presence::Tied.into(), ..Default::default() }),
-        ..subscription("finals", "opener")
-    };
     let mut bob = service.watch_joining("finals", "bob").await;
     service.tick();
     bob.next_changes().await;
-    let opener = service.watch_with(tied).await;
+    let opener = service.watch_with(tied("finals", "opener")).await;
     drop(opener);
     service.tick_until(&mut bob, |it| !it.knows("opener")).await;
     assert_eq!(bob.rebuilt.session().owner_id, "opener");

@@ -220,6 +220,22 @@ async fn a_message_without_content_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_client_may_number_its_only_session() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut open = stream_open("finals", "ada");
+    open.subscriptions[0].handle = 7;
+    let mut ada = service.open_stream(open).await;
+    ada.handle = 7;
+    ada.next_snapshot().await;
+    let seq = ada.write(write([("x", int(1))]));
+    ada.until_acked(&service, seq).await;
+    assert_eq!(ada.rebuilt.props("ada"), shown([("x", int(1))]));
+    service.try_delete("finals", "ada").await.expect("it is deleted");
+    ada.end().await.is_ok(EndReason::Deleted);
+}
+
+#[tokio::test]
 async fn closing_the_sending_side_ends_the_stream() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;

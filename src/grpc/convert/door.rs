@@ -75,8 +75,13 @@ impl<'a> Door<'a> {
 
     /// A namespace; empty = the default one.
     pub fn app(&mut self, text: &str) -> AppId {
+        self.app_in("app", text)
+    }
+
+    /// A namespace in a field of another path.
+    pub fn app_in(&mut self, field: &str, text: &str) -> AppId {
         let text = if text.is_empty() { DEFAULT_APP } else { text };
-        self.id("app", text, AppId::new)
+        self.id(field, text, AppId::new)
             .unwrap_or_else(|| AppId::new(DEFAULT_APP).expect("a constant that is an id"))
     }
 

@@ -93,7 +93,7 @@ impl StreamUserProps {
         // Headers are not kept: a stream lives long.
         let headers = std::mem::take(&mut self.headers);
         let mut door = Door::new(&self.server.limits);
-        let app = door.app(&app);
+        let app = door.app_in("open.app", &app);
         door.not_yet("open.subscriptions[1]", subscriptions.len() > 1);
         let range = (SECOND, 3600 * SECOND);
         let silence = silence_timeout
@@ -105,12 +105,16 @@ impl StreamUserProps {
             if join.is_none() && user_id.is_empty() {
                 door.fault("open.user_id", "must be given where no subscription joins");
             }
-            Wanted::new(&mut door, prefix, &user_id, session_id, join, options, resume)
+            let user = ("open.user_id", &*user_id);
+            Wanted::new(&mut door, prefix, user, session_id, join, options, resume)
         });
         if wanted.is_none() && user_id.is_empty() {
             door.fault("open.user_id", "must be given where no subscription joins");
         }
-        let named = door.actor(&user_id);
+        let named = match wanted {
+            Some(_) => None,
+            None => door.optional_user("open.user_id", &user_id),
+        };
         door.close()?;
         self.server.check_app(&headers, &app)?;
         let (feed, actor) = match wanted {
@@ -118,7 +122,7 @@ impl StreamUserProps {
                 let (feed, actor) = wanted.feed(&self.server, &app)?;
                 (Some(feed), actor)
             }
-            None => (None, named),
+            None => (None, named.map_or(Actor::App, Actor::User)),
         };
         let Actor::User(user) = &actor else { return Err(Refusal::NotAMember) };
         let user = self.server.engine.user_stream(&app, user)?;

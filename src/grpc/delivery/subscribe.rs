@@ -57,7 +57,7 @@ impl SubscribeToSession {
         let subscription = Wanted::new(
             &mut door,
             "",
-            &request.user_id,
+            ("user_id", &request.user_id),
             request.session_id,
             request.join,
             request.options,
@@ -170,7 +170,7 @@ impl Wanted {
     pub fn new(
         door: &mut Door<'_>,
         prefix: &str,
-        user_id: &str,
+        (user_field, user_id): (&str, &str),
         session_id: String,
         join: Option<proto::JoinOptions>,
         options: Option<proto::DeliveryOptions>,
@@ -178,13 +178,13 @@ impl Wanted {
     ) -> Self {
         let actor = match (user_id, &join) {
             ("", Some(_)) => Actor::User(new_user_id()),
-            (user_id, _) => door.actor(user_id),
+            (user_id, _) => door.optional_user(user_field, user_id).map_or(Actor::App, Actor::User),
         };
         let session = door.session(&format!("{prefix}session_id"), &session_id);
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
         let (props, exclude_self) =
             door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
-        if exclude_self && actor == Actor::App {
+        if exclude_self && user_id.is_empty() && actor == Actor::App {
             door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
         }
         let resume = resume.map(|resume| {

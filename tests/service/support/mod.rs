@@ -548,6 +548,12 @@ pub fn subscription(session: &str, user: &str) -> proto::SubscribeToSessionReque
     }
 }
 
+/// The subscription of a member who comes to be tied to it.
+pub fn tied(session: &str, user: &str) -> proto::SubscribeToSessionRequest {
+    let join = JoinOptions { presence: proto::Presence::Tied.into(), ..Default::default() };
+    proto::SubscribeToSessionRequest { join: Some(join), ..subscription(session, user) }
+}
+
 /// A member's stream of props with one subscription.
 pub fn stream_open(session: &str, user: &str) -> proto::StreamOpen {
     proto::StreamOpen {

@@ -193,6 +193,8 @@ pub struct PropsStream {
     pub acked_seq: u64,
     /// What was refused.
     pub refusals: Vec<proto::Refusal>,
+    /// The number of its only session; 0 = none.
+    pub handle: u32,
     seq: u64,
     go_away: Option<proto::GoAway>,
 }
@@ -214,6 +216,7 @@ impl PropsStream {
             messages: 0,
             acked_seq: 0,
             refusals: Vec::new(),
+            handle: 0,
             seq: 0,
             go_away: None,
         }
@@ -271,7 +274,7 @@ impl PropsStream {
         let mut step = None;
         let has_update = !updates.is_empty();
         for delivery in updates {
-            assert_eq!((delivery.handle, &*delivery.session_id), (0, ""), "one subscription");
+            assert_eq!((delivery.handle, &*delivery.session_id), (self.handle, ""));
             step = self.rebuilt.apply(delivery.update.expect("a delivery has an update"));
         }
         let says = has_update || acked_seq > 0 || !refusals.is_empty() || has_end;

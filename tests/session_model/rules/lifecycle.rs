@@ -1,13 +1,15 @@
 //! How long a session lives, and whom it takes.
 
-use crate::session_model::stage::{Stage, opening, opening_by, spectator, too_low, user};
+use crate::session_model::stage::{Stage, opening, opening_by, spectator, text, too_low, user};
 use sessiond::session::{
+    Opening, Session,
     command::{Actor, Command, Join, Setting},
     error::Refusal,
-    limits::SECOND,
+    limits::{Limits, SECOND},
     role::{Role, Standing},
     settings::Kind,
 };
+use std::sync::Arc;
 
 #[test]
 fn an_empty_session_lives_for_its_empty_ttl_from_the_last_leave() {
@@ -102,6 +104,20 @@ fn an_unlisted_session_is_there_for_people_with_a_role() {
     stage.try_to(Actor::User(ada), keeping).unwrap();
     stage.leave("ben");
     assert!(sees(&stage, "ada") && !sees(&stage, "ben"));
+}
+
+#[test]
+fn an_opening_over_a_limit_is_refused() {
+    let limits = Arc::new(Limits { props_per_user: 1, ..Limits::default() });
+    let two = vec![("a".into(), text("1")), ("b".into(), text("1"))];
+    let too_many = |opening| {
+        let refused = Session::open(opening, limits.clone(), 1000, 0).map(|_| ());
+        assert_eq!(refused, Err(Refusal::LimitReached { limit: "max-props-per-user", most: 1 }));
+    };
+    too_many(Opening { data: two.clone(), ..opening(Kind::Room) });
+    too_many(Opening { private_data: two.clone(), ..opening(Kind::Room) });
+    let join = Join { props: two, ..Join::default() };
+    too_many(Opening { opener: Some((user("ada"), join)), ..opening(Kind::Room) });
 }
 
 #[test]

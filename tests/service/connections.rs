@@ -1,0 +1,130 @@
+//! Connections: who speaks HTTP/2 and who does not.
+
+use crate::support::*;
+use bytes::Bytes;
+use sessiond::proto::ListSessionsRequest;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tonic::{Code, Status};
+
+async fn knock(service: &Service, greeting: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(service.address()).await.expect("it accepts");
+    socket.write_all(greeting).await.expect("it takes it");
+    let mut answer = Vec::new();
+    let _ = in_time(socket.read_to_end(&mut answer)).await;
+    answer
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_closed_after_the_handshake_timeout() {
+    let service =
+        Service::start_with(|config| config.handshake_timeout = Duration::from_secs(1)).await;
+    let (silent, halting) = tokio::join!(knock(&service, b""), knock(&service, b"PRI * HTTP/2"));
+    assert_eq!((silent.len(), halting.len()), (0, 0));
+    service.is_fine().await;
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_is_told_what_this_is() {
+    let service = Service::start().await;
+    let answer = knock(&service, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").await;
+    let answer = String::from_utf8(answer).expect("it is text");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("gRPC"), "{answer}");
+    service.is_fine().await;
+}
+
+/// Sends bytes as the body of a call, and returns the headers of the answer, or its trailers.
+async fn call_with_body(service: &Service, path: &str, body: &[u8]) -> http::HeaderMap {
+    let socket = TcpStream::connect(service.address()).await.expect("it accepts");
+    let (client, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    let mut client = client.ready().await.expect("it is ready");
+    let request = http::Request::post(format!("http://{}{path}", service.address()))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .expect("a request");
+    let (answer, mut up) = client.send_request(request, false).expect("it is sent");
+    up.send_data(Bytes::copy_from_slice(body), true).expect("it is sent");
+    let answer = in_time(answer).await.expect("it answers");
+    assert_eq!(answer.headers()["sessiond-node"], NODE);
+    if answer.headers().contains_key("grpc-status") {
+        return answer.headers().clone();
+    }
+    let mut down = answer.into_body();
+    while let Some(data) = in_time(down.data()).await {
+        let data = data.expect("it goes on");
+        let _ = down.flow_control().release_capacity(data.len());
+    }
+    in_time(down.trailers()).await.expect("it ends well").expect("it has trailers")
+}
+
+#[tokio::test]
+async fn a_broken_body_is_a_malformed_message() {
+    let service = Service::start().await;
+    let bodies: [&[u8]; 5] =
+        [&[], &[0, 0, 0], &[0, 0, 0, 0, 9, 0x0a], &[1, 0, 0, 0, 0], &[7, 0, 0, 0, 0]];
+    let calls = [
+        "SessionService/ListSessions",
+        "DeliveryService/SubscribeToSession",
+        "DeliveryService/StreamUserProps",
+    ];
+    for call in calls {
+        for body in bodies {
+            let trailers = call_with_body(&service, &format!("/sessiond.v1.{call}"), body).await;
+            let status = Status::from_header_map(&trailers).expect("it has a status");
+            let told = Refused::new(&status);
+            assert_eq!(told.code, Code::InvalidArgument, "{call} {body:?} {told:?}");
+            let reasons = ["MALFORMED_MESSAGE", "WRONG_FIRST_MESSAGE"];
+            assert!(reasons.contains(&&*told.reason), "{call} {body:?} {told:?}");
+        }
+    }
+    service.is_fine().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_grpc_is_refused_over_http() {
+    let service = Service::start().await;
+    let socket = TcpStream::connect(service.address()).await.expect("it accepts");
+    let (client, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    let mut client = client.ready().await.expect("it is ready");
+    let path = "/sessiond.v1.DeliveryService/SubscribeToSession";
+    let request = http::Request::post(format!("http://{}{path}", service.address()))
+        .header("content-type", "text/html")
+        .body(())
+        .expect("a request");
+    let (answer, _) = client.send_request(request, true).expect("it is sent");
+    let answer = in_time(answer).await.expect("it answers");
+    assert_ne!(
+        answer.headers().get("grpc-status").map(http::HeaderValue::as_bytes),
+        Some(&b"0"[..])
+    );
+    assert_eq!(answer.headers()["sessiond-node"], NODE);
+    service.is_fine().await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_takes_its_streams_along() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut ada = service.watch("finals", "ada").await;
+    let other = service.connect().await;
+    let mut delivery = sessiond::proto::delivery_service_client::DeliveryServiceClient::new(other);
+    let request = sessiond::proto::SubscribeToSessionRequest {
+        join: Some(Default::default()),
+        ..subscription("finals", "bob")
+    };
+    let mut bob = delivery.subscribe_to_session(request).await.expect("it begins").into_inner();
+    in_time(bob.message()).await.expect("the snapshot");
+    service.tick();
+    ada.next_changes().await;
+    drop(bob);
+    drop(delivery);
+    service.tick_until(&mut ada, |it| !it.knows("bob")).await;
+    let _ = service.try_list(ListSessionsRequest::default()).await.expect("it is fine");
+}

@@ -1,0 +1,512 @@
+//! Bad input: refused whole, every fault named, nothing changed, and the server goes on.
+
+use crate::support::*;
+use bytes::Bytes;
+use prost::Message;
+use sessiond::proto::{
+    self, DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, SubscribeToSessionRequest,
+    stream_user_props_request::Message as Up,
+};
+use tonic::Code;
+
+const TOO_LONG: usize = 129;
+
+/// A service with the room `finals` of `ada`, which no bad request may change.
+async fn service_with_room() -> Service {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service
+}
+
+/// What bad requests must leave behind: nothing, and a server that goes on.
+async fn nothing_changed(service: &Service) {
+    service.advance(1_000);
+    assert_eq!(service.revision("finals").await, 1);
+    let sessions = service.try_list(Default::default()).await.expect("it is listed").sessions;
+    assert_eq!(sessions.len(), 1);
+    let ada = service.watch("finals", "ada").await;
+    assert_eq!((ada.rebuilt.order.len(), ada.rebuilt.props("ada")), (1, shown([])));
+    service.is_fine().await;
+}
+
+#[tokio::test]
+async fn every_call_names_all_bad_ids_at_once() {
+    let service = service_with_room().await;
+    let long = || "x".repeat(TOO_LONG);
+    let control = || "a\u{7f}b".to_owned();
+
+    let mut sessions = service.sessions();
+    let request = proto::GetSessionInfoRequest {
+        app: long(),
+        session_id: control(),
+        user_id: long(),
+        ..Default::default()
+    };
+    let told = refused(sessions.get_session_info(request).await);
+    told.is_invalid(&["app", "session_id", "user_id"]);
+
+    let request = proto::OpenSharedSessionRequest {
+        app: control(),
+        user_id: long(),
+        session_id: long(),
+        kind: 99,
+        settings: Some(SessionSettings {
+            name: control(),
+            propnames: vec![String::new(), long(), "fine".to_owned()],
+            pacing: 99,
+            capacity: Some(0),
+            data_role: 99,
+            tick_interval: Some(ms(0)),
+            ..Default::default()
+        }),
+        join: Some(JoinOptions {
+            presence: 99,
+            props: props([("", int(1)), ("none", no_kind())]),
+            ..Default::default()
+        }),
+        data: props([("deep", nested(9))]),
+        private_data: props([("a\nb", int(1))]),
+        ..Default::default()
+    };
+    refused(service.try_open(request).await).is_invalid(&[
+        "app",
+        "user_id",
+        "session_id",
+        "kind",
+        "settings.name",
+        "settings.propnames[0]",
+        "settings.propnames[1]",
+        "settings.pacing",
+        "settings.capacity",
+        "settings.data_role",
+        "settings.tick_interval",
+        "join.presence",
+        "join.props[\"\"]",
+        "join.props[\"none\"]",
+        "data[\"deep\"][0][0][0][0][0][0][0][0]",
+        "private_data[\"a\\nb\"]",
+    ]);
+
+    let request = proto::JoinSessionRequest {
+        app: long(),
+        session_id: control(),
+        user_id: control(),
+        join: Some(JoinOptions { presence: -1, ..Default::default() }),
+        ..Default::default()
+    };
+    let told = refused(sessions.join_session(request).await);
+    told.is_invalid(&["app", "session_id", "user_id", "join.presence"]);
+
+    let request = proto::LeaveSessionRequest {
+        app: control(),
+        session_id: String::new(),
+        user_id: long(),
+        ..Default::default()
+    };
+    refused(sessions.leave_session(request).await).is_invalid(&["app", "session_id", "user_id"]);
+
+    let request =
+        proto::DeleteSessionRequest { app: control(), session_id: long(), user_id: control() };
+    refused(sessions.delete_session(request).await).is_invalid(&["app", "session_id", "user_id"]);
+
+    let request = proto::UpdateSessionRequest {
+        app: control(),
+        session_id: long(),
+        user_id: control(),
+        ..Default::default()
+    };
+    let told = refused(sessions.update_session(request).await);
+    told.is_invalid(&["app", "session_id", "user_id", "update_mask"]);
+
+    let request = proto::SetUserPropsRequest {
+        app: control(),
+        user_id: long(),
+        write: Some(PropsWrite {
+            session_ids: vec!["fine".to_owned(), long(), "fine".to_owned()],
+            ack: 99,
+            term: 7,
+            ..write([("", int(1))])
+        }),
+        ..Default::default()
+    };
+    refused(service.try_set_props(request).await).is_invalid(&[
+        "app",
+        "user_id",
+        "write.ack",
+        "write.set[\"\"]",
+        "write.term",
+        "write.session_ids[1]",
+        "write.session_ids[2]",
+    ]);
+
+    let request = proto::SetUserPropsRequest {
+        target_user_id: control(),
+        write: Some(write([("", int(1))])),
+        ..Default::default()
+    };
+    let told = refused(service.try_set_props(request).await);
+    told.is_invalid(&["target_user_id", "write.set[\"\"]"]);
+
+    let mut request = data_of(&long(), &control());
+    request.app = long();
+    request.set = props([("", int(1))]);
+    request.private_remove = vec![long()];
+    let shown_key = format!("private_remove[{:?}]", "x".repeat(64));
+    let told = refused(service.try_set_data(request).await);
+    told.is_invalid(&["app", "session_id", "user_id", "set[\"\"]", &shown_key]);
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn streams_name_all_bad_fields_at_once() {
+    let service = service_with_room().await;
+    let options = || DeliveryOptions {
+        delivery: 99,
+        encoding: 99,
+        props: vec![String::new()],
+        ..Default::default()
+    };
+    let request = SubscribeToSessionRequest {
+        app: "a\0b".to_owned(),
+        session_id: String::new(),
+        user_id: "u".repeat(TOO_LONG),
+        join: Some(JoinOptions { presence: 99, ..Default::default() }),
+        options: Some(options()),
+        resume: Some(proto::Resume::default()),
+    };
+    service.refused_watch(request.clone()).await.is_invalid(&[
+        "app",
+        "session_id",
+        "user_id",
+        "join.presence",
+        "options.delivery",
+        "options.encoding",
+        "options.props[0]",
+        "resume.position",
+    ]);
+    let subscription = proto::SessionSubscription {
+        session_id: request.session_id,
+        join: request.join,
+        options: request.options,
+        resume: request.resume,
+        ..Default::default()
+    };
+    let open = proto::StreamOpen {
+        app: request.app,
+        user_id: request.user_id,
+        subscriptions: vec![subscription],
+        silence_timeout: Some(ms(1)),
+    };
+    service.open_stream(open).await.refused().await.is_invalid(&[
+        "open.app",
+        "open.user_id",
+        "open.silence_timeout",
+        "open.subscriptions[0].session_id",
+        "open.subscriptions[0].join.presence",
+        "open.subscriptions[0].options.delivery",
+        "open.subscriptions[0].options.encoding",
+        "open.subscriptions[0].options.props[0]",
+        "open.subscriptions[0].resume.position",
+    ]);
+    for open in [proto::StreamOpen::default(), stream_open("finals", "")] {
+        let mut stream = service.open_stream(open).await;
+        stream.refused().await.is_invalid(&["open.user_id"]);
+    }
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn unknown_sessions_are_not_found() {
+    let service = service_with_room().await;
+    let nowhere = "nowhere";
+    let mut with_data = data_of(nowhere, "ada");
+    with_data.set = props([("x", int(1))]);
+    for told in [
+        refused(service.try_info(nowhere, "ada").await),
+        refused(service.try_info_by_name(nowhere, "ada").await),
+        refused(service.try_join(nowhere, "ada", JoinOptions::default()).await),
+        refused(service.try_leave(nowhere, "ada", false).await),
+        refused(service.try_delete(nowhere, "ada").await),
+        refused(service.try_update(nowhere, "ada", &["name"], Default::default()).await),
+        refused(service.try_write("ada", write([("x", int(1))]).in_session(nowhere)).await),
+        refused(service.try_set_data(with_data).await),
+        service.refused_watch(subscription(nowhere, "ada")).await,
+        service.open_stream(stream_open(nowhere, "ada")).await.refused().await,
+    ] {
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    }
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn a_write_that_names_no_key_or_one_twice_is_refused() {
+    let service = service_with_room().await;
+    let faulty = [
+        (PropsWrite::default(), &["write"][..]),
+        (PropsWrite::default().in_session("finals"), &["write"]),
+        (
+            PropsWrite { remove: vec!["x".to_owned()], ..write([("x", int(1))]) },
+            &["write.remove[\"x\"]"],
+        ),
+        (removal(&["x", "x"]), &["write.remove"]),
+        (
+            PropsWrite {
+                json: Some(prost_types::Struct {
+                    fields: [(
+                        "x".to_owned(),
+                        prost_types::Value {
+                            kind: Some(prost_types::value::Kind::NumberValue(1.0)),
+                        },
+                    )]
+                    .into(),
+                }),
+                ..write([("x", int(1))])
+            },
+            &["write.set[\"x\"]"],
+        ),
+        (
+            PropsWrite {
+                json: Some(prost_types::Struct {
+                    fields: [("x".to_owned(), prost_types::Value { kind: None })].into(),
+                }),
+                ..Default::default()
+            },
+            &["write.json[\"x\"]"],
+        ),
+    ];
+    for (write, fields) in faulty {
+        refused(service.try_write("ada", write).await).is_invalid(fields);
+    }
+    let answer = service.try_set_props(proto::SetUserPropsRequest {
+        user_id: "ada".to_owned(),
+        ..Default::default()
+    });
+    refused(answer.await).is_invalid(&["write"]);
+    let answer = service.try_set_props(proto::SetUserPropsRequest {
+        write: Some(write([("x", int(1))])),
+        ..Default::default()
+    });
+    refused(answer.await).is_invalid(&["user_id"]);
+    refused(service.try_set_data(data_of("finals", "ada")).await).is_invalid(&["set"]);
+    let mut twice = data_of("finals", "ada");
+    twice.set = props([("x", int(1))]);
+    twice.remove = vec!["x".to_owned()];
+    twice.private_remove = vec!["y".to_owned(), "y".to_owned()];
+    let told = refused(service.try_set_data(twice).await);
+    told.is_invalid(&["remove[\"x\"]", "private_remove"]);
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn a_value_without_a_kind_is_refused_wherever_it_is() {
+    let service = service_with_room().await;
+    let set = [
+        ("bare", no_kind()),
+        ("list", list(vec![int(1), no_kind()])),
+        ("map", map([("inner", no_kind())])),
+        ("fine", int(1)),
+    ];
+    let told = refused(service.try_write("ada", write(set)).await);
+    told.is_invalid(&[
+        "write.set[\"bare\"]",
+        "write.set[\"list\"][1]",
+        "write.set[\"map\"][\"inner\"]",
+    ]);
+    let settings = SessionSettings { metadata: props([("m", no_kind())]), ..Default::default() };
+    let answer = service.try_update("finals", "ada", &["metadata"], settings).await;
+    refused(answer).is_invalid(&["settings.metadata[\"m\"]"]);
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn a_mask_is_neither_empty_nor_wrong() {
+    let service = service_with_room().await;
+    let update =
+        async |mask: &[&str]| service.try_update("finals", "ada", mask, Default::default()).await;
+    refused(update(&[]).await).is_invalid(&["update_mask"]);
+    let told = refused(update(&["name", "colour", "exclusive", "name", "settings.name"]).await);
+    told.is_invalid(&[
+        "update_mask[\"colour\"]",
+        "update_mask[\"exclusive\"]",
+        "update_mask[\"name\"]",
+        "update_mask[\"settings.name\"]",
+    ]);
+    let settings = SessionSettings {
+        capacity: Some(0),
+        pacing: 99,
+        tick_interval: Some(ms(60_001)),
+        name: "fine".to_owned(),
+        ..Default::default()
+    };
+    let mask = ["name", "capacity", "pacing", "tick_interval"];
+    let told = refused(service.try_update("finals", "ada", &mask, settings).await);
+    told.is_invalid(&["settings.capacity", "settings.pacing", "settings.tick_interval"]);
+    nothing_changed(&service).await;
+}
+
+/// Bytes that are no message of any call here: a field 1 whose text is no UTF-8, a field that is
+/// cut off, a key without a field number, and a group that nobody began.
+const MALFORMED: [&[u8]; 4] = [&[0x0a, 1, 0xff], &[0x0a, 9, b'a'], &[0x00], &[0x0c]];
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_a_malformed_message() {
+    let service = service_with_room().await;
+    let unary = [
+        "GetSessionInfo",
+        "ListSessions",
+        "OpenSharedSession",
+        "UpdateSession",
+        "JoinSession",
+        "LeaveSession",
+        "DeleteSession",
+        "SetUserProps",
+        "SetSessionData",
+    ];
+    let paths = unary.map(|call| format!("/sessiond.v1.SessionService/{call}"));
+    let streams = ["/sessiond.v1.DeliveryService/SubscribeToSession".to_owned()];
+    for path in paths.iter().chain(&streams) {
+        for bytes in MALFORMED {
+            let told = refused(service.call_raw(path, bytes).await);
+            let told = told.is(Code::InvalidArgument, "MALFORMED_MESSAGE");
+            assert_eq!(told.fields, [""; 0], "{path}");
+        }
+    }
+    for bytes in MALFORMED {
+        let path = "/sessiond.v1.DeliveryService/StreamUserProps";
+        let open = up(3, Up::Open(stream_open("finals", "ada")));
+        let messages = vec![open, Bytes::from_static(bytes)];
+        let mut stream = service.stream_raw(path, messages).await.expect("it begins");
+        let status = loop {
+            match in_time(stream.message()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it is refused"),
+                Err(status) => break status,
+            }
+        };
+        // The field 1 of this message is a number, so the first bytes are wrong in another way.
+        let told = Refused::new(&status).is(Code::InvalidArgument, "MALFORMED_MESSAGE");
+        told.says("acked_seq", "0");
+    }
+    nothing_changed(&service).await;
+}
+
+fn up(seq: u64, message: Up) -> Bytes {
+    proto::StreamUserPropsRequest { seq, message: Some(message) }.encode_to_vec().into()
+}
+
+/// A message that an unknown field brings to a size.
+fn padded(message: impl Into<Bytes>, size: usize) -> Bytes {
+    let mut bytes = message.into().to_vec();
+    let rest = size - bytes.len() - 4;
+    bytes.push(15 << 3 | 2);
+    prost::encoding::encode_varint(rest as u64, &mut bytes);
+    bytes.resize(size, 0);
+    bytes.into()
+}
+
+#[tokio::test]
+async fn a_message_of_64_kib_passes_and_one_byte_more_does_not() {
+    const MOST: usize = 64 * 1024;
+    let service = service_with_room().await;
+    let write_x = proto::SetUserPropsRequest {
+        user_id: "ada".to_owned(),
+        write: Some(write([("x", int(1))])),
+        ..Default::default()
+    };
+    let path = "/sessiond.v1.SessionService/SetUserProps";
+    let too_large = |told: Refused| {
+        let told = told.is(Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+        told.says("limit", "max-request-bytes").says("most", "65536")
+    };
+    let answer = service.call_raw(path, padded(write_x.encode_to_vec(), MOST + 1)).await;
+    too_large(refused(answer));
+    let watch = subscription("finals", "ada").encode_to_vec();
+    let path_of_watch = "/sessiond.v1.DeliveryService/SubscribeToSession";
+    too_large(refused(service.call_raw(path_of_watch, padded(watch.clone(), MOST + 1)).await));
+
+    let path_of_stream = "/sessiond.v1.DeliveryService/StreamUserProps";
+    let open = up(1, Up::Open(stream_open("finals", "ada")));
+    let write_y = up(2, Up::Write(write([("y", int(1))])));
+    let messages = vec![open.clone(), padded(write_y.clone(), MOST + 1)];
+    let mut stream = service.stream_raw(path_of_stream, messages).await.expect("it begins");
+    let status = loop {
+        match in_time(stream.message()).await {
+            Ok(message) => assert!(message.is_some(), "it is refused"),
+            Err(status) => break status,
+        }
+    };
+    too_large(Refused::new(&status)).says("acked_seq", "0");
+    nothing_changed(&service).await;
+
+    service.call_raw(path, padded(write_x.encode_to_vec(), MOST)).await.expect("it fits");
+    service.call_raw(path_of_watch, padded(watch, MOST)).await.expect("it fits");
+    let messages = vec![open, padded(write_y, MOST)];
+    let mut stream = service.stream_raw(path_of_stream, messages).await.expect("it begins");
+    while in_time(stream.message()).await.expect("it fits").is_some() {}
+    service.tick();
+    let ada = service.watch("finals", "ada").await;
+    assert_eq!(ada.rebuilt.props("ada"), shown([("x", int(1)), ("y", int(1))]));
+}
+
+#[tokio::test]
+async fn an_app_in_the_metadata_must_be_that_of_the_request() {
+    let service = service_with_room().await;
+    let with_app = |app: &'static str| {
+        let request =
+            proto::GetSessionInfoRequest { session_id: "finals".to_owned(), ..Default::default() };
+        let mut request = tonic::Request::new(request);
+        request.metadata_mut().insert("sessiond-app", app.parse().expect("ASCII"));
+        request
+    };
+    let mut sessions = service.sessions();
+    sessions.get_session_info(with_app("default")).await.expect("it is the same");
+    refused(sessions.get_session_info(with_app("chess")).await).is_invalid(&["app"]);
+    let mut write = tonic::Request::new(proto::SetUserPropsRequest {
+        app: "default".to_owned(),
+        user_id: "ada".to_owned(),
+        write: Some(write([("x", int(1))])),
+        ..Default::default()
+    });
+    write.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
+    refused(sessions.set_user_props(write).await).is_invalid(&["app"]);
+    let mut watch = tonic::Request::new(subscription("finals", "ada"));
+    watch.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
+    let mut stream = service.delivery().subscribe_to_session(watch).await.expect("it begins");
+    refused(in_time(stream.get_mut().message()).await).is_invalid(&["app"]);
+    let open = proto::StreamUserPropsRequest {
+        seq: 1,
+        message: Some(Up::Open(stream_open("finals", "ada"))),
+    };
+    let mut request = tonic::Request::new(tokio_stream::iter([open]));
+    request.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
+    let mut stream = service.delivery().stream_user_props(request).await.expect("it begins");
+    refused(in_time(stream.get_mut().message()).await).is_invalid(&["app"]);
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn a_durable_write_needs_a_store() {
+    let service = service_with_room().await;
+    let durable = proto::Ack::Durable.into();
+    let write = PropsWrite { ack: durable, ..write([("x", int(1))]) };
+    refused(service.try_write("ada", write).await).is(Code::FailedPrecondition, "NO_STORE");
+    let mut request = data_of("finals", "ada");
+    request.ack = durable;
+    request.set = props([("x", int(1))]);
+    refused(service.try_set_data(request).await).is(Code::FailedPrecondition, "NO_STORE");
+    nothing_changed(&service).await;
+}
+
+#[tokio::test]
+async fn a_private_session_is_not_opened_as_a_shared_one() {
+    let service = service_with_room().await;
+    let mut request = opening("private", "ada", SessionSettings::default());
+    request.kind = proto::SessionKind::Private.into();
+    refused(service.try_open(request).await).is_invalid(&["kind"]);
+    let request = proto::OpenSharedSessionRequest { get_if_exists: true, ..Default::default() };
+    refused(service.try_open(request).await).is_invalid(&["get_if_exists"]);
+    let mut request = opening("spectated", "ada", SessionSettings::default());
+    request.join = Some(JoinOptions { spectator: true, ..Default::default() });
+    refused(service.try_open(request).await).is_invalid(&["join.spectator"]);
+    nothing_changed(&service).await;
+}

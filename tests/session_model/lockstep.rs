@@ -1,0 +1,382 @@
+//! The session and its model, side by side: what happens to one happens to the other, and after
+//! every step both are asked the same questions.
+
+use super::{
+    model::{Model, Props},
+    steps::{Put, Puts, Start, Step, Term, USERS, Who},
+    subscriber::{self, Subscriber, Watch},
+};
+use sessiond::session::{
+    Opening, Session,
+    command::{Actor, Command, Join, Setting, Write},
+    error::Refusal,
+    ids::{AppId, Key, SessionId, UserId},
+    limits::Micros,
+    member::{MemberIx, Membership},
+    role::Role,
+    settings::{Keys, Kind, Settings},
+    user::User,
+    value::Value,
+    view::{Class, View},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Any moment will do; whole milliseconds are taken by spans, see [`Lockstep::tell`].
+const BEGINNING: Micros = 1_000_000_000_000;
+
+/// Two sessions that must be the same.
+pub struct Lockstep {
+    start: Start,
+    session: Session,
+    model: Model,
+    now: Micros,
+    users: BTreeMap<UserId, User>,
+    watches: Vec<Watch>,
+    subscribers: Vec<Subscriber>,
+    /// How many texts were made that are written once only.
+    fresh: u64,
+}
+
+impl Lockstep {
+    pub fn begin(start: Start) -> Self {
+        let now = BEGINNING;
+        let (session, model) = open(&start, now, 0, BTreeMap::new(), &mut BTreeMap::new());
+        let filters = [&[][..], &["a"], &["b", "c"]];
+        let filters = filters.map(|keys| Keys::new(keys.iter().copied().map(Key::from).collect()));
+        let classes = [Class::Members, Class::Host];
+        let views = filters
+            .iter()
+            .flat_map(|props| classes.map(|class| View { class, props: props.clone() }));
+        let fixed = views
+            .clone()
+            .map(|view| Subscriber::new(subscriber::Who::Class(view.class), view.props));
+        let own = USERS.map(|user| {
+            let user = UserId::new(user).unwrap();
+            Subscriber::new(subscriber::Who::User(user), filters[0].clone())
+        });
+        let mut both = Self {
+            start,
+            session,
+            model,
+            now,
+            users: BTreeMap::new(),
+            watches: views.clone().map(Watch::new).collect(),
+            subscribers: fixed.chain(own).collect(),
+            fresh: 0,
+        };
+        both.framed(0);
+        both.compare();
+        both
+    }
+
+    /// One step of the story. Each is told a microsecond after the one before it, and every span is
+    /// in milliseconds, so that no two moments are the same by chance.
+    pub fn tell(&mut self, step: Step) {
+        self.now += 1;
+        if self.model.ended {
+            self.open_anew();
+        }
+        match step {
+            Step::Join { user, spectator, presence, is_stream, set } => {
+                let props = self.values(&user, set);
+                let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
+                let user_props = user_props.into_iter().collect();
+                let join = Join { spectator, presence, is_stream, props, user_props };
+                let actor = Actor::User(user.clone());
+                let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
+                if joined && is_stream {
+                    self.apply(&actor, Command::StreamOpened { user });
+                }
+            }
+            Step::Leave { user, keep_role } => {
+                let user = self.somebody(user);
+                self.apply(&Actor::User(user.clone()), Command::Leave { user, keep_role });
+            }
+            Step::SetProps { who, user, write, term } => {
+                let user = self.somebody(user);
+                let (write, term) = (self.write(&user, write), self.term(term));
+                let actor = match who {
+                    Who::App => Actor::App,
+                    _ => Actor::User(user.clone()),
+                };
+                self.apply(&actor, Command::SetProps { user, write, term });
+            }
+            Step::Restore { user, key } => self.restore(self.somebody(user), key),
+            Step::SetOnUser { user, write } => self.set_on_user(self.somebody(user), write),
+            Step::SetData { who, shared, private, term } => {
+                let shared = self.write("data", shared);
+                let private = self.write("private", private);
+                let command = Command::SetData { shared, private, term: self.term(term) };
+                self.apply(&self.keeper(who), command);
+            }
+            Step::Update { who, changes } => {
+                self.apply(&self.keeper(who), Command::Update(changes));
+            }
+            Step::RestoreSelection => {
+                let Settings { propnames, hostprops, .. } = self.model.last().info.settings.clone();
+                let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
+                self.apply(&Actor::App, Command::Update(changes));
+            }
+            Step::Delete { who } => {
+                self.apply(&self.keeper(who), Command::Delete);
+            }
+            Step::OpenStream { user } => {
+                let user = self.somebody(user);
+                self.apply(&Actor::User(user.clone()), Command::StreamOpened { user });
+            }
+            Step::CloseStream { user, lost, is_old } => {
+                self.close_stream(self.somebody(user), lost, is_old);
+            }
+            Step::LoseHost => {
+                if let Some(host) = self.model.info.host.clone() {
+                    self.close_stream(host, true, false);
+                }
+            }
+            Step::Pass { by, unnoticed } => {
+                self.now += by;
+                if !unnoticed {
+                    self.session.pass_time(self.now);
+                    self.model.pass_time(self.now);
+                }
+            }
+            Step::Flush { asleep, from_everywhere } => {
+                self.flush(asleep);
+                if from_everywhere {
+                    self.resume_from_everywhere();
+                }
+            }
+        }
+        self.compare();
+        let any = self.now as usize % self.watches.len();
+        self.watches[any].snapshot(&self.session, &self.model);
+    }
+
+    /// The story is over: everybody wakes up.
+    pub fn end(mut self) {
+        self.now += 1;
+        self.flush(0);
+        self.resume_from_everywhere();
+        self.compare();
+    }
+
+    /// The same becomes of a command in both, and a refused one leaves no trace.
+    fn apply(&mut self, actor: &Actor, command: Command) -> bool {
+        let expected = self.model.apply(self.now, actor, &command);
+        let before = expected.is_err().then(|| format!("{:?}", self.session));
+        let told = format!("{actor:?} {command:?}");
+        let answer = self.session.apply(self.now, actor, command);
+        match (&answer, &expected) {
+            (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected))) => {
+                let fields = |list: &[sessiond::session::error::Violation]| {
+                    list.iter().map(|violation| violation.field.clone()).collect::<Vec<_>>()
+                };
+                assert_eq!(fields(found), fields(expected), "{told}");
+            }
+            _ => assert_eq!(answer, expected, "{told}"),
+        }
+        if let Some(before) = before {
+            assert_eq!(format!("{:?}", self.session), before, "{told} was refused");
+        }
+        self.compare();
+        answer.is_ok()
+    }
+
+    fn close_stream(&mut self, user: UserId, lost: bool, is_old: bool) {
+        let order = self.model.members.get(&user).map_or(0, |member| member.order);
+        let membership = if is_old { order.wrapping_sub(1) } else { order };
+        let actor = Actor::User(user.clone());
+        self.apply(&actor, Command::StreamClosed { user, membership, lost });
+    }
+
+    /// Sets a key to what the last frame shows: A->B->A, if it was written since.
+    fn restore(&mut self, user: UserId, key: Key) {
+        let framed = self.model.last().members.get(&user);
+        let value = framed.and_then(|member| member.props.get(&key)).cloned();
+        let write = match value {
+            Some(value) => Write { set: vec![(key, value)], remove: Vec::new() },
+            None => Write { set: Vec::new(), remove: vec![key] },
+        };
+        let actor = Actor::User(user.clone());
+        self.apply(&actor, Command::SetProps { user, write, term: 0 });
+    }
+
+    /// The user takes the write first, then every session of it: here the one.
+    fn set_on_user(&mut self, user: UserId, write: Puts) {
+        let write = self.write(&user, write);
+        let record = self.model.users.entry(user.clone()).or_default().clone();
+        let expected = self.model.written(&record, &write);
+        let most = self.start.limits.props_per_user;
+        let answer = self.users.entry(user.clone()).or_default().write(&write, most);
+        assert_eq!(answer.as_ref().err(), expected.as_ref().err());
+        if let Ok(record) = expected {
+            self.model.users.insert(user.clone(), record);
+            self.apply(&Actor::App, Command::UserProps { user, write });
+        }
+    }
+
+    fn flush(&mut self, asleep: u16) {
+        let before = self.model.last().info.clone();
+        let (was_open, left) = (self.model.open, std::mem::take(&mut self.model.somebody_left));
+        let frame = self.session.flush(self.now);
+        assert_eq!(frame.map(|frame| frame.revision), self.model.flush(self.now));
+        assert_eq!(frame.is_some(), was_open);
+        let Some(frame) = frame else { return };
+        let after = &self.model.last().info;
+        let same_views = (&before.host, &before.owner) == (&after.host, &after.owner)
+            && before.settings.propnames == after.settings.propnames
+            && before.settings.hostprops == after.settings.hostprops;
+        assert_eq!((frame.views_changed, frame.departures), (!same_views, left));
+        assert_eq!(self.session.last_frame_at(), self.now);
+        assert!(before.term <= after.term);
+        self.framed(asleep);
+    }
+
+    /// A frame was made: every view shows what it has to show.
+    fn framed(&mut self, asleep: u16) {
+        for watch in &mut self.watches {
+            watch.frame(&self.session, &self.model);
+        }
+        for (bit, subscriber) in self.subscribers.iter_mut().enumerate() {
+            if asleep & (1 << bit) == 0 {
+                subscriber.catch_up(&self.session, &self.watches, &self.model);
+            }
+        }
+    }
+
+    fn resume_from_everywhere(&self) {
+        for watch in &self.watches {
+            watch.resume_from_everywhere(&self.session, &self.model);
+        }
+    }
+
+    /// Whatever can be asked of a session is answered by both alike.
+    fn compare(&mut self) {
+        let (session, model) = (&mut self.session, &mut self.model);
+        assert_eq!(session.take_left(), std::mem::take(&mut model.left));
+        assert_eq!(**session.accepted_info(), model.info);
+        assert_eq!(**session.info(), model.last().info);
+        let position = (session.epoch(), session.revision(), session.pending_revision());
+        assert_eq!(position, (model.epoch, model.revision(), model.pending_revision()));
+        assert_eq!((session.is_open(), session.has_ended()), (model.open, model.ended));
+        assert!(session.horizon() <= model.horizon_at_most.min(session.revision()));
+        if !model.ended {
+            assert_eq!(session.next_deadline(), model.next_deadline());
+        }
+        let mut expected: Vec<_> = model.members.iter().collect();
+        expected.sort_by_key(|(_, member)| member.order);
+        let joined: Vec<(MemberIx, _, _)> = session.members().joined().collect();
+        assert_eq!(joined.len(), expected.len());
+        assert_eq!(session.members().joined_count(), expected.len());
+        for ((_, user, found), (name, member)) in joined.iter().zip(&expected) {
+            assert_eq!(user, name);
+            let Membership { role, presence, disconnected, streams, order, joined_at, .. } = found;
+            assert_eq!((role, presence), (&member.role, &member.presence), "{user}");
+            assert_eq!((disconnected, streams), (&member.disconnected, &member.streams), "{user}");
+            assert_eq!((order, joined_at), (&member.order, &member.joined_at), "{user}");
+        }
+        for user in USERS {
+            let user = UserId::new(user).unwrap();
+            let keeper = match model.kind {
+                Kind::Hosted => &model.last().info.host,
+                Kind::Room => &model.last().info.owner,
+            };
+            let class = if keeper.as_ref() == Some(&user) { Class::Host } else { Class::Members };
+            let actor = Actor::User(user);
+            assert_eq!(session.standing(&actor), model.standing(&actor));
+            assert_eq!(session.class_of(&actor), class);
+        }
+        assert_eq!(session.class_of(&Actor::App), Class::Host);
+        if let Some(host) = &model.info.host {
+            let hosts = |membership: &Membership| {
+                !membership.disconnected && membership.role >= Role::Member
+            };
+            let is_fit = session.members().membership(host).is_some_and(hosts);
+            assert!(is_fit || model.waits_for_host(), "{host} hosts");
+        }
+    }
+
+    /// After the end nothing is accepted; then somebody opens a session of the same id.
+    fn open_anew(&mut self) {
+        self.apply(&Actor::App, Command::Update(Vec::new()));
+        self.flush(0);
+        let users = std::mem::take(&mut self.model.users);
+        let epoch = self.session.epoch();
+        (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
+        self.watches.iter_mut().for_each(Watch::start_anew);
+        self.framed(0);
+        self.compare();
+    }
+
+    /// The user, or instead of an outsider mostly the next member.
+    fn somebody(&self, user: UserId) -> UserId {
+        let mut members = self.model.members.keys();
+        if self.now.is_multiple_of(8) || self.model.members.contains_key(&user) {
+            return user;
+        }
+        members.clone().find(|member| **member > user).or(members.next()).cloned().unwrap_or(user)
+    }
+
+    /// Who asks for something that not everybody may do.
+    fn keeper(&self, who: Who) -> Actor {
+        let keeper = self.model.info.host.clone().or_else(|| self.model.info.owner.clone());
+        match who {
+            Who::App => Actor::App,
+            Who::Oneself(user) => Actor::User(keeper.unwrap_or(user)),
+            Who::Other(user) => Actor::User(user),
+        }
+    }
+
+    fn term(&self, term: Term) -> u64 {
+        let current = self.model.info.term;
+        match term {
+            Term::Any => 0,
+            Term::Current => current,
+            Term::Older => current.saturating_sub(1),
+            Term::Newer => current + 1,
+        }
+    }
+
+    fn write(&mut self, owner: &str, puts: Puts) -> Write {
+        Write { set: self.values(owner, puts.set), remove: puts.remove }
+    }
+
+    fn values(&mut self, owner: &str, puts: Vec<(Key, Put)>) -> Vec<(Key, Value)> {
+        let mut value = |key: &Key, put| match put {
+            Put::Usual(value) => value,
+            Put::Fresh => {
+                self.fresh += 1;
+                Value::Text(format!("{owner}/{key}/{}", self.fresh).into())
+            }
+        };
+        puts.into_iter().map(|(key, put)| (key.clone(), value(&key, put))).collect()
+    }
+}
+
+fn open(
+    start: &Start,
+    now: Micros,
+    last_epoch: u64,
+    props: BTreeMap<UserId, Props>,
+    records: &mut BTreeMap<UserId, User>,
+) -> (Session, Model) {
+    let value = |text: &str| (Key::from("a"), Value::Text(text.into()));
+    let opener = start.opener.clone().map(|user| {
+        let props = vec![value(&format!("{user}/a/0"))];
+        let user_props = records.entry(user.clone()).or_default().props();
+        (user, Join { props, user_props, ..Join::default() })
+    });
+    let opening = Opening {
+        app: AppId::new("app").unwrap(),
+        id: SessionId::new("session").unwrap(),
+        kind: start.kind,
+        settings: start.settings.clone(),
+        opener,
+        data: vec![value("data/a/0")],
+        private_data: vec![value("private/a/0")],
+    };
+    let limits = start.limits.clone();
+    let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props).unwrap();
+    let session = Session::open(opening, Arc::new(limits), now, last_epoch).unwrap();
+    assert_eq!((session.revision(), session.created_at()), (1, now));
+    (session, model)
+}

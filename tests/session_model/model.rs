@@ -1,0 +1,544 @@
+//! A session told as plainly as possible: maps, rules in the order in which they are read, nothing
+//! kept up to date that can be worked out.
+
+mod hosting;
+
+use super::framed::{Framed, FramedMember, selects, selects_of_host};
+use hosting::Heritage;
+use sessiond::session::{
+    Info, Opening,
+    command::{Accepted, Actor, Command, Join, Setting, Write},
+    error::Refusal,
+    ids::{Key, UserId},
+    limits::{Limits, Micros, SERVER_END_GRACE, UNUSED_TTL},
+    member::{Departure, Presence},
+    role::{Role, Standing},
+    settings::Kind,
+    value::Value,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Values by key.
+pub type Props = BTreeMap<Key, Value>;
+
+/// The session as its rules describe it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub kind: Kind,
+    pub limits: Limits,
+    pub epoch: u64,
+    pub created_at: Micros,
+    pub info: Info,
+    pub members: BTreeMap<UserId, Member>,
+    /// Roles above member, whether the user has joined or not.
+    pub roles: BTreeMap<UserId, Role>,
+    pub data: Props,
+    pub private_data: Props,
+    /// What is set on users, of any session; kept by whoever keeps the users.
+    pub users: BTreeMap<UserId, Props>,
+    /// The framed states; revision 1 comes first.
+    pub history: Vec<Framed>,
+    /// Something was accepted since the last frame.
+    pub open: bool,
+    pub ended: bool,
+    /// Who left since somebody last asked, in order.
+    pub left: Vec<UserId>,
+    /// The revision from which on every removal must still be known.
+    pub horizon_at_most: u64,
+    /// Somebody left since somebody last asked, whether a frame ever showed it or not.
+    pub somebody_left: bool,
+    /// Whoever has been host, if only for a moment.
+    hosts: BTreeSet<UserId>,
+    departures: BTreeMap<UserId, Departure>,
+    removals: Vec<(u64, Micros)>,
+    orders: u64,
+    emptied_at: Option<Micros>,
+    /// When a lost host is replaced.
+    host_due: Option<Micros>,
+    /// What the next host takes over, where there is no host to ask.
+    heritage: Option<Heritage>,
+}
+
+/// A membership.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    pub role: Role,
+    pub presence: Presence,
+    pub disconnected: bool,
+    pub streams: u32,
+    pub order: u64,
+    pub joined_at: Micros,
+    /// When it leaves unless something happens.
+    pub due: Option<Micros>,
+    /// Set in this session.
+    pub own: Props,
+}
+
+impl Model {
+    /// Opens a session and frames it.
+    pub fn open(
+        opening: Opening,
+        limits: Limits,
+        now: Micros,
+        last_epoch: u64,
+        users: BTreeMap<UserId, Props>,
+    ) -> Result<Self, Refusal> {
+        let owner = opening.opener.as_ref().map(|(user, _)| user.clone());
+        let mut model = Self {
+            kind: opening.kind,
+            limits,
+            epoch: now.max(last_epoch + 1),
+            created_at: now,
+            roles: owner.iter().map(|user| (user.clone(), Role::Owner)).collect(),
+            info: Info { settings: opening.settings, owner, host: None, term: 0 },
+            members: BTreeMap::new(),
+            data: Props::new(),
+            private_data: Props::new(),
+            users,
+            history: Vec::new(),
+            open: true,
+            ended: false,
+            left: Vec::new(),
+            horizon_at_most: 0,
+            somebody_left: false,
+            hosts: BTreeSet::new(),
+            departures: BTreeMap::new(),
+            removals: Vec::new(),
+            orders: 0,
+            emptied_at: None,
+            host_due: None,
+            heritage: None,
+        };
+        let set = |set| Write { set, remove: Vec::new() };
+        model.write_data(&set(opening.data), &set(opening.private_data))?;
+        if let Some((user, join)) = opening.opener {
+            // Whoever opens a session that is locked from the start is in.
+            let locked = std::mem::take(&mut model.info.settings.locked);
+            model.join(now, &user, &join)?;
+            model.info.settings.locked = locked;
+        }
+        model.flush(now);
+        Ok(model)
+    }
+
+    /// The revision of the last frame.
+    pub fn revision(&self) -> u64 {
+        self.history.len() as u64
+    }
+
+    /// The revision that shows what is accepted.
+    pub fn pending_revision(&self) -> u64 {
+        self.revision() + u64::from(self.open)
+    }
+
+    /// The state as of a revision.
+    pub fn at(&self, revision: u64) -> &Framed {
+        &self.history[revision as usize - 1]
+    }
+
+    /// The last framed state.
+    pub fn last(&self) -> &Framed {
+        self.at(self.revision())
+    }
+
+    /// Does what is asked, or says why not.
+    pub fn apply(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        command: &Command,
+    ) -> Result<Accepted, Refusal> {
+        if self.ended {
+            return Err(Refusal::SessionNotFound);
+        }
+        let mut concerned = true;
+        match command {
+            Command::Join { user, join } => self.join(now, user, join)?,
+            Command::Leave { user, keep_role } => self.leave(now, user, *keep_role)?,
+            Command::Delete => {
+                self.needs(actor, Role::Owner)?;
+                self.ended = true;
+            }
+            Command::Update(changes) => {
+                self.needs(actor, Role::Admin)?;
+                self.update(now, changes);
+            }
+            Command::SetProps { user, write, term } => {
+                if self.member(user)?.role < Role::Member {
+                    return Err(Refusal::RoleTooLow { needs: Role::Member });
+                }
+                self.needs_joined(actor, Role::Member)?;
+                self.needs_term(*term)?;
+                self.write_props(user, write)?;
+            }
+            Command::UserProps { user, write } => concerned = self.user_props(user, write)?,
+            Command::SetData { shared, private, term } => {
+                if !shared.is_empty() {
+                    self.needs_joined(actor, self.info.settings.data_role)?;
+                }
+                if !private.is_empty() {
+                    self.needs_keeper(actor)?;
+                }
+                self.needs_term(*term)?;
+                self.write_data(shared, private)?;
+            }
+            Command::StreamOpened { user } => {
+                let member = self.member_mut(user)?;
+                member.streams += 1;
+                member.due = None;
+                self.shows_itself(now, user);
+            }
+            Command::StreamClosed { user, membership, lost } => {
+                if self.member(user)?.order == *membership {
+                    self.stream_closed(now, user, *lost)?;
+                }
+            }
+        }
+        Ok(Accepted { revision: self.pending_revision(), concerned })
+    }
+
+    /// Makes a frame if there is anything to frame.
+    pub fn flush(&mut self, now: Micros) -> Option<u64> {
+        if !std::mem::take(&mut self.open) {
+            return None;
+        }
+        let Limits { removals: most, removal_memory, .. } = self.limits;
+        while let Some(&(revision, at)) = self.removals.first()
+            && (self.removals.len() > most || at + removal_memory <= now)
+        {
+            self.horizon_at_most = self.horizon_at_most.max(revision);
+            self.removals.remove(0);
+        }
+        let framed = |(user, member): (&UserId, &Member)| {
+            let framed = FramedMember {
+                role: member.role,
+                disconnected: member.disconnected,
+                order: member.order,
+                joined_at: member.joined_at,
+                props: self.accepted_props(user),
+            };
+            (user.clone(), framed)
+        };
+        let shown = self.history.last();
+        let mut departures = self.departures.clone();
+        departures.retain(|user, _| {
+            let was_shown = shown.is_some_and(|shown| shown.members.contains_key(user));
+            was_shown && !self.members.contains_key(user)
+        });
+        let next = Framed {
+            kind: self.kind,
+            info: self.info.clone(),
+            data: self.data.clone(),
+            private_data: self.private_data.clone(),
+            members: self.members.iter().map(framed).collect(),
+            departures,
+        };
+        self.departures.clear();
+        let gone = self.history.last().map_or(0, |last| last.removals_to(&next));
+        self.history.push(next);
+        self.removals.extend((0..gone).map(|_| (self.history.len() as u64, now)));
+        Some(self.revision())
+    }
+
+    /// What is due, earliest first.
+    fn due(&self) -> Vec<(Micros, Due)> {
+        let members = self.members.iter();
+        let mut due: Vec<_> =
+            members.filter_map(|(user, m)| Some((m.due?, Due::Member(user.clone())))).collect();
+        due.extend(self.host_due.map(|at| (at, Due::Host)));
+        due.extend(self.empty_due().map(|at| (at, Due::End)));
+        let max_age = self.info.settings.max_age;
+        due.extend((max_age > 0).then(|| (self.created_at + max_age, Due::End)));
+        due.sort();
+        due
+    }
+
+    /// When something is due next.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        self.due().first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due, one thing after the other.
+    pub fn pass_time(&mut self, now: Micros) {
+        while !self.ended
+            && let Some((at, due)) = self.due().first().cloned()
+            && at <= now
+        {
+            match due {
+                Due::Member(user) => self.remove(now, &user, Departure::Lost),
+                Due::Host => {
+                    self.host_due = None;
+                    self.open = true;
+                    self.elect();
+                }
+                Due::End => self.ended = true,
+            }
+        }
+    }
+
+    /// In what capacity somebody acts.
+    pub fn standing(&self, actor: &Actor) -> Standing {
+        let Actor::User(user) = actor else { return Standing::App };
+        match (self.members.get(user), self.roles.get(user)) {
+            (Some(member), _) => Standing::Joined(member.role),
+            (None, Some(role)) => Standing::Away(*role),
+            (None, None) => Standing::Outsider,
+        }
+    }
+
+    /// The session's own value hides the user's; spectators have none.
+    pub fn accepted_props(&self, user: &UserId) -> Props {
+        let member = &self.members[user];
+        let mut props = Props::new();
+        if member.role >= Role::Member {
+            props.extend(self.users.get(user).cloned().unwrap_or_default());
+            props.extend(member.own.clone());
+        }
+        props
+    }
+
+    fn join(&mut self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        if self.members.contains_key(user) {
+            return self.join_again(now, user, join);
+        }
+        let asked = if join.spectator { Role::Spectator } else { Role::Member };
+        let role = self.roles.get(user).copied().unwrap_or(asked);
+        let is_spectator = role == Role::Spectator;
+        if is_spectator && !join.props.is_empty() {
+            return Err(Refusal::invalid("join.props", ""));
+        }
+        let settings = &self.info.settings;
+        if settings.locked {
+            return Err(Refusal::Locked);
+        }
+        let capacity = if is_spectator { self.limits.members } else { settings.capacity };
+        let alike = |member: &&Member| (member.role == Role::Spectator) == is_spectator;
+        if self.members.values().filter(alike).count() >= capacity {
+            return Err(Refusal::Full { capacity });
+        }
+        let by_default = if join.is_stream { Presence::Tied } else { Presence::Explicit };
+        let mut member = Member {
+            role,
+            presence: join.presence.unwrap_or(by_default),
+            disconnected: false,
+            streams: 0,
+            order: self.orders,
+            joined_at: now,
+            due: None,
+            own: Props::new(),
+        };
+        let write = Write { set: join.props.clone(), remove: Vec::new() };
+        member.own = self.written(&member.own, &write)?;
+        self.orders += 1;
+        self.members.insert(user.clone(), member);
+        self.open = true;
+        self.expect_stream(now, user);
+        self.settle_host(now, None);
+        Ok(())
+    }
+
+    fn join_again(&mut self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        if !join.props.is_empty() {
+            if self.members[user].role < Role::Member {
+                return Err(Refusal::RoleTooLow { needs: Role::Member });
+            }
+            self.write_props(user, &Write { set: join.props.clone(), remove: Vec::new() })?;
+        }
+        let member = self.member_mut(user)?;
+        member.presence = join.presence.unwrap_or(member.presence);
+        self.shows_itself(now, user);
+        self.expect_stream(now, user);
+        Ok(())
+    }
+
+    fn expect_stream(&mut self, now: Micros, user: &UserId) {
+        let join_timeout = self.limits.join_timeout;
+        let Some(member) = self.members.get_mut(user) else { return };
+        let waits = member.presence == Presence::Tied && member.streams == 0;
+        member.due = waits.then_some(now + join_timeout);
+    }
+
+    fn shows_itself(&mut self, now: Micros, user: &UserId) {
+        let Some(member) = self.members.get_mut(user) else { return };
+        if std::mem::take(&mut member.disconnected) {
+            self.open = true;
+            self.settle_host(now, None);
+        }
+    }
+
+    fn stream_closed(&mut self, now: Micros, user: &UserId, lost: bool) -> Result<(), Refusal> {
+        let rejoin_grace = self.info.settings.rejoin_grace;
+        let grace = if lost { rejoin_grace } else { rejoin_grace.max(SERVER_END_GRACE) };
+        let member = self.member_mut(user)?;
+        member.streams = member.streams.saturating_sub(1);
+        if member.streams > 0 || member.presence == Presence::Explicit {
+            return Ok(());
+        }
+        if grace == 0 {
+            self.remove(now, user, Departure::Lost);
+        } else {
+            member.disconnected = true;
+            member.due = Some(now + grace);
+            self.open = true;
+            self.settle_host(now, None);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, now: Micros, user: &UserId, keep_role: bool) -> Result<(), Refusal> {
+        self.member(user)?;
+        self.remove(now, user, Departure::Left);
+        if keep_role {
+            return Ok(());
+        }
+        self.roles.remove(user);
+        if self.info.owner.as_ref() == Some(user) {
+            self.info.owner = [Role::Admin, Role::Moderator, Role::Member]
+                .into_iter()
+                .find_map(|role| self.first(|member| member.role == role));
+            if let Some(owner) = self.info.owner.clone() {
+                self.member_mut(&owner)?.role = Role::Owner;
+                self.roles.insert(owner, Role::Owner);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, now: Micros, user: &UserId, departure: Departure) {
+        if self.info.host.as_ref() == Some(user) && self.heritage.is_none() {
+            self.heritage =
+                Some(Heritage { of: self.members[user].order, props: self.accepted_props(user) });
+        }
+        self.members.remove(user);
+        self.departures.insert(user.clone(), departure);
+        self.left.push(user.clone());
+        self.somebody_left = true;
+        self.open = true;
+        self.settle_host(now, Some((user, departure)));
+        if self.members.is_empty() {
+            self.emptied_at = Some(now);
+            self.end_if_empty_for_too_long(now);
+        }
+    }
+
+    fn empty_due(&self) -> Option<Micros> {
+        let ttl = self.info.settings.empty_ttl;
+        let at = match self.emptied_at {
+            Some(emptied_at) => emptied_at + ttl,
+            None => self.created_at + ttl.max(UNUSED_TTL),
+        };
+        self.members.is_empty().then_some(at)
+    }
+
+    fn end_if_empty_for_too_long(&mut self, now: Micros) {
+        self.ended |= self.empty_due().is_some_and(|at| at <= now);
+    }
+
+    fn update(&mut self, now: Micros, changes: &[Setting]) {
+        let settings = &mut self.info.settings;
+        for change in changes {
+            settings.change(change.clone());
+        }
+        self.open = true;
+        self.end_if_empty_for_too_long(now);
+    }
+
+    /// The user's record has the write already; the session only has to know whether it shows it.
+    fn user_props(&mut self, user: &UserId, write: &Write) -> Result<bool, Refusal> {
+        let settings = &self.info.settings;
+        let hosted = self.kind == Kind::Hosted;
+        let shows = |key: &Key| selects(settings, key) || hosted && selects_of_host(settings, key);
+        let concerned = self.member(user)?.role >= Role::Member && write.keys().any(shows);
+        self.open |= concerned;
+        Ok(concerned)
+    }
+
+    fn write_props(&mut self, user: &UserId, write: &Write) -> Result<(), Refusal> {
+        let own = self.written(&self.member(user)?.own, write)?;
+        self.member_mut(user)?.own = own;
+        self.open = true;
+        Ok(())
+    }
+
+    fn write_data(&mut self, shared: &Write, private: &Write) -> Result<(), Refusal> {
+        let data = self.written(&self.data, shared)?;
+        self.private_data = self.written(&self.private_data, private)?;
+        self.data = data;
+        self.open = true;
+        Ok(())
+    }
+
+    /// The map after the write, if it is not too large then.
+    pub fn written(&self, before: &Props, write: &Write) -> Result<Props, Refusal> {
+        let mut after = before.clone();
+        after.extend(write.set.iter().cloned());
+        after.retain(|key, _| !write.remove.contains(key));
+        let most = self.limits.props_per_user;
+        if after.len() > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        Ok(after)
+    }
+
+    /// The first in join order of whom something holds.
+    fn first(&self, holds: impl Fn(&Member) -> bool) -> Option<UserId> {
+        let matching = self.members.iter().filter(|(_, member)| holds(member));
+        matching.min_by_key(|(_, member)| member.order).map(|(user, _)| user.clone())
+    }
+
+    fn member(&self, user: &UserId) -> Result<&Member, Refusal> {
+        self.members.get(user).ok_or(Refusal::NotAMember)
+    }
+
+    fn member_mut(&mut self, user: &UserId) -> Result<&mut Member, Refusal> {
+        self.members.get_mut(user).ok_or(Refusal::NotAMember)
+    }
+
+    /// For acts that a role allows whether its bearer has joined or not.
+    fn needs(&self, actor: &Actor, needs: Role) -> Result<(), Refusal> {
+        match self.standing(actor) {
+            Standing::App => Ok(()),
+            Standing::Joined(role) | Standing::Away(role) if role >= needs => Ok(()),
+            _ => Err(Refusal::RoleTooLow { needs }),
+        }
+    }
+
+    /// For acts of members.
+    fn needs_joined(&self, actor: &Actor, needs: Role) -> Result<(), Refusal> {
+        match self.standing(actor) {
+            Standing::App => Ok(()),
+            Standing::Joined(role) if role >= needs => Ok(()),
+            Standing::Joined(_) => Err(Refusal::RoleTooLow { needs }),
+            Standing::Away(_) | Standing::Outsider => Err(Refusal::NotAMember),
+        }
+    }
+
+    /// Private data belongs to the host, in a room to the owner.
+    fn needs_keeper(&self, actor: &Actor) -> Result<(), Refusal> {
+        self.needs_joined(actor, Role::Member)?;
+        let Actor::User(user) = actor else { return Ok(()) };
+        match self.kind {
+            Kind::Hosted if self.info.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
+            Kind::Room if self.info.owner.as_ref() != Some(user) => {
+                Err(Refusal::RoleTooLow { needs: Role::Owner })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn needs_term(&self, term: u64) -> Result<(), Refusal> {
+        match term {
+            0 => Ok(()),
+            term if term == self.info.term => Ok(()),
+            _ => Err(Refusal::StaleTerm { current: self.info.term }),
+        }
+    }
+}
+
+/// What may be due. No two of the same kind fall on the same moment in these tests.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Member(UserId),
+    Host,
+    End,
+}

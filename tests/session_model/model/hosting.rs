@@ -1,0 +1,98 @@
+//! Who hosts, and what a host takes over.
+
+use super::{Member, Model, Props};
+use sessiond::session::{
+    ids::UserId, limits::Micros, member::Departure, role::Role, settings::Kind,
+};
+
+/// What the next host takes over.
+#[derive(Debug, Clone)]
+pub struct Heritage {
+    /// Whose it is: the `order` of the membership.
+    pub(super) of: u64,
+    pub(super) props: Props,
+}
+
+impl Member {
+    fn can_host(&self) -> bool {
+        !self.disconnected && self.role >= Role::Member
+    }
+}
+
+impl Model {
+    /// Whether the user has ever been host.
+    pub fn hosted_by(&self, user: &str) -> bool {
+        self.hosts.contains(user)
+    }
+
+    /// Whether a lost host is waited for.
+    pub fn waits_for_host(&self) -> bool {
+        self.host_due.is_some()
+    }
+
+    /// After every change of membership and presence; `gone` has just left.
+    pub(super) fn settle_host(&mut self, now: Micros, gone: Option<(&UserId, Departure)>) {
+        if self.kind == Kind::Room {
+            return;
+        }
+        let Some(host) = self.info.host.clone() else {
+            return self.elect();
+        };
+        if self.members.get(&host).is_some_and(Member::can_host) {
+            self.host_due = None;
+            self.heritage = None;
+            return;
+        }
+        // A grace is for hosts that are lost; who leaves does not want the place back.
+        let gave_up = gone == Some((&host, Departure::Left));
+        if gave_up {
+            self.host_due = None;
+            self.elect();
+        } else if self.host_due.is_none() && self.info.settings.host_grace == 0 {
+            self.elect();
+        } else if self.host_due.is_none() {
+            self.host_due = Some(now + self.info.settings.host_grace);
+        }
+    }
+
+    pub(super) fn elect(&mut self) {
+        let can_host = |user: &UserId| self.members.get(user).is_some_and(Member::can_host);
+        let first = |role| self.first(|member| member.role == role && member.can_host());
+        let successor = self.info.settings.successors.iter().find(|user| can_host(user)).cloned();
+        let next = successor
+            .or_else(|| self.info.owner.clone().filter(can_host))
+            .or_else(|| first(Role::Admin))
+            .or_else(|| first(Role::Moderator))
+            .or_else(|| first(Role::Member));
+        if next == self.info.host {
+            return;
+        }
+        let of_joined_host = || {
+            let host = self.info.host.as_ref()?;
+            let of = self.members.get(host)?.order;
+            Some(Heritage { of, props: self.accepted_props(host) })
+        };
+        let heritage = self.heritage.clone().or_else(of_joined_host);
+        self.info.host = next.clone();
+        let Some(host) = next else {
+            self.heritage = heritage;
+            return;
+        };
+        self.info.term += 1;
+        self.hosts.insert(host.clone());
+        self.heritage = None;
+        let Some(heritage) = heritage.filter(|_| self.info.settings.inherit_host_data) else {
+            return;
+        };
+        if heritage.of == self.members[&host].order {
+            return;
+        }
+        for (key, value) in heritage.props {
+            let is_set = self.accepted_props(&host).contains_key(&key);
+            let Some(member) = self.members.get_mut(&host) else { return };
+            if !is_set && member.own.len() < self.limits.props_per_user {
+                member.own.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Whoever receives: a position, the fingerprint that came with it, and what is known there.
+
+use super::{
+    framed::Framed,
+    model::Model,
+    picture::{Change, Changes, Picture},
+    position::Position,
+};
+use sessiond::session::{
+    Session,
+    command::Actor,
+    ids::UserId,
+    settings::{Keys, Kind},
+    value::Value,
+    view::{Class, View},
+};
+
+/// A subscriber that may skip frames and goes on with what it last knew.
+#[derive(Debug)]
+pub struct Subscriber {
+    who: Who,
+    props: Keys,
+    at: Option<Position>,
+    picture: Picture,
+}
+
+/// Whose eyes it has.
+#[derive(Debug)]
+pub enum Who {
+    /// Always the same ones.
+    Class(Class),
+    /// Those that fit a user at the moment.
+    User(UserId),
+}
+
+impl Subscriber {
+    pub fn new(who: Who, props: Keys) -> Self {
+        Self { who, props, at: None, picture: Picture::default() }
+    }
+
+    /// Receives whatever leads to the last frame, and then knows exactly what its view shows.
+    pub fn catch_up(&mut self, session: &Session, watch: &[Watch], model: &Model) {
+        let class = match &self.who {
+            Who::Class(class) => *class,
+            Who::User(user) => session.class_of(&Actor::User(user.clone())),
+        };
+        let view = View { class, props: self.props.clone() };
+        let resumes = self.at.map(|at| (at.revision, at.resume(session, &view)));
+        match resumes {
+            Some((from, Ok(()))) => {
+                let changes = Changes::after(session, &view, from);
+                let watch = watch.iter().find(|watch| watch.view == view);
+                watch.expect("every view is watched").check(model, from, &changes);
+                self.picture.apply(&changes);
+            }
+            _ => self.picture = Picture::of_snapshot(&Changes::all(session, &view)),
+        }
+        assert_eq!(self.picture, model.last().picture(&view), "{view:?} after {resumes:?}");
+        self.at = Some(Position::latest(session, &view));
+    }
+}
+
+/// A view with all that was ever true of it.
+#[derive(Debug)]
+pub struct Watch {
+    pub view: View,
+    /// By revision, from 1: the fingerprint, and whether the frame showed nothing.
+    frames: Vec<(u32, bool)>,
+}
+
+impl Watch {
+    pub fn new(view: View) -> Self {
+        Self { view, frames: Vec::new() }
+    }
+
+    /// Forgets an earlier incarnation.
+    pub fn start_anew(&mut self) {
+        self.frames.clear();
+    }
+
+    /// A frame was made: the snapshot, the step from the frame before, and the fingerprint are what
+    /// they have to be.
+    pub fn frame(&mut self, session: &Session, model: &Model) {
+        let (view, last) = (&self.view, model.last());
+        let snapshot = self.snapshot(session, model);
+        let order: Vec<_> = snapshot.members.iter().map(|(user, _)| user.clone()).collect();
+        assert_eq!(order, last.in_join_order());
+        let is_plain = |(_, change): &(String, Change)| {
+            !change.replaces
+                && change.props.removed.is_empty()
+                && change.disconnected != Some(false)
+        };
+        assert!(snapshot.members.iter().all(is_plain), "{snapshot:?}");
+
+        let fingerprint = session.fingerprint(view);
+        for (earlier, (other, _)) in model.history.iter().zip(&self.frames) {
+            let same = earlier.selection(view) == last.selection(view);
+            assert_eq!(*other == fingerprint, same, "fingerprints of {view:?}");
+        }
+        let quiet = match self.frames.last() {
+            Some((before, _)) if *before == fingerprint => {
+                let from = model.revision() - 1;
+                let mut changes = Changes::after(session, view, from);
+                changes.members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                assert_eq!(changes, model.at(from).changes_to(last, view), "{view:?}");
+                changes.is_silent()
+            }
+            _ => false,
+        };
+        self.frames.push((fingerprint, quiet));
+    }
+
+    /// What who subscribes now receives: the last frame, whatever has been accepted since.
+    pub fn snapshot(&self, session: &Session, model: &Model) -> Changes {
+        let view = &self.view;
+        let snapshot = Changes::all(session, view);
+        assert_eq!(Picture::of_snapshot(&snapshot), model.last().picture(view), "{view:?}");
+        assert_no_leak(model, view, &snapshot);
+        assert!(Changes::after(session, view, session.revision()).is_silent());
+        snapshot
+    }
+
+    /// Resumes from every revision that there ever was.
+    pub fn resume_from_everywhere(&self, session: &Session, model: &Model) {
+        let view = &self.view;
+        for (revision, (fingerprint, _)) in (1..).zip(&self.frames) {
+            let at = Position { epoch: session.epoch(), revision, fingerprint: *fingerprint };
+            let may = revision >= session.horizon() && *fingerprint == session.fingerprint(view);
+            assert_eq!(at.resume(session, view).is_ok(), may);
+            if may {
+                let changes = Changes::after(session, view, revision);
+                self.check(model, revision, &changes);
+                let mut picture = model.at(revision).picture(view);
+                picture.apply(&changes);
+                assert_eq!(picture, model.last().picture(view), "{view:?} from {revision}");
+            }
+        }
+    }
+
+    /// What has to be true of a delta beside that it leads to the right state.
+    fn check(&self, model: &Model, from: u64, changes: &Changes) {
+        let (view, last) = (&self.view, model.last());
+        assert_no_leak(model, view, changes);
+        let since = &model.history[from as usize - 1..];
+        let quiet = self.frames[from as usize..].iter().all(|(_, quiet)| *quiet);
+        assert!(!quiet || changes.is_silent(), "{view:?} from {from} sends {changes:?}");
+        if view.class == Class::Members {
+            assert_eq!(changes.private_data, Default::default());
+        }
+        for (user, change) in &changes.members {
+            let user = UserId::new(user).unwrap();
+            for key in change.props.set.keys().chain(&change.props.removed) {
+                assert!(last.may_see(view, &user, key), "{view:?} is told of {user}'s {key}");
+                let whole = change.replaces || !since[0].members.contains_key(&user);
+                let of = |framed: &Framed| framed.members.get(&user)?.props.get(key).cloned();
+                let changed = since.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]));
+                assert!(whole || changed, "{view:?} from {from} is told {user}'s old {key}");
+            }
+            let Some(known) = since[0].members.get(&user) else { continue };
+            let came_back = known.order != last.members[&user].order;
+            let swapped = since.windows(2).any(|p| p[0].is_host(&user) != p[1].is_host(&user));
+            assert!(!came_back || change.replaces, "{user} came back unnoticed");
+            assert!(!change.replaces || came_back || swapped, "{user} is replaced for nothing");
+        }
+        for (user, departure) in &changes.left {
+            let latest = since[1..].iter().rev().find_map(|framed| framed.departures.get(&**user));
+            assert_eq!(latest, Some(departure), "{user} left");
+        }
+    }
+}
+
+/// Texts say whose they are: none may reach a view that must never have it, whatever it is part of.
+fn assert_no_leak(model: &Model, view: &View, changes: &Changes) {
+    let props = changes.members.iter().map(|(_, change)| &change.props);
+    let all =
+        props.chain([&changes.data, &changes.private_data]).flat_map(|diff| diff.set.values());
+    for value in all {
+        let Value::Text(text) = value else { continue };
+        let owner = text.split('/').next().unwrap_or_default();
+        let is_public = match model.kind {
+            Kind::Room => owner != "private",
+            Kind::Hosted => ["", "data"].contains(&owner) || model.hosted_by(owner),
+        };
+        assert!(view.class == Class::Host || is_public, "{text} reached {view:?}");
+    }
+}
