@@ -120,18 +120,20 @@ settings! {
         max_sessions_per_user: usize = "1000", count("1..100000");
         /// Most updates a user may write in a second, in bursts of up to one second's worth.
         max_updates_per_second: usize = "200", count("1..1000000");
+        /// Most object streams on this node; also the most functions of them.
+        max_object_streams: usize = "10000", count("1..1000000");
         /// Most connections at a time.
         max_connections: usize = "50000", count("1..1000000");
         /// Most streams open on a connection at a time; the client holds back the next.
         max_streams_per_connection: usize = "1000", count("1..100000");
     }
-    "HTTP/2" {
+    "Connections" {
         /// A connection that has not finished its handshake by then is closed.
         handshake_timeout: Duration = "10s", duration("1s..5m");
-        /// Time between the pings that find out whether a client is still there.
-        ping_interval: Duration = "20s", duration("1s..1h");
-        /// A connection whose ping stays unanswered for so long is closed.
-        ping_timeout: Duration = "10s", duration("1s..5m");
+        /// A connection that is idle for so long is probed, to find out whether its client is still there.
+        keepalive_interval: Duration = "20s", duration("1s..1h");
+        /// A connection whose probes stay unanswered for so long is closed.
+        keepalive_timeout: Duration = "10s", duration("1s..5m");
     }
 }
 

@@ -11,7 +11,8 @@
 //! |---|---|---|
 //! | [`session`] | the rules: pure, no clock, no randomness, no runtime | std and small pure crates |
 //! | [`engine`] | the clockwork: registry, shards, subscribers | `session`; an encoder it is handed |
-//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `session` |
+//! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; CEL |
+//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session` |
 //! | [`server`] | the joinery: sockets, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
 //! | [`logging`] | how the program logs | |
@@ -31,6 +32,7 @@ pub mod config;
 pub mod engine;
 pub mod grpc;
 pub mod logging;
+pub mod object_stream;
 pub mod probe;
 pub mod server;
 pub mod session;

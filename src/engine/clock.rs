@@ -22,7 +22,8 @@ impl Clock {
     /// The machine's clock.
     pub fn machine() -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(Source::Machine { began: began.as_micros() as Micros, start: Instant::now() })
+        let began = began.as_micros() as Micros;
+        Self(Source::Machine { began, start: Instant::now() })
     }
 
     /// A clock that stands at `now` until [`super::Engine::advance`] moves it.

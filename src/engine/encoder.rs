@@ -35,7 +35,7 @@ pub struct Message {
     /// The message as the wire takes it.
     pub bytes: Bytes,
     /// Where in `bytes` the changes lie, and in there each member's; recorded on request, so that a
-    /// subscriber's own can be cut out without encoding again.
+    /// subscriber's own props can be cut out without encoding again.
     pub spans: Option<Spans>,
 }
 
@@ -45,7 +45,16 @@ pub struct Spans {
     /// The changes.
     pub changes: Range<usize>,
     /// Each member's part.
-    pub members: FxHashMap<UserId, Range<usize>>,
+    pub members: FxHashMap<UserId, MemberSpan>,
+}
+
+/// Where a member's part lies.
+#[derive(Debug, Clone)]
+pub struct MemberSpan {
+    /// All of it.
+    pub whole: Range<usize>,
+    /// Who, with what changed beside the props; empty if nothing did.
+    pub status: Range<usize>,
 }
 
 /// Pure: the same state gives the same bytes.

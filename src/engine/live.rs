@@ -15,10 +15,7 @@ use crate::session::{
 };
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
-use std::{
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{sync::Arc, task::Waker};
 
 /// A running session. Any thread may lock it; only its shard's runtime flushes it.
 #[derive(Debug)]
@@ -161,7 +158,7 @@ impl State {
                 subscriber.end.get_or_insert(End::Slow);
             }
             if behind || subscriber.wants_tick.is_some() || subscriber.end.is_some() {
-                wake.extend(subscriber.waker.take());
+                wake.extend(subscriber.rouse());
             }
         }
         wake
@@ -258,17 +255,18 @@ impl State {
         }
     }
 
-    /// The next step for a subscriber; it is woken when there may be one.
-    pub(super) fn poll_step(
-        &mut self,
-        key: usize,
-        encoder: &dyn Encoder,
-        cx: &mut Context<'_>,
-    ) -> Poll<Step> {
+    /// A subscriber wants to hear of the end of the current tick.
+    pub(super) fn want_tick(&mut self, key: usize) {
+        let tick = self.ticks + 1;
+        self.subscribers[key].wants_tick.get_or_insert(tick);
+    }
+
+    /// The next step for a subscriber, if there is one.
+    pub(super) fn poll_step(&mut self, key: usize, encoder: &dyn Encoder) -> Option<Step> {
         let subscriber = &mut self.subscribers[key];
         let shared = &mut self.views[subscriber.view];
         if subscriber.end == Some(End::Slow) {
-            return Poll::Ready(Step::Ended(End::Slow));
+            return Some(Step::Ended(End::Slow));
         }
         let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
         let (position, excludes) = (subscriber.position, subscriber.exclude_self);
@@ -282,7 +280,7 @@ impl State {
         if let Some(reason) = subscriber.snapshot.take() {
             subscriber.caught_up(self.core.revision());
             subscriber.fingerprint = shared.fingerprint;
-            return Poll::Ready(Step::Update(match (&subscriber.actor, subscriber.exclude_self) {
+            return Some(Step::Update(match (&subscriber.actor, subscriber.exclude_self) {
                 (Actor::User(user), true) => {
                     Arc::new(encoder.snapshot(&self.core, &shared.view, reason, Some(user)))
                 }
@@ -294,21 +292,18 @@ impl State {
             let resumes = std::mem::take(&mut subscriber.resumes);
             subscriber.caught_up(shared.changed.max(subscriber.position));
             match step {
-                Some(step) => return Poll::Ready(Step::Update(step)),
-                None if resumes => return Poll::Ready(Step::Heartbeat),
+                Some(step) => return Some(Step::Update(step)),
+                None if resumes => return Some(Step::Heartbeat),
                 None => {}
             }
         }
         if tick_over {
-            return Poll::Ready(Step::Quiet);
+            return Some(Step::Quiet);
         }
         if let Some(end) = subscriber.end.clone() {
-            return Poll::Ready(Step::Ended(end));
+            return Some(Step::Ended(end));
         }
-        if !subscriber.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            subscriber.waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
+        None
     }
 
     /// Everybody, or one user, gets a snapshot next.
@@ -324,14 +319,14 @@ impl State {
     pub(super) fn wake(&mut self, target: &UserId) -> Vec<Waker> {
         let of_target =
             self.subscribers.iter_mut().filter(|(_, subscriber)| subscriber.is_of(target));
-        of_target.filter_map(|(_, subscriber)| subscriber.waker.take()).collect()
+        of_target.filter_map(|(_, subscriber)| subscriber.rouse()).collect()
     }
 
     /// Ends all subscriptions, each after what it has not received yet.
     pub(super) fn end_all(&mut self, end: End) -> Vec<Waker> {
         let end_one = |(_, subscriber): (usize, &mut Subscriber)| {
             subscriber.end.get_or_insert_with(|| end.clone());
-            subscriber.waker.take()
+            subscriber.rouse()
         };
         self.subscribers.iter_mut().filter_map(end_one).collect()
     }

@@ -41,7 +41,7 @@ use std::{
     },
     task::Waker,
 };
-use subscriber::Subscriber;
+use subscriber::{Begin, Subscriber};
 
 /// Into how many groups the sessions of a shard are spread over their tick.
 const GROUPS: u64 = 5;
@@ -188,30 +188,37 @@ impl Engine {
     /// and whether it existed, which `get_if_exists` allows: then the opener joins what is there.
     pub fn open(&self, opening: Opening, get_if_exists: bool) -> Result<(Joined, bool), Refusal> {
         self.check_draining()?;
-        let registry = &self.inner.registry;
-        if let Some(live) = registry.session(&opening.app, &opening.id) {
-            if !get_if_exists {
-                return Err(Refusal::SessionExists);
-            }
-            let position = match opening.opener {
-                Some((user, join)) => self.join(&live, &user, join)?,
-                None => {
-                    let state = live.lock();
-                    position(&state, state.core.revision())
-                }
-            };
-            return Ok((Joined { live, position }, true));
-        }
         let (app, id) = (opening.app.clone(), opening.id.clone());
-        match opening.opener.as_ref().map(|(user, _)| user.clone()) {
-            None => self.open_new(opening, None),
-            Some(user) => self.with_user(&app, &user, |user| self.open_new(opening, Some(user))),
+        loop {
+            if let Some(live) = self.inner.registry.session(&app, &id) {
+                if !get_if_exists {
+                    return Err(Refusal::SessionExists);
+                }
+                let position = match opening.opener {
+                    Some((user, join)) => self.join(&live, &user, join)?,
+                    None => {
+                        let state = live.lock();
+                        position(&state, state.core.revision())
+                    }
+                };
+                return Ok((Joined { live, position }, true));
+            }
+            let new = opening.clone();
+            let opened = match opening.opener.as_ref().map(|(user, _)| user) {
+                None => self.open_new(new, None),
+                Some(user) => self.with_user(&app, user, |user| self.open_new(new, Some(user))),
+            };
+            match opened {
+                // Somebody was faster: that session is there now.
+                Err(Refusal::SessionExists) if get_if_exists => {}
+                Err(refusal) => return Err(refusal),
+                Ok(live) => {
+                    tracing::debug!(app = %app, session = %id, "session opened");
+                    let first = position(&live.lock(), 1);
+                    return Ok((Joined { live, position: first }, false));
+                }
+            }
         }
-        .map(|live| {
-            let first = position(&live.lock(), 1);
-            tracing::debug!(app = %app, session = %id, "session opened");
-            (Joined { live, position: first }, false)
-        })
     }
 
     fn open_new(
@@ -334,11 +341,11 @@ impl Engine {
     ) -> Subscription {
         let Options { props, exclude_self, resume } = options;
         let view = View { class: state.core.class_of(actor), props };
-        let (position, snapshot) = match resume {
-            None => (0, Some(SnapshotReason::First)),
+        let begin = match resume {
+            None => Begin::Snapshot(SnapshotReason::First),
             Some(at) => match state.check_resume(&view, at.epoch, at.revision, at.view) {
-                Ok(()) => (at.revision, None),
-                Err(reason) => (0, Some(reason)),
+                Ok(()) => Begin::After(at.revision),
+                Err(reason) => Begin::Snapshot(reason),
             },
         };
         let fingerprint = state.core.fingerprint(&view);
@@ -350,22 +357,12 @@ impl Engine {
                 membership.map(|membership| (user.clone(), membership.order))
             }
         };
-        let key = state.subscribers.insert(Subscriber {
-            actor: actor.clone(),
-            membership: member.as_ref().map(|(_, order)| *order),
-            view,
-            exclude_self,
-            position,
-            fingerprint,
-            snapshot,
-            resumes: snapshot.is_none(),
-            wants_tick: None,
-            behind_since: None,
-            // The drain ends all subscribers of a session once; who comes after is ended here.
-            end: self.is_draining().then_some(End::Draining),
-            waker: None,
-        });
-        Subscription::new(self.clone(), live.clone(), key, member)
+        let membership = member.as_ref().map(|(_, order)| *order);
+        let subscriber =
+            Subscriber::new(actor.clone(), membership, view, exclude_self, fingerprint, begin);
+        let signal = subscriber.signal.clone();
+        let key = state.subscribers.insert(subscriber);
+        Subscription::new(self.clone(), live.clone(), key, member, signal)
     }
 
     /// Applies a command to a session.
@@ -375,10 +372,24 @@ impl Engine {
         actor: &Actor,
         command: Command,
     ) -> Result<Position, Refusal> {
+        self.command_of(live, actor, command, None)
+    }
+
+    /// The same for a command that comes from a subscriber, who hears of the end of its tick.
+    pub(super) fn command_of(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+        subscriber: Option<usize>,
+    ) -> Result<Position, Refusal> {
         self.check_draining()?;
         let (position, left) = {
             let mut state = live.lock();
             let accepted = state.core.apply(self.clock().now(), actor, command)?;
+            if let Some(subscriber) = subscriber {
+                state.want_tick(subscriber);
+            }
             self.schedule(live, &mut state);
             (position(&state, accepted.revision), state.core.take_left())
         };

@@ -74,22 +74,16 @@ impl Registry {
             |_| Refusal::LimitReached { limit: "max-sessions", most: self.max_sessions },
         )?;
         let name = live.lock().core.info().settings.name.clone();
-        let outcome = self.reserve_name(live, name.as_deref()).and_then(|_| {
-            match self.sessions.entry((live.app.clone(), live.id.clone())) {
-                Entry::Occupied(_) => Err(Refusal::SessionExists),
-                Entry::Vacant(place) => {
-                    place.insert(live.clone());
-                    Ok(())
-                }
+        // The place of the id is held until the name is taken, so that of two who open the same
+        // session at once the slower one takes nothing of the other's.
+        let outcome = match self.sessions.entry((live.app.clone(), live.id.clone())) {
+            Entry::Occupied(_) => Err(Refusal::SessionExists),
+            Entry::Vacant(place) => {
+                self.reserve_name(live, name.as_deref()).map(|_| drop(place.insert(live.clone())))
             }
-        });
+        };
         if let Err(refusal) = outcome {
             self.session_count.fetch_sub(1, Ordering::Relaxed);
-            if refusal != Refusal::NameTaken
-                && let Some(name) = name
-            {
-                self.release_name(live, &name);
-            }
             return Err(refusal);
         }
         self.ordered.entry(live.app.clone()).or_default().insert(live.id.clone(), live.clone());

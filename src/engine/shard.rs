@@ -11,7 +11,7 @@ use std::{
     future::pending,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -88,6 +88,7 @@ impl Shard {
 /// comes nearer or the old one has passed.
 #[derive(Debug)]
 pub struct Alarm {
+    rung: AtomicBool,
     state: Mutex<AlarmState>,
 }
 
@@ -103,21 +104,25 @@ impl Alarm {
     /// An alarm that is not set.
     pub fn new() -> Arc<Self> {
         let state = AlarmState { at: Micros::MAX, listed: Micros::MAX, waker: None };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { rung: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// Wakes `waker` at `at` instead of whenever it was set to before.
     pub fn set(self: &Arc<Self>, shard: &Shard, at: Micros, waker: &Waker) {
         let mut state = self.state.lock();
         state.at = at;
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            state.waker = Some(waker.clone());
-        }
+        state.waker = Some(waker.clone());
+        self.rung.store(false, Ordering::Release);
         if at < state.listed {
             state.listed = at;
             drop(state);
             shard.add(at, Job::Alarm(Arc::downgrade(self)));
         }
+    }
+
+    /// Whether it has rung since it was set.
+    pub fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
     }
 
     pub(super) fn ring(self: &Arc<Self>, shard: &Shard, now: Micros) {
@@ -132,6 +137,7 @@ impl Alarm {
             return;
         }
         (state.at, state.listed) = (Micros::MAX, Micros::MAX);
+        self.rung.store(true, Ordering::Release);
         if let Some(waker) = state.waker.take() {
             drop(state);
             waker.wake();

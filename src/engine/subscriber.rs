@@ -1,17 +1,21 @@
 //! Somebody who receives a session: a position and a wake-up, never a queue.
 
 use super::{
-    Engine,
+    Engine, Position,
     encoder::{Encoded, SnapshotReason},
     live::Live,
 };
 use crate::session::{
     command::{Actor, Command},
+    error::Refusal,
     ids::UserId,
     limits::Micros,
 };
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -73,6 +77,15 @@ pub struct Resume {
     pub view: u32,
 }
 
+/// Where a subscriber begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Begin {
+    /// With what changed after a revision.
+    After(u64),
+    /// With a snapshot.
+    Snapshot(SnapshotReason),
+}
+
 /// What the session keeps of a subscriber.
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -93,12 +106,62 @@ pub(super) struct Subscriber {
     /// Since when something waits to be read.
     pub behind_since: Option<Micros>,
     pub end: Option<End>,
-    pub waker: Option<Waker>,
+    /// Tells the subscription that there may be something; set together with taking the waker.
+    pub signal: Arc<AtomicBool>,
+    waker: Option<Waker>,
 }
 
 impl Subscriber {
     pub(super) fn is_of(&self, user: &UserId) -> bool {
         matches!(&self.actor, Actor::User(own) if own == user)
+    }
+
+    pub(super) fn rouse(&mut self) -> Option<Waker> {
+        self.signal.store(true, Ordering::Release);
+        self.waker.take()
+    }
+
+    /// Notes whom to wake. Until then there is nothing to look for.
+    pub(super) fn rest(&mut self, waker: &Waker) {
+        self.signal.store(false, Ordering::Release);
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+
+    /// A subscriber at a position of a view.
+    pub(super) fn new(
+        actor: Actor,
+        membership: Option<u64>,
+        view: usize,
+        exclude_self: bool,
+        fingerprint: u32,
+        begin: Begin,
+    ) -> Self {
+        let (position, snapshot) = match begin {
+            Begin::After(revision) => (revision, None),
+            Begin::Snapshot(reason) => (0, Some(reason)),
+        };
+        Self {
+            actor,
+            membership,
+            view,
+            exclude_self,
+            position,
+            fingerprint,
+            snapshot,
+            resumes: snapshot.is_none(),
+            wants_tick: None,
+            behind_since: None,
+            end: None,
+            signal: Arc::new(AtomicBool::new(true)),
+            waker: None,
+        }
+    }
+
+    /// Whether a step that was just taken was the last one for now.
+    fn has_nothing_more(&self) -> bool {
+        self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()
     }
 
     pub(super) fn caught_up(&mut self, revision: u64) {
@@ -115,7 +178,10 @@ pub struct Subscription {
     key: usize,
     /// A member's stream counts for the presence of this membership.
     member: Option<(UserId, u64)>,
-    wants_tick: bool,
+    /// See [`Subscriber::signal`].
+    signal: Arc<AtomicBool>,
+    /// The task that rests until the signal.
+    resting: Option<Waker>,
     lost: bool,
 }
 
@@ -125,8 +191,9 @@ impl Subscription {
         live: Arc<Live>,
         key: usize,
         member: Option<(UserId, u64)>,
+        signal: Arc<AtomicBool>,
     ) -> Self {
-        Self { engine, live, key, member, wants_tick: false, lost: true }
+        Self { engine, live, key, member, signal, resting: None, lost: true }
     }
 
     /// The session.
@@ -136,15 +203,21 @@ impl Subscription {
 
     /// The next step with the session's revision, or a wake-up when there may be one.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
-        let mut state = self.live.lock();
-        if std::mem::take(&mut self.wants_tick) {
-            let tick = state.ticks + 1;
-            state.subscribers[self.key].wants_tick.get_or_insert(tick);
-            self.engine.schedule_tick(&self.live, &mut state);
+        let rests = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.resting.as_ref().is_some_and(rests) && !self.signal.load(Ordering::Acquire) {
+            return Poll::Pending;
         }
-        let step = state.poll_step(self.key, self.engine.encoder(), cx);
+        let mut state = self.live.lock();
+        let step = state.poll_step(self.key, self.engine.encoder());
+        let subscriber = &mut state.subscribers[self.key];
+        if step.is_none() || subscriber.has_nothing_more() {
+            subscriber.rest(cx.waker());
+            self.resting = Some(cx.waker().clone());
+        } else {
+            self.resting = None;
+        }
         let revision = state.core.revision();
-        step.map(|step| (step, revision))
+        step.map_or(Poll::Pending, |step| Poll::Ready((step, revision)))
     }
 
     /// The position up to which everything was sent, as (epoch, revision).
@@ -156,10 +229,21 @@ impl Subscription {
         (state.core.epoch(), sent)
     }
 
-    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it. The
-    /// next poll takes it in.
-    pub fn want_tick(&mut self) {
-        self.wants_tick = true;
+    /// Applies a command of the subscriber to the session. At the end of its tick, whether accepted
+    /// or refused, there is a [`Step::Quiet`] if nothing else comes with it.
+    pub fn command(&self, actor: &Actor, command: Command) -> Result<Position, Refusal> {
+        let outcome = self.engine.command_of(&self.live, actor, command, Some(self.key));
+        if outcome.is_err() {
+            self.want_tick();
+        }
+        outcome
+    }
+
+    /// Asks for a [`Step::Quiet`] at the end of the current tick, if nothing else comes with it.
+    pub fn want_tick(&self) {
+        let mut state = self.live.lock();
+        state.want_tick(self.key);
+        self.engine.schedule_tick(&self.live, &mut state);
     }
 
     /// The server ends the subscription, not the client: a tied member gets time to come back.

@@ -3,7 +3,7 @@
 
 use super::convert::to_proto;
 use crate::{
-    engine::encoder::{Encoded, Encoder, Message, SnapshotReason, Spans},
+    engine::encoder::{Encoded, Encoder, MemberSpan, Message, SnapshotReason, Spans},
     proto,
     session::{
         Info, Session,
@@ -18,6 +18,7 @@ use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
+use std::ops::Range;
 
 /// No response message is larger: gRPC clients refuse 4 MiB by default.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -79,7 +80,7 @@ struct Head {
 #[derive(Default)]
 struct Part {
     changes: Vec<u8>,
-    members: Vec<(UserId, usize, usize)>,
+    members: Vec<(UserId, MemberSpan)>,
 }
 
 /// The changes of a step, in parts that fit a message each.
@@ -89,6 +90,8 @@ struct Body {
     /// The content of the `MemberChange` that is growing, and whose it is.
     member: Vec<u8>,
     user: Option<UserId>,
+    /// How much of it comes before the props, if that says more than whose it is.
+    status: usize,
     spans: bool,
     /// Whose props are left out.
     except: Option<UserId>,
@@ -151,6 +154,7 @@ impl Body {
             part: Part::default(),
             member: Vec::new(),
             user: None,
+            status: 0,
             spans,
             except,
             muted: false,
@@ -179,10 +183,13 @@ impl Body {
         let Some(user) = self.user.take() else { return };
         let start = self.part.changes.len();
         put_bytes(&mut self.part.changes, field::changes::MEMBERS, &self.member);
-        self.member.clear();
+        let (end, status) = (self.part.changes.len(), std::mem::take(&mut self.status));
         if self.spans {
-            self.part.members.push((user, start, self.part.changes.len()));
+            let content = end - self.member.len();
+            let span = MemberSpan { whole: start..end, status: content..content + status };
+            self.part.members.push((user, span));
         }
+        self.member.clear();
     }
 
     fn put_named(
@@ -248,12 +255,15 @@ impl Part {
             _ => put_head(&mut start, update::CHANGES, changes),
         }
         let (bytes, at) = whole(UPDATE, &start, &[&self.changes]);
+        let within = |range: Range<usize>| at + range.start..at + range.end;
         let spans = (!self.members.is_empty()).then(|| Spans {
-            changes: at..at + changes,
+            changes: within(0..changes),
             members: self
                 .members
                 .into_iter()
-                .map(|(user, start, end)| (user, at + start..at + end))
+                .map(|(user, MemberSpan { whole, status })| {
+                    (user, MemberSpan { whole: within(whole), status: within(status) })
+                })
                 .collect(),
         });
         Message { bytes, spans }
@@ -292,6 +302,9 @@ impl ChangeSink for Body {
         if let Some(disconnected) = change.disconnected {
             put_varint(buf, field::member::DISCONNECTED, u64::from(disconnected));
         }
+        if change.replaces || change.role.is_some() || change.disconnected.is_some() {
+            self.status = buf.len();
+        }
     }
 
     fn prop(&mut self, key: &str, value: Option<&Value>) {
@@ -309,27 +322,32 @@ impl ChangeSink for Body {
     }
 }
 
-/// Whether nothing but the part of one member is in a message.
-pub fn is_only_of(message: &Message, user: &UserId) -> bool {
+/// Whether nothing but the props of one member is in a message.
+pub fn is_only_props_of(message: &Message, user: &UserId) -> bool {
     let Some(spans) = &message.spans else { return false };
-    spans.members.get(user) == Some(&spans.changes)
+    let own = spans.members.get(user);
+    own.is_some_and(|own| own.whole == spans.changes && own.status.is_empty())
 }
 
-/// A message without the part of one member. What was recorded says where it lies, so that nothing
-/// is encoded again.
-pub fn without(message: &Message, user: &UserId) -> Bytes {
+/// A message without the props of one member. What was recorded says where they lie, so that
+/// nothing is encoded again.
+pub fn without_props_of(message: &Message, user: &UserId) -> Bytes {
     let Some(spans) = &message.spans else { return message.bytes.clone() };
     let Some(own) = spans.members.get(user) else { return message.bytes.clone() };
     let bytes = &message.bytes;
     let (before, after) =
-        (&bytes[spans.changes.start..own.start], &bytes[own.end..spans.changes.end]);
+        (&bytes[spans.changes.start..own.whole.start], &bytes[own.whole.end..spans.changes.end]);
+    let mut status = Vec::new();
+    if !own.status.is_empty() {
+        put_bytes(&mut status, field::changes::MEMBERS, &bytes[own.status.clone()]);
+    }
     // The head of the update: what stands between the field's own head and that of the changes.
     let changes_head = head_len(field::update::CHANGES, spans.changes.len());
     let update_len = bytes.len() - PREFIX;
     let update_head = update_len - inner_len(update_len);
     let mut start = bytes[PREFIX + update_head..spans.changes.start - changes_head].to_vec();
-    put_head(&mut start, field::update::CHANGES, before.len() + after.len());
-    whole(field::UPDATE, &start, &[before, after]).0
+    put_head(&mut start, field::update::CHANGES, before.len() + status.len() + after.len());
+    whole(field::UPDATE, &start, &[before, &status, after]).0
 }
 
 /// How long the content of a length-delimited field of number 1 is that takes `total` bytes.

@@ -7,11 +7,13 @@ pub mod delivery;
 
 pub mod encode;
 mod object_stream_service;
+mod objects;
 mod session_service;
 pub mod status;
 
 pub use codec::Codec;
 pub use object_stream_service::ObjectStreams;
+pub use objects::Objects;
 pub use session_service::Sessions;
 
 use crate::{
@@ -40,6 +42,8 @@ pub const NODE_METADATA: &str = "sessiond-node";
 pub struct Context {
     /// Sessions and users.
     pub engine: Engine,
+    /// The object streams.
+    pub objects: Arc<Objects>,
     /// The bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Who answers.

@@ -1,54 +1,349 @@
-//! The calls of object streams, which the server does not have yet.
+//! The calls of object streams. Each passes the door, asks the streams, and answers.
 
-use super::Context;
-use crate::{
-    proto::{self, object_stream_service_server::ObjectStreamService},
-    session::error::Refusal,
+use super::{
+    Context,
+    convert::door::Door,
+    delivery::subscribe_to_streams::{Messages, Wanted},
+    objects::ROOM,
 };
-use tokio_stream::Empty;
+use crate::{
+    object_stream::{self, Cursor, Definition, Function, KEYS, Room},
+    proto::{self, object_stream_service_server::ObjectStreamService},
+    session::{
+        command::Actor,
+        error::Refusal,
+        ids::{AppId, Key},
+        limits::SECOND,
+    },
+};
+use http::HeaderMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tonic::{Request, Response, Status, async_trait};
 
-/// Answers UNIMPLEMENTED.
+/// The most readers that a stream names, and streams that a subscriber names.
+const NAMES: usize = 256;
+
+/// How often a subscriber may hear: the least, the most, and by default.
+const INTERVAL: (u64, u64, u64) = (1000, 60 * SECOND, 10_000);
+
+/// Serves `ObjectStreamService`.
 #[derive(Debug)]
-pub struct ObjectStreams(pub Context);
+pub struct ObjectStreams(Arc<Context>);
 
 impl ObjectStreams {
-    fn not_yet<T>(&self, call: &str) -> Result<Response<T>, Status> {
-        Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
+    /// The service.
+    pub fn new(context: Context) -> Self {
+        Self(Arc::new(context))
+    }
+
+    fn door(&self) -> Door<'_> {
+        Door::new(&self.0.limits)
+    }
+
+    fn answer<T>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        outcome.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
+    }
+
+    /// A write of somebody whose request has passed the door.
+    fn write<T>(
+        &self,
+        headers: &HeaderMap,
+        app: &AppId,
+        actor: &Actor,
+        write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        self.0.check_app(headers, app)?;
+        if self.0.engine.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        if let Actor::User(user) = actor {
+            self.0.engine.take_update(app, user)?;
+        }
+        self.0.objects.write(app, write)
+    }
+
+    fn set(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetStreamRequest,
+    ) -> Result<proto::SetStreamResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let name = match request.name.as_str() {
+            "" => Some(uuid::Uuid::new_v4().to_string().into()),
+            name => door.named("name", name),
+        };
+        for (field, count) in [("keys", request.keys.len()), ("funcs", request.funcs.len())] {
+            if count > KEYS {
+                door.fault(field, format!("has more than {KEYS} keys"));
+            }
+        }
+        if request.readers.len() > NAMES {
+            door.fault("readers", format!("has more than {NAMES} users"));
+        }
+        let keys = request.keys.iter().enumerate();
+        let keys = keys.filter_map(|(at, key)| door.nested_key(&format!("keys[{at}]"), key));
+        let keys: BTreeSet<Key> = keys.collect();
+        let mut funcs = BTreeMap::new();
+        for (key, func) in request.funcs {
+            let field = format!("funcs[{key:?}]");
+            let func = door.func(&field, Some(func));
+            funcs.extend(door.nested_key(&field, &key).map(|key| (key, func)));
+        }
+        let readers = request.readers.iter().enumerate();
+        let readers = readers.filter_map(|(at, user)| door.user(&format!("readers[{at}]"), user));
+        let readers = readers.collect();
+        let object = door.values("object", request.object);
+        door.close()?;
+        let name = name.unwrap_or_default();
+        let set = Definition { object, keys, funcs, readers };
+        self.write(headers, &app, &actor, |streams| streams.set(&app, &actor, &name, set))?;
+        Ok(proto::SetStreamResponse { name: name.to_string() })
+    }
+
+    fn remove(
+        &self,
+        headers: &HeaderMap,
+        request: proto::RemoveStreamRequest,
+    ) -> Result<proto::RemoveStreamResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let name = door.named("name", &request.name);
+        let is_whole = request.key.is_empty();
+        let key = if is_whole { None } else { door.nested_key("key", &request.key) };
+        door.close()?;
+        let name = name.unwrap_or_default();
+        self.write(headers, &app, &actor, |streams| match key {
+            None => streams.remove(&app, &actor, &name),
+            Some(key) => streams.remove_key(&app, &actor, &name, &key),
+        })?;
+        Ok(proto::RemoveStreamResponse {})
+    }
+
+    fn update(
+        &self,
+        headers: &HeaderMap,
+        request: proto::UpdateStreamDataRequest,
+    ) -> Result<proto::UpdateStreamDataResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let name = door.named("name", &request.name);
+        if request.set.is_empty() && request.append.is_empty() {
+            door.fault("set", "this or append must name at least one key");
+        }
+        let set = door.nested_values("set", request.set);
+        let append = door.nested_values("append", request.append);
+        door.close()?;
+        let name = name.unwrap_or_default();
+        self.write(headers, &app, &actor, |streams| {
+            streams.update(&app, &actor, &name, set, append)
+        })?;
+        Ok(proto::UpdateStreamDataResponse {})
+    }
+
+    fn set_func(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetStreamFuncRequest,
+    ) -> Result<proto::SetStreamFuncResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let name = door.named("name", &request.name);
+        let is_whole = request.key.is_empty();
+        let key = if is_whole { None } else { door.nested_key("key", &request.key) };
+        let func = door.func("func", request.func);
+        door.close()?;
+        let name = name.unwrap_or_default();
+        self.write(headers, &app, &actor, |streams| {
+            streams.set_func(&app, &actor, &name, key, func)
+        })?;
+        Ok(proto::SetStreamFuncResponse {})
+    }
+
+    fn add_func(
+        &self,
+        headers: &HeaderMap,
+        request: proto::AddStreamFuncRequest,
+    ) -> Result<proto::AddStreamFuncResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let name = door.named("name", &request.name);
+        door.close()?;
+        let function = Function::new(&request.expression).map_err(Refusal::BadExpression)?;
+        let name = name.unwrap_or_default();
+        self.write(headers, &app, &actor, |streams| {
+            streams.add_func(&app, &actor, &name, function)
+        })?;
+        Ok(proto::AddStreamFuncResponse {})
+    }
+
+    async fn read_one(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetStreamUpdateRequest,
+    ) -> Result<proto::GetStreamUpdateResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let name = door.named("name", &request.name);
+        let cursor = cursor(&mut door, &request.cursor);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let name = name.unwrap_or_default();
+        let reading = {
+            let mut state = self.0.objects.lock();
+            state.streams.read_one(&app, &actor, &name, cursor, &mut Room::new(ROOM))?
+        };
+        let mut told = self.0.objects.tell([(name.clone(), reading.update)].into()).await;
+        Ok(proto::GetStreamUpdateResponse {
+            update: Some(told.remove(&*name).unwrap_or_default()),
+            cursor: reading.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
+            more: reading.more,
+        })
+    }
+
+    async fn read_all(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetAllStreamUpdatesRequest,
+    ) -> Result<proto::GetAllStreamUpdatesResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let cursor = cursor(&mut door, &request.cursor);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let reading = {
+            let (mut state, mut room) = (self.0.objects.lock(), Room::new(ROOM));
+            match cursor {
+                None => state.streams.read_shared(&app, &actor, &mut room),
+                Some(cursor) => state.streams.read(&app, &actor, None, &cursor, &mut room, None),
+            }
+        };
+        Ok(proto::GetAllStreamUpdatesResponse {
+            updates: self.0.objects.tell(reading.updates).await,
+            cursor: reading.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
+            more: reading.more,
+            reset: reading.reset,
+        })
+    }
+
+    fn subscribe(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SubscribeToStreamsRequest,
+    ) -> Result<Messages, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        if request.names.len() > NAMES {
+            door.fault("names", format!("has more than {NAMES} names"));
+        }
+        let names = request.names.iter().enumerate();
+        let names = names.filter_map(|(at, name)| door.named(&format!("names[{at}]"), name));
+        let names: BTreeSet<Key> = names.collect();
+        let (least, most, default) = INTERVAL;
+        let interval = door.span("interval", request.interval, (least, most), default);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        if self.0.engine.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        {
+            let state = self.0.objects.lock();
+            names.iter().try_for_each(|name| state.streams.check_reads(&app, &actor, name))?;
+        }
+        let watch = self.0.objects.watch(&app);
+        let names = (!names.is_empty()).then_some(names);
+        Ok(Messages::new(self.0.clone(), Wanted { watch, actor, names, interval }))
     }
 }
 
-macro_rules! not_yet {
-    ($($method:ident($request:ident) -> $response:ident: $call:literal;)*) => {
-        #[async_trait]
-        impl ObjectStreamService for ObjectStreams {
-            type SubscribeToStreamsStream =
-                Empty<Result<proto::SubscribeToStreamsResponse, Status>>;
-
-            async fn subscribe_to_streams(
-                &self,
-                _: Request<proto::SubscribeToStreamsRequest>,
-            ) -> Result<Response<Self::SubscribeToStreamsStream>, Status> {
-                self.not_yet("SubscribeToStreams")
-            }
-
-            $(async fn $method(
-                &self,
-                _: Request<proto::$request>,
-            ) -> Result<Response<proto::$response>, Status> {
-                self.not_yet($call)
-            })*
-        }
-    };
+/// The cursor of a request; none = the shared one.
+fn cursor(door: &mut Door<'_>, text: &str) -> Option<Cursor> {
+    if text.is_empty() {
+        return None;
+    }
+    let cursor = Cursor::parse(text);
+    if cursor.is_none() {
+        door.fault("cursor", "is none that this service gave out");
+    }
+    cursor
 }
 
-not_yet! {
-    set_stream(SetStreamRequest) -> SetStreamResponse: "SetStream";
-    remove_stream(RemoveStreamRequest) -> RemoveStreamResponse: "RemoveStream";
-    update_stream_data(UpdateStreamDataRequest) -> UpdateStreamDataResponse: "UpdateStreamData";
-    set_stream_func(SetStreamFuncRequest) -> SetStreamFuncResponse: "SetStreamFunc";
-    add_stream_func(AddStreamFuncRequest) -> AddStreamFuncResponse: "AddStreamFunc";
-    get_stream_update(GetStreamUpdateRequest) -> GetStreamUpdateResponse: "GetStreamUpdate";
-    get_all_stream_updates(GetAllStreamUpdatesRequest) -> GetAllStreamUpdatesResponse:
-        "GetAllStreamUpdates";
+#[async_trait]
+impl ObjectStreamService for ObjectStreams {
+    type SubscribeToStreamsStream = Messages;
+
+    async fn set_stream(
+        &self,
+        request: Request<proto::SetStreamRequest>,
+    ) -> Result<Response<proto::SetStreamResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.set(metadata.as_ref(), request))
+    }
+
+    async fn remove_stream(
+        &self,
+        request: Request<proto::RemoveStreamRequest>,
+    ) -> Result<Response<proto::RemoveStreamResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.remove(metadata.as_ref(), request))
+    }
+
+    async fn update_stream_data(
+        &self,
+        request: Request<proto::UpdateStreamDataRequest>,
+    ) -> Result<Response<proto::UpdateStreamDataResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.update(metadata.as_ref(), request))
+    }
+
+    async fn set_stream_func(
+        &self,
+        request: Request<proto::SetStreamFuncRequest>,
+    ) -> Result<Response<proto::SetStreamFuncResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.set_func(metadata.as_ref(), request))
+    }
+
+    async fn add_stream_func(
+        &self,
+        request: Request<proto::AddStreamFuncRequest>,
+    ) -> Result<Response<proto::AddStreamFuncResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.add_func(metadata.as_ref(), request))
+    }
+
+    async fn get_stream_update(
+        &self,
+        request: Request<proto::GetStreamUpdateRequest>,
+    ) -> Result<Response<proto::GetStreamUpdateResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.read_one(metadata.as_ref(), request).await)
+    }
+
+    async fn get_all_stream_updates(
+        &self,
+        request: Request<proto::GetAllStreamUpdatesRequest>,
+    ) -> Result<Response<proto::GetAllStreamUpdatesResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.read_all(metadata.as_ref(), request).await)
+    }
+
+    async fn subscribe_to_streams(
+        &self,
+        request: Request<proto::SubscribeToStreamsRequest>,
+    ) -> Result<Response<Messages>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.answer(self.subscribe(metadata.as_ref(), request))
+    }
 }

@@ -51,6 +51,17 @@ fn told(refusal: &Refusal) -> Told {
             (Code::Unimplemented, Reason::NotImplemented)
         }
         Refusal::SessionNotFound => (Code::NotFound, Reason::SessionNotFound),
+        Refusal::StreamNotFound => (Code::NotFound, Reason::StreamNotFound),
+        Refusal::FunctionNotFound => (Code::NotFound, Reason::FunctionNotFound),
+        Refusal::BadExpression(fault) => {
+            violations.push(Violation::new("expression", fault.clone()));
+            (Code::InvalidArgument, Reason::BadExpression)
+        }
+        Refusal::StreamNameTaken => (Code::AlreadyExists, Reason::NameTaken),
+        Refusal::NeedsCreator => {
+            metadata.push(("needs", "creator".to_owned()));
+            (Code::PermissionDenied, Reason::RoleTooLow)
+        }
         Refusal::SessionExists => (Code::AlreadyExists, Reason::SessionExists),
         Refusal::NameTaken => (Code::AlreadyExists, Reason::NameTaken),
         Refusal::NotAMember => (Code::FailedPrecondition, Reason::NotAMember),

@@ -2,17 +2,31 @@
 
 use crate::{
     config::Config,
-    grpc::{Context, NODE_METADATA, ObjectStreams, Sessions, delivery},
+    grpc::{
+        Context, NODE_METADATA, ObjectStreams, Sessions,
+        delivery::{self, HotReply},
+    },
     proto::{
         self, object_stream_service_server::ObjectStreamServiceServer,
         session_service_server::SessionServiceServer,
     },
     session::error::Refusal,
 };
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
+use http_body::Frame;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context as Task, Poll},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -39,6 +53,9 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// The most that waits in a stream's send buffer: what is in there can no longer be conflated.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// How many probes in a row a silent peer may leave unanswered.
+const PROBES: u32 = 2;
 
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
@@ -93,12 +110,8 @@ impl Connections {
             let Some(socket) = socket else { break };
             let server = self.clone();
             self.tracker.spawn(async move {
-                let stopped = server.cut.clone();
-                tokio::select! {
-                    outcome = server.serve(socket) => if let Err(error) = outcome {
-                        tracing::debug!(error, "a connection failed");
-                    },
-                    () = stopped.cancelled() => {}
+                if let Err(error) = server.serve(socket).await {
+                    tracing::debug!(error, "a connection failed");
                 }
             });
         }
@@ -109,6 +122,7 @@ impl Connections {
         let told = |error: io::Error| error.to_string();
         let mut socket = TcpStream::from_std(socket).map_err(told)?;
         socket.set_nodelay(true).map_err(told)?;
+        self.watch_peer(&socket).map_err(told)?;
         let handshake = timeout(self.config.handshake_timeout, expect_http2(&mut socket));
         let preface = tokio::select! {
             preface = handshake => preface.map_err(|_| "no handshake in time")?.map_err(told)?,
@@ -122,25 +136,47 @@ impl Connections {
             async move { router.call(request).await }
         });
         let mut connection = pin!(self.http2().serve_connection(io, service));
-        tokio::select! {
-            outcome = &mut connection => return outcome.map_err(|error| error.to_string()),
-            () = self.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await.map_err(|error| error.to_string())
+        let mut stopping = pin!(self.stopping.cancelled());
+        // This is polled for every frame: whether the server stops is looked at once, which has the
+        // task woken when it does, and from then on only if it does.
+        let mut looked = false;
+        let mut told = false;
+        poll_fn(|cx| {
+            if !told && (!looked || self.router.is_draining()) {
+                looked = true;
+                if stopping.as_mut().poll(cx).is_ready() {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
+        .map_err(|error| error.to_string())
+    }
+
+    /// Has the kernel find out that a peer is gone: by probes while the connection is idle, and by
+    /// what is not acknowledged while it is not. It costs nothing on the path of a message.
+    fn watch_peer(&self, socket: &TcpStream) -> io::Result<()> {
+        let Config { keepalive_interval, keepalive_timeout, .. } = self.config;
+        let socket = SockRef::from(socket);
+        let probes = TcpKeepalive::new().with_time(keepalive_interval);
+        let probes = probes.with_interval(keepalive_timeout / PROBES).with_retries(PROBES);
+        socket.set_tcp_keepalive(&probes)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(keepalive_interval + keepalive_timeout))?;
+        Ok(())
     }
 
     fn http2(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         let streams = u32::try_from(self.config.max_streams_per_connection).unwrap_or(u32::MAX);
         builder
-            .timer(TokioTimer::new())
             .max_concurrent_streams(streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(HEADERS)
-            .keep_alive_interval(self.config.ping_interval)
-            .keep_alive_timeout(self.config.ping_timeout)
             .auto_date_header(false);
         builder
     }
@@ -165,6 +201,34 @@ async fn expect_http2(socket: &mut TcpStream) -> io::Result<[u8; 24]> {
     Ok(preface)
 }
 
+/// What is sent back: frames as they are, or what tonic makes.
+enum Reply {
+    Hot(HotReply),
+    Cold(Body),
+}
+
+impl http_body::Body for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.get_mut() {
+            Reply::Hot(body) => Pin::new(body).poll_frame(cx),
+            Reply::Cold(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Reply::Hot(body) => body.is_end_stream(),
+            Reply::Cold(body) => body.is_end_stream(),
+        }
+    }
+}
+
 /// Calls to services.
 pub struct Router {
     context: Arc<Context>,
@@ -183,7 +247,7 @@ impl Router {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let sessions = SessionServiceServer::new(Sessions(context.clone()));
-        let streams = ObjectStreamServiceServer::new(ObjectStreams(context.clone()));
+        let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
         let v1 = reflection().build_v1().expect("the descriptors are compiled in");
         let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
         let routes = Routes::new(sessions.max_decoding_message_size(most))
@@ -197,7 +261,11 @@ impl Router {
         Self { node, context: Arc::new(context), routes }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    fn is_draining(&self) -> bool {
+        self.context.engine.is_draining()
+    }
+
+    async fn call(&self, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
         let is_grpc = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -205,11 +273,14 @@ impl Router {
         let is_delivery = is_grpc && request.uri().path().starts_with(delivery::PATH);
         let mut response = if is_delivery {
             let path = request.uri().path().to_owned();
-            delivery::serve(&self.context, request).unwrap_or_else(|| self.no_such_call(&path))
+            match delivery::serve(&self.context, request) {
+                Some(response) => response.map(Reply::Hot),
+                None => self.no_such_call(&path).map(Reply::Cold),
+            }
         } else {
             let response = self.routes.clone().oneshot(request.map(Body::new)).await;
             let response = response.unwrap_or_else(|never| match never {});
-            self.in_our_words(response)
+            self.in_our_words(response).map(Reply::Cold)
         };
         response.headers_mut().insert(NODE_METADATA, self.node.clone());
         Ok(response)

@@ -6,7 +6,8 @@ mod connection;
 use crate::{
     config::Config,
     engine::{Clock, Engine, EngineSettings},
-    grpc::{self, StreamSettings, encode::Named, status::Node},
+    grpc::{self, Objects, StreamSettings, encode::Named, status::Node},
+    object_stream::{self, ObjectStreams},
     session::limits::{Limits, Micros},
 };
 use connection::{Connections, Router};
@@ -105,8 +106,10 @@ impl Server {
         let steps_by_itself = clock.is_machine();
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Named));
         let stopping = CancellationToken::new();
+        let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
         let context = grpc::Context {
             engine: engine.clone(),
+            objects: Arc::new(Objects::new(objects)),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
                 name: config.node.clone(),
@@ -237,6 +240,13 @@ fn engine_settings(config: &Config) -> EngineSettings {
             removal_memory: micros(config.removal_memory),
             join_timeout: micros(config.join_timeout),
         },
+    }
+}
+
+fn object_bounds(config: &Config) -> object_stream::Bounds {
+    object_stream::Bounds {
+        streams: config.max_object_streams,
+        value_bytes: config.max_value_bytes,
     }
 }
 

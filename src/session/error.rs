@@ -81,6 +81,21 @@ pub enum Refusal {
     /// The position is of another epoch, or beyond the open frame.
     #[error("the session has no such position")]
     UnknownPosition,
+    /// No such object stream, or none that the caller may read.
+    #[error("there is no such object stream")]
+    StreamNotFound,
+    /// The name of an object stream is taken by one that the caller may not read.
+    #[error("an object stream with this name is there")]
+    StreamNameTaken,
+    /// Only who created the object stream or function, or the app itself, may do it.
+    #[error("this needs its creator or the app itself")]
+    NeedsCreator,
+    /// No stream function of that name.
+    #[error("there is no such stream function")]
+    FunctionNotFound,
+    /// The expression of a stream function is refused.
+    #[error("the expression {0}")]
+    BadExpression(String),
     /// The term is not the current one.
     #[error("the host's term is {current}")]
     StaleTerm {

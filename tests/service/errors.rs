@@ -43,7 +43,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         ..Default::default()
     };
     let told = refused(sessions.get_session_info(request).await);
-    told.is_invalid(&["app", "session_id", "user_id"]);
+    told.blames(&["app", "session_id", "user_id"]);
 
     let request = proto::OpenSharedSessionRequest {
         app: control(),
@@ -68,7 +68,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         private_data: props([("a\nb", int(1))]),
         ..Default::default()
     };
-    refused(service.try_open(request).await).is_invalid(&[
+    refused(service.try_open(request).await).blames(&[
         "app",
         "user_id",
         "session_id",
@@ -95,7 +95,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         ..Default::default()
     };
     let told = refused(sessions.join_session(request).await);
-    told.is_invalid(&["app", "session_id", "user_id", "join.presence"]);
+    told.blames(&["app", "session_id", "user_id", "join.presence"]);
 
     let request = proto::LeaveSessionRequest {
         app: control(),
@@ -103,11 +103,11 @@ async fn every_call_names_all_bad_ids_at_once() {
         user_id: long(),
         ..Default::default()
     };
-    refused(sessions.leave_session(request).await).is_invalid(&["app", "session_id", "user_id"]);
+    refused(sessions.leave_session(request).await).blames(&["app", "session_id", "user_id"]);
 
     let request =
         proto::DeleteSessionRequest { app: control(), session_id: long(), user_id: control() };
-    refused(sessions.delete_session(request).await).is_invalid(&["app", "session_id", "user_id"]);
+    refused(sessions.delete_session(request).await).blames(&["app", "session_id", "user_id"]);
 
     let request = proto::UpdateSessionRequest {
         app: control(),
@@ -116,7 +116,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         ..Default::default()
     };
     let told = refused(sessions.update_session(request).await);
-    told.is_invalid(&["app", "session_id", "user_id", "update_mask"]);
+    told.blames(&["app", "session_id", "user_id", "update_mask"]);
 
     let request = proto::SetUserPropsRequest {
         app: control(),
@@ -129,7 +129,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         }),
         ..Default::default()
     };
-    refused(service.try_set_props(request).await).is_invalid(&[
+    refused(service.try_set_props(request).await).blames(&[
         "app",
         "user_id",
         "write.ack",
@@ -145,7 +145,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         ..Default::default()
     };
     let told = refused(service.try_set_props(request).await);
-    told.is_invalid(&["target_user_id", "write.set[\"\"]"]);
+    told.blames(&["target_user_id", "write.set[\"\"]"]);
 
     let mut request = data_of(&long(), &control());
     request.app = long();
@@ -153,7 +153,7 @@ async fn every_call_names_all_bad_ids_at_once() {
     request.private_remove = vec![long()];
     let shown_key = format!("private_remove[{:?}]", "x".repeat(64));
     let told = refused(service.try_set_data(request).await);
-    told.is_invalid(&["app", "session_id", "user_id", "set[\"\"]", &shown_key]);
+    told.blames(&["app", "session_id", "user_id", "set[\"\"]", &shown_key]);
     nothing_changed(&service).await;
 }
 
@@ -174,7 +174,7 @@ async fn streams_name_all_bad_fields_at_once() {
         options: Some(options()),
         resume: Some(proto::Resume::default()),
     };
-    service.refused_watch(request.clone()).await.is_invalid(&[
+    service.refused_watch(request.clone()).await.blames(&[
         "app",
         "session_id",
         "user_id",
@@ -197,7 +197,7 @@ async fn streams_name_all_bad_fields_at_once() {
         subscriptions: vec![subscription],
         silence_timeout: Some(ms(1)),
     };
-    service.open_stream(open).await.refused().await.is_invalid(&[
+    service.open_stream(open).await.refused().await.blames(&[
         "open.app",
         "open.user_id",
         "open.silence_timeout",
@@ -210,7 +210,7 @@ async fn streams_name_all_bad_fields_at_once() {
     ]);
     for open in [proto::StreamOpen::default(), stream_open("finals", "")] {
         let mut stream = service.open_stream(open).await;
-        stream.refused().await.is_invalid(&["open.user_id"]);
+        stream.refused().await.blames(&["open.user_id"]);
     }
     nothing_changed(&service).await;
 }
@@ -275,25 +275,25 @@ async fn a_write_that_names_no_key_or_one_twice_is_refused() {
         ),
     ];
     for (write, fields) in faulty {
-        refused(service.try_write("ada", write).await).is_invalid(fields);
+        refused(service.try_write("ada", write).await).blames(fields);
     }
     let answer = service.try_set_props(proto::SetUserPropsRequest {
         user_id: "ada".to_owned(),
         ..Default::default()
     });
-    refused(answer.await).is_invalid(&["write"]);
+    refused(answer.await).blames(&["write"]);
     let answer = service.try_set_props(proto::SetUserPropsRequest {
         write: Some(write([("x", int(1))])),
         ..Default::default()
     });
-    refused(answer.await).is_invalid(&["user_id"]);
-    refused(service.try_set_data(data_of("finals", "ada")).await).is_invalid(&["set"]);
+    refused(answer.await).blames(&["user_id"]);
+    refused(service.try_set_data(data_of("finals", "ada")).await).blames(&["set"]);
     let mut twice = data_of("finals", "ada");
     twice.set = props([("x", int(1))]);
     twice.remove = vec!["x".to_owned()];
     twice.private_remove = vec!["y".to_owned(), "y".to_owned()];
     let told = refused(service.try_set_data(twice).await);
-    told.is_invalid(&["remove[\"x\"]", "private_remove"]);
+    told.blames(&["remove[\"x\"]", "private_remove"]);
     nothing_changed(&service).await;
 }
 
@@ -307,14 +307,14 @@ async fn a_value_without_a_kind_is_refused_wherever_it_is() {
         ("fine", int(1)),
     ];
     let told = refused(service.try_write("ada", write(set)).await);
-    told.is_invalid(&[
+    told.blames(&[
         "write.set[\"bare\"]",
         "write.set[\"list\"][1]",
         "write.set[\"map\"][\"inner\"]",
     ]);
     let settings = SessionSettings { metadata: props([("m", no_kind())]), ..Default::default() };
     let answer = service.try_update("finals", "ada", &["metadata"], settings).await;
-    refused(answer).is_invalid(&["settings.metadata[\"m\"]"]);
+    refused(answer).blames(&["settings.metadata[\"m\"]"]);
     nothing_changed(&service).await;
 }
 
@@ -323,9 +323,9 @@ async fn a_mask_is_neither_empty_nor_wrong() {
     let service = service_with_room().await;
     let update =
         async |mask: &[&str]| service.try_update("finals", "ada", mask, Default::default()).await;
-    refused(update(&[]).await).is_invalid(&["update_mask"]);
+    refused(update(&[]).await).blames(&["update_mask"]);
     let told = refused(update(&["name", "colour", "exclusive", "name", "settings.name"]).await);
-    told.is_invalid(&[
+    told.blames(&[
         "update_mask[\"colour\"]",
         "update_mask[\"exclusive\"]",
         "update_mask[\"name\"]",
@@ -340,7 +340,7 @@ async fn a_mask_is_neither_empty_nor_wrong() {
     };
     let mask = ["name", "capacity", "pacing", "tick_interval"];
     let told = refused(service.try_update("finals", "ada", &mask, settings).await);
-    told.is_invalid(&["settings.capacity", "settings.pacing", "settings.tick_interval"]);
+    told.blames(&["settings.capacity", "settings.pacing", "settings.tick_interval"]);
     nothing_changed(&service).await;
 }
 
@@ -460,7 +460,7 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
     };
     let mut sessions = service.sessions();
     sessions.get_session_info(with_app("default")).await.expect("it is the same");
-    refused(sessions.get_session_info(with_app("chess")).await).is_invalid(&["app"]);
+    refused(sessions.get_session_info(with_app("chess")).await).blames(&["app"]);
     let mut write = tonic::Request::new(proto::SetUserPropsRequest {
         app: "default".to_owned(),
         user_id: "ada".to_owned(),
@@ -468,11 +468,11 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
         ..Default::default()
     });
     write.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
-    refused(sessions.set_user_props(write).await).is_invalid(&["app"]);
+    refused(sessions.set_user_props(write).await).blames(&["app"]);
     let mut watch = tonic::Request::new(subscription("finals", "ada"));
     watch.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
     let mut stream = service.delivery().subscribe_to_session(watch).await.expect("it begins");
-    refused(in_time(stream.get_mut().message()).await).is_invalid(&["app"]);
+    refused(in_time(stream.get_mut().message()).await).blames(&["app"]);
     let open = proto::StreamUserPropsRequest {
         seq: 1,
         message: Some(Up::Open(stream_open("finals", "ada"))),
@@ -480,7 +480,7 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
     let mut request = tonic::Request::new(tokio_stream::iter([open]));
     request.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
     let mut stream = service.delivery().stream_user_props(request).await.expect("it begins");
-    refused(in_time(stream.get_mut().message()).await).is_invalid(&["app"]);
+    refused(in_time(stream.get_mut().message()).await).blames(&["app"]);
     nothing_changed(&service).await;
 }
 
@@ -502,11 +502,11 @@ async fn a_private_session_is_not_opened_as_a_shared_one() {
     let service = service_with_room().await;
     let mut request = opening("private", "ada", SessionSettings::default());
     request.kind = proto::SessionKind::Private.into();
-    refused(service.try_open(request).await).is_invalid(&["kind"]);
+    refused(service.try_open(request).await).blames(&["kind"]);
     let request = proto::OpenSharedSessionRequest { get_if_exists: true, ..Default::default() };
-    refused(service.try_open(request).await).is_invalid(&["get_if_exists"]);
+    refused(service.try_open(request).await).blames(&["get_if_exists"]);
     let mut request = opening("spectated", "ada", SessionSettings::default());
     request.join = Some(JoinOptions { spectator: true, ..Default::default() });
-    refused(service.try_open(request).await).is_invalid(&["join.spectator"]);
+    refused(service.try_open(request).await).blames(&["join.spectator"]);
     nothing_changed(&service).await;
 }

@@ -3,8 +3,10 @@
 use crate::support::*;
 use sessiond::proto::{
     EndReason, JoinOptions, OpenSharedSessionRequest, SessionSettings, StreamOpen,
+    session_service_client::SessionServiceClient,
 };
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tonic::Code;
 
 fn lives_empty(milliseconds: u64) -> SessionSettings {
@@ -179,6 +181,32 @@ async fn names_are_unique_until_they_are_given_up() {
     refused(service.try_open(opening("fifth", "ada", named("free"))).await)
         .is(Code::AlreadyExists, "SESSION_EXISTS");
     service.open_room_with("sixth", "ada", named("free")).await;
+}
+
+#[tokio::test]
+async fn of_many_who_open_at_once_one_opens_and_the_others_join() {
+    let service = Service::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(SessionServiceClient::new(service.connect().await));
+    }
+    for round in 0..40 {
+        let (id, name) = (format!("session {round}"), format!("name {round}"));
+        let mut calls = JoinSet::new();
+        for (at, mut client) in clients.iter().cloned().enumerate() {
+            let request = OpenSharedSessionRequest {
+                get_if_exists: true,
+                ..opening(&id, &format!("user {at}"), named(&name))
+            };
+            calls.spawn(async move { client.open_shared_session(request).await });
+        }
+        let replies = in_time(calls.join_all()).await.into_iter();
+        let replies = replies.map(|reply| reply.expect("it opens or joins").into_inner());
+        assert_eq!(replies.filter(|reply| !reply.existed).count(), 1);
+        service.tick();
+        assert_eq!(service.info(&id, "").await.members.len(), clients.len());
+        service.try_info_by_name(&name, "").await.expect("it has its name");
+    }
 }
 
 #[tokio::test]

@@ -27,8 +27,8 @@ async fn a_key_has_at_most_128_bytes() {
         let [plain, inner] = answers.map(|answer| answer.map_err(|status| Refused::new(&status)));
         assert_eq!((plain.is_ok(), inner.is_ok()), (is_fine, is_fine));
         if let (Err(plain), Err(inner)) = (plain, inner) {
-            plain.is_invalid(&[&field]);
-            inner.is_invalid(&[&format!("write.set[\"map\"][{:?}]", "é".repeat(64))]);
+            plain.blames(&[&field]);
+            inner.blames(&[&format!("write.set[\"map\"][{:?}]", "é".repeat(64))]);
         }
     }
     service.tick();
@@ -43,7 +43,7 @@ async fn a_value_has_at_most_16_kib() {
     // Three bytes of the encoded value say what it is and how long.
     service.set("ada", [("x", data(16 * 1024 - 3))]).await;
     let told = refused(service.try_write("ada", write([("x", data(16 * 1024 - 2))])).await);
-    told.is_invalid(&["write.set[\"x\"]"]);
+    told.blames(&["write.set[\"x\"]"]);
     service.tick();
     let ada = service.watch("finals", "ada").await;
     assert_eq!(ada.rebuilt.props("ada"), shown([("x", data(16 * 1024 - 3))]));
@@ -57,7 +57,7 @@ async fn a_value_is_nested_at_most_8_deep() {
     service.set("ada", [("lists", nested(8)), ("maps", maps(8))]).await;
     let too_deep = write([("lists", nested(9)), ("maps", maps(9))]);
     let told = refused(service.try_write("ada", too_deep).await);
-    told.is_invalid(&[
+    told.blames(&[
         &format!("write.set[\"lists\"]{}", "[0]".repeat(8)),
         &format!("write.set[\"maps\"]{}", "[\"m\"]".repeat(8)),
     ]);
@@ -158,7 +158,7 @@ async fn a_session_takes_members_up_to_its_capacity_and_spectators_beside() {
         let answer = service.try_update("finals", "ada", &["capacity"], settings).await;
         match is_fine {
             true => drop(answer.expect("it is within the limit")),
-            false => drop(refused(answer).is_invalid(&["settings.capacity"])),
+            false => drop(refused(answer).blames(&["settings.capacity"])),
         }
     }
     service.update("finals", "ada", &["capacity"], SessionSettings::default()).await;
@@ -274,7 +274,7 @@ async fn lists_of_names_have_at_most_256_entries() {
     let mask = ["propnames", "hostprops", "successors", "metadata"];
     service.update("lecture", "ada", &mask, with(256)).await;
     let told = refused(service.try_update("lecture", "ada", &mask, with(257)).await);
-    told.is_invalid(&[
+    told.blames(&[
         "settings.propnames",
         "settings.hostprops",
         "settings.successors",
@@ -284,7 +284,7 @@ async fn lists_of_names_have_at_most_256_entries() {
         options: Some(DeliveryOptions { props: names(count), ..Default::default() }),
         ..subscription("lecture", "ada")
     };
-    service.refused_watch(filter(257)).await.is_invalid(&["options.props"]);
+    service.refused_watch(filter(257)).await.blames(&["options.props"]);
     service.watch_with(filter(256)).await;
 }
 

@@ -146,8 +146,8 @@ async fn a_session_is_found_by_id_or_by_name_and_not_by_both() {
     };
     let by_id = ask(by("finals", "")).await.expect("it is found");
     assert_eq!(ask(by("", "the finals")).await.expect("it is found"), by_id);
-    refused(ask(by("", "")).await).is_invalid(&["session_id"]);
-    refused(ask(by("finals", "the finals")).await).is_invalid(&["name"]);
+    refused(ask(by("", "")).await).blames(&["session_id"]);
+    refused(ask(by("finals", "the finals")).await).blames(&["name"]);
     refused(ask(by("", "finals")).await).is(Code::NotFound, "SESSION_NOT_FOUND");
     let request = sessiond::proto::JoinSessionRequest {
         name: "the finals".to_owned(),
@@ -186,7 +186,7 @@ async fn a_bad_page_is_refused() {
         page_token: "t".repeat(129),
     };
     let told = refused(service.try_list(request).await);
-    told.is_invalid(&["app", "user_id", "name", "member_id", "page_size", "page_token"]);
+    told.blames(&["app", "user_id", "name", "member_id", "page_size", "page_token"]);
     let most = ListSessionsRequest { page_size: 1000, ..Default::default() };
     service.try_list(most).await.expect("a thousand is fine");
 }

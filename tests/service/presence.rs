@@ -108,6 +108,50 @@ async fn with_rejoin_grace_a_lost_member_leaves_when_it_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_silent_for_too_long_counts_as_lost() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut ada = service.watch("finals", "ada").await;
+    let mut open = stream_open("finals", "bob");
+    open.subscriptions[0].join = Some(JoinOptions::default());
+    open.silence_timeout = Some(ms(2_000));
+    let mut bob = service.open_stream(open).await;
+    bob.next_snapshot().await;
+    service.tick();
+    ada.next_changes().await;
+    service.advance(2_000);
+    bob.end().await.is(EndReason::Silent, Code::DeadlineExceeded);
+    service.tick_until(&mut ada, |it| !it.knows("bob")).await;
+}
+
+#[tokio::test]
+async fn a_member_whose_stream_the_server_ended_has_30_s_to_come_back() {
+    let service = Service::start_with(|config| {
+        config.stream_max_age = Some(std::time::Duration::from_secs(60));
+    })
+    .await;
+    service.open_room("finals", "ada").await;
+    let mut bob = service.watch_joining("finals", "bob").await;
+    // The age is less up to a tenth; the end comes within a tick of what shows it.
+    service.advance(53_990);
+    let is_disconnected = async || {
+        let members = service.info("finals", "").await.members;
+        members.iter().any(|it| it.user_id == "bob" && it.disconnected)
+    };
+    in_time(async {
+        while !is_disconnected().await {
+            service.tick();
+        }
+    })
+    .await;
+    bob.end().await.is(EndReason::Age, Code::Unavailable);
+    service.advance(29_980);
+    assert!(has(&service, "bob").await);
+    service.advance(40);
+    assert!(!has(&service, "bob").await);
+}
+
+#[tokio::test]
 async fn joining_again_connects_a_lost_member() {
     let service = Service::start().await;
     service.open_room_with("finals", "ada", with_grace(5_000)).await;
@@ -245,5 +289,5 @@ async fn who_is_no_member_cannot_leave() {
     told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
     let told = refused(service.try_leave("nowhere", "bob", false).await);
     told.is(Code::NotFound, "SESSION_NOT_FOUND");
-    refused(service.try_leave("finals", "", false).await).is_invalid(&["user_id"]);
+    refused(service.try_leave("finals", "", false).await).blames(&["user_id"]);
 }

@@ -3,13 +3,13 @@
 use crate::support::*;
 use fastrand::Rng;
 use sessiond::proto::{
-    DeliveryOptions, EndReason, JoinOptions, PropsWrite, SessionKind, SessionSettings,
+    DeliveryOptions, EndReason, JoinOptions, Pacing, PropsWrite, SessionKind, SessionSettings,
     SubscribeToSessionRequest, Value,
 };
 use std::collections::BTreeSet;
 
 const USERS: [&str; 5] = ["ada", "bob", "eve", "kim", "zoe"];
-const SESSIONS: [&str; 2] = ["room", "hosted"];
+const SESSIONS: [&str; 3] = ["room", "hosted", "eager"];
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const ROUNDS: usize = 120;
 
@@ -45,6 +45,12 @@ async fn run(seed: u64) {
     .await;
     let settings = SessionSettings { empty_ttl: Some(ms(3_600_000)), ..Default::default() };
     service.open_room_with("room", "", settings.clone()).await;
+    let eager = SessionSettings {
+        pacing: Pacing::Eager.into(),
+        tick_interval: Some(ms(3 * TICK)),
+        ..settings.clone()
+    };
+    service.open_room_with("eager", "", eager).await;
     let mut hosted = opening("hosted", "", settings);
     hosted.kind = SessionKind::Hosted.into();
     service.try_open(hosted).await.expect("it opens");
@@ -178,7 +184,8 @@ impl World {
         self.readers.push(Reader { session, user: who, request, watcher });
     }
 
-    /// Leaves; the streams of the membership end with the next frame.
+    /// Leaves; the streams of the membership end with the next frame, at the latest after three
+    /// ticks.
     async fn leave(&mut self, session: &'static str, user: &'static str) {
         self.service.leave(session, user).await;
         self.joined.remove(&(session, user));
@@ -186,7 +193,7 @@ impl World {
             self.service.join(session, user).await;
             self.joined.insert((session, user));
         }
-        self.service.tick();
+        self.service.advance(3 * TICK);
         let ends = |it: &mut Reader| (it.session, it.user) == (session, user);
         for mut reader in self.readers.extract_if(.., ends) {
             reader.watcher.end().await.is_ok(EndReason::Left);
@@ -213,7 +220,7 @@ impl World {
             }
             while reader.watcher.rebuilt.state != expected {
                 let known = reader.watcher.rebuilt.state.clone();
-                let next = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+                let next = tokio::time::timeout(std::time::Duration::from_secs(5), async {
                     reader.watcher.next().await
                 });
                 if next.await.is_err() {

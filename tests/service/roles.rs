@@ -51,7 +51,7 @@ async fn session_data_is_written_from_the_data_role_on() {
     }
     let spectators = SessionSettings { data_role: Role::Spectator.into(), ..Default::default() };
     let answer = service.try_update("finals", "ada", &["data_role"], spectators).await;
-    refused(answer).is_invalid(&["settings.data_role"]);
+    refused(answer).blames(&["settings.data_role"]);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn joining_again_changes_no_role() {
     let told = refused(service.try_join("finals", "spy", join.clone()).await);
     told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
     let spectator = sessiond::proto::JoinOptions { spectator: true, ..join.clone() };
-    refused(service.try_join("finals", "new spy", spectator).await).is_invalid(&["join.props"]);
+    refused(service.try_join("finals", "new spy", spectator).await).blames(&["join.props"]);
     service.try_join("finals", "ada", join).await.expect("props come with a second join too");
     service.tick();
     let ada = service.watch("finals", "ada").await;

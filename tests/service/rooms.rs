@@ -402,6 +402,38 @@ async fn exclude_self_leaves_out_ones_own_props_only() {
 }
 
 #[tokio::test]
+async fn exclude_self_still_tells_who_one_is() {
+    let service = Service::start().await;
+    let settings = SessionSettings { rejoin_grace: Some(ms(60_000)), ..Default::default() };
+    service.open_room_with("finals", "owner", settings).await;
+    service.join_with("finals", "ada", [("x", int(1))]).await;
+    let mut ada = service.watch_with(without_self("finals", "ada")).await;
+    service.tick();
+    ada.next_changes().await;
+    assert_eq!(ada.rebuilt.member("ada").role, Role::Member, "she sees herself join");
+    assert_eq!(ada.rebuilt.props("ada"), shown([]));
+    let bob = service.watch_joining("finals", "bob").await;
+    service.tick();
+    ada.next_changes().await;
+    let request = SubscribeToSessionRequest {
+        options: without_self("finals", "bob").options,
+        ..subscription("finals", "bob")
+    };
+    let before = service.watch_with(request.clone()).await;
+    let known = before.rebuilt.again();
+    drop((before, bob));
+    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
+    service.set_in("finals", "bob", [("x", int(1))]).await;
+    let mut bob = service.resume(request, &known).await;
+    bob.next_changes().await;
+    assert!(bob.rebuilt.member("bob").disconnected, "as of the last frame");
+    service.tick();
+    bob.next_changes().await;
+    assert!(!bob.rebuilt.member("bob").disconnected);
+    assert_eq!(bob.rebuilt.props("bob"), shown([]));
+}
+
+#[tokio::test]
 async fn exclude_self_completes_a_step_whose_last_part_is_ones_own() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;

@@ -111,7 +111,7 @@ async fn an_update_is_all_or_nothing() {
     let before = service.info("lecture", "ada").await;
     let settings = SessionSettings { host_grace: Some(ms(3_600_001)), ..chosen() };
     let told = refused(service.try_update("lecture", "ada", &ALL, settings).await);
-    told.is_invalid(&["settings.host_grace"]);
+    told.blames(&["settings.host_grace"]);
     service.tick();
     assert_eq!(service.info("lecture", "ada").await, before);
 }
@@ -128,7 +128,7 @@ async fn the_settings_of_hosts_are_for_hosted_sessions() {
         "settings.host_grace",
         "settings.inherit_host_data",
     ];
-    told.is_invalid(&fields);
+    told.blames(&fields);
     let asked = SessionSettings { exclusive: None, ..chosen() };
     refused(service.try_open(opening("other", "ada", asked)).await);
 }
@@ -162,7 +162,7 @@ async fn spans_are_taken_up_to_the_ends_of_their_ranges() {
         let tiny = prost_types::Duration { seconds: i64::MIN, nanos: i32::MIN };
         for beyond in [below, ms(most + 1), huge, tiny] {
             let answer = service.try_update("lecture", "ada", &[name], with(beyond)).await;
-            refused(answer).is_invalid(&[&format!("settings.{name}")]);
+            refused(answer).blames(&[&format!("settings.{name}")]);
         }
     }
 }

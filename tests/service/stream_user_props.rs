@@ -212,7 +212,7 @@ async fn a_message_without_content_ends_the_stream() {
     service.open_room("finals", "ada").await;
     let mut ada = service.stream("finals", "ada").await;
     ada.send_as(2, None);
-    ada.refused().await.is_invalid(&["message"]);
+    ada.refused().await.blames(&["message"]);
     let mut ada = service.stream("finals", "ada").await;
     ada.send(Up::Token("secret".to_owned()));
     let told = ada.refused().await;
@@ -272,7 +272,7 @@ async fn a_client_that_is_silent_for_longer_than_it_said_is_ended() {
     for out_of_range in [ms(999), ms(3_600_001), ms(0)] {
         let open =
             StreamOpen { silence_timeout: Some(out_of_range), ..stream_open("finals", "ada") };
-        service.open_stream(open).await.refused().await.is_invalid(&["open.silence_timeout"]);
+        service.open_stream(open).await.refused().await.blames(&["open.silence_timeout"]);
     }
 }
 

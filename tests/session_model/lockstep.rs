@@ -148,7 +148,7 @@ impl Lockstep {
         }
         self.compare();
         let any = self.now as usize % self.watches.len();
-        self.watches[any].snapshot(&self.session, &self.model);
+        self.watches[any].between_frames(&self.session, &self.model);
     }
 
     /// The story is over: everybody wakes up.

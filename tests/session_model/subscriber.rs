@@ -110,8 +110,14 @@ impl Watch {
         self.frames.push((fingerprint, quiet));
     }
 
-    /// What who subscribes now receives: the last frame, whatever has been accepted since.
-    pub fn snapshot(&self, session: &Session, model: &Model) -> Changes {
+    /// Who subscribes now receives the last frame, whatever has been accepted since.
+    pub fn between_frames(&self, session: &Session, model: &Model) {
+        self.snapshot(session, model);
+        let last = self.frames.last().map(|(fingerprint, _)| *fingerprint);
+        assert_eq!(last, Some(session.fingerprint(&self.view)));
+    }
+
+    fn snapshot(&self, session: &Session, model: &Model) -> Changes {
         let view = &self.view;
         let snapshot = Changes::all(session, view);
         assert_eq!(Picture::of_snapshot(&snapshot), model.last().picture(view), "{view:?}");

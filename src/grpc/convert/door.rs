@@ -2,6 +2,7 @@
 
 use crate::{
     engine::{Position, SessionKey},
+    object_stream::{Func, Mode},
     proto,
     session::{
         command::{Actor, Join, Setting, Write},
@@ -325,6 +326,50 @@ impl<'a> Door<'a> {
             }
         }
         out
+    }
+
+    /// Keys and values of an object stream, whose keys may be nested.
+    pub fn nested_values(
+        &mut self,
+        field: &str,
+        values: HashMap<String, proto::Value>,
+    ) -> Vec<(Key, Value)> {
+        let mut out = Vec::with_capacity(values.len());
+        for (key, value) in values {
+            let field = path(field, &key);
+            out.extend(self.nested_key(&field, &key).zip(self.value(&field, value, 1)));
+        }
+        out
+    }
+
+    /// A key of an object stream: what follows the first dot is a key in the map before it.
+    pub fn nested_key(&mut self, field: &str, key: &str) -> Option<Key> {
+        match key.split_once('.') {
+            None => self.key(field, key),
+            Some((outer, inner)) => {
+                self.key(field, outer).zip(self.key(field, inner)).map(|_| key.into())
+            }
+        }
+    }
+
+    /// How a key of an object stream is read.
+    pub fn func(&mut self, field: &str, func: Option<proto::StreamFunc>) -> Func {
+        use proto::stream_func::Func as Wire;
+        let default = Func::Mode(Mode::AllLatest);
+        match func.and_then(|func| func.func) {
+            None => default,
+            Some(Wire::Mode(mode)) => match proto::StreamMode::try_from(mode) {
+                Ok(proto::StreamMode::Latest) => Func::Mode(Mode::Latest),
+                Ok(proto::StreamMode::Unspecified | proto::StreamMode::AllLatest) => default,
+                Err(_) => {
+                    self.fault(format!("{field}.mode"), format!("{mode} is no mode"));
+                    default
+                }
+            },
+            Some(Wire::Name(name)) => {
+                self.named(&format!("{field}.name"), &name).map_or(default, Func::Named)
+            }
+        }
     }
 
     /// The name of a prop.

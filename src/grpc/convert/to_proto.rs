@@ -146,25 +146,6 @@ impl ChangeSink for OneMember {
     fn left(&mut self, _: &str, _: Departure) {}
 }
 
-/// A value with its name.
-pub fn named_value(name: &str, value: &Value) -> proto::NamedValue {
-    use proto::{named_value::Kind as Named, value::Kind as Plain};
-    let kind = self::value(value).kind.map(|kind| match kind {
-        Plain::Null(null) => Named::Null(null),
-        Plain::Flag(flag) => Named::Flag(flag),
-        Plain::Integer(integer) => Named::Integer(integer),
-        Plain::Number(number) => Named::Number(number),
-        Plain::Text(text) => Named::Text(text),
-        Plain::Data(data) => Named::Data(data),
-        Plain::Numbers(items) => Named::Numbers(items),
-        Plain::Floats(items) => Named::Floats(items),
-        Plain::Integers(items) => Named::Integers(items),
-        Plain::List(items) => Named::List(items),
-        Plain::Map(entries) => Named::Map(entries),
-    });
-    proto::NamedValue { name: name.to_owned(), kind }
-}
-
 /// A ban of a user.
 pub fn ban(user: &UserId, ban: &Ban) -> proto::Ban {
     proto::Ban {
@@ -239,4 +220,23 @@ pub fn value(value: &Value) -> proto::Value {
         }
     };
     proto::Value { kind: Some(kind) }
+}
+
+/// A value with its name.
+pub fn named_value(name: &str, value: &Value) -> proto::NamedValue {
+    use proto::{named_value::Kind as Named, value::Kind as Plain};
+    let kind = self::value(value).kind.map(|kind| match kind {
+        Plain::Null(null) => Named::Null(null),
+        Plain::Flag(flag) => Named::Flag(flag),
+        Plain::Integer(integer) => Named::Integer(integer),
+        Plain::Number(number) => Named::Number(number),
+        Plain::Text(text) => Named::Text(text),
+        Plain::Data(data) => Named::Data(data),
+        Plain::Numbers(items) => Named::Numbers(items),
+        Plain::Floats(items) => Named::Floats(items),
+        Plain::Integers(items) => Named::Integers(items),
+        Plain::List(items) => Named::List(items),
+        Plain::Map(entries) => Named::Map(entries),
+    });
+    proto::NamedValue { name: name.to_owned(), kind }
 }

@@ -5,7 +5,7 @@ use crate::{
     engine::{Alarm, Encoded, End, Live, Shard, Step, Subscription},
     grpc::{
         convert::to_proto,
-        encode::{PREFIX, is_only_of, without},
+        encode::{PREFIX, is_only_props_of, without_props_of},
     },
     proto,
     session::{ids::UserId, limits::Micros},
@@ -15,7 +15,7 @@ use prost::Message;
 use std::{
     collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 /// A subscription with what is still to be sent of its last step.
@@ -53,8 +53,13 @@ impl Feed {
     }
 
     /// The subscription.
-    pub fn subscription(&mut self) -> &mut Subscription {
-        &mut self.subscription
+    pub fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// The server ends the stream, not the client.
+    pub fn ended_by_server(&mut self) {
+        self.subscription.ended_by_server();
     }
 
     /// The revision of the session at the last poll: every write of that frame or an earlier one is
@@ -86,10 +91,10 @@ impl Feed {
             Some(user) => {
                 // The last part completes the step, so it goes out even if nothing is left of it.
                 let last = messages.len().saturating_sub(1);
-                let skipped = |at: usize| is_only_of(&messages[at], user);
+                let skipped = |at: usize| is_only_props_of(&messages[at], user);
                 if !(0..messages.len()).all(skipped) {
                     let kept = (0..messages.len()).filter(|&at| at == last || !skipped(at));
-                    self.outbox.extend(kept.map(|at| without(&messages[at], user)));
+                    self.outbox.extend(kept.map(|at| without_props_of(&messages[at], user)));
                 }
             }
         }
@@ -242,10 +247,12 @@ impl Ending {
 #[derive(Debug)]
 pub struct Timer {
     server: Server,
-    alarm: Arc<Alarm>,
     shard: usize,
     ends_at: Micros,
     heartbeat_at: Micros,
+    alarm: Arc<Alarm>,
+    /// What the alarm is set to, and for which task; it may ring too early.
+    set: Option<(Micros, Waker)>,
 }
 
 impl Timer {
@@ -254,10 +261,11 @@ impl Timer {
         let now = server.engine.clock().now();
         let jitter = |age: Micros| age - fastrand::u64(0..=age / 10);
         Self {
-            alarm: Alarm::new(),
             shard: fastrand::usize(..),
             ends_at: server.streams.max_age.map_or(Micros::MAX, |age| now + jitter(age)),
             heartbeat_at: now + server.streams.heartbeat,
+            alarm: Alarm::new(),
+            set: None,
             server: server.clone(),
         }
     }
@@ -269,6 +277,14 @@ impl Timer {
 
     /// What is due; else the task is woken when the first of it, or of `silent_at`, falls due.
     pub fn poll(&mut self, silent_at: Micros, cx: &mut Context<'_>) -> Poll<Due> {
+        let at = self.heartbeat_at.min(self.ends_at).min(silent_at);
+        if let Some((set, waker)) = &self.set
+            && *set <= at
+            && waker.will_wake(cx.waker())
+            && !self.alarm.has_rung()
+        {
+            return Poll::Pending;
+        }
         let now = self.server.engine.clock().now();
         if silent_at <= now {
             Poll::Ready(Due::End(Why::Silent))
@@ -277,9 +293,9 @@ impl Timer {
         } else if self.heartbeat_at <= now {
             Poll::Ready(Due::Heartbeat)
         } else {
-            let at = self.heartbeat_at.min(self.ends_at).min(silent_at);
             let shard: &Shard = self.server.engine.shard(self.shard);
             self.alarm.set(shard, at, cx.waker());
+            self.set = Some((at, cx.waker().clone()));
             Poll::Pending
         }
     }

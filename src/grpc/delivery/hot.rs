@@ -107,7 +107,7 @@ where
     S: HotStream,
 {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Status;
 
     fn poll_frame(
         self: Pin<&mut Self>,

@@ -1,9 +1,12 @@
-//! The streams. Those that carry frames are served past tonic: see [`hot`].
+//! The streams. Those that carry frames are served past tonic: see [`hot`]. Those of objects are
+//! served by tonic.
 
 mod feed;
 pub mod hot;
 mod stream_user_props;
 mod subscribe;
+pub mod subscribe_to_streams;
+mod usual;
 
 use super::Context;
 use crate::session::error::Refusal;
@@ -11,13 +14,17 @@ use bytes::Bytes;
 use hot::{HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
 use subscribe::SubscribeToSession;
+use tonic::Status;
 
 /// What every stream needs, shared by all.
 type Server = Arc<Context>;
+
+/// The body of a stream's response.
+pub type HotReply = UnsyncBoxBody<Bytes, Status>;
 
 /// The path that all calls of `DeliveryService` begin with.
 pub const PATH: &str = "/sessiond.v1.DeliveryService/";
@@ -26,7 +33,7 @@ pub const PATH: &str = "/sessiond.v1.DeliveryService/";
 const NOT_YET: [&str; 4] = ["SubscribeToUser", "ReceiveSessionUpdates", "Gateway", "WatchSessions"];
 
 /// Answers a call of `DeliveryService`; none if there is no such call.
-pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<tonic::body::Body>>
+pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -48,12 +55,11 @@ where
     })
 }
 
-fn respond<B>(body: B) -> Response<tonic::body::Body>
+fn respond<B>(body: B) -> Response<HotReply>
 where
-    B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+    B: Body<Data = Bytes, Error = Status> + Send + 'static,
 {
-    let body = body.map_err(|never| match never {});
-    let mut response = Response::new(tonic::body::Body::new(body));
+    let mut response = Response::new(HotReply::new(body));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     response

@@ -5,9 +5,10 @@ use super::{
     feed::{Due, Ending, Feed, Said, Timer, Why},
     hot::{HotStream, Next},
     subscribe::Wanted,
+    usual::{Usual, UsualWrite},
 };
 use crate::{
-    engine::{Alarm, Live, UserStream},
+    engine::{Alarm, UserStream},
     grpc::{
         convert::door::{Door, PropsWrite},
         encode::{PREFIX, head_len, put_head, put_prefix, put_varint},
@@ -15,14 +16,15 @@ use crate::{
     },
     proto,
     session::{
-        command::{Actor, Command},
+        command::{Actor, Command, Write},
         error::Refusal,
+        ids::SessionId,
         limits::{Micros, SECOND},
     },
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
-use prost::Message;
+use prost::{Message, encoding::encoded_len_varint};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -39,6 +41,7 @@ pub struct StreamUserProps {
     open: Option<Open>,
     /// The client's number for its session; 0 = none.
     handle: u32,
+    usual: Usual,
     last_seq: u64,
     acks: Acks,
     ended: Option<Status>,
@@ -79,8 +82,16 @@ struct Acks {
 impl StreamUserProps {
     /// A stream that waits for its opening message.
     pub fn new(server: Server, headers: HeaderMap) -> Self {
-        let acks = Acks::default();
-        Self { server, headers, open: None, handle: 0, last_seq: 0, acks, ended: None }
+        Self {
+            server,
+            headers,
+            open: None,
+            handle: 0,
+            usual: Usual::default(),
+            last_seq: 0,
+            acks: Acks::default(),
+            ended: None,
+        }
     }
 
     /// A status that also tells how far the messages were dealt with.
@@ -140,29 +151,72 @@ impl StreamUserProps {
         })
     }
 
-    /// Deals with a write; its refusals are itemised, its result waits for the frame.
+    /// Deals with a write.
     fn write(&mut self, seq: u64, write: proto::PropsWrite) {
-        let Some(open) = &mut self.open else { return };
+        let Some(open) = &self.open else { return };
         let mut door = Door::new(&self.server.limits);
         let write = door.props_write(write);
-        let outcome = door.close().and_then(|()| open.write(&self.server, write));
-        match outcome {
-            Ok(Written { revision, refused }) => {
-                let subscribed = open.feed.as_ref().map(|feed| feed.live().id.to_string());
-                for (session, refusal) in refused {
-                    let is_numbered = subscribed.as_ref() == Some(&session);
-                    let mut refusal = in_band(&refusal, seq, session);
+        let outcome = door.close().and_then(|()| {
+            self.usual.learn(write.write.set.iter().map(|(key, _)| key));
+            open.write(&self.server, write)
+        });
+        self.settle(seq, outcome);
+    }
+
+    /// A write was dealt with: its refusals are itemised, its result waits for the frame.
+    fn settle(&mut self, seq: u64, outcome: Result<Written, Refusal>) {
+        let mut asked = false;
+        let revision = match outcome {
+            Ok(Written { revision, refused, hears_of_tick }) => {
+                asked = hears_of_tick;
+                let feed = self.open.as_ref().and_then(|open| open.feed.as_ref());
+                for (id, refusal) in refused {
+                    let is_numbered = feed.is_some_and(|feed| feed.live().id == id);
+                    let mut refusal = in_band(&refusal, seq, id.to_string());
                     refusal.handle = if is_numbered { self.handle } else { 0 };
                     self.acks.refusals.push(refusal);
                 }
-                self.acks.dealt_with(seq, revision);
+                revision
             }
             Err(refusal) => {
                 self.acks.refusals.push(in_band(&refusal, seq, String::new()));
-                self.acks.dealt_with(seq, 0);
+                0
             }
+        };
+        self.acks.dealt_with(seq, revision);
+        if !asked {
+            self.expect_tick();
         }
-        self.expect_tick();
+    }
+
+    /// Takes note of a message by its number, which must rise.
+    fn count(&mut self, seq: u64) -> Result<(), Status> {
+        if seq <= self.last_seq {
+            let refusal = Refusal::SeqNotRising { seq, last: self.last_seq };
+            return Err(self.status(&refusal));
+        }
+        self.last_seq = seq;
+        if let Some(open) = &mut self.open
+            && let Some(silence) = open.silence
+        {
+            open.silent_at = self.server.engine.clock().now() + silence;
+        }
+        Ok(())
+    }
+
+    /// Deals with a message that is nothing unusual; false = it is not one.
+    fn receive_usual(&mut self, message: &[u8]) -> Result<bool, Status> {
+        let Some(feed) = self.open.as_ref().and_then(|open| open.feed.as_ref()) else {
+            return Ok(false);
+        };
+        let Some(UsualWrite { seq, set }) = self.usual.read(message, &feed.live().id) else {
+            return Ok(false);
+        };
+        self.count(seq)?;
+        let Some(open) = &self.open else { return Ok(false) };
+        let outcome = open.write_here(Write::of(set), 0);
+        self.settle(seq, outcome);
+        Ok(true)
     }
 
     /// Has the end of the tick wake the stream, so that acks and refusals go out if nothing else
@@ -186,7 +240,7 @@ impl StreamUserProps {
         let mut last = match &mut open.feed {
             Some(feed) => {
                 if !end.by_client {
-                    feed.subscription().ended_by_server();
+                    feed.ended_by_server();
                 }
                 Some(feed.ended(end))
             }
@@ -201,34 +255,41 @@ impl StreamUserProps {
 struct Written {
     /// The frame of the subscribed session that holds it; 0 = none does.
     revision: u64,
-    refused: Vec<(String, Refusal)>,
+    refused: Vec<(SessionId, Refusal)>,
+    /// The stream is told of the end of the tick already.
+    hears_of_tick: bool,
 }
 
 impl Open {
     fn write(&self, server: &Server, write: PropsWrite) -> Result<Written, Refusal> {
-        self.user.take_update()?;
-        let UserStream { app, user, .. } = &self.user;
-        let subscribed: Option<&Arc<Live>> = self.feed.as_ref().map(Feed::live);
+        let subscribed = self.feed.as_ref().map(Feed::live);
         if let (Some(live), [only]) = (subscribed, &*write.sessions)
             && live.id == *only
         {
-            let PropsWrite { write, term, .. } = write;
-            let command = Command::SetProps { user: user.clone(), write, term };
-            let position = server.engine.command(live, &self.actor, command)?;
-            return Ok(Written { revision: position.revision, refused: Vec::new() });
+            return self.write_here(write.write, write.term);
         }
-        let outcomes = server.write_props(app, &self.actor, user, write)?;
-        let mut written = Written { revision: 0, refused: Vec::new() };
-        for (id, outcome) in outcomes {
+        self.user.take_update()?;
+        let UserStream { app, user, .. } = &self.user;
+        let mut written = Written { revision: 0, refused: Vec::new(), hears_of_tick: false };
+        for (id, outcome) in server.write_props(app, &self.actor, user, write)? {
             match outcome {
                 Ok(position) if subscribed.is_some_and(|live| live.id == id) => {
                     written.revision = position.revision;
                 }
                 Ok(_) => {}
-                Err(refusal) => written.refused.push((id.to_string(), refusal)),
+                Err(refusal) => written.refused.push((id, refusal)),
             }
         }
         Ok(written)
+    }
+
+    /// Writes in the session that the stream subscribes to.
+    fn write_here(&self, write: Write, term: u64) -> Result<Written, Refusal> {
+        self.user.take_update()?;
+        let feed = self.feed.as_ref().ok_or(Refusal::SessionNotFound)?;
+        let command = Command::SetProps { user: self.user.user.clone(), write, term };
+        let position = feed.subscription().command(&self.actor, command)?;
+        Ok(Written { revision: position.revision, refused: Vec::new(), hears_of_tick: true })
     }
 }
 
@@ -295,28 +356,25 @@ fn compose(
     };
     // `SessionDelivery.update` and `SubscribeToSessionResponse.update` are both field 1.
     let delivery = update.as_ref().map_or(&[][..], |bytes| &bytes[PREFIX..]);
-    let mut own = Vec::new();
-    if acked_seq > 0 {
-        put_varint(&mut own, 2, acked_seq);
-    }
-    if !rest.refusals.is_empty() || rest.go_away.is_some() || !rest.user_id.is_empty() {
-        own.extend(rest.encode_to_vec());
-    }
-    let mut numbered = Vec::new();
-    if handle > 0 {
-        put_varint(&mut numbered, 2, u64::from(handle));
-    }
-    let delivered = delivery.len() + numbered.len();
+    let handle = (handle > 0 && !delivery.is_empty()).then_some(u64::from(handle));
+    let varint_len = |value: Option<u64>| value.map_or(0, |value| 1 + encoded_len_varint(value));
+    let acked_seq = (acked_seq > 0).then_some(acked_seq);
+    let delivered = delivery.len() + varint_len(handle);
     let head = if delivery.is_empty() { 0 } else { head_len(1, delivered) + delivered };
-    let content = head + own.len();
+    let content = head + varint_len(acked_seq) + rest.encoded_len();
     let mut bytes = BytesMut::with_capacity(PREFIX + content);
     put_prefix(&mut bytes, content);
     if !delivery.is_empty() {
         put_head(&mut bytes, 1, delivered);
         bytes.put_slice(delivery);
-        bytes.put_slice(&numbered);
+        if let Some(handle) = handle {
+            put_varint(&mut bytes, 2, handle);
+        }
     }
-    bytes.put_slice(&own);
+    if let Some(seq) = acked_seq {
+        put_varint(&mut bytes, 2, seq);
+    }
+    rest.encode_raw(&mut bytes);
     bytes.freeze()
 }
 
@@ -326,13 +384,13 @@ impl HotStream for StreamUserProps {
         if self.ended.is_some() {
             return Ok(());
         }
+        if self.receive_usual(&message)? {
+            return Ok(());
+        }
         let request = proto::StreamUserPropsRequest::decode(message)
             .map_err(|fault| self.status(&Refusal::Malformed(fault.to_string())))?;
         let proto::StreamUserPropsRequest { seq, message } = request;
-        if seq <= self.last_seq {
-            let refusal = Refusal::SeqNotRising { seq, last: self.last_seq };
-            return Err(self.status(&refusal));
-        }
+        self.count(seq)?;
         let first = |text| Err(Refusal::WrongFirstMessage(text));
         let outcome = match (message, self.open.is_some()) {
             (Some(Up::Open(open)), false) => self.open(open).map(|open| self.open = Some(open)),
@@ -352,14 +410,7 @@ impl HotStream for StreamUserProps {
                 Ok(())
             }
         };
-        outcome.map_err(|refusal| self.status(&refusal))?;
-        self.last_seq = seq;
-        if let Some(open) = &mut self.open
-            && let Some(silence) = open.silence
-        {
-            open.silent_at = self.server.engine.clock().now() + silence;
-        }
-        Ok(())
+        outcome.map_err(|refusal| self.status(&refusal))
     }
 
     /// The client is done: the stream ends.

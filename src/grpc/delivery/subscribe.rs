@@ -138,7 +138,7 @@ impl SubscribeToSession {
         let Some(mut open) = self.open.take() else { return Next::End(end.status.clone()) };
         let last = open.feed.ended(end);
         if !end.by_client {
-            open.feed.subscription().ended_by_server();
+            open.feed.ended_by_server();
         }
         self.ended = Some(end.status.clone());
         Next::Message(last)

@@ -160,7 +160,7 @@ impl Rebuilt {
         assert!(from <= revision && revision < to, "from {from} to {to} at {revision}");
         self.check_whole(&whole);
         self.revision = to;
-        Step::Changes { from, to, parts: count, changes: whole }
+        Step::Changes { from, to, parts: count, changes: Box::new(whole) }
     }
 
     fn begin_snapshot(&mut self, epoch: u64, view: u32) {

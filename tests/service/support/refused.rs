@@ -76,7 +76,7 @@ impl Refused {
 
     /// INVALID_ARGUMENT for exactly these fields.
     #[track_caller]
-    pub fn is_invalid(self, fields: &[&str]) -> Self {
+    pub fn blames(self, fields: &[&str]) -> Self {
         self.is(Code::InvalidArgument, "INVALID_FIELDS").names(fields)
     }
 

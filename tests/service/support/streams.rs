@@ -23,7 +23,7 @@ pub enum Step {
         /// In how many messages it came.
         parts: usize,
         /// The changes, whatever parts they came in.
-        changes: Changes,
+        changes: Box<Changes>,
     },
     /// Nothing changed up to a revision.
     Heartbeat(u64),
@@ -132,7 +132,7 @@ impl Watcher {
     /// The next step, which tells what changed.
     pub async fn next_changes(&mut self) -> Changes {
         match self.next().await {
-            Step::Changes { changes, .. } => changes,
+            Step::Changes { changes, .. } => *changes,
             other => panic!("changes come, not {other:?}"),
         }
     }
@@ -302,7 +302,7 @@ impl PropsStream {
     /// The next step, which tells what changed.
     pub async fn next_changes(&mut self) -> Changes {
         match self.next().await {
-            Step::Changes { changes, .. } => changes,
+            Step::Changes { changes, .. } => *changes,
             other => panic!("changes come, not {other:?}"),
         }
     }
@@ -343,13 +343,10 @@ impl PropsStream {
     }
 
     /// How the stream is refused.
-    #[track_caller]
-    pub fn refused(&mut self) -> impl Future<Output = Refused> {
-        async {
-            loop {
-                if let Err(status) = self.next_message().await {
-                    return Refused::new(&status);
-                }
+    pub async fn refused(&mut self) -> Refused {
+        loop {
+            if let Err(status) = self.next_message().await {
+                return Refused::new(&status);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::session_model::{
 };
 use sessiond::session::{
     Session,
-    command::{Actor, Command, Setting, Write},
+    command::{Actor, Command, Join, Setting, Write},
     limits::{Limits, SECOND},
     member::Departure,
     settings::Kind,
@@ -168,6 +168,25 @@ fn a_removal_that_was_taken_back_moves_no_horizon() {
 }
 
 #[test]
+fn a_key_that_is_removed_again_is_remembered_from_then_on() {
+    let mut stage = remembering(1000);
+    stage.set("ada", "x", text("1")).unwrap();
+    let from = stage.tick();
+    stage.remove("ada", "x").unwrap();
+    stage.tick();
+    stage.pass(200 * SECOND);
+    stage.set("ada", "x", text("2")).unwrap();
+    stage.tick();
+    stage.remove("ada", "x").unwrap();
+    stage.tick();
+    stage.pass(100 * SECOND);
+    stage.set("ada", "y", text("1")).unwrap();
+    stage.tick();
+    assert_eq!(stage.session.horizon(), 0);
+    assert!(stage.since(&members(), from).of("ada").unwrap().props.removed.contains("x"));
+}
+
+#[test]
 fn who_takes_every_frame_is_never_too_old() {
     let mut stage = remembering(0);
     let mut known = stage.picture(&members());
@@ -213,7 +232,8 @@ fn what_a_session_holds_is_bounded_whatever_is_written_and_removed() {
             let key = format!("k{round:04}");
             stage.set("ada", &key, text("1")).unwrap();
             let guest = format!("guest {round:04}");
-            stage.join(&guest).unwrap();
+            let props = vec![(guest.as_str().into(), text("1"))];
+            stage.join_with(&guest, Join { props, ..Join::default() }).unwrap();
             let shared = set(&key, text("1"));
             let data =
                 |shared: Write| Command::SetData { private: shared.clone(), shared, term: 0 };

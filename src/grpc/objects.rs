@@ -1,0 +1,166 @@
+//! The object streams as the calls share them: the lock, who waits for news, and the runs of
+//! functions.
+
+use super::convert::to_proto;
+use crate::{
+    object_stream::{ObjectStreams, Update},
+    proto,
+    session::{
+        error::Refusal,
+        ids::{AppId, Key},
+        value::Value,
+    },
+};
+use parking_lot::{Mutex, MutexGuard};
+use slab::Slab;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    task::Waker,
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+/// How much a reply holds: with what goes beside it, and however large its first value is, it stays
+/// below the 1 MiB that a message may have.
+pub const ROOM: usize = 768 * 1024;
+
+/// How many threads run functions at a time. They are bounded in what they may do, but not quick.
+const RUNS: usize = 2;
+
+/// All object streams and their subscribers. The lock is held for a write or a read, never across
+/// an await or a run of a function.
+#[derive(Debug)]
+pub struct Objects {
+    state: Mutex<State>,
+    runs: Arc<Semaphore>,
+}
+
+/// What is behind the lock.
+#[derive(Debug)]
+pub struct State {
+    /// The streams.
+    pub streams: ObjectStreams,
+    /// By app, whom the next write wakes.
+    waiting: HashMap<AppId, Slab<Option<Waker>>>,
+}
+
+impl Objects {
+    /// Object streams without subscribers.
+    pub fn new(streams: ObjectStreams) -> Self {
+        let state = Mutex::new(State { streams, waiting: HashMap::new() });
+        Self { state, runs: Arc::new(Semaphore::new(RUNS)) }
+    }
+
+    /// Changes streams of an app and wakes who waits for news of it.
+    pub fn write<T>(
+        &self,
+        app: &AppId,
+        write: impl FnOnce(&mut ObjectStreams) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let (outcome, wake) = {
+            let mut state = self.state.lock();
+            let outcome = write(&mut state.streams)?;
+            let waiting = state.waiting.get_mut(app).into_iter().flatten();
+            let wake: Vec<Waker> = waiting.filter_map(|(_, waker)| waker.take()).collect();
+            (outcome, wake)
+        };
+        wake.into_iter().for_each(Waker::wake);
+        Ok(outcome)
+    }
+
+    /// The streams, to read them.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Somebody who will wait for news of an app.
+    pub fn watch(self: &Arc<Self>, app: &AppId) -> Watch {
+        let key = self.lock().waiting.entry(app.clone()).or_default().insert(None);
+        Watch { objects: self.clone(), app: app.clone(), key }
+    }
+
+    /// What is new, on the wire; functions are run first, off the threads that serve and tick.
+    pub async fn tell(
+        &self,
+        mut updates: BTreeMap<Key, Update>,
+    ) -> HashMap<String, proto::StreamUpdate> {
+        let mut calls = Vec::new();
+        for (name, update) in &mut updates {
+            calls.extend(update.calls.drain(..).map(|call| (name.clone(), call)));
+        }
+        let mut told: HashMap<String, proto::StreamUpdate> =
+            updates.into_iter().map(|(name, update)| (name.to_string(), plain(update))).collect();
+        if calls.is_empty() {
+            return told;
+        }
+        let permit = self.runs.clone().acquire_owned().await;
+        let run = spawn_blocking(move || {
+            let _permit = permit;
+            let run = |(name, call): (Key, crate::object_stream::Call)| {
+                let outcome = call.function.call(&call.value, &call.last);
+                (name, call.key, outcome)
+            };
+            calls.into_iter().map(run).collect::<Vec<_>>()
+        });
+        // It fails only if the runtime is going down, and then nobody gets the reply.
+        for (name, key, outcome) in run.await.unwrap_or_default() {
+            let update = told.entry(name.to_string()).or_default();
+            match outcome {
+                Ok(Value::Null) => {}
+                Ok(value) => update.values.push(to_proto::named_value(&key, &value)),
+                Err(fault) => drop(update.failed.insert(key.to_string(), fault)),
+            }
+        }
+        // A stream whose functions have nothing to say has nothing new.
+        told.retain(|_, update| *update != proto::StreamUpdate::default());
+        told
+    }
+}
+
+/// An update whose functions have run.
+fn plain(update: Update) -> proto::StreamUpdate {
+    let keys = |keys: Vec<Key>| keys.iter().map(ToString::to_string).collect();
+    let Update { reset, removed, values, restarted, calls: _, ended } = update;
+    proto::StreamUpdate {
+        values: values.iter().map(|(key, value)| to_proto::named_value(key, value)).collect(),
+        removed: keys(removed),
+        ended,
+        reset,
+        restarted: keys(restarted),
+        failed: HashMap::new(),
+    }
+}
+
+/// Somebody who waits for news of an app.
+#[derive(Debug)]
+pub struct Watch {
+    objects: Arc<Objects>,
+    app: AppId,
+    key: usize,
+}
+
+impl Watch {
+    /// The app.
+    pub fn app(&self) -> &AppId {
+        &self.app
+    }
+
+    /// Has the next write wake a task. The caller has looked under the same lock.
+    pub fn wake(&self, state: &mut State, waker: &Waker) {
+        let place = state.waiting.get_mut(&self.app).and_then(|app| app.get_mut(self.key));
+        if let Some(place) = place {
+            *place = Some(waker.clone());
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.objects.lock();
+        let Some(app) = state.waiting.get_mut(&self.app) else { return };
+        app.remove(self.key);
+        if app.is_empty() {
+            state.waiting.remove(&self.app);
+        }
+    }
+}
