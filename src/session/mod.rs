@@ -25,6 +25,7 @@ mod tests;
 pub mod user;
 pub mod value;
 pub mod view;
+mod writers;
 
 use command::{Accepted, Actor, Command, Join, Setting, Write};
 use deadline::Deadline;
@@ -42,6 +43,7 @@ use settings::{Kind, Settings};
 use slots::{Layer, Slots};
 use std::{collections::BTreeSet, sync::Arc};
 use value::Value;
+use writers::Writers;
 
 /// What is told of a session as a whole, and sent whole when anything in it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,9 +123,7 @@ pub struct Session {
     /// The revision of the last change of session data.
     data_revision: u64,
     data_dirty: bool,
-    /// Who wrote last what no frame shows yet, and what was accepted before; by part (private or
-    /// not) and key.
-    data_writers: FxHashMap<(bool, Key), (Actor, Option<Value>)>,
+    data_writers: Writers,
     removals: Removals,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
@@ -174,7 +174,7 @@ impl Session {
             private_data: Slots::default(),
             data_revision: 0,
             data_dirty: false,
-            data_writers: FxHashMap::default(),
+            data_writers: Writers::default(),
             removals: Removals::default(),
             left: Vec::new(),
             departed: Vec::new(),
@@ -537,8 +537,12 @@ impl Session {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
         for (is_private, write) in [(false, &shared), (true, &private)] {
-            for key in write.keys() {
-                self.note_writer(writer, is_private, key);
+            let set = write.set.iter().map(|(key, value)| (key, Some(value)));
+            for (key, value) in set.chain(write.remove.iter().map(|key| (key, None))) {
+                let slots = if is_private { &self.private_data } else { &self.data };
+                let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                let noted = (is_private, key.clone());
+                self.data_writers.note(writer, noted, before, value.cloned());
             }
         }
         let settings = &self.shown.settings;
@@ -549,28 +553,13 @@ impl Session {
         Ok(())
     }
 
-    fn note_writer(&mut self, writer: &Actor, is_private: bool, key: &Key) {
-        let slots = if is_private { &self.private_data } else { &self.data };
-        let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
-        match self.data_writers.get_mut(&(is_private, key.clone())) {
-            Some((known, _)) if known == writer => {}
-            _ => {
-                let entry = (writer.clone(), before());
-                self.data_writers.insert((is_private, key.clone()), entry);
-            }
-        }
-    }
-
-    /// What a user wrote last and no frame shows yet becomes what it was before.
+    /// What a user wrote into the session data and no frame shows yet is as if it had never been
+    /// written; what others wrote stays.
     fn take_back_data(&mut self, user: &UserId) {
         let settings = &self.shown.settings;
-        self.data_writers.retain(|(is_private, key), (writer, before)| {
-            if !matches!(writer, Actor::User(writer) if writer == user) {
-                return true;
-            }
+        self.data_writers.take_back(user, |(is_private, key), value| {
             let slots = if *is_private { &mut self.private_data } else { &mut self.data };
-            slots.write(Layer::Own, key, before.take(), &mut self.names, settings);
-            false
+            slots.write(Layer::Own, key, value, &mut self.names, settings);
         });
     }
 
