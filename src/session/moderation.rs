@@ -6,7 +6,7 @@ use super::{
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
-    member::Departure,
+    member::{Departure, MemberIx},
     role::{self, Act, Role},
     slots::Layer,
     value::Value,
@@ -105,6 +105,7 @@ impl Session {
         let ix = self.member(target).map_err(|_| Refusal::MemberNotFound)?;
         self.check_rank(actor, target)?;
         let target = self.members.get(ix).user.clone();
+        self.take_back_props(ix);
         self.remove_member(now, ix, Departure::Kicked);
         if let Some(departed) = self.departed.last_mut() {
             departed.reason = reason;
@@ -132,6 +133,7 @@ impl Session {
         self.bans.insert(target.clone(), ban);
         self.roles.remove(&target);
         if let Ok(ix) = self.member(&target) {
+            self.take_back_props(ix);
             self.remove_member(now, ix, Departure::Banned);
             if let Some(departed) = self.departed.last_mut() {
                 departed.until = until;
@@ -143,6 +145,17 @@ impl Session {
         self.take_back_data(&target);
         self.open = true;
         Ok(())
+    }
+
+    /// What a member wrote and no frame shows yet does not become the next host's either.
+    fn take_back_props(&mut self, ix: MemberIx) {
+        let member = self.members.get_mut(ix);
+        let order = member.now.as_ref().map(|membership| membership.order);
+        if member.shown.as_ref().map(|shown| shown.order) == order {
+            member.slots.take_back();
+        } else {
+            member.slots.clear_accepted();
+        }
     }
 
     /// Ends a ban.

@@ -128,6 +128,14 @@ impl Slots {
         }
     }
 
+    /// Accepts again what is shown, and nothing else, for a member that is about to go.
+    pub fn take_back(&mut self) {
+        for slot in &mut self.slots {
+            slot.own = slot.shown.clone();
+            slot.user = None;
+        }
+    }
+
     /// Shows what is accepted, as of `revision`. `removed` is told each key that goes. Returns
     /// whether anything changed. Slots that neither show nor hold anything are dropped.
     pub fn frame(
