@@ -86,7 +86,7 @@ impl Session {
         self.open = true;
     }
 
-    /// A user left by its own wish: if it was host, nobody waits for it.
+    /// A user left by its own wish, or may not host any more: if it was host, nobody waits for it.
     pub(super) fn give_up_hosting(&mut self, user: &str) {
         if self.accepted.host.as_deref() == Some(user) {
             self.stop_waiting();

@@ -443,7 +443,7 @@ impl Session {
         if !keep_role {
             self.roles.remove(user);
             if self.accepted.owner.as_ref() == Some(user) {
-                self.pass_ownership();
+                self.pass_ownership(user);
             }
         }
         Ok(())
@@ -472,13 +472,13 @@ impl Session {
         }
     }
 
-    /// The owner gave the session up: the first admin, else the first moderator, else the first
-    /// member by joining has it now.
-    fn pass_ownership(&mut self) {
+    /// Its owner does not own the session any more: the first admin, else the first moderator, else
+    /// the first member by joining does now, if there is another one.
+    fn pass_ownership(&mut self, former: &UserId) {
         let first = |role: Role| {
             let mut joined = self.members.joined();
             joined
-                .find(|(_, _, member)| member.role == role)
+                .find(|(_, user, member)| member.role == role && *user != former)
                 .map(|(ix, user, _)| (ix, user.clone()))
         };
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);

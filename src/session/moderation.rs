@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// How many bans a session remembers.
 const BANS: usize = 10_000;
 
+/// How many users may have a role other than member, whether they have joined or not.
+const ROLES: usize = 20_000;
+
 /// Why somebody may not join, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ban {
@@ -46,8 +49,11 @@ impl Session {
         self.check_rank(actor, &target)?;
         let joined = self.members.find(&target).filter(|&ix| self.is_joined(ix));
         let old = joined.map(|ix| self.role_of(ix));
-        if old == Some(Role::Spectator) && new > Role::Spectator {
+        if old.is_some_and(|old| (old == Role::Spectator) != (new == Role::Spectator)) {
             self.check_place(new)?;
+        }
+        if self.roles.len() >= ROLES && new != Role::Member && !self.roles.contains_key(&target) {
+            return Err(Refusal::LimitReached { limit: "roles", most: ROLES });
         }
         if new == Role::Owner {
             let former = Arc::make_mut(&mut self.accepted).owner.replace(target.clone());
@@ -57,7 +63,7 @@ impl Session {
         }
         self.put_role(&target, new);
         if new != Role::Owner && self.accepted.owner.as_ref() == Some(&target) {
-            self.pass_ownership();
+            self.pass_ownership(&target);
         }
         if let (Some(ix), Some(old)) = (joined, old) {
             match (old == Role::Spectator, new == Role::Spectator) {
@@ -69,6 +75,7 @@ impl Session {
                     self.spectators += 1;
                     self.bequeath(&target);
                     self.members.get_mut(ix).slots.clear_accepted();
+                    self.give_up_hosting(&target);
                 }
                 _ => {}
             }
@@ -140,7 +147,7 @@ impl Session {
             }
         }
         if self.accepted.owner.as_ref() == Some(&target) {
-            self.pass_ownership();
+            self.pass_ownership(&target);
         }
         self.take_back_data(&target);
         self.open = true;
