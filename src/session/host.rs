@@ -61,9 +61,7 @@ impl Session {
         }
         let is_host =
             matches!(actor, Actor::User(user) if self.accepted.host.as_ref() == Some(user));
-        if !is_host {
-            self.check(actor, Act::Moderate)?;
-        }
+        self.check(actor, if is_host { Act::WriteProps } else { Act::Moderate })?;
         self.check_term(term)?;
         let next = match target {
             Some(target) => {

@@ -132,9 +132,11 @@ impl Session {
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         self.check_rank(actor, &target)?;
-        self.bans.retain(|_, ban| ban.holds(now));
         if self.bans.len() >= BANS && !self.bans.contains_key(&target) {
-            return Err(Refusal::LimitReached { limit: "bans", most: BANS });
+            if self.bans.values().all(|ban| ban.holds(now)) {
+                return Err(Refusal::LimitReached { limit: "bans", most: BANS });
+            }
+            self.bans.retain(|_, ban| ban.holds(now));
         }
         let until = ban.until;
         self.bans.insert(target.clone(), ban);
@@ -145,6 +147,9 @@ impl Session {
             if let Some(departed) = self.departed.last_mut() {
                 departed.until = until;
             }
+        } else {
+            // It was lost, and is not waited for any more.
+            self.give_up_hosting(&target);
         }
         if self.accepted.owner.as_ref() == Some(&target) {
             self.pass_ownership(&target);
@@ -173,20 +178,26 @@ impl Session {
         target: &str,
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
-        let ban = self.bans.remove(target).filter(|ban| ban.holds(now));
-        ban.map(|_| ()).ok_or(Refusal::BanNotFound)
+        if !self.bans.get(target).is_some_and(|ban| ban.holds(now)) {
+            return Err(Refusal::BanNotFound);
+        }
+        self.bans.remove(target);
+        Ok(())
     }
 
     /// Whether an actor may have things sent: to all moderators and the host, to itself everybody.
     pub fn check_transmit(&self, actor: &Actor, target: Option<&UserId>) -> Result<(), Refusal> {
-        let Actor::User(user) = actor else { return Ok(()) };
-        if let Some(target) = target {
-            self.member(target).map_err(|_| Refusal::MemberNotFound)?;
+        let is_own = |user: &UserId| {
+            target == Some(user) || self.accepted.host.as_ref() == Some(user)
+        };
+        match actor {
+            Actor::User(user) if is_own(user) => self.check(actor, Act::Receive)?,
+            _ => self.check(actor, Act::Moderate)?,
         }
-        if target == Some(user) || self.accepted.host.as_ref() == Some(user) {
-            return self.check(actor, Act::Receive);
+        match target {
+            Some(target) => self.member(target).map(|_| ()).map_err(|_| Refusal::MemberNotFound),
+            None => Ok(()),
         }
-        self.check(actor, Act::Moderate)
     }
 
     /// Refuses who is banned.
