@@ -613,15 +613,15 @@ impl Session {
     }
 
     /// The shared part is written from the role on that the settings name, the private part by
-    /// those who see it.
+    /// those who see it. Who compares learns of changes, so for that it takes the same.
     fn check_data(&self, actor: &Actor, shared: &Write, private: &Write) -> Result<(), Refusal> {
-        if !shared.is_empty() {
+        if !shared.is_empty() || !shared.if_revision.is_empty() {
             self.check(actor, Act::WriteData(self.accepted.settings.data_role))?;
         }
         let Actor::User(user) = actor else {
             return Ok(());
         };
-        if private.is_empty() {
+        if private.is_empty() && private.if_revision.is_empty() {
             return Ok(());
         }
         self.check(actor, Act::WriteProps)?;
