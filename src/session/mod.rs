@@ -218,15 +218,18 @@ impl Session {
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_term(term)?;
-                self.check_unchanged(&self.members.get(ix).slots, &write, "if_revision")?;
+                // What a membership that is over has left is forgotten with it.
+                let known = self.horizon().max(self.removals.departed(&user));
+                self.check_unchanged(&self.members.get(ix).slots, &write, known, "if_revision")?;
                 self.write_props(ix, Layer::Own, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
                 self.check_term(term)?;
-                self.check_unchanged(&self.data, &shared, "if_revision")?;
-                self.check_unchanged(&self.private_data, &private, "private_if_revision")?;
+                let known = self.horizon();
+                self.check_unchanged(&self.data, &shared, known, "if_revision")?;
+                self.check_unchanged(&self.private_data, &private, known, "private_if_revision")?;
                 self.set_data(actor, shared, private)?;
             }
             Command::SetRole { target, role, user_props } => {
@@ -564,13 +567,20 @@ impl Session {
     }
 
     /// Every key that `if_revision` names has not changed in a frame after that revision and has no
-    /// change pending.
-    fn check_unchanged(&self, slots: &Slots, write: &Write, field: &str) -> Result<(), Refusal> {
+    /// change pending. From `known` on it is known when a key went that is not there. Revision 0
+    /// says that the key is not there, however long that has been so.
+    fn check_unchanged(
+        &self,
+        slots: &Slots,
+        write: &Write,
+        known: u64,
+        field: &str,
+    ) -> Result<(), Refusal> {
         let changed = |(key, revision): &&(Key, u64)| {
             match self.names.find(key).and_then(|key| slots.get(key)) {
                 Some(slot) => slot.revision > *revision || slot.is_pending(),
                 // Removed so long ago that nobody knows when.
-                None => *revision > 0 && *revision < self.removals.horizon,
+                None => *revision > 0 && *revision < known,
             }
         };
         let lost: Vec<_> = write
