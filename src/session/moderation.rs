@@ -187,9 +187,8 @@ impl Session {
 
     /// Whether an actor may have things sent: to all moderators and the host, to itself everybody.
     pub fn check_transmit(&self, actor: &Actor, target: Option<&UserId>) -> Result<(), Refusal> {
-        let is_own = |user: &UserId| {
-            target == Some(user) || self.accepted.host.as_ref() == Some(user)
-        };
+        let is_own =
+            |user: &UserId| target == Some(user) || self.accepted.host.as_ref() == Some(user);
         match actor {
             Actor::User(user) if is_own(user) => self.check(actor, Act::Receive)?,
             _ => self.check(actor, Act::Moderate)?,

@@ -14,12 +14,14 @@ impl Session {
     /// any member.
     pub fn first_match(&self, users: &[UserId], roles: &[Role]) -> Option<(&Member, &Shown)> {
         let any = users.is_empty() && roles.is_empty();
-        self.members
-            .shown()
-            .filter(|(member, shown)| {
-                any || users.contains(&member.user) || roles.contains(&shown.role)
-            })
-            .min_by_key(|(_, shown)| shown.order)
+        let named = users.iter().filter_map(|user| {
+            let member = self.members.get(self.members.find(user)?);
+            Some((member, member.shown.as_ref()?))
+        });
+        let by_role = (any || !roles.is_empty()).then(|| self.members.shown());
+        let by_role =
+            by_role.into_iter().flatten().filter(|(_, shown)| any || roles.contains(&shown.role));
+        named.chain(by_role).min_by_key(|(_, shown)| shown.order)
     }
 
     /// What is accepted of a member and no frame shows yet, as far as the view shows it.
@@ -31,14 +33,19 @@ impl Session {
             (shown.map(|shown| shown.role) != Some(membership.role)).then_some(membership.role);
         let was_disconnected = shown.is_some_and(|shown| shown.disconnected);
         let disconnected = membership.disconnected != was_disconnected;
-        let pending = |slot: &&Slot| slot.is_pending() && self.sees(view, member, slot);
+        let replaces = shown.is_none() && member.shown.is_some();
+        // What replaces is all of it.
+        let is_news = |slot: &&Slot| {
+            if replaces { slot.accepted().is_some() } else { slot.is_pending() }
+        };
+        let pending = |slot: &&Slot| is_news(slot) && self.sees(view, member, slot);
         let slots: Vec<_> = member.slots.iter().filter(pending).collect();
         if role.is_none() && !disconnected && slots.is_empty() {
             return;
         }
         sink.member(MemberChange {
             user: &member.user,
-            replaces: shown.is_none() && member.shown.is_some(),
+            replaces,
             role,
             disconnected: disconnected.then_some(membership.disconnected),
         });
