@@ -383,18 +383,27 @@ impl Engine {
         command: Command,
         subscriber: Option<usize>,
     ) -> Result<Position, Refusal> {
-        self.check_draining()?;
-        let (position, left) = {
-            let mut state = live.lock();
-            let accepted = state.core.apply(self.clock().now(), actor, command)?;
-            if let Some(subscriber) = subscriber {
-                state.want_tick(subscriber);
-            }
-            self.schedule(live, &mut state);
-            (position(&state, accepted.revision), state.core.take_left())
-        };
+        let (position, left) = self.accept(live, actor, command, subscriber)?;
         self.after(live, left);
         Ok(position)
+    }
+
+    /// Applies a command; whoever calls goes on with [`Engine::after`], no user locked.
+    fn accept(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+        subscriber: Option<usize>,
+    ) -> Result<(Position, Vec<UserId>), Refusal> {
+        self.check_draining()?;
+        let mut state = live.lock();
+        let accepted = state.core.apply(self.clock().now(), actor, command)?;
+        if let Some(subscriber) = subscriber {
+            state.want_tick(subscriber);
+        }
+        self.schedule(live, &mut state);
+        Ok((position(&state, accepted.revision), state.core.take_left()))
     }
 
     /// Changes settings. A new name is taken before anything else changes.
@@ -433,11 +442,15 @@ impl Engine {
         target: &UserId,
         role: Role,
     ) -> Result<Position, Refusal> {
-        let record = self.inner.registry.user(&live.app, target);
-        let record = record.as_ref().map(|record| record.lock());
-        let user_props = record.as_ref().map(|record| record.props()).unwrap_or_default();
-        let target = target.clone();
-        self.command(live, actor, Command::SetRole { target, role, user_props })
+        let (position, left) = {
+            let record = self.inner.registry.user(&live.app, target);
+            let record = record.as_ref().map(|record| record.lock());
+            let user_props = record.as_ref().map(|record| record.props()).unwrap_or_default();
+            let target = target.clone();
+            self.accept(live, actor, Command::SetRole { target, role, user_props }, None)?
+        };
+        self.after(live, left);
+        Ok(position)
     }
 
     /// Sends what is pending without waiting for the tick: to everybody by closing the open frame,
