@@ -35,6 +35,9 @@ const REASON_BYTES: usize = 1024;
 
 const DAY: Micros = 24 * 3600 * SECOND;
 
+/// Where the moments end that can be told as texts.
+const YEAR_10000: Micros = 253_402_300_800 * SECOND;
+
 /// Checks one request and collects its faults.
 #[derive(Debug)]
 pub struct Door<'a> {
@@ -255,9 +258,10 @@ impl<'a> Door<'a> {
             (None, span) => Some(now + self.span("duration", span, (1000, 36500 * DAY), 0)),
             (Some(until), None) => {
                 let micros = i128::from(until.seconds) * 1_000_000 + i128::from(until.nanos) / 1000;
-                let later = Micros::try_from(micros).ok().filter(|until| *until > now);
-                if later.is_none() {
-                    self.fault("until", "must be in the future");
+                let is_later = |until: &Micros| (now + 1..YEAR_10000).contains(until);
+                let later = Micros::try_from(micros).ok().filter(is_later);
+                if later.is_none() || !(0..1_000_000_000).contains(&until.nanos) {
+                    self.fault("until", "must be a moment in the future, before the year 10000");
                 }
                 later
             }
