@@ -18,6 +18,8 @@ pub enum SnapshotReason {
     Future,
     /// The view shows something else.
     ViewChanged,
+    /// Somebody asked for it.
+    Resent,
 }
 
 /// One step of one view, encoded once and shared by all who are in it.

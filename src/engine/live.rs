@@ -9,6 +9,7 @@ use crate::session::{
     command::Actor,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
+    member::{Departed, Departure},
     settings::Pacing,
     view::View,
 };
@@ -131,9 +132,7 @@ impl State {
     ) -> Vec<Waker> {
         self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
-            if frame.departures {
-                self.end_departed();
-            }
+            self.end_departed(&frame.departed);
             if frame.views_changed {
                 self.place_again();
             }
@@ -166,13 +165,18 @@ impl State {
     }
 
     /// Ends the subscriptions of memberships that are over.
-    fn end_departed(&mut self) {
-        let members = self.core.members();
+    fn end_departed(&mut self, departed: &[Departed]) {
+        if departed.is_empty() {
+            return;
+        }
         for (_, subscriber) in &mut self.subscribers {
-            if let Actor::User(user) = &subscriber.actor
-                && members.membership(user).map(|member| member.order) != subscriber.membership
-            {
-                subscriber.end.get_or_insert(End::Left);
+            let membership = subscriber.membership;
+            if let Some(departed) = departed.iter().find(|it| Some(it.order) == membership) {
+                subscriber.end.get_or_insert_with(|| match departed.departure {
+                    Departure::Left | Departure::Lost => End::Left,
+                    Departure::Kicked => End::Kicked { reason: departed.reason.clone() },
+                    Departure::Banned => End::Banned { until: departed.until },
+                });
             }
         }
     }
@@ -296,16 +300,32 @@ impl State {
         if tick_over {
             return Some(Step::Quiet);
         }
-        if let Some(end) = subscriber.end {
+        if let Some(end) = subscriber.end.clone() {
             return Some(Step::Ended(end));
         }
         None
     }
 
+    /// Everybody, or one user, gets a snapshot next.
+    pub(super) fn resend(&mut self, target: Option<&UserId>) {
+        for (_, subscriber) in &mut self.subscribers {
+            if target.is_none_or(|target| subscriber.is_of(target)) {
+                subscriber.snapshot.get_or_insert(SnapshotReason::Resent);
+            }
+        }
+    }
+
+    /// Whom to wake so that one user's subscriptions say what they have.
+    pub(super) fn wake(&mut self, target: &UserId) -> Vec<Waker> {
+        let of_target =
+            self.subscribers.iter_mut().filter(|(_, subscriber)| subscriber.is_of(target));
+        of_target.filter_map(|(_, subscriber)| subscriber.rouse()).collect()
+    }
+
     /// Ends all subscriptions, each after what it has not received yet.
     pub(super) fn end_all(&mut self, end: End) -> Vec<Waker> {
         let end_one = |(_, subscriber): (usize, &mut Subscriber)| {
-            subscriber.end.get_or_insert(end);
+            subscriber.end.get_or_insert_with(|| end.clone());
             subscriber.rouse()
         };
         self.subscribers.iter_mut().filter_map(end_one).collect()

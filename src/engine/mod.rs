@@ -24,7 +24,7 @@ use crate::session::{
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
-    role::Act,
+    role::{Act, Role},
     settings::Settings,
     user::User,
     view::View,
@@ -45,6 +45,9 @@ use subscriber::{Begin, Subscriber};
 
 /// Into how many groups the sessions of a shard are spread over their tick.
 const GROUPS: u64 = 5;
+
+/// The least time between two frames that [`Engine::transmit`] closes.
+const TRANSMIT_INTERVAL: Micros = 5_000;
 
 /// What the engine is set to.
 #[derive(Debug, Clone)]
@@ -380,18 +383,27 @@ impl Engine {
         command: Command,
         subscriber: Option<usize>,
     ) -> Result<Position, Refusal> {
-        self.check_draining()?;
-        let (position, left) = {
-            let mut state = live.lock();
-            let accepted = state.core.apply(self.clock().now(), actor, command)?;
-            if let Some(subscriber) = subscriber {
-                state.want_tick(subscriber);
-            }
-            self.schedule(live, &mut state);
-            (position(&state, accepted.revision), state.core.take_left())
-        };
+        let (position, left) = self.accept(live, actor, command, subscriber)?;
         self.after(live, left);
         Ok(position)
+    }
+
+    /// Applies a command; whoever calls goes on with [`Engine::after`], no user locked.
+    fn accept(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+        subscriber: Option<usize>,
+    ) -> Result<(Position, Vec<UserId>), Refusal> {
+        self.check_draining()?;
+        let mut state = live.lock();
+        let accepted = state.core.apply(self.clock().now(), actor, command)?;
+        if let Some(subscriber) = subscriber {
+            state.want_tick(subscriber);
+        }
+        self.schedule(live, &mut state);
+        Ok((position(&state, accepted.revision), state.core.take_left()))
     }
 
     /// Changes settings. A new name is taken before anything else changes.
@@ -420,6 +432,58 @@ impl Engine {
             registry.release_name(live, &name);
         }
         outcome
+    }
+
+    /// Gives somebody a role; what is set on the user goes with it.
+    pub fn set_role(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        target: &UserId,
+        role: Role,
+    ) -> Result<Position, Refusal> {
+        let (position, left) = {
+            let record = self.inner.registry.user(&live.app, target);
+            let record = record.as_ref().map(|record| record.lock());
+            let user_props = record.as_ref().map(|record| record.props()).unwrap_or_default();
+            let target = target.clone();
+            self.accept(live, actor, Command::SetRole { target, role, user_props }, None)?
+        };
+        self.after(live, left);
+        Ok(position)
+    }
+
+    /// Sends what is pending without waiting for the tick: to everybody by closing the open frame,
+    /// or to one user. `resend` sends snapshots. Returns the frame that is the last one then.
+    pub fn transmit(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        target: Option<&UserId>,
+        resend: bool,
+    ) -> Result<Position, Refusal> {
+        self.check_draining()?;
+        let now = self.clock().now();
+        let mut state = live.lock();
+        state.core.check_transmit(actor, target)?;
+        if resend {
+            state.resend(target);
+        }
+        let wake = match target {
+            Some(target) => state.wake(target),
+            None => {
+                let at = now.max(state.core.last_frame_at() + TRANSMIT_INTERVAL);
+                if state.tick_at.is_none_or(|listed| at < listed) && !state.closed {
+                    state.tick_at = Some(at);
+                    self.inner.shards[live.shard].add(at, Job::Tick(live.clone()));
+                }
+                Vec::new()
+            }
+        };
+        let position = position(&state, state.core.pending_revision());
+        drop(state);
+        wake.into_iter().for_each(Waker::wake);
+        Ok(position)
     }
 
     /// Writes props on a user: every session of it that selects a written key takes the write.
@@ -599,7 +663,14 @@ impl Engine {
         let now = self.clock().now();
         match job {
             Job::Tick(live) => {
-                let wake = self.flush(&live, &mut live.lock());
+                let wake = {
+                    let mut state = live.lock();
+                    // The frame was closed early, and this is the tick that it had been due at.
+                    if state.tick_at.is_none_or(|at| at > now) {
+                        return;
+                    }
+                    self.flush(&live, &mut state)
+                };
                 wake.into_iter().for_each(Waker::wake);
                 if live.lock().core.has_ended() {
                     self.close(&live);

@@ -20,10 +20,20 @@ use std::{
 };
 
 /// Why a subscription ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The user left the session.
     Left,
+    /// Somebody kicked the user.
+    Kicked {
+        /// What the user is told.
+        reason: Arc<str>,
+    },
+    /// Somebody banned the user.
+    Banned {
+        /// When the ban ends; none = never.
+        until: Option<Micros>,
+    },
     /// The session is gone.
     Deleted,
     /// The subscriber did not read for too long.
@@ -102,6 +112,10 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
+    pub(super) fn is_of(&self, user: &UserId) -> bool {
+        matches!(&self.actor, Actor::User(own) if own == user)
+    }
+
     pub(super) fn rouse(&mut self) -> Option<Waker> {
         self.signal.store(true, Ordering::Release);
         self.waker.take()

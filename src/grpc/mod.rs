@@ -96,7 +96,8 @@ impl Context {
         let one = |id: SessionId| {
             let key = SessionKey::Id(id.clone());
             let outcome = self.engine.find(app, Some(&key), actor).and_then(|live| {
-                let command = Command::SetProps { user: user.clone(), write: write.clone(), term };
+                let (user, write) = (user.clone(), write.clone());
+                let command = Command::SetProps { user, write, term };
                 self.engine.command(&live, actor, command)
             });
             (id, outcome)

@@ -18,7 +18,8 @@ use crate::{
         command::{Actor, Command},
         error::Refusal,
         ids::SessionId,
-        role::Standing,
+        moderation::Ban,
+        role::{Act, Standing},
         settings::Kind,
         view::View,
     },
@@ -27,6 +28,9 @@ use http::HeaderMap;
 use prost::Message;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
+
+/// How many users `GetFirstMatch` looks for.
+const CANDIDATES: usize = 1000;
 
 /// The most sessions on a page, and how many there are by default.
 const PAGE: (usize, usize) = (1000, 100);
@@ -73,7 +77,11 @@ impl Sessions {
         Ok(proto::GetSessionInfoResponse {
             session: Some(to_proto::session_summary(&state)),
             members: if inside { to_proto::members(session) } else { Vec::new() },
-            bans: Vec::new(),
+            bans: session
+                .bans(self.0.engine.clock().now(), &actor)
+                .iter()
+                .map(|(user, ban)| to_proto::ban(user, ban))
+                .collect(),
             position: Some(proto::Position {
                 epoch: session.epoch(),
                 revision: session.revision(),
@@ -353,21 +361,212 @@ impl Sessions {
     ) -> Result<proto::SetSessionDataResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let position = self.command(headers, whose, |door, _| {
-            door.not_yet("if_revision", !request.if_revision.is_empty());
-            door.not_yet("private_if_revision", !request.private_if_revision.is_empty());
             door.not_yet("merge_maps", request.merge_maps);
             door.not_yet("request_id", !request.request_id.is_empty());
             door.ack("ack", request.ack);
             let set = door.values("set", request.set);
-            let shared = door.write("set", set, "remove", request.remove);
+            let mut shared = door.write("set", set, "remove", request.remove);
+            shared.if_revision = door.revisions("if_revision", request.if_revision);
             let set = door.values("private_set", request.private_set);
-            let private = door.write("private_set", set, "private_remove", request.private_remove);
+            let mut private =
+                door.write("private_set", set, "private_remove", request.private_remove);
+            let field = "private_if_revision";
+            private.if_revision = door.revisions(field, request.private_if_revision);
             if shared.is_empty() && private.is_empty() && door.is_faultless() {
                 door.fault("set", "at least one key must be set or removed");
             }
             Some(Command::SetData { shared, private, term: request.term })
         })?;
         Ok(proto::SetSessionDataResponse { position: Some(to_proto::position(position)) })
+    }
+
+    fn set_role(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetRoleRequest,
+    ) -> Result<proto::SetRoleResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let target = door.user("target_user_id", &request.target_user_id);
+        let role = door.new_role("role", request.role);
+        door.not_yet("request_id", !request.request_id.is_empty());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let (Some(target), Some(role)) = (target, role) else {
+            return Err(Refusal::MemberNotFound);
+        };
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let position = self.0.engine.set_role(&live, &actor, &target, role)?;
+        Ok(proto::SetRoleResponse { position: Some(to_proto::position(position)) })
+    }
+
+    fn kick(
+        &self,
+        headers: &HeaderMap,
+        request: proto::KickUserRequest,
+    ) -> Result<proto::KickUserResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let position = self.command(headers, whose, |door, _| {
+            let target = door.user("target_user_id", &request.target_user_id);
+            let reason = door.reason("reason", &request.reason);
+            Some(Command::Kick { target: target?, reason })
+        })?;
+        Ok(proto::KickUserResponse { position: Some(to_proto::position(position)) })
+    }
+
+    fn ban(
+        &self,
+        headers: &HeaderMap,
+        request: proto::BanUserRequest,
+    ) -> Result<proto::BanUserResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let now = self.0.engine.clock().now();
+        let position = self.command(headers, whose, |door, _| {
+            door.not_yet("request_id", !request.request_id.is_empty());
+            let target = door.user("target_user_id", &request.target_user_id);
+            let reason = door.reason("reason", &request.reason);
+            let until = door.until(now, request.until, request.duration);
+            Some(Command::Ban { target: target?, ban: Ban { reason, until } })
+        })?;
+        Ok(proto::BanUserResponse { position: Some(to_proto::position(position)) })
+    }
+
+    fn unban(
+        &self,
+        headers: &HeaderMap,
+        request: proto::UnbanUserRequest,
+    ) -> Result<proto::UnbanUserResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let position = self.command(headers, whose, |door, _| {
+            door.not_yet("request_id", !request.request_id.is_empty());
+            let target = door.user("target_user_id", &request.target_user_id)?;
+            Some(Command::Unban { target })
+        })?;
+        Ok(proto::UnbanUserResponse { position: Some(to_proto::position(position)) })
+    }
+
+    fn swap_host(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SwapHostRequest,
+    ) -> Result<proto::SwapHostResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let target = door.optional_user("target_user_id", &request.target_user_id);
+        door.not_yet("request_id", !request.request_id.is_empty());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let command = Command::SwapHost { target, term: request.term };
+        let position = self.0.engine.command(&live, &actor, command)?;
+        let info = live.lock().core.accepted_info().clone();
+        Ok(proto::SwapHostResponse {
+            host_id: info.host.as_deref().unwrap_or_default().to_owned(),
+            term: info.term,
+            position: Some(to_proto::position(position)),
+        })
+    }
+
+    fn first_match(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetFirstMatchRequest,
+    ) -> Result<proto::GetFirstMatchResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        if request.candidate_ids.len() > CANDIDATES {
+            door.fault("candidate_ids", format!("has more than {CANDIDATES} ids"));
+        }
+        let ids = request.candidate_ids.iter().enumerate();
+        let users: Vec<_> =
+            ids.filter_map(|(at, id)| door.user(&format!("candidate_ids[{at}]"), id)).collect();
+        let roles = request.roles.iter().enumerate();
+        let roles: Vec<_> =
+            roles.filter_map(|(at, role)| door.new_role(&format!("roles[{at}]"), *role)).collect();
+        door.not_yet("min_position", request.min_position.is_some());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let state = live.lock();
+        let session = &state.core;
+        session.check(&actor, Act::Receive)?;
+        let (member, shown) = session.first_match(&users, &roles).ok_or(Refusal::MemberNotFound)?;
+        Ok(proto::GetFirstMatchResponse {
+            member: Some(to_proto::member(&member.user, shown)),
+            position: Some(proto::Position {
+                epoch: session.epoch(),
+                revision: session.revision(),
+            }),
+        })
+    }
+
+    fn updated_user_data(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetUpdatedUserDataRequest,
+    ) -> Result<proto::GetUpdatedUserDataResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let target = match (&actor, request.target_user_id.as_str()) {
+            (Actor::User(user), "") => Some(user.clone()),
+            (_, target) => door.user("target_user_id", target),
+        };
+        let since = request.since.map(|since| door.position("since", since));
+        door.not_yet("min_position", request.min_position.is_some());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let state = live.lock();
+        let session = &state.core;
+        session.check(&actor, Act::Receive)?;
+        let target = target.ok_or(Refusal::MemberNotFound)?;
+        if session.members().find(&target).is_none() {
+            return Err(Refusal::MemberNotFound);
+        }
+        let view = View { class: session.class_of(&actor), props: Default::default() };
+        let mut one = to_proto::OneMember::default();
+        let revision = match since {
+            None => {
+                session.show_pending(&view, &target, &mut one);
+                session.pending_revision()
+            }
+            Some(since) => {
+                if since.epoch != session.epoch() || since.revision > session.pending_revision() {
+                    return Err(Refusal::UnknownPosition);
+                }
+                session.show_member_after(&view, &target, since.revision, &mut one);
+                session.revision()
+            }
+        };
+        Ok(proto::GetUpdatedUserDataResponse {
+            change: one.0,
+            position: Some(proto::Position { epoch: session.epoch(), revision }),
+        })
+    }
+
+    fn transmit(
+        &self,
+        headers: &HeaderMap,
+        request: proto::TransmitSessionUpdatesRequest,
+    ) -> Result<proto::TransmitSessionUpdatesResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let target = door.optional_user("target_user_id", &request.target_user_id);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let position = self.0.engine.transmit(&live, &actor, target.as_ref(), request.resend)?;
+        Ok(proto::TransmitSessionUpdatesResponse { position: Some(to_proto::position(position)) })
     }
 }
 
@@ -406,22 +605,22 @@ serve! {
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
     delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
     set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
-    set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
+        set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
+        set_role(SetRoleRequest) -> SetRoleResponse by set_role;
+        kick_user(KickUserRequest) -> KickUserResponse by kick;
+        ban_user(BanUserRequest) -> BanUserResponse by ban;
+        unban_user(UnbanUserRequest) -> UnbanUserResponse by unban;
+        swap_host(SwapHostRequest) -> SwapHostResponse by swap_host;
+        get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse by first_match;
+        get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse
+            by updated_user_data;
+        transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
+            by transmit;
     }
     not_yet {
-    open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
-        "OpenPrivateSession";
-    reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
-    get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse:
-        "GetUpdatedUserData";
-    get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse: "GetFirstMatch";
-    swap_host(SwapHostRequest) -> SwapHostResponse: "SwapHost";
-    set_role(SetRoleRequest) -> SetRoleResponse: "SetRole";
-    kick_user(KickUserRequest) -> KickUserResponse: "KickUser";
-    ban_user(BanUserRequest) -> BanUserResponse: "BanUser";
-    unban_user(UnbanUserRequest) -> UnbanUserResponse: "UnbanUser";
-    transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse:
-        "TransmitSessionUpdates";
+        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
+            "OpenPrivateSession";
+        reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
     }
 }
 

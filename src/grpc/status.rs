@@ -7,7 +7,10 @@ use crate::{
         limits::{Micros, SECOND},
     },
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, UNIX_EPOCH},
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -80,6 +83,23 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::NeedsHost => {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)
+        }
+        Refusal::TargetRank => (Code::PermissionDenied, Reason::TargetRank),
+        Refusal::Banned { until } => {
+            if let Some(until) = until {
+                let until = UNIX_EPOCH + Duration::from_micros(*until);
+                metadata.push(("until", humantime::format_rfc3339_millis(until).to_string()));
+            }
+            (Code::PermissionDenied, Reason::Banned)
+        }
+        Refusal::BanNotFound => (Code::NotFound, Reason::BanNotFound),
+        Refusal::MemberNotFound => (Code::NotFound, Reason::MemberNotFound),
+        Refusal::NoCandidate => (Code::FailedPrecondition, Reason::NoCandidate),
+        Refusal::WrongKind => (Code::FailedPrecondition, Reason::WrongKind),
+        Refusal::UnknownPosition => (Code::FailedPrecondition, Reason::UnknownPosition),
+        Refusal::RevisionChanged(named) => {
+            violations.clone_from(named);
+            (Code::Aborted, Reason::RevisionChanged)
         }
         Refusal::NotEntitled => (Code::PermissionDenied, Reason::NotEntitled),
         Refusal::LimitReached { limit, most } => {

@@ -4,6 +4,7 @@ use super::{
     ids::{Key, UserId},
     limits::Micros,
     member::Presence,
+    moderation::Ban,
     role::Role,
     settings::{Keys, Pacing},
     value::Value,
@@ -26,9 +27,16 @@ pub struct Write {
     pub set: Vec<(Key, Value)>,
     /// Keys that go.
     pub remove: Vec<Key>,
+    /// Keys that must not have changed after a revision, or all of the write is refused.
+    pub if_revision: Vec<(Key, u64)>,
 }
 
 impl Write {
+    /// A write that only sets.
+    pub fn of(set: Vec<(Key, Value)>) -> Self {
+        Self { set, ..Self::default() }
+    }
+
     /// Whether it names no key.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty()
@@ -114,6 +122,41 @@ pub enum Command {
         shared: Write,
         /// The private part.
         private: Write,
+        /// As in `SetProps`.
+        term: u64,
+    },
+    /// Somebody gets a role.
+    SetRole {
+        /// Who.
+        target: UserId,
+        /// Which.
+        role: Role,
+        /// What is set on the user, for a spectator that comes to send.
+        user_props: Vec<(Key, Value)>,
+    },
+    /// A member has to go.
+    Kick {
+        /// Who.
+        target: UserId,
+        /// What it is told.
+        reason: Arc<str>,
+    },
+    /// A user has to go and stay away.
+    Ban {
+        /// Who.
+        target: UserId,
+        /// Why and until when.
+        ban: Ban,
+    },
+    /// A user may come back.
+    Unban {
+        /// Who.
+        target: UserId,
+    },
+    /// Somebody else becomes host.
+    SwapHost {
+        /// Who; none = the first by the session's order who is not host already.
+        target: Option<UserId>,
         /// As in `SetProps`.
         term: u64,
     },

@@ -54,6 +54,33 @@ pub enum Refusal {
     /// Only the host may do it.
     #[error("this needs the host")]
     NeedsHost,
+    /// The target's rank is not below the actor's.
+    #[error("nobody acts on somebody of the same or a higher rank")]
+    TargetRank,
+    /// The user is banned.
+    #[error("the user is banned from the session")]
+    Banned {
+        /// When the ban ends; none = never.
+        until: Option<Micros>,
+    },
+    /// There is no such ban.
+    #[error("the user is not banned")]
+    BanNotFound,
+    /// The target has not joined, or nobody matches.
+    #[error("there is no such member")]
+    MemberNotFound,
+    /// Nobody can become host, or not the one who is named.
+    #[error("a host has to be a connected member who is no spectator")]
+    NoCandidate,
+    /// The call does not fit the kind of the session.
+    #[error("this is for hosted sessions")]
+    WrongKind,
+    /// A key changed after the revision that the write names.
+    #[error("{}", list(.0))]
+    RevisionChanged(Vec<Violation>),
+    /// The position is of another epoch, or beyond the open frame.
+    #[error("the session has no such position")]
+    UnknownPosition,
     /// No such object stream, or none that the caller may read.
     #[error("there is no such object stream")]
     StreamNotFound,

@@ -2,11 +2,13 @@
 
 use super::{
     Session,
+    command::Actor,
     deadline::Deadline,
+    error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
-    role::Role,
+    role::{Act, Role},
     settings::Kind,
     slots::Layer,
     value::Value,
@@ -46,6 +48,35 @@ impl Session {
         }
     }
 
+    /// Hands the hosting on: moderators, and the host itself. Nobody named = the first by the order
+    /// who is not host already.
+    pub(super) fn swap_host(
+        &mut self,
+        actor: &Actor,
+        target: Option<UserId>,
+        term: u64,
+    ) -> Result<(), Refusal> {
+        if self.kind != Kind::Hosted {
+            return Err(Refusal::WrongKind);
+        }
+        let is_host =
+            matches!(actor, Actor::User(user) if self.accepted.host.as_ref() == Some(user));
+        self.check(actor, if is_host { Act::WriteProps } else { Act::Moderate })?;
+        self.check_term(term)?;
+        let next = match target {
+            Some(target) => {
+                let membership = self.members.membership(&target);
+                let member = membership.ok_or(Refusal::MemberNotFound)?;
+                is_candidate(member).then_some(target).ok_or(Refusal::NoCandidate)?
+            }
+            None => self.next_host(self.accepted.host.as_deref()).ok_or(Refusal::NoCandidate)?,
+        };
+        self.stop_waiting();
+        self.make_host(Some(next));
+        self.open = true;
+        Ok(())
+    }
+
     /// The grace of a lost host is over.
     pub(super) fn host_grace_over(&mut self) {
         self.host_deadline = None;
@@ -53,7 +84,7 @@ impl Session {
         self.open = true;
     }
 
-    /// A user left by its own wish: if it was host, nobody waits for it.
+    /// A user left by its own wish, or may not host any more: if it was host, nobody waits for it.
     pub(super) fn give_up_hosting(&mut self, user: &str) {
         if self.accepted.host.as_deref() == Some(user) {
             self.stop_waiting();
@@ -68,7 +99,11 @@ impl Session {
     }
 
     fn elect_host(&mut self) {
-        let next = self.next_host();
+        let next = self.next_host(None);
+        self.make_host(next);
+    }
+
+    fn make_host(&mut self, next: Option<UserId>) {
         if next == self.accepted.host {
             return;
         }
@@ -105,12 +140,14 @@ impl Session {
     }
 
     /// Named successors, owner, first admin, first moderator, first member; only connected ones.
-    fn next_host(&self) -> Option<UserId> {
-        let candidate = |user: &UserId| self.members.membership(user).is_some_and(is_candidate);
+    fn next_host(&self, except: Option<&str>) -> Option<UserId> {
+        let candidate = |user: &UserId| {
+            except != Some(&**user) && self.members.membership(user).is_some_and(is_candidate)
+        };
         let first = |role: Role| {
             let mut joined = self.members.joined();
             joined
-                .find(|(_, _, member)| member.role == role && is_candidate(member))
+                .find(|(_, user, member)| member.role == role && candidate(user))
                 .map(|(_, user, _)| user.clone())
         };
         let successors =

@@ -3,7 +3,7 @@
 use super::{ids::UserId, limits::Micros, role::Role, slots::Slots};
 use rustc_hash::FxHashMap;
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What happens to a member whose last stream is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,19 @@ pub enum Presence {
     Explicit,
 }
 
+/// A membership that ended, for those who still hold streams of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// Which, by [`Membership::order`].
+    pub order: u64,
+    /// Why.
+    pub departure: Departure,
+    /// What the one who kicked says to it.
+    pub reason: Arc<str>,
+    /// When the ban ends, if it is banned and the ban ends.
+    pub until: Option<Micros>,
+}
+
 /// Why a member left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
@@ -21,6 +34,10 @@ pub enum Departure {
     Left,
     /// Its connection was lost.
     Lost,
+    /// Somebody kicked it.
+    Kicked,
+    /// Somebody banned it.
+    Banned,
 }
 
 /// Stands for a member while it is remembered.

@@ -13,7 +13,9 @@ mod host;
 pub mod ids;
 pub mod limits;
 pub mod member;
+pub mod moderation;
 mod names;
+mod read;
 mod removals;
 pub mod role;
 pub mod settings;
@@ -23,6 +25,7 @@ mod tests;
 pub mod user;
 pub mod value;
 pub mod view;
+mod writers;
 
 use command::{Accepted, Actor, Command, Join, Setting, Write};
 use deadline::Deadline;
@@ -30,7 +33,8 @@ use error::Refusal;
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
-use member::{Departure, MemberIx, Members, Membership, Presence, Shown};
+use member::{Departed, Departure, MemberIx, Members, Membership, Presence, Shown};
+use moderation::Ban;
 use names::Names;
 use removals::{Gone, Removals};
 use role::{Act, Role, Standing};
@@ -39,6 +43,7 @@ use settings::{Kind, Settings};
 use slots::{Layer, Slots};
 use std::{collections::BTreeSet, sync::Arc};
 use value::Value;
+use writers::Writers;
 
 /// What is told of a session as a whole, and sent whole when anything in it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,14 +78,14 @@ pub struct Opening {
 }
 
 /// What one tick made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Its revision.
     pub revision: u64,
     /// Host, owner or the selection of keys changed: members may have come to see another view.
     pub views_changed: bool,
-    /// A membership ended.
-    pub departures: bool,
+    /// The memberships that ended.
+    pub departed: Vec<Departed>,
 }
 
 /// One session.
@@ -106,8 +111,9 @@ pub struct Session {
     members: Members,
     next_order: u64,
     spectators: usize,
-    /// Roles above member, of people who have joined and of people who have not.
+    /// Roles other than member, of people who have joined and of people who have not.
     roles: FxHashMap<UserId, Role>,
+    bans: FxHashMap<UserId, Ban>,
     /// Hosted: the props of a host that is gone, until there is another.
     heritage: Option<Heritage>,
     host_deadline: Option<Micros>,
@@ -117,11 +123,12 @@ pub struct Session {
     /// The revision of the last change of session data.
     data_revision: u64,
     data_dirty: bool,
+    data_writers: Writers,
     removals: Removals,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
-    /// Somebody left since the last frame.
-    departures: bool,
+    /// Which memberships ended since the last frame.
+    departed: Vec<Departed>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -160,22 +167,23 @@ impl Session {
             next_order: 0,
             spectators: 0,
             roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
+            bans: FxHashMap::default(),
             heritage: None,
             host_deadline: None,
             data: Slots::default(),
             private_data: Slots::default(),
             data_revision: 0,
             data_dirty: false,
+            data_writers: Writers::default(),
             removals: Removals::default(),
             left: Vec::new(),
-            departures: false,
+            departed: Vec::new(),
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
             age_deadline: None,
         };
-        let whole = |set| Write { set, remove: Vec::new() };
-        session.set_data(whole(data), whole(private_data))?;
+        session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
         if let Some((user, join)) = opener {
             session.join(now, user, join)?;
         }
@@ -210,14 +218,27 @@ impl Session {
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_term(term)?;
+                // What a membership that is over has left is forgotten with it.
+                let known = self.horizon().max(self.removals.departed(&user));
+                self.check_unchanged(&self.members.get(ix).slots, &write, known, "if_revision")?;
                 self.write_props(ix, Layer::Own, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
                 self.check_term(term)?;
-                self.set_data(shared, private)?;
+                let known = self.horizon();
+                self.check_unchanged(&self.data, &shared, known, "if_revision")?;
+                self.check_unchanged(&self.private_data, &private, known, "private_if_revision")?;
+                self.set_data(actor, shared, private)?;
             }
+            Command::SetRole { target, role, user_props } => {
+                self.set_role(now, actor, target, role, user_props)?;
+            }
+            Command::Kick { target, reason } => self.kick(now, actor, &target, reason)?,
+            Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
+            Command::Unban { target } => self.unban(now, actor, &target)?,
+            Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
             Command::StreamOpened { user } => {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
@@ -269,14 +290,15 @@ impl Session {
                 }
             }
         }
-        let departures = std::mem::take(&mut self.departures);
-        Some(Frame { revision, views_changed, departures })
+        let departed = std::mem::take(&mut self.departed);
+        Some(Frame { revision, views_changed, departed })
     }
 
     fn frame_data(&mut self, now: Micros) {
         if !std::mem::take(&mut self.data_dirty) {
             return;
         }
+        self.data_writers.clear();
         let (revision, removals) = (self.revision, &mut self.removals);
         let shared = self.data.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Data(key));
@@ -337,6 +359,7 @@ impl Session {
             return self.join_again(now, ix, join);
         }
         let Join { spectator, presence, is_stream, props, user_props } = join;
+        self.check_ban(now, &user)?;
         let role = match self.roles.get(&user) {
             Some(&role) => role,
             None if spectator => Role::Spectator,
@@ -349,13 +372,7 @@ impl Session {
         if self.accepted.settings.locked && self.revision > 0 {
             return Err(Refusal::Locked);
         }
-        let (taken, places) = match role {
-            Role::Spectator => (self.spectators, self.limits.members),
-            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
-        };
-        if taken >= places {
-            return Err(Refusal::Full { capacity: places });
-        }
+        self.check_place(role)?;
         let most = self.limits.props_per_user;
         if props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
@@ -392,6 +409,18 @@ impl Session {
         Ok(())
     }
 
+    /// Spectators and everybody else have places of their own.
+    fn check_place(&self, role: Role) -> Result<(), Refusal> {
+        let (taken, places) = match role {
+            Role::Spectator => (self.spectators, self.limits.members),
+            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
+        };
+        if taken >= places {
+            return Err(Refusal::Full { capacity: places });
+        }
+        Ok(())
+    }
+
     /// Joining again changes no role; it connects the member again, and presence and props are taken
     /// where the call names them.
     fn join_again(&mut self, now: Micros, ix: MemberIx, join: Join) -> Result<(), Refusal> {
@@ -399,7 +428,7 @@ impl Session {
             if self.role_of(ix) < Role::Member {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
-            self.write_props(ix, Layer::Own, Write { set: join.props, remove: Vec::new() })?;
+            self.write_props(ix, Layer::Own, Write::of(join.props))?;
         }
         if let (Some(presence), Some(membership)) =
             (join.presence, &mut self.members.get_mut(ix).now)
@@ -417,7 +446,7 @@ impl Session {
         if !keep_role {
             self.roles.remove(user);
             if self.accepted.owner.as_ref() == Some(user) {
-                self.pass_ownership();
+                self.pass_ownership(user);
             }
         }
         Ok(())
@@ -432,11 +461,12 @@ impl Session {
             return;
         };
         self.spectators -= usize::from(membership.role == Role::Spectator);
-        if departure == Departure::Left {
+        if departure != Departure::Lost {
             self.give_up_hosting(&user);
         }
         self.left.push(user);
-        self.departures = true;
+        let order = membership.order;
+        self.departed.push(Departed { order, departure, reason: "".into(), until: None });
         self.open = true;
         self.settle_host(now);
         if self.members.joined_count() == 0 {
@@ -445,13 +475,13 @@ impl Session {
         }
     }
 
-    /// The owner gave the session up: the first admin, else the first moderator, else the first
-    /// member by joining has it now.
-    fn pass_ownership(&mut self) {
+    /// Its owner does not own the session any more: the first admin, else the first moderator, else
+    /// the first member by joining does now, if there is another one.
+    fn pass_ownership(&mut self, former: &UserId) {
         let first = |role: Role| {
             let mut joined = self.members.joined();
             joined
-                .find(|(_, _, member)| member.role == role)
+                .find(|(_, user, member)| member.role == role && *user != former)
                 .map(|(ix, user, _)| (ix, user.clone()))
         };
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
@@ -506,15 +536,63 @@ impl Session {
         self.members.mark(ix);
     }
 
-    fn set_data(&mut self, shared: Write, private: Write) -> Result<(), Refusal> {
+    fn set_data(&mut self, writer: &Actor, shared: Write, private: Write) -> Result<(), Refusal> {
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
+        for (is_private, write) in [(false, &shared), (true, &private)] {
+            let set = write.set.iter().map(|(key, value)| (key, Some(value)));
+            for (key, value) in set.chain(write.remove.iter().map(|key| (key, None))) {
+                let slots = if is_private { &self.private_data } else { &self.data };
+                let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                let noted = (is_private, key.clone());
+                self.data_writers.note(writer, noted, before, value.cloned());
+            }
+        }
         let settings = &self.shown.settings;
         write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
         self.data_dirty = true;
         self.open = true;
         Ok(())
+    }
+
+    /// What a user wrote into the session data and no frame shows yet is as if it had never been
+    /// written; what others wrote stays.
+    fn take_back_data(&mut self, user: &UserId) {
+        let settings = &self.shown.settings;
+        self.data_writers.take_back(user, |(is_private, key), value| {
+            let slots = if *is_private { &mut self.private_data } else { &mut self.data };
+            slots.write(Layer::Own, key, value, &mut self.names, settings);
+        });
+    }
+
+    /// Every key that `if_revision` names has not changed in a frame after that revision and has no
+    /// change pending. From `known` on it is known when a key went that is not there. Revision 0
+    /// says that the key is not there, however long that has been so.
+    fn check_unchanged(
+        &self,
+        slots: &Slots,
+        write: &Write,
+        known: u64,
+        field: &str,
+    ) -> Result<(), Refusal> {
+        let changed = |(key, revision): &&(Key, u64)| {
+            match self.names.find(key).and_then(|key| slots.get(key)) {
+                Some(slot) => slot.revision > *revision || slot.is_pending(),
+                // Removed so long ago that nobody knows when.
+                None => *revision > 0 && *revision < known,
+            }
+        };
+        let lost: Vec<_> = write
+            .if_revision
+            .iter()
+            .filter(changed)
+            .map(|(key, revision)| {
+                let path = format!("{field}[{key:?}]");
+                error::Violation::new(path, format!("the key has changed after {revision}"))
+            })
+            .collect();
+        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost)) }
     }
 
     /// A user, and each part of the session data, has a bounded number of keys.
@@ -545,15 +623,15 @@ impl Session {
     }
 
     /// The shared part is written from the role on that the settings name, the private part by
-    /// those who see it.
+    /// those who see it. Who compares learns of changes, so for that it takes the same.
     fn check_data(&self, actor: &Actor, shared: &Write, private: &Write) -> Result<(), Refusal> {
-        if !shared.is_empty() {
+        if !shared.is_empty() || !shared.if_revision.is_empty() {
             self.check(actor, Act::WriteData(self.accepted.settings.data_role))?;
         }
         let Actor::User(user) = actor else {
             return Ok(());
         };
-        if private.is_empty() {
+        if private.is_empty() && private.if_revision.is_empty() {
             return Ok(());
         }
         self.check(actor, Act::WriteProps)?;

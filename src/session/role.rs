@@ -56,6 +56,10 @@ pub enum Act {
     WriteData(Role),
     /// Receive updates.
     Receive,
+    /// Kick, ban, unban, swap the host.
+    Moderate,
+    /// Give this role to somebody.
+    SetRole(Role),
 }
 
 /// The table. Roles hold for people who have not joined, except for acts of members.
@@ -66,6 +70,9 @@ pub fn check(standing: Standing, act: Act) -> Result<(), Refusal> {
         Act::WriteProps => (Role::Member, true),
         Act::WriteData(role) => (role, true),
         Act::Receive => (Role::Spectator, true),
+        Act::Moderate => (Role::Moderator, false),
+        Act::SetRole(Role::Owner | Role::Admin) => (Role::Owner, false),
+        Act::SetRole(_) => (Role::Admin, false),
     };
     match standing {
         Standing::App => Ok(()),
@@ -73,6 +80,15 @@ pub fn check(standing: Standing, act: Act) -> Result<(), Refusal> {
         Standing::Away(_) | Standing::Outsider if joined => Err(Refusal::NotAMember),
         Standing::Away(role) if role >= needs => Ok(()),
         _ => Err(Refusal::RoleTooLow { needs }),
+    }
+}
+
+/// Nobody acts on somebody of the same or a higher rank; the app is above all.
+pub fn check_rank(standing: Standing, target: Option<Role>) -> Result<(), Refusal> {
+    match standing {
+        Standing::App => Ok(()),
+        Standing::Joined(role) | Standing::Away(role) if Some(role) > target => Ok(()),
+        _ => Err(Refusal::TargetRank),
     }
 }
 
@@ -89,6 +105,11 @@ mod tests {
             (Act::WriteProps, Role::Member),
             (Act::WriteData(Role::Moderator), Role::Moderator),
             (Act::Receive, Role::Spectator),
+            (Act::Moderate, Role::Moderator),
+            (Act::SetRole(Role::Spectator), Role::Admin),
+            (Act::SetRole(Role::Moderator), Role::Admin),
+            (Act::SetRole(Role::Admin), Role::Owner),
+            (Act::SetRole(Role::Owner), Role::Owner),
         ];
         for (act, least) in table {
             assert!(check(Standing::App, act).is_ok());
@@ -100,6 +121,19 @@ mod tests {
                     "{act:?} {role}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn nobody_acts_on_somebody_of_the_same_or_a_higher_rank() {
+        let roles = [Role::Spectator, Role::Member, Role::Moderator, Role::Admin, Role::Owner];
+        for actor in roles {
+            for target in roles {
+                let outcome = check_rank(Standing::Joined(actor), Some(target));
+                assert_eq!(outcome.is_ok(), actor > target, "{actor} on {target}");
+            }
+            assert!(check_rank(Standing::App, Some(actor)).is_ok());
+            assert!(check_rank(Standing::Outsider, Some(actor)).is_err());
         }
     }
 

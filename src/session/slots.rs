@@ -24,8 +24,13 @@ pub struct Slot {
 
 impl Slot {
     /// The session's own value hides the user's.
-    fn accepted(&self) -> Option<&Value> {
+    pub fn accepted(&self) -> Option<&Value> {
         self.own.as_ref().or(self.user.as_ref())
+    }
+
+    /// Whether the next frame changes what is shown.
+    pub fn is_pending(&self) -> bool {
+        self.accepted() != self.shown.as_ref()
     }
 }
 
@@ -48,6 +53,11 @@ impl Slots {
     /// All slots, tombstones included.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter()
+    }
+
+    /// The slot of a key.
+    pub fn get(&self, key: KeyIx) -> Option<&Slot> {
+        self.find(key).ok().map(|at| &self.slots[at])
     }
 
     /// The accepted value of a key.
@@ -114,6 +124,14 @@ impl Slots {
     pub fn clear_accepted(&mut self) {
         for slot in &mut self.slots {
             slot.own = None;
+            slot.user = None;
+        }
+    }
+
+    /// Accepts again what is shown, and nothing else, for a member that is about to go.
+    pub fn take_back(&mut self) {
+        for slot in &mut self.slots {
+            slot.own = slot.shown.clone();
             slot.user = None;
         }
     }

@@ -147,7 +147,7 @@ impl Session {
         }
     }
 
-    fn show_member(
+    pub(super) fn show_member(
         &self,
         view: &View,
         from: u64,
@@ -186,7 +186,7 @@ impl Session {
         }
     }
 
-    fn show_whole(
+    pub(super) fn show_whole(
         &self,
         view: &View,
         member: &Member,
@@ -208,7 +208,7 @@ impl Session {
     }
 
     /// Whether the view shows this prop of this member.
-    fn sees(&self, view: &View, member: &Member, slot: &Slot) -> bool {
+    pub(super) fn sees(&self, view: &View, member: &Member, slot: &Slot) -> bool {
         let is_host = || self.shown.host.as_ref() == Some(&member.user);
         let class = match (self.kind, view.class) {
             (Kind::Room, _) => self.names.is_selected(slot.key),

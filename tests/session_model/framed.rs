@@ -182,7 +182,7 @@ impl Framed {
 }
 
 /// What leads from one map to another.
-fn difference(before: &BTreeMap<Key, Value>, after: &BTreeMap<Key, Value>) -> Diff {
+pub fn difference(before: &BTreeMap<Key, Value>, after: &BTreeMap<Key, Value>) -> Diff {
     let news = after.iter().filter(|(key, value)| before.get(*key) != Some(value));
     Diff {
         set: news.map(|(key, value)| (key.clone(), value.clone())).collect(),

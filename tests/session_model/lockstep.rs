@@ -3,6 +3,7 @@
 
 use super::{
     model::{Model, Props},
+    picture::Changes,
     steps::{Put, Puts, Start, Step, Term, USERS, Who},
     subscriber::{self, Subscriber, Watch},
 };
@@ -13,6 +14,7 @@ use sessiond::session::{
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
+    moderation::Ban,
     role::Role,
     settings::{Keys, Kind, Settings},
     user::User,
@@ -112,6 +114,36 @@ impl Lockstep {
             Step::Update { who, changes } => {
                 self.apply(&self.keeper(who), Command::Update(changes));
             }
+            Step::Compare { user, of_data, key, behind, write } => {
+                let user = self.somebody(user);
+                let write = self.write(if of_data { "data" } else { &user }, write);
+                self.compare_and_set(user, of_data, (key, behind), write);
+            }
+            Step::SetRole { who, target, role } => {
+                let (target, actor) = (self.somebody(target), self.superior(who));
+                let user_props = self.model.users.get(&target).cloned().unwrap_or_default();
+                let user_props = user_props.into_iter().collect();
+                self.apply(&actor, Command::SetRole { target, role, user_props });
+            }
+            Step::Kick { who, target } => {
+                let (target, actor) = (self.somebody(target), self.superior(who));
+                self.apply(&actor, Command::Kick { target, reason: "".into() });
+            }
+            Step::Ban { who, target, span } => {
+                let (target, actor) = (self.somebody(target), self.superior(who));
+                let ban = Ban { reason: "".into(), until: span.map(|span| self.now + span) };
+                self.apply(&actor, Command::Ban { target, ban });
+            }
+            Step::Unban { who, target } => {
+                let actor = self.superior(who);
+                let banned = self.model.banned(self.now).first().map(|(user, _)| user.clone());
+                self.apply(&actor, Command::Unban { target: banned.unwrap_or(target) });
+            }
+            Step::SwapHost { who, target, term } => {
+                let actor = self.superior(who);
+                let target = target.map(|target| self.somebody(target));
+                self.apply(&actor, Command::SwapHost { target, term: self.term(term) });
+            }
             Step::RestoreSelection => {
                 let Settings { propnames, hostprops, .. } = self.model.last().info.settings.clone();
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
@@ -166,7 +198,8 @@ impl Lockstep {
         let told = format!("{actor:?} {command:?}");
         let answer = self.session.apply(self.now, actor, command);
         match (&answer, &expected) {
-            (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected))) => {
+            (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
+            | (Err(Refusal::RevisionChanged(found)), Err(Refusal::RevisionChanged(expected))) => {
                 let fields = |list: &[sessiond::session::error::Violation]| {
                     list.iter().map(|violation| violation.field.clone()).collect::<Vec<_>>()
                 };
@@ -193,8 +226,8 @@ impl Lockstep {
         let framed = self.model.last().members.get(&user);
         let value = framed.and_then(|member| member.props.get(&key)).cloned();
         let write = match value {
-            Some(value) => Write { set: vec![(key, value)], remove: Vec::new() },
-            None => Write { set: Vec::new(), remove: vec![key] },
+            Some(value) => Write::of(vec![(key, value)]),
+            None => Write { remove: vec![key], ..Write::default() },
         };
         let actor = Actor::User(user.clone());
         self.apply(&actor, Command::SetProps { user, write, term: 0 });
@@ -214,18 +247,41 @@ impl Lockstep {
         }
     }
 
+    /// Only from where on it is known what went, as how long it is known is not for the model to say.
+    fn compare_and_set(
+        &mut self,
+        user: UserId,
+        of_data: bool,
+        (key, behind): (Key, u64),
+        write: Write,
+    ) {
+        let history = self.model.history.iter().zip(1..);
+        let gone = history.filter(|(framed, _)| framed.departures.contains_key(&user));
+        let gone = gone.map(|(_, revision)| revision).last().unwrap_or(1);
+        let known = self.session.horizon().max(gone);
+        let revision = self.model.revision().saturating_sub(behind).max(known);
+        let write = Write { if_revision: vec![(key, revision)], ..write };
+        let actor = Actor::User(user.clone());
+        let command = match of_data {
+            true => Command::SetData { shared: write, private: Write::default(), term: 0 },
+            false => Command::SetProps { user, write, term: 0 },
+        };
+        self.apply(&actor, command);
+    }
+
     fn flush(&mut self, asleep: u16) {
         let before = self.model.last().info.clone();
-        let (was_open, left) = (self.model.open, std::mem::take(&mut self.model.somebody_left));
+        let (was_open, departed) = (self.model.open, self.model.departed.clone());
         let frame = self.session.flush(self.now);
-        assert_eq!(frame.map(|frame| frame.revision), self.model.flush(self.now));
+        let revision = frame.as_ref().map(|frame| frame.revision);
+        assert_eq!(revision, self.model.flush(self.now));
         assert_eq!(frame.is_some(), was_open);
         let Some(frame) = frame else { return };
         let after = &self.model.last().info;
         let same_views = (&before.host, &before.owner) == (&after.host, &after.owner)
             && before.settings.propnames == after.settings.propnames
             && before.settings.hostprops == after.settings.hostprops;
-        assert_eq!((frame.views_changed, frame.departures), (!same_views, left));
+        assert_eq!((frame.views_changed, frame.departed), (!same_views, departed));
         assert_eq!(self.session.last_frame_at(), self.now);
         assert!(before.term <= after.term);
         self.framed(asleep);
@@ -284,8 +340,21 @@ impl Lockstep {
             let actor = Actor::User(user);
             assert_eq!(session.standing(&actor), model.standing(&actor));
             assert_eq!(session.class_of(&actor), class);
+            let Actor::User(user) = &actor else { unreachable!("it is a user") };
+            for class in [Class::Members, Class::Host] {
+                let view = View { class, props: Keys::default() };
+                let pending = Changes::pending(session, &view, user);
+                let expected = model.pending(&view, user);
+                assert_eq!(pending.of(user), expected.as_ref(), "{user} as {view:?} sees it");
+            }
+            let first = session.first_match(std::slice::from_ref(user), &[]);
+            let is_shown = model.last().members.contains_key(user);
+            assert_eq!(first.map(|(member, _)| &member.user), is_shown.then_some(user));
         }
         assert_eq!(session.class_of(&Actor::App), Class::Host);
+        let first = session.first_match(&[], &[]).map(|(member, _)| member.user.to_string());
+        assert_eq!(first.as_ref(), model.last().in_join_order().first());
+        assert_eq!(session.bans(self.now, &Actor::App), model.banned(self.now));
         if let Some(host) = &model.info.host {
             let hosts = |membership: &Membership| {
                 !membership.disconnected && membership.role >= Role::Member
@@ -326,6 +395,21 @@ impl Lockstep {
         }
     }
 
+    /// Who asks for something that takes a rank.
+    fn superior(&self, who: Who) -> Actor {
+        let above = |role: &Role| *role >= Role::Moderator;
+        match who {
+            Who::App => Actor::App,
+            Who::Oneself(user) => {
+                let known = self.model.roles.get(&user).filter(|role| above(role)).map(|_| user);
+                let mut roles = self.model.roles.iter();
+                let superior = roles.find(|(_, role)| above(role)).map(|(user, _)| user.clone());
+                known.or(superior).map_or(Actor::App, Actor::User)
+            }
+            Who::Other(user) => Actor::User(user),
+        }
+    }
+
     fn term(&self, term: Term) -> u64 {
         let current = self.model.info.term;
         match term {
@@ -337,7 +421,7 @@ impl Lockstep {
     }
 
     fn write(&mut self, owner: &str, puts: Puts) -> Write {
-        Write { set: self.values(owner, puts.set), remove: puts.remove }
+        Write { remove: puts.remove, ..Write::of(self.values(owner, puts.set)) }
     }
 
     fn values(&mut self, owner: &str, puts: Vec<(Key, Put)>) -> Vec<(Key, Value)> {

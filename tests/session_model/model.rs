@@ -2,19 +2,25 @@
 //! kept up to date that can be worked out.
 
 mod hosting;
+mod moderation;
 
-use super::framed::{Framed, FramedMember, selects, selects_of_host};
+use super::{
+    framed::{Framed, FramedMember, difference, selects, selects_of_host},
+    picture::Change,
+};
 use hosting::Heritage;
 use sessiond::session::{
     Info, Opening,
     command::{Accepted, Actor, Command, Join, Setting, Write},
-    error::Refusal,
+    error::{Refusal, Violation},
     ids::{Key, UserId},
     limits::{Limits, Micros, SERVER_END_GRACE, UNUSED_TTL},
-    member::{Departure, Presence},
+    member::{Departed, Departure, Presence},
+    moderation::Ban,
     role::{Role, Standing},
     settings::Kind,
     value::Value,
+    view::View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +36,7 @@ pub struct Model {
     pub created_at: Micros,
     pub info: Info,
     pub members: BTreeMap<UserId, Member>,
-    /// Roles above member, whether the user has joined or not.
+    /// Roles that were given, whether the user has joined or not.
     pub roles: BTreeMap<UserId, Role>,
     pub data: Props,
     pub private_data: Props,
@@ -45,8 +51,11 @@ pub struct Model {
     pub left: Vec<UserId>,
     /// The revision from which on every removal must still be known.
     pub horizon_at_most: u64,
-    /// Somebody left since somebody last asked, whether a frame ever showed it or not.
-    pub somebody_left: bool,
+    /// The memberships that ended since the last frame, whether a frame ever showed them or not.
+    pub departed: Vec<Departed>,
+    bans: BTreeMap<UserId, Ban>,
+    /// All writes of data since the last frame, those of the private part marked.
+    data_log: Vec<(Actor, bool, Write)>,
     /// Whoever has been host, if only for a moment.
     hosts: BTreeSet<UserId>,
     departures: BTreeMap<UserId, Departure>,
@@ -100,7 +109,9 @@ impl Model {
             ended: false,
             left: Vec::new(),
             horizon_at_most: 0,
-            somebody_left: false,
+            departed: Vec::new(),
+            bans: BTreeMap::new(),
+            data_log: Vec::new(),
             hosts: BTreeSet::new(),
             departures: BTreeMap::new(),
             removals: Vec::new(),
@@ -109,8 +120,11 @@ impl Model {
             host_due: None,
             heritage: None,
         };
-        let set = |set| Write { set, remove: Vec::new() };
-        model.write_data(&set(opening.data), &set(opening.private_data))?;
+        model.write_data(
+            &Actor::App,
+            &Write::of(opening.data),
+            &Write::of(opening.private_data),
+        )?;
         if let Some((user, join)) = opening.opener {
             // Whoever opens a session that is locked from the start is in.
             let locked = std::mem::take(&mut model.info.settings.locked);
@@ -169,6 +183,9 @@ impl Model {
                 }
                 self.needs_joined(actor, Role::Member)?;
                 self.needs_term(*term)?;
+                let shown =
+                    |framed: &Framed, key: &Key| framed.members.get(user)?.props.get(key).cloned();
+                self.needs_unchanged(write, "if_revision", &self.accepted_props(user), shown)?;
                 self.write_props(user, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(user, write)?,
@@ -180,8 +197,29 @@ impl Model {
                     self.needs_keeper(actor)?;
                 }
                 self.needs_term(*term)?;
-                self.write_data(shared, private)?;
+                let shown = |framed: &Framed, key: &Key| framed.data.get(key).cloned();
+                self.needs_unchanged(shared, "if_revision", &self.data, shown)?;
+                let shown = |framed: &Framed, key: &Key| framed.private_data.get(key).cloned();
+                let field = "private_if_revision";
+                self.needs_unchanged(private, field, &self.private_data, shown)?;
+                self.write_data(actor, shared, private)?;
             }
+            Command::SetRole { target, role, .. } => self.set_role(now, actor, target, *role)?,
+            Command::Kick { target, reason } => {
+                self.needs(actor, Role::Moderator)?;
+                self.member(target).map_err(|_| Refusal::MemberNotFound)?;
+                self.needs_rank_above(actor, target)?;
+                self.throw_out(now, target, Departure::Kicked);
+                self.departed.last_mut().expect("somebody left").reason = reason.clone();
+                self.take_back_data(target);
+            }
+            Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
+            Command::Unban { target } => {
+                self.needs(actor, Role::Moderator)?;
+                self.ban_of(now, target).ok_or(Refusal::BanNotFound)?;
+                self.bans.remove(target);
+            }
+            Command::SwapHost { target, term } => self.swap_host(actor, target.as_ref(), *term)?,
             Command::StreamOpened { user } => {
                 let member = self.member_mut(user)?;
                 member.streams += 1;
@@ -234,6 +272,8 @@ impl Model {
             departures,
         };
         self.departures.clear();
+        self.departed.clear();
+        self.data_log.clear();
         let gone = self.history.last().map_or(0, |last| last.removals_to(&next));
         self.history.push(next);
         self.removals.extend((0..gone).map(|_| (self.history.len() as u64, now)));
@@ -297,9 +337,32 @@ impl Model {
         props
     }
 
+    /// What is accepted of a member and not framed, as a view shows it that is as of the last frame.
+    pub fn pending(&self, view: &View, user: &UserId) -> Option<Change> {
+        let (now, last) = (self.members.get(user)?, self.last());
+        let known = last.members.get(user);
+        let same = known.filter(|known| known.order == now.order);
+        let visible = |props: Props| {
+            let visible = props.into_iter().filter(|(key, _)| last.may_see(view, user, key));
+            visible.collect::<Props>()
+        };
+        let before = visible(same.map(|same| same.props.clone()).unwrap_or_default());
+        let was_disconnected = same.is_some_and(|same| same.disconnected);
+        let change = Change {
+            replaces: same.is_none() && known.is_some(),
+            role: (same.map(|same| same.role) != Some(now.role)).then_some(now.role),
+            disconnected: (was_disconnected != now.disconnected).then_some(now.disconnected),
+            props: difference(&before, &visible(self.accepted_props(user))),
+        };
+        (change != Change::default()).then_some(change)
+    }
+
     fn join(&mut self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
         if self.members.contains_key(user) {
             return self.join_again(now, user, join);
+        }
+        if let Some(ban) = self.ban_of(now, user) {
+            return Err(Refusal::Banned { until: ban.until });
         }
         let asked = if join.spectator { Role::Spectator } else { Role::Member };
         let role = self.roles.get(user).copied().unwrap_or(asked);
@@ -307,15 +370,10 @@ impl Model {
         if is_spectator && !join.props.is_empty() {
             return Err(Refusal::invalid("join.props", ""));
         }
-        let settings = &self.info.settings;
-        if settings.locked {
+        if self.info.settings.locked {
             return Err(Refusal::Locked);
         }
-        let capacity = if is_spectator { self.limits.members } else { settings.capacity };
-        let alike = |member: &&Member| (member.role == Role::Spectator) == is_spectator;
-        if self.members.values().filter(alike).count() >= capacity {
-            return Err(Refusal::Full { capacity });
-        }
+        self.needs_place(is_spectator)?;
         let by_default = if join.is_stream { Presence::Tied } else { Presence::Explicit };
         let mut member = Member {
             role,
@@ -327,7 +385,7 @@ impl Model {
             due: None,
             own: Props::new(),
         };
-        let write = Write { set: join.props.clone(), remove: Vec::new() };
+        let write = Write::of(join.props.clone());
         member.own = self.written(&member.own, &write)?;
         self.orders += 1;
         self.members.insert(user.clone(), member);
@@ -342,7 +400,7 @@ impl Model {
             if self.members[user].role < Role::Member {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
-            self.write_props(user, &Write { set: join.props.clone(), remove: Vec::new() })?;
+            self.write_props(user, &Write::of(join.props.clone()))?;
         }
         let member = self.member_mut(user)?;
         member.presence = join.presence.unwrap_or(member.presence);
@@ -392,16 +450,22 @@ impl Model {
             return Ok(());
         }
         self.roles.remove(user);
-        if self.info.owner.as_ref() == Some(user) {
-            self.info.owner = [Role::Admin, Role::Moderator, Role::Member]
-                .into_iter()
-                .find_map(|role| self.first(|member| member.role == role));
-            if let Some(owner) = self.info.owner.clone() {
-                self.member_mut(&owner)?.role = Role::Owner;
-                self.roles.insert(owner, Role::Owner);
-            }
-        }
+        self.disown(user);
         Ok(())
+    }
+
+    /// If the user owned the session, the highest and earliest of the others does now.
+    fn disown(&mut self, user: &UserId) {
+        if self.info.owner.as_ref() != Some(user) {
+            return;
+        }
+        let others = self.members.iter().filter(|(other, _)| *other != user);
+        let heirs = others.filter(|(_, member)| member.role >= Role::Member);
+        let heir = heirs.max_by_key(|(_, member)| (member.role, std::cmp::Reverse(member.order)));
+        self.info.owner = heir.map(|(heir, _)| heir.clone());
+        if let Some(owner) = self.info.owner.clone() {
+            self.put_role(&owner, Role::Owner);
+        }
     }
 
     fn remove(&mut self, now: Micros, user: &UserId, departure: Departure) {
@@ -409,10 +473,11 @@ impl Model {
             self.heritage =
                 Some(Heritage { of: self.members[user].order, props: self.accepted_props(user) });
         }
-        self.members.remove(user);
+        let Some(member) = self.members.remove(user) else { return };
         self.departures.insert(user.clone(), departure);
+        let order = member.order;
+        self.departed.push(Departed { order, departure, reason: "".into(), until: None });
         self.left.push(user.clone());
-        self.somebody_left = true;
         self.open = true;
         self.settle_host(now, Some((user, departure)));
         if self.members.is_empty() {
@@ -460,10 +525,18 @@ impl Model {
         Ok(())
     }
 
-    fn write_data(&mut self, shared: &Write, private: &Write) -> Result<(), Refusal> {
+    fn write_data(
+        &mut self,
+        writer: &Actor,
+        shared: &Write,
+        private: &Write,
+    ) -> Result<(), Refusal> {
         let data = self.written(&self.data, shared)?;
         self.private_data = self.written(&self.private_data, private)?;
         self.data = data;
+        for (is_private, write) in [(false, shared), (true, private)] {
+            self.data_log.push((writer.clone(), is_private, write.clone()));
+        }
         self.open = true;
         Ok(())
     }
@@ -481,8 +554,8 @@ impl Model {
     }
 
     /// The first in join order of whom something holds.
-    fn first(&self, holds: impl Fn(&Member) -> bool) -> Option<UserId> {
-        let matching = self.members.iter().filter(|(_, member)| holds(member));
+    fn first(&self, holds: impl Fn(&UserId, &Member) -> bool) -> Option<UserId> {
+        let matching = self.members.iter().filter(|(user, member)| holds(user, member));
         matching.min_by_key(|(_, member)| member.order).map(|(user, _)| user.clone())
     }
 
@@ -492,6 +565,35 @@ impl Model {
 
     fn member_mut(&mut self, user: &UserId) -> Result<&mut Member, Refusal> {
         self.members.get_mut(user).ok_or(Refusal::NotAMember)
+    }
+
+    fn needs_place(&self, spectator: bool) -> Result<(), Refusal> {
+        let capacity = if spectator { self.limits.members } else { self.info.settings.capacity };
+        let alike = |member: &&Member| (member.role == Role::Spectator) == spectator;
+        if self.members.values().filter(alike).count() >= capacity {
+            return Err(Refusal::Full { capacity });
+        }
+        Ok(())
+    }
+
+    /// Every key that is compared has the same value in all frames from its revision on, and now.
+    fn needs_unchanged(
+        &self,
+        write: &Write,
+        field: &str,
+        accepted: &Props,
+        shown: impl Fn(&Framed, &Key) -> Option<Value>,
+    ) -> Result<(), Refusal> {
+        let changed = |(key, revision): &&(Key, u64)| {
+            let from = self.history[*revision as usize - 1..].iter();
+            let mut values = from.map(|framed| shown(framed, key));
+            let first = values.next().expect("the revision is one of the past");
+            values.any(|value| value != first) || accepted.get(key).cloned() != first
+        };
+        let violation =
+            |(key, _): &(Key, u64)| Violation::new(format!("{field}[{key:?}]"), "has changed");
+        let lost: Vec<_> = write.if_revision.iter().filter(changed).map(violation).collect();
+        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost)) }
     }
 
     /// For acts that a role allows whether its bearer has joined or not.

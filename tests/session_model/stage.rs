@@ -38,11 +38,11 @@ pub fn keys(keys: &[&str]) -> Keys {
 }
 
 pub fn set(key: &str, value: Value) -> Write {
-    Write { set: vec![(key.into(), value)], remove: Vec::new() }
+    Write::of(vec![(key.into(), value)])
 }
 
 pub fn remove(key: &str) -> Write {
-    Write { set: Vec::new(), remove: vec![key.into()] }
+    Write { remove: vec![key.into()], ..Write::default() }
 }
 
 /// What members see.

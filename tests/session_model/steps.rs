@@ -64,6 +64,39 @@ pub enum Step {
         who: Who,
         changes: Vec<Setting>,
     },
+    /// A write of props, or of shared data, that compares a key first.
+    Compare {
+        user: UserId,
+        of_data: bool,
+        key: Key,
+        /// With the value as of how many frames ago.
+        behind: u64,
+        write: Puts,
+    },
+    SetRole {
+        who: Who,
+        target: UserId,
+        role: Role,
+    },
+    Kick {
+        who: Who,
+        target: UserId,
+    },
+    Ban {
+        who: Who,
+        target: UserId,
+        /// None = for ever.
+        span: Option<Micros>,
+    },
+    Unban {
+        who: Who,
+        target: UserId,
+    },
+    SwapHost {
+        who: Who,
+        target: Option<UserId>,
+        term: Term,
+    },
     /// The selection of keys becomes what the last frame shows.
     RestoreSelection,
     Delete {
@@ -184,7 +217,41 @@ pub fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::LoseHost),
         8 => pass(),
         30 => flush(),
+        6 => compare(),
+        15 => moderation(),
+        3 => swap_host(),
     ]
+}
+
+/// Who stands above whom.
+fn moderation() -> impl Strategy<Value = Step> {
+    let role = prop_oneof![
+        2 => Just(Role::Spectator),
+        2 => Just(Role::Member),
+        2 => Just(Role::Moderator),
+        2 => Just(Role::Admin),
+        1 => Just(Role::Owner),
+    ];
+    let span = sample::select(vec![None, Some(SECOND), Some(20 * SECOND)]);
+    prop_oneof![
+        4 => (who(), user(), role)
+            .prop_map(|(who, target, role)| Step::SetRole { who, target, role }),
+        2 => (who(), user()).prop_map(|(who, target)| Step::Kick { who, target }),
+        2 => (who(), user(), span)
+            .prop_map(|(who, target, span)| Step::Ban { who, target, span }),
+        3 => (who(), user()).prop_map(|(who, target)| Step::Unban { who, target }),
+    ]
+}
+
+fn swap_host() -> impl Strategy<Value = Step> {
+    let target = prop_oneof![1 => Just(None), 2 => user().prop_map(Some)];
+    (who(), target, term()).prop_map(|(who, target, term)| Step::SwapHost { who, target, term })
+}
+
+fn compare() -> impl Strategy<Value = Step> {
+    (user(), any::<bool>(), key(), 0_u64..4, write()).prop_map(
+        |(user, of_data, key, behind, write)| Step::Compare { user, of_data, key, behind, write },
+    )
 }
 
 /// What hosting depends on.
@@ -199,6 +266,8 @@ pub fn hosting_step() -> impl Strategy<Value = Step> {
             .prop_map(|change| Step::Update { who: Who::App, changes: vec![change] }),
         2 => pass(),
         3 => flush(),
+        1 => moderation(),
+        2 => swap_host(),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
 
 use crate::{
-    engine::SessionKey,
+    engine::{Position, SessionKey},
     object_stream::{Func, Mode},
     proto,
     session::{
@@ -30,7 +30,13 @@ pub const METADATA_BYTES: usize = 256 * 1024;
 /// How many ids a list of successors may have.
 const SUCCESSORS: usize = 256;
 
+/// Bytes of a reason that somebody gives.
+const REASON_BYTES: usize = 1024;
+
 const DAY: Micros = 24 * 3600 * SECOND;
+
+/// Where the moments end that can be told as texts.
+const YEAR_10000: Micros = 253_402_300_800 * SECOND;
 
 /// Checks one request and collects its faults.
 #[derive(Debug)]
@@ -159,7 +165,6 @@ impl<'a> Door<'a> {
             request_id,
             ack,
         } = write;
-        self.not_yet("write.if_revision", !if_revision.is_empty());
         self.not_yet("write.merge_maps", merge_maps);
         self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
@@ -170,11 +175,16 @@ impl<'a> Door<'a> {
             set.extend(self.key(&field, &key).zip(self.value(&field, value, 1)));
         }
         let write = self.write("write.set", set, "write.remove", remove);
+        let write =
+            Write { if_revision: self.revisions("write.if_revision", if_revision), ..write };
         if write.is_empty() && self.violations.is_empty() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
         if term != 0 && session_ids.len() != 1 {
             self.fault("write.term", "needs exactly one session id");
+        }
+        if !write.if_revision.is_empty() && session_ids.len() != 1 {
+            self.fault("write.if_revision", "needs exactly one session id");
         }
         let mut known = HashSet::new();
         let mut sessions = Vec::with_capacity(session_ids.len());
@@ -188,6 +198,74 @@ impl<'a> Door<'a> {
             }
         }
         PropsWrite { write, sessions, term }
+    }
+
+    /// Keys that must not have changed after a revision.
+    pub fn revisions(&mut self, field: &str, keys: HashMap<String, u64>) -> Vec<(Key, u64)> {
+        let most = self.limits.props_per_user;
+        if keys.len() > most {
+            self.fault(field, format!("has more than {most} keys"));
+        }
+        let keys = keys.into_iter();
+        keys.filter_map(|(key, revision)| {
+            let checked = self.key(&path(field, &key), &key)?;
+            Some((checked, revision))
+        })
+        .collect()
+    }
+
+    /// A role to give.
+    pub fn new_role(&mut self, field: &str, role: i32) -> Option<Role> {
+        match proto::Role::try_from(role) {
+            Ok(proto::Role::Spectator) => Some(Role::Spectator),
+            Ok(proto::Role::Unspecified) => {
+                self.fault(field, "must be set");
+                None
+            }
+            _ => self.role(field, role),
+        }
+    }
+
+    /// A position that must be of this kind: both numbers set.
+    pub fn position(&mut self, field: &str, position: proto::Position) -> Position {
+        if position.epoch == 0 || position.revision == 0 {
+            self.fault(field, "needs epoch and revision");
+        }
+        Position { epoch: position.epoch, revision: position.revision }
+    }
+
+    /// A text for people, up to 1,024 bytes.
+    pub fn reason(&mut self, field: &str, text: &str) -> Arc<str> {
+        if text.len() > REASON_BYTES {
+            self.fault(field, format!("has {} bytes, more than {REASON_BYTES}", text.len()));
+        }
+        text.into()
+    }
+
+    /// When something ends that begins now: at a moment, or after a span; neither = never.
+    pub fn until(
+        &mut self,
+        now: Micros,
+        until: Option<prost_types::Timestamp>,
+        duration: Option<prost_types::Duration>,
+    ) -> Option<Micros> {
+        match (until, duration) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                self.fault("duration", "only one of until and duration may be given");
+                None
+            }
+            (None, span) => Some(now + self.span("duration", span, (1000, 36500 * DAY), 0)),
+            (Some(until), None) => {
+                let micros = i128::from(until.seconds) * 1_000_000 + i128::from(until.nanos) / 1000;
+                let is_later = |until: &Micros| (now + 1..YEAR_10000).contains(until);
+                let later = Micros::try_from(micros).ok().filter(is_later);
+                if later.is_none() || !(0..1_000_000_000).contains(&until.nanos) {
+                    self.fault("until", "must be a moment in the future, before the year 10000");
+                }
+                later
+            }
+        }
     }
 
     /// When a write counts as done; there is no store to wait for.
@@ -231,7 +309,7 @@ impl<'a> Door<'a> {
         }
         let remove =
             remove.iter().filter_map(|key| self.key(&path(remove_field, key), key)).collect();
-        Write { set, remove }
+        Write { set, remove, if_revision: Vec::new() }
     }
 
     /// Named values.

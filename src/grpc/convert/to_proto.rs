@@ -8,9 +8,11 @@ use crate::{
         ids::{Key, UserId},
         limits::{Micros, SECOND},
         member::{Departure, Shown},
+        moderation::Ban,
         role::Role,
         settings::{Kind, Pacing, Settings},
         value::Value,
+        view::{ChangeSink, MemberChange},
     },
 };
 
@@ -33,6 +35,7 @@ pub fn snapshot_reason(reason: SnapshotReason) -> proto::SnapshotReason {
         SnapshotReason::TooOld => proto::SnapshotReason::TooOld,
         SnapshotReason::Future => proto::SnapshotReason::Future,
         SnapshotReason::ViewChanged => proto::SnapshotReason::ViewChanged,
+        SnapshotReason::Resent => proto::SnapshotReason::Resent,
     }
 }
 
@@ -41,6 +44,8 @@ pub fn departure(departure: Departure) -> proto::DepartureReason {
     match departure {
         Departure::Left => proto::DepartureReason::Left,
         Departure::Lost => proto::DepartureReason::Lost,
+        Departure::Kicked => proto::DepartureReason::Kicked,
+        Departure::Banned => proto::DepartureReason::Banned,
     }
 }
 
@@ -96,13 +101,58 @@ pub fn session_summary(state: &State) -> proto::SessionInfo {
 pub fn members(session: &Session) -> Vec<proto::Member> {
     let mut shown: Vec<_> = session.members().shown().collect();
     shown.sort_unstable_by_key(|(_, shown)| shown.order);
-    let member = |user: &str, shown: &Shown| proto::Member {
-        user_id: user.to_owned(),
+    shown.into_iter().map(|(known, shown)| member(&known.user, shown)).collect()
+}
+
+/// A member as of the last frame.
+pub fn member(user: &UserId, shown: &Shown) -> proto::Member {
+    proto::Member {
+        user_id: user.to_string(),
         role: role(shown.role).into(),
         disconnected: shown.disconnected,
         joined_at: Some(moment(shown.joined_at)),
-    };
-    shown.into_iter().map(|(known, shown)| member(&known.user, shown)).collect()
+    }
+}
+
+/// Takes in what changed about one member.
+#[derive(Debug, Default)]
+pub struct OneMember(pub Option<proto::MemberChange>);
+
+impl ChangeSink for OneMember {
+    fn session(&mut self, _: &Session, _: &Info) {}
+
+    fn data(&mut self, _: &str, _: Option<&Value>) {}
+
+    fn private_data(&mut self, _: &str, _: Option<&Value>) {}
+
+    fn member(&mut self, change: MemberChange<'_>) {
+        self.0 = Some(proto::MemberChange {
+            user_id: change.user.to_string(),
+            replaces: change.replaces,
+            role: change.role.map_or(proto::Role::Unspecified, role).into(),
+            disconnected: change.disconnected,
+            ..Default::default()
+        });
+    }
+
+    fn prop(&mut self, key: &str, value: Option<&Value>) {
+        let Some(member) = &mut self.0 else { return };
+        match value {
+            Some(value) => member.props.push(named_value(key, value)),
+            None => member.removed.push(key.to_owned()),
+        }
+    }
+
+    fn left(&mut self, _: &str, _: Departure) {}
+}
+
+/// A ban of a user.
+pub fn ban(user: &UserId, ban: &Ban) -> proto::Ban {
+    proto::Ban {
+        user_id: user.to_string(),
+        reason: ban.reason.to_string(),
+        until: ban.until.map(moment),
+    }
 }
 
 fn kind(kind: Kind) -> proto::SessionKind {

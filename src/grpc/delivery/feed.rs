@@ -139,7 +139,7 @@ fn update(update: proto::SessionUpdate) -> Bytes {
 }
 
 /// Why a stream ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// What happened in the session.
     Session(End),
@@ -159,7 +159,8 @@ impl From<End> for Why {
 #[derive(Debug, Clone)]
 pub struct Ending {
     reason: proto::EndReason,
-    text: &'static str,
+    text: String,
+    banned_until: Option<Micros>,
     delay: Option<Micros>,
     /// The status, which says the same.
     pub status: tonic::Status,
@@ -173,10 +174,18 @@ impl Ending {
         use proto::{EndReason, ErrorReason};
         use tonic::Code;
         let spread = |most: Micros| Some(fastrand::u64(0..=most.max(1)));
-        let (reason, code, error, text, delay, by_client) = match why {
+        let (reason, code, error, text, delay, by_client) = match &why {
             Why::Session(End::Left) => {
                 let none = ErrorReason::Unspecified;
                 (EndReason::Left, Code::Ok, none, "the user left the session", None, true)
+            }
+            Why::Session(End::Kicked { .. }) => {
+                let (code, error) = (Code::PermissionDenied, ErrorReason::Kicked);
+                (EndReason::Kicked, code, error, "the user was kicked", None, true)
+            }
+            Why::Session(End::Banned { .. }) => {
+                let (code, error) = (Code::PermissionDenied, ErrorReason::Banned);
+                (EndReason::Banned, code, error, "the user was banned", None, true)
             }
             Why::Session(End::Deleted) => {
                 let none = ErrorReason::Unspecified;
@@ -203,16 +212,22 @@ impl Ending {
                 (EndReason::Silent, code, error, text, None, true)
             }
         };
-        let status = server.node.end(code, error, text, delay);
-        Self { reason, text, delay, status, by_client }
+        let (said, banned_until) = match why {
+            Why::Session(End::Kicked { reason }) if !reason.is_empty() => (Some(reason), None),
+            Why::Session(End::Banned { until }) => (None, until),
+            _ => (None, None),
+        };
+        let text = said.map_or_else(|| text.to_owned(), |said| format!("{text}: {said}"));
+        let status = server.node.end(code, error, &text, delay);
+        Self { reason, text, banned_until, delay, status, by_client }
     }
 
     /// The message that goes before the status.
     pub fn message(&self) -> proto::Ended {
         proto::Ended {
             reason: self.reason.into(),
-            message: self.text.to_owned(),
-            banned_until: None,
+            message: self.text.clone(),
+            banned_until: self.banned_until.map(to_proto::moment),
             reconnect_delay: self.delay.map(to_proto::span),
         }
     }
@@ -223,7 +238,7 @@ impl Ending {
             reason: self.reason.into(),
             deadline: None,
             reconnect_delay: self.delay.map(to_proto::span),
-            message: self.text.to_owned(),
+            message: self.text.clone(),
         }
     }
 }

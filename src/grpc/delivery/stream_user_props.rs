@@ -217,7 +217,7 @@ impl StreamUserProps {
         };
         self.count(seq)?;
         let Some(open) = &self.open else { return Ok(false) };
-        let outcome = open.write_here(Write { set, remove: Vec::new() }, 0);
+        let outcome = open.write_here(Write::of(set), 0);
         self.settle(seq, outcome);
         Ok(true)
     }

@@ -18,24 +18,6 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Reference(proto::Changes);
 
-fn named(key: &str, value: &Value) -> proto::NamedValue {
-    use proto::{named_value::Kind as Named, value::Kind as Plain};
-    let kind = match to_proto::value(value).kind.expect("every value has a kind") {
-        Plain::Null(null) => Named::Null(null),
-        Plain::Flag(flag) => Named::Flag(flag),
-        Plain::Integer(integer) => Named::Integer(integer),
-        Plain::Number(number) => Named::Number(number),
-        Plain::Text(text) => Named::Text(text),
-        Plain::Data(data) => Named::Data(data),
-        Plain::Numbers(items) => Named::Numbers(items),
-        Plain::Floats(items) => Named::Floats(items),
-        Plain::Integers(items) => Named::Integers(items),
-        Plain::List(items) => Named::List(items),
-        Plain::Map(entries) => Named::Map(entries),
-    };
-    proto::NamedValue { name: key.to_owned(), kind: Some(kind) }
-}
-
 impl ChangeSink for Reference {
     fn session(&mut self, session: &Session, info: &Info) {
         self.0.session = Some(to_proto::session_info(session, info));
@@ -43,14 +25,14 @@ impl ChangeSink for Reference {
 
     fn data(&mut self, key: &str, value: Option<&Value>) {
         match value {
-            Some(value) => self.0.data.push(named(key, value)),
+            Some(value) => self.0.data.push(to_proto::named_value(key, value)),
             None => self.0.data_removed.push(key.to_owned()),
         }
     }
 
     fn private_data(&mut self, key: &str, value: Option<&Value>) {
         match value {
-            Some(value) => self.0.private_data.push(named(key, value)),
+            Some(value) => self.0.private_data.push(to_proto::named_value(key, value)),
             None => self.0.private_data_removed.push(key.to_owned()),
         }
     }
@@ -68,7 +50,7 @@ impl ChangeSink for Reference {
     fn prop(&mut self, key: &str, value: Option<&Value>) {
         let member = self.0.members.last_mut().expect("a prop follows its member");
         match value {
-            Some(value) => member.props.push(named(key, value)),
+            Some(value) => member.props.push(to_proto::named_value(key, value)),
             None => member.removed.push(key.to_owned()),
         }
     }

@@ -2,7 +2,8 @@
 
 use super::{Member, Model, Props};
 use sessiond::session::{
-    ids::UserId, limits::Micros, member::Departure, role::Role, settings::Kind,
+    command::Actor, error::Refusal, ids::UserId, limits::Micros, member::Departure, role::Role,
+    settings::Kind,
 };
 
 /// What the next host takes over.
@@ -44,7 +45,7 @@ impl Model {
             return;
         }
         // A grace is for hosts that are lost; who leaves does not want the place back.
-        let gave_up = gone == Some((&host, Departure::Left));
+        let gave_up = gone.is_some_and(|(user, how)| *user == host && how != Departure::Lost);
         if gave_up {
             self.host_due = None;
             self.elect();
@@ -55,15 +56,56 @@ impl Model {
         }
     }
 
+    /// Moderators, and the host itself, hand the hosting on.
+    pub(super) fn swap_host(
+        &mut self,
+        actor: &Actor,
+        target: Option<&UserId>,
+        term: u64,
+    ) -> Result<(), Refusal> {
+        if self.kind == Kind::Room {
+            return Err(Refusal::WrongKind);
+        }
+        match actor {
+            Actor::User(user) if self.is_host(user) => self.needs_joined(actor, Role::Member)?,
+            _ => self.needs(actor, Role::Moderator)?,
+        }
+        self.needs_term(term)?;
+        let next = match target {
+            Some(target) => {
+                let member = self.members.get(target).ok_or(Refusal::MemberNotFound)?;
+                member.can_host().then(|| target.clone())
+            }
+            None => self.next_host(self.info.host.as_ref()),
+        };
+        self.make_host(Some(next.ok_or(Refusal::NoCandidate)?));
+        self.host_due = None;
+        self.open = true;
+        Ok(())
+    }
+
+    fn is_host(&self, user: &UserId) -> bool {
+        self.info.host.as_ref() == Some(user)
+    }
+
     pub(super) fn elect(&mut self) {
-        let can_host = |user: &UserId| self.members.get(user).is_some_and(Member::can_host);
-        let first = |role| self.first(|member| member.role == role && member.can_host());
+        self.make_host(self.next_host(None));
+    }
+
+    fn next_host(&self, except: Option<&UserId>) -> Option<UserId> {
+        let can_host = |user: &UserId| {
+            except != Some(user) && self.members.get(user).is_some_and(Member::can_host)
+        };
+        let first = |role| self.first(|user, member| member.role == role && can_host(user));
         let successor = self.info.settings.successors.iter().find(|user| can_host(user)).cloned();
-        let next = successor
+        successor
             .or_else(|| self.info.owner.clone().filter(can_host))
             .or_else(|| first(Role::Admin))
             .or_else(|| first(Role::Moderator))
-            .or_else(|| first(Role::Member));
+            .or_else(|| first(Role::Member))
+    }
+
+    fn make_host(&mut self, next: Option<UserId>) {
         if next == self.info.host {
             return;
         }

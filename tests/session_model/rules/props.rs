@@ -171,7 +171,8 @@ fn a_user_has_a_bounded_number_of_keys_of_its_own() {
     stage.set("ada", "b", text("1")).unwrap();
     let full = Err(Refusal::LimitReached { limit: "max-props-per-user", most: 2 });
     assert_eq!(stage.set("ada", "c", text("1")), full);
-    let swap = Write { set: vec![("c".into(), text("1"))], remove: vec!["a".into()] };
+    let swap =
+        Write { set: vec![("c".into(), text("1"))], remove: vec!["a".into()], ..Write::default() };
     stage.write("ada", swap, 0).unwrap();
     stage.set("ada", "b", text("2")).unwrap();
     assert_eq!(stage.set("ada", "a", text("1")), full);
@@ -220,6 +221,7 @@ fn a_refused_command_changes_nothing() {
     let too_many = || Write {
         set: vec![("y".into(), text("b")), ("z".into(), text("b"))],
         remove: vec!["x".into()],
+        ..Write::default()
     };
     let shared = |shared| Command::SetData { shared, private: Write::default(), term: 0 };
     let refused = [

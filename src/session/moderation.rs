@@ -1,0 +1,229 @@
+//! Who stands above whom: giving roles, kicking, banning.
+
+use super::{
+    Session,
+    command::{Actor, Write},
+    error::Refusal,
+    ids::{Key, UserId},
+    limits::Micros,
+    member::{Departure, MemberIx},
+    role::{self, Act, Role},
+    slots::Layer,
+    value::Value,
+};
+use std::sync::Arc;
+
+/// How many bans a session remembers.
+const BANS: usize = 10_000;
+
+/// How many users may have a role other than member, whether they have joined or not.
+const ROLES: usize = 20_000;
+
+/// Why somebody may not join, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ban {
+    /// In the words of who banned.
+    pub reason: Arc<str>,
+    /// When it ends; none = never.
+    pub until: Option<Micros>,
+}
+
+impl Ban {
+    fn holds(&self, now: Micros) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+impl Session {
+    /// Gives a role, to members and to people who have not joined. A former owner becomes admin.
+    /// `user_props` is what is set on the user, for a spectator that comes to send.
+    pub(super) fn set_role(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        target: UserId,
+        new: Role,
+        user_props: Vec<(Key, Value)>,
+    ) -> Result<(), Refusal> {
+        self.check(actor, Act::SetRole(new))?;
+        self.check_rank(actor, &target)?;
+        let joined = self.members.find(&target).filter(|&ix| self.is_joined(ix));
+        let old = joined.map(|ix| self.role_of(ix));
+        if old.is_some_and(|old| (old == Role::Spectator) != (new == Role::Spectator)) {
+            self.check_place(new)?;
+        }
+        if self.roles.len() >= ROLES && new != Role::Member && !self.roles.contains_key(&target) {
+            return Err(Refusal::LimitReached { limit: "roles", most: ROLES });
+        }
+        if new == Role::Owner {
+            let former = Arc::make_mut(&mut self.accepted).owner.replace(target.clone());
+            if let Some(former) = former.filter(|former| *former != target) {
+                self.put_role(&former, Role::Admin);
+            }
+        }
+        self.put_role(&target, new);
+        if new != Role::Owner && self.accepted.owner.as_ref() == Some(&target) {
+            self.pass_ownership(&target);
+        }
+        if let (Some(ix), Some(old)) = (joined, old) {
+            match (old == Role::Spectator, new == Role::Spectator) {
+                (true, false) => {
+                    self.spectators -= 1;
+                    self.write_layer(ix, Layer::User, Write::of(user_props));
+                }
+                (false, true) => {
+                    self.spectators += 1;
+                    self.bequeath(&target);
+                    self.members.get_mut(ix).slots.clear_accepted();
+                    self.give_up_hosting(&target);
+                }
+                _ => {}
+            }
+        }
+        self.open = true;
+        self.settle_host(now);
+        Ok(())
+    }
+
+    fn put_role(&mut self, user: &UserId, role: Role) {
+        if role == Role::Member {
+            self.roles.remove(user);
+        } else {
+            self.roles.insert(user.clone(), role);
+        }
+        if let Some(ix) = self.members.find(user)
+            && let Some(membership) = &mut self.members.get_mut(ix).now
+        {
+            membership.role = role;
+            self.members.mark(ix);
+        }
+    }
+
+    /// Removes a member, who may join again and keeps its role. What it wrote and no frame shows yet
+    /// is gone.
+    pub(super) fn kick(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        target: &str,
+        reason: Arc<str>,
+    ) -> Result<(), Refusal> {
+        self.check(actor, Act::Moderate)?;
+        let ix = self.member(target).map_err(|_| Refusal::MemberNotFound)?;
+        self.check_rank(actor, target)?;
+        let target = self.members.get(ix).user.clone();
+        self.take_back_props(ix);
+        self.remove_member(now, ix, Departure::Kicked);
+        if let Some(departed) = self.departed.last_mut() {
+            departed.reason = reason;
+        }
+        self.take_back_data(&target);
+        Ok(())
+    }
+
+    /// Removes a user, whether it has joined or not, and refuses it from now on. Its role is gone,
+    /// and so is what it wrote and no frame shows yet.
+    pub(super) fn ban(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        target: UserId,
+        ban: Ban,
+    ) -> Result<(), Refusal> {
+        self.check(actor, Act::Moderate)?;
+        self.check_rank(actor, &target)?;
+        if self.bans.len() >= BANS && !self.bans.contains_key(&target) {
+            if self.bans.values().all(|ban| ban.holds(now)) {
+                return Err(Refusal::LimitReached { limit: "bans", most: BANS });
+            }
+            self.bans.retain(|_, ban| ban.holds(now));
+        }
+        let until = ban.until;
+        self.bans.insert(target.clone(), ban);
+        self.roles.remove(&target);
+        if let Ok(ix) = self.member(&target) {
+            self.take_back_props(ix);
+            self.remove_member(now, ix, Departure::Banned);
+            if let Some(departed) = self.departed.last_mut() {
+                departed.until = until;
+            }
+        } else {
+            // It was lost, and is not waited for any more.
+            self.give_up_hosting(&target);
+        }
+        if self.accepted.owner.as_ref() == Some(&target) {
+            self.pass_ownership(&target);
+        }
+        self.take_back_data(&target);
+        self.open = true;
+        Ok(())
+    }
+
+    /// What a member wrote and no frame shows yet does not become the next host's either.
+    fn take_back_props(&mut self, ix: MemberIx) {
+        let member = self.members.get_mut(ix);
+        let order = member.now.as_ref().map(|membership| membership.order);
+        if member.shown.as_ref().map(|shown| shown.order) == order {
+            member.slots.take_back();
+        } else {
+            member.slots.clear_accepted();
+        }
+    }
+
+    /// Ends a ban.
+    pub(super) fn unban(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        target: &str,
+    ) -> Result<(), Refusal> {
+        self.check(actor, Act::Moderate)?;
+        if !self.bans.get(target).is_some_and(|ban| ban.holds(now)) {
+            return Err(Refusal::BanNotFound);
+        }
+        self.bans.remove(target);
+        Ok(())
+    }
+
+    /// Whether an actor may have things sent: to all moderators and the host, to itself everybody.
+    pub fn check_transmit(&self, actor: &Actor, target: Option<&UserId>) -> Result<(), Refusal> {
+        let is_own =
+            |user: &UserId| target == Some(user) || self.accepted.host.as_ref() == Some(user);
+        match actor {
+            Actor::User(user) if is_own(user) => self.check(actor, Act::Receive)?,
+            _ => self.check(actor, Act::Moderate)?,
+        }
+        match target {
+            Some(target) => self.member(target).map(|_| ()).map_err(|_| Refusal::MemberNotFound),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses who is banned.
+    pub(super) fn check_ban(&self, now: Micros, user: &str) -> Result<(), Refusal> {
+        match self.bans.get(user).filter(|ban| ban.holds(now)) {
+            Some(ban) => Err(Refusal::Banned { until: ban.until }),
+            None => Ok(()),
+        }
+    }
+
+    /// Who is banned, if the actor may know.
+    pub fn bans(&self, now: Micros, actor: &Actor) -> Vec<(UserId, Ban)> {
+        if self.check(actor, Act::Moderate).is_err() {
+            return Vec::new();
+        }
+        let holding = self.bans.iter().filter(|(_, ban)| ban.holds(now));
+        let mut bans: Vec<_> = holding.map(|(user, ban)| (user.clone(), ban.clone())).collect();
+        bans.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        bans
+    }
+
+    /// Nobody acts on somebody of the same or a higher rank, so nobody acts on itself.
+    fn check_rank(&self, actor: &Actor, target: &str) -> Result<(), Refusal> {
+        let target = match (self.members.membership(target), self.roles.get(target)) {
+            (Some(membership), _) => Some(membership.role),
+            (None, role) => role.copied(),
+        };
+        role::check_rank(self.standing(actor), target)
+    }
+}
