@@ -15,9 +15,12 @@ impl ThreadTimes {
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = task?.path();
             let id = path.file_name().and_then(|name| name.to_str()).and_then(|id| id.parse().ok());
-            // A thread may end between the listing and the reading.
+            // A thread may end between the listing and the reading, or while it is read (ESRCH).
+            let has_ended = |error: &io::Error| {
+                error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
+            };
             let text = match fs::read_to_string(path.join("schedstat")) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if has_ended(&error) => continue,
                 text => text?,
             };
             let time =

@@ -117,6 +117,8 @@ struct Inner {
     registry: Registry,
     last_epoch: AtomicU64,
     draining: AtomicBool,
+    /// One renaming at a time, so that no name is left behind.
+    renaming: Mutex<()>,
 }
 
 impl fmt::Debug for Engine {
@@ -137,6 +139,7 @@ impl Engine {
             encoder,
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            renaming: Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -419,6 +422,7 @@ impl Engine {
         }) else {
             return self.command(live, actor, Command::Update(changes));
         };
+        let _one_at_a_time = self.inner.renaming.lock();
         live.lock().core.check(actor, Act::Update)?;
         let registry = &self.inner.registry;
         let taken = registry.reserve_name(live, name.as_deref())?;

@@ -87,6 +87,10 @@ impl Registry {
             return Err(refusal);
         }
         self.ordered.entry(live.app.clone()).or_default().insert(live.id.clone(), live.clone());
+        // Somebody may have ended it already, and found nothing to take out of the order.
+        if !self.session(&live.app, &live.id).is_some_and(|known| Arc::ptr_eq(&known, live)) {
+            self.take_out_of_order(live);
+        }
         Ok(())
     }
 
@@ -100,8 +104,14 @@ impl Registry {
         if let Some(name) = live.lock().core.accepted_info().settings.name.clone() {
             self.release_name(live, &name);
         }
+        self.take_out_of_order(live);
+    }
+
+    fn take_out_of_order(&self, live: &Arc<Live>) {
         if let Entry::Occupied(mut app) = self.ordered.entry(live.app.clone()) {
-            app.get_mut().remove(&live.id);
+            if app.get().get(&live.id).is_some_and(|known| Arc::ptr_eq(known, live)) {
+                app.get_mut().remove(&live.id);
+            }
             if app.get().is_empty() {
                 app.remove();
             }

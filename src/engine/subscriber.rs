@@ -224,7 +224,8 @@ impl Subscription {
     pub fn position(&self) -> (u64, u64) {
         let state = self.live.lock();
         let subscriber = &state.subscribers[self.key];
-        let waits = subscriber.snapshot.is_some() || subscriber.end == Some(End::Slow);
+        let is_behind = subscriber.position < state.views[subscriber.view].changed;
+        let waits = is_behind || subscriber.snapshot.is_some() || subscriber.end == Some(End::Slow);
         let sent = if waits { subscriber.position } else { state.core.revision() };
         (state.core.epoch(), sent)
     }

@@ -278,9 +278,10 @@ impl Router {
                 None => self.no_such_call(&path).map(Reply::Cold),
             }
         } else {
+            let path = request.uri().path().to_owned();
             let response = self.routes.clone().oneshot(request.map(Body::new)).await;
             let response = response.unwrap_or_else(|never| match never {});
-            self.in_our_words(response).map(Reply::Cold)
+            self.in_our_words(&path, response).map(Reply::Cold)
         };
         response.headers_mut().insert(NODE_METADATA, self.node.clone());
         Ok(response)
@@ -293,7 +294,7 @@ impl Router {
 
     /// tonic answers a message over the size limit with OUT_OF_RANGE, which nothing else here does,
     /// and an unknown path and a body that it cannot read without details.
-    fn in_our_words(&self, response: Response<Body>) -> Response<Body> {
+    fn in_our_words(&self, path: &str, response: Response<Body>) -> Response<Body> {
         let code = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
         let has_details = response.headers().contains_key("grpc-status-details-bin");
         match code {
@@ -302,7 +303,7 @@ impl Router {
                 let refusal = Refusal::MessageTooLarge { most };
                 self.context.node.status(&refusal).into_http()
             }
-            Some(b"12") if !has_details => self.no_such_call("this call"),
+            Some(b"12") if !has_details => self.no_such_call(path),
             // What is not framed as gRPC says: no message, half a one, a compressed one.
             Some(b"13") if !has_details => {
                 let status = Status::from_header_map(response.headers());

@@ -168,10 +168,17 @@ impl Refusal {
     }
 }
 
+/// The first few; the details have the others.
 fn list(violations: &[Violation]) -> String {
-    violations
+    const SHOWN: usize = 8;
+    let mut text = violations
         .iter()
+        .take(SHOWN)
         .map(|v| format!("{}: {}", v.field, v.description))
         .collect::<Vec<_>>()
-        .join("; ")
+        .join("; ");
+    if violations.len() > SHOWN {
+        text.push_str(&format!("; and {} more", violations.len() - SHOWN));
+    }
+    text
 }

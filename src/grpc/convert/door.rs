@@ -27,6 +27,10 @@ pub const DEFAULT_APP: &str = "default";
 /// Bytes of all metadata of a session, encoded: it must fit into a message beside other things.
 pub const METADATA_BYTES: usize = 256 * 1024;
 
+/// Bytes of the faults of a request that are named; further ones are counted. Clients refuse
+/// metadata of more than 8 KiB or 16 KiB, in which it is encoded again as text.
+const FAULTS_BYTES: usize = 4 * 1024;
+
 /// How many ids a list of successors may have.
 const SUCCESSORS: usize = 256;
 
@@ -43,19 +47,27 @@ const YEAR_10000: Micros = 253_402_300_800 * SECOND;
 pub struct Door<'a> {
     limits: &'a Limits,
     violations: Vec<Violation>,
+    /// Bytes of what is in there.
+    bytes: usize,
+    /// Faults that are only counted.
+    unnamed: usize,
     other: Option<Refusal>,
 }
 
 impl<'a> Door<'a> {
     /// A door with the limits of the server.
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, violations: Vec::new(), other: None }
+        Self { limits, violations: Vec::new(), bytes: 0, unnamed: 0, other: None }
     }
 
     /// Passes if no fault was found.
     pub fn close(self) -> Result<(), Refusal> {
-        if !self.violations.is_empty() {
-            return Err(Refusal::Invalid(self.violations));
+        let Self { mut violations, unnamed, .. } = self;
+        if unnamed > 0 {
+            violations.push(Violation::new("", format!("and {unnamed} more")));
+        }
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations));
         }
         self.other.map_or(Ok(()), Err)
     }
@@ -67,7 +79,14 @@ impl<'a> Door<'a> {
 
     /// Notes a fault.
     pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.violations.push(Violation::new(field, description));
+        let violation = Violation::new(field, description);
+        let bytes = violation.field.len() + violation.description.len() + 8;
+        if self.bytes + bytes > FAULTS_BYTES {
+            self.unnamed += 1;
+            return;
+        }
+        self.bytes += bytes;
+        self.violations.push(violation);
     }
 
     /// Refuses a field that the server does not have yet, if it is set: nothing is ever ignored.
@@ -482,7 +501,7 @@ impl<'a> Door<'a> {
         let mut known = HashSet::new();
         let mut changes = Vec::new();
         for name in &paths {
-            let field = format!("update_mask[{name:?}]");
+            let field = path("update_mask", name);
             if !SETTINGS.contains(&name.as_str()) {
                 self.fault(field, format!("is no setting; there are {}", SETTINGS.join(", ")));
             } else if !known.insert(name) {
@@ -649,13 +668,15 @@ impl<'a> Door<'a> {
         default: Micros,
     ) -> Micros {
         let Some(span) = span else { return default };
-        let micros = i128::from(span.seconds) * 1_000_000 + i128::from(span.nanos) / 1000;
-        match Micros::try_from(micros) {
-            Ok(micros) if (least..=most).contains(&micros) => micros,
+        let nanos = i128::from(span.seconds) * 1_000_000_000 + i128::from(span.nanos);
+        let is_whole = (0..1_000_000_000).contains(&span.nanos) && span.nanos % 1000 == 0;
+        match Micros::try_from(nanos / 1000) {
+            Ok(micros) if is_whole && (least..=most).contains(&micros) => micros,
             _ => {
                 let show =
                     |micros| humantime::format_duration(std::time::Duration::from_micros(micros));
-                self.fault(field, format!("must be between {} and {}", show(least), show(most)));
+                let range = format!("must be between {} and {}", show(least), show(most));
+                self.fault(field, format!("{range}, in whole microseconds"));
                 default
             }
         }
@@ -752,6 +773,7 @@ fn plain_value(value: prost_types::Value) -> proto::Value {
 }
 
 fn path(prefix: &str, key: &str) -> String {
+    // A path is for people to find the field by: a long key is cut.
     let shown: String = key.chars().take(64).collect();
     format!("{prefix}[{shown:?}]")
 }

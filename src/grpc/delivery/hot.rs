@@ -20,6 +20,11 @@ pub trait HotStream: Send + Unpin + 'static {
     /// Takes a message in. A status ends the stream.
     fn receive(&mut self, message: Bytes) -> Result<(), Status>;
 
+    /// Whether so much is still to be said that nothing more should be taken in before it is.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// The client has closed its sending side. A status ends the stream.
     fn closed(&mut self) -> Result<(), Status>;
 
@@ -69,7 +74,9 @@ where
             if !self.reading || self.end.is_some() {
                 return;
             }
-            let Some(stream) = &mut self.stream else { return };
+            let Some(stream) = self.stream.as_mut().filter(|stream| !stream.is_full()) else {
+                return;
+            };
             match Pin::new(&mut self.request).poll_frame(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(frame))) => {

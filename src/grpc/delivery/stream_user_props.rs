@@ -33,6 +33,12 @@ use std::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
+/// How many refusals wait before nothing more is read until they are told.
+const REFUSALS: usize = 128;
+
+/// Bytes of the refusals in one message.
+const REFUSALS_BYTES: usize = 256 * 1024;
+
 /// The stream of one call.
 #[derive(Debug)]
 pub struct StreamUserProps {
@@ -77,6 +83,8 @@ struct Acks {
     /// What the client was told.
     told: u64,
     refusals: Vec<proto::Refusal>,
+    /// Not all refusals that could be told did fit; the others follow in a message of their own.
+    overflows: bool,
     /// When a stream without subscription tells them.
     due: Micros,
 }
@@ -317,8 +325,18 @@ impl Acks {
             return Told::default();
         }
         let later = self.refusals.partition_point(|refusal| refusal.seq <= seq);
-        let rest = self.refusals.split_off(later);
+        let mut room = REFUSALS_BYTES;
+        let fits = |refusal: &&proto::Refusal| {
+            let bytes = refusal.encoded_len() + 8;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        let taken = self.refusals[..later].iter().take_while(fits).count().max(later.min(1));
+        let rest = self.refusals.split_off(taken);
         let refusals = std::mem::replace(&mut self.refusals, rest);
+        self.overflows = taken < later;
+        let seq = if self.overflows { refusals.last().map_or(seq, |last| last.seq) } else { seq };
         let news = seq > self.told;
         self.told = self.told.max(seq);
         Told { acked_seq: if news { seq } else { 0 }, refusals }
@@ -429,6 +447,10 @@ impl HotStream for StreamUserProps {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.acks.refusals.len() >= REFUSALS
+    }
+
     fn unreadable(&mut self, refusal: &Refusal) -> Status {
         self.status(refusal)
     }
@@ -436,6 +458,11 @@ impl HotStream for StreamUserProps {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if let Some(status) = self.ended.take() {
             return Poll::Ready(Next::End(status));
+        }
+        if self.acks.overflows {
+            let framed = self.open.as_ref().and_then(|open| open.feed.as_ref());
+            let told = self.acks.take(framed.map_or(u64::MAX, Feed::revision));
+            return Poll::Ready(Next::Message(compose(None, self.handle, told, None, None)));
         }
         if self.closing && self.acks.is_told() {
             return Poll::Ready(Next::End(Status::ok("the client closed the stream")));
