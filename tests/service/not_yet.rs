@@ -9,7 +9,7 @@ use sessiond::proto::{
 use tonic::Code;
 
 /// The calls that are served.
-const SERVED: [&str; 19] = [
+const SERVED: [&str; 27] = [
     "GetSessionInfo",
     "ListSessions",
     "OpenSharedSession",
@@ -19,6 +19,14 @@ const SERVED: [&str; 19] = [
     "DeleteSession",
     "SetUserProps",
     "SetSessionData",
+    "GetUpdatedUserData",
+    "GetFirstMatch",
+    "SwapHost",
+    "SetRole",
+    "KickUser",
+    "BanUser",
+    "UnbanUser",
+    "TransmitSessionUpdates",
     "SubscribeToSession",
     "StreamUserProps",
     "SetStream",
@@ -122,8 +130,7 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         not_yet(refused(answer), &format!("settings.{name}"));
     }
 
-    let writes: [(&str, Change<PropsWrite>); 3] = [
-        ("write.if_revision", |it| it.if_revision.extend([("x".to_owned(), 1)])),
+    let writes: [(&str, Change<PropsWrite>); 2] = [
         ("write.merge_maps", |it| it.merge_maps = true),
         ("write.request_id", |it| it.request_id = "once".to_owned()),
     ];
@@ -137,9 +144,7 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         assert_eq!(stream.refusals[0].code, Code::Unimplemented as i32, "{field}");
     }
 
-    let data: [(&str, Change<proto::SetSessionDataRequest>); 4] = [
-        ("if_revision", |it| it.if_revision.extend([("x".to_owned(), 1)])),
-        ("private_if_revision", |it| it.private_if_revision.extend([("x".to_owned(), 1)])),
+    let data: [(&str, Change<proto::SetSessionDataRequest>); 2] = [
         ("merge_maps", |it| it.merge_maps = true),
         ("request_id", |it| it.request_id = "once".to_owned()),
     ];
@@ -149,6 +154,47 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         change(&mut request);
         not_yet(refused(service.try_set_data(request).await), field);
     }
+
+    let (session_id, target_user_id) = ("finals".to_owned(), "bob".to_owned());
+    let request_id = "once".to_owned();
+    let min_position = Some(proto::Position::default());
+    let swap = proto::SwapHostRequest {
+        session_id: session_id.clone(),
+        request_id: request_id.clone(),
+        ..Default::default()
+    };
+    not_yet(refused(sessions.swap_host(swap).await), "request_id");
+    let role = proto::SetRoleRequest {
+        session_id: session_id.clone(),
+        target_user_id: target_user_id.clone(),
+        role: proto::Role::Admin.into(),
+        request_id: request_id.clone(),
+        ..Default::default()
+    };
+    not_yet(refused(sessions.set_role(role).await), "request_id");
+    let ban =
+        proto::BanUserRequest { request_id: request_id.clone(), ..ban_of("finals", "", "bob") };
+    not_yet(refused(sessions.ban_user(ban).await), "request_id");
+    let unban = proto::UnbanUserRequest {
+        session_id: session_id.clone(),
+        target_user_id: target_user_id.clone(),
+        request_id,
+        ..Default::default()
+    };
+    not_yet(refused(sessions.unban_user(unban).await), "request_id");
+    let first = proto::GetFirstMatchRequest {
+        session_id: session_id.clone(),
+        min_position,
+        ..Default::default()
+    };
+    not_yet(refused(sessions.get_first_match(first).await), "min_position");
+    let updated = proto::GetUpdatedUserDataRequest {
+        session_id,
+        target_user_id,
+        min_position,
+        ..Default::default()
+    };
+    not_yet(refused(sessions.get_updated_user_data(updated).await), "min_position");
 
     let options: [(&str, Change<DeliveryOptions>); 3] = [
         ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),
