@@ -308,7 +308,7 @@ async fn a_lost_comparison_is_aborted_with_every_key_named() {
         write
     };
     let told = refused(service.try_write("bob", compared(1, 1)).await);
-    let fields = [r#"if_revision["x"]"#, r#"if_revision["y"]"#];
+    let fields = [r#"write.if_revision["x"]"#, r#"write.if_revision["y"]"#];
     told.is(Code::Aborted, "REVISION_CHANGED").names(&fields);
     let mut stream = service.stream("finals", "bob").await;
     let seq = stream.write(compared(first, 1));
@@ -318,7 +318,7 @@ async fn a_lost_comparison_is_aborted_with_every_key_named() {
         (refusal.code, refusal.reason()),
         (Code::Aborted as i32, ErrorReason::RevisionChanged)
     );
-    assert_eq!(refusal.fields[0].field, r#"if_revision["y"]"#);
+    assert_eq!(refusal.fields[0].field, r#"write.if_revision["y"]"#);
     service.try_write("bob", compared(first, first)).await.expect("nothing has changed");
     let told = refused(service.try_write("bob", compared(first, first)).await);
     told.is(Code::Aborted, "REVISION_CHANGED").names(&fields[..1]);

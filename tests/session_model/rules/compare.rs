@@ -33,7 +33,7 @@ fn a_key_that_has_not_changed_after_the_revision_is_written() {
     let written = stage.tick();
     stage.set("ada", "y", text("1")).unwrap();
     let later = stage.tick();
-    assert_eq!(lost(write_at(&mut stage, "ada", "x", written - 1)), [r#"if_revision["x"]"#]);
+    assert_eq!(lost(write_at(&mut stage, "ada", "x", written - 1)), [r#"write.if_revision["x"]"#]);
     write_at(&mut stage, "ada", "x", written).unwrap();
     stage.tick();
     lost(write_at(&mut stage, "ada", "x", later));
@@ -75,7 +75,7 @@ fn one_lost_comparison_refuses_all_and_names_each() {
     let before = stage.session.revision();
     let compared = [("a", before), ("b", 1), ("c", 1), ("elsewhere", before)];
     let outcome = stage.write("ada", at(set("new", text("1")), &compared), 0);
-    assert_eq!(lost(outcome), [r#"if_revision["b"]"#, r#"if_revision["c"]"#]);
+    assert_eq!(lost(outcome), [r#"write.if_revision["b"]"#, r#"write.if_revision["c"]"#]);
     assert_eq!(stage.tick(), before, "nothing was accepted");
 }
 
