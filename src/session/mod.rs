@@ -220,7 +220,12 @@ impl Session {
                 self.check_term(term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
-                self.check_unchanged(&self.members.get(ix).slots, &write, known, "if_revision")?;
+                self.check_unchanged(
+                    &self.members.get(ix).slots,
+                    &write,
+                    known,
+                    "write.if_revision",
+                )?;
                 self.write_props(ix, Layer::Own, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,

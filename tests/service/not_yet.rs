@@ -19,6 +19,14 @@ const SERVED: &[&str] = &[
     "DeleteSession",
     "SetUserProps",
     "SetSessionData",
+    "GetUpdatedUserData",
+    "GetFirstMatch",
+    "SwapHost",
+    "SetRole",
+    "KickUser",
+    "BanUser",
+    "UnbanUser",
+    "TransmitSessionUpdates",
     "SubscribeToSession",
     "StreamUserProps",
     "SetStream",
@@ -29,14 +37,6 @@ const SERVED: &[&str] = &[
     "GetStreamUpdate",
     "GetAllStreamUpdates",
     "SubscribeToStreams",
-    "SetRole",
-    "KickUser",
-    "BanUser",
-    "UnbanUser",
-    "SwapHost",
-    "GetFirstMatch",
-    "GetUpdatedUserData",
-    "TransmitSessionUpdates",
 ];
 
 #[tokio::test]
@@ -154,6 +154,47 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         change(&mut request);
         not_yet(refused(service.try_set_data(request).await), field);
     }
+
+    let (session_id, target_user_id) = ("finals".to_owned(), "bob".to_owned());
+    let request_id = "once".to_owned();
+    let min_position = Some(proto::Position::default());
+    let swap = proto::SwapHostRequest {
+        session_id: session_id.clone(),
+        request_id: request_id.clone(),
+        ..Default::default()
+    };
+    not_yet(refused(sessions.swap_host(swap).await), "request_id");
+    let role = proto::SetRoleRequest {
+        session_id: session_id.clone(),
+        target_user_id: target_user_id.clone(),
+        role: proto::Role::Admin.into(),
+        request_id: request_id.clone(),
+        ..Default::default()
+    };
+    not_yet(refused(sessions.set_role(role).await), "request_id");
+    let ban =
+        proto::BanUserRequest { request_id: request_id.clone(), ..ban_of("finals", "", "bob") };
+    not_yet(refused(sessions.ban_user(ban).await), "request_id");
+    let unban = proto::UnbanUserRequest {
+        session_id: session_id.clone(),
+        target_user_id: target_user_id.clone(),
+        request_id,
+        ..Default::default()
+    };
+    not_yet(refused(sessions.unban_user(unban).await), "request_id");
+    let first = proto::GetFirstMatchRequest {
+        session_id: session_id.clone(),
+        min_position,
+        ..Default::default()
+    };
+    not_yet(refused(sessions.get_first_match(first).await), "min_position");
+    let updated = proto::GetUpdatedUserDataRequest {
+        session_id,
+        target_user_id,
+        min_position,
+        ..Default::default()
+    };
+    not_yet(refused(sessions.get_updated_user_data(updated).await), "min_position");
 
     let options: [(&str, Change<DeliveryOptions>); 3] = [
         ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),

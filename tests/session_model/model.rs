@@ -185,7 +185,8 @@ impl Model {
                 self.needs_term(*term)?;
                 let shown =
                     |framed: &Framed, key: &Key| framed.members.get(user)?.props.get(key).cloned();
-                self.needs_unchanged(write, "if_revision", &self.accepted_props(user), shown)?;
+                let field = "write.if_revision";
+                self.needs_unchanged(write, field, &self.accepted_props(user), shown)?;
                 self.write_props(user, write)?;
             }
             Command::UserProps { user, write } => concerned = self.user_props(user, write)?,

@@ -87,6 +87,11 @@ impl Changes {
         collect(|sink| session.show_pending(view, user, sink))
     }
 
+    /// What changed of one member after a revision.
+    pub fn of_member_after(session: &Session, view: &View, user: &str, after: u64) -> Self {
+        collect(|sink| session.show_member_after(view, user, after, sink))
+    }
+
     /// Nothing to send.
     pub fn is_silent(&self) -> bool {
         *self == Self::default()

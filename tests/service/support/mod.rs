@@ -6,11 +6,13 @@
 //! and the loss of a stream, reach the server in their own time: such tests tick until they see the
 //! outcome, see [`Service::tick_until`] and [`PropsStream::until_acked`].
 
+mod acts;
 mod rebuilt;
 mod refused;
 mod streams;
 mod values;
 
+pub use acts::ban_of;
 pub use rebuilt::{Rebuilt, State};
 pub use refused::{Refused, refused};
 pub use streams::{PropsStream, Step, Watcher};

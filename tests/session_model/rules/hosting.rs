@@ -2,12 +2,16 @@
 
 use crate::session_model::{
     picture::Changes,
-    stage::{Stage, host, keys, members, opening_by, remove, set, spectator, text, user},
+    stage::{
+        Outcome, Stage, host, keys, members, opening_by, remove, set, spectator, text, too_low,
+        user,
+    },
 };
 use sessiond::session::{
     command::{Actor, Command, Join, Setting, Write},
     error::Refusal,
     limits::{Limits, SECOND},
+    role::Role,
     settings::Kind,
     value::Value,
     view::{Class, View},
@@ -276,4 +280,107 @@ fn a_swap_replaces_the_old_and_the_new_host_in_both_views() {
     let class = |name| stage.session.class_of(&Actor::User(user(name)));
     assert_eq!([class("ada"), class("ben")], [Class::Members, Class::Host]);
     assert!(stage.resume(was_host, &members()).is_err(), "the old host sees another view");
+}
+
+fn swap(stage: &mut Stage, actor: Actor, target: Option<&str>, term: u64) -> Outcome {
+    stage.try_to(actor, Command::SwapHost { target: target.map(user), term })
+}
+
+fn give(stage: &mut Stage, target: &str, role: Role) {
+    let give = Command::SetRole { target: user(target), role, user_props: Vec::new() };
+    stage.try_to(Actor::App, give).unwrap();
+}
+
+#[test]
+fn moderators_and_the_host_itself_hand_the_hosting_on() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Hosted)).with(&["ben", "mod", "cleo"]);
+    stage.join_with("spec", spectator()).unwrap();
+    give(&mut stage, "mod", Role::Moderator);
+    let by = |name| Actor::User(user(name));
+    for name in ["ben", "spec", "outsider"] {
+        assert_eq!(swap(&mut stage, by(name), Some(name), 0), too_low(Role::Moderator));
+    }
+    swap(&mut stage, by("mod"), Some("ben"), 0).unwrap();
+    assert_eq!((stage.host(), stage.session.accepted_info().term), (Some("ben"), 2));
+    swap(&mut stage, by("ben"), Some("cleo"), 2).unwrap();
+    assert_eq!((stage.host(), stage.session.accepted_info().term), (Some("cleo"), 3));
+    assert_eq!(swap(&mut stage, by("ben"), Some("ben"), 0), too_low(Role::Moderator));
+    swap(&mut stage, Actor::App, Some("ada"), 0).unwrap();
+    assert_eq!(stage.host(), Some("ada"));
+}
+
+#[test]
+fn a_swap_that_names_nobody_goes_by_the_order_and_not_to_the_host_again() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Hosted)).with(&["ben", "mod", "adm"]);
+    give(&mut stage, "mod", Role::Moderator);
+    give(&mut stage, "adm", Role::Admin);
+    let mut hosts = Vec::new();
+    for successors in [vec!["nobody", "ben"], vec![], vec![], vec!["adm", "mod"], vec!["mod"]] {
+        let successors: Vec<_> = successors.into_iter().map(user).collect();
+        stage.update(Setting::Successors(successors.into()));
+        swap(&mut stage, Actor::App, None, 0).unwrap();
+        hosts.push(stage.host().unwrap().to_owned());
+    }
+    assert_eq!(hosts, ["ben", "ada", "adm", "mod", "ada"]);
+}
+
+#[test]
+fn only_a_connected_member_who_is_no_spectator_becomes_host() {
+    let mut stage = streaming(&["ada", "ben"]);
+    stage.join_with("spec", spectator()).unwrap();
+    stage.lose_stream("ben");
+    for name in ["ben", "spec"] {
+        let outcome = swap(&mut stage, Actor::App, Some(name), 0);
+        assert_eq!(outcome, Err(Refusal::NoCandidate), "{name}");
+    }
+    let nobody = swap(&mut stage, Actor::App, Some("nobody"), 0);
+    assert_eq!(nobody, Err(Refusal::MemberNotFound));
+    assert_eq!(swap(&mut stage, Actor::App, None, 0), Err(Refusal::NoCandidate));
+    assert_eq!((stage.host(), stage.session.accepted_info().term), (Some("ada"), 1));
+    let mut room = Stage::room().with(&["ada"]);
+    assert_eq!(swap(&mut room, Actor::App, Some("ada"), 0), Err(Refusal::WrongKind));
+}
+
+#[test]
+fn a_swap_of_another_term_is_refused_and_one_to_the_host_raises_none() {
+    let mut stage = streaming(&["ada", "ben"]);
+    for term in [2, 7] {
+        let stale = Err(Refusal::StaleTerm { current: 1 });
+        assert_eq!(swap(&mut stage, Actor::App, Some("ben"), term), stale);
+    }
+    swap(&mut stage, Actor::App, Some("ada"), 1).unwrap();
+    assert_eq!(stage.session.accepted_info().term, 1);
+    swap(&mut stage, Actor::App, Some("ben"), 1).unwrap();
+    assert_eq!(stage.session.accepted_info().term, 2);
+}
+
+#[test]
+fn a_swap_shows_the_new_host_with_what_it_inherits() {
+    let mut stage = Stage::hosted().with(&["ada", "ben"]);
+    stage.set("ada", "x", text("by ada")).unwrap();
+    stage.set("ben", "y", text("by ben")).unwrap();
+    stage.tick();
+    swap(&mut stage, Actor::App, None, 0).unwrap();
+    stage.tick();
+    let news = stage.news(&members());
+    assert_eq!(news.session.as_ref().unwrap().host.as_deref(), Some("ben"));
+    assert!(news.of("ada").unwrap().props.set.is_empty());
+    assert_eq!(news.of("ben").unwrap().props.set.len(), 2);
+    assert_eq!(stage.shows(&host(), "ada", "x"), Some(text("by ada")), "she keeps her own");
+}
+
+#[test]
+fn a_swap_ends_the_wait_for_a_lost_host_which_hands_nothing_on_from_outside() {
+    let mut stage = Stage::hosted();
+    stage.update(Setting::HostGrace(10 * SECOND));
+    for name in ["ada", "ben", "cleo"] {
+        stage.stream(name);
+    }
+    stage.lose_stream("ada");
+    assert_eq!((stage.host(), stage.is_in("ada")), (Some("ada"), false));
+    let from_outside = swap(&mut stage, Actor::User(user("ada")), Some("cleo"), 0);
+    assert_eq!(from_outside, Err(Refusal::NotAMember));
+    swap(&mut stage, Actor::App, Some("cleo"), 0).unwrap();
+    stage.pass(20 * SECOND);
+    assert_eq!((stage.host(), stage.session.accepted_info().term), (Some("cleo"), 2));
 }
