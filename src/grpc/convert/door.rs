@@ -777,3 +777,23 @@ fn path(prefix: &str, key: &str) -> String {
     let shown: String = key.chars().take(64).collect();
     format!("{prefix}[{shown:?}]")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_faults_are_named_as_clients_take_and_the_others_counted() {
+        let limits = Limits::default();
+        let mut door = Door::new(&limits);
+        for at in 0..10_000 {
+            door.fault(format!("remove[{at}]"), "the key must not be empty");
+        }
+        let Err(refusal @ Refusal::Invalid(_)) = door.close() else { panic!("it is refused") };
+        let Refusal::Invalid(named) = &refusal else { unreachable!() };
+        let bytes: usize = named.iter().map(|v| v.field.len() + v.description.len()).sum();
+        assert!(bytes <= FAULTS_BYTES + 32 && refusal.to_string().len() < 1024);
+        let counted = format!("and {} more", 10_000 - (named.len() - 1));
+        assert_eq!(named.last().map(|last| &*last.description), Some(&*counted));
+    }
+}

@@ -551,3 +551,31 @@ impl HotStream for StreamUserProps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_do_not_fit_a_message_follow_in_the_next() {
+        let mut acks = Acks::default();
+        for seq in 1..=100 {
+            let refusal = Refusal::invalid("write", "x".repeat(10_000));
+            acks.refusals.push(in_band(&refusal, seq, String::new()));
+            acks.dealt_with(seq, 0);
+        }
+        let (mut told, mut messages) = (0, 0);
+        loop {
+            let Told { acked_seq, refusals } = acks.take(0);
+            let bytes: usize = refusals.iter().map(Message::encoded_len).sum();
+            assert!(bytes <= REFUSALS_BYTES && !refusals.is_empty());
+            assert!(refusals.iter().map(|refusal| refusal.seq).eq(told + 1..=acked_seq));
+            (told, messages) = (acked_seq, messages + 1);
+            if !acks.overflows {
+                break;
+            }
+        }
+        assert_eq!(told, 100);
+        assert!(messages > 1 && acks.is_told());
+    }
+}
