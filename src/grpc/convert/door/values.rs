@@ -11,14 +11,14 @@ use crate::{
     },
 };
 use prost::Message;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 impl Door<'_> {
     /// Named values.
     pub fn values(
         &mut self,
         field: &str,
-        values: HashMap<String, proto::Value>,
+        values: BTreeMap<String, proto::Value>,
     ) -> Vec<(Key, Value)> {
         let mut out = Vec::with_capacity(values.len());
         for (key, value) in values {
@@ -38,7 +38,7 @@ impl Door<'_> {
     pub fn nested_values(
         &mut self,
         field: &str,
-        values: HashMap<String, proto::Value>,
+        values: BTreeMap<String, proto::Value>,
     ) -> Vec<(Key, Value)> {
         let mut out = Vec::with_capacity(values.len());
         for (key, value) in values {

@@ -12,7 +12,7 @@ use crate::{
         value::Value,
     },
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 impl Door<'_> {
     /// How somebody joins. `by_stream` decides the default presence.
@@ -82,7 +82,7 @@ impl Door<'_> {
     }
 
     /// Keys that must not have changed after a revision.
-    pub fn revisions(&mut self, field: &str, keys: HashMap<String, u64>) -> Vec<(Key, u64)> {
+    pub fn revisions(&mut self, field: &str, keys: BTreeMap<String, u64>) -> Vec<(Key, u64)> {
         let most = self.limits.props_per_user;
         if keys.len() > most {
             self.fault(field, format!("has more than {most} keys"));
