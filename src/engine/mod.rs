@@ -7,9 +7,11 @@
 mod clock;
 mod commands;
 pub mod encoder;
+mod guesses;
 mod lifecycle;
 mod live;
 mod members;
+mod passwords;
 mod registry;
 mod schedule;
 mod shard;
@@ -18,7 +20,9 @@ mod users;
 
 pub use clock::Clock;
 pub use encoder::Encoded;
+pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
+pub use passwords::{Compared, HashCost, Password, Passwords};
 pub use registry::Page;
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
@@ -80,7 +84,7 @@ pub struct Position {
 }
 
 /// What a session is found by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SessionKey {
     /// Its id.
     Id(SessionId),

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod encode;
 mod object_stream_service;
 mod objects;
+mod passwords;
 mod session_service;
 pub mod status;
 
@@ -17,7 +18,7 @@ pub use objects::Objects;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, SessionKey, WriteOutcome},
+    engine::{Engine, Passwords, SessionKey, WriteOutcome},
     session::{
         command::{Actor, Command},
         error::Refusal,
@@ -44,6 +45,8 @@ pub struct Context {
     pub engine: Engine,
     /// The object streams.
     pub objects: Arc<Objects>,
+    /// Hashes and compares passwords.
+    pub passwords: Arc<Passwords>,
     /// The bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Who answers.

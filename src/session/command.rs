@@ -5,6 +5,7 @@ use super::{
     limits::Micros,
     member::Presence,
     moderation::Ban,
+    password::PasswordHash,
     role::Role,
     settings::{Keys, Pacing},
     value::Value,
@@ -62,6 +63,8 @@ pub struct Join {
     pub props: Vec<(Key, Value)>,
     /// What is set on the user.
     pub user_props: Vec<(Key, Value)>,
+    /// The password of the session that the user has given and that was found right.
+    pub proven: Option<PasswordHash>,
 }
 
 /// One setting to change.
@@ -84,6 +87,7 @@ pub enum Setting {
     EmptyTtl(Micros),
     MaxAge(Micros),
     DataRole(Role),
+    Password(Option<PasswordHash>),
 }
 
 /// What is asked. Each is accepted whole or refused whole.

@@ -17,25 +17,8 @@ impl Session {
         if let Some(ix) = self.members.find(&user).filter(|&ix| self.is_joined(ix)) {
             return self.join_again(now, ix, join);
         }
-        let Join { spectator, presence, is_stream, props, user_props } = join;
-        self.check_ban(now, &user)?;
-        let role = match self.roles.get(&user) {
-            Some(&role) => role,
-            None if spectator => Role::Spectator,
-            None => Role::Member,
-        };
-        if role == Role::Spectator && !props.is_empty() {
-            return Err(Refusal::invalid("join.props", "a spectator never sends"));
-        }
-        // Whoever opens a session that is locked from the start is in.
-        if self.accepted.settings.locked && self.revision > 0 {
-            return Err(Refusal::Locked);
-        }
-        self.check_place(role)?;
-        let most = self.limits.props_per_user;
-        if props.len() > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
-        }
+        let role = self.check_join(now, &user, &join)?;
+        let Join { presence, is_stream, props, user_props, .. } = join;
         let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
         let order = self.next_order;
         self.next_order += 1;
@@ -66,6 +49,39 @@ impl Session {
         self.settle_host(now);
         self.settle_emptiness(now);
         Ok(())
+    }
+
+    /// Whether somebody may join who has not, and with which role.
+    pub(super) fn check_join(
+        &self,
+        now: Micros,
+        user: &UserId,
+        join: &Join,
+    ) -> Result<Role, Refusal> {
+        let password = self.check_password(user, join.proven.as_ref());
+        // No other refusal says first that the session is there.
+        if password == Err(Refusal::SessionNotFound) {
+            password.clone()?;
+        }
+        self.check_ban(now, user)?;
+        let role = match self.roles.get(user) {
+            Some(&role) => role,
+            None if join.spectator => Role::Spectator,
+            None => Role::Member,
+        };
+        if role == Role::Spectator && !join.props.is_empty() {
+            return Err(Refusal::invalid("join.props", "a spectator never sends"));
+        }
+        // Whoever opens a session that is locked from the start is in.
+        if self.accepted.settings.locked && self.revision > 0 {
+            return Err(Refusal::Locked);
+        }
+        self.check_place(role)?;
+        let most = self.limits.props_per_user;
+        if join.props.len() > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        password.map(|()| role)
     }
 
     /// Spectators and everybody else have places of their own.

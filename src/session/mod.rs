@@ -18,6 +18,7 @@ pub mod limits;
 pub mod member;
 pub mod moderation;
 mod names;
+pub mod password;
 mod props;
 mod read;
 mod removals;
@@ -40,6 +41,7 @@ use limits::{Limits, Micros};
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
+use password::PasswordHash;
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
@@ -60,6 +62,8 @@ pub struct Info {
     pub host: Option<UserId>,
     /// Hosted: counts hosts.
     pub term: u64,
+    /// Joining needs a password.
+    pub has_password: bool,
 }
 
 /// What is needed to open a session.
@@ -73,6 +77,8 @@ pub struct Opening {
     pub kind: Kind,
     /// The settings.
     pub settings: Settings,
+    /// What people need to join.
+    pub password: Option<PasswordHash>,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
     /// First shared data.
@@ -99,6 +105,8 @@ pub struct Session {
     accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
+    /// Told to nobody.
+    password: Option<PasswordHash>,
 
     names: Names,
     members: Members,
@@ -138,9 +146,11 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, data, private_data } = opening;
+        let Opening { app, id, kind, settings, password, opener, data, private_data } = opening;
         let owner = opener.as_ref().map(|(user, _)| user.clone());
-        let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
+        let has_password = password.is_some();
+        let info = Info { settings, owner: owner.clone(), host: None, term: 0, has_password };
+        let accepted = Arc::new(info);
         let mut session = Self {
             app,
             id,
@@ -155,6 +165,7 @@ impl Session {
             shown: accepted.clone(),
             accepted,
             info_revision: 0,
+            password,
             names: Names::default(),
             members: Members::default(),
             next_order: 0,
@@ -253,9 +264,15 @@ impl Session {
     }
 
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
-        let settings = &mut Arc::make_mut(&mut self.accepted).settings;
+        let info = Arc::make_mut(&mut self.accepted);
         for change in changes {
-            settings.change(change);
+            match change {
+                Setting::Password(password) => {
+                    info.has_password = password.is_some();
+                    self.password = password;
+                }
+                change => info.settings.change(change),
+            }
         }
         self.open = true;
         self.settle_emptiness(now);

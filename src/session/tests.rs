@@ -10,6 +10,7 @@ fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
         id: SessionId::new("session").unwrap(),
         kind,
         settings: Settings::new(10_000, 10),
+        password: None,
         opener: None,
         data: Vec::new(),
         private_data: Vec::new(),

@@ -4,7 +4,7 @@
 use super::{
     model::{Model, Props},
     picture::Changes,
-    steps::{Put, Puts, Start, Step, Term, USERS, Who},
+    steps::{Put, Puts, Start, Step, Term, USERS, Who, password},
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
@@ -79,11 +79,12 @@ impl Lockstep {
             self.open_anew();
         }
         match step {
-            Step::Join { user, spectator, presence, is_stream, set } => {
+            Step::Join { user, spectator, presence, is_stream, set, proven } => {
                 let props = self.values(&user, set);
                 let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
                 let user_props = user_props.into_iter().collect();
-                let join = Join { spectator, presence, is_stream, props, user_props };
+                let proven = proven.map(password);
+                let join = Join { spectator, presence, is_stream, props, user_props, proven };
                 let actor = Actor::User(user.clone());
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {
@@ -454,6 +455,7 @@ fn open(
         id: SessionId::new("session").unwrap(),
         kind: start.kind,
         settings: start.settings.clone(),
+        password: None,
         opener,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],

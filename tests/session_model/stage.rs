@@ -74,6 +74,7 @@ pub fn opening(kind: Kind) -> Opening {
         id: SessionId::new("session").unwrap(),
         kind,
         settings: Settings::new(10_000, 10),
+        password: None,
         opener: None,
         data: Vec::new(),
         private_data: Vec::new(),

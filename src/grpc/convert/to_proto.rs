@@ -78,6 +78,7 @@ pub fn session_info(session: &Session, info: &Info) -> proto::SessionInfo {
         host_id: id(&info.host),
         term: info.term,
         created_at: Some(moment(session.created_at())),
+        has_password: info.has_password,
         ..Default::default()
     }
 }

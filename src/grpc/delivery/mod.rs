@@ -3,18 +3,20 @@
 
 mod feed;
 pub mod hot;
+mod opening;
 mod stream_user_props;
 mod subscribe;
 pub mod subscribe_to_streams;
 mod usual;
 
-use super::Context;
+use super::{Context, passwords};
 use crate::session::error::Refusal;
 use bytes::Bytes;
 use hot::{HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
+use opening::Opening;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
 use subscribe::SubscribeToSession;
@@ -40,12 +42,15 @@ where
     let method = request.uri().path().strip_prefix(PATH)?.to_owned();
     let (parts, body) = request.into_parts();
     let (server, most) = (server.clone(), server.streams.max_request_bytes);
+    let peer = passwords::peer(&parts.extensions);
     Some(match method.as_str() {
         "SubscribeToSession" => {
-            respond(HotBody::new(body, SubscribeToSession::new(server, parts.headers), most))
+            let stream = SubscribeToSession::new(server.clone(), parts.headers);
+            respond(HotBody::new(body, Opening::new(stream, server, peer), most))
         }
         "StreamUserProps" => {
-            respond(HotBody::new(body, StreamUserProps::new(server, parts.headers), most))
+            let stream = StreamUserProps::new(server.clone(), parts.headers);
+            respond(HotBody::new(body, Opening::new(stream, server, peer), most))
         }
         method if NOT_YET.contains(&method) => {
             let refusal = Refusal::NotImplemented { field: method.to_owned() };

@@ -4,14 +4,16 @@ use super::{
     Server,
     feed::{Due, Ending, Feed, Said, Timer, Why},
     hot::{HotStream, Next},
+    opening::{Joins, Proofs},
     subscribe::Wanted,
     usual::{Usual, UsualWrite},
 };
 use crate::{
-    engine::{Alarm, UserStream},
+    engine::{Alarm, Peer, UserStream},
     grpc::{
         convert::door::{Door, PropsWrite},
         encode::{PREFIX, head_len, put_head, put_prefix, put_varint},
+        passwords::Claim,
         status::in_band,
     },
     proto,
@@ -44,6 +46,7 @@ const REFUSALS_BYTES: usize = 256 * 1024;
 pub struct StreamUserProps {
     server: Server,
     headers: HeaderMap,
+    proofs: Proofs,
     open: Option<Open>,
     /// The client's number for its session; 0 = none.
     handle: u32,
@@ -95,6 +98,7 @@ impl StreamUserProps {
         Self {
             server,
             headers,
+            proofs: Proofs::default(),
             open: None,
             handle: 0,
             usual: Usual::default(),
@@ -141,7 +145,8 @@ impl StreamUserProps {
         self.server.check_app(&headers, &app)?;
         let (feed, actor) = match wanted {
             Some(wanted) => {
-                let (feed, actor) = wanted.feed(&self.server, &app)?;
+                let proofs = std::mem::take(&mut self.proofs);
+                let (feed, actor) = wanted.feed(&self.server, &app, &proofs)?;
                 (Some(feed), actor)
             }
             None => (None, named.map_or(Actor::App, Actor::User)),
@@ -549,6 +554,28 @@ impl HotStream for StreamUserProps {
                 Poll::Ready(self.end(&end))
             }
         }
+    }
+}
+
+impl Joins for StreamUserProps {
+    fn claims(&self, message: &Bytes, peer: Peer) -> Vec<Claim> {
+        use proto::stream_user_props_request::Message as Up;
+        let request = proto::StreamUserPropsRequest::decode(message.clone()).unwrap_or_default();
+        let Some(Up::Open(open)) = request.message else { return Vec::new() };
+        let mut door = Door::new(&self.server.limits);
+        let app = door.app_in("open.app", &open.app);
+        let claim = |wanted: proto::SessionSubscription| {
+            let proto::SessionSubscription { session_id, join, options, resume, .. } = wanted;
+            let user = ("open.user_id", &*open.user_id);
+            Wanted::new(&mut door, "", user, session_id, join, options, resume).claim(&app, peer)
+        };
+        let claims = open.subscriptions.into_iter().filter_map(claim).collect();
+        let passes = door.close().and_then(|()| self.server.check_app(&self.headers, &app));
+        if passes.is_ok() { claims } else { Vec::new() }
+    }
+
+    fn proven(&mut self, proofs: Proofs) {
+        self.proofs = proofs;
     }
 }
 

@@ -4,19 +4,21 @@ use super::{
     Server,
     feed::{Due, Ending, Feed, Said, Timer},
     hot::{HotStream, Next, malformed},
+    opening::{Joins, Proofs},
 };
 use crate::{
-    engine::{Options, Resume, SessionKey},
+    engine::{Options, Password, Peer, Resume, SessionKey},
     grpc::{
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
         new_user_id,
+        passwords::Claim,
     },
     proto,
     session::{
         command::{Actor, Join},
         error::Refusal,
-        ids::{AppId, SessionId},
+        ids::AppId,
         limits::Micros,
     },
 };
@@ -31,6 +33,7 @@ use tonic::Status;
 pub struct SubscribeToSession {
     server: Server,
     headers: HeaderMap,
+    proofs: Proofs,
     open: Option<Open>,
     ended: Option<Status>,
 }
@@ -46,12 +49,28 @@ struct Open {
 impl SubscribeToSession {
     /// A stream that waits for its request.
     pub fn new(server: Server, headers: HeaderMap) -> Self {
-        Self { server, headers, open: None, ended: None }
+        Self { server, headers, proofs: Proofs::default(), open: None, ended: None }
     }
 
     fn open(&mut self, request: proto::SubscribeToSessionRequest) -> Result<Open, Refusal> {
         // Headers are not kept: a stream lives long.
         let headers = std::mem::take(&mut self.headers);
+        let (app, subscription) = self.enter(&headers, request)?;
+        let proofs = std::mem::take(&mut self.proofs);
+        let (feed, actor) = subscription.feed(&self.server, &app, &proofs)?;
+        let user_id = match actor {
+            Actor::User(user) => Some(user.to_string()),
+            Actor::App => None,
+        };
+        Ok(Open { feed, timer: Timer::new(&self.server), user_id })
+    }
+
+    /// What a request wants, once it has passed the door.
+    fn enter(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SubscribeToSessionRequest,
+    ) -> Result<(AppId, Wanted), Refusal> {
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&request.app);
         let subscription = Wanted::new(
@@ -64,13 +83,20 @@ impl SubscribeToSession {
             request.resume,
         );
         door.close()?;
-        self.server.check_app(&headers, &app)?;
-        let (feed, actor) = subscription.feed(&self.server, &app)?;
-        let user_id = match actor {
-            Actor::User(user) => Some(user.to_string()),
-            Actor::App => None,
-        };
-        Ok(Open { feed, timer: Timer::new(&self.server), user_id })
+        self.server.check_app(headers, &app)?;
+        Ok((app, subscription))
+    }
+}
+
+impl Joins for SubscribeToSession {
+    fn claims(&self, message: &Bytes, peer: Peer) -> Vec<Claim> {
+        let request = proto::SubscribeToSessionRequest::decode(message.clone()).ok();
+        let wanted = request.and_then(|request| self.enter(&self.headers, request).ok());
+        wanted.and_then(|(app, wanted)| wanted.claim(&app, peer)).into_iter().collect()
+    }
+
+    fn proven(&mut self, proofs: Proofs) {
+        self.proofs = proofs;
     }
 }
 
@@ -159,9 +185,10 @@ fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
 /// A subscription that has passed the door.
 #[derive(Debug)]
 pub struct Wanted {
-    session: Option<SessionId>,
+    session: Option<SessionKey>,
     actor: Actor,
     join: Option<Join>,
+    password: Option<Password>,
     options: Options,
 }
 
@@ -181,6 +208,8 @@ impl Wanted {
             (user_id, _) => door.optional_user(user_field, user_id).map_or(Actor::App, Actor::User),
         };
         let session = door.session(&format!("{prefix}session_id"), &session_id);
+        let session = session.map(SessionKey::Id);
+        let password = door.given(&format!("{prefix}join"), join.as_ref());
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
         let (props, exclude_self) =
             door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
@@ -194,15 +223,32 @@ impl Wanted {
             }
             Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
         });
-        Self { session, actor, join, options: Options { props, exclude_self, resume } }
+        Self { session, actor, join, password, options: Options { props, exclude_self, resume } }
     }
 
-    /// Subscribes, joining first where that is wanted.
-    pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
-        let Self { session, actor, join, options } = self;
+    /// The password that was given, if one was.
+    pub fn claim(self, app: &AppId, peer: Peer) -> Option<Claim> {
+        let Self { session: Some(key), actor: Actor::User(user), join, password, .. } = self else {
+            return None;
+        };
+        Some(Claim { app: app.clone(), key, user, join: join?, password: password?, peer })
+    }
+
+    /// Subscribes, joining first where that is wanted, with what came of the password.
+    pub fn feed(
+        self,
+        server: &Server,
+        app: &AppId,
+        proofs: &Proofs,
+    ) -> Result<(Feed, Actor), Refusal> {
+        let Self { session, actor, mut join, options, .. } = self;
+        let proven = proofs.of(session.as_ref())?;
+        if let Some(join) = &mut join {
+            join.proven = proven;
+        }
         // Who knows the id of an unlisted session may join it.
         let finder = if join.is_some() { &Actor::App } else { &actor };
-        let live = server.engine.find(app, session.map(SessionKey::Id).as_ref(), finder)?;
+        let live = server.engine.find(app, session.as_ref(), finder)?;
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,

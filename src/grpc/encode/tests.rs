@@ -102,6 +102,7 @@ fn session() -> Session {
         id: SessionId::new("session").expect("an id"),
         kind: Kind::Room,
         settings: Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) },
+        password: None,
         opener: Some((user(0), Join::default())),
         data: vec![],
         private_data: vec![],

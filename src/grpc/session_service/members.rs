@@ -3,13 +3,14 @@
 use super::Sessions;
 use crate::{
     engine::{
-        SessionKey,
+        Peer, SessionKey,
         encoder::{Encoded, Encoder, SnapshotReason},
     },
     grpc::{
         convert::to_proto,
         encode::{Named, PREFIX},
         new_user_id,
+        passwords::Claim,
     },
     proto,
     session::{
@@ -30,6 +31,7 @@ impl Sessions {
     pub(super) async fn join(
         &self,
         headers: &HeaderMap,
+        peer: Peer,
         request: proto::JoinSessionRequest,
     ) -> Result<proto::JoinSessionResponse, Refusal> {
         let mut door = self.door();
@@ -38,7 +40,8 @@ impl Sessions {
         door.not_yet("newest", request.newest);
         door.not_yet("open_if_missing", request.open_if_missing.is_some());
         door.not_yet("request_id", !request.request_id.is_empty());
-        let join = door.join("join", request.join.unwrap_or_default(), false);
+        let password = door.given("join", request.join.as_ref());
+        let mut join = door.join("join", request.join.unwrap_or_default(), false);
         let user = named.unwrap_or_else(new_user_id);
         let actor = Actor::User(user.clone());
         let key = match request.newest {
@@ -47,6 +50,11 @@ impl Sessions {
         };
         door.close()?;
         self.0.check_app(headers, &app)?;
+        if let (Some(password), Some(key)) = (password, &key) {
+            let (app, key, user, join_as) = (app.clone(), key.clone(), user.clone(), join.clone());
+            let claim = Claim { app, key, user, join: join_as, password, peer };
+            join.proven = claim.prove(&self.0).await?;
+        }
         // Who knows the id or the name of an unlisted session may join it.
         let live = self.0.engine.find(&app, key.as_ref(), &Actor::App)?;
         let position = self.0.engine.join(&live, &user, join)?;

@@ -4,7 +4,7 @@ mod members;
 mod sessions;
 mod writes;
 
-use super::{Context, convert::door::Door, encode::MAX_MESSAGE_BYTES};
+use super::{Context, convert::door::Door, encode::MAX_MESSAGE_BYTES, passwords};
 use crate::{
     engine::{Position, SessionKey},
     proto::{self, session_service_server::SessionService},
@@ -66,6 +66,9 @@ impl Sessions {
 macro_rules! serve {
     (
         served { $($method:ident($request:ident) -> $response:ident by $serve:ident;)* }
+        served_to_peer {
+            $($peered:ident($peer_request:ident) -> $peer_response:ident by $serve_peer:ident;)*
+        }
         not_yet { $($later:ident($later_request:ident) -> $later_response:ident: $call:literal;)* }
     ) => {
         #[async_trait]
@@ -76,6 +79,15 @@ macro_rules! serve {
             ) -> Result<Response<proto::$response>, Status> {
                 let (metadata, _, request) = request.into_parts();
                 self.answer(self.$serve(&metadata.into_headers(), request).await)
+            })*
+
+            $(async fn $peered(
+                &self,
+                request: Request<proto::$peer_request>,
+            ) -> Result<Response<proto::$peer_response>, Status> {
+                let (metadata, extensions, request) = request.into_parts();
+                let (headers, peer) = (metadata.into_headers(), passwords::peer(&extensions));
+                self.answer(self.$serve_peer(&headers, peer, request).await)
             })*
 
             $(async fn $later(
@@ -92,9 +104,7 @@ serve! {
     served {
     get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
     list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
-    open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
     update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
-    join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
     delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
     set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
@@ -109,6 +119,10 @@ serve! {
             by updated_user_data;
         transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
             by transmit;
+    }
+    served_to_peer {
+        open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
+        join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     }
     not_yet {
         open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:

@@ -2,15 +2,15 @@
 
 use super::Sessions;
 use crate::{
-    engine::{Live, SessionKey},
+    engine::{Live, Peer, SessionKey},
     grpc::{convert::to_proto, encode::MAX_MESSAGE_BYTES, new_session_id, new_user_id},
     proto,
     session::{
         Opening,
-        command::{Actor, Command},
+        command::{Actor, Command, Setting},
         error::Refusal,
         ids::SessionId,
-        role::Standing,
+        role::{Act, Standing},
         settings::Kind,
     },
 };
@@ -110,6 +110,7 @@ impl Sessions {
     pub(super) async fn open_shared(
         &self,
         headers: &HeaderMap,
+        peer: Peer,
         request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
         let mut door = self.door();
@@ -125,6 +126,7 @@ impl Sessions {
         let kind = door.kind(request.kind);
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(kind, &wire, self.0.engine.default_session());
+        let new_password = door.new_password(&wire);
         door.not_yet("roles", !request.roles.is_empty());
         door.not_yet("users", !request.users.is_empty());
         door.not_yet("bans", !request.bans.is_empty());
@@ -133,6 +135,7 @@ impl Sessions {
         let data = door.values("data", request.data);
         let private_data = door.values("private_data", request.private_data);
         let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
+        let given = door.given("join", request.join.as_ref());
         let join = request.join.map(|join| door.join("join", join, false));
         if join.as_ref().is_some_and(|join| join.spectator) {
             door.fault("join.spectator", "the opener owns the session and is no spectator");
@@ -142,8 +145,11 @@ impl Sessions {
         let user = if generates { Some(new_user_id()) } else { user };
         let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
-        let opening = Opening { app, id, kind, settings, opener, data, private_data };
-        let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
+        let password = None;
+        let opening = Opening { app, id, kind, settings, password, opener, data, private_data };
+        let get_if_exists = request.get_if_exists;
+        let opened = self.0.open(opening, get_if_exists, new_password, (given, peer)).await?;
+        let (joined, existed) = opened;
         let state = joined.live.lock();
         Ok(proto::OpenSharedSessionResponse {
             session: Some(to_proto::session_summary(&state)),
@@ -167,10 +173,22 @@ impl Sessions {
         let kind = live.as_ref().map_or(Kind::Hosted, |live| live.lock().core.kind());
         let base = self.0.engine.default_session();
         let wire = request.settings.unwrap_or_default();
-        let changes = door.settings_update(kind, &wire, request.update_mask, &base);
+        let is_named = |mask: &prost_types::FieldMask| mask.paths.iter().any(|it| it == "password");
+        let new_password = request.update_mask.as_ref().is_some_and(is_named);
+        let new_password = new_password.then(|| door.new_password(&wire));
+        let mut changes = door.settings_update(kind, &wire, request.update_mask, &base);
         door.close()?;
         self.0.check_app(headers, &app)?;
         let live = live?;
+        if let Some(password) = new_password {
+            // Nothing is hashed for who may not set it.
+            live.lock().core.check(&actor, Act::Update)?;
+            let hash = match password {
+                Some(password) => Some(self.0.passwords.hash(password).await?),
+                None => None,
+            };
+            changes.push(Setting::Password(hash));
+        }
         let position = self.0.engine.update(&live, &actor, changes)?;
         let state = live.lock();
         Ok(proto::UpdateSessionResponse {

@@ -21,7 +21,7 @@ pub use values::*;
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
     config::Config,
-    engine::Clock,
+    engine::{Clock, HashCost, Passwords},
     grpc::NODE_METADATA,
     proto::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
@@ -79,7 +79,7 @@ impl Service {
             ..Config::default()
         };
         change(&mut config);
-        let server = Server::start(config, Clock::stepped(BEGIN)).await.expect("it starts");
+        let server = Server::start_with(config, Clock::stepped(BEGIN), HashCost::LEAST).await.expect("it starts");
         let channel = connect(server.address()).await;
         Self { server, channel }
     }
@@ -87,6 +87,11 @@ impl Service {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Where passwords are hashed.
+    pub fn passwords(&self) -> &Passwords {
+        self.server.passwords()
     }
 
     /// Another connection.

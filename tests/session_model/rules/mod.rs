@@ -5,6 +5,7 @@ mod history;
 mod hosting;
 mod lifecycle;
 mod moderation;
+mod passwords;
 mod presence;
 mod props;
 mod reads;

@@ -2,6 +2,7 @@
 
 use super::{DAY, Door, path};
 use crate::{
+    engine::Password,
     proto,
     session::{
         command::Setting,
@@ -20,6 +21,12 @@ const METADATA_BYTES: usize = 256 * 1024;
 const SUCCESSORS: usize = 256;
 
 impl Door<'_> {
+    /// The password of a session; none where it is to have none. It is hashed before it becomes a
+    /// setting.
+    pub fn new_password(&mut self, wire: &proto::SessionSettings) -> Option<Password> {
+        self.password("settings.password", wire.password.as_deref().unwrap_or_default())
+    }
+
     /// What kind of shared session.
     pub fn kind(&mut self, kind: i32) -> Kind {
         match proto::SessionKind::try_from(kind) {
@@ -75,7 +82,7 @@ impl Door<'_> {
             } else if name == "exclusive" {
                 self.fault(field, "is fixed at the opening");
             } else {
-                if matches!(name.as_str(), "password" | "reset_role") {
+                if name == "reset_role" {
                     self.not_yet(&format!("settings.{name}"), true);
                 }
                 changes.extend(self.setting(kind, name, wire, base));
@@ -176,10 +183,6 @@ impl Door<'_> {
             }
             "exclusive" => {
                 self.not_yet(&field, wire.exclusive.unwrap_or(false));
-                return None;
-            }
-            "password" => {
-                self.not_yet(&field, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
                 return None;
             }
             "reset_role" => {

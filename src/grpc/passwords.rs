@@ -1,0 +1,109 @@
+//! Joining and opening with a password, which is compared or hashed before the engine is asked: no
+//! lock is held meanwhile, and what has changed until then is the rules' affair.
+
+use super::Context;
+use crate::{
+    engine::{Compared, Guess, Joined, Password, Peer, SessionKey},
+    session::{
+        Opening,
+        command::{Actor, Join},
+        error::Refusal,
+        ids::{AppId, UserId},
+        password::PasswordHash,
+    },
+};
+use std::net::Ipv4Addr;
+
+/// A password that comes with a join.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The namespace.
+    pub app: AppId,
+    /// Which session.
+    pub key: SessionKey,
+    /// Who joins.
+    pub user: UserId,
+    /// How.
+    pub join: Join,
+    /// What was given.
+    pub password: Password,
+    /// From where.
+    pub peer: Peer,
+}
+
+impl Claim {
+    /// The hash of the password, if it is the right one; none if it is wrong or not needed, and then
+    /// the join says what comes of it. Who may not know of a session finds no difference between one
+    /// that is there and one that is not.
+    pub async fn prove(self, server: &Context) -> Result<Option<PasswordHash>, Refusal> {
+        let now = server.engine.clock().now();
+        let Some((session, hash)) = self.needed(server) else { return Ok(None) };
+        let guess = Guess { app: self.app, session, peer: self.peer };
+        let with = Compared { hash: hash.clone(), guess, now };
+        let is_right = server.passwords.compare(self.password, with).await?;
+        Ok(hash.filter(|_| is_right))
+    }
+
+    /// The session with the hash of its password; none if no password is needed or would help.
+    fn needed(&self, server: &Context) -> Option<(SessionKey, Option<PasswordHash>)> {
+        let engine = &server.engine;
+        let Ok(live) = engine.find(&self.app, Some(&self.key), &Actor::App) else {
+            return Some((self.key.clone(), None));
+        };
+        let state = live.lock();
+        let hash = state.core.password_for(engine.clock().now(), &self.user, &self.join).ok()??;
+        Some((SessionKey::Id(live.id.clone()), Some(hash.clone())))
+    }
+}
+
+impl Context {
+    /// Opens a session, or joins the one that exists where `get_if_exists` allows it. `password` is
+    /// that of a new session; `given` is what the opener gives for one that exists.
+    pub(super) async fn open(
+        &self,
+        mut opening: Opening,
+        get_if_exists: bool,
+        password: Option<Password>,
+        (given, peer): (Option<Password>, Peer),
+    ) -> Result<(Joined, bool), Refusal> {
+        let key = SessionKey::Id(opening.id.clone());
+        loop {
+            let exists = self.engine.find(&opening.app, Some(&key), &Actor::App).is_ok();
+            match (exists, get_if_exists) {
+                (true, false) => return Err(Refusal::SessionExists),
+                (true, true) => {
+                    if let (Some((user, join)), Some(password)) = (&mut opening.opener, &given) {
+                        let claim = Claim {
+                            app: opening.app.clone(),
+                            key: key.clone(),
+                            user: user.clone(),
+                            join: join.clone(),
+                            password: password.clone(),
+                            peer,
+                        };
+                        join.proven = claim.prove(self).await?;
+                    }
+                }
+                (false, _) => {
+                    if let (None, Some(password)) = (&opening.password, &password) {
+                        opening.password = Some(self.passwords.hash(password.clone()).await?);
+                    }
+                }
+            }
+            match self.engine.open(opening.clone(), get_if_exists) {
+                // Somebody was faster, and to that session nothing was proven yet.
+                Err(Refusal::WrongPassword | Refusal::SessionNotFound)
+                    if !exists && given.is_some() => {}
+                // That the id is taken is all that is to be told of an unlisted one.
+                Err(Refusal::SessionNotFound) => return Err(Refusal::SessionExists),
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Where a call comes from, which the connection has noted.
+pub fn peer(extensions: &http::Extensions) -> Peer {
+    let nowhere = || Peer::from(std::net::IpAddr::from(Ipv4Addr::UNSPECIFIED));
+    extensions.get().copied().unwrap_or_else(nowhere)
+}
