@@ -168,7 +168,8 @@ mod tests {
         let most = guess("finals", "10.0.0.1");
         while guesses.take(&most, NOW).is_ok() {}
         for number in 0..2 * REMEMBERED as u32 {
-            let once = Guess { peer: IpAddr::V4((0x0b00_0000 + number).into()).into(), ..most.clone() };
+            let once =
+                Guess { peer: IpAddr::V4((0x0b00_0000 + number).into()).into(), ..most.clone() };
             guesses.take(&once, NOW + u64::from(number)).expect("it is the first one");
         }
         assert_eq!(guesses.full_at.len(), REMEMBERED);

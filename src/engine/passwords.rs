@@ -11,7 +11,7 @@ use crate::session::{
     password::PasswordHash,
 };
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use parking_lot::{Condvar, Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::{collections::VecDeque, fmt, io, sync::Arc, thread};
 use tokio::sync::oneshot;
 
@@ -72,13 +72,12 @@ struct Inner {
     guesses: Mutex<Guesses>,
     queue: Mutex<Queue>,
     ready: Condvar,
-    /// Read while something is hashed.
-    held: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    held: bool,
     closed: bool,
 }
 
@@ -107,7 +106,6 @@ impl Passwords {
             guesses: Mutex::default(),
             queue: Mutex::default(),
             ready: Condvar::new(),
-            held: RwLock::new(()),
         });
         let passwords = Self { inner };
         for number in 0..threads {
@@ -133,15 +131,26 @@ impl Passwords {
         outcome.await.map_err(|_| Refusal::Draining)?
     }
 
-    /// Nothing is hashed while this is held, for whoever tries what happens meanwhile. Waits until
-    /// what is being hashed is done.
-    pub fn hold(&self) -> RwLockWriteGuard<'_, ()> {
-        self.inner.held.write()
+    /// Nothing more is taken up while this is held, for whoever tries what happens meanwhile.
+    pub fn hold(&self) -> Held<'_> {
+        self.inner.queue.lock().held = true;
+        Held(&self.inner)
     }
 
-    /// How many passwords wait.
+    /// How many passwords wait for whom an answer still matters.
     pub fn waiting(&self) -> usize {
-        self.inner.queue.lock().jobs.len()
+        self.inner.queue.lock().jobs.iter().filter(|job| !job.is_given_up()).count()
+    }
+}
+
+/// See [`Passwords::hold`].
+#[derive(Debug)]
+pub struct Held<'a>(&'a Inner);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.queue.lock().held = false;
+        self.0.ready.notify_all();
     }
 }
 
@@ -177,7 +186,6 @@ impl Inner {
         }
         let mut memory = Vec::new();
         while let Some(job) = self.next(&mut memory) {
-            let _held = self.held.read();
             self.done(job, &mut memory);
         }
     }
@@ -186,14 +194,16 @@ impl Inner {
     fn next(&self, memory: &mut Vec<Block>) -> Option<Job> {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
-            }
             if queue.closed {
                 return None;
             }
+            if !queue.held
+                && let Some(job) = queue.jobs.pop_front()
+            {
+                return Some(job);
+            }
             if memory.capacity() > 0 {
-                parking_lot::MutexGuard::unlocked(&mut queue, || *memory = Vec::new());
+                MutexGuard::unlocked(&mut queue, || *memory = Vec::new());
             } else {
                 self.ready.wait(&mut queue);
             }

@@ -12,6 +12,7 @@ mod limits;
 mod listing;
 mod moderation;
 mod not_yet;
+mod passwords;
 mod permissions;
 mod presence;
 mod props;

@@ -90,14 +90,12 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     not_yet(refused(sessions.get_session_info(request).await), "min_position");
 
     type Change<T> = fn(&mut T);
-    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 9] = [
+    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 7] = [
         ("roles", |it| it.roles.extend([("bob".to_owned(), 2)])),
         ("users", |it| it.users.push("bob".to_owned())),
         ("bans", |it| it.bans.push(proto::Ban::default())),
         ("schema", |it| it.schema = Some(proto::Schema::default())),
         ("request_id", |it| it.request_id = "once".to_owned()),
-        ("join.password", |it| it.join = Some(password())),
-        ("settings.password", |it| settings_of(it).password = Some("secret".to_owned())),
         ("settings.exclusive", |it| settings_of(it).exclusive = Some(true)),
         ("settings.reset_role", |it| settings_of(it).reset_role = 4),
     ];
@@ -107,11 +105,10 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         not_yet(refused(service.try_open(request).await), field);
     }
 
-    let joins: [(&str, Change<proto::JoinSessionRequest>); 5] = [
+    let joins: [(&str, Change<proto::JoinSessionRequest>); 4] = [
         ("newest", |it| (it.newest, it.session_id) = (true, String::new())),
         ("open_if_missing", |it| it.open_if_missing = Some(Default::default())),
         ("request_id", |it| it.request_id = "once".to_owned()),
-        ("join.password", |it| it.join = Some(password())),
         ("join.move", |it| it.join = Some(JoinOptions { r#move: true, ..Default::default() })),
     ];
     for (field, change) in joins {
@@ -124,11 +121,9 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         not_yet(refused(sessions.join_session(request).await), field);
     }
 
-    for name in ["password", "reset_role"] {
-        let settings = SessionSettings::default();
-        let answer = service.try_update("finals", "ada", &[name], settings).await;
-        not_yet(refused(answer), &format!("settings.{name}"));
-    }
+    let settings = SessionSettings::default();
+    let answer = service.try_update("finals", "ada", &["reset_role"], settings).await;
+    not_yet(refused(answer), "settings.reset_role");
 
     let writes: [(&str, Change<PropsWrite>); 2] = [
         ("write.merge_maps", |it| it.merge_maps = true),
@@ -225,10 +220,6 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     service.tick();
     assert_eq!(service.revision("finals").await, 1, "nothing changed");
     service.is_fine().await;
-}
-
-fn password() -> JoinOptions {
-    JoinOptions { password: "secret".to_owned(), ..Default::default() }
 }
 
 fn settings_of(request: &mut proto::OpenSharedSessionRequest) -> &mut SessionSettings {

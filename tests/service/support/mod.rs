@@ -79,7 +79,9 @@ impl Service {
             ..Config::default()
         };
         change(&mut config);
-        let server = Server::start_with(config, Clock::stepped(BEGIN), HashCost::LEAST).await.expect("it starts");
+        let server = Server::start_with(config, Clock::stepped(BEGIN), HashCost::LEAST)
+            .await
+            .expect("it starts");
         let channel = connect(server.address()).await;
         Self { server, channel }
     }

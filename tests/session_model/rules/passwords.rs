@@ -73,6 +73,7 @@ fn without_the_password_anybody_may_join_whatever_was_proven() {
 #[test]
 fn who_has_joined_and_who_moderates_need_none() {
     let mut stage = room();
+    stage.update(Setting::EmptyTtl(1_000_000));
     stage.join_with("ben", knowing(1)).unwrap();
     stage.join_with("cleo", knowing(1)).unwrap();
     stage.join("ben").unwrap();
