@@ -47,7 +47,7 @@ impl Claim {
     /// The session with the hash of its password; none if no password is needed or would help.
     fn needed(&self, server: &Context) -> Option<(SessionKey, Option<PasswordHash>)> {
         let engine = &server.engine;
-        let Ok(live) = engine.find(&self.app, Some(&self.key), &Actor::App) else {
+        let Ok(live) = engine.find_to_join(&self.app, Some(&self.key), &self.user) else {
             return Some((self.key.clone(), None));
         };
         let state = live.lock();

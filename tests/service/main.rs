@@ -15,6 +15,7 @@ mod not_yet;
 mod passwords;
 mod permissions;
 mod presence;
+mod private;
 mod props;
 mod random;
 mod reads;

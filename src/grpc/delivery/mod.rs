@@ -19,7 +19,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use opening::Opening;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
-use subscribe::SubscribeToSession;
+use subscribe::Subscribe;
 use tonic::Status;
 
 /// What every stream needs, shared by all.
@@ -32,7 +32,7 @@ pub type HotReply = UnsyncBoxBody<Bytes, Status>;
 pub const PATH: &str = "/sessiond.v1.DeliveryService/";
 
 /// The streams of `DeliveryService` that the server does not have yet.
-const NOT_YET: [&str; 4] = ["SubscribeToUser", "ReceiveSessionUpdates", "Gateway", "WatchSessions"];
+const NOT_YET: [&str; 3] = ["ReceiveSessionUpdates", "Gateway", "WatchSessions"];
 
 /// Answers a call of `DeliveryService`; none if there is no such call.
 pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
@@ -45,8 +45,11 @@ where
     let peer = passwords::peer(&parts.extensions);
     Some(match method.as_str() {
         "SubscribeToSession" => {
-            let stream = SubscribeToSession::new(server.clone(), parts.headers);
+            let stream = Subscribe::to_session(server.clone(), parts.headers);
             respond(HotBody::new(body, Opening::new(stream, server, peer), most))
+        }
+        "SubscribeToUser" => {
+            respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), most))
         }
         "StreamUserProps" => {
             let stream = StreamUserProps::new(server.clone(), parts.headers);

@@ -1,6 +1,7 @@
 //! The unary calls. Each passes the door, asks the engine, and answers.
 
 mod members;
+mod private;
 mod sessions;
 mod writes;
 
@@ -104,6 +105,8 @@ serve! {
     served {
     get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
     list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
+        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
+            by open_private;
     update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
     delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
@@ -125,8 +128,6 @@ serve! {
         join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     }
     not_yet {
-        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
-            "OpenPrivateSession";
         reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
     }
 }

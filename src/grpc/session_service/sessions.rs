@@ -145,8 +145,8 @@ impl Sessions {
         let user = if generates { Some(new_user_id()) } else { user };
         let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
-        let password = None;
-        let opening = Opening { app, id, kind, settings, password, opener, data, private_data };
+        let opening =
+            Opening { opener, data, private_data, ..Opening::new(app, id, kind, settings) };
         let get_if_exists = request.get_if_exists;
         let opened = self.0.open(opening, get_if_exists, new_password, (given, peer)).await?;
         let (joined, existed) = opened;

@@ -7,5 +7,6 @@ mod lifecycle;
 mod moderation;
 mod passwords;
 mod presence;
+mod private;
 mod props;
 mod reads;
