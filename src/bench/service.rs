@@ -101,14 +101,20 @@ impl Service {
             .await
     }
 
-    /// Tries to join the sessions that [`Service::open_idle`] opened with a wrong password, one after
-    /// the other and so many at once, for ever; ends when one lets somebody in or fails otherwise.
+    /// Tries to join the sessions that [`Service::open_idle`] opened with a wrong password, many at
+    /// once, for ever. Half of the callers go from session to session, so that there is always a
+    /// password to compare; each of the others stays at one, where it soon is refused without that.
+    /// Ends when one lets somebody in or fails otherwise.
     pub async fn guess(self, sessions: usize, password: &'static str, guesses: Rc<Guesses>) {
         let mut callers = JoinSet::new();
         for first in 0..GUESSES_AT_ONCE {
             let (mut service, guesses) = (self.0.clone(), guesses.clone());
             callers.spawn_local(async move {
-                for session in (0..sessions).cycle().skip(first).step_by(GUESSES_AT_ONCE) {
+                let step = if first % 2 == 0 { GUESSES_AT_ONCE / 2 + 1 } else { 0 };
+                let mut next = first % sessions;
+                loop {
+                    let session = next;
+                    next = (next + step) % sessions;
                     let join = JoinOptions { password: password.into(), ..Default::default() };
                     let request = JoinSessionRequest {
                         app: IDLE.to_owned(),

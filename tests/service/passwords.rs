@@ -176,6 +176,25 @@ async fn a_password_has_up_to_1024_bytes() {
 }
 
 #[tokio::test]
+async fn a_private_session_has_none_and_stays_hidden_from_whoever_gives_one() {
+    let service = Service::start().await;
+    let open = proto::OpenPrivateSessionRequest {
+        settings: Some(with_password(RIGHT)),
+        ..private("ada", "ada", "bob")
+    };
+    let opened = service.sessions().open_private_session(open).await;
+    refused(opened).blames(&["settings.password"]);
+    let opened = service.try_open_private("ada", "ada", "bob").await.expect("it opens");
+    let id = opened.session.expect("it is told").session_id;
+    let update = service.try_update(&id, "ada", &["password"], with_password(RIGHT)).await;
+    refused(update).blames(&["settings.password"]);
+    let there = service.join_giving(&id, "eve", WRONG).await.expect_err("it is refused");
+    let nowhere = service.join_giving("nowhere", "eve", WRONG).await.expect_err("it is refused");
+    assert_eq!(all_of(&there), all_of(&nowhere));
+    service.join_giving(&id, "bob", WRONG).await.expect("there is no password");
+}
+
+#[tokio::test]
 async fn whether_there_is_a_password_is_told_and_nothing_of_it_to_anybody() {
     let service = Service::start().await;
     let secret = "cMKS8mRJ";
