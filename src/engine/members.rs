@@ -8,9 +8,10 @@ use super::{
     subscriber::{Begin, Options, Subscriber, Subscription},
 };
 use crate::session::{
+    Session,
     command::{Accepted, Actor, Command, Join},
     error::Refusal,
-    ids::{SessionId, UserId},
+    ids::UserId,
     role::{Act, Role},
     user::User,
     view::View,
@@ -21,13 +22,36 @@ use std::sync::Arc;
 impl Engine {
     /// Joins a session.
     pub fn join(&self, live: &Arc<Live>, user: &UserId, join: Join) -> Result<Position, Refusal> {
-        self.check_draining()?;
-        self.with_user(&live.app, user, |record| {
-            let mut state = live.lock();
-            let accepted = self.join_locked(live, &mut state, record, user, join)?;
-            Ok(position(&state, accepted.revision))
-        })
+        self.join_if(live, user, join, |_| true)
     }
+
+    /// Joins a session if it is as it should be at that moment, or else it is not found.
+    pub(super) fn join_if(
+        &self,
+        live: &Arc<Live>,
+        user: &UserId,
+        join: Join,
+        should_be: impl FnOnce(&Session) -> bool,
+    ) -> Result<Position, Refusal> {
+        self.check_draining()?;
+        let (position, moved) = self.with_user(&live.app, user, |record| {
+            let wanted = (&live.id, live.exclusive);
+            let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
+            let position = {
+                let mut state = live.lock();
+                if !should_be(&state.core) {
+                    return Err(Refusal::SessionNotFound);
+                }
+                let accepted = self.join_locked(live, &mut state, record, user, join)?;
+                position(&state, accepted.revision)
+            };
+            Ok((position, self.take_slot(slot, (user, record), &live.id)))
+        })?;
+        self.after_move(moved);
+        Ok(position)
+    }
+
+    /// Whoever calls has the user's [`super::exclusive::Slot`].
 
     pub(super) fn join_locked(
         &self,
@@ -37,7 +61,6 @@ impl Engine {
         user: &UserId,
         mut join: Join,
     ) -> Result<Accepted, Refusal> {
-        self.check_sessions(record, &live.id)?;
         join.user_props = record.props();
         let command = Command::Join { user: user.clone(), join };
         let actor = Actor::User(user.clone());
@@ -61,7 +84,25 @@ impl Engine {
                 let mut state = live.lock();
                 Ok(self.enlist(live, &mut state, actor, options))
             }
-            Actor::User(user) => self.with_user(&live.app, user, |record| {
+            Actor::User(user) => self.subscribe_user(live, actor, user, join, options),
+        }
+    }
+
+    fn subscribe_user(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        user: &UserId,
+        join: Option<Join>,
+        options: Options,
+    ) -> Result<Subscription, Refusal> {
+        let (subscription, moved) = self.with_user(&live.app, user, |record| {
+            let slot = join.as_ref().map(|join| {
+                let wanted = (&live.id, live.exclusive);
+                self.check_slot(&live.app, (user, record), wanted, join.moves)
+            });
+            let slot = slot.transpose()?;
+            let subscription = {
                 let mut state = live.lock();
                 if let Some(join) = join {
                     self.join_locked(live, &mut state, record, user, join)?;
@@ -71,9 +112,13 @@ impl Engine {
                 state.core.apply(self.clock().now(), actor, opened)?;
                 let subscription = self.enlist(live, &mut state, actor, options);
                 self.schedule(live, &mut state);
-                Ok(subscription)
-            }),
-        }
+                subscription
+            };
+            let moved = slot.and_then(|slot| self.take_slot(slot, (user, record), &live.id));
+            Ok((subscription, moved))
+        })?;
+        self.after_move(moved);
+        Ok(subscription)
     }
 
     pub(super) fn enlist(
@@ -126,13 +171,5 @@ impl Engine {
         };
         self.after(live, left);
         Ok(position)
-    }
-
-    pub(super) fn check_sessions(&self, user: &User, id: &SessionId) -> Result<(), Refusal> {
-        let most = self.inner.settings.max_sessions_per_user;
-        if user.sessions.len() >= most && !user.sessions.contains(id) {
-            return Err(Refusal::LimitReached { limit: "max-sessions-per-user", most });
-        }
-        Ok(())
     }
 }

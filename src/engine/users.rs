@@ -47,6 +47,45 @@ impl Engine {
     ) -> T {
         let mut record = record.lock();
         let outcome = with(&mut record);
+        self.settle_user(app, user, &mut record);
+        outcome
+    }
+
+    /// Runs something with several users locked, none named twice. They are locked in the order of
+    /// their ids, so that two who do this never wait for each other.
+    pub(super) fn with_users<T>(
+        &self,
+        app: &AppId,
+        users: &[UserId],
+        with: impl FnOnce(&mut [&mut User]) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut records = Vec::with_capacity(users.len());
+        for user in users {
+            match self.inner.registry.user_or_new(app, user) {
+                Ok(record) => records.push(record),
+                Err(refusal) => {
+                    for (user, record) in users.iter().zip(&records) {
+                        self.with_record(app, user, record, |_| ());
+                    }
+                    return Err(refusal);
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..users.len()).collect();
+        order.sort_unstable_by_key(|&at| &users[at]);
+        let mut locked: Vec<_> = order.iter().map(|&at| (at, records[at].lock())).collect();
+        locked.sort_unstable_by_key(|(at, _)| *at);
+        let mut unlocked: Vec<&mut User> =
+            locked.iter_mut().map(|(_, record)| &mut **record).collect();
+        let outcome = with(&mut unlocked);
+        for (user, (_, record)) in users.iter().zip(&mut locked) {
+            self.settle_user(app, user, record);
+        }
+        outcome
+    }
+
+    /// A user that is idle now is forgotten later.
+    fn settle_user(&self, app: &AppId, user: &UserId, record: &mut User) {
         let now = self.clock().now();
         let was_idle = record.idle_since.is_some();
         record.settle(now);
@@ -54,7 +93,6 @@ impl Engine {
             let at = now + self.inner.settings.user_ttl;
             self.shard(0).add(at, Job::Forget(app.clone(), user.clone()));
         }
-        outcome
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a command is refused, in the words of the domain. `grpc::status` turns them into statuses.
 
-use super::{limits::Micros, role::Role};
+use super::{ids::SessionId, limits::Micros, role::Role};
 
 /// A field at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,12 @@ pub enum Refusal {
     /// The session takes nobody new.
     #[error("the session is locked")]
     Locked,
+    /// The user is in another exclusive session.
+    #[error("the user is in another exclusive session")]
+    AlreadyInSession {
+        /// Which one, if whoever asks may know.
+        session: Option<SessionId>,
+    },
     /// The session has no place left.
     #[error("the session is full: it has places for {capacity}")]
     Full {
@@ -133,6 +139,14 @@ pub enum Refusal {
     /// The server has no durable store.
     #[error("ack: the server has no durable store")]
     NoStore,
+    /// One of several users that a call is about is refused, and so all of it is.
+    #[error("{field}: {why}")]
+    Of {
+        /// The path of the field that names the user.
+        field: String,
+        /// Why.
+        why: Box<Refusal>,
+    },
     /// The message could not be decoded.
     #[error("the message cannot be decoded: {0}")]
     Malformed(String),
@@ -165,6 +179,11 @@ impl Refusal {
     /// One field at fault.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// The refusal of the user that a field names.
+    pub fn of(self, field: impl Into<String>) -> Self {
+        Self::Of { field: field.into(), why: Box::new(self) }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod member;
 pub mod moderation;
 mod names;
+pub mod opening;
 mod props;
 mod read;
 mod removals;
@@ -40,6 +41,7 @@ use limits::{Limits, Micros};
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
+use opening::People;
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
@@ -75,6 +77,8 @@ pub struct Opening {
     pub settings: Settings,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
+    /// Who else is known from the start.
+    pub people: People,
     /// First shared data.
     pub data: Vec<(Key, Value)>,
     /// First private data.
@@ -130,7 +134,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session and makes revision 1: settings, opener, initial props and data.
+    /// Opens a session and makes revision 1: settings, people, initial props and data.
     /// `last_epoch` is the epoch of an earlier session of this id, if one is remembered.
     pub fn open(
         opening: Opening,
@@ -138,8 +142,8 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, data, private_data } = opening;
-        let owner = opener.as_ref().map(|(user, _)| user.clone());
+        let Opening { app, id, kind, settings, opener, people, data, private_data } = opening;
+        let owner = opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned();
         let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
         let mut session = Self {
             app,
@@ -177,9 +181,7 @@ impl Session {
             age_deadline: None,
         };
         session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
-        if let Some((user, join)) = opener {
-            session.join(now, user, join)?;
-        }
+        session.gather(now, opener, people)?;
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);
@@ -290,6 +292,11 @@ impl Session {
     /// with a role only.
     pub fn is_visible_to(&self, actor: &Actor) -> bool {
         !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
+    }
+
+    /// Whether a user is in the session, in the eyes of who counts memberships.
+    pub fn counts(&self, user: &str) -> bool {
+        !self.ended && self.members.membership(user).is_some()
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {

@@ -11,6 +11,7 @@ fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
         kind,
         settings: Settings::new(10_000, 10),
         opener: None,
+        people: Default::default(),
         data: Vec::new(),
         private_data: Vec::new(),
     };

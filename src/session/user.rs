@@ -15,6 +15,9 @@ pub struct User {
     props: BTreeMap<Key, Value>,
     /// The sessions that it has joined.
     pub sessions: BTreeSet<SessionId>,
+    /// The exclusive session that it joined last: the only one that it can be in. Whether it still is
+    /// in there, that session knows.
+    pub slot: Option<SessionId>,
     /// Open streams, whether of a session or not.
     pub streams: u32,
     /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.

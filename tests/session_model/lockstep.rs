@@ -83,7 +83,7 @@ impl Lockstep {
                 let props = self.values(&user, set);
                 let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
                 let user_props = user_props.into_iter().collect();
-                let join = Join { spectator, presence, is_stream, props, user_props };
+                let join = Join { spectator, presence, is_stream, props, user_props, moves: false };
                 let actor = Actor::User(user.clone());
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {
@@ -455,6 +455,7 @@ fn open(
         kind: start.kind,
         settings: start.settings.clone(),
         opener,
+        people: Default::default(),
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
     };

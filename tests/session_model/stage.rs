@@ -75,6 +75,7 @@ pub fn opening(kind: Kind) -> Opening {
         kind,
         settings: Settings::new(10_000, 10),
         opener: None,
+        people: Default::default(),
         data: Vec::new(),
         private_data: Vec::new(),
     }

@@ -103,6 +103,7 @@ fn session() -> Session {
         kind: Kind::Room,
         settings: Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) },
         opener: Some((user(0), Join::default())),
+        people: Default::default(),
         data: vec![],
         private_data: vec![],
     };

@@ -1,5 +1,6 @@
 //! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
 
+mod opening;
 mod settings;
 mod values;
 mod writes;
@@ -38,6 +39,8 @@ const YEAR_10000: Micros = 253_402_300_800 * SECOND;
 #[derive(Debug)]
 pub struct Door<'a> {
     limits: &'a Limits,
+    /// The path of the message that is being looked at, where it lies in another one.
+    prefix: String,
     violations: Vec<Violation>,
     /// Bytes of what is in there.
     bytes: usize,
@@ -49,7 +52,8 @@ pub struct Door<'a> {
 impl<'a> Door<'a> {
     /// A door with the limits of the server.
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, violations: Vec::new(), bytes: 0, unnamed: 0, other: None }
+        let prefix = String::new();
+        Self { limits, prefix, violations: Vec::new(), bytes: 0, unnamed: 0, other: None }
     }
 
     /// Passes if no fault was found.
@@ -71,6 +75,7 @@ impl<'a> Door<'a> {
 
     /// Notes a fault.
     pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        let field = format!("{}{}", self.prefix, field.into());
         let violation = Violation::new(field, description);
         let bytes = violation.field.len() + violation.description.len() + 8;
         if self.bytes + bytes > FAULTS_BYTES {
@@ -84,8 +89,18 @@ impl<'a> Door<'a> {
     /// Refuses a field that the server does not have yet, if it is set: nothing is ever ignored.
     pub fn not_yet(&mut self, field: &str, is_set: bool) {
         if is_set {
-            self.other.get_or_insert(Refusal::NotImplemented { field: field.to_owned() });
+            let field = format!("{}{field}", self.prefix);
+            self.other.get_or_insert(Refusal::NotImplemented { field });
         }
+    }
+
+    /// Looks at a message within the request: the paths of its fields begin with `prefix`.
+    pub fn within<T>(&mut self, prefix: &str, look: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.prefix.len();
+        self.prefix.push_str(prefix);
+        let seen = look(self);
+        self.prefix.truncate(length);
+        seen
     }
 
     /// A namespace; empty = the default one.
@@ -126,7 +141,7 @@ impl<'a> Door<'a> {
             (false, true) => self.session("session_id", id).map(SessionKey::Id),
             (true, false) => self.named("name", name).map(SessionKey::Name),
             (true, true) => {
-                self.fault("session_id", "this or name must be given");
+                self.fault("session_id", "must be given, or the name instead");
                 None
             }
             (false, false) => {
