@@ -3,8 +3,10 @@
 
 mod session_model {
     mod framed;
+    mod invariants;
     mod lockstep;
     mod model;
+    mod people;
     mod picture;
     mod position;
     mod properties;

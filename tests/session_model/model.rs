@@ -3,6 +3,7 @@
 
 mod hosting;
 mod moderation;
+mod opening;
 
 use super::{
     framed::{Framed, FramedMember, difference, selects, selects_of_host},
@@ -125,12 +126,7 @@ impl Model {
             &Write::of(opening.data),
             &Write::of(opening.private_data),
         )?;
-        if let Some((user, join)) = opening.opener {
-            // Whoever opens a session that is locked from the start is in.
-            let locked = std::mem::take(&mut model.info.settings.locked);
-            model.join(now, &user, &join)?;
-            model.info.settings.locked = locked;
-        }
+        model.gather(now, opening.opener, opening.people)?;
         model.flush(now);
         Ok(model)
     }

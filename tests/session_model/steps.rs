@@ -1,5 +1,6 @@
 //! What may happen, at random.
 
+use super::people::{Place, places};
 use proptest::{collection, prelude::*, sample};
 use sessiond::session::{
     command::Setting,
@@ -22,6 +23,8 @@ pub struct Start {
     pub settings: Settings,
     /// Opens and joins; none = the app opens.
     pub opener: Option<UserId>,
+    /// Who else is known, if there is room.
+    pub places: Vec<(UserId, Place)>,
 }
 
 /// Something that happens.
@@ -179,8 +182,8 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
         ..Limits::default()
     });
     let opener = prop_oneof![1 => Just(None), 5 => user().prop_map(Some)];
-    (limits, collection::vec(setting(), 0..6), opener).prop_map(move |(limits, changes, opener)| {
-        Start {
+    (limits, collection::vec(setting(), 0..6), opener, places()).prop_map(
+        move |(limits, changes, opener, places)| Start {
             kind,
             limits,
             settings: changes.into_iter().fold(quiet(), |mut settings, change| {
@@ -188,8 +191,9 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
                 settings
             }),
             opener,
-        }
-    })
+            places,
+        },
+    )
 }
 
 /// Settings under which a session does not end soon.
