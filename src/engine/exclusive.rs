@@ -14,7 +14,7 @@ use crate::session::{
 };
 use std::sync::Arc;
 
-/// The leave to join one session. Whoever has joined with it calls [`Engine::take_slot`].
+/// The leave to join one session. Whoever has joined with it calls [`Engine::leave_other`].
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Slot {
@@ -22,6 +22,16 @@ pub(super) struct Slot {
     exclusive: bool,
     /// Where the user has to leave once it is in.
     other: Option<Arc<Live>>,
+}
+
+impl Slot {
+    /// The user is in.
+    pub(super) fn take(&self, record: &mut User, id: &SessionId) {
+        record.sessions.insert(id.clone());
+        if self.exclusive {
+            record.slot = Some(id.clone());
+        }
+    }
 }
 
 /// A session that somebody left for another one, with who left it: for [`Engine::after_move`].
@@ -52,19 +62,10 @@ impl Engine {
         Ok(Slot { exclusive, other })
     }
 
-    /// The user is in: the slot is this session's, and the user leaves the other one, as it would by
-    /// its own wish. In this order, so that a refused join leaves it where it was; nobody can tell
-    /// the order, as the record is still locked, and the frames of two sessions have none. Called
-    /// with no session locked.
-    pub(super) fn take_slot(
-        &self,
-        slot: Slot,
-        (user, record): (&UserId, &mut User),
-        id: &SessionId,
-    ) -> Moved {
-        if slot.exclusive {
-            record.slot = Some(id.clone());
-        }
+    /// The user is in, and leaves the other session, as it would by its own wish. In this order, so
+    /// that a refused join leaves it where it was; nobody can tell the order, as the record is still
+    /// locked, and the frames of two sessions have none. Called with no session locked.
+    pub(super) fn leave_other(&self, slot: Slot, (user, record): (&UserId, &mut User)) -> Moved {
         let other = slot.other?;
         let left = {
             let mut state = other.lock();

@@ -3,6 +3,7 @@
 use super::{
     Engine, Position,
     encoder::SnapshotReason,
+    exclusive::Slot,
     live::{Live, State},
     position,
     subscriber::{Begin, Options, Subscriber, Subscription},
@@ -42,30 +43,28 @@ impl Engine {
                 if !should_be(&state.core) {
                     return Err(Refusal::SessionNotFound);
                 }
-                let accepted = self.join_locked(live, &mut state, record, user, join)?;
+                let accepted = self.join_locked(live, &mut state, (user, record), join, &slot)?;
                 position(&state, accepted.revision)
             };
-            Ok((position, self.take_slot(slot, (user, record), &live.id)))
+            Ok((position, self.leave_other(slot, (user, record))))
         })?;
         self.after_move(moved);
         Ok(position)
     }
 
-    /// Whoever calls has the user's [`super::exclusive::Slot`].
-
     pub(super) fn join_locked(
         &self,
         live: &Arc<Live>,
         state: &mut State,
-        record: &mut User,
-        user: &UserId,
+        (user, record): (&UserId, &mut User),
         mut join: Join,
+        slot: &Slot,
     ) -> Result<Accepted, Refusal> {
         join.user_props = record.props();
         let command = Command::Join { user: user.clone(), join };
         let actor = Actor::User(user.clone());
         let accepted = state.core.apply(self.clock().now(), &actor, command)?;
-        record.sessions.insert(live.id.clone());
+        slot.take(record, &live.id);
         self.schedule(live, state);
         Ok(accepted)
     }
@@ -97,15 +96,16 @@ impl Engine {
         options: Options,
     ) -> Result<Subscription, Refusal> {
         let (subscription, moved) = self.with_user(&live.app, user, |record| {
-            let slot = join.as_ref().map(|join| {
+            let join = join.map(|join| {
                 let wanted = (&live.id, live.exclusive);
-                self.check_slot(&live.app, (user, record), wanted, join.moves)
+                let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
+                Ok((join, slot))
             });
-            let slot = slot.transpose()?;
+            let (join, slot) = join.transpose()?.unzip();
             let subscription = {
                 let mut state = live.lock();
-                if let Some(join) = join {
-                    self.join_locked(live, &mut state, record, user, join)?;
+                if let Some((join, slot)) = join.zip(slot.as_ref()) {
+                    self.join_locked(live, &mut state, (user, record), join, slot)?;
                 }
                 state.core.check(actor, Act::Receive)?;
                 let opened = Command::StreamOpened { user: user.clone() };
@@ -114,7 +114,7 @@ impl Engine {
                 self.schedule(live, &mut state);
                 subscription
             };
-            let moved = slot.and_then(|slot| self.take_slot(slot, (user, record), &live.id));
+            let moved = slot.and_then(|slot| self.leave_other(slot, (user, record)));
             Ok((subscription, moved))
         })?;
         self.after_move(moved);

@@ -77,9 +77,9 @@ impl Engine {
         self.inner.registry.insert(&live)?;
         let mut moved = None;
         for ((user, slot), record) in slots.into_iter().zip(records) {
-            record.sessions.insert(id.clone());
+            slot.take(record, &id);
             // Only the opener moves.
-            moved = self.take_slot(slot, (&user, record), &id).or(moved);
+            moved = self.leave_other(slot, (&user, record)).or(moved);
         }
         self.schedule(&live, &mut live.lock());
         Ok((live, moved))
