@@ -113,6 +113,7 @@ fn engine() -> Engine {
         max_sessions: 100,
         max_users: 100,
         max_sessions_per_user: 100,
+        max_listeners_per_user: 100,
         max_updates_per_second: 100,
         limits: Limits::default(),
     };
@@ -137,14 +138,9 @@ fn run(engine: &Engine, step: &Step) -> Outcome {
             settings.exclusive = is_exclusive(SESSIONS[*session]);
             let users = users.iter().map(|user| (user_id(*user), Join::default())).collect();
             let opening = Opening {
-                app: app(),
-                id: session_id(*session),
-                kind: Kind::Room,
-                settings,
                 opener: opener.map(|user| (user_id(user), join(*moves))),
                 people: People { users, ..People::default() },
-                data: Vec::new(),
-                private_data: Vec::new(),
+                ..Opening::new(app(), session_id(*session), Kind::Room, settings)
             };
             engine.open(opening, false).map(|(joined, _)| Some(joined.live.id.to_string()))
         }

@@ -66,6 +66,18 @@ impl Engine {
         live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
     }
 
+    /// A session that a user may try to join.
+    pub fn find_to_join(
+        &self,
+        app: &AppId,
+        key: Option<&SessionKey>,
+        user: &UserId,
+    ) -> Result<Arc<Live>, Refusal> {
+        let live = self.find(app, key, &Actor::App)?;
+        let is_open = live.lock().core.is_open_to(user);
+        is_open.then_some(live).ok_or(Refusal::SessionNotFound)
+    }
+
     /// The app's sessions after an id, in the order of ids.
     pub fn list(&self, app: &AppId, after: Option<&SessionId>) -> Page {
         self.inner.registry.page(app, after)
@@ -100,7 +112,7 @@ impl Engine {
     /// What happens outside of a session's lock once somebody has left it or it has ended.
     pub(super) fn after(&self, live: &Arc<Live>, left: Vec<UserId>) {
         for user in left {
-            self.settle_membership(live, &user);
+            self.settle_membership(live, &user, false);
         }
         if live.lock().core.has_ended() {
             self.close(live);
@@ -120,7 +132,7 @@ impl Engine {
         };
         self.inner.registry.remove(live);
         for user in everyone {
-            self.settle_membership(live, &user);
+            self.settle_membership(live, &user, true);
         }
         wake.into_iter().for_each(Waker::wake);
         tracing::debug!(app = %live.app, session = %live.id, "session ended");
@@ -128,11 +140,14 @@ impl Engine {
 
     /// Takes a session off the list of a user who is not in it any more. It may have joined again,
     /// or joined another session that has the id by now.
-    fn settle_membership(&self, live: &Live, user: &UserId) {
+    fn settle_membership(&self, live: &Live, user: &UserId, has_ended: bool) {
         let _ = self.with_user(&live.app, user, |record| {
             let now = self.inner.registry.session(&live.app, &live.id);
             if !now.is_some_and(|now| now.lock().core.counts(user)) {
                 record.sessions.remove(&live.id);
+            }
+            if has_ended {
+                record.sources.remove(&live.id);
             }
             Ok(())
         });

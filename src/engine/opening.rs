@@ -3,7 +3,7 @@
 use super::{Engine, GROUPS, Joined, SessionKey, exclusive::Moved, live::Live, registry};
 use crate::session::{
     Opening, Session,
-    command::{Actor, Join},
+    command::Join,
     error::Refusal,
     ids::{AppId, UserId},
     opening::users_field,
@@ -17,6 +17,10 @@ use std::{
 /// How many sessions [`Target::Newest`] looks at: it passes over those that ban the user or fill up
 /// under its hands.
 const NEWEST_LOOKS: usize = 256;
+
+/// How often somebody looks again for a session that was not there to join and whose id or name is
+/// taken all the same.
+const TAKEN_LOOKS: usize = 8;
 
 /// Which session to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,25 +101,7 @@ impl Engine {
     ) -> Result<(Joined, bool), Refusal> {
         let opened = |(joined, _)| (joined, true);
         match (target, missing) {
-            (Target::Key(key), missing) => loop {
-                // Who knows the id or the name of an unlisted session may join it.
-                let find = || self.find(app, Some(key), &Actor::App);
-                if let Ok(live) = find() {
-                    match self.join(&live, user, join.clone()) {
-                        Err(Refusal::SessionNotFound) if self.is_over(&live) => {}
-                        outcome => {
-                            return outcome.map(|position| (Joined { live, position }, false));
-                        }
-                    }
-                }
-                let Some(missing) = &missing else { return Err(Refusal::SessionNotFound) };
-                match self.open(missing.clone(), false) {
-                    // Somebody was faster; or the id or name is that of a session which the key
-                    // does not mean.
-                    Err(Refusal::SessionExists | Refusal::NameTaken) if find().is_ok() => {}
-                    outcome => return outcome.map(opened),
-                }
-            },
+            (Target::Key(key), missing) => self.join_key(app, key, user, join, missing),
             (Target::Newest, missing) => {
                 match (self.join_newest(app, user, join), missing) {
                     (Err(Refusal::SessionNotFound), Some(missing)) => {
@@ -132,27 +118,58 @@ impl Engine {
         }
     }
 
+    fn join_key(
+        &self,
+        app: &AppId,
+        key: &SessionKey,
+        user: &UserId,
+        join: &Join,
+        missing: Option<Opening>,
+    ) -> Result<(Joined, bool), Refusal> {
+        let mut looks = 0;
+        loop {
+            if let Ok(live) = self.find_to_join(app, Some(key), user) {
+                match self.join(&live, user, join.clone()) {
+                    Err(Refusal::SessionNotFound) if self.is_over(&live) => {}
+                    outcome => return outcome.map(|position| (Joined { live, position }, false)),
+                }
+            }
+            let Some(missing) = &missing else { return Err(Refusal::SessionNotFound) };
+            looks += 1;
+            match self.open(missing.clone(), false) {
+                // Somebody was faster; or the id or the name is that of a session which the key does
+                // not mean.
+                Err(Refusal::SessionExists | Refusal::NameTaken) if looks < TAKEN_LOOKS => {
+                    thread::yield_now();
+                }
+                outcome => return outcome.map(|(joined, _)| (joined, true)),
+            }
+        }
+    }
+
     fn join_newest(&self, app: &AppId, user: &UserId, join: &Join) -> Result<Joined, Refusal> {
         let mut before = u64::MAX;
         for _ in 0..NEWEST_LOOKS {
             let Some((epoch, live)) = self.inner.registry.newest(app, before) else { break };
             before = epoch;
-            let is_still = |core: &Session| core.is_open_to_all();
-            match self.join_if(&live, user, join.clone(), is_still) {
-                Err(Refusal::SessionNotFound | Refusal::Banned { .. } | Refusal::Full { .. }) => {}
+            let suits = |core: &Session| core.suits(self.clock().now(), user);
+            // Before anything else refuses the user, and again when it joins.
+            if !suits(&live.lock().core) {
+                continue;
+            }
+            match self.join_if(&live, user, join.clone(), suits) {
+                Err(Refusal::SessionNotFound | Refusal::Full { .. }) => {}
                 outcome => return outcome.map(|position| Joined { live, position }),
             }
         }
         Err(Refusal::SessionNotFound)
     }
 
-    /// Whether a session that was found has ended; then it is out of the way, or about to be.
+    /// Whether a session that was found has ended; then it is out of the way.
     pub(super) fn is_over(&self, live: &Arc<Live>) -> bool {
         let has_ended = live.lock().core.has_ended();
         if has_ended {
-            self.close(live);
-            // Another thread may be on its way of taking it out.
-            thread::yield_now();
+            self.retire(live);
         }
         has_ended
     }

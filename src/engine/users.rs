@@ -46,8 +46,9 @@ impl Engine {
         with: impl FnOnce(&mut User) -> T,
     ) -> T {
         let mut record = record.lock();
+        let was_present = record.is_present();
         let outcome = with(&mut record);
-        self.settle_user(app, user, &mut record);
+        self.settle_user((app, user), &mut record, was_present);
         outcome
     }
 
@@ -75,17 +76,22 @@ impl Engine {
         order.sort_unstable_by_key(|&at| &users[at]);
         let mut locked: Vec<_> = order.iter().map(|&at| (at, records[at].lock())).collect();
         locked.sort_unstable_by_key(|(at, _)| *at);
+        let present: Vec<bool> = locked.iter().map(|(_, record)| record.is_present()).collect();
         let mut unlocked: Vec<&mut User> =
             locked.iter_mut().map(|(_, record)| &mut **record).collect();
         let outcome = with(&mut unlocked);
-        for (user, (_, record)) in users.iter().zip(&mut locked) {
-            self.settle_user(app, user, record);
+        for ((user, (_, record)), was_present) in users.iter().zip(&mut locked).zip(present) {
+            self.settle_user((app, user), record, was_present);
         }
         outcome
     }
 
-    /// A user that is idle now is forgotten later.
-    fn settle_user(&self, app: &AppId, user: &UserId, record: &mut User) {
+    /// Private sessions show whether their source is present; a user that is idle now is forgotten
+    /// later.
+    fn settle_user(&self, (app, user): (&AppId, &UserId), record: &mut User, was_present: bool) {
+        if record.is_present() != was_present {
+            self.tell_of_source(app, record);
+        }
         let now = self.clock().now();
         let was_idle = record.idle_since.is_some();
         record.settle(now);

@@ -19,6 +19,7 @@ pub mod member;
 pub mod moderation;
 mod names;
 pub mod opening;
+pub mod private;
 mod props;
 mod read;
 mod removals;
@@ -42,6 +43,7 @@ use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
 use opening::People;
+use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
@@ -79,10 +81,21 @@ pub struct Opening {
     pub opener: Option<(UserId, Join)>,
     /// Who else is known from the start.
     pub people: People,
+    /// Between whom, if it is a private session.
+    pub private: Option<Private>,
     /// First shared data.
     pub data: Vec<(Key, Value)>,
     /// First private data.
     pub private_data: Vec<(Key, Value)>,
+}
+
+impl Opening {
+    /// A session with these settings, without opener and data.
+    pub fn new(app: AppId, id: SessionId, kind: Kind, settings: Settings) -> Self {
+        let (data, private_data) = (Vec::new(), Vec::new());
+        let people = People::default();
+        Self { app, id, kind, settings, opener: None, people, private: None, data, private_data }
+    }
 }
 
 /// One session.
@@ -91,6 +104,9 @@ pub struct Session {
     app: AppId,
     id: SessionId,
     kind: Kind,
+    pair: Option<Arc<Pair>>,
+    /// The app sees the source of a private session.
+    is_source_seen: bool,
     created_at: Micros,
     limits: Arc<Limits>,
     epoch: u64,
@@ -142,13 +158,19 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, people, data, private_data } = opening;
-        let owner = opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned();
+        let Opening { app, id, kind, settings, opener, people, private, data, private_data } =
+            opening;
+        let owner = match (&private, &opener) {
+            (Some(private), _) => Some(private.owner.clone()),
+            (None, opener) => opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned(),
+        };
         let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
         let mut session = Self {
             app,
             id,
             kind,
+            pair: private.as_ref().map(Private::shared_pair),
+            is_source_seen: false,
             created_at: now,
             limits,
             epoch: now.max(last_epoch + 1),
@@ -181,6 +203,9 @@ impl Session {
             age_deadline: None,
         };
         session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
+        if let Some(private) = private {
+            session.show_source(now, private)?;
+        }
         session.gather(now, opener, people)?;
         session.settle_emptiness(now);
         session.settle_age();
@@ -212,6 +237,7 @@ impl Session {
             }
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
+                self.check_is_source(&user)?;
                 self.check_term(term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
@@ -239,6 +265,11 @@ impl Session {
             Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
             Command::Unban { target } => self.unban(now, actor, &target)?,
             Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
+            Command::SourceSeen { is_present } => {
+                self.source_seen(is_present);
+                concerned = self.open;
+            }
+            Command::SourceProps { props } => self.source_props(props)?,
             Command::StreamOpened { user } => {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
@@ -288,15 +319,9 @@ impl Session {
         }
     }
 
-    /// Whether an actor may know of the session: an unlisted one is there for the app and for people
-    /// with a role only.
-    pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
-    }
-
     /// Whether a user is in the session, in the eyes of who counts memberships.
     pub fn counts(&self, user: &str) -> bool {
-        !self.ended && self.members.membership(user).is_some()
+        !self.ended && self.has_joined(user)
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {

@@ -18,6 +18,7 @@ mod open_if_missing;
 mod opening;
 mod permissions;
 mod presence;
+mod private;
 mod props;
 mod random;
 mod reads;

@@ -134,6 +134,10 @@ async fn newest_respects_exclusive_sessions() {
     service.open_room_with("blue", "kim", exclusive).await;
     let told = refused(try_newest(&service, "bob").await);
     told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION").says("session_id", "red");
+    // One that bans him is passed over even then.
+    service.try_ban("blue", "kim", "bob").await.expect("he is banned");
+    assert_eq!(picks(&service, "bob").await, "red");
+    service.try_unban("blue", "kim", "bob").await.expect("the ban is over");
     let join = Some(JoinOptions { r#move: true, ..Default::default() });
     let moved = service.try_join_as(JoinSessionRequest { join, ..newest("bob") }).await;
     assert_eq!(moved.expect("he moves").session_id, "blue");

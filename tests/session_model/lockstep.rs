@@ -2,6 +2,7 @@
 //! every step both are asked the same questions.
 
 use super::{
+    framed::SHARED_ONLY,
     invariants::Invariants,
     model::{Model, Props},
     people::people,
@@ -345,6 +346,7 @@ impl Lockstep {
             let keeper = match model.kind {
                 Kind::Hosted => &model.last().info.host,
                 Kind::Room => &model.last().info.owner,
+                Kind::Private => unreachable!("{SHARED_ONLY}"),
             };
             let class = if keeper.as_ref() == Some(&user) { Class::Host } else { Class::Members };
             let actor = Actor::User(user);
@@ -466,15 +468,13 @@ fn open(
         props: Vec::new(),
         ..join(user)
     });
+    let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
     let mut opening = Opening {
-        app: AppId::new("app").unwrap(),
-        id: SessionId::new("session").unwrap(),
-        kind: start.kind,
-        settings: start.settings.clone(),
         opener,
         people,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
+        ..Opening::new(app, id, start.kind, start.settings.clone())
     };
     loop {
         let limits = start.limits.clone();

@@ -165,7 +165,7 @@ impl Sessions {
         let people = door.people(now, user.as_ref(), (roles, users, bans));
         let opener = user.map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
-        Opening { app, id, kind, settings, opener, people, data, private_data }
+        Opening { opener, people, data, private_data, ..Opening::new(app, id, kind, settings) }
     }
 
     pub(super) async fn update(
