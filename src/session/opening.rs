@@ -41,7 +41,11 @@ impl Session {
         self.roles.extend(roles.into_iter().filter(|(_, role)| *role != Role::Member));
         self.bans.extend(bans);
         if let Some((user, join)) = opener {
-            self.admit(now, user, join)?;
+            match self.member(&user) {
+                // The source of a private session is shown before anybody joins.
+                Ok(ix) => self.join_again(now, ix, join)?,
+                Err(_) => self.admit(now, user, join)?,
+            }
         }
         for (at, (user, join)) in users.into_iter().enumerate() {
             self.admit(now, user, join).map_err(|refusal| refusal.of(users_field(at)))?;
