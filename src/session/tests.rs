@@ -13,6 +13,7 @@ fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
         opener: None,
         data: Vec::new(),
         private_data: Vec::new(),
+        schema: None,
     };
     let mut session = Session::open(opening, Arc::new(Limits::default()), 1000, 0).unwrap();
     for &(name, role) in users {

@@ -239,9 +239,10 @@ impl Lockstep {
         let record = self.model.users.entry(user.clone()).or_default().clone();
         let expected = self.model.written(&record, &write);
         let most = self.start.limits.props_per_user;
-        let answer = self.users.entry(user.clone()).or_default().write(&write, most);
-        assert_eq!(answer.as_ref().err(), expected.as_ref().err());
+        let known = self.users.entry(user.clone()).or_default();
+        assert_eq!(known.check_room(&write, most).as_ref().err(), expected.as_ref().err());
         if let Ok(record) = expected {
+            known.write(&write);
             self.model.users.insert(user.clone(), record);
             self.apply(&Actor::App, Command::UserProps { user, write });
         }
@@ -457,6 +458,7 @@ fn open(
         opener,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
+        schema: None,
     };
     let limits = start.limits.clone();
     let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props).unwrap();

@@ -77,6 +77,7 @@ pub fn opening(kind: Kind) -> Opening {
         opener: None,
         data: Vec::new(),
         private_data: Vec::new(),
+        schema: None,
     }
 }
 

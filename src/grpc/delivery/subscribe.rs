@@ -159,6 +159,8 @@ fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
 /// A subscription that has passed the door.
 #[derive(Debug)]
 pub struct Wanted {
+    /// The path of what asks for it in the request.
+    prefix: String,
     session: Option<SessionId>,
     actor: Actor,
     join: Option<Join>,
@@ -194,12 +196,13 @@ impl Wanted {
             }
             Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
         });
-        Self { session, actor, join, options: Options { props, exclude_self, resume } }
+        let prefix = prefix.to_owned();
+        Self { prefix, session, actor, join, options: Options { props, exclude_self, resume } }
     }
 
     /// Subscribes, joining first where that is wanted.
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
-        let Self { session, actor, join, options } = self;
+        let Self { prefix, session, actor, join, options } = self;
         // Who knows the id of an unlisted session may join it.
         let finder = if join.is_some() { &Actor::App } else { &actor };
         let live = server.engine.find(app, session.map(SessionKey::Id).as_ref(), finder)?;
@@ -207,7 +210,8 @@ impl Wanted {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,
         };
-        let subscription = server.engine.subscribe(&live, &actor, join, options)?;
+        let subscription = server.engine.subscribe(&live, &actor, join, options);
+        let subscription = subscription.map_err(|refusal| refusal.within(&prefix))?;
         Ok((Feed::new(server.clone(), subscription, without), actor))
     }
 }

@@ -94,6 +94,7 @@ serve! {
     list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
     open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
     update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
+    reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
     join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
     delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
@@ -113,6 +114,5 @@ serve! {
     not_yet {
         open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
             "OpenPrivateSession";
-        reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
     }
 }

@@ -8,3 +8,4 @@ mod moderation;
 mod presence;
 mod props;
 mod reads;
+mod schema;
