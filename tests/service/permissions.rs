@@ -38,7 +38,7 @@ const TABLE: [(&str, [Outcome; 7]); 26] = [
     ("OpenSharedSession", [Done, Done, Done, Done, Done, Done, Done]),
     ("OpenPrivateSession", [Later; 7]),
     ("UpdateSession", [Done, Done, Low, Low, Low, Low, Done]),
-    ("ResetSession", [Later; 7]),
+    ("ResetSession", [Done, Done, Low, Low, Low, Low, Done]),
     ("JoinSession", [Done, Done, Done, Done, Done, Done, Done]),
     ("LeaveSession", [Done, Done, Done, Done, Done, NotIn, NeedsUser]),
     ("DeleteSession", [Done, Low, Low, Low, Low, Low, Done]),
@@ -196,7 +196,10 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
         "GetAllStreamUpdates" => {
             proto::GetAllStreamUpdatesRequest { app, user_id, ..Default::default() }.encode_to_vec()
         }
-        "OpenPrivateSession" | "ResetSession" => Vec::new(),
+        "ResetSession" => {
+            proto::ResetSessionRequest { app, user_id, session_id, schema: None }.encode_to_vec()
+        }
+        "OpenPrivateSession" => Vec::new(),
         _ => panic!("{call} has a request"),
     }
 }
@@ -295,7 +298,7 @@ async fn an_unlisted_session_does_not_exist_for_outsiders_whatever_they_call() {
         let expected = match &*call {
             // Who knows the id may join; the others are about no session that is there.
             "JoinSession" | "ListSessions" | "OpenSharedSession" => Done,
-            "OpenPrivateSession" | "ResetSession" => Later,
+            "OpenPrivateSession" => Later,
             _ => Hidden,
         };
         if call == "SetUserProps" {
