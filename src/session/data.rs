@@ -27,7 +27,7 @@ impl Session {
             let set = write.set.iter().map(|(key, value)| (key, Some(value)));
             for (key, value) in set.chain(write.remove.iter().map(|key| (key, None))) {
                 let slots = if is_private { &self.private_data } else { &self.data };
-                let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                let before = || self.names.find(key).and_then(|key| slots.own(key)).cloned();
                 let noted = (is_private, key.clone());
                 self.data_writers.note(writer, noted, before, value.cloned());
             }

@@ -66,6 +66,11 @@ impl Slots {
         self.find(key).ok().and_then(|at| self.slots[at].accepted())
     }
 
+    /// The session's own accepted value of a key.
+    pub fn own(&self, key: KeyIx) -> Option<&Value> {
+        self.find(key).ok().and_then(|at| self.slots[at].own.as_ref())
+    }
+
     /// All accepted values.
     pub fn all_accepted(&self) -> impl Iterator<Item = (KeyIx, &Value)> {
         self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted()?)))
