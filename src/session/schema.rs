@@ -196,7 +196,7 @@ impl Field {
                         let path = Path::Key(path, key);
                         match find(&self.fields, key) {
                             Some(field) => field.check_value(value, &path, faults),
-                            None => faults.add(&path, UNKNOWN),
+                            None => faults.add(path, UNKNOWN),
                         }
                     }
                 }
