@@ -145,7 +145,7 @@ impl Engine {
             record.check_room(write, self.inner.limits.props_per_user)?;
             let (mut taken, mut unnoticed) = (false, Vec::new());
             let mut outcomes = Vec::new();
-            for id in &record.sessions {
+            for id in record.sessions.union(&record.sources) {
                 let Some(live) = self.inner.registry.session(app, id) else { continue };
                 let command = Command::UserProps { user: user.clone(), write: write.clone() };
                 let mut state = live.lock();

@@ -18,7 +18,7 @@ impl Session {
     /// with a schema takes only what names it.
     pub(super) fn user_props(&mut self, user: &UserId, write: Write) -> Result<bool, Refusal> {
         let ix = self.member(user)?;
-        if self.role_of(ix) < Role::Member {
+        if self.role_of(ix) < Role::Member || self.check_is_source(user).is_err() {
             return Ok(false);
         }
         let settings = &self.accepted.settings;

@@ -343,6 +343,8 @@ impl Paths {
     pub const PRIVATE_DATA: Self = Self { set: "private_set", json: "", remove: "private_remove" };
     /// First props.
     pub const JOIN: Self = Self::only_set("join.props");
+    /// First props of the source of a private session.
+    pub const FIRST_PROPS: Self = Self::only_set("props");
     /// First shared data.
     pub const FIRST_DATA: Self = Self::only_set("data");
     /// First private data.

@@ -516,3 +516,48 @@ async fn resets_count_as_updates_of_the_user() {
     told.is(Code::ResourceExhausted, "RATE_LIMITED");
     service.try_reset("match", "", None).await.expect("the app is not bounded");
 }
+
+#[tokio::test]
+async fn a_private_session_may_have_a_format_too() {
+    let service = Service::start().await;
+    service.set("ada", [("name", text("of the user"))]).await;
+    let with_schema = |set, of_data| proto::OpenPrivateSessionRequest {
+        schema: Some(game()),
+        props: set,
+        data: of_data,
+        ..private("ada", "ada", "bob")
+    };
+    let wrong = with_schema(props([("nmae", int(1))]), props([]));
+    let told = refused(service.sessions().open_private_session(wrong).await);
+    told.blames(&[r#"props["nmae"]"#]);
+    let wrong = with_schema(props([]), props([("end", int(1))]));
+    let told = refused(service.sessions().open_private_session(wrong).await);
+    told.blames(&[r#"data["end"]"#]);
+    let right = with_schema(props([("pos", map([("x", num(0.5))]))]), props([]));
+    let opened = service.sessions().open_private_session(right).await.expect("it opens");
+    let schema = opened.into_inner().session.and_then(|session| session.schema);
+    assert!(!schema.expect("it is shown").private_data.is_empty(), "the source sees all of it");
+
+    let mut bob = service.listen("ada", "bob").await;
+    let expected = shown([("name", text("unset")), ("pos", map([("x", num(0.5))]))]);
+    assert_eq!(bob.rebuilt.props("ada"), expected);
+    let schema = bob.rebuilt.session().schema.clone().expect("it is shown");
+    assert!(schema.private_data.is_empty(), "the listener does not");
+    // Neither a write on the user nor its coming and going brings in what is set on it.
+    let told = refused(service.try_write("ada", write([("name", text("later"))])).await);
+    told.is(Code::FailedPrecondition, "SCHEMA_NEEDS_SESSION_ID");
+    service.open_room("room", "ada").await;
+    service.join("ada-bob", "ada").await;
+    service.tick();
+    service.set_in("ada-bob", "ada", [("name", text("Ada"))]).await;
+    service.tick();
+    while bob.rebuilt.props("ada")["name"] != show(&text("Ada")) {
+        assert_eq!(bob.rebuilt.props("ada")["name"], show(&text("unset")));
+        bob.next_changes().await;
+    }
+    service.try_reset("ada-bob", "ada", None).await.expect("the source owns it");
+    while bob.next().await != Step::Snapshot(SnapshotReason::ResetSchema) {}
+    assert_eq!(bob.rebuilt.props("ada")["pos"], show(&map([("x", int(0))])));
+    let told = refused(service.try_reset("ada-bob", "bob", None).await);
+    told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+}

@@ -168,7 +168,16 @@ fn misfits(field: &Field, value: &Value, path: &str) -> Vec<String> {
 }
 
 /// A format, and a write that mostly fits it.
-fn story() -> impl Strategy<Value = (Vec<(Key, Field)>, Vec<(Key, Value)>, Vec<Key>, bool)> {
+#[derive(Debug)]
+struct Story {
+    fields: Vec<(Key, Field)>,
+    set: Vec<(Key, Value)>,
+    remove: Vec<Key>,
+    /// Else by a member.
+    by_owner: bool,
+}
+
+fn story() -> impl Strategy<Value = Story> {
     let writer = sample::select(vec![None, None, None, Some(Role::Member), Some(Role::Admin)]);
     let top = (field(), option::of(value()), writer).prop_map(|(field, default, writer)| Field {
         default,
@@ -193,9 +202,10 @@ fn story() -> impl Strategy<Value = (Vec<(Key, Field)>, Vec<(Key, Value)>, Vec<K
             set
         });
         let removed = collection::vec(key(), 0..2);
-        (Just(known), set, removed, any::<bool>()).prop_map(|(known, set, mut removed, owner)| {
-            removed.retain(|removed| set.iter().all(|(key, _)| key != removed));
-            (known, set, removed, owner)
+        let story = (Just(known), set, removed, any::<bool>());
+        story.prop_map(|(fields, set, mut remove, by_owner)| {
+            remove.retain(|removed| set.iter().all(|(key, _)| key != removed));
+            Story { fields, set, remove, by_owner }
         })
     })
 }
@@ -208,9 +218,8 @@ proptest! {
     })]
 
     #[test]
-    fn a_write_is_accepted_if_and_only_if_all_of_it_fits(
-        (mut fields, set, remove, by_owner) in story()
-    ) {
+    fn a_write_is_accepted_if_and_only_if_all_of_it_fits(story in story()) {
+        let Story { mut fields, set, remove, by_owner } = story;
         let limits = Arc::new(Limits::default());
         let mut expected: Vec<_> = fields
             .iter()
@@ -222,7 +231,8 @@ proptest! {
         let mut faults = Faults::default();
         schema::part("props", fields.clone(), &limits, &mut faults);
         let mut found: Vec<_> = faults.close().into_iter().map(|fault| fault.field).collect();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         prop_assert_eq!(found, expected, "the defaults have to fit, and all else does");
 
         for (_, field) in &mut fields {
@@ -277,7 +287,8 @@ proptest! {
         };
         let mut refused: Vec<_> = refused.into_iter().map(|fault| fault.field).collect();
         let mut expected = expected;
-        (refused.sort(), expected.sort());
+        refused.sort();
+        expected.sort();
         prop_assert_eq!(&refused, &expected);
         if !refused.is_empty() {
             prop_assert_eq!(format!("{session:?}"), before, "nothing changed");

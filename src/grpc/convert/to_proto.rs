@@ -81,6 +81,8 @@ pub fn session_info(session: &Session, info: &Info, sees_private: bool) -> proto
         owner_id: id(&info.owner),
         host_id: id(&info.host),
         term: info.term,
+        source_id: session.pair().map(|pair| pair.source.to_string()).unwrap_or_default(),
+        listener_id: session.pair().map(|pair| pair.listener.to_string()).unwrap_or_default(),
         created_at: Some(moment(session.created_at())),
         schema: info.schema.as_deref().map(|it| schema(it, sees_private)),
         ..Default::default()
@@ -165,6 +167,7 @@ fn kind(kind: Kind) -> proto::SessionKind {
     match kind {
         Kind::Room => proto::SessionKind::Room,
         Kind::Hosted => proto::SessionKind::Hosted,
+        Kind::Private => proto::SessionKind::Private,
     }
 }
 
