@@ -69,6 +69,8 @@ pub struct Settings {
     pub exclusive: bool,
     /// The lowest role that writes shared data.
     pub data_role: Role,
+    /// The lowest role that resets the session.
+    pub reset_role: Role,
 }
 
 impl Settings {
@@ -93,6 +95,7 @@ impl Settings {
             max_age: 0,
             exclusive: false,
             data_role: Role::Member,
+            reset_role: Role::Admin,
         }
     }
 
@@ -115,6 +118,7 @@ impl Settings {
             Setting::EmptyTtl(ttl) => self.empty_ttl = ttl,
             Setting::MaxAge(age) => self.max_age = age,
             Setting::DataRole(role) => self.data_role = role,
+            Setting::ResetRole(role) => self.reset_role = role,
         }
     }
 

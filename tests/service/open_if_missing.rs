@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    Ban, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, Role, SessionKind,
+    Ban, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, Role, Schema, SessionKind,
     SessionSettings,
 };
 use tokio::task::JoinSet;
@@ -169,6 +169,35 @@ async fn contradictions_are_named() {
         ..Default::default()
     };
     assert!(service.try_join_as(by_id("finals", "ada", missing)).await.expect("it opens").opened);
+}
+
+#[tokio::test]
+async fn faults_are_named_where_they_lie() {
+    let service = Service::start().await;
+    let format = Schema {
+        props_example: props([("x", int(0))]),
+        data_example: props([("map", text(""))]),
+        ..Default::default()
+    };
+    let missing = |data| OpenSharedSessionRequest {
+        schema: Some(format.clone()),
+        data: props([("map", data)]),
+        ..Default::default()
+    };
+    let wrong = by_id("finals", "ada", missing(int(7)));
+    let told = refused(service.try_join_as(wrong).await);
+    told.blames(&["open_if_missing.data[\"map\"]"]);
+    let join = JoinOptions { props: props([("x", text("far"))]), ..Default::default() };
+    let wrong = by_id("finals", "ada", missing(text("dust")));
+    let told = refused(service.try_join_as(JoinSessionRequest { join: Some(join), ..wrong }).await);
+    told.blames(&["join.props[\"x\"]"]);
+    let both = OpenSharedSessionRequest {
+        schema: Some(Schema { props: [("x".to_owned(), Default::default())].into(), ..format }),
+        ..Default::default()
+    };
+    let told = refused(service.try_join_as(by_id("finals", "ada", both)).await);
+    assert!(told.fields.iter().all(|it| it.starts_with("open_if_missing.schema.")), "{told:?}");
+    assert_eq!(told.code, Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Members: who comes, goes, and stands where.
 
-use super::Sessions;
+use super::{Sessions, missing::of_missing};
 use crate::{
     engine::{
         SessionKey,
@@ -44,7 +44,8 @@ impl Sessions {
         door.close()?;
         self.0.check_app(headers, &app)?;
         let target = target.ok_or(Refusal::SessionNotFound)?;
-        let (joined, opened) = self.0.engine.join_or_open(&app, &target, &user, &join, missing)?;
+        let outcome = self.0.engine.join_or_open(&app, &target, &user, &join, missing);
+        let (joined, opened) = outcome.map_err(of_missing)?;
         let (live, position) = (joined.live, joined.position);
         let state = live.lock();
         let role = state.core.members().membership(&user).map(|membership| membership.role);

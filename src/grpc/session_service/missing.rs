@@ -8,6 +8,7 @@ use crate::{
     session::{
         Opening,
         command::Join,
+        error::Refusal,
         ids::{AppId, UserId},
     },
 };
@@ -69,6 +70,19 @@ impl Sessions {
             }
             Some(opening)
         })
+    }
+}
+
+/// The faults of what the session to open says of itself lie in `open_if_missing`; those of the join
+/// are the request's own.
+pub(super) fn of_missing(refusal: Refusal) -> Refusal {
+    match &refusal {
+        Refusal::Invalid(faults) | Refusal::NotAWriter(faults)
+            if faults.iter().any(|it| it.field.starts_with("join.")) =>
+        {
+            refusal
+        }
+        _ => refusal.within("open_if_missing."),
     }
 }
 
