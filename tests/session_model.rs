@@ -2,9 +2,12 @@
 //! and one by one under the names of the rules.
 
 mod session_model {
+    mod formats;
     mod framed;
+    mod invariants;
     mod lockstep;
     mod model;
+    mod people;
     mod picture;
     mod position;
     mod properties;

@@ -7,10 +7,12 @@
 mod clock;
 mod commands;
 pub mod encoder;
+mod exclusive;
 mod guesses;
 mod lifecycle;
 mod live;
 mod members;
+mod opening;
 mod passwords;
 mod private;
 mod registry;
@@ -23,6 +25,7 @@ pub use clock::Clock;
 pub use encoder::Encoded;
 pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
+pub use opening::Target;
 pub use passwords::{Compared, HashCost, Password, Passwords};
 pub use registry::Page;
 pub use shard::{Alarm, Shard};
@@ -124,6 +127,8 @@ struct Inner {
     draining: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
     renaming: Mutex<()>,
+    /// One at a time opens what nobody found to join. Locked before any user.
+    matching: Mutex<()>,
 }
 
 impl fmt::Debug for Engine {
@@ -145,6 +150,7 @@ impl Engine {
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             renaming: Mutex::new(()),
+            matching: Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
     }

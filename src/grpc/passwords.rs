@@ -3,7 +3,7 @@
 
 use super::Context;
 use crate::{
-    engine::{Compared, Guess, Joined, Password, Peer, SessionKey},
+    engine::{Compared, Guess, Joined, Password, Peer, SessionKey, Target},
     session::{
         Opening,
         command::{Actor, Join},
@@ -13,6 +13,23 @@ use crate::{
     },
 };
 use std::net::Ipv4Addr;
+
+/// A join as it is asked for.
+#[derive(Debug)]
+pub struct Joining {
+    /// The namespace.
+    pub app: AppId,
+    /// Which session.
+    pub target: Target,
+    /// Who joins.
+    pub user: UserId,
+    /// How.
+    pub join: Join,
+    /// The password that was given.
+    pub given: Option<Password>,
+    /// From where.
+    pub peer: Peer,
+}
 
 /// A password that comes with a join.
 #[derive(Debug, Clone)]
@@ -57,6 +74,62 @@ impl Claim {
 }
 
 impl Context {
+    /// Joins a session; if there is none to join, opens one where that is wanted, with its password.
+    pub(super) async fn join_or_open(
+        &self,
+        joining: Joining,
+        missing: Option<(Opening, Option<Password>)>,
+    ) -> Result<(Joined, bool), Refusal> {
+        let Joining { app, target, user, mut join, given, peer } = joining;
+        let (mut missing, password) = missing.unzip();
+        let password = password.flatten();
+        let is_there = || match &target {
+            Target::Key(key) => self.engine.find_to_join(&app, Some(key), &user).is_ok(),
+            Target::Newest => false,
+        };
+        loop {
+            let found = is_there();
+            if let (Target::Key(key), Some(password)) = (&target, &given)
+                && (found || missing.is_none())
+            {
+                let claim = Claim {
+                    app: app.clone(),
+                    key: key.clone(),
+                    user: user.clone(),
+                    join: join.clone(),
+                    password: password.clone(),
+                    peer,
+                };
+                join.proven = claim.prove(self).await?;
+            }
+            if let (false, Some(opening), Some(password)) = (found, &mut missing, &password)
+                && opening.password.is_none()
+            {
+                // Nothing is hashed for a session that need not be opened.
+                if target == Target::Newest {
+                    match self.engine.join_or_open(&app, &target, &user, &join, None) {
+                        Err(Refusal::SessionNotFound) => {}
+                        outcome => return outcome,
+                    }
+                }
+                opening.password = Some(self.passwords.hash(password.clone()).await?);
+            }
+            let opening = missing.clone().filter(|_| !found);
+            match self.engine.join_or_open(&app, &target, &user, &join, opening) {
+                // Somebody was faster, and to that session nothing was proven yet.
+                Err(Refusal::WrongPassword | Refusal::SessionNotFound)
+                    if !found && missing.is_some() && given.is_some() && is_there() => {}
+                // That the id is taken is all that is to be told of an unlisted one.
+                Err(Refusal::SessionNotFound) if missing.is_some() => {
+                    if is_there() {
+                        return Err(Refusal::SessionExists);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Opens a session, or joins the one that exists where `get_if_exists` allows it. `password` is
     /// that of a new session; `given` is what the opener gives for one that exists.
     pub(super) async fn open(
@@ -70,7 +143,8 @@ impl Context {
         loop {
             let exists = self.engine.find(&opening.app, Some(&key), &Actor::App).is_ok();
             match (exists, get_if_exists) {
-                (true, false) => return Err(Refusal::SessionExists),
+                // It is refused as it is.
+                (true, false) => {}
                 (true, true) => {
                     if let (Some((user, join)), Some(password)) = (&mut opening.opener, &given) {
                         let claim = Claim {

@@ -79,6 +79,17 @@ fn told(refusal: &Refusal) -> Told {
             (Code::ResourceExhausted, Reason::LimitReached)
         }
         Refusal::Locked => (Code::FailedPrecondition, Reason::SessionLocked),
+        Refusal::AlreadyInSession { session } => {
+            if let Some(session) = session {
+                metadata.push(("session_id", session.to_string()));
+            }
+            (Code::FailedPrecondition, Reason::AlreadyInSession)
+        }
+        Refusal::Of { field, why } => {
+            let mut told = told(why);
+            told.metadata.push(("field", field.clone()));
+            return told;
+        }
         Refusal::NoStore => (Code::FailedPrecondition, Reason::NoStore),
         Refusal::StaleTerm { current } => {
             metadata.push(("term", current.to_string()));
@@ -93,6 +104,11 @@ fn told(refusal: &Refusal) -> Told {
             metadata.push(("needs", needs.to_string()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NotAWriter(named) => {
+            violations.clone_from(named);
+            (Code::PermissionDenied, Reason::NotAWriter)
+        }
+        Refusal::SchemaNeedsSessionId => (Code::FailedPrecondition, Reason::SchemaNeedsSessionId),
         Refusal::NeedsHost => {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)

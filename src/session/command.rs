@@ -30,6 +30,8 @@ pub struct Write {
     pub remove: Vec<Key>,
     /// Keys that must not have changed after a revision, or all of the write is refused.
     pub if_revision: Vec<(Key, u64)>,
+    /// How many of the last in `set` came as plain JSON, where their faults are to be named.
+    pub plain: usize,
 }
 
 impl Write {
@@ -65,6 +67,8 @@ pub struct Join {
     pub user_props: Vec<(Key, Value)>,
     /// The password of the session that the user has given and that was found right.
     pub proven: Option<PasswordHash>,
+    /// Leaves the other exclusive session that the user is in, instead of being refused.
+    pub moves: bool,
 }
 
 /// One setting to change.
@@ -88,6 +92,7 @@ pub enum Setting {
     MaxAge(Micros),
     DataRole(Role),
     Password(Option<PasswordHash>),
+    ResetRole(Role),
 }
 
 /// What is asked. Each is accepted whole or refused whole.

@@ -8,6 +8,8 @@ use super::{
     limits::Micros,
     member::{Departed, Departure, MemberIx, Membership, Presence},
     role::Role,
+    schema::Paths,
+    settings::Kind,
     slots::Layer,
 };
 use std::sync::Arc;
@@ -17,8 +19,17 @@ impl Session {
         if let Some(ix) = self.members.find(&user).filter(|&ix| self.is_joined(ix)) {
             return self.join_again(now, ix, join);
         }
+        self.admit(now, user, join)?;
+        self.settle_host(now);
+        self.settle_emptiness(now);
+        Ok(())
+    }
+
+    /// Takes in somebody new; whoever calls settles what depends on who is there.
+    pub(super) fn admit(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
         let role = self.check_join(now, &user, &join)?;
         let Join { presence, is_stream, props, user_props, .. } = join;
+        let beneath = self.beneath(user_props);
         let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
         let order = self.next_order;
         self.next_order += 1;
@@ -39,7 +50,7 @@ impl Session {
         let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
-            for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
+            for (layer, props) in [(Layer::Beneath, beneath), (Layer::Own, props)] {
                 for (key, value) in props {
                     slots.write(layer, &key, Some(value), &mut self.names, settings);
                 }
@@ -47,8 +58,6 @@ impl Session {
         }
         self.expect_stream(now, ix);
         self.open = true;
-        self.settle_host(now);
-        self.settle_emptiness(now);
         Ok(())
     }
 
@@ -60,10 +69,7 @@ impl Session {
         join: &Join,
     ) -> Result<Role, Refusal> {
         let password = self.check_password(user, join.proven.as_ref());
-        // No other refusal says first that the session is there.
-        if password == Err(Refusal::SessionNotFound) {
-            password.clone()?;
-        }
+        self.check_may_know(user, join)?;
         self.check_pair(user)?;
         self.check_ban(now, user)?;
         let role = match self.roles.get(user) {
@@ -86,7 +92,26 @@ impl Session {
         if join.props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
+        self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)?;
         password.map(|()| role)
+    }
+
+    /// Whether anybody may join who knows nothing of the session, bans apart: what `newest` chooses
+    /// among.
+    pub fn is_open_to_all(&self) -> bool {
+        let settings = &self.accepted.settings;
+        let is_shared = match self.kind {
+            Kind::Room | Kind::Hosted => true,
+            Kind::Private => false,
+        };
+        is_shared
+            && !(self.ended || settings.unlisted || settings.locked || self.password.is_some())
+            && self.check_place(Role::Member).is_ok()
+    }
+
+    /// Whether `newest` chooses the session for a user.
+    pub fn suits(&self, now: Micros, user: &UserId) -> bool {
+        self.is_open_to_all() && self.check_ban(now, user).is_ok()
     }
 
     /// Spectators and everybody else have places of their own.
@@ -114,7 +139,9 @@ impl Session {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
             self.check_is_source(&self.members.get(ix).user)?;
-            self.write_props(ix, Layer::Own, Write::of(join.props.clone()))?;
+            let props = Write::of(join.props.clone());
+            self.check_props_format(Some(self.role_of(ix)), &props, Paths::JOIN)?;
+            self.write_props(ix, Layer::Own, props)?;
         }
         self.source_joins(ix, &join);
         if let (Some(presence), Some(membership)) =

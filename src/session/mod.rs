@@ -18,12 +18,15 @@ pub mod limits;
 pub mod member;
 pub mod moderation;
 mod names;
+pub mod opening;
 pub mod password;
 pub mod private;
 mod props;
 mod read;
 mod removals;
+mod reset;
 pub mod role;
+pub mod schema;
 pub mod settings;
 mod slots;
 #[cfg(test)]
@@ -42,11 +45,13 @@ use limits::{Limits, Micros};
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
+use opening::People;
 use password::PasswordHash;
 use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
+use schema::{Paths, Schema};
 use settings::{Kind, Settings};
 use slots::{Layer, Slots};
 use std::{collections::BTreeSet, sync::Arc};
@@ -66,6 +71,8 @@ pub struct Info {
     pub term: u64,
     /// Joining needs a password.
     pub has_password: bool,
+    /// The format of its values; none = free.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// What is needed to open a session.
@@ -83,12 +90,16 @@ pub struct Opening {
     pub password: Option<PasswordHash>,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
+    /// Who else is known from the start.
+    pub people: People,
     /// Between whom, if it is a private session.
     pub private: Option<Private>,
     /// First shared data.
     pub data: Vec<(Key, Value)>,
     /// First private data.
     pub private_data: Vec<(Key, Value)>,
+    /// The format of props and data; none = free.
+    pub schema: Option<Arc<Schema>>,
 }
 
 impl Opening {
@@ -101,9 +112,11 @@ impl Opening {
             settings,
             password: None,
             opener: None,
+            people: People::default(),
             private: None,
             data: Vec::new(),
             private_data: Vec::new(),
+            schema: None,
         }
     }
 }
@@ -150,6 +163,8 @@ pub struct Session {
     data_dirty: bool,
     data_writers: Writers,
     removals: Removals,
+    /// The frame of the last reset; 0 = there was none.
+    reset_revision: u64,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
@@ -162,7 +177,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session and makes revision 1: settings, opener, initial props and data.
+    /// Opens a session and makes revision 1: settings, people, initial props and data.
     /// `last_epoch` is the epoch of an earlier session of this id, if one is remembered.
     pub fn open(
         opening: Opening,
@@ -170,14 +185,26 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, password, opener, private, data, private_data } =
-            opening;
+        let Opening {
+            app,
+            id,
+            kind,
+            settings,
+            password,
+            opener,
+            people,
+            private,
+            data,
+            private_data,
+            schema,
+        } = opening;
         let owner = match (&private, &opener) {
             (Some(private), _) => Some(private.owner.clone()),
-            (None, opener) => opener.as_ref().map(|(user, _)| user.clone()),
+            (None, opener) => opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned(),
         };
         let has_password = password.is_some();
-        let info = Info { settings, owner: owner.clone(), host: None, term: 0, has_password };
+        let (owned_by, host) = (owner.clone(), None);
+        let info = Info { settings, owner: owned_by, host, term: 0, has_password, schema };
         let accepted = Arc::new(info);
         let mut session = Self {
             app,
@@ -210,6 +237,7 @@ impl Session {
             data_dirty: false,
             data_writers: Writers::default(),
             removals: Removals::default(),
+            reset_revision: 0,
             left: Vec::new(),
             departed: Vec::new(),
             deadlines: BTreeSet::new(),
@@ -217,13 +245,15 @@ impl Session {
             empty_deadline: None,
             age_deadline: None,
         };
-        session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
+        let (data, private_data) = (Write::of(data), Write::of(private_data));
+        let paths = (Paths::FIRST_DATA, Paths::FIRST_PRIVATE_DATA);
+        session.check_data_format(None, (&data, paths.0), (&private_data, paths.1))?;
+        session.lay_data_defaults();
+        session.set_data(&Actor::App, data, private_data)?;
         if let Some(private) = private {
             session.show_source(now, private)?;
         }
-        if let Some((user, join)) = opener {
-            session.join(now, user, join)?;
-        }
+        session.gather(now, opener, people)?;
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);
@@ -255,6 +285,7 @@ impl Session {
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_is_source(&user)?;
+                self.check_props_format(self.rank_of(actor), &write, Paths::PROPS)?;
                 self.check_term(term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
@@ -269,6 +300,9 @@ impl Session {
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
+                let paths = (Paths::DATA, Paths::PRIVATE_DATA);
+                let rank = self.rank_of(actor);
+                self.check_data_format(rank, (&shared, paths.0), (&private, paths.1))?;
                 self.check_term(term)?;
                 let known = self.horizon();
                 self.check_unchanged(&self.data, &shared, known, "if_revision")?;
@@ -340,6 +374,11 @@ impl Session {
             (None, Some(&role)) => Standing::Away(role),
             (None, None) => Standing::Outsider,
         }
+    }
+
+    /// Whether a user is in the session, in the eyes of who counts memberships.
+    pub fn counts(&self, user: &str) -> bool {
+        !self.ended && self.has_joined(user)
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {
@@ -422,6 +461,11 @@ impl Session {
     /// The members.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// The frame of the last reset, after which nothing is as it was; 0 = there was none.
+    pub fn reset_revision(&self) -> u64 {
+        self.reset_revision
     }
 
     /// Deltas can begin at this revision or later.

@@ -52,6 +52,15 @@ impl Session {
         }
     }
 
+    /// Whether somebody may know of the session by joining it like this: asked before anything else
+    /// that could refuse, so that nothing tells an unlisted session from none.
+    pub fn check_may_know(&self, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        match self.check_password(user, join.proven.as_ref()) {
+            Err(Refusal::SessionNotFound) => Err(Refusal::SessionNotFound),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether somebody new may pass. The opener does, and who has come to moderate does. It has to
     /// be the password in force that was proven, not one that was changed since.
     pub(super) fn check_password(

@@ -3,7 +3,7 @@
 use crate::support::*;
 use prost::Message;
 use sessiond::proto::{
-    self, DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, SubscribeToSessionRequest,
+    self, DeliveryOptions, PropsWrite, SessionSettings, SubscribeToSessionRequest,
     stream_user_props_request::Message as Up,
 };
 use tonic::Code;
@@ -16,6 +16,7 @@ const SERVED: &[&str] = &[
     "OpenPrivateSession",
     "UpdateSession",
     "JoinSession",
+    "ResetSession",
     "LeaveSession",
     "DeleteSession",
     "SetUserProps",
@@ -92,27 +93,16 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     not_yet(refused(sessions.get_session_info(request).await), "min_position");
 
     type Change<T> = fn(&mut T);
-    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 7] = [
-        ("roles", |it| it.roles.extend([("bob".to_owned(), 2)])),
-        ("users", |it| it.users.push("bob".to_owned())),
-        ("bans", |it| it.bans.push(proto::Ban::default())),
-        ("schema", |it| it.schema = Some(proto::Schema::default())),
-        ("request_id", |it| it.request_id = "once".to_owned()),
-        ("settings.exclusive", |it| settings_of(it).exclusive = Some(true)),
-        ("settings.reset_role", |it| settings_of(it).reset_role = 4),
-    ];
+    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 1] =
+        [("request_id", |it| it.request_id = "once".to_owned())];
     for (field, change) in opens {
         let mut request = opening("other", "ada", SessionSettings::default());
         change(&mut request);
         not_yet(refused(service.try_open(request).await), field);
     }
 
-    let joins: [(&str, Change<proto::JoinSessionRequest>); 4] = [
-        ("newest", |it| (it.newest, it.session_id) = (true, String::new())),
-        ("open_if_missing", |it| it.open_if_missing = Some(Default::default())),
-        ("request_id", |it| it.request_id = "once".to_owned()),
-        ("join.move", |it| it.join = Some(JoinOptions { r#move: true, ..Default::default() })),
-    ];
+    let joins: [(&str, Change<proto::JoinSessionRequest>); 1] =
+        [("request_id", |it| it.request_id = "once".to_owned())];
     for (field, change) in joins {
         let mut request = proto::JoinSessionRequest {
             session_id: "finals".to_owned(),
@@ -122,10 +112,6 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         change(&mut request);
         not_yet(refused(sessions.join_session(request).await), field);
     }
-
-    let settings = SessionSettings::default();
-    let answer = service.try_update("finals", "ada", &["reset_role"], settings).await;
-    not_yet(refused(answer), "settings.reset_role");
 
     let writes: [(&str, Change<PropsWrite>); 2] = [
         ("write.merge_maps", |it| it.merge_maps = true),
@@ -224,14 +210,10 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     service.is_fine().await;
 }
 
-fn settings_of(request: &mut proto::OpenSharedSessionRequest) -> &mut SessionSettings {
-    request.settings.get_or_insert_default()
-}
-
 #[tokio::test]
 async fn wrong_fields_are_named_before_those_that_are_not_served() {
     let service = Service::start().await;
     let mut request = opening("a\nb", "ada", SessionSettings::default());
-    request.users.push("bob".to_owned());
+    request.request_id = "once".to_owned();
     refused(service.try_open(request).await).blames(&["session_id"]);
 }

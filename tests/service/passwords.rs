@@ -597,3 +597,101 @@ async fn a_server_that_stops_lets_nobody_in_whose_password_was_right() {
     let told = refused(in_time(join).await.expect("it is answered"));
     told.is(Code::Unavailable, "DRAINING");
 }
+
+/// What joins a session or opens it, with the same password for both.
+fn joining_or_opening(session: &str, user: &str, password: &str) -> JoinSessionRequest {
+    let missing = OpenSharedSessionRequest {
+        settings: Some(with_password(password)),
+        ..OpenSharedSessionRequest::default()
+    };
+    JoinSessionRequest { open_if_missing: Some(missing), ..joining(session, user, password) }
+}
+
+#[tokio::test]
+async fn what_is_opened_because_it_was_missing_has_its_password_and_guesses_nothing() {
+    let service = Service::start().await;
+    let mut sessions = service.sessions();
+    for number in 0..2 * AT_ONCE {
+        let join = joining_or_opening(&format!("room-{number}"), "ada", RIGHT);
+        assert!(sessions.join_session(join).await.expect("it opens").into_inner().opened);
+    }
+    let again = sessions.join_session(joining_or_opening("room-0", "bob", RIGHT)).await;
+    assert!(!again.expect("it joins").into_inner().opened);
+    is_wrong(refused(sessions.join_session(joining_or_opening("room-0", "eve", WRONG)).await));
+    is_wrong(refused(service.try_join("room-1", "eve", JoinOptions::default()).await));
+    service.open_room_with("hidden", "ada", unlisted(RIGHT)).await;
+    let told = refused(sessions.join_session(joining_or_opening("hidden", "eve", WRONG)).await);
+    told.is(Code::AlreadyExists, "SESSION_EXISTS");
+    let mut long = joining_or_opening("other", "ada", "");
+    long.open_if_missing.get_or_insert_default().settings = Some(with_password(&"p".repeat(1025)));
+    refused(sessions.join_session(long).await).blames(&["open_if_missing.settings.password"]);
+}
+
+#[tokio::test]
+async fn of_two_who_join_or_open_at_once_with_one_password_both_are_in() {
+    let service = Service::start().await;
+    let held = service.passwords().hold();
+    let both = ["ada", "bob"].map(|user| {
+        let mut sessions = service.sessions();
+        let join = joining_or_opening("finals", user, RIGHT);
+        tokio::spawn(async move { sessions.join_session(join).await })
+    });
+    service.until_waiting(2).await;
+    drop(held);
+    let mut opened = Vec::new();
+    for join in both {
+        let joined = in_time(join).await.expect("it is answered").expect("it joins or opens");
+        opened.push(joined.into_inner().opened);
+    }
+    opened.sort();
+    assert_eq!(opened, [false, true]);
+}
+
+#[tokio::test]
+async fn the_newest_session_is_one_without_password_and_else_one_is_opened_with_it() {
+    let service = Service::start().await;
+    service.open_room("open", "ada").await;
+    service.advance(1);
+    service.open_room_with("closed", "ada", with_password(RIGHT)).await;
+    let newest =
+        |user: &str| JoinSessionRequest { newest: true, ..joining_or_opening("", user, RIGHT) };
+    let mut sessions = service.sessions();
+    let held = service.passwords().hold();
+    let joined = in_time(sessions.join_session(newest("bob"))).await.expect("it joins");
+    assert_eq!(joined.into_inner().session_id, "open", "and nothing was hashed");
+    drop(held);
+    service.try_delete("open", "ada").await.expect("it is deleted");
+    let opened = in_time(sessions.join_session(newest("bob"))).await.expect("it opens");
+    let opened = opened.into_inner();
+    assert!(opened.opened && opened.session_id != "closed");
+    is_wrong(refused(service.try_join(&opened.session_id, "eve", JoinOptions::default()).await));
+}
+
+#[tokio::test]
+async fn people_named_at_the_opening_need_no_password() {
+    let service = Service::start().await;
+    let mut open = opening("finals", "ada", with_password(RIGHT));
+    open.users.push("bob".to_owned());
+    open.roles.insert("cleo".to_owned(), proto::Role::Moderator.into());
+    open.roles.insert("dan".to_owned(), proto::Role::Spectator.into());
+    service.try_open(open).await.expect("it opens");
+    assert!(service.is_in("finals", "bob").await);
+    service.join("finals", "cleo").await;
+    is_wrong(refused(service.try_join("finals", "dan", JoinOptions::default()).await));
+}
+
+#[tokio::test]
+async fn no_exclusive_session_elsewhere_betrays_an_unlisted_one() {
+    let service = Service::start().await;
+    let exclusive = |settings| SessionSettings { exclusive: Some(true), ..settings };
+    service.open_room_with("mine", "eve", exclusive(SessionSettings::default())).await;
+    service.open_room_with("hidden", "ada", exclusive(unlisted(RIGHT))).await;
+    for password in ["", WRONG] {
+        let told = refused(service.join_giving("hidden", "eve", password).await);
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
+        let told = service.refused_watch(watching("hidden", "eve", password)).await;
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    }
+    let told = refused(service.join_giving("hidden", "eve", RIGHT).await);
+    told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
+}

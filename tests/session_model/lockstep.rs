@@ -3,13 +3,15 @@
 
 use super::{
     framed::SHARED_ONLY,
+    invariants::Invariants,
     model::{Model, Props},
+    people::people,
     picture::Changes,
     steps::{Put, Puts, Start, Step, Term, USERS, Who, password},
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
-    Opening, Session,
+    Info, Opening, Session,
     command::{Actor, Command, Join, Setting, Write},
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
@@ -17,6 +19,7 @@ use sessiond::session::{
     member::{MemberIx, Membership},
     moderation::Ban,
     role::Role,
+    schema::Schema,
     settings::{Keys, Kind, Settings},
     user::User,
     value::Value,
@@ -32,6 +35,7 @@ pub struct Lockstep {
     start: Start,
     session: Session,
     model: Model,
+    invariants: Invariants,
     now: Micros,
     users: BTreeMap<UserId, User>,
     watches: Vec<Watch>,
@@ -43,7 +47,9 @@ pub struct Lockstep {
 impl Lockstep {
     pub fn begin(start: Start) -> Self {
         let now = BEGINNING;
-        let (session, model) = open(&start, now, 0, BTreeMap::new(), &mut BTreeMap::new());
+        let mut users = BTreeMap::new();
+        let (session, model) = open(&start, now, 0, BTreeMap::new(), &mut users);
+        let invariants = Invariants::begin(session.bans(now, &Actor::App));
         let filters = [&[][..], &["a"], &["b", "c"]];
         let filters = filters.map(|keys| Keys::new(keys.iter().copied().map(Key::from).collect()));
         let classes = [Class::Members, Class::Host];
@@ -61,8 +67,9 @@ impl Lockstep {
             start,
             session,
             model,
+            invariants,
             now,
-            users: BTreeMap::new(),
+            users,
             watches: views.clone().map(Watch::new).collect(),
             subscribers: fixed.chain(own).collect(),
             fresh: 0,
@@ -84,8 +91,9 @@ impl Lockstep {
                 let props = self.values(&user, set);
                 let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
                 let user_props = user_props.into_iter().collect();
-                let proven = proven.map(password);
-                let join = Join { spectator, presence, is_stream, props, user_props, proven };
+                let (proven, moves) = (proven.map(password), false);
+                let join =
+                    Join { spectator, presence, is_stream, props, user_props, moves, proven };
                 let actor = Actor::User(user.clone());
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {
@@ -151,6 +159,10 @@ impl Lockstep {
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
                 self.apply(&Actor::App, Command::Update(changes));
             }
+            Step::Reset { who, schema } => {
+                let actor = self.keeper(who);
+                self.reset(&actor, schema);
+            }
             Step::Delete { who } => {
                 self.apply(&self.keeper(who), Command::Delete);
             }
@@ -198,9 +210,14 @@ impl Lockstep {
         let expected = self.model.apply(self.now, actor, &command);
         let before = expected.is_err().then(|| format!("{:?}", self.session));
         let told = format!("{actor:?} {command:?}");
-        let answer = self.session.apply(self.now, actor, command);
+        let ranks = Invariants::ranks(&self.session, actor, &command);
+        let answer = self.session.apply(self.now, actor, command.clone());
+        if answer.is_ok() {
+            self.invariants.accepted(self.now, actor, &command, &ranks);
+        }
         match (&answer, &expected) {
             (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
+            | (Err(Refusal::NotAWriter(found)), Err(Refusal::NotAWriter(expected)))
             | (Err(Refusal::RevisionChanged(found)), Err(Refusal::RevisionChanged(expected))) => {
                 let fields = |list: &[sessiond::session::error::Violation]| {
                     list.iter().map(|violation| violation.field.clone()).collect::<Vec<_>>()
@@ -241,12 +258,16 @@ impl Lockstep {
         let record = self.model.users.entry(user.clone()).or_default().clone();
         let expected = self.model.written(&record, &write);
         let most = self.start.limits.props_per_user;
-        let answer = self.users.entry(user.clone()).or_default().write(&write, most);
-        assert_eq!(answer.as_ref().err(), expected.as_ref().err());
-        if let Ok(record) = expected {
-            self.model.users.insert(user.clone(), record);
-            self.apply(&Actor::App, Command::UserProps { user, write });
+        let known = self.users.entry(user.clone()).or_default();
+        assert_eq!(known.check_room(&write, most).as_ref().err(), expected.as_ref().err());
+        let Ok(record) = expected else { return };
+        let command = Command::UserProps { user: user.clone(), write: write.clone() };
+        // Where all that it concerns refuse it, it is not set on the user either.
+        if !self.model.needs_session_id(&user, &write) {
+            known.write(&write);
+            self.model.users.insert(user, record);
         }
+        self.apply(&Actor::App, command);
     }
 
     /// Only from where on it is known what went, as how long it is known is not for the model to say.
@@ -271,6 +292,30 @@ impl Lockstep {
         self.apply(&actor, command);
     }
 
+    /// Makes one or two frames at once, over which no delta leads.
+    fn reset(&mut self, actor: &Actor, schema: Option<Arc<Schema>>) {
+        let (last, departed) = (self.model.last().info.clone(), self.model.departed.clone());
+        let before = format!("{:?}", self.session);
+        let frames = 1 + usize::from(self.model.open);
+        let expected = self.model.reset(self.now, actor, schema.clone());
+        let answer = self.session.reset(self.now, actor, schema);
+        let Ok(frame) = answer else {
+            assert_eq!(answer.map(|_| ()), expected);
+            return assert_eq!(format!("{:?}", self.session), before, "a refusal leaves no trace");
+        };
+        expected.unwrap();
+        let views_changed = views_differ(&last, &self.model.last().info);
+        let told = (frame.revision, frame.views_changed, frame.departed);
+        assert_eq!(told, (self.model.revision(), views_changed, departed));
+        assert_eq!(self.session.horizon(), self.model.revision());
+        for watch in &mut self.watches {
+            watch.reset(&self.session, &self.model, frames);
+        }
+        for subscriber in &mut self.subscribers {
+            subscriber.catch_up(&self.session, &self.watches, &self.model);
+        }
+    }
+
     fn flush(&mut self, asleep: u16) {
         let before = self.model.last().info.clone();
         let (was_open, departed) = (self.model.open, self.model.departed.clone());
@@ -280,10 +325,7 @@ impl Lockstep {
         assert_eq!(frame.is_some(), was_open);
         let Some(frame) = frame else { return };
         let after = &self.model.last().info;
-        let same_views = (&before.host, &before.owner) == (&after.host, &after.owner)
-            && before.settings.propnames == after.settings.propnames
-            && before.settings.hostprops == after.settings.hostprops;
-        assert_eq!((frame.views_changed, frame.departed), (!same_views, departed));
+        assert_eq!((frame.views_changed, frame.departed), (views_differ(&before, after), departed));
         assert_eq!(self.session.last_frame_at(), self.now);
         assert!(before.term <= after.term);
         self.framed(asleep);
@@ -354,6 +396,7 @@ impl Lockstep {
             let is_shown = model.last().members.contains_key(user);
             assert_eq!(first.map(|(member, _)| &member.user), is_shown.then_some(user));
         }
+        self.invariants.hold(self.now, session);
         assert_eq!(session.class_of(&Actor::App), Class::Host);
         let first = session.first_match(&[], &[]).map(|(member, _)| member.user.to_string());
         assert_eq!(first.as_ref(), model.last().in_join_order().first());
@@ -374,6 +417,7 @@ impl Lockstep {
         let users = std::mem::take(&mut self.model.users);
         let epoch = self.session.epoch();
         (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
+        self.invariants = Invariants::begin(self.session.bans(self.now, &Actor::App));
         self.watches.iter_mut().for_each(Watch::start_anew);
         self.framed(0);
         self.compare();
@@ -439,6 +483,13 @@ impl Lockstep {
     }
 }
 
+/// Whether somebody may have come to see another view.
+fn views_differ(before: &Info, after: &Info) -> bool {
+    (&before.host, &before.owner) != (&after.host, &after.owner)
+        || before.settings.propnames != after.settings.propnames
+        || before.settings.hostprops != after.settings.hostprops
+}
+
 fn open(
     start: &Start,
     now: Micros,
@@ -447,21 +498,40 @@ fn open(
     records: &mut BTreeMap<UserId, User>,
 ) -> (Session, Model) {
     let value = |text: &str| (Key::from("a"), Value::Text(text.into()));
-    let opener = start.opener.clone().map(|user| {
+    let mut join = |user: &UserId| {
         let props = vec![value(&format!("{user}/a/0"))];
         let user_props = records.entry(user.clone()).or_default().props();
-        (user, Join { props, user_props, ..Join::default() })
+        Join { props, user_props, ..Join::default() }
+    };
+    let opener = start.opener.clone().map(|user| (user.clone(), join(&user)));
+    let people = people(start.opener.as_ref(), &start.places, now, |user| Join {
+        props: Vec::new(),
+        ..join(user)
     });
     let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
-    let opening = Opening {
+    let mut opening = Opening {
         opener,
+        people,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
+        schema: start.schema.clone(),
         ..Opening::new(app, id, start.kind, start.settings.clone())
     };
-    let limits = start.limits.clone();
-    let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props).unwrap();
-    let session = Session::open(opening, Arc::new(limits), now, last_epoch).unwrap();
-    assert_eq!((session.revision(), session.created_at()), (1, now));
-    (session, model)
+    loop {
+        let limits = start.limits.clone();
+        let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props.clone());
+        let session = Session::open(opening.clone(), Arc::new(limits), now, last_epoch);
+        match (session, model) {
+            (Ok(session), Ok(model)) => {
+                assert_eq!((session.revision(), session.created_at()), (1, now));
+                return (session, model);
+            }
+            (session, model) => {
+                assert_eq!(session.err(), model.err());
+                // There is no room for all of them.
+                assert!(!opening.people.users.is_empty());
+                opening.people.users.clear();
+            }
+        }
+    }
 }

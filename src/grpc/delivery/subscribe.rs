@@ -259,6 +259,8 @@ fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
 /// A subscription that has passed the door.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// The path of what asks for it in the request.
+    prefix: String,
     session: Option<SessionKey>,
     actor: Actor,
     join: Option<Join>,
@@ -297,7 +299,8 @@ impl Wanted {
             }
             Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
         });
-        Self { session, actor, join, password, options: Options { props, exclude_self, resume } }
+        let (prefix, options) = (prefix.to_owned(), Options { props, exclude_self, resume });
+        Self { prefix, session, actor, join, password, options }
     }
 
     /// The password that was given, if one was.
@@ -315,7 +318,7 @@ impl Wanted {
         app: &AppId,
         proofs: &Proofs,
     ) -> Result<(Feed, Actor), Refusal> {
-        let Self { session, actor, mut join, options, .. } = self;
+        let Self { prefix, session, actor, mut join, options, .. } = self;
         let proven = proofs.of(session.as_ref())?;
         if let Some(join) = &mut join {
             join.proven = proven;
@@ -331,7 +334,8 @@ impl Wanted {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,
         };
-        let subscription = server.engine.subscribe(&live, &actor, join, options)?;
+        let subscription = server.engine.subscribe(&live, &actor, join, options);
+        let subscription = subscription.map_err(|refusal| refusal.within(&prefix))?;
         Ok((Feed::new(server.clone(), subscription, without), actor))
     }
 }

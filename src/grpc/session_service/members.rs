@@ -1,6 +1,6 @@
 //! Members: who comes, goes, and stands where.
 
-use super::Sessions;
+use super::{Sessions, missing::of_missing};
 use crate::{
     engine::{
         Peer, SessionKey,
@@ -10,7 +10,7 @@ use crate::{
         convert::to_proto,
         encode::{Named, PREFIX},
         new_user_id,
-        passwords::Claim,
+        passwords::Joining,
     },
     proto,
     session::{
@@ -37,27 +37,20 @@ impl Sessions {
         let mut door = self.door();
         let app = door.app(&request.app);
         let named = door.optional_user("user_id", &request.user_id);
-        door.not_yet("newest", request.newest);
-        door.not_yet("open_if_missing", request.open_if_missing.is_some());
         door.not_yet("request_id", !request.request_id.is_empty());
-        let password = door.given("join", request.join.as_ref());
-        let mut join = door.join("join", request.join.unwrap_or_default(), false);
+        let given = door.given("join", request.join.as_ref());
+        let join = door.join("join", request.join.clone().unwrap_or_default(), false);
         let user = named.unwrap_or_else(new_user_id);
         let actor = Actor::User(user.clone());
-        let key = match request.newest {
-            true => None,
-            false => door.session_or_name(&request.session_id, &request.name),
-        };
+        let target = door.target(&request);
+        let missing = self.missing(&mut door, &request, (&app, &user, &join), target.as_ref());
         door.close()?;
         self.0.check_app(headers, &app)?;
-        if let (Some(password), Some(key)) = (password, &key) {
-            let (app, key, user, join_as) = (app.clone(), key.clone(), user.clone(), join.clone());
-            let claim = Claim { app, key, user, join: join_as, password, peer };
-            join.proven = claim.prove(&self.0).await?;
-        }
-        // Who knows the id or the name of an unlisted session may join it.
-        let live = self.0.engine.find_to_join(&app, key.as_ref(), &user)?;
-        let position = self.0.engine.join(&live, &user, join)?;
+        let target = target.ok_or(Refusal::SessionNotFound)?;
+        let joining = Joining { app, target, user: user.clone(), join, given, peer };
+        let outcome = self.0.join_or_open(joining, missing).await;
+        let (joined, opened) = outcome.map_err(of_missing)?;
+        let (live, position) = (joined.live, joined.position);
         let state = live.lock();
         let role = state.core.members().membership(&user).map(|membership| membership.role);
         let snapshot = (!request.omit_snapshot).then(|| {
@@ -77,7 +70,7 @@ impl Sessions {
             position: Some(to_proto::position(position)),
             snapshot_omitted: snapshot.is_some() && update.is_none(),
             snapshot: update,
-            opened: false,
+            opened,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The unary calls. Each passes the door, asks the engine, and answers.
 
 mod members;
+mod missing;
 mod private;
 mod sessions;
 mod writes;
@@ -37,10 +38,6 @@ impl Sessions {
         reply.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
     }
 
-    fn not_yet<T>(&self, call: &str) -> Result<Response<T>, Status> {
-        Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
-    }
-
     /// A command of one user to one session.
     fn command(
         &self,
@@ -70,7 +67,6 @@ macro_rules! serve {
         served_to_peer {
             $($peered:ident($peer_request:ident) -> $peer_response:ident by $serve_peer:ident;)*
         }
-        not_yet { $($later:ident($later_request:ident) -> $later_response:ident: $call:literal;)* }
     ) => {
         #[async_trait]
         impl SessionService for Sessions {
@@ -90,27 +86,21 @@ macro_rules! serve {
                 let (headers, peer) = (metadata.into_headers(), passwords::peer(&extensions));
                 self.answer(self.$serve_peer(&headers, peer, request).await)
             })*
-
-            $(async fn $later(
-                &self,
-                _: Request<proto::$later_request>,
-            ) -> Result<Response<proto::$later_response>, Status> {
-                self.not_yet($call)
-            })*
         }
     };
 }
 
 serve! {
     served {
-    get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
-    list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
+        get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
+        list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
         open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
             by open_private;
-    update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
-    leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
-    delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
-    set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
+        update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
+        reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
+        leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
+        delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
+        set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
         set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
         set_role(SetRoleRequest) -> SetRoleResponse by set_role;
         kick_user(KickUserRequest) -> KickUserResponse by kick;
@@ -126,8 +116,5 @@ serve! {
     served_to_peer {
         open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
         join_session(JoinSessionRequest) -> JoinSessionResponse by join;
-    }
-    not_yet {
-        reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
     }
 }

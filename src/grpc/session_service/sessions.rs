@@ -3,7 +3,11 @@
 use super::Sessions;
 use crate::{
     engine::{Live, Peer, SessionKey},
-    grpc::{convert::to_proto, encode::MAX_MESSAGE_BYTES, new_session_id, new_user_id},
+    grpc::{
+        convert::{door::Door, to_proto},
+        encode::MAX_MESSAGE_BYTES,
+        new_session_id, new_user_id,
+    },
     proto,
     session::{
         Opening,
@@ -39,7 +43,7 @@ impl Sessions {
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
         Ok(proto::GetSessionInfoResponse {
-            session: Some(to_proto::session_summary(&state)),
+            session: Some(to_proto::session_summary(&state, &actor)),
             members: if inside { to_proto::members(session) } else { Vec::new() },
             bans: session
                 .bans(self.0.engine.clock().now(), &actor)
@@ -114,6 +118,31 @@ impl Sessions {
         request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
         let mut door = self.door();
+        let get_if_exists = request.get_if_exists;
+        let password = door.new_password(request.settings.as_ref());
+        let given = door.given("join", request.join.as_ref());
+        let opening = self.opening(&mut door, request);
+        door.close()?;
+        self.0.check_app(headers, &opening.app)?;
+        let user = opening.opener.as_ref().map(|(user, _)| user.clone());
+        let (joined, existed) =
+            self.0.open(opening, get_if_exists, password, (given, peer)).await?;
+        let state = joined.live.lock();
+        let reader = user.clone().map_or(Actor::App, Actor::User);
+        Ok(proto::OpenSharedSessionResponse {
+            session: Some(to_proto::session_summary(&state, &reader)),
+            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+            position: Some(to_proto::position(joined.position)),
+            existed,
+        })
+    }
+
+    /// What is needed to open a shared session.
+    pub(super) fn opening(
+        &self,
+        door: &mut Door<'_>,
+        request: proto::OpenSharedSessionRequest,
+    ) -> Opening {
         let app = door.app(&request.app);
         let user = door.optional_user("user_id", &request.user_id);
         let id = match request.session_id.as_str() {
@@ -126,37 +155,29 @@ impl Sessions {
         let kind = door.kind(request.kind);
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(kind, &wire, self.0.engine.default_session());
-        let new_password = door.new_password(&wire);
-        door.not_yet("roles", !request.roles.is_empty());
-        door.not_yet("users", !request.users.is_empty());
-        door.not_yet("bans", !request.bans.is_empty());
-        door.not_yet("schema", request.schema.is_some());
         door.not_yet("request_id", !request.request_id.is_empty());
+        let schema = door.schema("schema", request.schema);
         let data = door.values("data", request.data);
         let private_data = door.values("private_data", request.private_data);
         let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
-        let given = door.given("join", request.join.as_ref());
         let join = request.join.map(|join| door.join("join", join, false));
         if join.as_ref().is_some_and(|join| join.spectator) {
             door.fault("join.spectator", "the opener owns the session and is no spectator");
         }
-        door.close()?;
-        self.0.check_app(headers, &app)?;
         let user = if generates { Some(new_user_id()) } else { user };
-        let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
+        let now = self.0.engine.clock().now();
+        let (roles, users, bans) = (request.roles, request.users, request.bans);
+        let people = door.people(now, user.as_ref(), (roles, users, bans));
+        let opener = user.map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
-        let opening =
-            Opening { opener, data, private_data, ..Opening::new(app, id, kind, settings) };
-        let get_if_exists = request.get_if_exists;
-        let opened = self.0.open(opening, get_if_exists, new_password, (given, peer)).await?;
-        let (joined, existed) = opened;
-        let state = joined.live.lock();
-        Ok(proto::OpenSharedSessionResponse {
-            session: Some(to_proto::session_summary(&state)),
-            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
-            position: Some(to_proto::position(joined.position)),
-            existed,
-        })
+        Opening {
+            opener,
+            people,
+            data,
+            private_data,
+            schema,
+            ..Opening::new(app, id, kind, settings)
+        }
     }
 
     pub(super) async fn update(
@@ -175,7 +196,7 @@ impl Sessions {
         let wire = request.settings.unwrap_or_default();
         let is_named = |mask: &prost_types::FieldMask| mask.paths.iter().any(|it| it == "password");
         let new_password = request.update_mask.as_ref().is_some_and(is_named);
-        let new_password = new_password.then(|| door.new_password(&wire));
+        let new_password = new_password.then(|| door.new_password(Some(&wire)));
         let mut changes = door.settings_update(kind, &wire, request.update_mask, &base);
         door.close()?;
         self.0.check_app(headers, &app)?;
@@ -195,6 +216,27 @@ impl Sessions {
             settings: Some(to_proto::settings(&state.core.accepted_info().settings)),
             position: Some(to_proto::position(position)),
         })
+    }
+
+    pub(super) async fn reset(
+        &self,
+        headers: &HeaderMap,
+        request: proto::ResetSessionRequest,
+    ) -> Result<proto::ResetSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let id = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let schema = door.schema("schema", request.schema);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        // Everybody is sent everything anew, so it is bounded like writes are.
+        if let Actor::User(user) = &actor {
+            self.0.engine.take_update(&app, user)?;
+        }
+        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
+        let position = self.0.engine.reset(&live, &actor, schema)?;
+        Ok(proto::ResetSessionResponse { position: Some(to_proto::position(position)) })
     }
 
     pub(super) async fn delete(
@@ -227,7 +269,7 @@ impl Listing {
         if !state.core.is_visible_to(actor) {
             return true;
         }
-        let info = to_proto::session_summary(&state);
+        let info = to_proto::session_summary(&state, actor);
         let bytes = info.encoded_len() + 8;
         let sessions = &mut self.reply.sessions;
         let too_large = self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty();

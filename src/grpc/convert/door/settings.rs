@@ -23,8 +23,9 @@ const SUCCESSORS: usize = 256;
 impl Door<'_> {
     /// The password of a session; none where it is to have none. It is hashed before it becomes a
     /// setting.
-    pub fn new_password(&mut self, wire: &proto::SessionSettings) -> Option<Password> {
-        self.password("settings.password", wire.password.as_deref().unwrap_or_default())
+    pub fn new_password(&mut self, wire: Option<&proto::SessionSettings>) -> Option<Password> {
+        let password = wire.and_then(|wire| wire.password.as_deref());
+        self.password("settings.password", password.unwrap_or_default())
     }
 
     /// What kind of shared session.
@@ -56,6 +57,10 @@ impl Door<'_> {
                 settings.change(change);
             }
         }
+        settings.exclusive = wire.exclusive.unwrap_or(false);
+        if settings.exclusive && kind == Kind::Private {
+            self.fault("settings.exclusive", "is for shared sessions only");
+        }
         settings
     }
 
@@ -82,9 +87,6 @@ impl Door<'_> {
             } else if name == "exclusive" {
                 self.fault(field, "is fixed at the opening");
             } else {
-                if name == "reset_role" {
-                    self.not_yet(&format!("settings.{name}"), true);
-                }
                 changes.extend(self.setting(kind, name, wire, base));
             }
         }
@@ -197,19 +199,21 @@ impl Door<'_> {
                 let role = self.role(&field, wire.data_role);
                 Setting::DataRole(role.unwrap_or(Role::Member))
             }
-            "exclusive" => {
-                self.not_yet(&field, wire.exclusive.unwrap_or(false));
-                return None;
-            }
+            // Fixed at the opening: no change of a setting.
+            "exclusive" => return None,
             "password" => {
                 // What it is goes its own way: see `Door::new_password`.
                 shared(self, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
                 return None;
             }
-            "reset_role" => {
-                self.not_yet(&field, wire.reset_role != 0);
-                return None;
-            }
+            "reset_role" => Setting::ResetRole(match self.role(&field, wire.reset_role) {
+                None => Role::Admin,
+                Some(role @ (Role::Admin | Role::Member)) => role,
+                Some(_) => {
+                    self.fault(&field, "must be ADMIN or MEMBER");
+                    Role::Admin
+                }
+            }),
             _ => return None,
         })
     }

@@ -23,7 +23,6 @@ impl Door<'_> {
     pub fn join(&mut self, field: &str, join: proto::JoinOptions, by_stream: bool) -> Join {
         // The password goes its own way: see `Door::given`.
         let proto::JoinOptions { password: _, spectator, presence, props, r#move: moves } = join;
-        self.not_yet(&format!("{field}.move"), moves);
         let presence = match proto::Presence::try_from(presence) {
             Ok(proto::Presence::Unspecified) => None,
             Ok(proto::Presence::Tied) => Some(Presence::Tied),
@@ -34,8 +33,8 @@ impl Door<'_> {
             }
         };
         let props = self.values(&format!("{field}.props"), props);
-        let (user_props, proven) = (Vec::new(), None);
-        Join { spectator, presence, is_stream: by_stream, props, user_props, proven }
+        let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
+        Join { spectator, presence, is_stream, props, user_props, moves, proven }
     }
 
     /// The password that comes with a join.
@@ -68,15 +67,17 @@ impl Door<'_> {
         self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
+        let typed = set.len();
         for (key, value) in json.map(|json| json.fields).unwrap_or_default() {
             let field = path("write.json", &key);
             let value = plain_value(value);
             set.extend(self.key(&field, &key).zip(self.value(&field, value, 1)));
         }
+        let plain = set.len() - typed;
         let write = self.write("write.set", set, "write.remove", remove);
         let write =
-            Write { if_revision: self.revisions("write.if_revision", if_revision), ..write };
-        if write.is_empty() && self.violations.is_empty() {
+            Write { if_revision: self.revisions("write.if_revision", if_revision), plain, ..write };
+        if write.is_empty() && self.is_faultless() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
         if term != 0 && session_ids.len() != 1 {
@@ -154,7 +155,7 @@ impl Door<'_> {
         }
         let remove =
             remove.iter().filter_map(|key| self.key(&path(remove_field, key), key)).collect();
-        Write { set, remove, if_revision: Vec::new() }
+        Write { set, remove, ..Write::default() }
     }
 
     /// How a subscriber wants to be served: the keys, and whether without its own props.
