@@ -122,6 +122,8 @@ impl Engine {
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
         self.with_user(app, user, |record| {
+            // Each session gets the value that came of it, not what was merged.
+            let write = &record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.write(write, self.inner.limits.props_per_user)?;
             let mut outcomes = Vec::new();
             for id in &record.sessions {

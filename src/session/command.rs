@@ -29,6 +29,8 @@ pub struct Write {
     pub remove: Vec<Key>,
     /// Keys that must not have changed after a revision, or all of the write is refused.
     pub if_revision: Vec<(Key, u64)>,
+    /// Maps are merged into the maps that are there, those within them too; see [`Write::merged`].
+    pub merge_maps: bool,
 }
 
 impl Write {

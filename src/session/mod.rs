@@ -16,6 +16,7 @@ pub mod ids;
 mod joining;
 pub mod limits;
 pub mod member;
+mod merge;
 pub mod moderation;
 mod names;
 mod props;
@@ -23,6 +24,7 @@ mod read;
 mod removals;
 pub mod role;
 pub mod settings;
+pub mod size;
 mod slots;
 #[cfg(test)]
 mod tests;

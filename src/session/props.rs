@@ -37,10 +37,25 @@ impl Session {
         layer: Layer,
         write: Write,
     ) -> Result<(), Refusal> {
-        self.check_room(&self.members.get(ix).slots, &write)?;
+        let slots = &self.members.get(ix).slots;
+        let write = self.merged(slots, write, "write.set")?;
+        self.check_room(slots, &write)?;
         self.write_layer(ix, layer, write);
         self.open = true;
         Ok(())
+    }
+
+    /// The write that replaces where this one merges: into the value that is accepted, which of a
+    /// key that has none in this session is the user's.
+    pub(super) fn merged(
+        &self,
+        slots: &Slots,
+        write: Write,
+        field: &str,
+    ) -> Result<Write, Refusal> {
+        write.merged(field, self.limits.value_bytes, |key| {
+            self.names.find(key).and_then(|key| slots.accepted(key))
+        })
     }
 
     pub(super) fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {

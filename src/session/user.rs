@@ -24,6 +24,11 @@ pub struct User {
 }
 
 impl User {
+    /// The write that replaces where this one merges: into what is set on the user.
+    pub fn merged(&self, write: Write, most_bytes: usize) -> Result<Write, Refusal> {
+        write.merged("write.set", most_bytes, |key| self.props.get(key))
+    }
+
     /// Writes props on the user: all or nothing.
     pub fn write(&mut self, write: &Write, most: usize) -> Result<(), Refusal> {
         let more = write.set.iter().filter(|(key, _)| !self.props.contains_key(key)).count();

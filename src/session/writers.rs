@@ -1,11 +1,13 @@
 //! Who wrote which session data since the last frame, so that what somebody wrote can be taken back
 //! without what others wrote.
 
-use super::{command::Actor, ids::Key, value::Value};
+use super::{command::Actor, ids::Key, merge::Patch, value::Value};
 use rustc_hash::FxHashMap;
 
-/// How many writers of one key are told apart; what earlier ones wrote cannot be taken back.
-const WRITERS: usize = 8;
+/// How many writes of one key are told apart, those that one writer makes in a row counting as one.
+/// Of more, those of one writer are told as one that it made later; of more writers, what earlier
+/// ones wrote cannot be taken back.
+const WRITES: usize = 8;
 
 /// One key of one part of the session data.
 pub type DataKey = (/* private */ bool, Key);
@@ -20,8 +22,8 @@ pub struct Writers {
 struct Unframed {
     /// The value before the writes.
     base: Option<Value>,
-    /// What each writer wrote last, the latest last. A value of none is a removal.
-    writes: Vec<(Actor, Option<Value>)>,
+    /// What was made of it, the latest last.
+    writes: Vec<(Actor, Patch)>,
 }
 
 impl Writers {
@@ -31,15 +33,10 @@ impl Writers {
         writer: &Actor,
         key: DataKey,
         before: impl FnOnce() -> Option<Value>,
-        value: Option<Value>,
+        patch: Patch,
     ) {
         let new = || Unframed { base: before(), writes: Vec::new() };
-        let Unframed { base, writes } = self.keys.entry(key).or_insert_with(new);
-        writes.retain(|(known, _)| known != writer);
-        writes.push((writer.clone(), value));
-        if writes.len() > WRITERS {
-            *base = writes.remove(0).1;
-        }
+        self.keys.entry(key).or_insert_with(new).note(writer, patch);
     }
 
     /// Forgets what a user wrote; the values that hold without that are what is put back.
@@ -48,7 +45,9 @@ impl Writers {
             let known = writes.len();
             writes.retain(|(writer, _)| !matches!(writer, Actor::User(own) if **own == *user));
             if writes.len() < known {
-                put_back(key, writes.last().map_or(&*base, |(_, value)| value).clone());
+                let made =
+                    |value: Option<Value>, (_, patch): &(Actor, Patch)| patch.apply(value.as_ref());
+                put_back(key, writes.iter().fold(base.clone(), made));
             }
             !writes.is_empty()
         });
@@ -57,5 +56,29 @@ impl Writers {
     /// A frame shows all of it.
     pub fn clear(&mut self) {
         self.keys.clear();
+    }
+}
+
+impl Unframed {
+    fn note(&mut self, writer: &Actor, patch: Patch) {
+        if !matches!(patch, Patch::Merge(_)) {
+            // Nothing that the writer made of it before is left to see, whatever is taken back.
+            self.writes.retain(|(known, _)| known != writer);
+        }
+        match self.writes.pop_if(|(known, _)| known == writer) {
+            Some((_, earlier)) => self.writes.push((writer.clone(), earlier.then(patch))),
+            None => self.writes.push((writer.clone(), patch)),
+        }
+        if self.writes.len() <= WRITES {
+            return;
+        }
+        let (oldest, patch) = self.writes.remove(0);
+        match self.writes.iter_mut().find(|(writer, _)| *writer == oldest) {
+            Some((_, later)) => {
+                let second = std::mem::replace(later, Patch::Remove);
+                *later = patch.then(second);
+            }
+            None => self.base = patch.apply(self.base.as_ref()),
+        }
     }
 }

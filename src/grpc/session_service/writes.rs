@@ -65,7 +65,6 @@ impl Sessions {
     ) -> Result<proto::SetSessionDataResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let position = self.command(headers, whose, |door, _| {
-            door.not_yet("merge_maps", request.merge_maps);
             door.not_yet("request_id", !request.request_id.is_empty());
             door.ack("ack", request.ack);
             let set = door.values("set", request.set);
@@ -76,6 +75,7 @@ impl Sessions {
                 door.write("private_set", set, "private_remove", request.private_remove);
             let field = "private_if_revision";
             private.if_revision = door.revisions(field, request.private_if_revision);
+            (shared.merge_maps, private.merge_maps) = (request.merge_maps, request.merge_maps);
             if shared.is_empty() && private.is_empty() && door.is_faultless() {
                 door.fault("set", "at least one key must be set or removed");
             }

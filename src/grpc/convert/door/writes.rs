@@ -46,7 +46,6 @@ impl Door<'_> {
             request_id,
             ack,
         } = write;
-        self.not_yet("write.merge_maps", merge_maps);
         self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
@@ -56,8 +55,8 @@ impl Door<'_> {
             set.extend(self.key(&field, &key).zip(self.value(&field, value, 1)));
         }
         let write = self.write("write.set", set, "write.remove", remove);
-        let write =
-            Write { if_revision: self.revisions("write.if_revision", if_revision), ..write };
+        let if_revision = self.revisions("write.if_revision", if_revision);
+        let write = Write { if_revision, merge_maps, ..write };
         if write.is_empty() && self.violations.is_empty() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
@@ -136,7 +135,7 @@ impl Door<'_> {
         }
         let remove =
             remove.iter().filter_map(|key| self.key(&path(remove_field, key), key)).collect();
-        Write { set, remove, if_revision: Vec::new() }
+        Write { set, remove, ..Write::default() }
     }
 
     /// How a subscriber wants to be served: the keys, and whether without its own props.
