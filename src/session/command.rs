@@ -12,7 +12,7 @@ use super::{
 use std::sync::Arc;
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// The app itself: may everything.
     App,

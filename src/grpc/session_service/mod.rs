@@ -4,9 +4,14 @@ mod members;
 mod sessions;
 mod writes;
 
-use super::{Context, convert::door::Door, encode::MAX_MESSAGE_BYTES};
+use super::{
+    Context,
+    convert::{door::Door, to_proto},
+    encode::MAX_MESSAGE_BYTES,
+    once::Once,
+};
 use crate::{
-    engine::{Position, SessionKey},
+    engine::{Scope, SessionKey},
     proto::{self, session_service_server::SessionService},
     session::{
         command::{Actor, Command},
@@ -41,16 +46,18 @@ impl Sessions {
     }
 
     /// A command of one user to one session.
-    fn command(
+    async fn command(
         &self,
         headers: &HeaderMap,
         (app, session, user): (&str, &str, &str),
+        once: Once,
         command: impl FnOnce(&mut Door<'_>, &Actor) -> Option<Command>,
-    ) -> Result<Position, Refusal> {
+    ) -> Result<proto::Position, Refusal> {
         let mut door = self.door();
+        door.once(&once);
         let app = door.app(app);
         let actor = door.actor(user);
-        let id = door.session("session_id", session).map(SessionKey::Id);
+        let id = door.session("session_id", session);
         let command = command(&mut door, &actor);
         door.close()?;
         self.0.check_app(headers, &app)?;
@@ -58,8 +65,12 @@ impl Sessions {
         if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
             self.0.engine.take_update(&app, user)?;
         }
-        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
-        self.0.engine.command(&live, &actor, command)
+        let scope = Scope::new(&app, id.as_ref(), None, &actor);
+        let act = async {
+            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            self.0.engine.command(&live, &actor, command).map(to_proto::position)
+        };
+        self.0.once(once, &scope, act).await
     }
 }
 

@@ -2,8 +2,13 @@
 
 use super::Sessions;
 use crate::{
-    engine::{Live, SessionKey},
-    grpc::{convert::to_proto, encode::MAX_MESSAGE_BYTES, new_session_id, new_user_id},
+    engine::{Live, Scope, SessionKey},
+    grpc::{
+        convert::{door::Door, to_proto},
+        encode::MAX_MESSAGE_BYTES,
+        new_session_id, new_user_id,
+        once::Once,
+    },
     proto,
     session::{
         Opening,
@@ -110,13 +115,15 @@ impl Sessions {
     pub(super) async fn open_shared(
         &self,
         headers: &HeaderMap,
-        request: proto::OpenSharedSessionRequest,
+        mut request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let mut door = self.door();
+        door.once(&once);
         let app = door.app(&request.app);
         let user = door.optional_user("user_id", &request.user_id);
         let id = match request.session_id.as_str() {
-            "" => Some(new_session_id()),
+            "" => None,
             id => door.session("session_id", id),
         };
         if request.get_if_exists && request.session_id.is_empty() {
@@ -129,7 +136,6 @@ impl Sessions {
         door.not_yet("users", !request.users.is_empty());
         door.not_yet("bans", !request.bans.is_empty());
         door.not_yet("schema", request.schema.is_some());
-        door.not_yet("request_id", !request.request_id.is_empty());
         let data = door.values("data", request.data);
         let private_data = door.values("private_data", request.private_data);
         let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
@@ -139,18 +145,23 @@ impl Sessions {
         }
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let user = if generates { Some(new_user_id()) } else { user };
-        let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
-        let id = id.unwrap_or_else(new_session_id);
-        let opening = Opening { app, id, kind, settings, opener, data, private_data };
-        let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
-        let state = joined.live.lock();
-        Ok(proto::OpenSharedSessionResponse {
-            session: Some(to_proto::session_summary(&state)),
-            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
-            position: Some(to_proto::position(joined.position)),
-            existed,
-        })
+        let by = user.clone().map_or(Actor::App, Actor::User);
+        let scope = Scope::new(&app, id.as_ref(), user.as_ref(), &by);
+        let act = async {
+            let user = if generates { Some(new_user_id()) } else { user };
+            let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
+            let id = id.unwrap_or_else(new_session_id);
+            let opening = Opening { app, id, kind, settings, opener, data, private_data };
+            let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
+            let state = joined.live.lock();
+            Ok(proto::OpenSharedSessionResponse {
+                session: Some(to_proto::session_summary(&state)),
+                user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+                position: Some(to_proto::position(joined.position)),
+                existed,
+            })
+        };
+        self.0.once(once, &scope, act).await
     }
 
     pub(super) async fn update(
@@ -185,7 +196,8 @@ impl Sessions {
         request: proto::DeleteSessionRequest,
     ) -> Result<proto::DeleteSessionResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
-        self.command(headers, whose, |_, _| Some(Command::Delete))?;
+        let command = |_: &mut Door<'_>, _: &Actor| Some(Command::Delete);
+        self.command(headers, whose, Once::default(), command).await?;
         Ok(proto::DeleteSessionResponse {})
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
+    grpc::once::Once,
     proto,
     session::{
         command::{Join, Write},
@@ -34,7 +35,9 @@ impl Door<'_> {
     }
 
     /// A write of props.
-    pub fn props_write(&mut self, write: proto::PropsWrite) -> PropsWrite {
+    pub fn props_write(&mut self, mut write: proto::PropsWrite) -> PropsWrite {
+        let once = Once::of_write(&mut write);
+        self.once(&once);
         let proto::PropsWrite {
             set,
             remove,
@@ -43,10 +46,9 @@ impl Door<'_> {
             merge_maps,
             json,
             session_ids,
-            request_id,
+            request_id: _,
             ack,
         } = write;
-        self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
         for (key, value) in json.map(|json| json.fields).unwrap_or_default() {
@@ -77,7 +79,7 @@ impl Door<'_> {
                 sessions.push(id);
             }
         }
-        PropsWrite { write, sessions, term }
+        PropsWrite { write, sessions, term, once }
     }
 
     /// Keys that must not have changed after a revision.
@@ -170,4 +172,6 @@ pub struct PropsWrite {
     pub sessions: Vec<SessionId>,
     /// See [`crate::session::command::Command::SetProps`].
     pub term: u64,
+    /// Not to be done twice.
+    pub once: Once,
 }
