@@ -16,6 +16,7 @@ mod schedule;
 mod shard;
 mod subscriber;
 mod users;
+mod waiting;
 
 pub use clock::Clock;
 pub use encoder::Encoded;
@@ -25,6 +26,7 @@ pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scop
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
 pub use users::UserStream;
+pub use waiting::WAITING_READS;
 
 use crate::session::{
     error::Refusal,

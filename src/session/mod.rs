@@ -101,6 +101,8 @@ pub struct Session {
     accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
+    /// The revision at which it last changed who sees which keys of whom.
+    sight_revision: u64,
 
     names: Names,
     members: Members,
@@ -157,6 +159,7 @@ impl Session {
             shown: accepted.clone(),
             accepted,
             info_revision: 0,
+            sight_revision: 0,
             names: Names::default(),
             members: Members::default(),
             next_order: 0,

@@ -234,10 +234,10 @@ impl Sessions {
         let roles = request.roles.iter().enumerate();
         let roles: Vec<_> =
             roles.filter_map(|(at, role)| door.new_role(&format!("roles[{at}]"), *role)).collect();
-        door.not_yet("min_position", request.min_position.is_some());
+        let min = request.min_position.map(|min| door.position("min_position", min));
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let live = self.read(&app, key.as_ref(), &actor, true, min).await?;
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;

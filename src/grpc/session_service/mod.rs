@@ -11,15 +11,18 @@ use super::{
     once::Once,
 };
 use crate::{
-    engine::{Scope, SessionKey},
+    engine::{Live, Position, Scope, SessionKey},
     proto::{self, session_service_server::SessionService},
     session::{
         command::{Actor, Command},
         error::Refusal,
+        ids::AppId,
+        role::Act,
     },
 };
 use http::HeaderMap;
 use prost::Message;
+use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `SessionService`.
@@ -43,6 +46,26 @@ impl Sessions {
 
     fn not_yet<T>(&self, call: &str) -> Result<Response<T>, Status> {
         Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
+    }
+
+    /// The session that a read asks for, once it shows the frame that it asks for; who has to be
+    /// `inside` is looked at before the wait, and by the caller after it.
+    async fn read(
+        &self,
+        app: &AppId,
+        key: Option<&SessionKey>,
+        actor: &Actor,
+        inside: bool,
+        min_position: Option<Position>,
+    ) -> Result<Arc<Live>, Refusal> {
+        let live = self.0.engine.find(app, key, actor)?;
+        let Some(position) = min_position else { return Ok(live) };
+        if inside {
+            live.lock().core.check(actor, Act::Receive)?;
+        }
+        self.0.engine.framed(&live, position).await?;
+        let is_visible = live.lock().core.is_visible_to(actor);
+        if is_visible { Ok(live) } else { Err(Refusal::SessionNotFound) }
     }
 
     /// A command of one user to one session.

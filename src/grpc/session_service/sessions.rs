@@ -35,11 +35,11 @@ impl Sessions {
         let mut door = self.door();
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
-        door.not_yet("min_position", request.min_position.is_some());
+        let min = request.min_position.map(|min| door.position("min_position", min));
         let named = door.session_or_name(&request.session_id, &request.name);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, named.as_ref(), &actor)?;
+        let live = self.read(&app, named.as_ref(), &actor, false, min).await?;
         let state = live.lock();
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;

@@ -99,10 +99,10 @@ impl Sessions {
             (_, target) => door.user("target_user_id", target),
         };
         let since = request.since.map(|since| door.position("since", since));
-        door.not_yet("min_position", request.min_position.is_some());
+        let min = request.min_position.map(|min| door.position("min_position", min));
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let live = self.read(&app, key.as_ref(), &actor, true, min).await?;
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
