@@ -113,6 +113,11 @@ impl Live {
 }
 
 impl State {
+    /// How many reads wait for the open frame.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// When the open frame falls due.
     pub(super) fn tick_due(&self, now: Micros, group: u64, groups: u64) -> Micros {
         let settings = &self.core.accepted_info().settings;

@@ -2,7 +2,8 @@
 //!
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
-//! due. Lock order: user, then session, never two sessions; no lock is held across an await.
+//! due. Lock order: what is remembered of a place ([`requests`]), user, session, never two sessions;
+//! no lock is held across an await.
 
 mod clock;
 mod commands;

@@ -434,3 +434,6 @@ impl Drop for Ticket {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
