@@ -126,7 +126,7 @@ impl Engine {
             let write = &record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.write(write, self.inner.limits.props_per_user)?;
             let mut outcomes = Vec::new();
-            for id in &record.sessions {
+            for id in record.sessions.union(&record.sources) {
                 let Some(live) = self.inner.registry.session(app, id) else { continue };
                 let command = Command::UserProps { user: user.clone(), write: write.clone() };
                 let mut state = live.lock();

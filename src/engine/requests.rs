@@ -54,20 +54,19 @@ enum Place {
 }
 
 impl Scope {
-    /// Of a call to a session, if it names one by its id, else to a user, if there is one, else to
-    /// the app.
-    pub fn new(
-        app: &AppId,
-        session: Option<&SessionId>,
-        user: Option<&UserId>,
-        by: &Actor,
-    ) -> Self {
-        let place = match (session, user) {
+    /// Of a call to a session that it names by its id; else the call is to who makes it.
+    pub fn new(app: &AppId, session: Option<&SessionId>, by: &Actor) -> Self {
+        let place = match (session, by) {
             (Some(id), _) => Place::Session(id.clone()),
-            (None, Some(user)) => Place::User(user.clone()),
-            (None, None) => Place::App,
+            (None, Actor::User(user)) => Place::User(user.clone()),
+            (None, Actor::App) => Place::App,
         };
         Self { place: (app.clone(), place), actor: by.clone() }
+    }
+
+    /// Of a call to a user.
+    pub fn of_user(app: &AppId, user: &UserId, by: &Actor) -> Self {
+        Self { place: (app.clone(), Place::User(user.clone())), actor: by.clone() }
     }
 }
 

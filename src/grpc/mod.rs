@@ -18,12 +18,14 @@ pub use objects::Objects;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, Reply, Scope, SessionKey, WriteOutcome},
+    engine::{Engine, Joined, Reply, Scope, SessionKey, WriteOutcome},
     session::{
-        command::{Actor, Command},
+        Opening,
+        command::{Actor, Command, Join},
         error::Refusal,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, Micros},
+        private::{Pair, Private},
     },
 };
 use convert::door::PropsWrite;
@@ -52,6 +54,8 @@ pub struct Context {
     pub node: Arc<Node>,
     /// How streams are served.
     pub streams: StreamSettings,
+    /// Whether a listener may open a private session without the source's doing.
+    pub open_subscriptions: bool,
     /// The server is stopping: streams that no session ends end by this.
     pub stopping: CancellationToken,
 }
@@ -97,7 +101,7 @@ impl Context {
         if sessions.is_empty() {
             let act = || self.engine.write_user(app, user, &write);
             let Some(request) = request else { return act() };
-            let scope = Scope::new(app, None, Some(user), actor);
+            let scope = Scope::of_user(app, user, actor);
             let act = || Ok(Reply::OnUser(act()?.into()));
             return match self.engine.once(&scope, request, act)? {
                 Reply::OnUser(outcomes) => Ok(outcomes.to_vec()),
@@ -114,7 +118,7 @@ impl Context {
             let outcome = match request.clone() {
                 None => act(),
                 Some(request) => {
-                    let scope = Scope::new(app, Some(&id), None, actor);
+                    let scope = Scope::new(app, Some(&id), actor);
                     let act = || Ok(Reply::Written(act()?));
                     self.engine.once(&scope, request, act).and_then(|reply| match reply {
                         Reply::Written(position) => Ok(position),
@@ -125,6 +129,29 @@ impl Context {
             (id, outcome)
         };
         Ok(sessions.into_iter().map(one).collect())
+    }
+}
+
+impl Context {
+    /// Opens or finds the private session of a pair for whoever asks: its source, its listener, or
+    /// the app, which opens it for the listener. Whoever opens it joins it.
+    fn open_private(
+        &self,
+        actor: &Actor,
+        opening: Opening,
+        private: Private,
+        is_stream: bool,
+    ) -> Result<(Joined, bool), Refusal> {
+        let Pair { source, listener } = &private.pair;
+        let joins = match actor {
+            Actor::App => listener,
+            Actor::User(user) if user == source || user == listener => user,
+            Actor::User(_) => return Err(Refusal::NotOfThePair),
+        };
+        let has_consent = *actor == Actor::App || joins == source || self.open_subscriptions;
+        let join = Join { is_stream, ..Join::default() };
+        let opening = Opening { opener: Some((joins.clone(), join)), ..opening };
+        self.engine.open_private(opening, private, has_consent)
     }
 }
 

@@ -247,6 +247,28 @@ async fn an_opening_with_generated_ids_is_replayed_with_them() {
 }
 
 #[tokio::test]
+async fn a_private_opening_is_replayed_with_its_generated_id() {
+    let service = Service::start().await;
+    let request = proto::OpenPrivateSessionRequest {
+        user_id: "ada".to_owned(),
+        source_id: "ada".to_owned(),
+        listener_id: "bob".to_owned(),
+        request_id: "a".to_owned(),
+        ..Default::default()
+    };
+    let open = |request: &proto::OpenPrivateSessionRequest| {
+        let request = request.clone();
+        async { in_time(service.sessions().open_private_session(request)).await }
+    };
+    let first = open(&request).await.expect("it opens").into_inner();
+    let again = open(&request).await.expect("it is answered").into_inner();
+    assert_eq!(again.encode_to_vec(), first.encode_to_vec());
+    assert!(!again.existed, "what was answered then, not what is so now");
+    let other = proto::OpenPrivateSessionRequest { listener_id: "kim".to_owned(), ..request };
+    refused(open(&other).await).is(Code::InvalidArgument, REUSED).names(&["request_id"]);
+}
+
+#[tokio::test]
 async fn an_opening_under_a_given_id_is_remembered_as_long_as_the_session() {
     let service = Service::start().await;
     let open = || OpenSharedSessionRequest {

@@ -32,6 +32,7 @@ fn engine() -> Engine {
         max_sessions: 10,
         max_users: 10,
         max_sessions_per_user: 10,
+        max_listeners_per_user: 10,
         max_updates_per_second: 10,
         max_replay_bytes: 10 * ID_BYTES,
         limits: Limits::default(),
@@ -41,7 +42,7 @@ fn engine() -> Engine {
 
 fn in_session(id: &str) -> Scope {
     let (app, id) = (AppId::new("app").unwrap(), SessionId::new(id).unwrap());
-    Scope::new(&app, Some(&id), None, &Actor::App)
+    Scope::new(&app, Some(&id), &Actor::App)
 }
 
 fn request(id: &str, content: u64) -> RequestId {

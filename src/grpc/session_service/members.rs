@@ -49,11 +49,11 @@ impl Sessions {
         door.close()?;
         self.0.check_app(headers, &app)?;
         let by = named.clone().map_or(Actor::App, Actor::User);
-        let scope = Scope::new(&app, key.as_ref().and_then(SessionKey::id), named.as_ref(), &by);
+        let scope = Scope::new(&app, key.as_ref().and_then(SessionKey::id), &by);
         let act = async {
             // Who knows the id or the name of an unlisted session may join it.
-            let live = self.0.engine.find(&app, key.as_ref(), &Actor::App)?;
             let user = named.unwrap_or_else(new_user_id);
+            let live = self.0.engine.find_to_join(&app, key.as_ref(), &user)?;
             let position = self.0.engine.join(&live, &user, join)?;
             let state = live.lock();
             let role = state.core.members().membership(&user).map(|membership| membership.role);
@@ -127,7 +127,7 @@ impl Sessions {
         let (Some(target), Some(role)) = (target, role) else {
             return Err(Refusal::MemberNotFound);
         };
-        let scope = Scope::new(&app, id.as_ref(), None, &actor);
+        let scope = Scope::new(&app, id.as_ref(), &actor);
         let act = async {
             let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
             let position = self.0.engine.set_role(&live, &actor, &target, role)?;
@@ -201,7 +201,7 @@ impl Sessions {
         door.once(&once);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let scope = Scope::new(&app, id.as_ref(), None, &actor);
+        let scope = Scope::new(&app, id.as_ref(), &actor);
         let act = async {
             let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
             let command = Command::SwapHost { target, term: request.term };

@@ -1,6 +1,7 @@
 //! The unary calls. Each passes the door, asks the engine, and answers.
 
 mod members;
+mod private;
 mod sessions;
 mod writes;
 
@@ -88,7 +89,7 @@ impl Sessions {
         if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
             self.0.engine.take_update(&app, user)?;
         }
-        let scope = Scope::new(&app, id.as_ref(), None, &actor);
+        let scope = Scope::new(&app, id.as_ref(), &actor);
         let act = async {
             let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
             self.0.engine.command(&live, &actor, command).map(to_proto::position)
@@ -127,6 +128,8 @@ serve! {
     get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
     list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
     open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
+        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
+            by open_private;
     update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
     join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
@@ -145,8 +148,6 @@ serve! {
             by transmit;
     }
     not_yet {
-        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
-            "OpenPrivateSession";
         reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
     }
 }

@@ -7,5 +7,6 @@ mod lifecycle;
 mod merge;
 mod moderation;
 mod presence;
+mod private;
 mod props;
 mod reads;
