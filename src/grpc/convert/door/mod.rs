@@ -25,7 +25,7 @@ pub const DEFAULT_APP: &str = "default";
 
 /// Bytes of the faults of a request that are named; further ones are counted. Clients refuse
 /// metadata of more than 8 KiB or 16 KiB, in which it is encoded again as text.
-const FAULTS_BYTES: usize = 4 * 1024;
+pub const FAULTS_BYTES: usize = 4 * 1024;
 
 /// Bytes of a reason that somebody gives.
 const REASON_BYTES: usize = 1024;
