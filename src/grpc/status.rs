@@ -1,6 +1,5 @@
 //! Refusals as statuses and as in-band refusals: one table.
 
-use super::convert::door::FAULTS_BYTES;
 use crate::{
     proto::{self, ErrorReason},
     session::{
@@ -81,6 +80,11 @@ fn told(refusal: &Refusal) -> Told {
             metadata.push(("needs", needs.to_string()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NotAWriter(named) => {
+            violations.clone_from(named);
+            (Code::PermissionDenied, Reason::NotAWriter)
+        }
+        Refusal::SchemaNeedsSessionId => (Code::FailedPrecondition, Reason::SchemaNeedsSessionId),
         Refusal::NeedsHost => {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)
@@ -143,27 +147,8 @@ fn told(refusal: &Refusal) -> Told {
             (Code::Unavailable, Reason::Draining)
         }
     };
-    Told { code, reason, metadata, violations: bounded(violations), retry_after }
+    Told { code, reason, metadata, violations, retry_after }
 }
-
-/// What the rules name is bounded like what the door names.
-fn bounded(mut violations: Vec<Violation>) -> Vec<Violation> {
-    let mut bytes = 0;
-    let fits = |violation: &&Violation| {
-        bytes += violation.field.len() + violation.description.len() + 8;
-        bytes <= FAULTS_BYTES + COUNT_BYTES
-    };
-    let named = violations.iter().take_while(fits).count();
-    let unnamed = violations.len() - named;
-    if unnamed > 0 {
-        violations.truncate(named);
-        violations.push(Violation::new("", format!("and {unnamed} more")));
-    }
-    violations
-}
-
-/// Room for the count that the door has put behind the faults it names.
-const COUNT_BYTES: usize = 64;
 
 /// The name of a reason without the prefix of its enum.
 fn reason_name(reason: ErrorReason) -> &'static str {

@@ -29,6 +29,8 @@ pub struct Write {
     pub remove: Vec<Key>,
     /// Keys that must not have changed after a revision, or all of the write is refused.
     pub if_revision: Vec<(Key, u64)>,
+    /// How many of the last in `set` came as plain JSON, where their faults are to be named.
+    pub plain: usize,
     /// Maps are merged into the maps that are there, those within them too; see [`Write::merged`].
     pub merge_maps: bool,
 }
@@ -86,6 +88,7 @@ pub enum Setting {
     EmptyTtl(Micros),
     MaxAge(Micros),
     DataRole(Role),
+    ResetRole(Role),
 }
 
 /// What is asked. Each is accepted whole or refused whole.

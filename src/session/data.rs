@@ -9,6 +9,7 @@ use super::{
     props::write_all,
     removals::Gone,
     role::{Act, Role},
+    schema::{Paths, defaults},
     settings::Kind,
     slots::Layer,
 };
@@ -20,15 +21,19 @@ impl Session {
         shared: Write,
         private: Write,
     ) -> Result<(), Refusal> {
-        let in_shared = self.merged(&self.data, shared.clone(), "set");
-        let in_private = self.merged(&self.private_data, private.clone(), "private_set");
+        let in_shared = self.merged(&self.data, shared.clone(), Paths::DATA);
+        let in_private = self.merged(&self.private_data, private.clone(), Paths::PRIVATE_DATA);
         let (in_shared, in_private) = both(in_shared, in_private)?;
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
         for (is_private, write) in [(false, &shared), (true, &private)] {
             for (key, patch) in write.patches() {
                 let slots = if is_private { &self.private_data } else { &self.data };
-                let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                let key_ix = self.names.find(key);
+                let before = || {
+                    let own = key_ix.and_then(|key| slots.own(key)).cloned();
+                    (own, key_ix.and_then(|key| slots.beneath(key)).cloned())
+                };
                 let noted = (is_private, key.clone());
                 self.data_writers.note(writer, noted, before, patch);
             }
@@ -39,6 +44,16 @@ impl Session {
         self.data_dirty = true;
         self.open = true;
         Ok(())
+    }
+
+    /// What the schema has the session data hold until it is written.
+    pub(super) fn lay_data_defaults(&mut self) {
+        let Some(schema) = &self.accepted.schema else { return };
+        let (shared, private) = (defaults(&schema.data), defaults(&schema.private_data));
+        let settings = &self.shown.settings;
+        let names = &mut self.names;
+        write_all(&mut self.data, Layer::Beneath, Write::of(shared), names, settings);
+        write_all(&mut self.private_data, Layer::Beneath, Write::of(private), names, settings);
     }
 
     /// What a user wrote into the session data and no frame shows yet is as if it had never been

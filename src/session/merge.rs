@@ -2,8 +2,9 @@
 
 use super::{
     command::Write,
-    error::{Refusal, Violation},
+    error::{Faults, Path, Refusal},
     ids::Key,
+    schema::Paths,
     size,
     value::Value,
 };
@@ -54,13 +55,14 @@ impl Patch {
         }
     }
 
-    /// Both in one, this first. It holds no more than the value that comes of it, however often.
-    pub fn then(self, later: Self) -> Self {
+    /// Both in one, this first; what goes lets show what is `beneath`. It holds no more than the value
+    /// that comes of it, however often.
+    pub fn then(self, later: Self, beneath: Option<&Value>) -> Self {
         match (self, later) {
             (Self::Merge(mut patches), Self::Merge(later)) => {
                 for (key, later) in later {
                     let both = match patches.remove(&key) {
-                        Some(patch) => patch.then(later),
+                        Some(patch) => patch.then(later, None),
                         None => later,
                     };
                     patches.insert(key, both);
@@ -71,7 +73,7 @@ impl Patch {
                 Some(value) => Self::Put(value),
                 None => Self::Remove,
             },
-            (Self::Remove, later @ Self::Merge(_)) => match later.apply(None) {
+            (Self::Remove, later @ Self::Merge(_)) => match later.apply(beneath) {
                 Some(value) => Self::Put(value),
                 None => Self::Remove,
             },
@@ -91,15 +93,16 @@ impl Write {
     /// too large is at fault; too deep is none, as neither of those it is made of is.
     pub fn merged<'a>(
         mut self,
-        field: &str,
+        paths: Paths,
         most_bytes: usize,
         there: impl Fn(&Key) -> Option<&'a Value>,
     ) -> Result<Self, Refusal> {
         if !std::mem::take(&mut self.merge_maps) {
             return Ok(self);
         }
-        let mut faults = Vec::new();
-        for (key, value) in &mut self.set {
+        let mut faults = Faults::default();
+        let plain = self.set.len().saturating_sub(self.plain);
+        for (at, (key, value)) in self.set.iter_mut().enumerate() {
             let base = there(key);
             if !matches!((&*value, base), (Value::Map(_), Some(Value::Map(_)))) {
                 continue;
@@ -107,14 +110,15 @@ impl Write {
             if let Some(merged) = Patch::set(value, true).apply(base) {
                 let bytes = size::of(&merged);
                 if bytes > most_bytes {
-                    let description =
-                        format!("has {bytes} bytes when merged, more than {most_bytes}");
-                    faults.push(Violation::new(format!("{field}[{key:?}]"), description));
+                    let root = Path::Root(if at < plain { paths.set } else { paths.json });
+                    let path = Path::Key(&root, key);
+                    let told = format!("has {bytes} bytes when merged, more than {most_bytes}");
+                    faults.add(path, told);
                 }
                 *value = merged;
             }
         }
-        if faults.is_empty() { Ok(self) } else { Err(Refusal::Invalid(faults)) }
+        if faults.is_empty() { Ok(self) } else { Err(Refusal::Invalid(faults.close())) }
     }
 }
 
@@ -145,7 +149,7 @@ mod tests {
             second in patch(),
         ) {
             let one_by_one = second.apply(first.apply(base.as_ref()).as_ref());
-            prop_assert_eq!(first.then(second).apply(base.as_ref()), one_by_one);
+            prop_assert_eq!(first.then(second, None).apply(base.as_ref()), one_by_one);
         }
 
         #[test]

@@ -3,18 +3,20 @@
 use super::{
     Session,
     command::{Actor, Write},
-    error::{self, Refusal},
+    error::{Faults, Path, Refusal},
     ids::{Key, UserId},
     member::MemberIx,
     names::Names,
     role::{Act, Role},
+    schema::Paths,
     settings::{Kind, Settings},
     slots::{Layer, Slots},
 };
 
 impl Session {
     /// A user changed its props on itself. Every session keeps them, so that a change of the
-    /// selection shows them; it takes a revision only where the selection shows a written key.
+    /// selection shows them; it takes a revision only where the selection shows a written key. One
+    /// with a schema takes only what names it.
     pub(super) fn user_props(&mut self, user: &UserId, write: Write) -> Result<bool, Refusal> {
         let ix = self.member(user)?;
         if self.role_of(ix) < Role::Member || self.check_is_source(user).is_err() {
@@ -22,7 +24,10 @@ impl Session {
         }
         let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
-        self.write_layer(ix, Layer::User, write);
+        if self.accepted.schema.is_some() {
+            return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
+        }
+        self.write_layer(ix, Layer::Beneath, write);
         self.open |= concerned;
         Ok(concerned)
     }
@@ -38,7 +43,7 @@ impl Session {
         write: Write,
     ) -> Result<(), Refusal> {
         let slots = &self.members.get(ix).slots;
-        let write = self.merged(slots, write, "write.set")?;
+        let write = self.merged(slots, write, Paths::PROPS)?;
         self.check_room(slots, &write)?;
         self.write_layer(ix, layer, write);
         self.open = true;
@@ -51,9 +56,9 @@ impl Session {
         &self,
         slots: &Slots,
         write: Write,
-        field: &str,
+        paths: Paths,
     ) -> Result<Write, Refusal> {
-        write.merged(field, self.limits.value_bytes, |key| {
+        write.merged(paths, self.limits.value_bytes, |key| {
             self.names.find(key).and_then(|key| slots.accepted(key))
         })
     }
@@ -92,16 +97,11 @@ impl Session {
                 None => *revision > 0 && *revision < known,
             }
         };
-        let lost: Vec<_> = write
-            .if_revision
-            .iter()
-            .filter(changed)
-            .map(|(key, revision)| {
-                let path = format!("{field}[{key:?}]");
-                error::Violation::new(path, format!("the key has changed after {revision}"))
-            })
-            .collect();
-        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost)) }
+        let (mut lost, root) = (Faults::default(), Path::Root(field));
+        for (key, revision) in write.if_revision.iter().filter(changed) {
+            lost.add(Path::Key(&root, key), format!("the key has changed after {revision}"));
+        }
+        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost.close())) }
     }
 
     /// A user, and each part of the session data, has a bounded number of keys.

@@ -22,34 +22,38 @@ pub struct Writers {
 struct Unframed {
     /// The value before the writes.
     base: Option<Value>,
+    /// What shows where there is none, and what is merged into then.
+    beneath: Option<Value>,
     /// What was made of it, the latest last.
     writes: Vec<(Actor, Patch)>,
 }
 
 impl Writers {
-    /// Somebody writes a key that had a value `before`.
+    /// Somebody writes a key that had a value `before`, over what shows where it has none.
     pub fn note(
         &mut self,
         writer: &Actor,
         key: DataKey,
-        before: impl FnOnce() -> Option<Value>,
+        before: impl FnOnce() -> (Option<Value>, Option<Value>),
         patch: Patch,
     ) {
-        let new = || Unframed { base: before(), writes: Vec::new() };
+        let new = || {
+            let (base, beneath) = before();
+            Unframed { base, beneath, writes: Vec::new() }
+        };
         self.keys.entry(key).or_insert_with(new).note(writer, patch);
     }
 
     /// Forgets what a user wrote; the values that hold without that are what is put back.
     pub fn take_back(&mut self, user: &str, mut put_back: impl FnMut(&DataKey, Option<Value>)) {
-        self.keys.retain(|key, Unframed { base, writes }| {
-            let known = writes.len();
-            writes.retain(|(writer, _)| !matches!(writer, Actor::User(own) if **own == *user));
-            if writes.len() < known {
-                let made =
-                    |value: Option<Value>, (_, patch): &(Actor, Patch)| patch.apply(value.as_ref());
-                put_back(key, writes.iter().fold(base.clone(), made));
+        self.keys.retain(|key, unframed| {
+            let known = unframed.writes.len();
+            let is_own = |writer: &Actor| matches!(writer, Actor::User(own) if **own == *user);
+            unframed.writes.retain(|(writer, _)| !is_own(writer));
+            if unframed.writes.len() < known {
+                put_back(key, unframed.value());
             }
-            !writes.is_empty()
+            !unframed.writes.is_empty()
         });
     }
 
@@ -66,7 +70,9 @@ impl Unframed {
             self.writes.retain(|(known, _)| known != writer);
         }
         match self.writes.pop_if(|(known, _)| known == writer) {
-            Some((_, earlier)) => self.writes.push((writer.clone(), earlier.then(patch))),
+            Some((_, earlier)) => {
+                self.writes.push((writer.clone(), earlier.then(patch, self.beneath.as_ref())))
+            }
             None => self.writes.push((writer.clone(), patch)),
         }
         if self.writes.len() <= WRITES {
@@ -76,9 +82,20 @@ impl Unframed {
         match self.writes.iter_mut().find(|(writer, _)| *writer == oldest) {
             Some((_, later)) => {
                 let second = std::mem::replace(later, Patch::Remove);
-                *later = patch.then(second);
+                *later = patch.then(second, self.beneath.as_ref());
             }
-            None => self.base = patch.apply(self.base.as_ref()),
+            None => self.base = self.made(&patch, self.base.as_ref()),
         }
+    }
+
+    /// What all the writes make of the base.
+    fn value(&self) -> Option<Value> {
+        let made =
+            |value: Option<Value>, (_, patch): &(Actor, Patch)| self.made(patch, value.as_ref());
+        self.writes.iter().fold(self.base.clone(), made)
+    }
+
+    fn made(&self, patch: &Patch, value: Option<&Value>) -> Option<Value> {
+        patch.apply(value.or(self.beneath.as_ref()))
     }
 }

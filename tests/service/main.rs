@@ -24,6 +24,7 @@ mod replay;
 mod resume;
 mod roles;
 mod rooms;
+mod schema;
 mod settings;
 mod stream_user_props;
 mod transmit;

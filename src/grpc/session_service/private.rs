@@ -28,7 +28,7 @@ impl Sessions {
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(Kind::Private, &wire, self.0.engine.default_session());
         door.not_yet("roles", !request.roles.is_empty());
-        door.not_yet("schema", request.schema.is_some());
+        let schema = door.schema("schema", request.schema);
         let props = door.values("props", request.props);
         let data = door.values("data", request.data);
         door.close()?;
@@ -38,11 +38,12 @@ impl Sessions {
         let act = async {
             let id = id.unwrap_or_else(new_session_id);
             let private = Private::of(pair, props);
-            let opening = Opening { data, ..Opening::new(app, id, Kind::Private, settings) };
+            let opening =
+                Opening { data, schema, ..Opening::new(app, id, Kind::Private, settings) };
             let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
             let state = joined.live.lock();
             Ok(proto::OpenPrivateSessionResponse {
-                session: Some(to_proto::session_summary(&state)),
+                session: Some(to_proto::session_summary(&state, &actor)),
                 position: Some(to_proto::position(joined.position)),
                 existed,
             })

@@ -2,9 +2,11 @@
 
 use crate::session_model::stage::{Outcome, Stage, host, members, opening_by, set, text, user};
 use sessiond::session::{
+    Opening,
     command::{Actor, Command, Write},
-    error::Refusal,
+    error::{Faults, Refusal},
     limits::Limits,
+    schema::{self, Fields, Schema},
     settings::Kind,
     user::User,
     value::Value,
@@ -93,7 +95,7 @@ fn a_map_of_the_session_is_merged_into_the_users_where_it_has_none_of_its_own() 
 #[test]
 fn on_the_user_a_map_is_merged_into_the_users() {
     let mut record = User::default();
-    record.write(&set("x", map([("a", text("1"))])), 256).unwrap();
+    record.write(&set("x", map([("a", text("1"))])));
     let write = merging(set("x", map([("b", text("2"))])));
     let write = record.merged(write, 16 * 1024).unwrap();
     assert_eq!(write, set("x", map([("a", text("1")), ("b", text("2"))])));
@@ -215,4 +217,56 @@ fn what_was_merged_upon_a_dropped_write_stays_without_it() {
     stage.try_to(Actor::User(user("ada")), kick).unwrap();
     stage.tick();
     assert_eq!(stage.picture(&members()).data["x"], map([("also", text("ada"))]));
+}
+
+/// A format whose props, data and private data each hold a map `x` that shows `{a: default}`.
+fn with_defaults() -> Stage {
+    let part = |path: &str| -> Fields {
+        let default = map([("a", text("default")), ("b", text("default")), ("c", text("default"))]);
+        let fields = schema::by_example(vec![("x".into(), default)]);
+        schema::part(path, fields, &Limits::default(), &mut Faults::default())
+    };
+    let schema =
+        Schema { props: part("props"), data: part("data"), private_data: part("private_data") };
+    let schema = Some(std::sync::Arc::new(schema));
+    Stage::open(Opening { schema, ..opening_by("ada", Kind::Room) }).with(&["ben"])
+}
+
+#[test]
+fn a_map_is_merged_into_the_default_of_the_format() {
+    let mut stage = with_defaults();
+    merge(&mut stage, "ada", "x", map([("b", text("of ada"))])).unwrap();
+    let whole = map([("a", text("default")), ("b", text("of ada")), ("c", text("default"))]);
+    assert_eq!(shows(&mut stage, "ada", "x"), whole);
+    let refused = merge(&mut stage, "ada", "x", map([("d", text("unknown"))]));
+    let Err(Refusal::Invalid(faults)) = refused else { panic!("{refused:?}") };
+    assert_eq!(faults[0].field, r#"write.set["x"]["d"]"#);
+    assert_eq!(shows(&mut stage, "ada", "x"), whole);
+}
+
+#[test]
+fn what_is_left_of_merges_into_a_default_is_merged_into_it() {
+    let mut stage = with_defaults();
+    let of = |key, name| set("x", map([(key, text(name))]));
+    merge_data(&mut stage, "ben", of("a", "ben"), Write::default()).unwrap();
+    merge_data(&mut stage, "ada", of("b", "ada"), Write::default()).unwrap();
+    // Removed, it shows the default again, and what follows is merged into that.
+    let removal = Write { remove: vec!["x".into()], ..Write::default() };
+    merge_data(&mut stage, "ben", removal, Write::default()).unwrap();
+    merge_data(&mut stage, "ben", of("c", "ben"), Write::default()).unwrap();
+    merge_data(&mut stage, "ada", of("a", "ada"), Write::default()).unwrap();
+    let data = |stage: &Stage| stage.picture(&members()).data["x"].clone();
+    stage.session.flush(stage.now);
+    let whole = map([("a", text("ada")), ("b", text("default")), ("c", text("ben"))]);
+    assert_eq!(data(&stage), whole);
+
+    merge_data(&mut stage, "ben", of("a", "ben"), Write::default()).unwrap();
+    let removal = Write { remove: vec!["x".into()], ..Write::default() };
+    merge_data(&mut stage, "ada", removal, Write::default()).unwrap();
+    merge_data(&mut stage, "ada", of("b", "ada"), Write::default()).unwrap();
+    let kick = Command::Kick { target: user("ben"), reason: "".into() };
+    stage.try_to(Actor::User(user("ada")), kick).unwrap();
+    stage.tick();
+    let whole = map([("a", text("default")), ("b", text("ada")), ("c", text("default"))]);
+    assert_eq!(data(&stage), whole);
 }

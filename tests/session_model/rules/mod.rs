@@ -10,3 +10,4 @@ mod presence;
 mod private;
 mod props;
 mod reads;
+mod schema;

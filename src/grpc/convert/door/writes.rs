@@ -51,15 +51,17 @@ impl Door<'_> {
         } = write;
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
+        let typed = set.len();
         for (key, value) in json.map(|json| json.fields).unwrap_or_default() {
             let field = path("write.json", &key);
             let value = plain_value(value);
             set.extend(self.key(&field, &key).zip(self.value(&field, value, 1)));
         }
+        let plain = set.len() - typed;
         let write = self.write("write.set", set, "write.remove", remove);
         let if_revision = self.revisions("write.if_revision", if_revision);
-        let write = Write { if_revision, merge_maps, ..write };
-        if write.is_empty() && self.violations.is_empty() {
+        let write = Write { if_revision, merge_maps, plain, ..write };
+        if write.is_empty() && self.is_faultless() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
         if term != 0 && session_ids.len() != 1 {
