@@ -8,9 +8,11 @@
 mod clock;
 mod commands;
 pub mod encoder;
+mod exclusive;
 mod lifecycle;
 mod live;
 mod members;
+mod opening;
 mod private;
 mod registry;
 mod requests;
@@ -23,6 +25,7 @@ mod waiting;
 pub use clock::Clock;
 pub use encoder::Encoded;
 pub use live::{Live, State};
+pub use opening::Target;
 pub use registry::Page;
 pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scope, Ticket};
 pub use shard::{Alarm, Shard};
@@ -144,6 +147,8 @@ struct Inner {
     draining: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
     renaming: Mutex<()>,
+    /// One at a time opens what nobody found to join. Locked before any user.
+    matching: Mutex<()>,
 }
 
 impl fmt::Debug for Engine {
@@ -166,6 +171,7 @@ impl Engine {
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             renaming: Mutex::new(()),
+            matching: Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -344,6 +344,33 @@ async fn a_join_is_replayed_with_its_user_and_the_snapshot_of_the_moment() {
 }
 
 #[tokio::test]
+async fn a_join_that_opened_is_not_done_twice_even_if_another_session_would_be_found_now() {
+    let service = Service::start().await;
+    let request = |id: &str| proto::JoinSessionRequest {
+        newest: true,
+        user_id: "ada".to_owned(),
+        request_id: id.to_owned(),
+        open_if_missing: Some(OpenSharedSessionRequest::default()),
+        ..Default::default()
+    };
+    let join = |id: &str| {
+        let request = request(id);
+        async { in_time(service.sessions().join_session(request)).await }
+    };
+    let first = join("a").await.expect("it opens").into_inner();
+    assert!(first.opened);
+    service.advance(1000);
+    service.open_room("later", "bob").await;
+    let again = join("a").await.expect("it is answered").into_inner();
+    assert_eq!(again, proto::JoinSessionResponse { snapshot: again.snapshot.clone(), ..first });
+    let other = join("b").await.expect("it joins").into_inner();
+    assert_eq!((&*other.session_id, other.opened), ("later", false));
+    let changed = proto::JoinSessionRequest { open_if_missing: None, ..request("a") };
+    let told = refused(service.sessions().join_session(changed).await);
+    told.is(Code::InvalidArgument, REUSED).names(&["request_id"]);
+}
+
+#[tokio::test]
 async fn acts_on_others_are_not_done_twice() {
     let service = Service::start().await;
     service.open_hosted("finals", "ada", SessionSettings::default()).await;

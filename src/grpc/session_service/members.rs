@@ -1,9 +1,9 @@
 //! Members: who comes, goes, and stands where.
 
-use super::Sessions;
+use super::{Sessions, missing::of_missing};
 use crate::{
     engine::{
-        Scope, SessionKey,
+        Joined, Scope, SessionKey,
         encoder::{Encoder, SnapshotReason},
     },
     grpc::{
@@ -39,22 +39,18 @@ impl Sessions {
         door.once(&once);
         let app = door.app(&request.app);
         let named = door.optional_user("user_id", &request.user_id);
-        door.not_yet("newest", request.newest);
-        door.not_yet("open_if_missing", request.open_if_missing.is_some());
-        let join = door.join("join", request.join.unwrap_or_default(), false);
-        let key = match request.newest {
-            true => None,
-            false => door.session_or_name(&request.session_id, &request.name),
-        };
+        let join = door.join("join", request.join.clone().unwrap_or_default(), false);
+        let by = named.clone().map_or(Actor::App, Actor::User);
+        let user = named.unwrap_or_else(new_user_id);
+        let target = door.target(&request);
+        let missing = self.missing(&mut door, &request, (&app, &user, &join), target.as_ref());
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let by = named.clone().map_or(Actor::App, Actor::User);
-        let scope = Scope::new(&app, key.as_ref().and_then(SessionKey::id), &by);
+        let target = target.ok_or(Refusal::SessionNotFound)?;
+        let scope = Scope::new(&app, target.id(), &by);
         let act = async {
-            // Who knows the id or the name of an unlisted session may join it.
-            let user = named.unwrap_or_else(new_user_id);
-            let live = self.0.engine.find_to_join(&app, key.as_ref(), &user)?;
-            let position = self.0.engine.join(&live, &user, join)?;
+            let outcome = self.0.engine.join_or_open(&app, &target, &user, &join, missing);
+            let (Joined { live, position }, opened) = outcome.map_err(of_missing)?;
             let state = live.lock();
             let role = state.core.members().membership(&user).map(|membership| membership.role);
             Ok(proto::JoinSessionResponse {
@@ -62,6 +58,7 @@ impl Sessions {
                 user_id: user.to_string(),
                 role: role.map_or(proto::Role::Unspecified, to_proto::role).into(),
                 position: Some(to_proto::position(position)),
+                opened,
                 ..Default::default()
             })
         };
