@@ -76,6 +76,35 @@ impl Engine {
         }
     }
 
+    /// Whether [`Engine::subscribe`] would be refused, without doing anything. `others` counts the
+    /// sessions that the user is about to join beside. Returns whether the user would join newly.
+    pub fn check_subscribe(
+        &self,
+        live: &Arc<Live>,
+        user: &UserId,
+        join: Option<&Join>,
+        others: usize,
+    ) -> Result<bool, Refusal> {
+        self.check_draining()?;
+        self.with_user(&live.app, user, |record| {
+            let state = live.lock();
+            if state.core.has_ended() {
+                return Err(Refusal::SessionNotFound);
+            }
+            let Some(join) = join else {
+                state.core.check(&Actor::User(user.clone()), Act::Receive)?;
+                return Ok(false);
+            };
+            let most = self.inner.settings.max_sessions_per_user;
+            let is_new = !record.sessions.contains(&live.id);
+            if is_new && record.sessions.len() + others >= most {
+                return Err(Refusal::LimitReached { limit: "max-sessions-per-user", most });
+            }
+            state.core.check_join(self.clock().now(), user, join)?;
+            Ok(is_new)
+        })
+    }
+
     pub(super) fn enlist(
         &self,
         live: &Arc<Live>,
@@ -83,7 +112,7 @@ impl Engine {
         actor: &Actor,
         options: Options,
     ) -> Subscription {
-        let Options { props, exclude_self, resume } = options;
+        let Options { props, exclude_self, interval, resume } = options;
         let view = View { class: state.core.class_of(actor), props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),
@@ -102,11 +131,11 @@ impl Engine {
             }
         };
         let membership = member.as_ref().map(|(_, order)| *order);
-        let subscriber =
-            Subscriber::new(actor.clone(), membership, view, exclude_self, fingerprint, begin);
-        let signal = subscriber.signal.clone();
+        let how = (exclude_self, interval);
+        let subscriber = Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
         let key = state.subscribers.insert(subscriber);
-        Subscription::new(self.clone(), live.clone(), key, member, signal)
+        let subscriber = &state.subscribers[key];
+        Subscription::new(self.clone(), live.clone(), key, member, subscriber)
     }
 
     /// Gives somebody a role; what is set on the user goes with it.

@@ -22,7 +22,7 @@ pub use live::{Live, State};
 pub use registry::Page;
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
-pub use users::UserStream;
+pub use users::{Follower, UserStream};
 
 use crate::session::{
     error::Refusal,

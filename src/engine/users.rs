@@ -1,16 +1,54 @@
-//! Users beyond their sessions: their records, their streams, how fast they may write.
+//! Users beyond their sessions: their records, their streams, how fast they may write, and who
+//! hears of the sessions that they join.
 
 use super::{Engine, shard::Job};
 use crate::session::{
     error::Refusal,
-    ids::{AppId, UserId},
+    ids::{AppId, SessionId, UserId},
     user::User,
 };
 use parking_lot::Mutex;
-use std::sync::Arc;
+use slab::Slab;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
 
 /// Guards a user's record.
-pub type UserRecord = Arc<Mutex<User>>;
+pub type UserRecord = Arc<Mutex<Record>>;
+
+/// A user with the streams that follow it into its sessions.
+#[derive(Debug, Default)]
+pub struct Record {
+    user: User,
+    followers: Slab<Following>,
+}
+
+impl Deref for Record {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.user
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut User {
+        &mut self.user
+    }
+}
+
+/// What the record keeps of a [`Follower`].
+#[derive(Debug)]
+struct Following {
+    /// Tells the follower to look; set together with taking the waker.
+    signal: Arc<AtomicBool>,
+    waker: Option<Waker>,
+}
 
 impl Engine {
     /// Takes one update of a user out of its bucket.
@@ -46,7 +84,12 @@ impl Engine {
         with: impl FnOnce(&mut User) -> T,
     ) -> T {
         let mut record = record.lock();
+        let entries = record.sessions.entries();
         let outcome = with(&mut record);
+        let wake: Vec<Waker> = match record.sessions.entries() == entries {
+            true => Vec::new(),
+            false => record.followers.iter_mut().filter_map(|(_, it)| it.rouse()).collect(),
+        };
         let now = self.clock().now();
         let was_idle = record.idle_since.is_some();
         record.settle(now);
@@ -54,7 +97,16 @@ impl Engine {
             let at = now + self.inner.settings.user_ttl;
             self.shard(0).add(at, Job::Forget(app.clone(), user.clone()));
         }
+        drop(record);
+        wake.into_iter().for_each(Waker::wake);
         outcome
+    }
+}
+
+impl Following {
+    fn rouse(&mut self) -> Option<Waker> {
+        self.signal.store(true, Ordering::Release);
+        self.waker.take()
     }
 }
 
@@ -74,6 +126,60 @@ impl UserStream {
     pub fn take_update(&self) -> Result<(), Refusal> {
         let rate = self.engine.inner.settings.max_updates_per_second;
         self.record.lock().take_update(self.engine.clock().now(), rate)
+    }
+}
+
+/// A stream that goes with its user into every session.
+#[derive(Debug)]
+pub struct Follower {
+    stream: UserStream,
+    key: usize,
+    signal: Arc<AtomicBool>,
+    /// The task that rests until the signal.
+    resting: Option<Waker>,
+}
+
+impl UserStream {
+    /// Hears of every session that the user joins from now on.
+    pub fn follow(self) -> Follower {
+        let signal = Arc::new(AtomicBool::new(true));
+        let following = Following { signal: signal.clone(), waker: None };
+        let key = self.record.lock().followers.insert(following);
+        Follower { stream: self, key, signal, resting: None }
+    }
+}
+
+impl Follower {
+    /// The stream.
+    pub fn stream(&self) -> &UserStream {
+        &self.stream
+    }
+
+    /// All sessions of the user, at first and whenever it has joined one.
+    pub fn poll_sessions(&mut self, cx: &mut Context<'_>) -> Poll<Vec<SessionId>> {
+        let rests = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.resting.as_ref().is_some_and(rests) && !self.signal.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        let mut record = self.stream.record.lock();
+        let following = &mut record.followers[self.key];
+        following.waker = Some(cx.waker().clone());
+        if self.signal.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(record.sessions.iter().cloned().collect());
+        }
+        self.resting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Something is to be looked for again, whether the user has joined a session or not.
+    pub fn look_again(&self) {
+        self.signal.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stream.record.lock().followers.remove(self.key);
     }
 }
 

@@ -128,6 +128,14 @@ fn told(refusal: &Refusal) -> Told {
             violations.push(Violation::new("seq", refusal.to_string()));
             (Code::InvalidArgument, Reason::SeqNotRising)
         }
+        Refusal::Subscription { field, refusal } => {
+            let mut told = told(refusal);
+            told.metadata.push(("subscription", field.clone()));
+            for violation in &mut told.violations {
+                violation.field = format!("{field}.{}", violation.field);
+            }
+            return told;
+        }
         Refusal::WrongFirstMessage(_) => (Code::InvalidArgument, Reason::WrongFirstMessage),
         Refusal::Draining => {
             retry_after = Some(SECOND);

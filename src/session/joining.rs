@@ -13,18 +13,21 @@ use super::{
 use std::sync::Arc;
 
 impl Session {
-    pub(super) fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
-        if let Some(ix) = self.members.find(&user).filter(|&ix| self.is_joined(ix)) {
-            return self.join_again(now, ix, join);
+    /// Whether a user may join in this way, or may join again.
+    pub fn check_join(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        if let Some(ix) = self.joined(user) {
+            if join.props.is_empty() {
+                return Ok(());
+            }
+            if self.role_of(ix) < Role::Member {
+                return Err(Refusal::RoleTooLow { needs: Role::Member });
+            }
+            let write = Write::of(join.props.clone());
+            return self.check_room(&self.members.get(ix).slots, &write);
         }
-        let Join { spectator, presence, is_stream, props, user_props } = join;
-        self.check_ban(now, &user)?;
-        let role = match self.roles.get(&user) {
-            Some(&role) => role,
-            None if spectator => Role::Spectator,
-            None => Role::Member,
-        };
-        if role == Role::Spectator && !props.is_empty() {
+        self.check_ban(now, user)?;
+        let role = self.role_on_joining(user, join);
+        if role == Role::Spectator && !join.props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
         // Whoever opens a session that is locked from the start is in.
@@ -33,9 +36,31 @@ impl Session {
         }
         self.check_place(role)?;
         let most = self.limits.props_per_user;
-        if props.len() > most {
+        if join.props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
+        Ok(())
+    }
+
+    fn joined(&self, user: &UserId) -> Option<MemberIx> {
+        self.members.find(user).filter(|&ix| self.is_joined(ix))
+    }
+
+    fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
+        match self.roles.get(user) {
+            Some(&role) => role,
+            None if join.spectator => Role::Spectator,
+            None => Role::Member,
+        }
+    }
+
+    pub(super) fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
+        self.check_join(now, &user, &join)?;
+        if let Some(ix) = self.joined(&user) {
+            return self.join_again(now, ix, join);
+        }
+        let role = self.role_on_joining(&user, &join);
+        let Join { presence, is_stream, props, user_props, .. } = join;
         let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
         let order = self.next_order;
         self.next_order += 1;
@@ -89,9 +114,6 @@ impl Session {
         join: Join,
     ) -> Result<(), Refusal> {
         if !join.props.is_empty() {
-            if self.role_of(ix) < Role::Member {
-                return Err(Refusal::RoleTooLow { needs: Role::Member });
-            }
             self.write_props(ix, Layer::Own, Write::of(join.props))?;
         }
         if let (Some(presence), Some(membership)) =

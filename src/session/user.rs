@@ -7,20 +7,56 @@ use super::{
     limits::{Micros, SECOND},
     value::Value,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+};
 
 /// One user.
 #[derive(Debug, Default)]
 pub struct User {
     props: BTreeMap<Key, Value>,
     /// The sessions that it has joined.
-    pub sessions: BTreeSet<SessionId>,
+    pub sessions: Joined,
     /// Open streams, whether of a session or not.
     pub streams: u32,
     /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.
     pub idle_since: Option<Micros>,
     /// When the token bucket is full again.
     full_at: Micros,
+}
+
+/// The sessions that a user has joined, in the order of ids.
+#[derive(Debug, Default)]
+pub struct Joined {
+    ids: BTreeSet<SessionId>,
+    entries: u64,
+}
+
+impl Joined {
+    /// A session is joined, for the first time or again.
+    pub fn insert(&mut self, id: SessionId) {
+        self.ids.insert(id);
+        self.entries += 1;
+    }
+
+    /// A session was left or has ended.
+    pub fn remove(&mut self, id: &SessionId) {
+        self.ids.remove(id);
+    }
+
+    /// How often a session was joined: where it has risen, there may be another one.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+}
+
+impl Deref for Joined {
+    type Target = BTreeSet<SessionId>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.ids
+    }
 }
 
 impl User {

@@ -6,7 +6,7 @@ use super::{
     hot::{HotStream, Next, malformed},
 };
 use crate::{
-    engine::{Options, Resume, SessionKey},
+    engine::{Live, Options, SessionKey},
     grpc::{
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
@@ -23,7 +23,10 @@ use crate::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use prost::Message;
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tonic::Status;
 
 /// The stream of one call.
@@ -182,27 +185,35 @@ impl Wanted {
         };
         let session = door.session(&format!("{prefix}session_id"), &session_id);
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
-        let (props, exclude_self) =
-            door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
-        if exclude_self && user_id.is_empty() && actor == Actor::App {
+        let mut options = door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        if options.exclude_self && user_id.is_empty() && actor == Actor::App {
             door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
         }
-        let resume = resume.map(|resume| {
-            let position = resume.position.unwrap_or_default();
-            if position.epoch == 0 || position.revision == 0 {
-                door.fault(format!("{prefix}resume.position"), "needs epoch and revision");
-            }
-            Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
-        });
-        Self { session, actor, join, options: Options { props, exclude_self, resume } }
+        options.resume = resume.map(|resume| door.resume(&format!("{prefix}resume"), resume));
+        Self { session, actor, join, options }
+    }
+
+    /// How it joins, if it does.
+    pub fn join(&self) -> Option<&Join> {
+        self.join.as_ref()
+    }
+
+    /// The same, for who joins before.
+    pub fn take_join(&mut self) -> Option<Join> {
+        self.join.take()
+    }
+
+    /// The session, as far as the subscriber may know of it.
+    pub fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, Refusal> {
+        // Who knows the id of an unlisted session may join it.
+        let finder = if self.join.is_some() { &Actor::App } else { &self.actor };
+        server.engine.find(app, self.session.clone().map(SessionKey::Id).as_ref(), finder)
     }
 
     /// Subscribes, joining first where that is wanted.
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
-        let Self { session, actor, join, options } = self;
-        // Who knows the id of an unlisted session may join it.
-        let finder = if join.is_some() { &Actor::App } else { &actor };
-        let live = server.engine.find(app, session.map(SessionKey::Id).as_ref(), finder)?;
+        let live = self.find(server, app)?;
+        let Self { actor, join, options, .. } = self;
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,

@@ -248,7 +248,8 @@ impl<'a> Door<'a> {
     }
 }
 
-fn path(prefix: &str, key: &str) -> String {
+/// The path of an entry of a map.
+pub fn path(prefix: &str, key: &str) -> String {
     // A path is for people to find the field by: a long key is cut.
     let shown: String = key.chars().take(64).collect();
     format!("{prefix}[{shown:?}]")
