@@ -132,6 +132,59 @@ mod tests {
     use super::*;
     use crate::{grpc::status::in_band, session::error::Refusal};
 
+    fn write(acks: &mut Acks, seq: u64, results: &[(usize, u64)]) {
+        results.iter().for_each(|&(place, revision)| acks.wait_for(place, revision));
+        acks.dealt_with(seq);
+    }
+
+    #[test]
+    fn a_message_is_acked_once_all_its_frames_and_those_before_are_said() {
+        let mut acks = Acks::default();
+        write(&mut acks, 1, &[]);
+        write(&mut acks, 2, &[(0, 5), (1, 9)]);
+        write(&mut acks, 3, &[(0, 5)]);
+        write(&mut acks, 4, &[(1, 10)]);
+        write(&mut acks, 5, &[(0, 5)]);
+        let mut tell = |said: [u64; 2]| acks.take(|place| said[place], 0).acked_seq;
+        assert_eq!(tell([4, 8]), 1);
+        assert_eq!(tell([5, 8]), 0, "one of two is not said yet");
+        assert_eq!(tell([5, 9]), 3);
+        assert_eq!(tell([5, 10]), 5);
+        assert!(acks.is_told());
+    }
+
+    #[test]
+    fn what_is_waited_for_is_noted_once_per_frame() {
+        let mut acks = Acks::default();
+        (1..=10_000).for_each(|seq| write(&mut acks, seq, &[(0, 1 + seq / 9_000), (1, 3)]));
+        assert_eq!(acks.waits.len(), 3);
+    }
+
+    #[test]
+    fn refusals_leave_room_for_the_updates_beside_them() {
+        let mut acks = Acks::default();
+        let refusal = Refusal::invalid("write", "x".repeat(1_000));
+        acks.refuse(in_band(&refusal, 1, String::new()));
+        acks.dealt_with(1);
+        let Told { acked_seq, refusals } = acks.take(|_| 0, MOST - 100);
+        assert_eq!((acked_seq, refusals.len()), (0, 0));
+        assert!(acks.overflows());
+        assert_eq!(acks.take(|_| 0, 0).acked_seq, 1);
+    }
+
+    #[test]
+    fn a_message_is_acked_when_all_who_refused_it_were_named() {
+        let mut acks = Acks::default();
+        for _ in 0..2 {
+            let refusal = Refusal::invalid("write", "x".repeat(200_000));
+            acks.refuse(in_band(&refusal, 7, String::new()));
+        }
+        acks.dealt_with(7);
+        let told: Vec<_> = (0..2).map(|_| acks.take(|_| 0, 0)).collect();
+        assert_eq!([told[0].acked_seq, told[1].acked_seq], [0, 7]);
+        assert!(told.iter().all(|told| told.refusals.len() == 1));
+    }
+
     #[test]
     fn refusals_that_do_not_fit_a_message_follow_in_the_next() {
         let mut acks = Acks::default();
