@@ -69,6 +69,7 @@ impl Engine {
                 state.core.check(actor, Act::Receive)?;
                 let opened = Command::StreamOpened { user: user.clone() };
                 state.core.apply(self.clock().now(), actor, opened)?;
+                record.sessions.insert(live.id.clone());
                 let subscription = self.enlist(live, &mut state, actor, options);
                 self.schedule(live, &mut state);
                 Ok(subscription)
@@ -101,7 +102,8 @@ impl Engine {
                 return Err(Refusal::LimitReached { limit: "max-sessions-per-user", most });
             }
             state.core.check_join(self.clock().now(), user, join)?;
-            Ok(is_new)
+            // The source of a private session is a member before it joins.
+            Ok(state.core.members().membership(user).is_none())
         })
     }
 

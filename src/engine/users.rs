@@ -85,7 +85,11 @@ impl Engine {
     ) -> T {
         let mut record = record.lock();
         let entries = record.sessions.entries();
+        let was_present = record.is_present();
         let outcome = with(&mut record);
+        if record.is_present() != was_present {
+            self.tell_of_source(app, &record);
+        }
         let wake: Vec<Waker> = match record.sessions.entries() == entries {
             true => Vec::new(),
             false => record.followers.iter_mut().filter_map(|(_, it)| it.rouse()).collect(),

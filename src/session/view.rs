@@ -6,7 +6,7 @@ use super::{
     ids::UserId,
     member::{Departure, Member, Shown},
     removals::Gone,
-    role::Role,
+    role::{Role, Standing},
     settings::{Keys, Kind},
     slots::Slot,
     value::Value,
@@ -18,9 +18,16 @@ use std::hash::{Hash, Hasher};
 pub enum Class {
     /// Ordinary members. Room: everyone's `propnames`. Hosted: the host's `hostprops`.
     Members,
-    /// The host; in a session without hosts the owner; the app. Everyone's `propnames`, what the
+    /// The host; in a room the owner; in a private session the source; the app. Everyone's `propnames`, what the
     /// members see of the host, and the private session data.
     Host,
+}
+
+impl Class {
+    /// Whether its readers see the private session data.
+    pub fn sees_private_data(self) -> bool {
+        self == Self::Host
+    }
 }
 
 /// A class of readers; everyone in it receives the same bytes.
@@ -35,8 +42,9 @@ pub struct View {
 /// Takes in what a view shows, in this order: session, data, private data, members one after the
 /// other (`member`, then its `prop`s), departures. A value of none is a removal.
 pub trait ChangeSink {
-    /// Something of the session's description changed.
-    fn session(&mut self, session: &Session, info: &Info);
+    /// Something of the session's description changed; of its schema the view sees the format of
+    /// the private data where it sees the data itself.
+    fn session(&mut self, session: &Session, info: &Info, sees_private: bool);
     /// Shared session data.
     fn data(&mut self, key: &str, value: Option<&Value>);
     /// Private session data.
@@ -69,10 +77,32 @@ impl Session {
             return Class::Host;
         };
         let keeper = match self.kind {
-            Kind::Hosted => &self.shown.host,
-            Kind::Room => &self.shown.owner,
+            Kind::Hosted => self.shown.host.as_ref(),
+            Kind::Room => self.shown.owner.as_ref(),
+            Kind::Private => self.pair().map(|pair| &pair.source),
         };
-        if keeper.as_ref() == Some(user) { Class::Host } else { Class::Members }
+        if keeper == Some(user) { Class::Host } else { Class::Members }
+    }
+
+    /// Whether an actor may know of the session. An unlisted one is there for the app and for people
+    /// with a role; a private one for the app, its source and listener, and for owner, admins and
+    /// moderators.
+    pub fn is_visible_to(&self, actor: &Actor) -> bool {
+        let standing = self.standing(actor);
+        match (&self.pair, actor) {
+            (Some(pair), Actor::User(user)) => {
+                *user == pair.source
+                    || *user == pair.listener
+                    || matches!(standing, Standing::Away(role) if role >= Role::Moderator)
+            }
+            _ => !self.accepted.settings.unlisted || standing != Standing::Outsider,
+        }
+    }
+
+    /// Whether somebody who knows the id or the name may try to join: of an unlisted session that is
+    /// enough.
+    pub fn is_open_to(&self, user: &UserId) -> bool {
+        self.pair().is_none() || self.is_visible_to(&Actor::User(user.clone()))
     }
 
     /// A number that changes when a view comes to show something else than what changed in the
@@ -82,7 +112,7 @@ impl Session {
         let settings = &self.shown.settings;
         ("view", self.kind, view.class, &view.props).hash(&mut hasher);
         match (self.kind, view.class) {
-            (Kind::Room, _) => settings.propnames.hash(&mut hasher),
+            (Kind::Room | Kind::Private, _) => settings.propnames.hash(&mut hasher),
             (Kind::Hosted, Class::Members) => {
                 let shown = if settings.hostprops.is_empty() {
                     &settings.propnames
@@ -102,12 +132,12 @@ impl Session {
 
     /// Shows a whole view, members in join order.
     pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
-        sink.session(self, &self.shown);
+        sink.session(self, &self.shown, view.class.sees_private_data());
         let value = |slot: &'_ Slot| slot.shown.is_some();
         for slot in self.data.iter().filter(|slot| value(slot)) {
             sink.data(self.names.key(slot.key), slot.shown.as_ref());
         }
-        if view.class == Class::Host {
+        if view.class.sees_private_data() {
             for slot in self.private_data.iter().filter(|slot| value(slot)) {
                 sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
             }
@@ -123,13 +153,13 @@ impl Session {
     /// [`Session::horizon`] unless the view showed no change since.
     pub fn show_changes(&self, view: &View, from: u64, sink: &mut impl ChangeSink) {
         if self.info_revision > from {
-            sink.session(self, &self.shown);
+            sink.session(self, &self.shown, view.class.sees_private_data());
         }
         if self.data_revision > from {
             for slot in self.data.iter().filter(|slot| slot.revision > from) {
                 sink.data(self.names.key(slot.key), slot.shown.as_ref());
             }
-            if view.class == Class::Host {
+            if view.class.sees_private_data() {
                 for slot in self.private_data.iter().filter(|slot| slot.revision > from) {
                     sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
                 }
@@ -212,6 +242,7 @@ impl Session {
         let is_host = || self.shown.host.as_ref() == Some(&member.user);
         let class = match (self.kind, view.class) {
             (Kind::Room, _) => self.names.is_selected(slot.key),
+            (Kind::Private, _) => self.is_source(&member.user) && self.names.is_selected(slot.key),
             (Kind::Hosted, Class::Members) => self.names.is_of_host(slot.key) && is_host(),
             (Kind::Hosted, Class::Host) => {
                 self.names.is_selected(slot.key) || (self.names.is_of_host(slot.key) && is_host())

@@ -429,9 +429,8 @@ async fn of_two_who_want_the_last_place_the_slower_one_has_joined_nothing() {
         service.open_room_with(&last, "host", two.clone()).await;
         let race = async |user: &str| {
             // On connections of their own, which other threads serve.
-            let mut client = proto::delivery_service_client::DeliveryServiceClient::new(
-                service.connect().await,
-            );
+            let mut client =
+                proto::delivery_service_client::DeliveryServiceClient::new(service.connect().await);
             let mut open = several_open(user, &["open", &last]);
             for subscription in &mut open.subscriptions {
                 subscription.join = Some(JoinOptions::default());

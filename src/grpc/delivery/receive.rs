@@ -5,7 +5,7 @@ use super::{
     bundle::{Bundle, Round},
     compose::compose,
     feed::{Due, Ending, Feed, Timer, farewell},
-    hot::{HotStream, Next, malformed},
+    hot::{HotStream, Next},
 };
 use crate::{
     engine::{End, Follower, Options, Resume, SessionKey, UserStream},
@@ -130,9 +130,10 @@ impl HotStream for ReceiveSessionUpdates {
             let twice = Refusal::Malformed("the call takes one message".to_owned());
             return Err(self.server.node.status(&twice));
         }
-        let request = proto::ReceiveSessionUpdatesRequest::decode(message)
-            .map_err(|fault| malformed(&self.server.node, &fault))?;
-        let open = self.open(request).map_err(|refusal| self.server.node.status(&refusal))?;
+        let open = proto::ReceiveSessionUpdatesRequest::decode(message)
+            .map_err(|fault| Refusal::Malformed(fault.to_string()))
+            .and_then(|request| self.open(request))
+            .map_err(|refusal| self.server.node.status(&refusal))?;
         self.open = Some(open);
         Ok(())
     }

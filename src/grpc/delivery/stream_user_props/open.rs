@@ -124,7 +124,8 @@ fn subscribe_to_all(
     let mut new = 0;
     for (at, (handle, wanted)) in wanted.into_iter().enumerate() {
         let found = wanted.find(server, app).and_then(|live| {
-            let is_new = engine.check_subscribe(&live, user, wanted.join(), new)?;
+            let checked = engine.check_subscribe(&live, user, wanted.join(), new);
+            let is_new = checked.map_err(|refusal| refusal.within(wanted.prefix()))?;
             new += usize::from(is_new);
             Ok((live, is_new))
         });
@@ -138,7 +139,8 @@ fn subscribe_to_all(
     let mut subscribe = || {
         for (at, _, wanted, live, is_new) in &mut places {
             let Some(join) = wanted.take_join() else { continue };
-            engine.join(live, user, join).map_err(named(*at))?;
+            let joins = engine.join(live, user, join);
+            joins.map_err(|refusal| named(*at)(refusal.within(wanted.prefix())))?;
             if *is_new {
                 joined.push(live.clone());
             }
