@@ -2,10 +2,9 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    self, DeliveryOptions, EndReason, ErrorReason, JoinOptions, Pacing, Presence, SessionSettings,
+    DeliveryOptions, EndReason, ErrorReason, JoinOptions, Pacing, Presence, SessionSettings,
     SnapshotReason, StreamOpen, stream_user_props_request::Message as Up,
 };
-use tokio_stream::StreamExt;
 use tonic::Code;
 
 /// Rooms that frame a change after a quiet interval at once, with the user in them.
@@ -417,43 +416,6 @@ async fn a_refused_subscription_refuses_the_call_and_nobody_has_joined() {
     told.blames(&["open.subscriptions[1].join.props"]);
     service.tick();
     assert_eq!(service.info("in", "").await.members.len(), 2);
-}
-
-#[tokio::test]
-async fn of_two_who_want_the_last_place_the_slower_one_has_joined_nothing() {
-    let service = Service::start().await;
-    service.open_room("open", "host").await;
-    let two = SessionSettings { capacity: Some(2), ..Default::default() };
-    for round in 0..40 {
-        let last = format!("one place {round}");
-        service.open_room_with(&last, "host", two.clone()).await;
-        let race = async |user: &str| {
-            // On connections of their own, which other threads serve.
-            let mut client =
-                proto::delivery_service_client::DeliveryServiceClient::new(service.connect().await);
-            let mut open = several_open(user, &["open", &last]);
-            for subscription in &mut open.subscriptions {
-                subscription.join = Some(JoinOptions::default());
-            }
-            let first = proto::StreamUserPropsRequest { seq: 1, message: Some(Up::Open(open)) };
-            let outbox = tokio_stream::iter([first]).chain(tokio_stream::pending());
-            let mut down = in_time(client.stream_user_props(outbox)).await.expect("it begins");
-            let first = in_time(down.get_mut().message()).await;
-            first.map(|_| down.into_inner())
-        };
-        let (ada, bob) = (format!("ada {round}"), format!("bob {round}"));
-        let (of_ada, of_bob) = tokio::join!(race(&ada), race(&bob));
-        assert_ne!(of_ada.is_ok(), of_bob.is_ok(), "there is one place");
-        let (winner, loser) = if of_ada.is_ok() { (&ada, &bob) } else { (&bob, &ada) };
-        service.tick();
-        let members = service.info("open", "").await.members;
-        assert!(members.iter().any(|it| it.user_id == *winner), "{winner}: {members:?}");
-        assert!(members.iter().all(|it| it.user_id != *loser), "{loser}: {members:?}");
-        for refused in [of_ada, of_bob].into_iter().filter_map(Result::err) {
-            let told = Refused::new(&refused).is(Code::ResourceExhausted, "SESSION_FULL");
-            told.says("subscription", "open.subscriptions[1]");
-        }
-    }
 }
 
 #[tokio::test]

@@ -1,18 +1,19 @@
 //! StreamUserProps: one user's props up, its sessions' updates down.
 
 mod acks;
+mod down;
 mod open;
 
 use super::{
     Server,
-    bundle::{Bundle, Round},
+    bundle::Round,
     compose::{Delivery, compose},
     feed::{Due, Ending, Feed, Said, Timer, Why},
     hot::{HotStream, Next},
     usual::{Usual, UsualWrite},
 };
 use crate::{
-    engine::{Alarm, End, UserStream},
+    engine::{End, UserStream},
     grpc::{
         convert::door::{Door, PropsWrite},
         status::in_band,
@@ -27,15 +28,11 @@ use crate::{
 };
 use acks::{Acks, Told};
 use bytes::Bytes;
+use down::Down;
 use http::HeaderMap;
 use prost::Message;
 use smallvec::{SmallVec, smallvec};
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use std::task::{Context, Poll};
 use tonic::Status;
 
 /// The stream of one call.
@@ -62,35 +59,6 @@ struct Open {
     silent_at: Micros,
     /// Goes with the first message.
     user_id: Option<String>,
-}
-
-/// What the stream receives.
-#[derive(Debug)]
-enum Down {
-    /// No session.
-    Nothing(Box<Unheard>),
-    /// One, by far the most usual: its messages cost as little as those of SubscribeToSession. With
-    /// the client's number for it; 0 = none.
-    One(Box<Feed>, u32),
-    /// Several, in one message per tick.
-    Several(Box<Bundle>),
-}
-
-/// What tells a stream without subscription of what a session would tell it.
-#[derive(Debug)]
-struct Unheard {
-    /// Wakes it at the end of a tick with acks.
-    ack_alarm: Arc<Alarm>,
-    /// When that is; 0 = there are none.
-    acks_due: Micros,
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Unheard {
-    fn new(server: &Server) -> Box<Self> {
-        let stopping = Box::pin(server.stopping.clone().cancelled_owned());
-        Box::new(Self { ack_alarm: Alarm::new(), acks_due: 0, stopping })
-    }
 }
 
 impl StreamUserProps {
@@ -279,57 +247,6 @@ fn write_here(
     user.take_update()?;
     let command = Command::SetProps { user: user.user.clone(), write, term };
     feed.subscription().command(actor, command).map(|position| position.revision)
-}
-
-impl Down {
-    /// The subscription of a session: what it is called in here, the client's number, and the feed.
-    fn find(&self, id: &SessionId) -> Option<(usize, u32, &Feed)> {
-        match self {
-            Down::Nothing(_) => None,
-            Down::One(feed, handle) => (feed.live().id == *id).then_some((0, *handle, &**feed)),
-            Down::Several(bundle) => bundle.feeds().find(|(_, _, feed)| feed.live().id == *id),
-        }
-    }
-
-    /// Has the end of the tick wake the stream, so that acks and refusals go out if nothing else
-    /// does.
-    fn want_tick(&mut self, server: &Server) {
-        match self {
-            Down::One(feed, _) => feed.subscription().want_tick(),
-            Down::Several(bundle) => {
-                if let Some(feed) = bundle.quickest() {
-                    feed.subscription().want_tick();
-                }
-            }
-            Down::Nothing(unheard) if unheard.acks_due == 0 => {
-                let engine = &server.engine;
-                unheard.acks_due = engine.clock().now() + engine.settings().tick;
-            }
-            Down::Nothing(_) => {}
-        }
-    }
-
-    /// The same for the tick of one subscription.
-    fn want_tick_of(&self, place: usize) {
-        match self {
-            Down::Nothing(_) => {}
-            Down::One(feed, _) => feed.subscription().want_tick(),
-            Down::Several(bundle) => {
-                if let Some((_, _, feed)) = bundle.feeds().find(|(known, ..)| *known == place) {
-                    feed.subscription().want_tick();
-                }
-            }
-        }
-    }
-
-    /// The revision up to which everything of a subscription was said.
-    fn said(&self, place: usize) -> u64 {
-        match self {
-            Down::Nothing(_) => u64::MAX,
-            Down::One(feed, _) => feed.revision(),
-            Down::Several(bundle) => bundle.said(place),
-        }
-    }
 }
 
 impl HotStream for StreamUserProps {

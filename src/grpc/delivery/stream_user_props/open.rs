@@ -1,6 +1,9 @@
 //! How a stream opens: all of its subscriptions are had, or none.
 
-use super::{Down, Open, Unheard};
+use super::{
+    Open,
+    down::{Down, Unheard},
+};
 use crate::{
     grpc::{
         convert::door::Door,
@@ -14,7 +17,7 @@ use crate::{
     },
     proto,
     session::{
-        command::{Actor, Command},
+        command::Actor,
         error::Refusal,
         ids::{AppId, UserId},
         limits::{Micros, SECOND},
@@ -134,33 +137,26 @@ fn subscribe_to_all(
     }
     // Joining again cannot be taken back: it comes when nothing else is likely to be refused.
     places.sort_by_key(|(_, _, _, _, is_new)| !is_new);
-    let mut joined = Vec::new();
+    let joins = places.iter_mut().filter_map(|(at, _, wanted, live, _)| {
+        wanted.take_join().map(|join| (*at, wanted.prefix().to_owned(), live.clone(), join))
+    });
+    let (named_joins, joins): (Vec<_>, Vec<_>) =
+        joins.map(|(at, prefix, live, join)| ((at, prefix), (live, join))).unzip();
+    let joined = engine.join_all(user, joins).map_err(|(which, refusal)| {
+        let (at, prefix) = &named_joins[which];
+        named(*at)(refusal.within(prefix))
+    })?;
     let mut feeds: Vec<(usize, u32, Feed)> = Vec::with_capacity(places.len());
-    let mut subscribe = || {
-        for (at, _, wanted, live, is_new) in &mut places {
-            let Some(join) = wanted.take_join() else { continue };
-            let joins = engine.join(live, user, join);
-            joins.map_err(|refusal| named(*at)(refusal.within(wanted.prefix())))?;
-            if *is_new {
-                joined.push(live.clone());
+    for (at, handle, wanted, ..) in places {
+        match wanted.feed(server, app) {
+            Ok((feed, _)) => feeds.push((at, handle, feed)),
+            Err(refusal) => {
+                feeds.iter_mut().for_each(|(_, _, feed)| feed.ended_by_server());
+                drop(feeds);
+                engine.leave_again(user, joined);
+                return Err(named(at)(refusal));
             }
         }
-        for (at, handle, wanted, ..) in places.drain(..) {
-            let (feed, _) = wanted.feed(server, app).map_err(named(at))?;
-            feeds.push((at, handle, feed));
-        }
-        Ok(())
-    };
-    let outcome: Result<(), Refusal> = subscribe();
-    if let Err(refusal) = outcome {
-        feeds.iter_mut().for_each(|(_, _, feed)| feed.ended_by_server());
-        drop(feeds);
-        for live in joined {
-            let leave = Command::Leave { user: user.clone(), keep_role: true };
-            // Whoever was kicked meanwhile has left already.
-            let _ = engine.command(&live, &Actor::User(user.clone()), leave);
-        }
-        return Err(refusal);
     }
     let mut bundle = Box::new(Bundle::new(server));
     feeds.sort_by_key(|(at, ..)| *at);
