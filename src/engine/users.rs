@@ -26,6 +26,8 @@ pub type UserRecord = Arc<Mutex<Record>>;
 pub struct Record {
     user: User,
     followers: Slab<Following>,
+    /// The entries into sessions that the followers were told of.
+    told: u64,
 }
 
 impl Deref for Record {
@@ -84,16 +86,62 @@ impl Engine {
         with: impl FnOnce(&mut User) -> T,
     ) -> T {
         let mut record = record.lock();
-        let entries = record.sessions.entries();
         let was_present = record.is_present();
         let outcome = with(&mut record);
-        if record.is_present() != was_present {
-            self.tell_of_source(app, &record);
+        let wake = self.settle_user((app, user), &mut record, was_present);
+        drop(record);
+        wake.into_iter().for_each(Waker::wake);
+        outcome
+    }
+
+    /// Runs something with several users locked, none named twice. They are locked in the order of
+    /// their ids, so that two who do this never wait for each other.
+    pub(super) fn with_users<T>(
+        &self,
+        app: &AppId,
+        users: &[UserId],
+        with: impl FnOnce(&mut [&mut User]) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut records = Vec::with_capacity(users.len());
+        for user in users {
+            match self.inner.registry.user_or_new(app, user) {
+                Ok(record) => records.push(record),
+                Err(refusal) => {
+                    for (user, record) in users.iter().zip(&records) {
+                        self.with_record(app, user, record, |_| ());
+                    }
+                    return Err(refusal);
+                }
+            }
         }
-        let wake: Vec<Waker> = match record.sessions.entries() == entries {
-            true => Vec::new(),
-            false => record.followers.iter_mut().filter_map(|(_, it)| it.rouse()).collect(),
-        };
+        let mut order: Vec<usize> = (0..users.len()).collect();
+        order.sort_unstable_by_key(|&at| &users[at]);
+        let mut locked: Vec<_> = order.iter().map(|&at| (at, records[at].lock())).collect();
+        locked.sort_unstable_by_key(|(at, _)| *at);
+        let present: Vec<bool> = locked.iter().map(|(_, record)| record.is_present()).collect();
+        let mut unlocked: Vec<&mut User> =
+            locked.iter_mut().map(|(_, record)| &mut record.user).collect();
+        let outcome = with(&mut unlocked);
+        let mut wake = Vec::new();
+        for ((user, (_, record)), was_present) in users.iter().zip(&mut locked).zip(present) {
+            wake.extend(self.settle_user((app, user), record, was_present));
+        }
+        drop(locked);
+        wake.into_iter().for_each(Waker::wake);
+        outcome
+    }
+
+    /// Private sessions show whether their source is present; a user that is idle now is forgotten
+    /// later. Returns whom to wake because a session was joined.
+    fn settle_user(
+        &self,
+        (app, user): (&AppId, &UserId),
+        record: &mut Record,
+        was_present: bool,
+    ) -> Vec<Waker> {
+        if record.is_present() != was_present {
+            self.tell_of_source(app, record);
+        }
         let now = self.clock().now();
         let was_idle = record.idle_since.is_some();
         record.settle(now);
@@ -101,9 +149,11 @@ impl Engine {
             let at = now + self.inner.settings.user_ttl;
             self.shard(0).add(at, Job::Forget(app.clone(), user.clone()));
         }
-        drop(record);
-        wake.into_iter().for_each(Waker::wake);
-        outcome
+        let sessions = record.sessions.entries();
+        if std::mem::replace(&mut record.told, sessions) == sessions {
+            return Vec::new();
+        }
+        record.followers.iter_mut().filter_map(|(_, it)| it.rouse()).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     member::{Departed, Departure, MemberIx, Membership, Presence},
     role::Role,
     schema::Paths,
+    settings::Kind,
     slots::Layer,
 };
 use std::sync::Arc;
@@ -28,6 +29,11 @@ impl Session {
             self.check_props_format(Some(self.role_of(ix)), &write, Paths::JOIN)?;
             return self.check_room(&self.members.get(ix).slots, &write);
         }
+        self.check_admission(now, user, join)
+    }
+
+    /// The same for who is not a member.
+    fn check_admission(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
         self.check_pair(user)?;
         self.check_ban(now, user)?;
         let role = self.role_on_joining(user, join);
@@ -62,10 +68,19 @@ impl Session {
     }
 
     pub(super) fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
-        self.check_join(now, &user, &join)?;
         if let Some(ix) = self.joined(&user) {
+            self.check_join(now, &user, &join)?;
             return self.join_again(now, ix, join);
         }
+        self.admit(now, user, join)?;
+        self.settle_host(now);
+        self.settle_emptiness(now);
+        Ok(())
+    }
+
+    /// Takes in somebody new; whoever calls settles what depends on who is there.
+    pub(super) fn admit(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
+        self.check_admission(now, &user, &join)?;
         let role = self.role_on_joining(&user, &join);
         let Join { presence, is_stream, props, user_props, .. } = join;
         let props = Write::of(props);
@@ -98,9 +113,25 @@ impl Session {
         }
         self.expect_stream(now, ix);
         self.open = true;
-        self.settle_host(now);
-        self.settle_emptiness(now);
         Ok(())
+    }
+
+    /// Whether anybody may join who knows nothing of the session, bans apart: what `newest` chooses
+    /// among.
+    pub fn is_open_to_all(&self) -> bool {
+        let settings = &self.accepted.settings;
+        let is_shared = match self.kind {
+            Kind::Room | Kind::Hosted => true,
+            Kind::Private => false,
+        };
+        is_shared
+            && !(self.ended || settings.unlisted || settings.locked)
+            && self.check_place(Role::Member).is_ok()
+    }
+
+    /// Whether `newest` chooses the session for a user.
+    pub fn suits(&self, now: Micros, user: &UserId) -> bool {
+        self.is_open_to_all() && self.check_ban(now, user).is_ok()
     }
 
     /// Spectators and everybody else have places of their own.

@@ -419,6 +419,29 @@ async fn a_refused_subscription_refuses_the_call_and_nobody_has_joined() {
 }
 
 #[tokio::test]
+async fn what_was_joined_is_left_again_where_a_later_join_is_refused() {
+    let service = Service::start().await;
+    for session in ["one", "two"] {
+        let exclusive = SessionSettings { exclusive: Some(true), ..Default::default() };
+        service.open_room_with(session, "", exclusive).await;
+        service.join(session, &format!("host of {session}")).await;
+    }
+    // Each would take her, but not both.
+    let mut open = several_open("ada", &["one", "two"]);
+    for subscription in &mut open.subscriptions {
+        subscription.join = Some(JoinOptions::default());
+    }
+    let told = service.open_several(open).await.refused().await;
+    let told = told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
+    told.says("subscription", "open.subscriptions[1]");
+    service.tick();
+    for session in ["one", "two"] {
+        assert_eq!(service.info(session, "").await.members.len(), 1, "{session}");
+    }
+    service.join("two", "ada").await;
+}
+
+#[tokio::test]
 async fn a_refused_call_counts_all_sessions_that_it_would_join() {
     let service = Service::start_with(|config| config.max_sessions_per_user = 3).await;
     for session in ["a", "b", "c", "d"] {

@@ -135,8 +135,11 @@ fn subscribe_to_all(
         let (live, is_new) = found.map_err(named(at))?;
         places.push((at, handle, wanted, live, is_new));
     }
-    // Joining again cannot be taken back: it comes when nothing else is likely to be refused.
-    places.sort_by_key(|(_, _, _, _, is_new)| !is_new);
+    // Joining again and moving cannot be taken back: they come when nothing else is likely to be
+    // refused.
+    places.sort_by_key(|(_, _, wanted, _, is_new)| {
+        (wanted.join().is_some_and(|join| join.moves), !is_new)
+    });
     let joins = places.iter_mut().filter_map(|(at, _, wanted, live, _)| {
         wanted.take_join().map(|join| (*at, wanted.prefix().to_owned(), live.clone(), join))
     });
