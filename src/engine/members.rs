@@ -248,7 +248,7 @@ mod tests {
         engine::{Clock, Encoded, EngineSettings, encoder::Encoder},
         session::{
             Opening, Session,
-            ids::AppId,
+            ids::{AppId, SessionId},
             limits::{Limits, SECOND},
             settings::Kind,
         },
