@@ -184,9 +184,9 @@ impl Session {
 }
 
 impl Private {
-    /// The source owns it; what is set on the source is filled in later.
-    pub fn of(pair: Pair, props: Vec<(Key, Value)>) -> Self {
-        let owner = pair.source.clone();
+    /// What is set on the source is filled in later. Nobody named = the source owns it.
+    pub fn of(pair: Pair, owner: Option<UserId>, props: Vec<(Key, Value)>) -> Self {
+        let owner = owner.unwrap_or_else(|| pair.source.clone());
         Self { pair, owner, props, user_props: Vec::new(), is_present: false }
     }
 
