@@ -313,7 +313,7 @@ mod tests {
         let has_joined = |live: &Arc<Live>| live.lock().core.has_joined(&ada);
         assert!(has_joined(&known), "a member from before stays");
         assert!(!has_joined(&new) && !has_joined(&full) && !has_joined(&after));
-        assert_eq!(engine.sessions_of(&known.app, &ada), [known.id.clone()]);
+        assert_eq!(engine.sessions_of(&known.app, &ada), std::slice::from_ref(&known.id));
         let [first, second, ..] = all;
         let joined = engine.join_all(&ada, vec![first, second]).expect("both take her");
         assert!(joined.iter().map(|live| &live.id).eq([&new.id]), "only one is new");

@@ -92,7 +92,9 @@ impl Acks {
             room = room.saturating_sub(bytes);
             fits
         };
-        let taken = self.refusals[..later].iter().take_while(fits).count();
+        // A message of their own takes at least one, however large: the stream goes on.
+        let least = later.min(usize::from(bytes == 0));
+        let taken = self.refusals[..later].iter().take_while(fits).count().max(least);
         self.overflows = taken < later;
         let rest = self.refusals.split_off(taken);
         let refusals = std::mem::replace(&mut self.refusals, rest);
