@@ -284,6 +284,7 @@ mod tests {
             max_sessions_per_user: 10,
             max_listeners_per_user: 10,
             max_updates_per_second: 200,
+            max_replay_bytes: 1024,
             limits: Limits::default(),
         };
         Engine::new(settings, Clock::stepped(SECOND), Arc::new(Mute))

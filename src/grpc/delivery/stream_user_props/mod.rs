@@ -209,6 +209,7 @@ impl Open {
         let UserStream { app, user, .. } = &self.user;
         if let [only] = &*write.sessions
             && let Some((place, _, feed)) = self.down.find(only)
+            && write.once.0.is_none()
         {
             let PropsWrite { write, term, .. } = write;
             return match write_here(&self.user, &self.actor, feed, write, term) {
