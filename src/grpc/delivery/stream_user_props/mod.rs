@@ -210,6 +210,7 @@ impl Open {
         if let [only] = &*write.sessions
             && write.once.0.is_none()
             && let Some((place, _, feed)) = self.down.find(only)
+            && write.once.0.is_none()
         {
             let PropsWrite { write, term, .. } = write;
             return match write_here(&self.user, &self.actor, feed, write, term) {
