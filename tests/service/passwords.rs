@@ -513,8 +513,9 @@ async fn what_comes_in_one_piece_with_the_password_waits_in_order() {
     drop(held);
     let end = in_time(async {
         loop {
-            if let Err(end) = stream.message().await {
-                return end;
+            match stream.message().await {
+                Ok(message) => assert!(message.is_some(), "it does not end with OK"),
+                Err(end) => return end,
             }
         }
     });
