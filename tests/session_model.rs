@@ -3,6 +3,7 @@
 
 mod session_model {
     mod framed;
+    mod listener;
     mod lockstep;
     mod model;
     mod picture;

@@ -1,7 +1,8 @@
 //! Which sessions there are: opened, found, ended.
 
 use super::{
-    Engine, GROUPS, Joined, Page, SessionKey, live::Live, position, registry, subscriber::End,
+    Engine, GROUPS, Joined, Page, SessionKey, live::Live, logs::LogShare, position, registry,
+    subscriber::End,
 };
 use crate::session::{
     Opening, Session,
@@ -69,7 +70,8 @@ impl Engine {
         let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
         let hash = registry::hash(core.app(), core.id());
         let shard = (hash % self.inner.shards.len() as u64) as usize;
-        let live = Live::new(core, shard, (hash >> 32) % GROUPS);
+        let live =
+            Live::new(core, shard, (hash >> 32) % GROUPS, LogShare::new(self.inner.logs.clone()));
         self.inner.registry.insert(&live)?;
         if let Some(user) = &mut user {
             user.sessions.insert(live.id.clone());

@@ -2,7 +2,7 @@
 
 use super::{
     Engine, Position,
-    encoder::SnapshotReason,
+    encoder::{Delivery, SnapshotReason},
     live::{Live, State},
     position,
     subscriber::{Begin, Options, Subscriber, Subscription},
@@ -83,17 +83,20 @@ impl Engine {
         actor: &Actor,
         options: Options,
     ) -> Subscription {
-        let Options { props, exclude_self, resume } = options;
+        let Options { props, exclude_self, delivery, resume } = options;
+        if delivery == Delivery::All {
+            state.core.keep_log();
+        }
         let view = View { class: state.core.class_of(actor), props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),
-            Some(at) => match state.check_resume(&view, at.epoch, at.revision, at.view) {
+            Some(at) => match state.check_resume(actor, &view, delivery, at) {
                 Ok(()) => Begin::After(at.revision),
                 Err(reason) => Begin::Snapshot(reason),
             },
         };
         let fingerprint = state.core.fingerprint(&view);
-        let view = state.enter_view(view, exclude_self);
+        let view = state.enter_view(view, delivery, exclude_self);
         let member = match actor {
             Actor::App => None,
             Actor::User(user) => {
@@ -102,8 +105,14 @@ impl Engine {
             }
         };
         let membership = member.as_ref().map(|(_, order)| *order);
-        let subscriber =
+        let mut subscriber =
             Subscriber::new(actor.clone(), membership, view, exclude_self, fingerprint, begin);
+        if let (Some(at), Some(SnapshotReason::LogOverflow | SnapshotReason::ViewChanged)) =
+            (resume.filter(|_| delivery == Delivery::All), subscriber.snapshot)
+        {
+            // From there on it is told that updates are lost.
+            subscriber.position = at.revision;
+        }
         let signal = subscriber.signal.clone();
         let key = state.subscribers.insert(subscriber);
         Subscription::new(self.clone(), live.clone(), key, member, signal)

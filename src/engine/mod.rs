@@ -9,6 +9,7 @@ mod commands;
 pub mod encoder;
 mod lifecycle;
 mod live;
+mod logs;
 mod members;
 mod registry;
 mod schedule;
@@ -17,7 +18,7 @@ mod subscriber;
 mod users;
 
 pub use clock::Clock;
-pub use encoder::Encoded;
+pub use encoder::{Delivery, Encoded};
 pub use live::{Live, State};
 pub use registry::Page;
 pub use shard::{Alarm, Shard};
@@ -31,6 +32,7 @@ use crate::session::{
     settings::Settings,
 };
 use encoder::Encoder;
+use logs::Logs;
 use parking_lot::Mutex;
 use registry::Registry;
 use std::{
@@ -66,6 +68,8 @@ pub struct EngineSettings {
     pub max_sessions_per_user: usize,
     /// How many updates a user may send in a second.
     pub max_updates_per_second: u64,
+    /// Bytes of the logs of all sessions.
+    pub max_logs_bytes: usize,
     /// The bounds of each session.
     pub limits: Limits,
 }
@@ -113,6 +117,8 @@ struct Inner {
     encoder: Arc<dyn Encoder>,
     shards: Vec<Shard>,
     registry: Registry,
+    /// What the logs of the sessions take.
+    logs: Arc<Logs>,
     last_epoch: AtomicU64,
     draining: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
@@ -132,6 +138,7 @@ impl Engine {
             limits: Arc::new(settings.limits.clone()),
             registry: Registry::new(settings.max_sessions, settings.max_users),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
+            logs: Arc::new(Logs::new(settings.max_logs_bytes)),
             settings,
             clock,
             encoder,

@@ -25,6 +25,7 @@ impl Engine {
 
     /// Puts a session that changed on its shard's list.
     pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
+        state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
         }

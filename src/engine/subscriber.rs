@@ -2,7 +2,7 @@
 
 use super::{
     Engine, Position,
-    encoder::{Encoded, SnapshotReason},
+    encoder::{Delivery, Encoded, SnapshotReason},
     live::Live,
 };
 use crate::session::{
@@ -62,6 +62,8 @@ pub struct Options {
     pub props: crate::session::settings::Keys,
     /// Leave the subscriber's own props out.
     pub exclude_self: bool,
+    /// The latest state, or every update.
+    pub delivery: Delivery,
     /// Where to continue; none = from a snapshot.
     pub resume: Option<Resume>,
 }
@@ -258,7 +260,12 @@ impl Drop for Subscription {
         {
             let mut state = self.live.lock();
             let subscriber = state.subscribers.remove(self.key);
+            let delivery = state.views[subscriber.view].delivery;
             state.leave_view(subscriber.view, subscriber.exclude_self);
+            if delivery == Delivery::All && !state.has_listeners() {
+                state.core.release_log(self.engine.clock().now());
+                self.engine.schedule(&self.live, &mut state);
+            }
         }
         if let Some((user, membership)) = self.member.take() {
             let closed = Command::StreamClosed { user, membership, lost: self.lost };

@@ -61,6 +61,7 @@ impl Session {
                 }
             }
         }
+        self.log_joined(ix);
         self.expect_stream(now, ix);
         self.open = true;
         self.settle_host(now);
@@ -129,6 +130,7 @@ impl Session {
         let Some(membership) = self.members.leave(ix, departure) else {
             return;
         };
+        self.log_left(&user, departure);
         self.spectators -= usize::from(membership.role == Role::Spectator);
         if departure != Departure::Lost {
             self.give_up_hosting(&user);
@@ -160,6 +162,7 @@ impl Session {
         if let Some(membership) = &mut self.members.get_mut(ix).now {
             membership.role = Role::Owner;
         }
+        self.log_status(ix);
         self.members.mark(ix);
     }
 }

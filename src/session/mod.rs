@@ -15,12 +15,15 @@ mod host;
 pub mod ids;
 mod joining;
 pub mod limits;
+mod listening;
+pub mod log;
 pub mod member;
 pub mod moderation;
 mod names;
 mod props;
 mod read;
 mod removals;
+mod replay;
 pub mod role;
 pub mod settings;
 mod slots;
@@ -37,6 +40,7 @@ use error::Refusal;
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
+use log::Log;
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
@@ -122,6 +126,8 @@ pub struct Session {
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
     departed: Vec<Departed>,
+    /// Every update one by one, while somebody listens.
+    log: Option<Box<Log>>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -171,6 +177,7 @@ impl Session {
             removals: Removals::default(),
             left: Vec::new(),
             departed: Vec::new(),
+            log: None,
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -249,6 +256,7 @@ impl Session {
                 }
             }
         }
+        self.log_info();
         Ok(Accepted { revision: self.pending_revision(), concerned })
     }
 
@@ -257,6 +265,7 @@ impl Session {
         for change in changes {
             settings.change(change);
         }
+        self.log_settings();
         self.open = true;
         self.settle_emptiness(now);
         self.settle_age();

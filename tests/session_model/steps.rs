@@ -14,6 +14,9 @@ use sessiond::session::{
 pub const USERS: [&str; 4] = ["ada", "ben", "cleo", "dan"];
 pub const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
+/// More than a story has.
+pub const MANY_UPDATES: usize = 100_000;
+
 /// Where a run begins: small limits, so that they are met.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -97,6 +100,8 @@ pub enum Step {
         target: Option<UserId>,
         term: Term,
     },
+    /// Somebody comes to listen to every write, if nobody does.
+    Listen,
     /// The selection of keys becomes what the last frame shows.
     RestoreSelection,
     Delete {
@@ -170,14 +175,19 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
         sample::select(vec![1_usize, 2]),
         sample::select(vec![0_usize, 1, 1, 2, 3, 6, 1000]),
         sample::select(vec![3 * SECOND, 300 * SECOND]),
+        sample::select(vec![3_usize, 12, MANY_UPDATES, MANY_UPDATES]),
     );
-    let limits = limits.prop_map(|(props_per_user, members, removals, removal_memory)| Limits {
-        props_per_user,
-        members,
-        removals,
-        removal_memory,
-        ..Limits::default()
-    });
+    let limits =
+        limits.prop_map(|(props_per_user, members, removals, removal_memory, log_updates)| {
+            Limits {
+                props_per_user,
+                members,
+                removals,
+                removal_memory,
+                log_updates,
+                ..Limits::default()
+            }
+        });
     let opener = prop_oneof![1 => Just(None), 5 => user().prop_map(Some)];
     (limits, collection::vec(setting(), 0..6), opener).prop_map(move |(limits, changes, opener)| {
         Start {
@@ -210,6 +220,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => (who(), collection::vec(setting(), 1..3))
             .prop_map(|(who, changes)| Step::Update { who, changes }),
         4 => Just(Step::RestoreSelection),
+        5 => Just(Step::Listen),
         1 => who().prop_map(|who| Step::Delete { who }),
         8 => user().prop_map(|user| Step::OpenStream { user }),
         8 => (user(), mostly(0.8), mostly(0.1))
@@ -266,6 +277,7 @@ pub fn hosting_step() -> impl Strategy<Value = Step> {
             .prop_map(|change| Step::Update { who: Who::App, changes: vec![change] }),
         2 => pass(),
         3 => flush(),
+        1 => Just(Step::Listen),
         1 => moderation(),
         2 => swap_host(),
     ]

@@ -36,6 +36,7 @@ pub fn snapshot_reason(reason: SnapshotReason) -> proto::SnapshotReason {
         SnapshotReason::Future => proto::SnapshotReason::Future,
         SnapshotReason::ViewChanged => proto::SnapshotReason::ViewChanged,
         SnapshotReason::Resent => proto::SnapshotReason::Resent,
+        SnapshotReason::LogOverflow => proto::SnapshotReason::LogOverflow,
     }
 }
 

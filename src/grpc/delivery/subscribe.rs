@@ -182,8 +182,9 @@ impl Wanted {
         };
         let session = door.session(&format!("{prefix}session_id"), &session_id);
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
-        let (props, exclude_self) =
-            door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        let (field, options) = (format!("{prefix}options"), options.unwrap_or_default());
+        let delivery = door.delivery_kind(&field, &options);
+        let (props, exclude_self) = door.delivery(&field, &options);
         if exclude_self && user_id.is_empty() && actor == Actor::App {
             door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
         }
@@ -194,7 +195,7 @@ impl Wanted {
             }
             Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
         });
-        Self { session, actor, join, options: Options { props, exclude_self, resume } }
+        Self { session, actor, join, options: Options { props, exclude_self, delivery, resume } }
     }
 
     /// Subscribes, joining first where that is wanted.

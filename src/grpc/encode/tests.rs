@@ -197,7 +197,7 @@ proptest! {
         session.flush(4_000_000);
 
         let (update, state) =
-            decode(&Named.snapshot(&session, &view(), SnapshotReason::First, None));
+            decode(&Named.snapshot(&session, &view(), SnapshotReason::First, 0, None));
         let mut reference = Reference::default();
         session.show_all(&view(), &mut reference);
         prop_assert_eq!(update.epoch, session.epoch());
@@ -243,7 +243,7 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
         session.apply(2_000_000, &Actor::App, command).expect("it joins");
     }
     session.flush(3_000_000);
-    let encoded = Named.snapshot(&session, &view(), SnapshotReason::First, None);
+    let encoded = Named.snapshot(&session, &view(), SnapshotReason::First, 0, None);
     assert!(encoded.messages.len() > 4);
     let (_, state) = decode(&encoded);
     let mut reference = Reference::default();

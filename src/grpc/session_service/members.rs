@@ -54,7 +54,7 @@ impl Sessions {
         let role = state.core.members().membership(&user).map(|membership| membership.role);
         let snapshot = (!request.omit_snapshot).then(|| {
             let view = View { class: state.core.class_of(&actor), props: Default::default() };
-            Named.snapshot(&state.core, &view, SnapshotReason::First, None)
+            Named.snapshot(&state.core, &view, SnapshotReason::First, 0, None)
         });
         drop(state);
         let fits = |encoded: &Encoded| encoded.messages.len() == 1;

@@ -2,6 +2,7 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
+    engine::Delivery,
     proto,
     session::{
         command::{Join, Write},
@@ -139,16 +140,20 @@ impl Door<'_> {
         Write { set, remove, if_revision: Vec::new() }
     }
 
-    /// How a subscriber wants to be served: the keys, and whether without its own props.
-    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> (Keys, bool) {
+    /// Whether a subscriber wants the latest state or every update.
+    pub fn delivery_kind(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> Delivery {
         match proto::Delivery::try_from(options.delivery) {
-            Ok(delivery) => {
-                self.not_yet(&format!("{prefix}.delivery"), delivery == proto::Delivery::All);
-            }
+            Ok(proto::Delivery::All) => return Delivery::All,
+            Ok(_) => {}
             Err(_) => {
                 self.fault(format!("{prefix}.delivery"), format!("{} is none", options.delivery));
             }
         }
+        Delivery::Latest
+    }
+
+    /// How a subscriber wants to be served: the keys, and whether without its own props.
+    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> (Keys, bool) {
         match proto::Encoding::try_from(options.encoding) {
             Ok(encoding) => {
                 self.not_yet(&format!("{prefix}.encoding"), encoding == proto::Encoding::Columns);
