@@ -15,11 +15,13 @@ use std::collections::BTreeMap;
 type Place = (String, Key);
 
 /// What was accepted since the last frame, put by put.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Listener {
-    /// The frame that it knew at the beginning.
-    began: u64,
+    /// The frame that it knew when it began to listen.
+    began: Option<u64>,
     heard: Vec<Heard>,
+    /// What was heard and then taken back.
+    taken_back: Vec<Heard>,
 }
 
 #[derive(Debug)]
@@ -28,12 +30,14 @@ struct Heard {
     value: Value,
     /// Whoever takes it back with its membership.
     of: Option<String>,
+    /// The listener had begun to listen.
+    in_time: bool,
 }
 
 impl Listener {
-    pub fn begin(session: &mut Session) -> Self {
+    pub fn begin(&mut self, session: &mut Session) {
         session.keep_log();
-        Self { began: session.revision(), heard: Vec::new() }
+        self.began.get_or_insert(session.revision());
     }
 
     /// A command was accepted.
@@ -49,7 +53,8 @@ impl Listener {
                 self.put("private", private, writer);
             }
             Command::Kick { target, .. } | Command::Ban { target, .. } => {
-                self.heard.retain(|heard| heard.of.as_deref() != Some(target));
+                let is_theirs = |heard: &mut Heard| heard.of.as_deref() == Some(target);
+                self.taken_back.extend(self.heard.extract_if(.., is_theirs));
             }
             _ => {}
         }
@@ -60,6 +65,7 @@ impl Listener {
             place: (owner.to_owned(), key.clone()),
             value: value.clone(),
             of: of.map(str::to_owned),
+            in_time: self.began.is_some(),
         });
         self.heard.extend(heard);
     }
@@ -69,7 +75,9 @@ impl Listener {
     pub fn frame(&mut self, session: &Session, model: &Model, forgets: bool) {
         let revision = model.revision();
         let heard = std::mem::take(&mut self.heard);
-        assert!(forgets || session.log_start() == self.began, "nothing has to be forgotten");
+        let taken_back = std::mem::take(&mut self.taken_back);
+        let Some(began) = self.began else { return };
+        assert!(forgets || session.log_start() == began, "nothing has to be forgotten");
         if session.log_start() >= revision {
             return;
         }
@@ -91,8 +99,14 @@ impl Listener {
                 }
             }
         }
+        for Heard { place, value, .. } in taken_back {
+            // Others are written more than once.
+            let is_fresh = matches!(&value, Value::Text(text) if !text.is_empty());
+            let is_told = told.get(&place).is_some_and(|told| told.contains(&value));
+            assert!(!(is_fresh && is_told), "{place:?} = {value:?} was taken back");
+        }
         let settings = &model.last().info.settings;
-        for Heard { place, value, .. } in heard {
+        for Heard { place, value, .. } in heard.into_iter().filter(|heard| heard.in_time) {
             let is_data = ["data", "private"].contains(&&*place.0);
             if !is_data && !settings.selects(&place.1) {
                 continue;

@@ -38,8 +38,7 @@ pub struct Lockstep {
     subscribers: Vec<Subscriber>,
     /// How many texts were made that are written once only.
     fresh: u64,
-    /// Who listens to every write, if somebody does.
-    listener: Option<Listener>,
+    listener: Listener,
 }
 
 impl Lockstep {
@@ -68,7 +67,7 @@ impl Lockstep {
             watches: views.clone().map(Watch::new).collect(),
             subscribers: fixed.chain(own).collect(),
             fresh: 0,
-            listener: None,
+            listener: Listener::default(),
         };
         both.framed(0);
         both.compare();
@@ -148,9 +147,7 @@ impl Lockstep {
                 let target = target.map(|target| self.somebody(target));
                 self.apply(&actor, Command::SwapHost { target, term: self.term(term) });
             }
-            Step::Listen => {
-                self.listener.get_or_insert_with(|| Listener::begin(&mut self.session));
-            }
+            Step::Listen => self.listener.begin(&mut self.session),
             Step::RestoreSelection => {
                 let Settings { propnames, hostprops, .. } = self.model.last().info.settings.clone();
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
@@ -203,10 +200,10 @@ impl Lockstep {
         let expected = self.model.apply(self.now, actor, &command);
         let before = expected.is_err().then(|| format!("{:?}", self.session));
         let told = format!("{actor:?} {command:?}");
-        let asked = self.listener.as_ref().map(|_| command.clone());
+        let asked = command.clone();
         let answer = self.session.apply(self.now, actor, command);
-        if let (Some(listener), Some(asked), Ok(_)) = (&mut self.listener, asked, &answer) {
-            listener.hear(actor, &asked);
+        if answer.is_ok() {
+            self.listener.hear(actor, &asked);
         }
         match (&answer, &expected) {
             (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
@@ -303,10 +300,8 @@ impl Lockstep {
         for watch in &mut self.watches {
             watch.frame(&self.session, &self.model);
         }
-        if let Some(listener) = &mut self.listener {
-            let forgets = self.start.limits.log_updates < MANY_UPDATES;
-            listener.frame(&self.session, &self.model, forgets);
-        }
+        let forgets = self.start.limits.log_updates < MANY_UPDATES;
+        self.listener.frame(&self.session, &self.model, forgets);
         for (bit, subscriber) in self.subscribers.iter_mut().enumerate() {
             if asleep & (1 << bit) == 0 {
                 subscriber.catch_up(&self.session, &self.watches, &self.model);
@@ -387,7 +382,7 @@ impl Lockstep {
         let epoch = self.session.epoch();
         (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
         self.watches.iter_mut().for_each(Watch::start_anew);
-        self.listener = None;
+        self.listener = Listener::default();
         self.framed(0);
         self.compare();
     }
