@@ -196,8 +196,7 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     };
     not_yet(refused(sessions.get_updated_user_data(updated).await), "min_position");
 
-    let options: [(&str, Change<DeliveryOptions>); 3] = [
-        ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),
+    let options: [(&str, Change<DeliveryOptions>); 2] = [
         ("options.encoding", |it| it.encoding = proto::Encoding::Columns.into()),
         ("options.max_rate_hz", |it| it.max_rate_hz = 10),
     ];
