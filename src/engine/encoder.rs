@@ -58,8 +58,17 @@ pub struct Message {
 pub struct UpdateSpans {
     /// All updates.
     pub all: Range<usize>,
-    /// Those with props of a member, in order, each with what it is without them.
-    pub of: FxHashMap<UserId, Vec<(Range<usize>, Vec<u8>)>>,
+    /// Those with props of a member, in order.
+    pub of: FxHashMap<UserId, Vec<UpdateSpan>>,
+}
+
+/// Where an update with props of a member lies.
+#[derive(Debug, Clone)]
+pub struct UpdateSpan {
+    /// All of it.
+    pub whole: Range<usize>,
+    /// What it is without those props; empty if that is nothing.
+    pub rest: Vec<u8>,
 }
 
 /// Where things lie in a message.

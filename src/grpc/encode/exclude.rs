@@ -3,7 +3,7 @@
 
 use super::{PREFIX, field, head_len, put_bytes, put_head, whole};
 use crate::{
-    engine::encoder::{Message, Spans, UpdateSpans},
+    engine::encoder::{Message, Spans, UpdateSpan, UpdateSpans},
     session::ids::UserId,
 };
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use std::ops::Range;
 pub fn is_only_props_of(message: &Message, user: &UserId) -> bool {
     if let Some(UpdateSpans { all, of }) = &message.updates {
         let own = of.get(user).map_or(&[][..], Vec::as_slice);
-        let bytes: usize = own.iter().map(|(range, _)| range.len()).sum();
-        return bytes == all.len() && own.iter().all(|(_, rest)| rest.is_empty());
+        let bytes: usize = own.iter().map(|update| update.whole.len()).sum();
+        return bytes == all.len() && own.iter().all(|update| update.rest.is_empty());
     }
     let Some(spans) = &message.spans else { return false };
     let own = spans.members.get(user);
@@ -50,9 +50,9 @@ fn without_updates_of(
     let Some(own) = of.get(user) else { return bytes.clone() };
     let mut pieces = Vec::with_capacity(2 * own.len() + 1);
     let mut at = all.start;
-    for (range, rest) in own {
-        pieces.extend([&bytes[at..range.start], rest]);
-        at = range.end;
+    for UpdateSpan { whole, rest } in own {
+        pieces.extend([&bytes[at..whole.start], rest]);
+        at = whole.end;
     }
     pieces.push(&bytes[at..all.end]);
     with_other_content(bytes, field::update::LOG, all, &pieces)

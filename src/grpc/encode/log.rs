@@ -5,11 +5,10 @@ use super::{
     whole,
 };
 use crate::{
-    engine::encoder::{Encoded, Message, UpdateSpans},
+    engine::encoder::{Encoded, Message, UpdateSpan, UpdateSpans},
     session::{Session, ids::UserId, view::View},
 };
 use prost::encoding::encoded_len_varint;
-use std::ops::Range;
 
 /// What a message of the log may hold of updates.
 const MOST: usize = MAX_MESSAGE_BYTES - OVERHEAD;
@@ -21,8 +20,8 @@ const MOST_CHANGES: usize = MOST - 64;
 #[derive(Default)]
 struct Updates {
     bytes: Vec<u8>,
-    /// Where the update of a member lies, and what it is without the member's props.
-    own: Vec<(UserId, Range<usize>, Vec<u8>)>,
+    /// Those with props of a member.
+    own: Vec<(UserId, UpdateSpan)>,
 }
 
 /// The updates after the revision `after`; none if the view shows nothing of them.
@@ -76,7 +75,7 @@ impl Updates {
             if !rest.is_empty() {
                 put_update(&mut without, revision, &rest);
             }
-            self.own.push((user.clone(), range.clone(), without));
+            self.own.push((user.clone(), UpdateSpan { whole: range.clone(), rest: without }));
         }
     }
 
@@ -91,9 +90,9 @@ impl Updates {
         put_head(&mut start, update::LOG, self.bytes.len());
         let (bytes, at) = whole(field::UPDATE, &start, &[&self.bytes]);
         let mut spans = UpdateSpans { all: at..at + self.bytes.len(), ..UpdateSpans::default() };
-        for (user, range, rest) in self.own {
-            let range = at + range.start..at + range.end;
-            spans.of.entry(user).or_default().push((range, rest));
+        for (user, UpdateSpan { whole, rest }) in self.own {
+            let whole = at + whole.start..at + whole.end;
+            spans.of.entry(user).or_default().push(UpdateSpan { whole, rest });
         }
         let updates = (!spans.of.is_empty()).then_some(spans);
         Message { bytes, spans: None, updates }
