@@ -8,9 +8,11 @@ use super::{
 use crate::session::{
     Session,
     command::Actor,
+    error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
     member::{Departed, Departure},
+    schema::Schema,
     settings::Pacing,
     view::View,
 };
@@ -146,13 +148,49 @@ impl State {
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(&frame.departed);
             if frame.views_changed {
-                self.place_again();
+                self.place_again(frame.revision - 1);
             }
             for (_, shared) in &mut self.views {
                 shared.framed(&self.core, frame.revision, encoder);
             }
             self.logs.settle(&mut self.core);
         }
+        self.whom_to_wake(now, slow_limit)
+    }
+
+    /// Resets the session: frames are made at once, and everybody gets a snapshot.
+    pub(super) fn reset(
+        &mut self,
+        now: Micros,
+        slow_limit: Micros,
+        actor: &Actor,
+        schema: Option<Arc<Schema>>,
+    ) -> Result<Vec<Waker>, Refusal> {
+        let told = self.core.revision();
+        let frame = self.core.reset(now, actor, schema)?;
+        self.logs.settle(&mut self.core);
+        self.end_departed(&frame.departed);
+        for (_, subscriber) in &mut self.subscribers {
+            let shared = &self.views[subscriber.view];
+            subscriber.begin_to_lose(shared.delivery, shared.changed, told);
+        }
+        if frame.views_changed {
+            self.place_again(told);
+        }
+        for (_, shared) in &mut self.views {
+            shared.changed = frame.revision;
+            shared.latest = None;
+            shared.merged.clear();
+            shared.snapshot = None;
+        }
+        for (_, subscriber) in &mut self.subscribers {
+            subscriber.expect_reset();
+        }
+        Ok(self.whom_to_wake(now, slow_limit))
+    }
+
+    /// Whom a frame leaves with something to read.
+    fn whom_to_wake(&mut self, now: Micros, slow_limit: Micros) -> Vec<Waker> {
         let mut wake = Vec::with_capacity(self.subscribers.len());
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
@@ -188,8 +226,9 @@ impl State {
     }
 
     /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
-    /// view shows something else gets a snapshot of it.
-    fn place_again(&mut self) {
+    /// view shows something else gets a snapshot of it. `told` is the last frame that it could be
+    /// told of in its own view.
+    fn place_again(&mut self, told: u64) {
         for (_, shared) in &mut self.views {
             shared.fingerprint = self.core.fingerprint(&shared.view);
         }
@@ -200,17 +239,14 @@ impl State {
             let Shared { view, delivery, changed, .. } = &self.views[old];
             let class = self.core.class_of(&subscriber.actor);
             let (view, delivery) = (View { class, props: view.props.clone() }, *delivery);
-            let had_all = subscriber.position >= *changed;
+            let changed = *changed;
             let new = self.enter_view(view, delivery, exclude_self);
             self.leave_view(old, exclude_self);
             let fingerprint = self.views[new].fingerprint;
             let subscriber = &mut self.subscribers[key];
             subscriber.view = new;
             if subscriber.fingerprint != fingerprint {
-                // The updates of this frame are the first that it is not told one by one.
-                if delivery == Delivery::All && had_all && subscriber.snapshot.is_none() {
-                    subscriber.position = self.core.revision() - 1;
-                }
+                subscriber.begin_to_lose(delivery, changed, told);
                 subscriber.snapshot.get_or_insert(SnapshotReason::ViewChanged);
             }
         }
@@ -231,6 +267,8 @@ impl State {
             Err(SnapshotReason::EpochChanged)
         } else if revision > core.revision() {
             Err(SnapshotReason::Future)
+        } else if (1..core.reset_revision()).contains(&revision) {
+            Err(SnapshotReason::ResetSchema)
         } else if revision < reach || revision == 0 {
             Err(too_old)
         } else if at.view != core.fingerprint(view) || !fits {

@@ -11,6 +11,7 @@ mod lifecycle;
 mod live;
 mod logs;
 mod members;
+mod private;
 mod registry;
 mod schedule;
 mod shard;
@@ -66,6 +67,8 @@ pub struct EngineSettings {
     pub max_users: usize,
     /// How many sessions a user may have joined.
     pub max_sessions_per_user: usize,
+    /// In how many private sessions a user may be the source.
+    pub max_listeners_per_user: usize,
     /// How many updates a user may send in a second.
     pub max_updates_per_second: u64,
     /// Bytes of the logs of all sessions.

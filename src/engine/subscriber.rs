@@ -161,6 +161,22 @@ impl Subscriber {
         }
     }
 
+    /// A snapshot takes the place of all that a view tells after the frame `told`: who subscribes to
+    /// every update and had everything up to there, loses what comes after.
+    pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: u64, told: u64) {
+        if delivery == Delivery::All && self.position >= changed && self.snapshot.is_none() {
+            self.position = self.position.max(told);
+        }
+    }
+
+    /// The session was reset. Who waits for its first snapshot is told why it gets that one.
+    pub(super) fn expect_reset(&mut self) {
+        use SnapshotReason::{Resent, ResetSchema, ViewChanged};
+        if matches!(self.snapshot, None | Some(ViewChanged | Resent)) {
+            self.snapshot = Some(ResetSchema);
+        }
+    }
+
     /// Whether a step that was just taken was the last one for now.
     fn has_nothing_more(&self) -> bool {
         self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()

@@ -80,10 +80,18 @@ fn told(refusal: &Refusal) -> Told {
             metadata.push(("needs", needs.to_string()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NotAWriter(named) => {
+            violations.clone_from(named);
+            (Code::PermissionDenied, Reason::NotAWriter)
+        }
+        Refusal::SchemaNeedsSessionId => (Code::FailedPrecondition, Reason::SchemaNeedsSessionId),
         Refusal::NeedsHost => {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NeedsSource => (Code::FailedPrecondition, Reason::WrongKind),
+        Refusal::NotOfThePair => (Code::PermissionDenied, Reason::NotEntitled),
+        Refusal::NoConsent => (Code::PermissionDenied, Reason::NoConsent),
         Refusal::TargetRank => (Code::PermissionDenied, Reason::TargetRank),
         Refusal::Banned { until } => {
             if let Some(until) = until {

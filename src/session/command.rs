@@ -29,6 +29,8 @@ pub struct Write {
     pub remove: Vec<Key>,
     /// Keys that must not have changed after a revision, or all of the write is refused.
     pub if_revision: Vec<(Key, u64)>,
+    /// How many of the last in `set` came as plain JSON, where their faults are to be named.
+    pub plain: usize,
 }
 
 impl Write {
@@ -84,6 +86,7 @@ pub enum Setting {
     EmptyTtl(Micros),
     MaxAge(Micros),
     DataRole(Role),
+    ResetRole(Role),
 }
 
 /// What is asked. Each is accepted whole or refused whole.
@@ -166,6 +169,16 @@ pub enum Command {
         user: UserId,
         /// How.
         write: Write,
+    },
+    /// The app sees the source of a private session, or does not any more.
+    SourceSeen {
+        /// Whether it has a stream, or has joined a session.
+        is_present: bool,
+    },
+    /// All that is set on the source of a private session.
+    SourceProps {
+        /// The props.
+        props: Vec<(Key, Value)>,
     },
     /// A member's stream begins.
     StreamOpened {

@@ -77,11 +77,18 @@ impl Session {
         }
     }
 
+    /// Nothing up to the next frame can be told one by one.
+    pub(super) fn forget_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.forget();
+        }
+    }
+
     /// Whether any view shows a prop of this name, as of the last frame: a view that comes to see
     /// others with the next one is told anew anyway.
     pub(super) fn is_logged(&self, key: &str) -> bool {
         let settings = &self.shown.settings;
-        settings.selects(key) || (self.kind != Kind::Room && settings.shows_of_host(key))
+        settings.selects(key) || (self.kind == Kind::Hosted && settings.shows_of_host(key))
     }
 
     /// The keys of a write of props, for [`Session::log_props`] once it is done.

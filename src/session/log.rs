@@ -109,11 +109,12 @@ impl Event {
             item(&who.user, props.sum())
         };
         let settings = |info: &Info| -> usize {
-            let Info { settings, .. } = info;
+            let Info { settings, schema, .. } = info;
             let keys = settings.propnames.iter().chain(&*settings.hostprops);
             let metadata = settings.metadata.iter().map(|(key, value)| item(key, value.bytes()));
             let successors = settings.successors.iter().map(|user| item(user, 0));
-            keys.map(|key| item(key, 0)).chain(metadata).chain(successors).sum()
+            let settings = keys.map(|key| item(key, 0)).chain(metadata).chain(successors);
+            settings.sum::<usize>() + schema.as_ref().map_or(0, |schema| schema.bytes())
         };
         UPDATE_BYTES
             + match self {
@@ -224,13 +225,17 @@ impl Log {
                     self.updates -= oldest.updates.len();
                     self.bytes -= oldest.bytes;
                 }
-                None => {
-                    (self.updates, self.bytes) = (0, 0);
-                    self.open = Vec::new();
-                    self.lost = true;
-                }
+                None => self.forget(),
             }
         }
+    }
+
+    /// Forgets everything, and all of the open frame.
+    pub fn forget(&mut self) {
+        self.frames.clear();
+        self.open = Vec::new();
+        (self.updates, self.bytes) = (0, 0);
+        self.lost = true;
     }
 
     /// Takes the updates of the open frame out, to be looked through.

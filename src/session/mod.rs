@@ -20,11 +20,14 @@ pub mod log;
 pub mod member;
 pub mod moderation;
 mod names;
+pub mod private;
 mod props;
 mod read;
 mod removals;
 mod replay;
+mod reset;
 pub mod role;
+pub mod schema;
 pub mod settings;
 mod slots;
 #[cfg(test)]
@@ -44,9 +47,11 @@ use log::Log;
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
+use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
+use schema::{Paths, Schema};
 use settings::{Kind, Settings};
 use slots::{Layer, Slots};
 use std::{collections::BTreeSet, sync::Arc};
@@ -64,6 +69,8 @@ pub struct Info {
     pub host: Option<UserId>,
     /// Hosted: counts hosts.
     pub term: u64,
+    /// The format of its values; none = free.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// What is needed to open a session.
@@ -79,10 +86,32 @@ pub struct Opening {
     pub settings: Settings,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
+    /// Between whom, if it is a private session.
+    pub private: Option<Private>,
     /// First shared data.
     pub data: Vec<(Key, Value)>,
     /// First private data.
     pub private_data: Vec<(Key, Value)>,
+    /// The format of props and data; none = free.
+    pub schema: Option<Arc<Schema>>,
+}
+
+impl Opening {
+    /// A session with these settings, without opener and data.
+    pub fn new(app: AppId, id: SessionId, kind: Kind, settings: Settings) -> Self {
+        let (data, private_data) = (Vec::new(), Vec::new());
+        Self {
+            app,
+            id,
+            kind,
+            settings,
+            opener: None,
+            private: None,
+            data,
+            private_data,
+            schema: None,
+        }
+    }
 }
 
 /// One session.
@@ -91,6 +120,9 @@ pub struct Session {
     app: AppId,
     id: SessionId,
     kind: Kind,
+    pair: Option<Arc<Pair>>,
+    /// The app sees the source of a private session.
+    is_source_seen: bool,
     created_at: Micros,
     limits: Arc<Limits>,
     epoch: u64,
@@ -122,6 +154,8 @@ pub struct Session {
     data_dirty: bool,
     data_writers: Writers,
     removals: Removals,
+    /// The frame of the last reset; 0 = there was none.
+    reset_revision: u64,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
@@ -144,13 +178,20 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, data, private_data } = opening;
-        let owner = opener.as_ref().map(|(user, _)| user.clone());
-        let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
+        let Opening { app, id, kind, settings, opener, private, data, private_data, schema } =
+            opening;
+        let owner = match (&private, &opener) {
+            (Some(private), _) => Some(private.owner.clone()),
+            (None, opener) => opener.as_ref().map(|(user, _)| user.clone()),
+        };
+        let accepted =
+            Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0, schema });
         let mut session = Self {
             app,
             id,
             kind,
+            pair: private.as_ref().map(Private::shared_pair),
+            is_source_seen: false,
             created_at: now,
             limits,
             epoch: now.max(last_epoch + 1),
@@ -175,6 +216,7 @@ impl Session {
             data_dirty: false,
             data_writers: Writers::default(),
             removals: Removals::default(),
+            reset_revision: 0,
             left: Vec::new(),
             departed: Vec::new(),
             log: None,
@@ -183,7 +225,14 @@ impl Session {
             empty_deadline: None,
             age_deadline: None,
         };
-        session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
+        let (data, private_data) = (Write::of(data), Write::of(private_data));
+        let paths = (Paths::FIRST_DATA, Paths::FIRST_PRIVATE_DATA);
+        session.check_data_format(None, (&data, paths.0), (&private_data, paths.1))?;
+        session.lay_data_defaults();
+        session.set_data(&Actor::App, data, private_data)?;
+        if let Some(private) = private {
+            session.show_source(now, private)?;
+        }
         if let Some((user, join)) = opener {
             session.join(now, user, join)?;
         }
@@ -217,6 +266,8 @@ impl Session {
             }
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
+                self.check_is_source(&user)?;
+                self.check_props_format(self.rank_of(actor), &write, Paths::PROPS)?;
                 self.check_term(term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
@@ -231,6 +282,9 @@ impl Session {
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
+                let paths = (Paths::DATA, Paths::PRIVATE_DATA);
+                let rank = self.rank_of(actor);
+                self.check_data_format(rank, (&shared, paths.0), (&private, paths.1))?;
                 self.check_term(term)?;
                 let known = self.horizon();
                 self.check_unchanged(&self.data, &shared, known, "if_revision")?;
@@ -244,6 +298,11 @@ impl Session {
             Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
             Command::Unban { target } => self.unban(now, actor, &target)?,
             Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
+            Command::SourceSeen { is_present } => {
+                self.source_seen(is_present);
+                concerned = self.open;
+            }
+            Command::SourceProps { props } => self.source_props(props)?,
             Command::StreamOpened { user } => {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
@@ -293,12 +352,6 @@ impl Session {
             (None, Some(&role)) => Standing::Away(role),
             (None, None) => Standing::Outsider,
         }
-    }
-
-    /// Whether an actor may know of the session: an unlisted one is there for the app and for people
-    /// with a role only.
-    pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {
@@ -381,6 +434,11 @@ impl Session {
     /// The members.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// The frame of the last reset, after which nothing is as it was; 0 = there was none.
+    pub fn reset_revision(&self) -> u64 {
+        self.reset_revision
     }
 
     /// Deltas can begin at this revision or later.

@@ -16,6 +16,8 @@ pub enum Kind {
     Room,
     /// Members see the host, the host sees all.
     Hosted,
+    /// One source, one listener: only these two see the source's props.
+    Private,
 }
 
 /// When frames are made.
@@ -65,6 +67,8 @@ pub struct Settings {
     pub max_age: Micros,
     /// The lowest role that writes shared data.
     pub data_role: Role,
+    /// The lowest role that resets the session.
+    pub reset_role: Role,
 }
 
 impl Settings {
@@ -88,6 +92,7 @@ impl Settings {
             empty_ttl: 0,
             max_age: 0,
             data_role: Role::Member,
+            reset_role: Role::Admin,
         }
     }
 
@@ -110,6 +115,7 @@ impl Settings {
             Setting::EmptyTtl(ttl) => self.empty_ttl = ttl,
             Setting::MaxAge(age) => self.max_age = age,
             Setting::DataRole(role) => self.data_role = role,
+            Setting::ResetRole(role) => self.reset_role = role,
         }
     }
 

@@ -15,6 +15,8 @@ pub struct User {
     props: BTreeMap<Key, Value>,
     /// The sessions that it has joined.
     pub sessions: BTreeSet<SessionId>,
+    /// The private sessions that show it as their source, whether it has joined them or not.
+    pub sources: BTreeSet<SessionId>,
     /// Open streams, whether of a session or not.
     pub streams: u32,
     /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.
@@ -24,18 +26,34 @@ pub struct User {
 }
 
 impl User {
-    /// Writes props on the user: all or nothing.
-    pub fn write(&mut self, write: &Write, most: usize) -> Result<(), Refusal> {
+    /// Whether a write of props fits.
+    pub fn check_room(&self, write: &Write, most: usize) -> Result<(), Refusal> {
         let more = write.set.iter().filter(|(key, _)| !self.props.contains_key(key)).count();
         let fewer = write.remove.iter().filter(|key| self.props.contains_key(*key)).count();
         if more > 0 && self.props.len() + more - fewer > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
+        Ok(())
+    }
+
+    /// Writes props on the user.
+    pub fn write(&mut self, write: &Write) {
         for key in &write.remove {
             self.props.remove(key);
         }
         self.props.extend(write.set.iter().cloned());
-        Ok(())
+    }
+
+    /// What leads from what a write would make of the props back to them.
+    pub fn undo(&self, write: &Write) -> Write {
+        let mut undo = Write::default();
+        for key in write.keys() {
+            match self.props.get(key) {
+                Some(value) => undo.set.push((key.clone(), value.clone())),
+                None => undo.remove.push(key.clone()),
+            }
+        }
+        undo
     }
 
     /// All props that are set on the user.
@@ -55,9 +73,14 @@ impl User {
         Ok(())
     }
 
-    /// Notes whether the user still has a membership or stream.
+    /// Whether the app sees the user: it has a stream, or has joined a session.
+    pub fn is_present(&self) -> bool {
+        !self.sessions.is_empty() || self.streams > 0
+    }
+
+    /// Notes whether the user still has a membership or stream, or is shown to somebody.
     pub fn settle(&mut self, now: Micros) {
-        let idle = self.sessions.is_empty() && self.streams == 0;
+        let idle = !self.is_present() && self.sources.is_empty();
         self.idle_since = idle.then_some(self.idle_since.unwrap_or(now));
     }
 }

@@ -7,7 +7,7 @@ use super::{
     log::{Event, Whole},
     member::{Departure, Member, Shown},
     removals::Gone,
-    role::Role,
+    role::{Role, Standing},
     settings::{Keys, Kind},
     slots::Slot,
     value::Value,
@@ -19,9 +19,16 @@ use std::hash::{Hash, Hasher};
 pub enum Class {
     /// Ordinary members. Room: everyone's `propnames`. Hosted: the host's `hostprops`.
     Members,
-    /// The host; in a session without hosts the owner; the app. Everyone's `propnames`, what the
+    /// The host; in a room the owner; in a private session the source; the app. Everyone's `propnames`, what the
     /// members see of the host, and the private session data.
     Host,
+}
+
+impl Class {
+    /// Whether its readers see the private session data.
+    pub fn sees_private_data(self) -> bool {
+        self == Self::Host
+    }
 }
 
 /// A class of readers; everyone in it receives the same bytes.
@@ -42,8 +49,9 @@ impl View {
 /// Takes in what a view shows, in this order: session, data, private data, members one after the
 /// other (`member`, then its `prop`s), departures. A value of none is a removal.
 pub trait ChangeSink {
-    /// Something of the session's description changed.
-    fn session(&mut self, session: &Session, info: &Info);
+    /// Something of the session's description changed; of its schema the view sees the format of
+    /// the private data where it sees the data itself.
+    fn session(&mut self, session: &Session, info: &Info, sees_private: bool);
     /// Shared session data.
     fn data(&mut self, key: &str, value: Option<&Value>);
     /// Private session data.
@@ -83,7 +91,29 @@ impl Session {
         match self.kind {
             Kind::Hosted => self.shown.host.as_ref(),
             Kind::Room => self.shown.owner.as_ref(),
+            Kind::Private => self.pair().map(|pair| &pair.source),
         }
+    }
+
+    /// Whether an actor may know of the session. An unlisted one is there for the app and for people
+    /// with a role; a private one for the app, its source and listener, and for owner, admins and
+    /// moderators.
+    pub fn is_visible_to(&self, actor: &Actor) -> bool {
+        let standing = self.standing(actor);
+        match (&self.pair, actor) {
+            (Some(pair), Actor::User(user)) => {
+                *user == pair.source
+                    || *user == pair.listener
+                    || matches!(standing, Standing::Away(role) if role >= Role::Moderator)
+            }
+            _ => !self.accepted.settings.unlisted || standing != Standing::Outsider,
+        }
+    }
+
+    /// Whether somebody who knows the id or the name may try to join: of an unlisted session that is
+    /// enough.
+    pub fn is_open_to(&self, user: &UserId) -> bool {
+        self.pair().is_none() || self.is_visible_to(&Actor::User(user.clone()))
     }
 
     /// A number that changes when a view comes to show something else than what changed in the
@@ -93,7 +123,7 @@ impl Session {
         let settings = &self.shown.settings;
         ("view", self.kind, view.class, &view.props).hash(&mut hasher);
         match (self.kind, view.class) {
-            (Kind::Room, _) => settings.propnames.hash(&mut hasher),
+            (Kind::Room | Kind::Private, _) => settings.propnames.hash(&mut hasher),
             (Kind::Hosted, Class::Members) => {
                 let shown = if settings.hostprops.is_empty() {
                     &settings.propnames
@@ -113,12 +143,12 @@ impl Session {
 
     /// Shows a whole view, members in join order.
     pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
-        sink.session(self, &self.shown);
+        sink.session(self, &self.shown, view.class.sees_private_data());
         let value = |slot: &'_ Slot| slot.shown.is_some();
         for slot in self.data.iter().filter(|slot| value(slot)) {
             sink.data(self.names.key(slot.key), slot.shown.as_ref());
         }
-        if view.class == Class::Host {
+        if view.class.sees_private_data() {
             for slot in self.private_data.iter().filter(|slot| value(slot)) {
                 sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
             }
@@ -134,13 +164,13 @@ impl Session {
     /// [`Session::horizon`] unless the view showed no change since.
     pub fn show_changes(&self, view: &View, from: u64, sink: &mut impl ChangeSink) {
         if self.info_revision > from {
-            sink.session(self, &self.shown);
+            sink.session(self, &self.shown, view.class.sees_private_data());
         }
         if self.data_revision > from {
             for slot in self.data.iter().filter(|slot| slot.revision > from) {
                 sink.data(self.names.key(slot.key), slot.shown.as_ref());
             }
-            if view.class == Class::Host {
+            if view.class.sees_private_data() {
                 for slot in self.private_data.iter().filter(|slot| slot.revision > from) {
                     sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
                 }
@@ -220,11 +250,12 @@ impl Session {
 
     /// Shows what a view sees of an update of the log; nothing where it sees nothing.
     pub fn show_logged(&self, view: &View, event: &Event, sink: &mut impl ChangeSink) {
+        let sees_private = view.class.sees_private_data();
         match event {
             Event::Props { user, of_host, values } => {
                 let mut begun = false;
                 for (key, value) in values {
-                    if !self.sees_logged(view, *of_host, key) {
+                    if !self.sees_logged(view, user, *of_host, key) {
                         continue;
                     }
                     if !std::mem::replace(&mut begun, true) {
@@ -238,7 +269,7 @@ impl Session {
                 for (key, value) in shared {
                     sink.data(key, value.as_ref());
                 }
-                for (key, value) in private.iter().filter(|_| view.class == Class::Host) {
+                for (key, value) in private.iter().filter(|_| sees_private) {
                     sink.private_data(key, value.as_ref());
                 }
             }
@@ -248,9 +279,9 @@ impl Session {
                 sink.member(MemberChange { user, replaces: false, role, disconnected });
             }
             Event::Left { user, departure } => sink.left(user, *departure),
-            Event::Info(info) => sink.session(self, info),
+            Event::Info(info) => sink.session(self, info, sees_private),
             Event::Swap { info, shown, .. } => {
-                sink.session(self, info);
+                sink.session(self, info, sees_private);
                 for who in shown {
                     self.show_logged_whole(view, who, true, sink);
                 }
@@ -272,7 +303,7 @@ impl Session {
             disconnected: who.disconnected.then_some(true),
         });
         for (key, value) in &who.props {
-            if self.sees_logged(view, who.of_host, key) {
+            if self.sees_logged(view, &who.user, who.of_host, key) {
                 sink.prop(key, Some(value));
             }
         }
@@ -283,27 +314,30 @@ impl Session {
         let (names, key) = (&self.names, slot.key);
         let is_host = || self.shown.host.as_ref() == Some(&member.user);
         let (selected, of_host) = (|| names.is_selected(key), || names.is_of_host(key));
-        self.class_sees(view.class, selected, of_host, is_host) && view.names(names.key(key))
+        self.class_sees(view.class, &member.user, selected, of_host, is_host)
+            && view.names(names.key(key))
     }
 
     /// The same for a prop in the log, of somebody who was host then or not. By the selection of
     /// now: who was told by another one is told anew.
-    fn sees_logged(&self, view: &View, is_host: bool, key: &str) -> bool {
+    fn sees_logged(&self, view: &View, user: &UserId, is_host: bool, key: &str) -> bool {
         let settings = &self.shown.settings;
         let (selected, of_host) = (|| settings.selects(key), || settings.shows_of_host(key));
-        self.class_sees(view.class, selected, of_host, || is_host) && view.names(key)
+        self.class_sees(view.class, user, selected, of_host, || is_host) && view.names(key)
     }
 
     /// The one rule of whose props are shown to whom.
     fn class_sees(
         &self,
         class: Class,
+        user: &UserId,
         is_selected: impl Fn() -> bool,
         is_of_host: impl Fn() -> bool,
         is_host: impl Fn() -> bool,
     ) -> bool {
         match (self.kind, class) {
             (Kind::Room, _) => is_selected(),
+            (Kind::Private, _) => self.is_source(user) && is_selected(),
             (Kind::Hosted, Class::Members) => is_of_host() && is_host(),
             (Kind::Hosted, Class::Host) => is_selected() || (is_of_host() && is_host()),
         }

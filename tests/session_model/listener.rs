@@ -40,6 +40,13 @@ impl Listener {
         self.began.get_or_insert(session.revision());
     }
 
+    /// The session was reset: what was before is told by a snapshot only.
+    pub fn reset(&mut self, session: &Session) {
+        self.heard.clear();
+        self.taken_back.clear();
+        self.began = self.began.map(|_| session.revision());
+    }
+
     /// A command was accepted.
     pub fn hear(&mut self, actor: &Actor, command: &Command) {
         match command {
@@ -100,8 +107,9 @@ impl Listener {
             }
         }
         for Heard { place, value, .. } in taken_back {
-            // Others are written more than once.
-            let is_fresh = matches!(&value, Value::Text(text) if !text.is_empty());
+            // Others are written more than once, and a frame may have shown them.
+            let shown = before.members.values().any(|it| it.props.values().any(|it| *it == value));
+            let is_fresh = matches!(&value, Value::Text(text) if !text.is_empty()) && !shown;
             let is_told = told.get(&place).is_some_and(|told| told.contains(&value));
             assert!(!(is_fresh && is_told), "{place:?} = {value:?} was taken back");
         }

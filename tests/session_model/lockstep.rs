@@ -2,6 +2,7 @@
 //! every step both are asked the same questions.
 
 use super::{
+    framed::SHARED_ONLY,
     listener::Listener,
     model::{Model, Props},
     picture::Changes,
@@ -9,7 +10,7 @@ use super::{
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
-    Opening, Session,
+    Info, Opening, Session,
     command::{Actor, Command, Join, Setting, Write},
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
@@ -17,6 +18,7 @@ use sessiond::session::{
     member::{MemberIx, Membership},
     moderation::Ban,
     role::Role,
+    schema::Schema,
     settings::{Keys, Kind, Settings},
     user::User,
     value::Value,
@@ -153,6 +155,10 @@ impl Lockstep {
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
                 self.apply(&Actor::App, Command::Update(changes));
             }
+            Step::Reset { who, schema } => {
+                let actor = self.keeper(who);
+                self.reset(&actor, schema);
+            }
             Step::Delete { who } => {
                 self.apply(&self.keeper(who), Command::Delete);
             }
@@ -207,6 +213,7 @@ impl Lockstep {
         }
         match (&answer, &expected) {
             (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
+            | (Err(Refusal::NotAWriter(found)), Err(Refusal::NotAWriter(expected)))
             | (Err(Refusal::RevisionChanged(found)), Err(Refusal::RevisionChanged(expected))) => {
                 let fields = |list: &[sessiond::session::error::Violation]| {
                     list.iter().map(|violation| violation.field.clone()).collect::<Vec<_>>()
@@ -247,12 +254,16 @@ impl Lockstep {
         let record = self.model.users.entry(user.clone()).or_default().clone();
         let expected = self.model.written(&record, &write);
         let most = self.start.limits.props_per_user;
-        let answer = self.users.entry(user.clone()).or_default().write(&write, most);
-        assert_eq!(answer.as_ref().err(), expected.as_ref().err());
-        if let Ok(record) = expected {
-            self.model.users.insert(user.clone(), record);
-            self.apply(&Actor::App, Command::UserProps { user, write });
+        let known = self.users.entry(user.clone()).or_default();
+        assert_eq!(known.check_room(&write, most).as_ref().err(), expected.as_ref().err());
+        let Ok(record) = expected else { return };
+        let command = Command::UserProps { user: user.clone(), write: write.clone() };
+        // Where all that it concerns refuse it, it is not set on the user either.
+        if !self.model.needs_session_id(&user, &write) {
+            known.write(&write);
+            self.model.users.insert(user, record);
         }
+        self.apply(&Actor::App, command);
     }
 
     /// Only from where on it is known what went, as how long it is known is not for the model to say.
@@ -277,6 +288,31 @@ impl Lockstep {
         self.apply(&actor, command);
     }
 
+    /// Makes one or two frames at once, over which no delta leads.
+    fn reset(&mut self, actor: &Actor, schema: Option<Arc<Schema>>) {
+        let (last, departed) = (self.model.last().info.clone(), self.model.departed.clone());
+        let before = format!("{:?}", self.session);
+        let frames = 1 + usize::from(self.model.open);
+        let expected = self.model.reset(self.now, actor, schema.clone());
+        let answer = self.session.reset(self.now, actor, schema);
+        let Ok(frame) = answer else {
+            assert_eq!(answer.map(|_| ()), expected);
+            return assert_eq!(format!("{:?}", self.session), before, "a refusal leaves no trace");
+        };
+        expected.unwrap();
+        let views_changed = views_differ(&last, &self.model.last().info);
+        let told = (frame.revision, frame.views_changed, frame.departed);
+        assert_eq!(told, (self.model.revision(), views_changed, departed));
+        assert_eq!(self.session.horizon(), self.model.revision());
+        for watch in &mut self.watches {
+            watch.reset(&self.session, &self.model, frames);
+        }
+        self.listener.reset(&self.session);
+        for subscriber in &mut self.subscribers {
+            subscriber.catch_up(&self.session, &self.watches, &self.model);
+        }
+    }
+
     fn flush(&mut self, asleep: u16) {
         let before = self.model.last().info.clone();
         let (was_open, departed) = (self.model.open, self.model.departed.clone());
@@ -286,10 +322,7 @@ impl Lockstep {
         assert_eq!(frame.is_some(), was_open);
         let Some(frame) = frame else { return };
         let after = &self.model.last().info;
-        let same_views = (&before.host, &before.owner) == (&after.host, &after.owner)
-            && before.settings.propnames == after.settings.propnames
-            && before.settings.hostprops == after.settings.hostprops;
-        assert_eq!((frame.views_changed, frame.departed), (!same_views, departed));
+        assert_eq!((frame.views_changed, frame.departed), (views_differ(&before, after), departed));
         assert_eq!(self.session.last_frame_at(), self.now);
         assert!(before.term <= after.term);
         self.framed(asleep);
@@ -345,6 +378,7 @@ impl Lockstep {
             let keeper = match model.kind {
                 Kind::Hosted => &model.last().info.host,
                 Kind::Room => &model.last().info.owner,
+                Kind::Private => unreachable!("{SHARED_ONLY}"),
             };
             let class = if keeper.as_ref() == Some(&user) { Class::Host } else { Class::Members };
             let actor = Actor::User(user);
@@ -447,6 +481,13 @@ impl Lockstep {
     }
 }
 
+/// Whether somebody may have come to see another view.
+fn views_differ(before: &Info, after: &Info) -> bool {
+    (&before.host, &before.owner) != (&after.host, &after.owner)
+        || before.settings.propnames != after.settings.propnames
+        || before.settings.hostprops != after.settings.hostprops
+}
+
 fn open(
     start: &Start,
     now: Micros,
@@ -460,14 +501,13 @@ fn open(
         let user_props = records.entry(user.clone()).or_default().props();
         (user, Join { props, user_props, ..Join::default() })
     });
+    let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
     let opening = Opening {
-        app: AppId::new("app").unwrap(),
-        id: SessionId::new("session").unwrap(),
-        kind: start.kind,
-        settings: start.settings.clone(),
         opener,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
+        schema: start.schema.clone(),
+        ..Opening::new(app, id, start.kind, start.settings.clone())
     };
     let limits = start.limits.clone();
     let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props).unwrap();

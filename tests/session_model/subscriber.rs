@@ -1,7 +1,7 @@
 //! Whoever receives: a position, the fingerprint that came with it, and what is known there.
 
 use super::{
-    framed::Framed,
+    framed::{Framed, SHARED_ONLY},
     model::Model,
     picture::{Change, Changes, Picture},
     position::Position,
@@ -111,6 +111,13 @@ impl Watch {
         self.frames.push((fingerprint, quiet));
     }
 
+    /// The session was reset, after a frame for what was open; the earlier frames lead nowhere.
+    pub fn reset(&mut self, session: &Session, model: &Model, frames: usize) {
+        self.snapshot(session, model);
+        let fingerprint = session.fingerprint(&self.view);
+        self.frames.extend((0..frames).map(|_| (fingerprint, false)));
+    }
+
     /// Who subscribes now receives the last frame, whatever has been accepted since.
     pub fn between_frames(&self, session: &Session, model: &Model) {
         self.snapshot(session, model);
@@ -212,6 +219,7 @@ fn assert_no_leak(model: &Model, view: &View, changes: &Changes) {
         let owner = text.split('/').next().unwrap_or_default();
         let is_public = match model.kind {
             Kind::Room => owner != "private",
+            Kind::Private => unreachable!("{SHARED_ONLY}"),
             Kind::Hosted => ["", "data"].contains(&owner) || model.hosted_by(owner),
         };
         assert!(view.class == Class::Host || is_public, "{text} reached {view:?}");

@@ -19,8 +19,8 @@ use std::sync::Arc;
 struct Reference(proto::Changes);
 
 impl ChangeSink for Reference {
-    fn session(&mut self, session: &Session, info: &Info) {
-        self.0.session = Some(to_proto::session_info(session, info));
+    fn session(&mut self, session: &Session, info: &Info, sees_private: bool) {
+        self.0.session = Some(to_proto::session_info(session, info, sees_private));
     }
 
     fn data(&mut self, key: &str, value: Option<&Value>) {
@@ -97,15 +97,11 @@ fn user(number: u8) -> UserId {
 }
 
 fn opening() -> Opening {
-    Opening {
-        app: AppId::new("app").expect("an id"),
-        id: SessionId::new("session").expect("an id"),
-        kind: Kind::Room,
-        settings: Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) },
-        opener: Some((user(0), Join::default())),
-        data: vec![],
-        private_data: vec![],
-    }
+    let app = AppId::new("app").expect("an id");
+    let id = SessionId::new("session").expect("an id");
+    let settings = Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) };
+    let opener = Some((user(0), Join::default()));
+    Opening { opener, ..Opening::new(app, id, Kind::Room, settings) }
 }
 
 fn session() -> Session {

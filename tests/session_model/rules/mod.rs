@@ -7,5 +7,7 @@ mod hosting;
 mod lifecycle;
 mod moderation;
 mod presence;
+mod private;
 mod props;
 mod reads;
+mod schema;
