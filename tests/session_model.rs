@@ -4,9 +4,11 @@
 mod session_model {
     mod formats;
     mod framed;
+    mod invariants;
     mod listener;
     mod lockstep;
     mod model;
+    mod people;
     mod picture;
     mod position;
     mod properties;

@@ -470,3 +470,49 @@ async fn the_last_writes_come_before_the_end() {
     assert_eq!(told(&ada.next_log().await), ["bob x=1i"]);
     ada.end().await.is_ok(EndReason::Deleted);
 }
+
+#[tokio::test]
+async fn a_reset_is_told_by_a_snapshot_and_what_it_drops_is_not_sent() {
+    let service = Service::start().await;
+    room(&service).await;
+    let mut ada = service.watch_with(all("finals", "ada")).await;
+    let before = ada.rebuilt.again();
+    service.set_in("finals", "bob", [("x", int(1))]).await;
+    service.tick();
+    ada.next_log().await;
+    service.set_in("finals", "bob", [("x", int(2))]).await;
+    let reset = service.try_reset("finals", "ada", None).await.expect("she may");
+    let after = service.set_in("finals", "bob", [("x", int(3))]).await;
+    assert_eq!((reset.revision, after), (5, 6), "what was open has a frame of its own");
+    assert_eq!(ada.next_snapshot().await, SnapshotReason::ResetSchema);
+    assert_eq!(ada.rebuilt.lost, (4, 5));
+    assert_eq!(ada.rebuilt.props("bob"), shown([]));
+    let since = ada.rebuilt.again();
+    service.tick();
+    assert_eq!(told(&ada.next_log().await), ["bob x=3i"]);
+    let mut within = service.resume(all("finals", "ada"), &since).await;
+    assert_eq!(told(&within.next_log().await), ["bob x=3i"]);
+    let mut beyond = service.resume(all("finals", "ada"), &before).await;
+    assert_eq!(beyond.next_snapshot().await, SnapshotReason::ResetSchema);
+}
+
+#[tokio::test]
+async fn a_listener_gets_every_write_of_the_source_and_its_presence() {
+    let service = Service::start().await;
+    let options = DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() };
+    let request =
+        proto::SubscribeToUserRequest { options: Some(options), ..listening("ada", "bob") };
+    let mut bob = service.open_listener(request, Rebuilt::default()).await;
+    assert_eq!(bob.next_snapshot().await, SnapshotReason::First);
+    assert!(bob.rebuilt.member("ada").disconnected, "she is not there yet");
+    for value in [1, 1, 2] {
+        service.set("ada", [("x", int(value))]).await;
+    }
+    // The first message of this stream tells the id of the session.
+    service.join(&bob.user_id.clone(), "ada").await;
+    service.tick();
+    let told = told(&bob.next_log().await);
+    assert_eq!(told[..3], ["ada x=1i", "ada x=1i", "ada x=2i"]);
+    assert!(told[3..].iter().all(|word| word.starts_with("ada Owner")), "{told:?}");
+    assert!(!bob.rebuilt.member("ada").disconnected);
+}
