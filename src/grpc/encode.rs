@@ -15,6 +15,7 @@ use crate::{
         Info, Session,
         ids::UserId,
         member::Departure,
+        size,
         value::Value,
         view::{ChangeSink, MemberChange, View},
     },
@@ -25,7 +26,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 use std::ops::Range;
-use value::{put_value, value_len};
+use value::put_value;
 
 /// No response message is larger: gRPC clients refuse 4 MiB by default.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -241,13 +242,13 @@ impl Body {
         key: &str,
         value: Option<&Value>,
     ) {
-        let size = key.len() + 8 + value.map_or(0, value_len);
+        let size = key.len() + 8 + value.map_or(0, size::of);
         self.make_room(size);
         let buf = if to_member { &mut self.member } else { &mut self.part.changes };
         match value {
             None => put_bytes(buf, gone, key.as_bytes()),
             Some(value) => {
-                let len = value_len(value) + bytes_len(field::value::NAME, key.len());
+                let len = size::of(value) + bytes_len(field::value::NAME, key.len());
                 put_head(buf, set, len);
                 put_value(buf, value);
                 put_bytes(buf, field::value::NAME, key.as_bytes());

@@ -135,7 +135,12 @@ impl Session {
     }
 
     /// Session data was written.
-    pub(super) fn log_data(&mut self, writer: &Actor, [shared, private]: [Vec<Key>; 2]) {
+    pub(super) fn log_data(
+        &mut self,
+        writer: &Actor,
+        [shared, private]: [Vec<Key>; 2],
+        merges: bool,
+    ) {
         if shared.is_empty() && private.is_empty() {
             return;
         }
@@ -146,7 +151,7 @@ impl Session {
             keys.into_iter().map(|key| (key.clone(), accepted(&key))).collect()
         };
         let (shared, private) = (values(&self.data, shared), values(&self.private_data, private));
-        log.push(Event::Data { writer: Some(writer.clone()), shared, private });
+        log.push(Event::Data { writer: Some(writer.clone()), shared, private, merges });
     }
 
     /// Somebody joined.

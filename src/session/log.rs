@@ -9,6 +9,7 @@ use super::{
     limits::{Limits, Micros},
     member::Departure,
     role::Role,
+    size,
     value::Value,
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -42,6 +43,8 @@ pub enum Event {
         shared: Values,
         /// The private part.
         private: Values,
+        /// Maps were merged into what was there.
+        merges: bool,
     },
     /// A member joined.
     Joined {
@@ -101,17 +104,17 @@ impl Event {
     fn bytes(&self) -> usize {
         let item = |name: &str, value: usize| ITEM_BYTES + name.len() + value;
         let values = |values: &Values| -> usize {
-            let size = |value: &Option<Value>| value.as_ref().map_or(0, Value::bytes);
+            let size = |value: &Option<Value>| value.as_ref().map_or(0, size::of);
             values.iter().map(|(key, value)| item(key, size(value))).sum()
         };
         let whole = |who: &Whole| -> usize {
-            let props = who.props.iter().map(|(key, value)| item(key, value.bytes()));
+            let props = who.props.iter().map(|(key, value)| item(key, size::of(value)));
             item(&who.user, props.sum())
         };
         let settings = |info: &Info| -> usize {
             let Info { settings, schema, .. } = info;
             let keys = settings.propnames.iter().chain(&*settings.hostprops);
-            let metadata = settings.metadata.iter().map(|(key, value)| item(key, value.bytes()));
+            let metadata = settings.metadata.iter().map(|(key, value)| item(key, size::of(value)));
             let successors = settings.successors.iter().map(|user| item(user, 0));
             let settings = keys.map(|key| item(key, 0)).chain(metadata).chain(successors);
             settings.sum::<usize>() + schema.as_ref().map_or(0, |schema| schema.bytes())
@@ -268,16 +271,22 @@ impl Log {
         self.put_back(open);
     }
 
-    /// What a user wrote into the session data and no frame shows yet is not told; where writes of
-    /// several became one, nothing is told of the keys that were `taken_back`.
+    /// What a user wrote into the session data and no frame shows yet is not told. Of the keys that
+    /// were `taken_back` nothing is told either where it holds some of that: where others merged into
+    /// it, or where writes of several became one.
     pub fn discard_data(&mut self, of: &UserId, taken_back: &[(bool, Key)]) {
         let mut open = self.take_open();
+        let mut begun = false;
         open.retain_mut(|event| {
-            let Event::Data { writer, shared, private } = event else { return true };
+            let Event::Data { writer, shared, private, merges } = event else { return true };
             match writer {
-                Some(Actor::User(user)) if user == of => return false,
-                Some(_) => return true,
-                None => {}
+                Some(Actor::User(user)) if user == of => {
+                    begun = true;
+                    return false;
+                }
+                Some(_) if !(*merges && begun) => return true,
+                Some(_) => {}
+                None => begun = true,
             }
             for (is_private, key) in taken_back {
                 let values = if *is_private { &mut *private } else { &mut *shared };

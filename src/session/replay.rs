@@ -97,7 +97,7 @@ impl<'a> Replay<'a> {
         let [shared, private] = [(false, &session.data), (true, &session.private_data)]
             .map(|(is_private, slots)| self.data_left(is_private, slots));
         if !(shared.is_empty() && private.is_empty()) {
-            events.push(Event::Data { writer: None, shared, private });
+            events.push(Event::Data { writer: None, shared, private, merges: false });
         }
         let accepted = &session.accepted;
         if self.info.host != accepted.host {

@@ -7,6 +7,7 @@ use super::{
     ids::Key,
     limits::Limits,
     role::{Role, Standing},
+    size,
     value::Value,
 };
 use std::sync::Arc;
@@ -92,7 +93,7 @@ impl Field {
     }
 
     fn bytes(&self) -> usize {
-        let default = self.default.as_ref().map_or(0, Value::bytes);
+        let default = self.default.as_ref().map_or(0, size::of);
         let items = self.items.as_ref().map_or(0, |items| items.bytes());
         64 + default + fields_bytes(&self.fields) + items
     }

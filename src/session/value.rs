@@ -32,24 +32,6 @@ pub enum Value {
     Map(Arc<[(Key, Value)]>),
 }
 
-impl Value {
-    /// About how many bytes it holds.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Null | Self::Flag(_) | Self::Integer(_) | Self::Number(_) => 8,
-            Self::Text(text) => text.len(),
-            Self::Data(data) => data.len(),
-            Self::Numbers(items) => size_of_val(&**items),
-            Self::Floats(items) => size_of_val(&**items),
-            Self::Integers(items) => size_of_val(&**items),
-            Self::List(items) => items.iter().map(|item| 24 + item.bytes()).sum(),
-            Self::Map(entries) => {
-                entries.iter().map(|(key, value)| 40 + key.len() + value.bytes()).sum()
-            }
-        }
-    }
-}
-
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         use Value::*;

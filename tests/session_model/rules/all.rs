@@ -6,6 +6,7 @@ use crate::session_model::{
 };
 use sessiond::session::{
     command::{Actor, Command, Join, Setting, Write},
+    ids::Key,
     limits::{Limits, SECOND},
     member::Departure,
     moderation::Ban,
@@ -212,6 +213,38 @@ fn a_kick_or_ban_takes_what_no_frame_has_shown_out_of_the_log() {
 fn rebuilt(mut picture: Picture, told: &[(u64, Changes)]) -> Picture {
     told.iter().for_each(|(_, changes)| picture.apply(changes));
     picture
+}
+
+#[test]
+fn a_merged_map_is_told_whole_and_without_what_was_taken_back() {
+    let map = |keys: &[&str]| {
+        Value::Map(keys.iter().map(|key| (Key::from(*key), Value::Integer(1))).collect())
+    };
+    let merge = |key| Write { merge_maps: true, ..set("k", map(&[key])) };
+    for is_banned in [false, true] {
+        let mut stage = Stage::room().with(&["ada", "ben"]);
+        set_data(&mut stage, Actor::App, set("k", map(&["framed"])));
+        stage.tick();
+        let from = listen(&mut stage);
+        set_data(&mut stage, Actor::User(user("ada")), merge("a"));
+        set_data(&mut stage, Actor::User(user("ben")), merge("b"));
+        set_data(&mut stage, Actor::User(user("ada")), merge("c"));
+        if is_banned {
+            kick(&mut stage, "ben");
+        }
+        stage.tick();
+        let told = told(&stage, &members(), from);
+        let maps: Vec<_> = told.iter().filter_map(|(_, it)| it.data.set.get("k")).collect();
+        let expected: &[_] = match is_banned {
+            false => &[
+                map(&["a", "framed"]),
+                map(&["a", "b", "framed"]),
+                map(&["a", "b", "c", "framed"]),
+            ],
+            true => &[map(&["a", "framed"]), map(&["a", "c", "framed"])],
+        };
+        assert_eq!(maps, expected.iter().collect::<Vec<_>>());
+    }
 }
 
 #[test]
