@@ -2,7 +2,7 @@
 
 use super::{
     Engine, Position,
-    encoder::{Encoded, SnapshotReason},
+    encoder::{Delivery, Encoded, SnapshotReason},
     live::Live,
     shard::Alarm,
 };
@@ -65,6 +65,8 @@ pub struct Options {
     pub exclude_self: bool,
     /// The least time between two steps; 0 = each tick may have one.
     pub interval: Micros,
+    /// The latest state, or every update.
+    pub delivery: Delivery,
     /// Where to continue; none = from a snapshot.
     pub resume: Option<Resume>,
 }
@@ -168,6 +170,14 @@ impl Subscriber {
             end: None,
             signal: Arc::new(AtomicBool::new(true)),
             waker: None,
+        }
+    }
+
+    /// A snapshot takes the place of all that a view tells after the frame `told`: who subscribes to
+    /// every update and had everything up to there, loses what comes after.
+    pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: u64, told: u64) {
+        if delivery == Delivery::All && self.position >= changed && self.snapshot.is_none() {
+            self.position = self.position.max(told);
         }
     }
 
@@ -348,7 +358,12 @@ impl Drop for Subscription {
         {
             let mut state = self.live.lock();
             let subscriber = state.subscribers.remove(self.key);
+            let delivery = state.views[subscriber.view].delivery;
             state.leave_view(subscriber.view, subscriber.exclude_self);
+            if delivery == Delivery::All && !state.has_listeners() {
+                state.core.release_log(self.engine.clock().now());
+                self.engine.schedule(&self.live, &mut state);
+            }
         }
         if let Some((user, membership)) = self.member.take() {
             let closed = Command::StreamClosed { user, membership, lost: self.lost };

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod all;
 mod connections;
 mod drain;
 mod errors;
