@@ -14,6 +14,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&protos, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("sessiond.v1.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().codec_path("crate::grpc::Codec").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::grpc::Codec")
+        // Ordered maps: equal messages have equal bytes.
+        .btree_map(".")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -10,7 +10,11 @@ use sessiond::{
     },
     server::Server,
 };
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 use tokio::time::timeout;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
@@ -175,7 +179,7 @@ fn value(kind: Kind) -> proto::Value {
     proto::Value { kind: Some(kind) }
 }
 
-fn object<const N: usize>(values: [(&str, Kind); N]) -> HashMap<String, proto::Value> {
+fn object<const N: usize>(values: [(&str, Kind); N]) -> BTreeMap<String, proto::Value> {
     values.into_iter().map(|(key, kind)| (key.to_owned(), value(kind))).collect()
 }
 

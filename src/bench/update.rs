@@ -9,7 +9,7 @@ use prost::{
     Message,
     encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint},
 };
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The name of user `number` of a room.
 pub fn user_id(number: usize) -> String {
@@ -35,7 +35,7 @@ impl Template {
         let [x, y] = [1.234567e-89, -9.876543e+21];
         let number = |number| Value { kind: Some(value::Kind::Number(number)) };
         let write = PropsWrite {
-            set: HashMap::from([("x".to_owned(), number(x)), ("y".to_owned(), number(y))]),
+            set: BTreeMap::from([("x".to_owned(), number(x)), ("y".to_owned(), number(y))]),
             session_ids: vec![session_id.to_owned()],
             ..PropsWrite::default()
         };

@@ -1,6 +1,6 @@
 //! Which sessions and users there are.
 
-use super::{UserRecord, live::Live};
+use super::{live::Live, users::UserRecord};
 use crate::session::{
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},

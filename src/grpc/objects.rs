@@ -83,12 +83,12 @@ impl Objects {
     pub async fn tell(
         &self,
         mut updates: BTreeMap<Key, Update>,
-    ) -> HashMap<String, proto::StreamUpdate> {
+    ) -> BTreeMap<String, proto::StreamUpdate> {
         let mut calls = Vec::new();
         for (name, update) in &mut updates {
             calls.extend(update.calls.drain(..).map(|call| (name.clone(), call)));
         }
-        let mut told: HashMap<String, proto::StreamUpdate> =
+        let mut told: BTreeMap<String, proto::StreamUpdate> =
             updates.into_iter().map(|(name, update)| (name.to_string(), plain(update))).collect();
         if calls.is_empty() {
             return told;
@@ -127,7 +127,7 @@ fn plain(update: Update) -> proto::StreamUpdate {
         ended,
         reset,
         restarted: keys(restarted),
-        failed: HashMap::new(),
+        failed: BTreeMap::new(),
     }
 }
 

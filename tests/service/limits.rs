@@ -94,7 +94,7 @@ async fn a_user_has_at_most_so_many_props() {
     }
     let props = |count: i64| {
         let set = (0..count).map(|key| (format!("key {key}"), int(key)));
-        set.collect::<std::collections::HashMap<_, _>>()
+        set.collect::<std::collections::BTreeMap<_, _>>()
     };
     let joining = |count| JoinOptions { props: props(count), ..Default::default() };
     let told = refused(service.try_join("finals", "bob", joining(MOST as i64 + 1)).await);

@@ -2,7 +2,7 @@
 
 use prost::Message;
 use sessiond::proto::{self, PropsWrite, Value, value::Kind};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Props as a client shows them: by key, each value as a text that also tells its kind.
 pub type Shown = BTreeMap<String, String>;
@@ -68,7 +68,7 @@ impl IntoValue for Kind {
 }
 
 /// Values by key, as requests take them.
-pub fn props<const N: usize>(set: [(&str, Value); N]) -> HashMap<String, Value> {
+pub fn props<const N: usize>(set: [(&str, Value); N]) -> BTreeMap<String, Value> {
     set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -117,7 +117,7 @@ pub fn show(value: &Value) -> String {
     }
 }
 
-fn show_all(values: &HashMap<String, Value>) -> Shown {
+fn show_all(values: &BTreeMap<String, Value>) -> Shown {
     values.iter().map(|(key, value)| (key.clone(), show(value))).collect()
 }
 

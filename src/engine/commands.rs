@@ -1,0 +1,144 @@
+//! What is asked of sessions and users.
+
+use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, live::Live, position, shard::Job};
+use crate::session::{
+    command::{Actor, Command, Setting, Write},
+    error::Refusal,
+    ids::{AppId, UserId},
+    role::Act,
+};
+use std::{sync::Arc, task::Waker};
+
+impl Engine {
+    /// Applies a command to a session.
+    pub fn command(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+    ) -> Result<Position, Refusal> {
+        self.command_of(live, actor, command, None)
+    }
+
+    /// The same for a command that comes from a subscriber, who hears of the end of its tick.
+    pub(super) fn command_of(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+        subscriber: Option<usize>,
+    ) -> Result<Position, Refusal> {
+        let (position, left) = self.accept(live, actor, command, subscriber)?;
+        self.after(live, left);
+        Ok(position)
+    }
+
+    /// Applies a command; whoever calls goes on with [`Engine::after`], no user locked.
+    pub(super) fn accept(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        command: Command,
+        subscriber: Option<usize>,
+    ) -> Result<(Position, Vec<UserId>), Refusal> {
+        self.check_draining()?;
+        let mut state = live.lock();
+        let accepted = state.core.apply(self.clock().now(), actor, command)?;
+        if let Some(subscriber) = subscriber {
+            state.want_tick(subscriber);
+        }
+        self.schedule(live, &mut state);
+        Ok((position(&state, accepted.revision), state.core.take_left()))
+    }
+
+    /// Changes settings. A new name is taken before anything else changes.
+    pub fn update(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        changes: Vec<Setting>,
+    ) -> Result<Position, Refusal> {
+        let Some(name) = changes.iter().find_map(|change| match change {
+            Setting::Name(name) => Some(name.clone()),
+            _ => None,
+        }) else {
+            return self.command(live, actor, Command::Update(changes));
+        };
+        let _one_at_a_time = self.inner.renaming.lock();
+        live.lock().core.check(actor, Act::Update)?;
+        let registry = &self.inner.registry;
+        let taken = registry.reserve_name(live, name.as_deref())?;
+        let before = live.lock().core.accepted_info().settings.name.clone();
+        let outcome = self.command(live, actor, Command::Update(changes));
+        let given_back = match &outcome {
+            Ok(_) => before.filter(|before| Some(before) != name.as_ref()),
+            Err(_) => name.filter(|_| taken),
+        };
+        if let Some(name) = given_back {
+            registry.release_name(live, &name);
+        }
+        outcome
+    }
+
+    /// Sends what is pending without waiting for the tick: to everybody by closing the open frame,
+    /// or to one user. `resend` sends snapshots. Returns the frame that is the last one then.
+    pub fn transmit(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        target: Option<&UserId>,
+        resend: bool,
+    ) -> Result<Position, Refusal> {
+        self.check_draining()?;
+        let now = self.clock().now();
+        let mut state = live.lock();
+        state.core.check_transmit(actor, target)?;
+        if resend {
+            state.resend(target);
+        }
+        let wake = match target {
+            Some(target) => state.wake(target),
+            None => {
+                let at = now.max(state.core.last_frame_at() + TRANSMIT_INTERVAL);
+                if state.tick_at.is_none_or(|listed| at < listed) && !state.closed {
+                    state.tick_at = Some(at);
+                    self.inner.shards[live.shard].add(at, Job::Tick(live.clone()));
+                }
+                Vec::new()
+            }
+        };
+        let position = position(&state, state.core.pending_revision());
+        drop(state);
+        wake.into_iter().for_each(Waker::wake);
+        Ok(position)
+    }
+
+    /// Writes props on a user: every session of it that selects a written key takes the write.
+    pub fn write_user(
+        &self,
+        app: &AppId,
+        user: &UserId,
+        write: &Write,
+    ) -> Result<Vec<WriteOutcome>, Refusal> {
+        self.check_draining()?;
+        self.with_user(app, user, |record| {
+            record.write(write, self.inner.limits.props_per_user)?;
+            let mut outcomes = Vec::new();
+            for id in &record.sessions {
+                let Some(live) = self.inner.registry.session(app, id) else { continue };
+                let command = Command::UserProps { user: user.clone(), write: write.clone() };
+                let mut state = live.lock();
+                let accepted = state.core.apply(self.clock().now(), &Actor::App, command);
+                match accepted {
+                    Ok(accepted) if accepted.concerned => {
+                        self.schedule(&live, &mut state);
+                        outcomes.push((id.clone(), Ok(position(&state, accepted.revision))));
+                    }
+                    Ok(_) | Err(Refusal::SessionNotFound | Refusal::NotAMember) => {}
+                    Err(refusal) => outcomes.push((id.clone(), Err(refusal))),
+                }
+            }
+            Ok(outcomes)
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! Which sessions there are: opened, found, ended.
+
+use super::{
+    Engine, GROUPS, Joined, Page, SessionKey, live::Live, position, registry, subscriber::End,
+};
+use crate::session::{
+    Opening, Session,
+    command::Actor,
+    error::Refusal,
+    ids::{AppId, SessionId, UserId},
+    user::User,
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+};
+
+impl Engine {
+    /// Opens a session; the opener joins and owns it. Returns the session with its first position,
+    /// and whether it existed, which `get_if_exists` allows: then the opener joins what is there.
+    pub fn open(&self, opening: Opening, get_if_exists: bool) -> Result<(Joined, bool), Refusal> {
+        self.check_draining()?;
+        let (app, id) = (opening.app.clone(), opening.id.clone());
+        loop {
+            if let Some(live) = self.inner.registry.session(&app, &id) {
+                if !get_if_exists {
+                    return Err(Refusal::SessionExists);
+                }
+                let position = match opening.opener {
+                    Some((user, join)) => self.join(&live, &user, join)?,
+                    None => {
+                        let state = live.lock();
+                        position(&state, state.core.revision())
+                    }
+                };
+                return Ok((Joined { live, position }, true));
+            }
+            let new = opening.clone();
+            let opened = match opening.opener.as_ref().map(|(user, _)| user) {
+                None => self.open_new(new, None),
+                Some(user) => self.with_user(&app, user, |user| self.open_new(new, Some(user))),
+            };
+            match opened {
+                // Somebody was faster: that session is there now.
+                Err(Refusal::SessionExists) if get_if_exists => {}
+                Err(refusal) => return Err(refusal),
+                Ok(live) => {
+                    tracing::debug!(app = %app, session = %id, "session opened");
+                    let first = position(&live.lock(), 1);
+                    return Ok((Joined { live, position: first }, false));
+                }
+            }
+        }
+    }
+
+    pub(super) fn open_new(
+        &self,
+        mut opening: Opening,
+        mut user: Option<&mut User>,
+    ) -> Result<Arc<Live>, Refusal> {
+        if let (Some(user), Some((_, join))) = (&user, &mut opening.opener) {
+            self.check_sessions(user, &opening.id)?;
+            join.user_props = user.props();
+        }
+        let now = self.clock().now();
+        let next = |last: u64| Some(now.max(last + 1));
+        let last = self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let last = last.unwrap_or_default();
+        let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
+        let hash = registry::hash(core.app(), core.id());
+        let shard = (hash % self.inner.shards.len() as u64) as usize;
+        let live = Live::new(core, shard, (hash >> 32) % GROUPS);
+        self.inner.registry.insert(&live)?;
+        if let Some(user) = &mut user {
+            user.sessions.insert(live.id.clone());
+        }
+        self.schedule(&live, &mut live.lock());
+        Ok(live)
+    }
+
+    /// A session, if there is one that the actor may know of.
+    pub fn find(
+        &self,
+        app: &AppId,
+        key: Option<&SessionKey>,
+        actor: &Actor,
+    ) -> Result<Arc<Live>, Refusal> {
+        let registry = &self.inner.registry;
+        let live = match key {
+            None => None,
+            Some(SessionKey::Id(id)) => registry.session(app, id),
+            Some(SessionKey::Name(name)) => {
+                registry.named(app, name).and_then(|id| registry.session(app, &id))
+            }
+        };
+        live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
+    }
+
+    /// The app's sessions after an id, in the order of ids.
+    pub fn list(&self, app: &AppId, after: Option<&SessionId>) -> Page {
+        self.inner.registry.page(app, after)
+    }
+
+    /// The sessions that a user has joined.
+    pub fn sessions_of(&self, app: &AppId, user: &UserId) -> Vec<SessionId> {
+        let user = self.inner.registry.user(app, user);
+        user.map(|user| user.lock().sessions.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The server is stopping: frames what is open, ends every stream with the reason, and refuses
+    /// what comes from now on.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::SeqCst);
+        for live in self.inner.registry.all() {
+            let mut wake = self.flush(&live, &mut live.lock());
+            wake.extend(live.lock().end_all(End::Draining));
+            wake.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether [`Engine::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn check_draining(&self) -> Result<(), Refusal> {
+        if self.is_draining() { Err(Refusal::Draining) } else { Ok(()) }
+    }
+
+    /// What happens outside of a session's lock once somebody has left it or it has ended.
+    pub(super) fn after(&self, live: &Arc<Live>, left: Vec<UserId>) {
+        for user in left {
+            let _ = self.with_user(&live.app, &user, |record| {
+                if live.lock().core.members().membership(&user).is_none() {
+                    record.sessions.remove(&live.id);
+                }
+                Ok(())
+            });
+        }
+        if live.lock().core.has_ended() {
+            self.close(live);
+        }
+    }
+
+    /// Takes an ended session out: what was accepted goes out, then its streams end.
+    pub(super) fn close(&self, live: &Arc<Live>) {
+        let (wake, everyone) = {
+            let mut state = live.lock();
+            if std::mem::replace(&mut state.closed, true) {
+                return;
+            }
+            let mut wake = self.flush(live, &mut state);
+            wake.extend(state.end_all(End::Deleted));
+            (wake, state.everyone())
+        };
+        self.inner.registry.remove(live);
+        for user in everyone {
+            let _ = self.with_user(&live.app, &user, |record| {
+                record.sessions.remove(&live.id);
+                Ok(())
+            });
+        }
+        wake.into_iter().for_each(Waker::wake);
+        tracing::debug!(app = %live.app, session = %live.id, "session ended");
+    }
+}

@@ -1,0 +1,106 @@
+//! What is due when, and what is done then.
+
+use super::{
+    Engine, GROUPS,
+    live::{Live, State},
+    shard::{Job, Shard},
+};
+use crate::session::limits::Micros;
+use std::{sync::Arc, task::Waker};
+
+impl Engine {
+    /// Moves a stepped clock on by `span` and runs every tick that falls due on the way; when it
+    /// returns they are flushed and their subscribers woken.
+    pub fn advance(&self, span: Micros) {
+        let target = self.clock().now() + span;
+        let next = || self.inner.shards.iter().filter_map(Shard::next).min();
+        while let Some(at) = next().filter(|at| *at <= target) {
+            self.clock().step_to(at);
+            for shard in &self.inner.shards {
+                self.run_due(shard);
+            }
+        }
+        self.clock().step_to(target);
+    }
+
+    /// Puts a session that changed on its shard's list.
+    pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
+        if state.core.is_open() || state.core.has_ended() {
+            self.schedule_tick(live, state);
+        }
+        let Some(at) = state.core.next_deadline() else { return };
+        if state.deadline_at.is_none_or(|listed| at < listed) {
+            state.deadline_at = Some(at);
+            self.inner.shards[live.shard].add(at, Job::Deadline(Arc::downgrade(live)));
+        }
+    }
+
+    /// Has the tick visit a session, changed or not.
+    pub(super) fn schedule_tick(&self, live: &Arc<Live>, state: &mut State) {
+        if state.tick_at.is_some() || state.closed {
+            return;
+        }
+        let at = state.tick_due(self.clock().now(), live.group, GROUPS);
+        state.tick_at = Some(at);
+        self.inner.shards[live.shard].add(at, Job::Tick(live.clone()));
+    }
+
+    pub(super) fn flush(&self, _live: &Arc<Live>, state: &mut State) -> Vec<Waker> {
+        state.tick_at = None;
+        state.flush(self.clock().now(), self.inner.settings.slow_limit, self.encoder())
+    }
+
+    pub(super) fn run_due(&self, shard: &Shard) {
+        while let Some(jobs) = shard.take_due(self.clock().now()) {
+            for job in jobs {
+                self.run(shard, job);
+            }
+        }
+    }
+
+    pub(super) fn run(&self, shard: &Shard, job: Job) {
+        let now = self.clock().now();
+        match job {
+            Job::Tick(live) => {
+                let wake = {
+                    let mut state = live.lock();
+                    // The frame was closed early, and this is the tick that it had been due at.
+                    if state.tick_at.is_none_or(|at| at > now) {
+                        return;
+                    }
+                    self.flush(&live, &mut state)
+                };
+                wake.into_iter().for_each(Waker::wake);
+                if live.lock().core.has_ended() {
+                    self.close(&live);
+                }
+            }
+            Job::Deadline(live) => {
+                let Some(live) = live.upgrade() else { return };
+                let left = {
+                    let mut state = live.lock();
+                    if state.closed || state.deadline_at.is_none_or(|at| at > now) {
+                        return;
+                    }
+                    state.deadline_at = None;
+                    state.core.pass_time(now);
+                    self.schedule(&live, &mut state);
+                    state.core.take_left()
+                };
+                self.after(&live, left);
+            }
+            Job::Alarm(alarm) => {
+                if let Some(alarm) = alarm.upgrade() {
+                    alarm.ring(shard, now);
+                }
+            }
+            Job::Forget(app, user) => {
+                if let Some(at) =
+                    self.inner.registry.forget(&app, &user, now, self.inner.settings.user_ttl)
+                {
+                    shard.add(at, Job::Forget(app, user));
+                }
+            }
+        }
+    }
+}

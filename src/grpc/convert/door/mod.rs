@@ -1,0 +1,275 @@
+//! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
+
+mod settings;
+mod values;
+mod writes;
+
+pub use writes::PropsWrite;
+
+use crate::{
+    engine::{Position, SessionKey},
+    proto,
+    session::{
+        command::Actor,
+        error::{Refusal, Violation},
+        ids::{self, AppId, Key, SessionId, UserId},
+        limits::{Limits, Micros, SECOND},
+        role::Role,
+    },
+};
+use std::sync::Arc;
+
+/// The app of requests that name none.
+pub const DEFAULT_APP: &str = "default";
+
+/// Bytes of the faults of a request that are named; further ones are counted. Clients refuse
+/// metadata of more than 8 KiB or 16 KiB, in which it is encoded again as text.
+const FAULTS_BYTES: usize = 4 * 1024;
+
+/// Bytes of a reason that somebody gives.
+const REASON_BYTES: usize = 1024;
+
+const DAY: Micros = 24 * 3600 * SECOND;
+
+/// Where the moments end that can be told as texts.
+const YEAR_10000: Micros = 253_402_300_800 * SECOND;
+
+/// Checks one request and collects its faults.
+#[derive(Debug)]
+pub struct Door<'a> {
+    limits: &'a Limits,
+    violations: Vec<Violation>,
+    /// Bytes of what is in there.
+    bytes: usize,
+    /// Faults that are only counted.
+    unnamed: usize,
+    other: Option<Refusal>,
+}
+
+impl<'a> Door<'a> {
+    /// A door with the limits of the server.
+    pub fn new(limits: &'a Limits) -> Self {
+        Self { limits, violations: Vec::new(), bytes: 0, unnamed: 0, other: None }
+    }
+
+    /// Passes if no fault was found.
+    pub fn close(self) -> Result<(), Refusal> {
+        let Self { mut violations, unnamed, .. } = self;
+        if unnamed > 0 {
+            violations.push(Violation::new("", format!("and {unnamed} more")));
+        }
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations));
+        }
+        self.other.map_or(Ok(()), Err)
+    }
+
+    /// Whether no fault was found so far.
+    pub fn is_faultless(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// Notes a fault.
+    pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        let violation = Violation::new(field, description);
+        let bytes = violation.field.len() + violation.description.len() + 8;
+        if self.bytes + bytes > FAULTS_BYTES {
+            self.unnamed += 1;
+            return;
+        }
+        self.bytes += bytes;
+        self.violations.push(violation);
+    }
+
+    /// Refuses a field that the server does not have yet, if it is set: nothing is ever ignored.
+    pub fn not_yet(&mut self, field: &str, is_set: bool) {
+        if is_set {
+            self.other.get_or_insert(Refusal::NotImplemented { field: field.to_owned() });
+        }
+    }
+
+    /// A namespace; empty = the default one.
+    pub fn app(&mut self, text: &str) -> AppId {
+        self.app_in("app", text)
+    }
+
+    /// A namespace in a field of another path.
+    pub fn app_in(&mut self, field: &str, text: &str) -> AppId {
+        let text = if text.is_empty() { DEFAULT_APP } else { text };
+        self.id(field, text, AppId::new)
+            .unwrap_or_else(|| AppId::new(DEFAULT_APP).expect("a constant that is an id"))
+    }
+
+    /// Who acts; empty = the app.
+    pub fn actor(&mut self, text: &str) -> Actor {
+        self.optional_user("user_id", text).map_or(Actor::App, Actor::User)
+    }
+
+    /// A user, or none where the field is empty.
+    pub fn optional_user(&mut self, field: &str, text: &str) -> Option<UserId> {
+        if text.is_empty() { None } else { self.user(field, text) }
+    }
+
+    /// A user.
+    pub fn user(&mut self, field: &str, text: &str) -> Option<UserId> {
+        self.id(field, text, UserId::new)
+    }
+
+    /// A session.
+    pub fn session(&mut self, field: &str, text: &str) -> Option<SessionId> {
+        self.id(field, text, SessionId::new)
+    }
+
+    /// A session by its id or by its name, of which exactly one must be given.
+    pub fn session_or_name(&mut self, id: &str, name: &str) -> Option<SessionKey> {
+        match (id.is_empty(), name.is_empty()) {
+            (false, true) => self.session("session_id", id).map(SessionKey::Id),
+            (true, false) => self.named("name", name).map(SessionKey::Name),
+            (true, true) => {
+                self.fault("session_id", "this or name must be given");
+                None
+            }
+            (false, false) => {
+                self.fault("name", "only one of session_id and name may be given");
+                None
+            }
+        }
+    }
+
+    fn id<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        new: fn(&str) -> Result<T, ids::BadId>,
+    ) -> Option<T> {
+        new(text).map_err(|bad| self.fault(field, bad.to_string())).ok()
+    }
+
+    /// A role to give.
+    pub fn new_role(&mut self, field: &str, role: i32) -> Option<Role> {
+        match proto::Role::try_from(role) {
+            Ok(proto::Role::Spectator) => Some(Role::Spectator),
+            Ok(proto::Role::Unspecified) => {
+                self.fault(field, "must be set");
+                None
+            }
+            _ => self.role(field, role),
+        }
+    }
+
+    /// A position that must be of this kind: both numbers set.
+    pub fn position(&mut self, field: &str, position: proto::Position) -> Position {
+        if position.epoch == 0 || position.revision == 0 {
+            self.fault(field, "needs epoch and revision");
+        }
+        Position { epoch: position.epoch, revision: position.revision }
+    }
+
+    /// A text for people, up to 1,024 bytes.
+    pub fn reason(&mut self, field: &str, text: &str) -> Arc<str> {
+        if text.len() > REASON_BYTES {
+            self.fault(field, format!("has {} bytes, more than {REASON_BYTES}", text.len()));
+        }
+        text.into()
+    }
+
+    /// When something ends that begins now: at a moment, or after a span; neither = never.
+    pub fn until(
+        &mut self,
+        now: Micros,
+        until: Option<prost_types::Timestamp>,
+        duration: Option<prost_types::Duration>,
+    ) -> Option<Micros> {
+        match (until, duration) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                self.fault("duration", "only one of until and duration may be given");
+                None
+            }
+            (None, span) => Some(now + self.span("duration", span, (1000, 36500 * DAY), 0)),
+            (Some(until), None) => {
+                let micros = i128::from(until.seconds) * 1_000_000 + i128::from(until.nanos) / 1000;
+                let is_later = |until: &Micros| (now + 1..YEAR_10000).contains(until);
+                let later = Micros::try_from(micros).ok().filter(is_later);
+                if later.is_none() || !(0..1_000_000_000).contains(&until.nanos) {
+                    self.fault("until", "must be a moment in the future, before the year 10000");
+                }
+                later
+            }
+        }
+    }
+
+    /// A role of somebody who may write; none where the field is absent.
+    fn role(&mut self, field: &str, role: i32) -> Option<Role> {
+        match proto::Role::try_from(role) {
+            Ok(proto::Role::Unspecified) => None,
+            Ok(proto::Role::Owner) => Some(Role::Owner),
+            Ok(proto::Role::Admin) => Some(Role::Admin),
+            Ok(proto::Role::Moderator) => Some(Role::Moderator),
+            Ok(proto::Role::Member) => Some(Role::Member),
+            Ok(proto::Role::Spectator) => {
+                self.fault(field, "a spectator never sends");
+                None
+            }
+            Err(_) => {
+                self.fault(field, format!("{role} is no role"));
+                None
+            }
+        }
+    }
+
+    /// The name of a session: bounded like an id.
+    pub fn named(&mut self, field: &str, name: &str) -> Option<Key> {
+        let checked = ids::check(name, ids::ID_BYTES);
+        checked.map(|()| name.into()).map_err(|bad| self.fault(field, bad.to_string())).ok()
+    }
+
+    /// A span within a range; absent = the default. A range that begins with 0 takes 0.
+    pub fn span(
+        &mut self,
+        field: &str,
+        span: Option<prost_types::Duration>,
+        (least, most): (Micros, Micros),
+        default: Micros,
+    ) -> Micros {
+        let Some(span) = span else { return default };
+        let nanos = i128::from(span.seconds) * 1_000_000_000 + i128::from(span.nanos);
+        let is_whole = (0..1_000_000_000).contains(&span.nanos) && span.nanos % 1000 == 0;
+        match Micros::try_from(nanos / 1000) {
+            Ok(micros) if is_whole && (least..=most).contains(&micros) => micros,
+            _ => {
+                let show =
+                    |micros| humantime::format_duration(std::time::Duration::from_micros(micros));
+                let range = format!("must be between {} and {}", show(least), show(most));
+                self.fault(field, format!("{range}, in whole microseconds"));
+                default
+            }
+        }
+    }
+}
+
+fn path(prefix: &str, key: &str) -> String {
+    // A path is for people to find the field by: a long key is cut.
+    let shown: String = key.chars().take(64).collect();
+    format!("{prefix}[{shown:?}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_faults_are_named_as_clients_take_and_the_others_counted() {
+        let limits = Limits::default();
+        let mut door = Door::new(&limits);
+        for at in 0..10_000 {
+            door.fault(format!("remove[{at}]"), "the key must not be empty");
+        }
+        let Err(refusal @ Refusal::Invalid(_)) = door.close() else { panic!("it is refused") };
+        let Refusal::Invalid(named) = &refusal else { unreachable!() };
+        let bytes: usize = named.iter().map(|v| v.field.len() + v.description.len()).sum();
+        assert!(bytes <= FAULTS_BYTES + 32 && refusal.to_string().len() < 1024);
+        let counted = format!("and {} more", 10_000 - (named.len() - 1));
+        assert_eq!(named.last().map(|last| &*last.description), Some(&*counted));
+    }
+}

@@ -1,0 +1,215 @@
+//! The settings of sessions.
+
+use super::{DAY, Door, path};
+use crate::{
+    proto,
+    session::{
+        command::Setting,
+        limits::SECOND,
+        role::Role,
+        settings::{Kind, Pacing, Settings},
+    },
+};
+use prost::Message;
+use std::collections::HashSet;
+
+/// Bytes of all metadata of a session, encoded: it must fit into a message beside other things.
+const METADATA_BYTES: usize = 256 * 1024;
+
+/// How many ids a list of successors may have.
+const SUCCESSORS: usize = 256;
+
+impl Door<'_> {
+    /// What kind of shared session.
+    pub fn kind(&mut self, kind: i32) -> Kind {
+        match proto::SessionKind::try_from(kind) {
+            Ok(proto::SessionKind::Unspecified | proto::SessionKind::Room) => Kind::Room,
+            Ok(proto::SessionKind::Hosted) => Kind::Hosted,
+            Ok(proto::SessionKind::Private) => {
+                self.fault("kind", "a private session is opened with OpenPrivateSession");
+                Kind::Room
+            }
+            Err(_) => {
+                self.fault("kind", format!("{kind} is no kind of session"));
+                Kind::Room
+            }
+        }
+    }
+
+    /// The settings of a new session.
+    pub fn settings(
+        &mut self,
+        kind: Kind,
+        wire: &proto::SessionSettings,
+        base: Settings,
+    ) -> Settings {
+        let mut settings = base.clone();
+        for name in SETTINGS {
+            if let Some(change) = self.setting(kind, name, wire, &base) {
+                settings.change(change);
+            }
+        }
+        settings
+    }
+
+    /// The settings that a mask names; what is named and absent goes back to its default.
+    pub fn settings_update(
+        &mut self,
+        kind: Kind,
+        wire: &proto::SessionSettings,
+        mask: Option<prost_types::FieldMask>,
+        base: &Settings,
+    ) -> Vec<Setting> {
+        let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+        if paths.is_empty() {
+            self.fault("update_mask", "must name at least one setting");
+        }
+        let mut known = HashSet::new();
+        let mut changes = Vec::new();
+        for name in &paths {
+            let field = path("update_mask", name);
+            if !SETTINGS.contains(&name.as_str()) {
+                self.fault(field, format!("is no setting; there are {}", SETTINGS.join(", ")));
+            } else if !known.insert(name) {
+                self.fault(field, "is named twice");
+            } else if name == "exclusive" {
+                self.fault(field, "is fixed at the opening");
+            } else {
+                if matches!(name.as_str(), "password" | "reset_role") {
+                    self.not_yet(&format!("settings.{name}"), true);
+                }
+                changes.extend(self.setting(kind, name, wire, base));
+            }
+        }
+        changes
+    }
+
+    /// One setting by its name on the wire, its default where it is absent.
+    fn setting(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        wire: &proto::SessionSettings,
+        base: &Settings,
+    ) -> Option<Setting> {
+        let field = format!("settings.{name}");
+        let hosted = |door: &mut Self, is_set: bool| {
+            if is_set && kind != Kind::Hosted {
+                door.fault(&field, "is for hosted sessions only");
+            }
+        };
+        Some(match name {
+            "name" => {
+                let name = if wire.name.is_empty() { None } else { self.named(&field, &wire.name) };
+                Setting::Name(name)
+            }
+            "propnames" => Setting::Propnames(self.keys(&field, &wire.propnames)),
+            "hostprops" => {
+                hosted(self, !wire.hostprops.is_empty());
+                Setting::Hostprops(self.keys(&field, &wire.hostprops))
+            }
+            "tick_interval" => {
+                let range = (1000, 60 * SECOND);
+                Setting::Tick(self.span(&field, wire.tick_interval, range, base.tick))
+            }
+            "pacing" => Setting::Pacing(match proto::Pacing::try_from(wire.pacing) {
+                Ok(proto::Pacing::Unspecified | proto::Pacing::Tick) => Pacing::Tick,
+                Ok(proto::Pacing::Eager) => Pacing::Eager,
+                Err(_) => {
+                    self.fault(&field, format!("{} is no pacing", wire.pacing));
+                    Pacing::Tick
+                }
+            }),
+            "capacity" => {
+                let most = self.limits.members;
+                let capacity = wire.capacity.map_or(most, |capacity| capacity as usize);
+                if capacity == 0 || capacity > most {
+                    self.fault(&field, format!("must be between 1 and {most}"));
+                }
+                Setting::Capacity(capacity)
+            }
+            "locked" => Setting::Locked(wire.locked.unwrap_or(false)),
+            "unlisted" => Setting::Unlisted(wire.unlisted.unwrap_or(false)),
+            "metadata" => {
+                let size: usize = wire
+                    .metadata
+                    .iter()
+                    .map(|(key, value)| key.len() + value.encoded_len() + 8)
+                    .sum();
+                if size > METADATA_BYTES {
+                    self.fault(&field, format!("has {size} bytes, more than {METADATA_BYTES}"));
+                }
+                if wire.metadata.len() > self.limits.props_per_user {
+                    let most = self.limits.props_per_user;
+                    self.fault(&field, format!("has more than {most} keys"));
+                }
+                let mut metadata = self.values(&field, wire.metadata.clone());
+                metadata.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+                Setting::Metadata(metadata.into())
+            }
+            "successors" => {
+                hosted(self, !wire.successors.is_empty());
+                if wire.successors.len() > SUCCESSORS {
+                    self.fault(&field, format!("has more than {SUCCESSORS} ids"));
+                }
+                let ids = wire.successors.iter().enumerate();
+                let users: Vec<_> =
+                    ids.filter_map(|(at, id)| self.user(&format!("{field}[{at}]"), id)).collect();
+                Setting::Successors(users.into())
+            }
+            "host_grace" => {
+                hosted(self, wire.host_grace.is_some());
+                Setting::HostGrace(self.span(&field, wire.host_grace, (0, 3600 * SECOND), 0))
+            }
+            "inherit_host_data" => {
+                hosted(self, wire.inherit_host_data.is_some());
+                Setting::InheritHostData(wire.inherit_host_data.unwrap_or(true))
+            }
+            "rejoin_grace" => {
+                Setting::RejoinGrace(self.span(&field, wire.rejoin_grace, (0, DAY), 0))
+            }
+            "empty_ttl" => Setting::EmptyTtl(self.span(&field, wire.empty_ttl, (0, 365 * DAY), 0)),
+            "max_age" => Setting::MaxAge(self.span(&field, wire.max_age, (0, 36500 * DAY), 0)),
+            "data_role" => {
+                let role = self.role(&field, wire.data_role);
+                Setting::DataRole(role.unwrap_or(Role::Member))
+            }
+            "exclusive" => {
+                self.not_yet(&field, wire.exclusive.unwrap_or(false));
+                return None;
+            }
+            "password" => {
+                self.not_yet(&field, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
+                return None;
+            }
+            "reset_role" => {
+                self.not_yet(&field, wire.reset_role != 0);
+                return None;
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Every setting by its name on the wire.
+const SETTINGS: [&str; 19] = [
+    "name",
+    "propnames",
+    "hostprops",
+    "tick_interval",
+    "pacing",
+    "capacity",
+    "locked",
+    "unlisted",
+    "metadata",
+    "successors",
+    "host_grace",
+    "inherit_host_data",
+    "rejoin_grace",
+    "empty_ttl",
+    "max_age",
+    "exclusive",
+    "password",
+    "data_role",
+    "reset_role",
+];

@@ -1,0 +1,174 @@
+//! What users send: joining, writing, and how they want to be served.
+
+use super::{Door, path, values::plain_value};
+use crate::{
+    proto,
+    session::{
+        command::{Join, Write},
+        error::Refusal,
+        ids::{Key, SessionId},
+        member::Presence,
+        settings::Keys,
+        value::Value,
+    },
+};
+use std::collections::{BTreeMap, HashSet};
+
+impl Door<'_> {
+    /// How somebody joins. `by_stream` decides the default presence.
+    pub fn join(&mut self, field: &str, join: proto::JoinOptions, by_stream: bool) -> Join {
+        let proto::JoinOptions { password, spectator, presence, props, r#move: moves } = join;
+        self.not_yet(&format!("{field}.password"), !password.is_empty());
+        self.not_yet(&format!("{field}.move"), moves);
+        let presence = match proto::Presence::try_from(presence) {
+            Ok(proto::Presence::Unspecified) => None,
+            Ok(proto::Presence::Tied) => Some(Presence::Tied),
+            Ok(proto::Presence::Explicit) => Some(Presence::Explicit),
+            Err(_) => {
+                self.fault(format!("{field}.presence"), format!("{presence} is no presence"));
+                None
+            }
+        };
+        let props = self.values(&format!("{field}.props"), props);
+        Join { spectator, presence, is_stream: by_stream, props, user_props: Vec::new() }
+    }
+
+    /// A write of props.
+    pub fn props_write(&mut self, write: proto::PropsWrite) -> PropsWrite {
+        let proto::PropsWrite {
+            set,
+            remove,
+            if_revision,
+            term,
+            merge_maps,
+            json,
+            session_ids,
+            request_id,
+            ack,
+        } = write;
+        self.not_yet("write.merge_maps", merge_maps);
+        self.not_yet("write.request_id", !request_id.is_empty());
+        self.ack("write.ack", ack);
+        let mut set = self.values("write.set", set);
+        for (key, value) in json.map(|json| json.fields).unwrap_or_default() {
+            let field = path("write.json", &key);
+            let value = plain_value(value);
+            set.extend(self.key(&field, &key).zip(self.value(&field, value, 1)));
+        }
+        let write = self.write("write.set", set, "write.remove", remove);
+        let write =
+            Write { if_revision: self.revisions("write.if_revision", if_revision), ..write };
+        if write.is_empty() && self.violations.is_empty() {
+            self.fault("write", "must name at least one key in set, remove or json");
+        }
+        if term != 0 && session_ids.len() != 1 {
+            self.fault("write.term", "needs exactly one session id");
+        }
+        if !write.if_revision.is_empty() && session_ids.len() != 1 {
+            self.fault("write.if_revision", "needs exactly one session id");
+        }
+        let mut known = HashSet::new();
+        let mut sessions = Vec::with_capacity(session_ids.len());
+        for (at, id) in session_ids.iter().enumerate() {
+            let field = format!("write.session_ids[{at}]");
+            if let Some(id) = self.session(&field, id) {
+                if !known.insert(id.clone()) {
+                    self.fault(field, "is named twice");
+                }
+                sessions.push(id);
+            }
+        }
+        PropsWrite { write, sessions, term }
+    }
+
+    /// Keys that must not have changed after a revision.
+    pub fn revisions(&mut self, field: &str, keys: BTreeMap<String, u64>) -> Vec<(Key, u64)> {
+        let most = self.limits.props_per_user;
+        if keys.len() > most {
+            self.fault(field, format!("has more than {most} keys"));
+        }
+        let keys = keys.into_iter();
+        keys.filter_map(|(key, revision)| {
+            let checked = self.key(&path(field, &key), &key)?;
+            Some((checked, revision))
+        })
+        .collect()
+    }
+
+    /// When a write counts as done; there is no store to wait for.
+    pub fn ack(&mut self, field: &str, ack: i32) {
+        match proto::Ack::try_from(ack) {
+            Ok(proto::Ack::Durable) => {
+                self.other.get_or_insert(Refusal::NoStore);
+            }
+            Ok(_) => {}
+            Err(_) => self.fault(field, format!("{ack} is no ack")),
+        }
+    }
+
+    /// Keys to set and to remove, none twice, with the paths of their fields.
+    pub fn write(
+        &mut self,
+        set_field: &str,
+        set: Vec<(Key, Value)>,
+        remove_field: &str,
+        remove: Vec<String>,
+    ) -> Write {
+        let mut known: HashSet<&Key> = HashSet::with_capacity(set.len());
+        let mut twice = Vec::new();
+        for (key, _) in &set {
+            if !known.insert(key) {
+                twice.push(path(set_field, key));
+            }
+        }
+        let removed: HashSet<&str> = remove.iter().map(String::as_str).collect();
+        twice.extend(
+            known
+                .iter()
+                .filter(|key| removed.contains::<str>(key))
+                .map(|key| path(remove_field, key)),
+        );
+        if removed.len() < remove.len() {
+            twice.push(remove_field.to_owned());
+        }
+        for field in twice {
+            self.fault(field, "a key is named twice");
+        }
+        let remove =
+            remove.iter().filter_map(|key| self.key(&path(remove_field, key), key)).collect();
+        Write { set, remove, if_revision: Vec::new() }
+    }
+
+    /// How a subscriber wants to be served: the keys, and whether without its own props.
+    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> (Keys, bool) {
+        match proto::Delivery::try_from(options.delivery) {
+            Ok(delivery) => {
+                self.not_yet(&format!("{prefix}.delivery"), delivery == proto::Delivery::All);
+            }
+            Err(_) => {
+                self.fault(format!("{prefix}.delivery"), format!("{} is none", options.delivery));
+            }
+        }
+        match proto::Encoding::try_from(options.encoding) {
+            Ok(encoding) => {
+                self.not_yet(&format!("{prefix}.encoding"), encoding == proto::Encoding::Columns);
+            }
+            Err(_) => {
+                self.fault(format!("{prefix}.encoding"), format!("{} is none", options.encoding));
+            }
+        }
+        self.not_yet(&format!("{prefix}.max_rate_hz"), options.max_rate_hz != 0);
+        (self.keys(&format!("{prefix}.props"), &options.props), options.exclude_self)
+    }
+}
+
+/// A write of props that has passed the door.
+#[derive(Debug, Clone)]
+pub struct PropsWrite {
+    /// The keys.
+    pub write: Write,
+    /// Where; none = on the user.
+    pub sessions: Vec<SessionId>,
+    /// See [`crate::session::command::Command::SetProps`].
+    pub term: u64,
+}

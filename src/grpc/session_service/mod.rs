@@ -1,0 +1,118 @@
+//! The unary calls. Each passes the door, asks the engine, and answers.
+
+mod members;
+mod sessions;
+mod writes;
+
+use super::{Context, convert::door::Door, encode::MAX_MESSAGE_BYTES};
+use crate::{
+    engine::{Position, SessionKey},
+    proto::{self, session_service_server::SessionService},
+    session::{
+        command::{Actor, Command},
+        error::Refusal,
+    },
+};
+use http::HeaderMap;
+use prost::Message;
+use tonic::{Request, Response, Status, async_trait};
+
+/// Serves `SessionService`.
+#[derive(Debug)]
+pub struct Sessions(pub Context);
+
+impl Sessions {
+    fn door(&self) -> Door<'_> {
+        Door::new(&self.0.limits)
+    }
+
+    fn answer<T: Message>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        let reply = outcome.and_then(|reply| {
+            if reply.encoded_len() > MAX_MESSAGE_BYTES {
+                return Err(Refusal::ReplyTooLarge { most: MAX_MESSAGE_BYTES });
+            }
+            Ok(reply)
+        });
+        reply.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
+    }
+
+    fn not_yet<T>(&self, call: &str) -> Result<Response<T>, Status> {
+        Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
+    }
+
+    /// A command of one user to one session.
+    fn command(
+        &self,
+        headers: &HeaderMap,
+        (app, session, user): (&str, &str, &str),
+        command: impl FnOnce(&mut Door<'_>, &Actor) -> Option<Command>,
+    ) -> Result<Position, Refusal> {
+        let mut door = self.door();
+        let app = door.app(app);
+        let actor = door.actor(user);
+        let id = door.session("session_id", session).map(SessionKey::Id);
+        let command = command(&mut door, &actor);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let Some(command) = command else { return Err(Refusal::NotAMember) };
+        if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
+            self.0.engine.take_update(&app, user)?;
+        }
+        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
+        self.0.engine.command(&live, &actor, command)
+    }
+}
+
+macro_rules! serve {
+    (
+        served { $($method:ident($request:ident) -> $response:ident by $serve:ident;)* }
+        not_yet { $($later:ident($later_request:ident) -> $later_response:ident: $call:literal;)* }
+    ) => {
+        #[async_trait]
+        impl SessionService for Sessions {
+            $(async fn $method(
+                &self,
+                request: Request<proto::$request>,
+            ) -> Result<Response<proto::$response>, Status> {
+                let (metadata, _, request) = request.into_parts();
+                self.answer(self.$serve(&metadata.into_headers(), request).await)
+            })*
+
+            $(async fn $later(
+                &self,
+                _: Request<proto::$later_request>,
+            ) -> Result<Response<proto::$later_response>, Status> {
+                self.not_yet($call)
+            })*
+        }
+    };
+}
+
+serve! {
+    served {
+    get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
+    list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
+    open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
+    update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
+    join_session(JoinSessionRequest) -> JoinSessionResponse by join;
+    leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
+    delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
+    set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
+        set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
+        set_role(SetRoleRequest) -> SetRoleResponse by set_role;
+        kick_user(KickUserRequest) -> KickUserResponse by kick;
+        ban_user(BanUserRequest) -> BanUserResponse by ban;
+        unban_user(UnbanUserRequest) -> UnbanUserResponse by unban;
+        swap_host(SwapHostRequest) -> SwapHostResponse by swap_host;
+        get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse by first_match;
+        get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse
+            by updated_user_data;
+        transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
+            by transmit;
+    }
+    not_yet {
+        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
+            "OpenPrivateSession";
+        reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
+    }
+}

@@ -1,0 +1,225 @@
+//! Sessions: found, opened, changed, ended.
+
+use super::Sessions;
+use crate::{
+    engine::{Live, SessionKey},
+    grpc::{convert::to_proto, encode::MAX_MESSAGE_BYTES, new_session_id, new_user_id},
+    proto,
+    session::{
+        Opening,
+        command::{Actor, Command},
+        error::Refusal,
+        ids::SessionId,
+        role::Standing,
+        settings::Kind,
+    },
+};
+use http::HeaderMap;
+use prost::Message;
+use std::sync::Arc;
+
+/// The most sessions on a page, and how many there are by default.
+const PAGE: (usize, usize) = (1000, 100);
+
+impl Sessions {
+    pub(super) async fn get_info(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetSessionInfoRequest,
+    ) -> Result<proto::GetSessionInfoResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        door.not_yet("min_position", request.min_position.is_some());
+        let named = door.session_or_name(&request.session_id, &request.name);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, named.as_ref(), &actor)?;
+        let state = live.lock();
+        let session = &state.core;
+        let inside = session.standing(&actor) != Standing::Outsider;
+        Ok(proto::GetSessionInfoResponse {
+            session: Some(to_proto::session_summary(&state)),
+            members: if inside { to_proto::members(session) } else { Vec::new() },
+            bans: session
+                .bans(self.0.engine.clock().now(), &actor)
+                .iter()
+                .map(|(user, ban)| to_proto::ban(user, ban))
+                .collect(),
+            position: Some(proto::Position {
+                epoch: session.epoch(),
+                revision: session.revision(),
+            }),
+        })
+    }
+
+    pub(super) async fn list(
+        &self,
+        headers: &HeaderMap,
+        request: proto::ListSessionsRequest,
+    ) -> Result<proto::ListSessionsResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let member = door.optional_user("member_id", &request.member_id);
+        let name = (!request.name.is_empty()).then(|| door.named("name", &request.name)).flatten();
+        let token = &request.page_token;
+        let after = (!token.is_empty()).then(|| door.session("page_token", token)).flatten();
+        let size = match request.page_size as usize {
+            0 => PAGE.1,
+            size if size <= PAGE.0 => size,
+            _ => {
+                door.fault("page_size", format!("must be at most {}", PAGE.0));
+                PAGE.1
+            }
+        };
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let mut page = Listing::new(size);
+        let is_later = |id: &SessionId| after.as_ref().is_none_or(|after| id > after);
+        if let Some(name) = name.map(SessionKey::Name) {
+            let has_member = |live: &Arc<Live>| {
+                let joined = |member| live.lock().core.members().membership(member).is_some();
+                member.as_deref().is_none_or(joined)
+            };
+            let live = self.0.engine.find(&app, Some(&name), &actor).ok();
+            if let Some(live) = live.filter(|live| is_later(&live.id) && has_member(live)) {
+                page.add(&live, &actor);
+            }
+        } else if let Some(member) = member {
+            for id in self.0.engine.sessions_of(&app, &member).into_iter().filter(is_later) {
+                let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor);
+                if live.is_ok_and(|live| !page.add(&live, &actor)) {
+                    break;
+                }
+            }
+        } else {
+            let mut after = after;
+            loop {
+                let stretch = self.0.engine.list(&app, after.as_ref());
+                let Some(last) = stretch.last() else { break };
+                after = Some(last.id.clone());
+                if stretch.iter().any(|live| !page.add(live, &actor)) {
+                    break;
+                }
+            }
+        }
+        Ok(page.reply)
+    }
+
+    pub(super) async fn open_shared(
+        &self,
+        headers: &HeaderMap,
+        request: proto::OpenSharedSessionRequest,
+    ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let user = door.optional_user("user_id", &request.user_id);
+        let id = match request.session_id.as_str() {
+            "" => Some(new_session_id()),
+            id => door.session("session_id", id),
+        };
+        if request.get_if_exists && request.session_id.is_empty() {
+            door.fault("get_if_exists", "needs a session_id");
+        }
+        let kind = door.kind(request.kind);
+        let wire = request.settings.unwrap_or_default();
+        let settings = door.settings(kind, &wire, self.0.engine.default_session());
+        door.not_yet("roles", !request.roles.is_empty());
+        door.not_yet("users", !request.users.is_empty());
+        door.not_yet("bans", !request.bans.is_empty());
+        door.not_yet("schema", request.schema.is_some());
+        door.not_yet("request_id", !request.request_id.is_empty());
+        let data = door.values("data", request.data);
+        let private_data = door.values("private_data", request.private_data);
+        let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
+        let join = request.join.map(|join| door.join("join", join, false));
+        if join.as_ref().is_some_and(|join| join.spectator) {
+            door.fault("join.spectator", "the opener owns the session and is no spectator");
+        }
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let user = if generates { Some(new_user_id()) } else { user };
+        let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
+        let id = id.unwrap_or_else(new_session_id);
+        let opening = Opening { app, id, kind, settings, opener, data, private_data };
+        let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
+        let state = joined.live.lock();
+        Ok(proto::OpenSharedSessionResponse {
+            session: Some(to_proto::session_summary(&state)),
+            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+            position: Some(to_proto::position(joined.position)),
+            existed,
+        })
+    }
+
+    pub(super) async fn update(
+        &self,
+        headers: &HeaderMap,
+        request: proto::UpdateSessionRequest,
+    ) -> Result<proto::UpdateSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let id = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let live = self.0.engine.find(&app, id.as_ref(), &actor);
+        // Which settings there are depends on the kind of the session, where there is one.
+        let kind = live.as_ref().map_or(Kind::Hosted, |live| live.lock().core.kind());
+        let base = self.0.engine.default_session();
+        let wire = request.settings.unwrap_or_default();
+        let changes = door.settings_update(kind, &wire, request.update_mask, &base);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = live?;
+        let position = self.0.engine.update(&live, &actor, changes)?;
+        let state = live.lock();
+        Ok(proto::UpdateSessionResponse {
+            settings: Some(to_proto::settings(&state.core.accepted_info().settings)),
+            position: Some(to_proto::position(position)),
+        })
+    }
+
+    pub(super) async fn delete(
+        &self,
+        headers: &HeaderMap,
+        request: proto::DeleteSessionRequest,
+    ) -> Result<proto::DeleteSessionResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        self.command(headers, whose, |_, _| Some(Command::Delete))?;
+        Ok(proto::DeleteSessionResponse {})
+    }
+}
+
+/// A page that grows until it is full.
+struct Listing {
+    reply: proto::ListSessionsResponse,
+    size: usize,
+    bytes: usize,
+}
+
+impl Listing {
+    fn new(size: usize) -> Self {
+        Self { reply: proto::ListSessionsResponse::default(), size, bytes: 256 }
+    }
+
+    /// Adds a session that the actor may know of; false = the page is full, and the next one begins
+    /// with this session.
+    fn add(&mut self, live: &Live, actor: &Actor) -> bool {
+        let state = live.lock();
+        if !state.core.is_visible_to(actor) {
+            return true;
+        }
+        let info = to_proto::session_summary(&state);
+        let bytes = info.encoded_len() + 8;
+        let sessions = &mut self.reply.sessions;
+        let too_large = self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty();
+        if sessions.len() == self.size || too_large {
+            let last = sessions.last().map(|last| last.session_id.clone());
+            self.reply.next_page_token = last.unwrap_or_default();
+            return false;
+        }
+        self.bytes += bytes;
+        sessions.push(info);
+        true
+    }
+}

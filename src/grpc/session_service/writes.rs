@@ -1,0 +1,149 @@
+//! Writes, and what is told of a user.
+
+use super::Sessions;
+use crate::{
+    engine::{Position, SessionKey},
+    grpc::{convert::to_proto, status::in_band},
+    proto,
+    session::{
+        command::{Actor, Command},
+        error::Refusal,
+        ids::SessionId,
+        role::Act,
+        view::View,
+    },
+};
+use http::HeaderMap;
+
+impl Sessions {
+    pub(super) async fn set_props(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetUserPropsRequest,
+    ) -> Result<proto::SetUserPropsResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let target = door.optional_user("target_user_id", &request.target_user_id);
+        let user = match (&actor, target) {
+            (Actor::User(user), None) => Some(user.clone()),
+            (Actor::User(user), Some(target)) if *user == target => Some(target),
+            (Actor::User(_), Some(_)) => {
+                door.close()?;
+                return Err(Refusal::NotEntitled);
+            }
+            (Actor::App, target) => {
+                if request.user_id.is_empty() && request.target_user_id.is_empty() {
+                    door.fault("user_id", "this or target_user_id must be given");
+                }
+                target
+            }
+        };
+        let write = door.props_write(request.write.unwrap_or_default());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let Some(user) = user else { return Err(Refusal::NotAMember) };
+        self.0.engine.take_update(&app, &user)?;
+        let results = self.0.write_props(&app, &actor, &user, write)?;
+        let taken = results.is_empty() || results.iter().any(|(_, result)| result.is_ok());
+        let first = results.iter().find_map(|(_, result)| result.as_ref().err());
+        if let (false, Some(refusal)) = (taken, first) {
+            return Err(refusal.clone());
+        }
+        let result = |(id, result): (SessionId, Result<Position, Refusal>)| proto::WriteResult {
+            session_id: id.to_string(),
+            position: result.as_ref().ok().copied().map(to_proto::position),
+            refusal: result.err().map(|refusal| in_band(&refusal, 0, id.to_string())),
+        };
+        Ok(proto::SetUserPropsResponse { results: results.into_iter().map(result).collect() })
+    }
+
+    pub(super) async fn set_data(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SetSessionDataRequest,
+    ) -> Result<proto::SetSessionDataResponse, Refusal> {
+        let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let position = self.command(headers, whose, |door, _| {
+            door.not_yet("merge_maps", request.merge_maps);
+            door.not_yet("request_id", !request.request_id.is_empty());
+            door.ack("ack", request.ack);
+            let set = door.values("set", request.set);
+            let mut shared = door.write("set", set, "remove", request.remove);
+            shared.if_revision = door.revisions("if_revision", request.if_revision);
+            let set = door.values("private_set", request.private_set);
+            let mut private =
+                door.write("private_set", set, "private_remove", request.private_remove);
+            let field = "private_if_revision";
+            private.if_revision = door.revisions(field, request.private_if_revision);
+            if shared.is_empty() && private.is_empty() && door.is_faultless() {
+                door.fault("set", "at least one key must be set or removed");
+            }
+            Some(Command::SetData { shared, private, term: request.term })
+        })?;
+        Ok(proto::SetSessionDataResponse { position: Some(to_proto::position(position)) })
+    }
+
+    pub(super) async fn updated_user_data(
+        &self,
+        headers: &HeaderMap,
+        request: proto::GetUpdatedUserDataRequest,
+    ) -> Result<proto::GetUpdatedUserDataResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let target = match (&actor, request.target_user_id.as_str()) {
+            (Actor::User(user), "") => Some(user.clone()),
+            (_, target) => door.user("target_user_id", target),
+        };
+        let since = request.since.map(|since| door.position("since", since));
+        door.not_yet("min_position", request.min_position.is_some());
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let state = live.lock();
+        let session = &state.core;
+        session.check(&actor, Act::Receive)?;
+        let target = target.ok_or(Refusal::MemberNotFound)?;
+        if session.members().find(&target).is_none() {
+            return Err(Refusal::MemberNotFound);
+        }
+        let view = View { class: session.class_of(&actor), props: Default::default() };
+        let mut one = to_proto::OneMember::default();
+        let revision = match since {
+            None => {
+                session.show_pending(&view, &target, &mut one);
+                session.pending_revision()
+            }
+            Some(since) => {
+                if since.epoch != session.epoch() || since.revision > session.pending_revision() {
+                    return Err(Refusal::UnknownPosition);
+                }
+                session.show_member_after(&view, &target, since.revision, &mut one);
+                session.revision()
+            }
+        };
+        Ok(proto::GetUpdatedUserDataResponse {
+            change: one.0,
+            position: Some(proto::Position { epoch: session.epoch(), revision }),
+        })
+    }
+
+    pub(super) async fn transmit(
+        &self,
+        headers: &HeaderMap,
+        request: proto::TransmitSessionUpdatesRequest,
+    ) -> Result<proto::TransmitSessionUpdatesResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let target = door.optional_user("target_user_id", &request.target_user_id);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let position = self.0.engine.transmit(&live, &actor, target.as_ref(), request.resend)?;
+        Ok(proto::TransmitSessionUpdatesResponse { position: Some(to_proto::position(position)) })
+    }
+}

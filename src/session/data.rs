@@ -1,0 +1,95 @@
+//! Values that belong to the session itself.
+
+use super::{
+    Session,
+    command::{Actor, Write},
+    error::Refusal,
+    ids::UserId,
+    limits::Micros,
+    props::write_all,
+    removals::Gone,
+    role::{Act, Role},
+    settings::Kind,
+    slots::Layer,
+};
+
+impl Session {
+    pub(super) fn set_data(
+        &mut self,
+        writer: &Actor,
+        shared: Write,
+        private: Write,
+    ) -> Result<(), Refusal> {
+        self.check_room(&self.data, &shared)?;
+        self.check_room(&self.private_data, &private)?;
+        for (is_private, write) in [(false, &shared), (true, &private)] {
+            let set = write.set.iter().map(|(key, value)| (key, Some(value)));
+            for (key, value) in set.chain(write.remove.iter().map(|key| (key, None))) {
+                let slots = if is_private { &self.private_data } else { &self.data };
+                let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                let noted = (is_private, key.clone());
+                self.data_writers.note(writer, noted, before, value.cloned());
+            }
+        }
+        let settings = &self.shown.settings;
+        write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
+        write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
+        self.data_dirty = true;
+        self.open = true;
+        Ok(())
+    }
+
+    /// What a user wrote into the session data and no frame shows yet is as if it had never been
+    /// written; what others wrote stays.
+    pub(super) fn take_back_data(&mut self, user: &UserId) {
+        let settings = &self.shown.settings;
+        self.data_writers.take_back(user, |(is_private, key), value| {
+            let slots = if *is_private { &mut self.private_data } else { &mut self.data };
+            slots.write(Layer::Own, key, value, &mut self.names, settings);
+        });
+    }
+
+    /// The shared part is written from the role on that the settings name, the private part by
+    /// those who see it. Who compares learns of changes, so for that it takes the same.
+    pub(super) fn check_data(
+        &self,
+        actor: &Actor,
+        shared: &Write,
+        private: &Write,
+    ) -> Result<(), Refusal> {
+        if !shared.is_empty() || !shared.if_revision.is_empty() {
+            self.check(actor, Act::WriteData(self.accepted.settings.data_role))?;
+        }
+        let Actor::User(user) = actor else {
+            return Ok(());
+        };
+        if private.is_empty() && private.if_revision.is_empty() {
+            return Ok(());
+        }
+        self.check(actor, Act::WriteProps)?;
+        match self.kind {
+            Kind::Hosted if self.accepted.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
+            Kind::Room if self.accepted.owner.as_ref() != Some(user) => {
+                Err(Refusal::RoleTooLow { needs: Role::Owner })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn frame_data(&mut self, now: Micros) {
+        if !std::mem::take(&mut self.data_dirty) {
+            return;
+        }
+        self.data_writers.clear();
+        let (revision, removals) = (self.revision, &mut self.removals);
+        let shared = self.data.frame(revision, &mut self.names, |key| {
+            removals.push(revision, now, Gone::Data(key));
+        });
+        let private = self.private_data.frame(revision, &mut self.names, |key| {
+            removals.push(revision, now, Gone::PrivateData(key));
+        });
+        if shared || private {
+            self.data_revision = revision;
+        }
+    }
+}

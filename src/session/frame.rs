@@ -1,0 +1,104 @@
+//! What one tick made.
+
+use super::{
+    Session,
+    limits::Micros,
+    member::{Departed, MemberIx, Membership, Shown},
+    removals::Gone,
+};
+
+/// What one tick made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its revision.
+    pub revision: u64,
+    /// Host, owner or the selection of keys changed: members may have come to see another view.
+    pub views_changed: bool,
+    /// The memberships that ended.
+    pub departed: Vec<Departed>,
+}
+
+impl Session {
+    /// Makes the frame: shows what is accepted. None if nothing was accepted since the last one. The
+    /// caller sends every view its changes before the next flush, which may forget removals.
+    pub fn flush(&mut self, now: Micros) -> Option<Frame> {
+        if !std::mem::take(&mut self.open) {
+            return None;
+        }
+        self.expire_removals(now);
+        self.revision += 1;
+        self.last_frame_at = now;
+        let revision = self.revision;
+        let before = std::mem::replace(&mut self.shown, self.accepted.clone());
+        let mut views_changed = false;
+        if before != self.shown || revision == 1 {
+            self.info_revision = revision;
+            views_changed = before.host != self.shown.host
+                || before.owner != self.shown.owner
+                || before.settings.propnames != self.shown.settings.propnames
+                || before.settings.hostprops != self.shown.settings.hostprops;
+            self.names.select(&self.shown.settings);
+        }
+        self.frame_data(now);
+        let marked = self.members.take_marked();
+        for &ix in &marked {
+            self.frame_member(now, ix);
+        }
+        self.members.reuse(marked);
+        if before.host != self.shown.host {
+            for host in [&before.host, &self.shown.host].into_iter().flatten() {
+                if let Some(ix) = self.members.find(host)
+                    && let Some(shown) = &mut self.members.get_mut(ix).shown
+                {
+                    shown.hosting = revision;
+                    self.members.touch(ix, revision);
+                }
+            }
+        }
+        let departed = std::mem::take(&mut self.departed);
+        Some(Frame { revision, views_changed, departed })
+    }
+
+    pub(super) fn frame_member(&mut self, now: Micros, ix: MemberIx) {
+        let (revision, removals) = (self.revision, &mut self.removals);
+        let member = self.members.get_mut(ix);
+        let Some(membership) = &member.now else {
+            let member = self.members.remove(ix);
+            if member.shown.is_some() {
+                removals.push(revision, now, Gone::Member(member.user, member.departure));
+            }
+            return member.slots.dissolve(&mut self.names);
+        };
+        let mut changed = member.slots.frame(revision, &mut self.names, |key| {
+            removals.push(revision, now, Gone::Prop(ix, key));
+        });
+        let Membership { role, disconnected, order, joined_at, .. } = *membership;
+        match &mut member.shown {
+            Some(shown) if shown.order == order => {
+                if (shown.role, shown.disconnected) != (role, disconnected) {
+                    (shown.role, shown.disconnected) = (role, disconnected);
+                    shown.status = revision;
+                    changed = true;
+                }
+            }
+            shown => {
+                let replaces =
+                    if shown.is_some() { revision } else { removals.departed(&member.user) };
+                *shown = Some(Shown {
+                    role,
+                    disconnected,
+                    order,
+                    joined_at,
+                    joined: revision,
+                    replaces,
+                    status: revision,
+                    hosting: 0,
+                });
+                changed = true;
+            }
+        }
+        if changed {
+            self.members.touch(ix, revision);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Who comes and who goes.
+
+use super::{
+    Session,
+    command::{Join, Write},
+    error::Refusal,
+    ids::UserId,
+    limits::Micros,
+    member::{Departed, Departure, MemberIx, Membership, Presence},
+    role::Role,
+    slots::Layer,
+};
+use std::sync::Arc;
+
+impl Session {
+    pub(super) fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
+        if let Some(ix) = self.members.find(&user).filter(|&ix| self.is_joined(ix)) {
+            return self.join_again(now, ix, join);
+        }
+        let Join { spectator, presence, is_stream, props, user_props } = join;
+        self.check_ban(now, &user)?;
+        let role = match self.roles.get(&user) {
+            Some(&role) => role,
+            None if spectator => Role::Spectator,
+            None => Role::Member,
+        };
+        if role == Role::Spectator && !props.is_empty() {
+            return Err(Refusal::invalid("join.props", "a spectator never sends"));
+        }
+        // Whoever opens a session that is locked from the start is in.
+        if self.accepted.settings.locked && self.revision > 0 {
+            return Err(Refusal::Locked);
+        }
+        self.check_place(role)?;
+        let most = self.limits.props_per_user;
+        if props.len() > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
+        let order = self.next_order;
+        self.next_order += 1;
+        self.spectators += usize::from(role == Role::Spectator);
+        let ix = self.members.join(
+            &user,
+            Membership {
+                role,
+                presence: presence.unwrap_or(by_default),
+                disconnected: false,
+                streams: 0,
+                order,
+                joined_at: now,
+                deadline: None,
+            },
+        );
+        let settings = &self.shown.settings;
+        let slots = &mut self.members.get_mut(ix).slots;
+        if role > Role::Spectator {
+            for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
+                for (key, value) in props {
+                    slots.write(layer, &key, Some(value), &mut self.names, settings);
+                }
+            }
+        }
+        self.expect_stream(now, ix);
+        self.open = true;
+        self.settle_host(now);
+        self.settle_emptiness(now);
+        Ok(())
+    }
+
+    /// Spectators and everybody else have places of their own.
+    pub(super) fn check_place(&self, role: Role) -> Result<(), Refusal> {
+        let (taken, places) = match role {
+            Role::Spectator => (self.spectators, self.limits.members),
+            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
+        };
+        if taken >= places {
+            return Err(Refusal::Full { capacity: places });
+        }
+        Ok(())
+    }
+
+    /// Joining again changes no role; it connects the member again, and presence and props are taken
+    /// where the call names them.
+    pub(super) fn join_again(
+        &mut self,
+        now: Micros,
+        ix: MemberIx,
+        join: Join,
+    ) -> Result<(), Refusal> {
+        if !join.props.is_empty() {
+            if self.role_of(ix) < Role::Member {
+                return Err(Refusal::RoleTooLow { needs: Role::Member });
+            }
+            self.write_props(ix, Layer::Own, Write::of(join.props))?;
+        }
+        if let (Some(presence), Some(membership)) =
+            (join.presence, &mut self.members.get_mut(ix).now)
+        {
+            membership.presence = presence;
+        }
+        self.connected(now, ix);
+        self.expect_stream(now, ix);
+        Ok(())
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        now: Micros,
+        user: &UserId,
+        keep_role: bool,
+    ) -> Result<(), Refusal> {
+        let ix = self.member(user)?;
+        self.remove_member(now, ix, Departure::Left);
+        if !keep_role {
+            self.roles.remove(user);
+            if self.accepted.owner.as_ref() == Some(user) {
+                self.pass_ownership(user);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a membership, for whatever reason; roles stay with the user id.
+    pub(super) fn remove_member(&mut self, now: Micros, ix: MemberIx, departure: Departure) {
+        let user = self.members.get(ix).user.clone();
+        self.set_deadline(ix, None);
+        self.bequeath(&user);
+        let Some(membership) = self.members.leave(ix, departure) else {
+            return;
+        };
+        self.spectators -= usize::from(membership.role == Role::Spectator);
+        if departure != Departure::Lost {
+            self.give_up_hosting(&user);
+        }
+        self.left.push(user);
+        let order = membership.order;
+        self.departed.push(Departed { order, departure, reason: "".into(), until: None });
+        self.open = true;
+        self.settle_host(now);
+        if self.members.joined_count() == 0 {
+            self.emptied_at = Some(now);
+            self.settle_emptiness(now);
+        }
+    }
+
+    /// Its owner does not own the session any more: the first admin, else the first moderator, else
+    /// the first member by joining does now, if there is another one.
+    pub(super) fn pass_ownership(&mut self, former: &UserId) {
+        let first = |role: Role| {
+            let mut joined = self.members.joined();
+            joined
+                .find(|(_, user, member)| member.role == role && *user != former)
+                .map(|(ix, user, _)| (ix, user.clone()))
+        };
+        let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
+        Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
+        let Some((ix, user)) = next else { return };
+        self.roles.insert(user, Role::Owner);
+        if let Some(membership) = &mut self.members.get_mut(ix).now {
+            membership.role = Role::Owner;
+        }
+        self.members.mark(ix);
+    }
+}
