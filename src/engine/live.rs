@@ -42,8 +42,6 @@ pub struct State {
     pub(super) tick_at: Option<Micros>,
     /// The shard has its deadline on the list for this moment.
     pub(super) deadline_at: Option<Micros>,
-    /// Counts the visits of the tick, whether they made a frame or not.
-    pub(super) ticks: u64,
     /// Taken out of the registry.
     pub(super) closed: bool,
 }
@@ -97,7 +95,6 @@ impl Live {
                 subscribers: Slab::new(),
                 tick_at: None,
                 deadline_at: None,
-                ticks: 0,
                 closed: false,
             }),
         })
@@ -130,7 +127,6 @@ impl State {
         slow_limit: Micros,
         encoder: &dyn Encoder,
     ) -> Vec<Waker> {
-        self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(&frame.departed);
             if frame.views_changed {
@@ -157,7 +153,8 @@ impl State {
             if subscriber.behind_since.is_some_and(|since| since + slow_limit <= now) {
                 subscriber.end.get_or_insert(End::Slow);
             }
-            if behind || subscriber.wants_tick.is_some() || subscriber.end.is_some() {
+            subscriber.tick_over |= std::mem::take(&mut subscriber.wants_tick);
+            if behind || subscriber.tick_over || subscriber.end.is_some() {
                 wake.extend(subscriber.rouse());
             }
         }
@@ -257,8 +254,7 @@ impl State {
 
     /// A subscriber wants to hear of the end of the current tick.
     pub(super) fn want_tick(&mut self, key: usize) {
-        let tick = self.ticks + 1;
-        self.subscribers[key].wants_tick.get_or_insert(tick);
+        self.subscribers[key].wants_tick = true;
     }
 
     /// The next step for a subscriber, if there is one.
@@ -268,7 +264,7 @@ impl State {
         if subscriber.end == Some(End::Slow) {
             return Some(Step::Ended(End::Slow));
         }
-        let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        let tick_over = std::mem::take(&mut subscriber.tick_over);
         let (position, excludes) = (subscriber.position, subscriber.exclude_self);
         if subscriber.snapshot.is_none()
             && position < shared.changed

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod acks;
 mod connections;
 mod drain;
 mod errors;

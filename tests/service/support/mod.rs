@@ -21,7 +21,7 @@ pub use values::*;
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
     config::Config,
-    engine::Clock,
+    engine::{Clock, Engine},
     grpc::NODE_METADATA,
     proto::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
@@ -92,6 +92,11 @@ impl Service {
     /// Another connection.
     pub async fn connect(&self) -> Channel {
         connect(self.address()).await
+    }
+
+    /// The clockwork behind the calls.
+    pub fn engine(&self) -> &Engine {
+        self.server.engine()
     }
 
     /// Lets milliseconds pass; every tick on the way is flushed when this returns.
