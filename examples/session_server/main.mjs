@@ -55,7 +55,9 @@ async function play(stage) {
     of('playerJoin', cloud, { name: 'CloudOfDust' }),
     of('playerJoin', now, { name: 'NowYouSeeMe' }),
   );
-  for (const player of [cloud, now]) await stage.hears(player, of('playerJoin', late, FORMAT.playerData));
+  for (const player of [cloud, now]) {
+    await stage.hears(player, of('playerJoin', late, FORMAT.playerData));
+  }
 
   stage.chapter('session data changes; a number that was given without a fraction takes one');
   await stage.does(late, 'updateSessionData', { endTimeInMS: 1262307600.5 });
@@ -88,8 +90,14 @@ async function play(stage) {
 
   stage.chapter('a new format resets the data of everybody');
   await stage.does(now, 'updateSession', OTHER_FORMAT);
-  for (const player of [cloud, now, late]) await stage.hears(player, { command: 'sessionUpdate', ...OTHER_FORMAT });
+  for (const player of [cloud, now, late]) {
+    await stage.hears(player, { command: 'sessionUpdate', ...OTHER_FORMAT });
+  }
   await stage.does(late, 'updatePlayer', { position: { x: 14, y: -27.123 } });
+  await stage.isRefused(
+    late, 'updatePlayer', { position: { x: 'left', z: 40 } },
+    'INVALID_ARGUMENT', 'INVALID_FIELDS', ['write.set["position"]["x"]', 'write.set["position"]["z"]'],
+  );
   const moved = { name: '__unset__', position: { x: 14, y: -27.123 } };
   for (const player of [cloud, now, late]) await stage.hears(player, of('playerUpdate', late, moved));
 
@@ -102,7 +110,9 @@ async function play(stage) {
     of('playerJoin', now, OTHER_FORMAT.playerData),
     of('playerJoin', late, moved),
   );
-  for (const player of [cloud, now, late]) await stage.hears(player, of('playerJoin', other, OTHER_FORMAT.playerData));
+  for (const player of [cloud, now, late]) {
+    await stage.hears(player, of('playerJoin', other, OTHER_FORMAT.playerData));
+  }
 
   stage.chapter('leaving, and a connection that is cut');
   await stage.does(late, 'leaveSession');
@@ -125,6 +135,12 @@ async function play(stage) {
   stage.end();
 }
 
+function why(error) {
+  if (error instanceof Failed) return error.message;
+  if (error instanceof Refused) return `${error.code} ${error.reason}: ${error.message}`;
+  return error.stack;
+}
+
 const knock = new Connection(address, app);
 try {
   await knock.ready(5000);
@@ -140,7 +156,6 @@ try {
   console.log(`session server: ok: ${stage.passed} checks passed`);
   process.exit(0);
 } catch (error) {
-  const why = error instanceof Failed ? error.message : error instanceof Refused ? `${error.code} ${error.reason}: ${error.message}` : error.stack;
-  console.error(`session server: FAILED: ${why}`);
+  console.error(`session server: FAILED: ${why(error)}`);
   process.exit(1);
 }

@@ -107,7 +107,8 @@ export class Player {
       if (!isSnapshot && first.fromRevision > this.revision) throw new Error('a message was lost');
       const before = this.state;
       this.state = isSnapshot ? NOBODY : before;
-      for (const changes of [isSnapshot ? first.snapshot.state : first.changes, ...rest.map((it) => it.changes)]) {
+      const state = isSnapshot ? first.snapshot.state : first.changes;
+      for (const changes of [state, ...rest.map((part) => part.changes)]) {
         this.state = apply(this.state, changes);
       }
       this.revision = first.toRevision;
@@ -125,7 +126,8 @@ export class Player {
       if (!players.has(this.playerID)) return;
       this.joined = true;
       const { sessionID, playerID } = this;
-      this.hear({ command: 'sessionJoin', sessionID, playerID, sessionData, playerData: players.get(playerID) });
+      const playerData = players.get(playerID);
+      this.hear({ command: 'sessionJoin', sessionID, playerID, sessionData, playerData });
       others.forEach((playerID) => said('playerJoin', playerID));
       return;
     }
@@ -136,7 +138,8 @@ export class Player {
     }
     if (!same(before.data, sessionData)) this.hear({ command: 'sessionUpdate', sessionData });
     for (const playerID of before.players.keys()) {
-      if (!players.has(playerID)) this.hear({ command: 'playerLeave', playerID });
+      // One's own leaving is a sessionLeave, when the stream has ended.
+      if (!players.has(playerID) && playerID !== this.playerID) this.hear({ command: 'playerLeave', playerID });
     }
     for (const [playerID, playerData] of players) {
       const known = before.players.get(playerID);

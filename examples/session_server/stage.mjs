@@ -42,8 +42,9 @@ export class Stage {
       (error) => error,
     );
     if (!(refused instanceof Refused)) throw refused;
-    this.#compare(`why ${command} was refused`, [refused.code, refused.reason, refused.fields], [code, reason, fields]);
-    console.log(`  ${player.label.padEnd(11)} x ${code} ${reason}${fields.map((field) => `\n${' '.repeat(16)}${field}`).join('')}`);
+    const actual = [refused.code, refused.reason, refused.fields];
+    this.#compare(`why ${command} was refused`, actual, [code, reason, fields]);
+    console.log([`  ${player.label.padEnd(11)} x ${code} ${reason}`, ...fields].join(`\n${' '.repeat(16)}`));
   }
 
   /** These events reach the player next, in this order, and so far no others. */

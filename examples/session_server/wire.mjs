@@ -8,7 +8,10 @@ import loader from '@grpc/proto-loader';
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const definitions = loader.loadSync(
   ['sessiond/v1/session_service.proto', 'sessiond/v1/delivery_service.proto', here('rpc.proto')],
-  { includeDirs: [here('../../proto')], longs: Number, enums: String, oneofs: true, arrays: true, objects: true },
+  {
+    includeDirs: [here('../../proto')],
+    longs: Number, enums: String, oneofs: true, arrays: true, objects: true,
+  },
 );
 const { sessiond } = grpc.loadPackageDefinition(definitions);
 
