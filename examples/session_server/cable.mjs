@@ -6,7 +6,12 @@ import { once } from 'node:events';
 export class Cable {
   constructor(address) {
     const at = address.lastIndexOf(':');
-    const server = { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) };
+    const server = {
+      host: address.slice(0, at).replace(/^\[|\]$/g, ''),
+      port: Number(address.slice(at + 1)),
+      // localhost may be ::1 first, where the server does not listen.
+      autoSelectFamily: true,
+    };
     this.ends = [];
     this.socket = net.createServer((near) => {
       const far = net.connect(server);

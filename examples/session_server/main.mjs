@@ -94,12 +94,12 @@ async function play(stage) {
     await stage.hears(player, { command: 'sessionUpdate', ...OTHER_FORMAT });
   }
   await stage.does(late, 'updatePlayer', { position: { x: 14, y: -27.123 } });
+  const moved = { name: '__unset__', position: { x: 14, y: -27.123 } };
+  for (const player of [cloud, now, late]) await stage.hears(player, of('playerUpdate', late, moved));
   await stage.isRefused(
     late, 'updatePlayer', { position: { x: 'left', z: 40 } },
     'INVALID_ARGUMENT', 'INVALID_FIELDS', ['write.set["position"]["x"]', 'write.set["position"]["z"]'],
   );
-  const moved = { name: '__unset__', position: { x: 14, y: -27.123 } };
-  for (const player of [cloud, now, late]) await stage.hears(player, of('playerUpdate', late, moved));
 
   stage.chapter('who joins later finds the new format');
   await stage.does(other, 'joinSession');
