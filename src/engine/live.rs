@@ -30,6 +30,8 @@ pub struct Live {
     pub(super) shard: usize,
     /// Which part of the tick its frames fall on, so that sessions do not all tick at once.
     pub(super) group: u64,
+    /// A user is in one such session of the app at a time.
+    pub(super) exclusive: bool,
     state: Mutex<State>,
 }
 
@@ -44,6 +46,8 @@ pub struct State {
     pub(super) tick_at: Option<Micros>,
     /// The shard has its deadline on the list for this moment.
     pub(super) deadline_at: Option<Micros>,
+    /// The registry has it among those that anybody may join.
+    pub(super) offered: bool,
     /// Taken out of the registry.
     pub(super) closed: bool,
 }
@@ -91,12 +95,14 @@ impl Live {
             id: core.id().clone(),
             shard,
             group,
+            exclusive: core.info().settings.exclusive,
             state: Mutex::new(State {
                 core,
                 views: Slab::new(),
                 subscribers: Slab::new(),
                 tick_at: None,
                 deadline_at: None,
+                offered: false,
                 closed: false,
             }),
         })

@@ -141,7 +141,8 @@ impl Session {
         }
     }
 
-    pub(super) fn is_source(&self, user: &str) -> bool {
+    /// Whether it is a private session that shows this user.
+    pub fn is_source(&self, user: &str) -> bool {
         self.pair.as_ref().is_some_and(|pair| *pair.source == *user)
     }
 
