@@ -47,7 +47,13 @@ fn what_is_written_in_capitals_is_a_name_of_the_contract_or_a_code() {
         .flat_map(|it| &it.value)
         .map(|value| value.name())
         .collect();
-    let codes = ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "ALREADY_EXISTS"];
+    let codes = [
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "FAILED_PRECONDITION",
+    ];
     let is_name = |word: &&str| word.contains('_') && !word.contains(|it: char| it.is_lowercase());
     let unknown: BTreeSet<&str> = text
         .split(|it: char| !it.is_ascii_alphanumeric() && it != '_')

@@ -150,6 +150,12 @@ try {
 }
 knock.close();
 
+// Whatever happens, it does not take longer than this.
+setTimeout(() => {
+  console.error('session server: FAILED: it took too long');
+  process.exit(1);
+}, 50_000).unref();
+
 const stage = new Stage(app);
 try {
   await play(stage);
