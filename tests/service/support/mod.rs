@@ -89,6 +89,11 @@ impl Service {
         self.server.address()
     }
 
+    /// What runs behind the calls, for what no call can be timed well enough to show.
+    pub fn engine(&self) -> &Engine {
+        self.server.engine()
+    }
+
     /// Another connection.
     pub async fn connect(&self) -> Channel {
         connect(self.address()).await
@@ -452,7 +457,7 @@ pub fn data_of(session: &str, user: &str) -> proto::SetSessionDataRequest {
     }
 }
 
-fn revision_of(results: &[proto::WriteResult]) -> u64 {
+pub fn revision_of(results: &[proto::WriteResult]) -> u64 {
     let [only] = results else { panic!("one session takes it: {results:?}") };
     assert_eq!(only.refusal, None);
     only.position.as_ref().expect("it has a position").revision
