@@ -99,11 +99,6 @@ impl Service {
         connect(self.address()).await
     }
 
-    /// The clockwork behind the calls.
-    pub fn engine(&self) -> &Engine {
-        self.server.engine()
-    }
-
     /// Lets milliseconds pass; every tick on the way is flushed when this returns.
     pub fn advance(&self, milliseconds: u64) {
         self.server.engine().advance(milliseconds * 1000);
