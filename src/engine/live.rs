@@ -50,8 +50,6 @@ pub struct State {
     pub(super) tick_at: Option<Micros>,
     /// The shard has its deadline on the list for this moment.
     pub(super) deadline_at: Option<Micros>,
-    /// Counts the visits of the tick, whether they made a frame or not.
-    pub(super) ticks: u64,
     /// The registry has it among those that anybody may join.
     pub(super) offered: bool,
     /// Taken out of the registry.
@@ -119,7 +117,6 @@ impl Live {
                 waiting: Slab::new(),
                 tick_at: None,
                 deadline_at: None,
-                ticks: 0,
                 offered: false,
                 closed: false,
                 logs,
@@ -159,7 +156,6 @@ impl State {
         slow_limit: Micros,
         encoder: &dyn Encoder,
     ) -> Vec<Waker> {
-        self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(&frame.departed);
             if frame.views_changed {
@@ -220,7 +216,8 @@ impl State {
             if subscriber.behind_since.is_some_and(|since| since + slow_limit <= now) {
                 subscriber.end.get_or_insert(End::Slow);
             }
-            if behind || subscriber.wants_tick.is_some() || subscriber.end.is_some() {
+            subscriber.tick_over |= std::mem::take(&mut subscriber.wants_tick);
+            if behind || subscriber.tick_over || subscriber.end.is_some() {
                 wake.extend(subscriber.rouse());
             }
         }
@@ -339,8 +336,7 @@ impl State {
 
     /// A subscriber wants to hear of the end of the current tick.
     pub(super) fn want_tick(&mut self, key: usize) {
-        let tick = self.ticks + 1;
-        self.subscribers[key].wants_tick.get_or_insert(tick);
+        self.subscribers[key].wants_tick = true;
     }
 
     /// The next step for a subscriber, if there is one. Where it is not `urgent`, news wait for
@@ -369,7 +365,7 @@ impl State {
                 return None;
             }
         }
-        let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        let tick_over = std::mem::take(&mut subscriber.tick_over);
         if !is_early && let Some(step) = self.poll_news(key, encoder) {
             if is_paced {
                 let subscriber = &mut self.subscribers[key];

@@ -112,8 +112,11 @@ pub(super) struct Subscriber {
     pub snapshot: Option<SnapshotReason>,
     /// The first step continues from `position`, even if it is empty.
     pub resumes: bool,
-    /// Wake after this tick, even if the view shows nothing.
-    pub wants_tick: Option<u64>,
+    /// Wake after the current tick, even if the view shows nothing.
+    pub wants_tick: bool,
+    /// A tick that was waited for is over, and the subscriber was not told yet. Meanwhile it may
+    /// wait for the next one.
+    pub tick_over: bool,
     /// Since when something waits to be read.
     pub behind_since: Option<Micros>,
     pub end: Option<End>,
@@ -165,7 +168,8 @@ impl Subscriber {
             fingerprint,
             snapshot,
             resumes: snapshot.is_none(),
-            wants_tick: None,
+            wants_tick: false,
+            tick_over: false,
             behind_since: None,
             end: None,
             signal: Arc::new(AtomicBool::new(true)),
@@ -191,7 +195,7 @@ impl Subscriber {
 
     /// Whether a step that was just taken was the last one for now.
     fn has_nothing_more(&self) -> bool {
-        self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()
+        self.snapshot.is_none() && self.end.is_none()
     }
 
     /// Whether there is something to tell in a view that changed last at a revision.

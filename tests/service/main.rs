@@ -2,6 +2,7 @@
 
 mod support;
 
+mod acks;
 mod all;
 mod connections;
 mod drain;
