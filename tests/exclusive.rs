@@ -106,6 +106,7 @@ fn is_exclusive(session: &str) -> bool {
 
 fn engine() -> Engine {
     let settings = EngineSettings {
+        max_replay_bytes: 1024 * 1024,
         shards: 1,
         tick: 10_000,
         slow_limit: SECOND,
@@ -114,6 +115,7 @@ fn engine() -> Engine {
         max_users: 100,
         max_sessions_per_user: 100,
         max_listeners_per_user: 100,
+        max_logs_bytes: 1 << 20,
         max_updates_per_second: 100,
         limits: Limits::default(),
     };

@@ -29,6 +29,7 @@ impl Engine {
         if std::mem::replace(&mut state.offered, is_open) != is_open {
             self.inner.registry.offer(live, state.core.epoch(), is_open);
         }
+        state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
         }
@@ -98,6 +99,7 @@ impl Engine {
                     alarm.ring(shard, now);
                 }
             }
+            Job::Requests(place) => self.forget_requests(place),
             Job::Forget(app, user) => {
                 if let Some(at) =
                     self.inner.registry.forget(&app, &user, now, self.inner.settings.user_ttl)

@@ -2,8 +2,9 @@
 
 use super::{
     Engine, Position,
-    encoder::{Encoded, SnapshotReason},
+    encoder::{Delivery, Encoded, SnapshotReason},
     live::Live,
+    shard::Alarm,
 };
 use crate::session::{
     command::{Actor, Command},
@@ -62,6 +63,10 @@ pub struct Options {
     pub props: crate::session::settings::Keys,
     /// Leave the subscriber's own props out.
     pub exclude_self: bool,
+    /// The least time between two steps; 0 = each tick may have one.
+    pub interval: Micros,
+    /// The latest state, or every update.
+    pub delivery: Delivery,
     /// Where to continue; none = from a snapshot.
     pub resume: Option<Resume>,
 }
@@ -94,6 +99,12 @@ pub(super) struct Subscriber {
     pub membership: Option<u64>,
     pub view: usize,
     pub exclude_self: bool,
+    /// See [`Options::interval`].
+    pub interval: Micros,
+    /// No news until then, unless the subscription ends or somebody transmits.
+    pub held_until: Micros,
+    /// There is something that the last poll did not take, because it can wait.
+    pub held: bool,
     /// Everything up to this revision was sent.
     pub position: u64,
     pub fingerprint: u32,
@@ -101,8 +112,11 @@ pub(super) struct Subscriber {
     pub snapshot: Option<SnapshotReason>,
     /// The first step continues from `position`, even if it is empty.
     pub resumes: bool,
-    /// Wake after this tick, even if the view shows nothing.
-    pub wants_tick: Option<u64>,
+    /// Wake after the current tick, even if the view shows nothing.
+    pub wants_tick: bool,
+    /// A tick that was waited for is over, and the subscriber was not told yet. Meanwhile it may
+    /// wait for the next one.
+    pub tick_over: bool,
     /// Since when something waits to be read.
     pub behind_since: Option<Micros>,
     pub end: Option<End>,
@@ -134,7 +148,7 @@ impl Subscriber {
         actor: Actor,
         membership: Option<u64>,
         view: usize,
-        exclude_self: bool,
+        (exclude_self, interval): (bool, Micros),
         fingerprint: u32,
         begin: Begin,
     ) -> Self {
@@ -147,15 +161,27 @@ impl Subscriber {
             membership,
             view,
             exclude_self,
+            interval,
+            held_until: 0,
+            held: false,
             position,
             fingerprint,
             snapshot,
             resumes: snapshot.is_none(),
-            wants_tick: None,
+            wants_tick: false,
+            tick_over: false,
             behind_since: None,
             end: None,
             signal: Arc::new(AtomicBool::new(true)),
             waker: None,
+        }
+    }
+
+    /// A snapshot takes the place of all that a view tells after the frame `told`: who subscribes to
+    /// every update and had everything up to there, loses what comes after.
+    pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: u64, told: u64) {
+        if delivery == Delivery::All && self.position >= changed && self.snapshot.is_none() {
+            self.position = self.position.max(told);
         }
     }
 
@@ -169,7 +195,12 @@ impl Subscriber {
 
     /// Whether a step that was just taken was the last one for now.
     fn has_nothing_more(&self) -> bool {
-        self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()
+        self.snapshot.is_none() && self.end.is_none()
+    }
+
+    /// Whether there is something to tell in a view that changed last at a revision.
+    pub(super) fn has_news(&self, changed: u64) -> bool {
+        self.snapshot.is_some() || self.position < changed || self.resumes
     }
 
     pub(super) fn caught_up(&mut self, revision: u64) {
@@ -190,7 +221,20 @@ pub struct Subscription {
     signal: Arc<AtomicBool>,
     /// The task that rests until the signal.
     resting: Option<Waker>,
+    /// See [`Subscriber::held`].
+    held: bool,
+    /// Of a subscriber that gets steps at its own rate.
+    pace: Option<Pace>,
+    tick: Micros,
     lost: bool,
+}
+
+/// Wakes a subscriber that gets steps at its own rate.
+#[derive(Debug)]
+struct Pace {
+    alarm: Arc<Alarm>,
+    /// When it looks again; none = when it is woken.
+    until: Option<Micros>,
 }
 
 impl Subscription {
@@ -199,9 +243,21 @@ impl Subscription {
         live: Arc<Live>,
         key: usize,
         member: Option<(UserId, u64)>,
-        signal: Arc<AtomicBool>,
+        subscriber: &Subscriber,
     ) -> Self {
-        Self { engine, live, key, member, signal, resting: None, lost: true }
+        let is_paced = subscriber.interval > 0;
+        Self {
+            engine,
+            live,
+            key,
+            member,
+            signal: subscriber.signal.clone(),
+            resting: None,
+            held: false,
+            pace: is_paced.then(|| Pace { alarm: Alarm::new(), until: None }),
+            tick: 0,
+            lost: true,
+        }
     }
 
     /// The session.
@@ -211,20 +267,60 @@ impl Subscription {
 
     /// The next step with the session's revision, or a wake-up when there may be one.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+        self.poll(cx, false)
+    }
+
+    /// The same, but news stay where they are: takes the end, with all that comes before it, and
+    /// the end of a tick that was waited for. [`Subscription::is_held`] says whether there are news.
+    pub fn poll_urgent(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+        self.poll(cx, true)
+    }
+
+    /// Whether the last poll left news where they are.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// The session's tick, as of the last poll.
+    pub fn tick(&self) -> Micros {
+        self.tick
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, urgent: bool) -> Poll<(Step, u64)> {
+        let clock = self.engine.clock();
         let rests = |waker: &Waker| waker.will_wake(cx.waker());
-        if self.resting.as_ref().is_some_and(rests) && !self.signal.load(Ordering::Acquire) {
+        let is_time = |pace: &Pace| pace.until.is_some_and(|until| until <= clock.now());
+        if self.resting.as_ref().is_some_and(rests)
+            && !self.signal.load(Ordering::Acquire)
+            && (urgent || !self.held)
+            && !self.pace.as_ref().is_some_and(is_time)
+        {
             return Poll::Pending;
         }
         let mut state = self.live.lock();
-        let step = state.poll_step(self.key, self.engine.encoder());
+        let step = state.poll_step(self.key, self.engine.encoder(), clock, urgent);
+        self.tick = state.core.accepted_info().settings.tick;
         let subscriber = &mut state.subscribers[self.key];
+        self.held = subscriber.held;
         if step.is_none() || subscriber.has_nothing_more() {
             subscriber.rest(cx.waker());
             self.resting = Some(cx.waker().clone());
         } else {
             self.resting = None;
         }
+        let held_until = subscriber.held_until;
         let revision = state.core.revision();
+        drop(state);
+        if let Some(pace) = &mut self.pace {
+            pace.until = (held_until > clock.now()).then_some(held_until);
+            if pace.until.is_some() {
+                pace.alarm.set(self.engine.shard(self.live.shard), held_until, cx.waker());
+                // A clock that was stepped meanwhile would not ring any more.
+                if held_until <= clock.now() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
         step.map_or(Poll::Pending, |step| Poll::Ready((step, revision)))
     }
 
@@ -266,7 +362,12 @@ impl Drop for Subscription {
         {
             let mut state = self.live.lock();
             let subscriber = state.subscribers.remove(self.key);
+            let delivery = state.views[subscriber.view].delivery;
             state.leave_view(subscriber.view, subscriber.exclude_self);
+            if delivery == Delivery::All && !state.has_listeners() {
+                state.core.release_log(self.engine.clock().now());
+                self.engine.schedule(&self.live, &mut state);
+            }
         }
         if let Some((user, membership)) = self.member.take() {
             let closed = Command::StreamClosed { user, membership, lost: self.lost };

@@ -129,6 +129,11 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::NoCandidate => (Code::FailedPrecondition, Reason::NoCandidate),
         Refusal::WrongKind => (Code::FailedPrecondition, Reason::WrongKind),
         Refusal::UnknownPosition => (Code::FailedPrecondition, Reason::UnknownPosition),
+        Refusal::RequestIdReused { field } => {
+            let what = "the id was used for a request with other content";
+            violations.push(Violation::new(*field, what));
+            (Code::InvalidArgument, Reason::RequestIdReused)
+        }
         Refusal::RevisionChanged(named) => {
             violations.clone_from(named);
             (Code::Aborted, Reason::RevisionChanged)
@@ -159,6 +164,11 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::SeqNotRising { .. } => {
             violations.push(Violation::new("seq", refusal.to_string()));
             (Code::InvalidArgument, Reason::SeqNotRising)
+        }
+        Refusal::Subscription { field, refusal } => {
+            let mut told = told(refusal);
+            told.metadata.push(("subscription", field.clone()));
+            return told;
         }
         Refusal::WrongFirstMessage(_) => (Code::InvalidArgument, Reason::WrongFirstMessage),
         Refusal::Draining => {

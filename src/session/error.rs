@@ -223,6 +223,12 @@ pub enum Refusal {
     /// The position is of another epoch, or beyond the open frame.
     #[error("the session has no such position")]
     UnknownPosition,
+    /// The request id is that of a request with other content.
+    #[error("{field}: the id was used for a request with other content")]
+    RequestIdReused {
+        /// The path of the field.
+        field: &'static str,
+    },
     /// No such object stream, or none that the caller may read.
     #[error("there is no such object stream")]
     StreamNotFound,
@@ -305,6 +311,14 @@ pub enum Refusal {
         seq: u64,
         /// That of the one before.
         last: u64,
+    },
+    /// One of several subscriptions that are had together or not at all was refused.
+    #[error("{field}: {refusal}")]
+    Subscription {
+        /// The path of the subscription.
+        field: String,
+        /// Why it was.
+        refusal: Box<Refusal>,
     },
     /// The first message of a stream is not the opening one, or a later one is.
     #[error("{0}")]

@@ -31,6 +31,7 @@ impl Session {
         if !std::mem::take(&mut self.open) {
             return None;
         }
+        self.correct_log();
         self.expire_removals(now);
         self.revision += 1;
         self.last_frame_at = now;
@@ -39,10 +40,13 @@ impl Session {
         let mut views_changed = false;
         if before != self.shown || revision == 1 {
             self.info_revision = revision;
-            views_changed = before.host != self.shown.host
-                || before.owner != self.shown.owner
+            let sight_changed = before.host != self.shown.host
                 || before.settings.propnames != self.shown.settings.propnames
                 || before.settings.hostprops != self.shown.settings.hostprops;
+            if sight_changed {
+                self.sight_revision = revision;
+            }
+            views_changed = sight_changed || before.owner != self.shown.owner;
             self.names.select(&self.shown.settings);
         }
         if values {
@@ -63,6 +67,7 @@ impl Session {
                 }
             }
         }
+        self.seal_log();
         let departed = std::mem::take(&mut self.departed);
         Some(Frame { revision, views_changed, departed })
     }

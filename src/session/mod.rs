@@ -15,7 +15,10 @@ mod host;
 pub mod ids;
 mod joining;
 pub mod limits;
+mod listening;
+pub mod log;
 pub mod member;
+mod merge;
 pub mod moderation;
 mod names;
 pub mod opening;
@@ -24,10 +27,12 @@ pub mod private;
 mod props;
 mod read;
 mod removals;
+mod replay;
 mod reset;
 pub mod role;
 pub mod schema;
 pub mod settings;
+pub mod size;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -42,6 +47,7 @@ use error::Refusal;
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
+use log::Log;
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
@@ -142,6 +148,8 @@ pub struct Session {
     accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
+    /// The revision at which it last changed who sees which keys of whom.
+    sight_revision: u64,
     /// Told to nobody.
     password: Option<PasswordHash>,
 
@@ -169,6 +177,8 @@ pub struct Session {
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
     departed: Vec<Departed>,
+    /// Every update one by one, while somebody listens.
+    log: Option<Box<Log>>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -222,6 +232,7 @@ impl Session {
             shown: accepted.clone(),
             accepted,
             info_revision: 0,
+            sight_revision: 0,
             password,
             names: Names::default(),
             members: Members::default(),
@@ -240,6 +251,7 @@ impl Session {
             reset_revision: 0,
             left: Vec::new(),
             departed: Vec::new(),
+            log: None,
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -250,10 +262,7 @@ impl Session {
         session.check_data_format(None, (&data, paths.0), (&private_data, paths.1))?;
         session.lay_data_defaults();
         session.set_data(&Actor::App, data, private_data)?;
-        if let Some(private) = private {
-            session.show_source(now, private)?;
-        }
-        session.gather(now, opener, people)?;
+        session.gather(now, private, opener, people)?;
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);
@@ -333,6 +342,7 @@ impl Session {
                 }
             }
         }
+        self.log_info();
         Ok(Accepted { revision: self.pending_revision(), concerned })
     }
 
@@ -347,6 +357,7 @@ impl Session {
                 change => info.settings.change(change),
             }
         }
+        self.log_settings();
         self.open = true;
         self.settle_emptiness(now);
         self.settle_age();

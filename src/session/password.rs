@@ -48,7 +48,7 @@ impl Session {
         match self.check_join(now, user, join) {
             Err(Refusal::WrongPassword | Refusal::SessionNotFound) => Ok(self.password.as_ref()),
             Err(refusal) => Err(refusal),
-            Ok(_) => Ok(None),
+            Ok(()) => Ok(None),
         }
     }
 

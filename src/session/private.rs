@@ -101,7 +101,7 @@ impl Session {
         let Some(pair) = self.pair.clone() else { return Ok(()) };
         let ix = self.member(&pair.source)?;
         let slots = &self.members.get(ix).slots;
-        let known = |key: &Key| self.names.find(key).and_then(|key| slots.of_user(key));
+        let known = |key: &Key| self.names.find(key).and_then(|key| slots.beneath(key));
         let set = props.iter().filter(|(key, value)| known(key) != Some(value)).cloned().collect();
         let is_gone = |key: &Key| !props.iter().any(|(other, _)| other == key);
         let remove = slots.all_of_user().map(|key| self.names.key(key).clone()).filter(is_gone);
@@ -127,6 +127,7 @@ impl Session {
         let is_disconnected = !self.is_source_seen;
         let Some(source) = &mut self.members.get_mut(ix).now else { return };
         if std::mem::replace(&mut source.disconnected, is_disconnected) != is_disconnected {
+            self.log_status(ix);
             self.members.mark(ix);
             self.open = true;
         }
@@ -184,9 +185,9 @@ impl Session {
 }
 
 impl Private {
-    /// The source owns it; what is set on the source is filled in later.
-    pub fn of(pair: Pair, props: Vec<(Key, Value)>) -> Self {
-        let owner = pair.source.clone();
+    /// What is set on the source is filled in later. Nobody named = the source owns it.
+    pub fn of(pair: Pair, owner: Option<UserId>, props: Vec<(Key, Value)>) -> Self {
+        let owner = owner.unwrap_or_else(|| pair.source.clone());
         Self { pair, owner, props, user_props: Vec::new(), is_present: false }
     }
 

@@ -2,6 +2,8 @@
 
 mod support;
 
+mod acks;
+mod all;
 mod connections;
 mod drain;
 mod errors;
@@ -11,6 +13,8 @@ mod hosted;
 mod lifecycle;
 mod limits;
 mod listing;
+mod merge;
+mod min_position;
 mod moderation;
 mod newest;
 mod not_yet;
@@ -22,11 +26,15 @@ mod presence;
 mod private;
 mod props;
 mod random;
+mod rate;
 mod reads;
+mod receive;
+mod replay;
 mod resume;
 mod roles;
 mod rooms;
 mod schema;
 mod settings;
+mod several;
 mod stream_user_props;
 mod transmit;

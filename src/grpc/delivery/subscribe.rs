@@ -7,7 +7,7 @@ use super::{
     opening::{Joins, Proofs},
 };
 use crate::{
-    engine::{Options, Password, Peer, Resume, SessionKey},
+    engine::{Live, Options, Password, Peer, SessionKey},
     grpc::{
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
@@ -28,7 +28,10 @@ use crate::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use prost::Message;
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tonic::Status;
 
 /// The stream of one call.
@@ -96,7 +99,7 @@ impl Subscribe {
         request: proto::SubscribeToSessionRequest,
     ) -> Result<(Feed, Option<String>), Refusal> {
         let (app, subscription) = self.enter(headers, request)?;
-        let (feed, actor) = subscription.feed(&self.server, &app, &self.proofs)?;
+        let (feed, actor) = subscription.proven(&self.proofs)?.feed(&self.server, &app)?;
         let told = match actor {
             Actor::User(user) => Some(user.to_string()),
             Actor::App => None,
@@ -147,11 +150,12 @@ impl Subscribe {
         self.server.check_app(headers, &app)?;
         let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
         loop {
-            let (actor, private) = (wanted.actor.clone(), Private::of(pair.clone(), Vec::new()));
+            let (actor, private) =
+                (wanted.actor.clone(), Private::of(pair.clone(), None, Vec::new()));
             let opening = Opening::new(app.clone(), id.clone(), Kind::Private, settings.clone());
             let (joined, _) = self.server.open_private(&actor, opening, private, true)?;
             wanted.session = Some(SessionKey::Id(joined.live.id.clone()));
-            match wanted.clone().feed(&self.server, &app, &Proofs::default()) {
+            match wanted.clone().feed(&self.server, &app) {
                 // It ended between the two: the next one is another.
                 Err(Refusal::SessionNotFound) if joined.live.lock().core.has_ended() => {}
                 outcome => return Ok((outcome?.0, Some(joined.live.id.to_string()))),
@@ -287,20 +291,39 @@ impl Wanted {
         let session = session.map(SessionKey::Id);
         let password = door.given(&format!("{prefix}join"), join.as_ref());
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
-        let (props, exclude_self) =
-            door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
-        if exclude_self && user_id.is_empty() && actor == Actor::App {
+        let mut options = door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        if options.exclude_self && user_id.is_empty() && actor == Actor::App {
             door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
         }
-        let resume = resume.map(|resume| {
-            let position = resume.position.unwrap_or_default();
-            if position.epoch == 0 || position.revision == 0 {
-                door.fault(format!("{prefix}resume.position"), "needs epoch and revision");
+        options.resume = resume.map(|resume| door.resume(&format!("{prefix}resume"), resume));
+        Self { prefix: prefix.to_owned(), session, actor, join, password, options }
+    }
+
+    /// How it joins, if it does.
+    pub fn join(&self) -> Option<&Join> {
+        self.join.as_ref()
+    }
+
+    /// The same, for who joins before.
+    pub fn take_join(&mut self) -> Option<Join> {
+        self.join.take()
+    }
+
+    /// The path of what asks for it in the request.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The session, as far as the subscriber may know of it.
+    pub fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, Refusal> {
+        // Who knows the id of an unlisted session may join it.
+        let key = &self.session;
+        match &self.actor {
+            Actor::User(user) if self.join.is_some() => {
+                server.engine.find_to_join(app, key.as_ref(), user)
             }
-            Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
-        });
-        let (prefix, options) = (prefix.to_owned(), Options { props, exclude_self, resume });
-        Self { prefix, session, actor, join, password, options }
+            actor => server.engine.find(app, key.as_ref(), actor),
+        }
     }
 
     /// The password that was given, if one was.
@@ -311,25 +334,19 @@ impl Wanted {
         Some(Claim { app: app.clone(), key, user, join: join?, password: password?, peer })
     }
 
-    /// Subscribes, joining first where that is wanted, with what came of the password.
-    pub fn feed(
-        self,
-        server: &Server,
-        app: &AppId,
-        proofs: &Proofs,
-    ) -> Result<(Feed, Actor), Refusal> {
-        let Self { prefix, session, actor, mut join, options, .. } = self;
-        let proven = proofs.of(session.as_ref())?;
-        if let Some(join) = &mut join {
+    /// The same with what came of the password.
+    pub fn proven(mut self, proofs: &Proofs) -> Result<Self, Refusal> {
+        let proven = proofs.of(self.session.as_ref())?;
+        if let Some(join) = &mut self.join {
             join.proven = proven;
         }
-        // Who knows the id of an unlisted session may join it.
-        let live = match &actor {
-            Actor::User(user) if join.is_some() => {
-                server.engine.find_to_join(app, session.as_ref(), user)?
-            }
-            actor => server.engine.find(app, session.as_ref(), actor)?,
-        };
+        Ok(self)
+    }
+
+    /// Subscribes, joining first where that is wanted.
+    pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
+        let live = self.find(server, app)?;
+        let Self { prefix, actor, join, options, .. } = self;
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,

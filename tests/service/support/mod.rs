@@ -7,12 +7,14 @@
 //! outcome, see [`Service::tick_until`] and [`PropsStream::until_acked`].
 
 mod acts;
+mod bundles;
 mod rebuilt;
 mod refused;
 mod streams;
 mod values;
 
 pub use acts::ban_of;
+pub use bundles::{receiving, several_open};
 pub use rebuilt::{Rebuilt, State};
 pub use refused::{Refused, refused};
 pub use streams::{PropsStream, Step, Watcher};
@@ -21,7 +23,7 @@ pub use values::*;
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
     config::Config,
-    engine::{Clock, HashCost, Passwords},
+    engine::{Clock, Engine, HashCost, Passwords},
     grpc::NODE_METADATA,
     proto::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
@@ -89,6 +91,11 @@ impl Service {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// What runs behind the calls, for what no call can be timed well enough to show.
+    pub fn engine(&self) -> &Engine {
+        self.server.engine()
     }
 
     /// Where passwords are hashed.
@@ -454,7 +461,7 @@ pub fn data_of(session: &str, user: &str) -> proto::SetSessionDataRequest {
     }
 }
 
-fn revision_of(results: &[proto::WriteResult]) -> u64 {
+pub fn revision_of(results: &[proto::WriteResult]) -> u64 {
     let [only] = results else { panic!("one session takes it: {results:?}") };
     assert_eq!(only.refusal, None);
     only.position.as_ref().expect("it has a position").revision

@@ -1,9 +1,11 @@
 //! The rules one by one, each under its own words.
 
+mod all;
 mod compare;
 mod history;
 mod hosting;
 mod lifecycle;
+mod merge;
 mod moderation;
 mod passwords;
 mod presence;

@@ -2,18 +2,22 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
-    engine::Password,
+    engine::{Delivery, Options, Password, Position, Resume},
+    grpc::once::Once,
     proto,
     session::{
         command::{Join, Write},
         error::Refusal,
         ids::{Key, SessionId},
+        limits::SECOND,
         member::Presence,
-        settings::Keys,
         value::Value,
     },
 };
 use std::collections::{BTreeMap, HashSet};
+
+/// The most messages a second that a subscriber may name as its bound.
+const MAX_RATE_HZ: u32 = 1000;
 
 /// Bytes of a password.
 const PASSWORD_BYTES: usize = 1024;
@@ -51,7 +55,9 @@ impl Door<'_> {
     }
 
     /// A write of props.
-    pub fn props_write(&mut self, write: proto::PropsWrite) -> PropsWrite {
+    pub fn props_write(&mut self, mut write: proto::PropsWrite) -> PropsWrite {
+        let once = Once::of_write(&mut write);
+        self.once(&once);
         let proto::PropsWrite {
             set,
             remove,
@@ -60,11 +66,9 @@ impl Door<'_> {
             merge_maps,
             json,
             session_ids,
-            request_id,
+            request_id: _,
             ack,
         } = write;
-        self.not_yet("write.merge_maps", merge_maps);
-        self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
         let typed = set.len();
@@ -75,8 +79,8 @@ impl Door<'_> {
         }
         let plain = set.len() - typed;
         let write = self.write("write.set", set, "write.remove", remove);
-        let write =
-            Write { if_revision: self.revisions("write.if_revision", if_revision), plain, ..write };
+        let if_revision = self.revisions("write.if_revision", if_revision);
+        let write = Write { if_revision, merge_maps, plain, ..write };
         if write.is_empty() && self.is_faultless() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
@@ -97,7 +101,7 @@ impl Door<'_> {
                 sessions.push(id);
             }
         }
-        PropsWrite { write, sessions, term }
+        PropsWrite { write, sessions, term, once }
     }
 
     /// Keys that must not have changed after a revision.
@@ -158,16 +162,16 @@ impl Door<'_> {
         Write { set, remove, ..Write::default() }
     }
 
-    /// How a subscriber wants to be served: the keys, and whether without its own props.
-    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> (Keys, bool) {
-        match proto::Delivery::try_from(options.delivery) {
-            Ok(delivery) => {
-                self.not_yet(&format!("{prefix}.delivery"), delivery == proto::Delivery::All);
-            }
+    /// How a subscriber wants to be served, from a snapshot on.
+    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> Options {
+        let delivery = match proto::Delivery::try_from(options.delivery) {
+            Ok(proto::Delivery::All) => Delivery::All,
+            Ok(_) => Delivery::Latest,
             Err(_) => {
                 self.fault(format!("{prefix}.delivery"), format!("{} is none", options.delivery));
+                Delivery::Latest
             }
-        }
+        };
         match proto::Encoding::try_from(options.encoding) {
             Ok(encoding) => {
                 self.not_yet(&format!("{prefix}.encoding"), encoding == proto::Encoding::Columns);
@@ -176,8 +180,24 @@ impl Door<'_> {
                 self.fault(format!("{prefix}.encoding"), format!("{} is none", options.encoding));
             }
         }
-        self.not_yet(&format!("{prefix}.max_rate_hz"), options.max_rate_hz != 0);
-        (self.keys(&format!("{prefix}.props"), &options.props), options.exclude_self)
+        let rate = options.max_rate_hz;
+        if rate > MAX_RATE_HZ {
+            self.fault(format!("{prefix}.max_rate_hz"), format!("must be at most {MAX_RATE_HZ}"));
+        }
+        Options {
+            props: self.keys(&format!("{prefix}.props"), &options.props),
+            exclude_self: options.exclude_self,
+            delivery,
+            interval: if rate == 0 { 0 } else { SECOND.div_ceil(u64::from(rate)) },
+            resume: None,
+        }
+    }
+
+    /// Where a subscriber continues.
+    pub fn resume(&mut self, field: &str, resume: proto::Resume) -> Resume {
+        let position = resume.position.unwrap_or_default();
+        let Position { epoch, revision } = self.position(&format!("{field}.position"), position);
+        Resume { epoch, revision, view: resume.view }
     }
 }
 
@@ -190,4 +210,6 @@ pub struct PropsWrite {
     pub sessions: Vec<SessionId>,
     /// See [`crate::session::command::Command::SetProps`].
     pub term: u64,
+    /// Not to be done twice.
+    pub once: Once,
 }
