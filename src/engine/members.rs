@@ -136,6 +136,7 @@ impl Engine {
         self.check_draining()?;
         self.with_user(&live.app, user, |record| {
             if let Some(join) = join {
+                live.lock().core.check_may_know(user, join)?;
                 let wanted = (&live.id, live.exclusive);
                 let _slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
             }

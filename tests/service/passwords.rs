@@ -692,7 +692,50 @@ async fn no_exclusive_session_elsewhere_betrays_an_unlisted_one() {
         told.is(Code::NotFound, "SESSION_NOT_FOUND");
         let told = service.refused_watch(watching("hidden", "eve", password)).await;
         told.is(Code::NotFound, "SESSION_NOT_FOUND");
+        let mut several = streaming("hidden", "eve", password);
+        several.subscriptions[0].handle = 1;
+        several.subscriptions.push(proto::SessionSubscription {
+            handle: 2,
+            session_id: "mine".to_owned(),
+            ..Default::default()
+        });
+        let told = service.open_stream(several).await.refused().await;
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
     }
     let told = refused(service.join_giving("hidden", "eve", RIGHT).await);
     told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
+}
+
+#[tokio::test]
+async fn a_stream_over_several_sessions_gives_each_its_password_or_joins_none() {
+    let service = Service::start().await;
+    for (session, password) in [("first", RIGHT), ("second", WRONG)] {
+        service.open_room_with(session, "ada", with_password(password)).await;
+    }
+    let open = |user: &str, passwords: [&str; 2]| {
+        let subscriptions = [("first", 1), ("second", 2)].into_iter().zip(passwords);
+        let one = |((session, handle), password): ((&str, u32), &str)| proto::SessionSubscription {
+            handle,
+            session_id: session.to_owned(),
+            join: Some(giving(password)),
+            ..Default::default()
+        };
+        proto::StreamOpen {
+            user_id: user.to_owned(),
+            subscriptions: subscriptions.map(one).collect(),
+            ..Default::default()
+        }
+    };
+    for (user, passwords) in [("eve", [RIGHT, RIGHT]), ("eve", [WRONG, WRONG]), ("eve", ["", ""])] {
+        let told = service.open_stream(open(user, passwords)).await.refused().await;
+        is_wrong(told);
+        assert!(!service.is_in("first", user).await && !service.is_in("second", user).await);
+    }
+    let _stream = service.open_stream(open("bob", [RIGHT, WRONG])).await;
+    in_time(async {
+        while !(service.is_in("first", "bob").await && service.is_in("second", "bob").await) {
+            yield_now().await;
+        }
+    })
+    .await;
 }
