@@ -39,7 +39,8 @@ hides_its_password!(SessionSettings {
     max_age,
     exclusive,
     data_role,
-    reset_role
+    reset_role,
+    presence
 });
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ export class Player {
   async createSession({ sessionData, playerData }) {
     const { session, userId } = await this.connection.call('OpenSharedSession', {
       userId: this.playerID,
-      settings: { exclusive: true, resetRole: 'ROLE_MEMBER' },
+      profile: 'SESSION_PROFILE_SESSION_SERVER',
       schema: { dataExample: values(sessionData), propsExample: values(playerData) },
       // Without an id one is generated. The membership is tied to the stream that follows.
       join: { presence: 'PRESENCE_TIED' },

@@ -89,6 +89,7 @@ pub enum Setting {
     Successors(Arc<[UserId]>),
     HostGrace(Micros),
     InheritHostData(bool),
+    Presence(Option<Presence>),
     RejoinGrace(Micros),
     EmptyTtl(Micros),
     MaxAge(Micros),

@@ -58,6 +58,12 @@ impl Session {
         password
     }
 
+    /// What happens to a member whose join does not say so when its last stream is lost.
+    pub(super) fn presence_by_default(&self, is_stream: bool) -> Presence {
+        let of_call = if is_stream { Presence::Tied } else { Presence::Explicit };
+        self.accepted.settings.presence.unwrap_or(of_call)
+    }
+
     fn joined(&self, user: &UserId) -> Option<MemberIx> {
         self.members.find(user).filter(|&ix| self.is_joined(ix))
     }
@@ -88,7 +94,7 @@ impl Session {
         let Join { presence, is_stream, props, user_props, .. } = join;
         let props = Write::of(props);
         let beneath = self.beneath(user_props);
-        let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
+        let by_default = self.presence_by_default(is_stream);
         let order = self.next_order;
         self.next_order += 1;
         self.spectators += usize::from(role == Role::Spectator);

@@ -135,9 +135,10 @@ impl Session {
 
     /// The absent source joins.
     pub(super) fn source_joins(&mut self, ix: MemberIx, join: &Join) {
+        let presence = self.presence_by_default(join.is_stream);
         let Some(source) = &mut self.members.get_mut(ix).now else { return };
         if std::mem::take(&mut source.absent) {
-            source.presence = if join.is_stream { Presence::Tied } else { Presence::Explicit };
+            source.presence = presence;
             self.open = true;
         }
     }

@@ -80,8 +80,11 @@ pub fn check(standing: Standing, act: Act) -> Result<(), Refusal> {
     match standing {
         Standing::App => Ok(()),
         Standing::Joined(role) if role >= needs => Ok(()),
-        Standing::Away(_) | Standing::Outsider if joined => Err(Refusal::NotAMember),
-        Standing::Away(role) if role >= needs => Ok(()),
+        Standing::Away(role) if role >= needs && !joined => Ok(()),
+        // What a member may is done by joining.
+        Standing::Away(_) | Standing::Outsider if joined || needs <= Role::Member => {
+            Err(Refusal::NotAMember)
+        }
         _ => Err(Refusal::RoleTooLow { needs }),
     }
 }

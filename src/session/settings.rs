@@ -4,6 +4,7 @@ use super::{
     command::Setting,
     ids::{Key, UserId},
     limits::Micros,
+    member::Presence,
     role::Role,
     value::Value,
 };
@@ -59,6 +60,9 @@ pub struct Settings {
     pub host_grace: Micros,
     /// Hosted: whether a new host takes over the old one's props.
     pub inherit_host_data: bool,
+    /// What happens to members whose join does not say so when their last stream is lost; none = tied
+    /// if a stream joins, else explicit.
+    pub presence: Option<Presence>,
     /// How long a lost member stays.
     pub rejoin_grace: Micros,
     /// How long the session lives empty.
@@ -90,6 +94,7 @@ impl Settings {
             successors: [].into(),
             host_grace: 0,
             inherit_host_data: true,
+            presence: None,
             rejoin_grace: 0,
             empty_ttl: 0,
             max_age: 0,
@@ -114,6 +119,7 @@ impl Settings {
             Setting::Successors(successors) => self.successors = successors,
             Setting::HostGrace(grace) => self.host_grace = grace,
             Setting::InheritHostData(inherit) => self.inherit_host_data = inherit,
+            Setting::Presence(presence) => self.presence = presence,
             Setting::RejoinGrace(grace) => self.rejoin_grace = grace,
             Setting::EmptyTtl(ttl) => self.empty_ttl = ttl,
             Setting::MaxAge(age) => self.max_age = age,

@@ -40,3 +40,15 @@ async fn who_waits_anew_before_it_is_told_of_a_tick_is_told_of_both() {
     service.tick();
     assert!(next(false).is_none(), "nobody waits any more");
 }
+
+#[tokio::test]
+async fn the_opening_is_acked_with_the_first_message() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let mut stream = service.open_stream(stream_open("finals", "ada")).await;
+    assert_eq!(stream.next_message().await.expect("it is open").acked_seq, 1);
+    let mut open = stream_open("", "ada");
+    open.subscriptions.clear();
+    let mut stream = service.open_stream(open).await;
+    assert_eq!(stream.next_message().await.expect("it is open").acked_seq, 1);
+}

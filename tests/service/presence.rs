@@ -291,3 +291,19 @@ async fn who_is_no_member_cannot_leave() {
     told.is(Code::NotFound, "SESSION_NOT_FOUND");
     refused(service.try_leave("finals", "", false).await).blames(&["user_id"]);
 }
+
+#[tokio::test]
+async fn a_session_may_tie_members_that_join_by_a_call() {
+    let service = Service::start().await;
+    let tied = SessionSettings { presence: Presence::Tied.into(), ..Default::default() };
+    service.open_room_with("finals", "ada", tied).await;
+    let _ada = service.watch("finals", "ada").await;
+    service.join("finals", "bob").await;
+    let explicit = JoinOptions { presence: Presence::Explicit.into(), ..Default::default() };
+    service.try_join("finals", "kim", explicit).await.expect("it says so itself");
+    service.advance(14_900);
+    assert!(has(&service, "bob").await);
+    service.advance(200);
+    assert!(!has(&service, "bob").await, "no stream came within 15 s");
+    assert!(has(&service, "ada").await && has(&service, "kim").await);
+}

@@ -561,3 +561,48 @@ async fn a_private_session_may_have_a_format_too() {
     let told = refused(service.try_reset("ada-bob", "bob", None).await);
     told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
 }
+
+#[tokio::test]
+async fn the_profile_of_session_server_is_one_setting() {
+    let service = Service::start().await;
+    let profile = proto::SessionProfile::SessionServer.into();
+    let mut request = opening("match", "ada", SessionSettings::default());
+    request.profile = profile;
+    refused(service.try_open(request.clone()).await).blames(&["schema"]);
+    let props_example = props([("name", text("__unset__"))]);
+    request.schema = Some(proto::Schema { props_example, ..Default::default() });
+    let opened = service.try_open(request.clone()).await.expect("it opens");
+    let settings = opened.session.and_then(|session| session.settings).expect("all settings");
+    assert_eq!(settings.exclusive, Some(true));
+    assert_eq!(settings.reset_role(), Role::Member);
+    assert_eq!(settings.presence(), proto::Presence::Tied);
+    // What is given wins.
+    request.session_id = "other".to_owned();
+    request.user_id = "bob".to_owned();
+    request.settings = Some(SessionSettings { exclusive: Some(false), ..Default::default() });
+    let opened = service.try_open(request.clone()).await.expect("it opens");
+    let settings = opened.session.and_then(|session| session.settings).expect("all settings");
+    assert_eq!(settings.exclusive, Some(false));
+    assert_eq!(settings.presence(), proto::Presence::Tied);
+    (request.session_id, request.profile) = ("third".to_owned(), 7);
+    refused(service.try_open(request).await).blames(&["profile"]);
+}
+
+#[tokio::test]
+async fn who_has_not_joined_is_told_so_where_members_may_reset() {
+    let service = Service::start().await;
+    let by_members = SessionSettings { reset_role: Role::Member.into(), ..Default::default() };
+    service.open_room_with("finals", "ada", by_members).await;
+    let reset = |user: &str| {
+        let request = proto::ResetSessionRequest {
+            session_id: "finals".to_owned(),
+            user_id: user.to_owned(),
+            ..Default::default()
+        };
+        let mut sessions = service.sessions();
+        async move { sessions.reset_session(request).await }
+    };
+    refused(reset("eve").await).is(Code::FailedPrecondition, "NOT_A_MEMBER");
+    service.set_role("finals", "ada", "amy", Role::Admin).await;
+    reset("amy").await.expect("a role waits for her");
+}

@@ -1,7 +1,7 @@
 //! Settings: their defaults, their ranges, and how they change.
 
 use crate::support::*;
-use sessiond::proto::{Pacing, Role, SessionSettings};
+use sessiond::proto::{Pacing, Presence, Role, SessionSettings};
 
 #[tokio::test]
 async fn what_is_not_chosen_has_its_default() {
@@ -48,10 +48,11 @@ fn chosen() -> SessionSettings {
         password: None,
         data_role: Role::Owner.into(),
         reset_role: Role::Member.into(),
+        presence: Presence::Tied.into(),
     }
 }
 
-const ALL: [&str; 17] = [
+const ALL: [&str; 18] = [
     "name",
     "propnames",
     "hostprops",
@@ -68,6 +69,7 @@ const ALL: [&str; 17] = [
     "empty_ttl",
     "max_age",
     "data_role",
+    "presence",
     "reset_role",
 ];
 

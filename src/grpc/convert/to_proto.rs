@@ -8,7 +8,7 @@ use crate::{
         command::Actor,
         ids::{Key, UserId},
         limits::{Micros, SECOND},
-        member::{Departure, Shown},
+        member::{Departure, Presence, Shown},
         moderation::Ban,
         role::Role,
         schema::{Field, Fields, Schema, Type},
@@ -41,6 +41,14 @@ pub fn snapshot_reason(reason: SnapshotReason) -> proto::SnapshotReason {
         SnapshotReason::ResetSchema => proto::SnapshotReason::ResetSchema,
         SnapshotReason::Resent => proto::SnapshotReason::Resent,
         SnapshotReason::LogOverflow => proto::SnapshotReason::LogOverflow,
+    }
+}
+
+/// What happens to a member whose last stream is lost.
+fn presence(presence: Presence) -> proto::Presence {
+    match presence {
+        Presence::Tied => proto::Presence::Tied,
+        Presence::Explicit => proto::Presence::Explicit,
     }
 }
 
@@ -199,6 +207,7 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
         successors: settings.successors.iter().map(ToString::to_string).collect(),
         host_grace: Some(span(settings.host_grace)),
         inherit_host_data: Some(settings.inherit_host_data),
+        presence: settings.presence.map_or(proto::Presence::Unspecified, presence).into(),
         rejoin_grace: Some(span(settings.rejoin_grace)),
         empty_ttl: Some(span(settings.empty_ttl)),
         max_age: Some(span(settings.max_age)),

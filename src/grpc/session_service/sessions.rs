@@ -162,7 +162,8 @@ impl Sessions {
             door.fault("get_if_exists", "needs a session_id");
         }
         let kind = door.kind(request.kind);
-        let wire = request.settings.unwrap_or_default();
+        let mut wire = request.settings.unwrap_or_default();
+        door.profile(request.profile, &mut wire, request.schema.is_some());
         let settings = door.settings(kind, &wire, self.0.engine.default_session());
         let schema = door.schema("schema", request.schema);
         let data = door.values("data", request.data);

@@ -44,6 +44,31 @@ impl Door<'_> {
         }
     }
 
+    /// What a profile puts in the place of settings that are absent.
+    pub fn profile(
+        &mut self,
+        profile: i32,
+        settings: &mut proto::SessionSettings,
+        has_schema: bool,
+    ) {
+        match proto::SessionProfile::try_from(profile) {
+            Ok(proto::SessionProfile::Unspecified) => {}
+            Ok(proto::SessionProfile::SessionServer) => {
+                settings.exclusive.get_or_insert(true);
+                if settings.reset_role == 0 {
+                    settings.reset_role = proto::Role::Member.into();
+                }
+                if settings.presence == 0 {
+                    settings.presence = proto::Presence::Tied.into();
+                }
+                if !has_schema {
+                    self.fault("schema", "must be given with this profile");
+                }
+            }
+            Err(_) => self.fault("profile", format!("{profile} is no profile")),
+        }
+    }
+
     /// The settings of a new session.
     pub fn settings(
         &mut self,
@@ -190,6 +215,7 @@ impl Door<'_> {
                 hosted(self, wire.inherit_host_data.is_some());
                 Setting::InheritHostData(wire.inherit_host_data.unwrap_or(true))
             }
+            "presence" => Setting::Presence(self.presence(&field, wire.presence)),
             "rejoin_grace" => {
                 Setting::RejoinGrace(self.span(&field, wire.rejoin_grace, (0, DAY), 0))
             }
@@ -220,7 +246,7 @@ impl Door<'_> {
 }
 
 /// Every setting by its name on the wire.
-const SETTINGS: [&str; 19] = [
+const SETTINGS: [&str; 20] = [
     "name",
     "propnames",
     "hostprops",
@@ -233,6 +259,7 @@ const SETTINGS: [&str; 19] = [
     "successors",
     "host_grace",
     "inherit_host_data",
+    "presence",
     "rejoin_grace",
     "empty_ttl",
     "max_age",

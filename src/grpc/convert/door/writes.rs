@@ -27,18 +27,23 @@ impl Door<'_> {
     pub fn join(&mut self, field: &str, join: proto::JoinOptions, by_stream: bool) -> Join {
         // The password goes its own way: see `Door::given`.
         let proto::JoinOptions { password: _, spectator, presence, props, r#move: moves } = join;
-        let presence = match proto::Presence::try_from(presence) {
+        let presence = self.presence(&format!("{field}.presence"), presence);
+        let props = self.values(&format!("{field}.props"), props);
+        let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
+        Join { spectator, presence, is_stream, props, user_props, moves, proven }
+    }
+
+    /// What happens to a member whose last stream is lost; none = by default.
+    pub(super) fn presence(&mut self, field: &str, presence: i32) -> Option<Presence> {
+        match proto::Presence::try_from(presence) {
             Ok(proto::Presence::Unspecified) => None,
             Ok(proto::Presence::Tied) => Some(Presence::Tied),
             Ok(proto::Presence::Explicit) => Some(Presence::Explicit),
             Err(_) => {
-                self.fault(format!("{field}.presence"), format!("{presence} is no presence"));
+                self.fault(field, format!("{presence} is no presence"));
                 None
             }
-        };
-        let props = self.values(&format!("{field}.props"), props);
-        let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
-        Join { spectator, presence, is_stream, props, user_props, moves, proven }
+        }
     }
 
     /// The password that comes with a join.

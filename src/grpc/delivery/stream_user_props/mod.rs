@@ -289,8 +289,10 @@ impl HotStream for StreamUserProps {
                 // Headers are not kept: a stream lives long.
                 let headers = std::mem::take(&mut self.headers);
                 let proofs = std::mem::take(&mut self.proofs);
-                open::open(&self.server, &headers, request, &proofs)
-                    .map(|open| self.open = Some(open))
+                open::open(&self.server, &headers, request, &proofs).map(|open| {
+                    self.acks.dealt_with(seq);
+                    self.open = Some(open);
+                })
             }
             (_, None) => first("the first message must be `open`"),
             (Some(Up::Open(_)), Some(_)) => first("only the first message may be `open`"),
@@ -450,7 +452,8 @@ impl StreamUserProps {
             return Poll::Ready(self.end(&end));
         }
         if user_id.is_some() {
-            let own = own(Told::default(), user_id.take());
+            let told = self.acks.take(|_| u64::MAX, 0);
+            let own = own(told, user_id.take());
             return Poll::Ready(Next::Message(compose(&[], &own)));
         }
         if !self.acks.is_told() {
