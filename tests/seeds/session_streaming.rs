@@ -1,0 +1,652 @@
+//! SessionStreaming: creating arbitrary multiplayer sessions, basic moderation of rooms, and update
+//! scripts for incoming streams.
+
+use crate::{clients::*, support::*};
+use sessiond::proto::{
+    self, DeliveryOptions, DepartureReason, EndReason, JoinOptions, PropsWrite, Role, SessionKind,
+    SessionSettings, SnapshotReason,
+};
+use tonic::Code;
+
+/// createSession of the example: an app, an object that is streamed, and the keys that are shown.
+fn create_session(user: &str, kind: SessionKind, keys: &[&str]) -> proto::OpenSharedSessionRequest {
+    proto::OpenSharedSessionRequest {
+        kind: kind.into(),
+        join: Some(JoinOptions { props: props([("key1", int(0))]), ..Default::default() }),
+        ..opening("session", user, propnames(keys))
+    }
+}
+
+/// A room of ada's that shows key1, in which bob is, with what the two know.
+async fn room_of_two(service: &Service) -> (Watcher, Watcher) {
+    service.try_open(create_session("ada", SessionKind::Room, &["key1"])).await.expect("it opens");
+    service.join("session", "bob").await;
+    service.tick();
+    (service.watch("session", "ada").await, service.watch("session", "bob").await)
+}
+
+mod create_session {
+    use super::*;
+
+    #[tokio::test]
+    async fn userinfo_just_needs_an_id_or_it_will_make_one_for_you() {
+        let service = Service::start().await;
+        let named = create_session("user123915485", SessionKind::Room, &["key1"]);
+        let opened = service.try_open(named).await.expect("it opens");
+        assert_eq!(opened.user_id, "user123915485");
+        let unnamed = proto::OpenSharedSessionRequest {
+            session_id: "another".to_owned(),
+            ..create_session("", SessionKind::Room, &["key1"])
+        };
+        let opened = service.try_open(unnamed).await.expect("it opens");
+        assert!(!opened.user_id.is_empty());
+        assert_eq!(opened.session.expect("it is told").owner_id, opened.user_id);
+    }
+
+    #[tokio::test]
+    async fn type_room_sends_all_user_data_to_all_other_users_based_on_propnames() {
+        let service = Service::start().await;
+        let (mut ada, mut bob) = room_of_two(&service).await;
+        service.set("bob", [("key1", int(1)), ("secret", int(2))]).await;
+        service.set_in("session", "ada", [("key1", int(3)), ("secret", int(4))]).await;
+        service.tick();
+        for watcher in [&mut ada, &mut bob] {
+            watcher.next_changes().await;
+            assert_eq!(watcher.rebuilt.props("bob"), shown([("key1", int(1))]));
+            assert_eq!(watcher.rebuilt.props("ada"), shown([("key1", int(3))]));
+        }
+    }
+
+    #[tokio::test]
+    async fn type_hostroom_only_sends_one_users_data_while_the_host_still_receives_all() {
+        let service = Service::start().await;
+        let hostroom = create_session("host", SessionKind::Hosted, &["key1"]);
+        service.try_open(hostroom).await.expect("it opens");
+        service.join("session", "ada").await;
+        service.join("session", "bob").await;
+        service.tick();
+        let mut host = service.watch("session", "host").await;
+        let mut ada = service.watch("session", "ada").await;
+        service.set_in("session", "bob", [("key1", int(1))]).await;
+        service.set_in("session", "host", [("key1", int(2))]).await;
+        service.tick();
+        host.next_changes().await;
+        ada.next_changes().await;
+        assert_eq!(host.rebuilt.props("bob"), shown([("key1", int(1))]));
+        assert_eq!(ada.rebuilt.props("bob"), shown([]));
+        assert_eq!(ada.rebuilt.props("host"), shown([("key1", int(2))]));
+        assert_eq!(host.rebuilt.props("host"), shown([("key1", int(2))]));
+    }
+
+    #[tokio::test]
+    async fn type_user_with_the_id_of_a_user_to_subscribe_to() {
+        let service = Service::start().await;
+        let request = proto::OpenPrivateSessionRequest {
+            settings: Some(propnames(&["key1"])),
+            props: props([("key1", int(0))]),
+            ..private_opening("me", "user123", "me")
+        };
+        let session = open_private(&service, request).await;
+        assert_eq!(session.kind(), SessionKind::Private);
+        assert_eq!((&*session.source_id, &*session.listener_id), ("user123", "me"));
+        service.tick();
+        let mut me = service.watch(&session.session_id, "me").await;
+        assert_eq!(me.rebuilt.props("user123"), shown([("key1", int(0))]));
+        service.set_in(&session.session_id, "user123", [("key1", int(1)), ("key2", int(1))]).await;
+        service.tick();
+        me.next_changes().await;
+        assert_eq!(me.rebuilt.props("user123"), shown([("key1", int(1))]));
+    }
+
+    #[tokio::test]
+    async fn appname_creates_lookup_tables_based_on_the_application_name() {
+        let service = Service::start().await;
+        for app in ["app1", "app2"] {
+            let request = proto::OpenSharedSessionRequest {
+                app: app.to_owned(),
+                ..create_session("ada", SessionKind::Room, &["key1"])
+            };
+            let opened = service.try_open(request).await.expect("ids of other apps are free");
+            assert_eq!(opened.session.expect("it is told").app, app);
+        }
+        let without = service.try_open(create_session("ada", SessionKind::Room, &[])).await;
+        assert_eq!(without.expect("it opens").session.expect("it is told").app, "default");
+        let list = |app: &str| proto::ListSessionsRequest {
+            app: app.to_owned(),
+            user_id: "ada".to_owned(),
+            ..Default::default()
+        };
+        for (app, expected) in [("app1", 1), ("app2", 1), ("app3", 0), ("", 1)] {
+            let listed = service.try_list(list(app)).await.expect("it lists").sessions;
+            assert_eq!(listed.len(), expected, "{app}");
+        }
+        let join = proto::JoinSessionRequest {
+            app: "app3".to_owned(),
+            session_id: "session".to_owned(),
+            user_id: "bob".to_owned(),
+            ..Default::default()
+        };
+        let told = refused(service.sessions().join_session(join).await);
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    }
+
+    #[tokio::test]
+    async fn object_is_the_data_structure_of_the_outgoing_datastream() {
+        let service = Service::start().await;
+        let (_, bob) = room_of_two(&service).await;
+        assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(0))]));
+    }
+
+    #[tokio::test]
+    async fn settings_keys_will_be_autogenerated_if_none_supplied() {
+        let service = Service::start().await;
+        let all_keys = create_session("ada", SessionKind::Room, &[]);
+        service.try_open(all_keys).await.expect("it opens");
+        service.tick();
+        let mut ada = service.watch("session", "ada").await;
+        let keys = [("key1", int(1)), ("key2", int(2)), ("any", int(3))];
+        service.set_in("session", "ada", keys.clone()).await;
+        service.tick();
+        ada.next_changes().await;
+        assert_eq!(ada.rebuilt.props("ada"), shown(keys));
+    }
+
+    #[tokio::test]
+    async fn callback_runs_once_on_return() {
+        let service = Service::start().await;
+        let request = create_session("ada", SessionKind::Room, &["key1"]);
+        let result = service.try_open(request).await.expect("it opens");
+        let session = result.session.expect("it is told");
+        assert_eq!((&*session.session_id, session.kind()), ("session", SessionKind::Room));
+        assert_eq!(session.settings.expect("they are told").propnames, ["key1"]);
+        assert_eq!(result.position.map(|at| at.revision), Some(1));
+    }
+
+    #[tokio::test]
+    async fn onupdate_gets_per_update_responses_for_sequential_data_operations() {
+        let service = Service::start().await;
+        let (_, mut latest) = room_of_two(&service).await;
+        let mut onupdate = EveryWrite::open(&service, "session", "bob").await;
+        for value in [1, 2, 2, 1] {
+            service.set_in("session", "ada", [("key1", int(value))]).await;
+        }
+        service.set_in("session", "bob", [("key1", int(7))]).await;
+        service.tick();
+        let expected = ["ada.key1=1i", "ada.key1=2i", "ada.key1=2i", "ada.key1=1i", "bob.key1=7i"];
+        assert_eq!(onupdate.next_writes().await, expected);
+        // What did not change anything in the end is there as well.
+        for value in [5, 1] {
+            service.set_in("session", "ada", [("key1", int(value))]).await;
+        }
+        service.tick();
+        assert_eq!(onupdate.next_writes().await, ["ada.key1=5i", "ada.key1=1i"]);
+        latest.next_changes().await;
+        assert_eq!(latest.glance().await, None, "a frame without net effect is silent");
+    }
+
+    #[tokio::test]
+    async fn onframe_gets_frame_tick_responses_for_frontend_updates() {
+        let service = Service::start().await;
+        let (_, mut onframe) = room_of_two(&service).await;
+        for value in [1, 2, 2, 4] {
+            service.set_in("session", "ada", [("key1", int(value))]).await;
+        }
+        service.tick();
+        assert_eq!(writes_in(&onframe.next_changes().await), ["ada.key1=4i"]);
+        service.tick();
+        assert_eq!(onframe.glance().await, None, "nothing changed");
+    }
+
+    #[tokio::test]
+    async fn applying_all_updates_yields_the_frame() {
+        let service = Service::start().await;
+        let (_, mut onframe) = room_of_two(&service).await;
+        let mut onupdate = EveryWrite::open(&service, "session", "bob").await;
+        let mut seen = onupdate.snapshot.props("ada");
+        for round in 0..5 {
+            for value in [round, round + 10, round] {
+                service.set_in("session", "ada", [("key1", int(value))]).await;
+            }
+            service.join("session", &format!("user{round}")).await;
+            service.set_data("session", "ada", [("round", int(round))]).await;
+            service.tick();
+            onframe.next_changes().await;
+            let log = onupdate.next().await;
+            let members = log.iter().flat_map(|(_, change)| &change.members);
+            for member in members.filter(|member| member.user_id == "ada") {
+                seen.extend(member.props.iter().map(show_named));
+            }
+            assert_eq!(seen, onframe.rebuilt.props("ada"));
+            assert!(log.iter().all(|(revision, _)| *revision == onframe.rebuilt.revision));
+            let joined = format!("user{round}");
+            let tells =
+                |change: &proto::Changes| change.members.iter().any(|it| it.user_id == joined);
+            assert!(log.iter().any(|(_, change)| tells(change)), "events are in it");
+            assert!(log.iter().any(|(_, change)| !change.data.is_empty()), "data too");
+        }
+    }
+}
+
+mod subscribe_to_user {
+    use super::*;
+
+    fn with_propnames(listener: &str, source: &str) -> proto::SubscribeToUserRequest {
+        let propnames = vec!["key".to_owned()];
+        proto::SubscribeToUserRequest { propnames, ..user_subscription(listener, source) }
+    }
+
+    #[tokio::test]
+    async fn propnames_are_the_keys_that_the_user_streams_to_me() {
+        let service = Service::start().await;
+        service.open_room("lobby", "source").await;
+        service.set("source", [("key", int(1)), ("other", int(1))]).await;
+        service.tick();
+        let mut me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        assert_eq!(me.rebuilt.props("source"), shown([("key", int(1))]));
+        assert!(!me.rebuilt.member("source").disconnected, "it is in the lobby");
+        // What is set on the user reaches its private sessions and its shared ones alike.
+        let mut lobby = service.watch("lobby", "source").await;
+        service.set("source", [("key", int(2)), ("other", int(2))]).await;
+        service.tick();
+        me.tick_until(&service, |it| it.props("source") == shown([("key", int(2))])).await;
+        lobby.next_changes().await;
+        assert_eq!(lobby.rebuilt.props("source"), shown([("key", int(2)), ("other", int(2))]));
+    }
+
+    #[tokio::test]
+    async fn subscribing_again_uses_the_session_that_is_there() {
+        let service = Service::start().await;
+        let first = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        let second = UserWatcher::open(&service, user_subscription("me", "source")).await;
+        assert_eq!(second.session_id, first.session_id);
+        let settings = second.rebuilt.session().settings.clone().expect("they are told");
+        assert_eq!(settings.propnames, ["key"], "the settings are those of the opening");
+        let another = UserWatcher::open(&service, user_subscription("you", "source")).await;
+        assert_ne!(another.session_id, first.session_id, "one per source and listener");
+        let back = UserWatcher::open(&service, user_subscription("source", "me")).await;
+        assert_ne!(back.session_id, first.session_id, "the other direction is another one");
+    }
+
+    #[tokio::test]
+    async fn a_user_who_is_not_there_is_shown_as_disconnected() {
+        let service = Service::start().await;
+        let mut me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        me.tick_until(&service, |it| it.knows("source")).await;
+        assert!(me.rebuilt.member("source").disconnected);
+        service.open_room("lobby", "source").await;
+        me.tick_until(&service, |it| !it.member("source").disconnected).await;
+        service.leave("lobby", "source").await;
+        me.tick_until(&service, |it| it.member("source").disconnected).await;
+    }
+
+    #[tokio::test]
+    async fn only_i_see_it() {
+        let service = Service::start().await;
+        let me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        service.tick();
+        for somebody in ["you", "outsider"] {
+            let told = refused(service.try_info(&me.session_id, somebody).await);
+            told.is(Code::NotFound, "SESSION_NOT_FOUND");
+            let told =
+                refused(service.try_join(&me.session_id, somebody, JoinOptions::default()).await);
+            told.is(Code::NotFound, "SESSION_NOT_FOUND");
+            let told = service.refused_watch(subscription(&me.session_id, somebody)).await;
+            told.is(Code::NotFound, "SESSION_NOT_FOUND");
+            let list =
+                proto::ListSessionsRequest { user_id: somebody.to_owned(), ..Default::default() };
+            assert_eq!(service.try_list(list).await.expect("it lists").sessions, []);
+        }
+        for insider in ["me", "source", ""] {
+            let info = service.info(&me.session_id, insider).await.session.expect("it is told");
+            assert_eq!((&*info.source_id, &*info.listener_id), ("source", "me"));
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_over_when_nobody_listens_any_more() {
+        let service = Service::start().await;
+        let me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        service.tick();
+        let session_id = me.session_id.clone();
+        drop(me);
+        in_time(async {
+            while service.try_info(&session_id, "").await.is_ok() {
+                service.tick();
+            }
+        })
+        .await;
+        let again = UserWatcher::open(&service, user_subscription("me", "source")).await;
+        assert_ne!(again.session_id, session_id, "it is a new one");
+    }
+}
+
+mod subscribe_to_session {
+    use super::*;
+
+    #[tokio::test]
+    async fn session_id_is_the_session_to_subscribe_to() {
+        let service = Service::start().await;
+        service.try_open(create_session("ada", SessionKind::Room, &["key1"])).await.expect("opens");
+        service.tick();
+        let mut ada = service.watch("session", "ada").await;
+        // Joins in the same call, as the user of the client.
+        let bob = service.watch_joining("session", "bob").await;
+        assert_eq!(bob.rebuilt.session().session_id, "session");
+        assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(0))]));
+        service.tick();
+        ada.next_changes().await;
+        assert!(ada.rebuilt.knows("bob"));
+        let told = service.refused_watch(subscription("session", "eve")).await;
+        told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
+        let told = service.refused_watch(tied("nowhere", "eve")).await;
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    }
+
+    #[tokio::test]
+    async fn default_stream_setup_is_a_datastream_which_you_can_update() {
+        let service = Service::start().await;
+        let (mut ada, _) = room_of_two(&service).await;
+        let mut open = stream_open("session", "eve");
+        open.subscriptions[0].join = Some(JoinOptions::default());
+        let mut stream = service.open_stream(open).await;
+        assert_eq!(stream.next_snapshot().await, SnapshotReason::First);
+        let seq = stream.write(write([("key1", text("newdata")), ("unnamed", int(1))]));
+        stream.until_acked(&service, seq).await;
+        assert_eq!(stream.refusals, []);
+        let newdata = shown([("key1", text("newdata"))]);
+        service.tick_until(&mut ada, |it| it.knows("eve") && it.props("eve") == newdata).await;
+    }
+
+    #[tokio::test]
+    async fn without_it_it_is_to_be_handled_yourself() {
+        let service = Service::start().await;
+        let (_, mut bob) = room_of_two(&service).await;
+        service.set_in("session", "bob", [("key1", int(1))]).await;
+        service.tick();
+        bob.next_changes().await;
+        assert_eq!(bob.rebuilt.props("bob"), shown([("key1", int(1))]));
+    }
+
+    #[tokio::test]
+    async fn onupdate_and_onframe_come_for_subscribers_as_for_who_opened() {
+        let service = Service::start().await;
+        let (_, mut onframe) = room_of_two(&service).await;
+        let mut onupdate = EveryWrite::open(&service, "session", "bob").await;
+        for value in [1, 1, 2] {
+            service.set_in("session", "ada", [("key1", int(value))]).await;
+        }
+        service.tick();
+        assert_eq!(onupdate.next_writes().await, ["ada.key1=1i", "ada.key1=1i", "ada.key1=2i"]);
+        assert_eq!(writes_in(&onframe.next_changes().await), ["ada.key1=2i"]);
+    }
+}
+
+mod unsubscribe {
+    use super::*;
+
+    #[tokio::test]
+    async fn user_id_is_yours_by_default() {
+        let service = Service::start().await;
+        let (mut ada, mut bob) = room_of_two(&service).await;
+        service.leave("session", "bob").await;
+        service.tick();
+        bob.end().await.is_ok(EndReason::Left);
+        let changes = ada.next_changes().await;
+        assert_eq!(changes.left[0].user_id, "bob");
+        assert!(!ada.rebuilt.knows("bob"));
+    }
+
+    #[tokio::test]
+    async fn kick_is_an_alias_for_the_user_to_unsubscribe_from_session() {
+        let service = Service::start().await;
+        let (mut ada, mut bob) = room_of_two(&service).await;
+        let told = refused(service.try_kick("session", "bob", "ada", "").await);
+        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+        service.try_kick("session", "ada", "bob", "").await.expect("she owns it");
+        service.tick();
+        bob.end().await.is(EndReason::Kicked, Code::PermissionDenied);
+        assert_eq!(ada.next_changes().await.left[0].reason(), DepartureReason::Kicked);
+        service.join("session", "bob").await;
+    }
+}
+
+#[tokio::test]
+async fn set_session_settings_adds_or_replaces_props_in_session_and_users_are_updated_next_loop() {
+    let service = Service::start().await;
+    let (mut ada, mut bob) = room_of_two(&service).await;
+    service.set("bob", [("key2", int(2))]).await;
+    let settings = SessionSettings {
+        name: "renamed".to_owned(),
+        metadata: props([("anything", text("goes")), ("limit", int(5))]),
+        ..propnames(&["key1", "key2"])
+    };
+    let mask = ["name", "metadata", "propnames"];
+    let told = refused(service.try_update("session", "bob", &mask, settings.clone()).await);
+    told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    service.update("session", "ada", &mask, settings).await;
+    assert_eq!(ada.glance().await, None, "not before the next loop");
+    service.tick();
+    for watcher in [&mut ada, &mut bob] {
+        // The keys that are shown changed, so the view did.
+        assert_eq!(watcher.next_snapshot().await, SnapshotReason::ViewChanged);
+        let settings = watcher.rebuilt.session().settings.clone().expect("they are told");
+        assert_eq!(settings.name, "renamed");
+        assert_eq!(show(&settings.metadata["anything"]), show(&text("goes")));
+        assert_eq!(watcher.rebuilt.props("bob"), shown([("key2", int(2))]));
+    }
+}
+
+#[tokio::test]
+async fn delete_session_is_for_its_owner_and_closes_it_for_all() {
+    let service = Service::start().await;
+    let (mut ada, mut bob) = room_of_two(&service).await;
+    let told = refused(service.try_delete("session", "bob").await);
+    told.is(Code::PermissionDenied, "ROLE_TOO_LOW").says("needs", "owner");
+    service.try_delete("session", "ada").await.expect("she owns it");
+    service.tick();
+    ada.end().await.is_ok(EndReason::Deleted);
+    bob.end().await.is_ok(EndReason::Deleted);
+    refused(service.try_info("session", "ada").await).is(Code::NotFound, "SESSION_NOT_FOUND");
+}
+
+/// makeHost and what its comment lists after it.
+mod make {
+    use super::*;
+
+    #[tokio::test]
+    async fn make_host_is_the_user_to_make_host_of_the_session() {
+        let service = Service::start().await;
+        let hostroom = create_session("host", SessionKind::Hosted, &["key1"]);
+        service.try_open(hostroom).await.expect("it opens");
+        service.join_with("session", "ada", [("key1", int(1))]).await;
+        service.join_with("session", "bob", [("key1", int(2))]).await;
+        service.tick();
+        let mut host = service.watch("session", "host").await;
+        let mut ada = service.watch("session", "ada").await;
+        let mut bob = service.watch("session", "bob").await;
+        let told = refused(service.try_swap_host("session", "bob", "bob", 0).await);
+        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+        let swapped = service.try_swap_host("session", "host", "ada", 0).await.expect("it may");
+        assert_eq!((&*swapped.host_id, swapped.term), ("ada", 2));
+        service.tick();
+        assert_eq!(host.next_snapshot().await, SnapshotReason::ViewChanged);
+        assert_eq!(ada.next_snapshot().await, SnapshotReason::ViewChanged);
+        bob.next_changes().await;
+        assert_eq!(bob.rebuilt.session().host_id, "ada");
+        assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(1))]));
+        assert_eq!(ada.rebuilt.props("bob"), shown([("key1", int(2))]));
+        assert_eq!(host.rebuilt.props("bob"), shown([]), "it is a user like others now");
+    }
+
+    /// What bob's role comes to be, by a call of somebody's.
+    async fn makes(service: &Service, ada: &mut Watcher, by: &str, role: Role) {
+        service.set_role("session", by, "bob", role).await;
+        service.tick();
+        match ada.next().await {
+            Step::Changes { .. } | Step::Snapshot(SnapshotReason::ViewChanged) => {}
+            other => panic!("everybody hears of it: {other:?}"),
+        }
+        assert_eq!(ada.rebuilt.member("bob").role, role);
+    }
+
+    #[tokio::test]
+    async fn make_admin_and_remove_admin() {
+        let service = Service::start().await;
+        let (mut ada, _) = room_of_two(&service).await;
+        let locked = || SessionSettings { locked: Some(true), ..Default::default() };
+        refused(service.try_update("session", "bob", &["locked"], locked()).await)
+            .is(Code::PermissionDenied, "ROLE_TOO_LOW");
+        makes(&service, &mut ada, "ada", Role::Admin).await;
+        service.update("session", "bob", &["locked"], locked()).await;
+        service.tick();
+        ada.next_changes().await;
+        makes(&service, &mut ada, "ada", Role::Member).await;
+        refused(service.try_update("session", "bob", &["locked"], locked()).await)
+            .is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    }
+
+    #[tokio::test]
+    async fn make_moderator_and_remove_moderator() {
+        let service = Service::start().await;
+        let (mut ada, _) = room_of_two(&service).await;
+        service.join("session", "eve").await;
+        service.tick();
+        ada.next_changes().await;
+        makes(&service, &mut ada, "ada", Role::Moderator).await;
+        service.try_kick("session", "bob", "eve", "").await.expect("moderators may");
+        service.tick();
+        ada.next_changes().await;
+        makes(&service, &mut ada, "ada", Role::Member).await;
+        service.join("session", "eve").await;
+        refused(service.try_kick("session", "bob", "eve", "").await)
+            .is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    }
+
+    #[tokio::test]
+    async fn make_owner_passes_the_session_on() {
+        let service = Service::start().await;
+        let (mut ada, _) = room_of_two(&service).await;
+        makes(&service, &mut ada, "ada", Role::Owner).await;
+        assert_eq!(ada.rebuilt.session().owner_id, "bob");
+        assert_eq!(ada.rebuilt.member("ada").role, Role::Admin, "the former owner becomes admin");
+        let told = refused(service.try_delete("session", "ada").await);
+        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+        service.try_delete("session", "bob").await.expect("he owns it");
+    }
+
+    #[tokio::test]
+    async fn ban_user_and_unban_user() {
+        let service = Service::start().await;
+        let (mut ada, mut bob) = room_of_two(&service).await;
+        let told = refused(service.try_ban("session", "bob", "ada").await);
+        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+        service.try_ban("session", "ada", "bob").await.expect("she may");
+        let late = service.try_write("bob", write([("key1", int(9))]).in_session("session")).await;
+        assert!(late.is_err(), "from the answer on no write of his is accepted");
+        service.tick();
+        bob.end().await.is(EndReason::Banned, Code::PermissionDenied);
+        assert_eq!(ada.next_changes().await.left[0].reason(), DepartureReason::Banned);
+        let told = refused(service.try_join("session", "bob", JoinOptions::default()).await);
+        told.is(Code::PermissionDenied, "BANNED");
+        service.try_unban("session", "ada", "bob").await.expect("he was banned");
+        service.join("session", "bob").await;
+    }
+
+    #[tokio::test]
+    async fn nobody_makes_somebody_of_the_same_or_a_higher_rank_something_else() {
+        let service = Service::start().await;
+        room_of_two(&service).await;
+        service.join("session", "eve").await;
+        service.set_role("session", "ada", "bob", Role::Admin).await;
+        service.set_role("session", "ada", "eve", Role::Admin).await;
+        for (target, role) in [("ada", Role::Member), ("eve", Role::Member)] {
+            let told = refused(service.try_set_role("session", "bob", target, role).await);
+            told.is(Code::PermissionDenied, "TARGET_RANK");
+        }
+        let told = refused(service.try_set_role("session", "bob", "bob", Role::Owner).await);
+        assert_eq!(told.code, Code::PermissionDenied);
+    }
+}
+
+/// Manual session updating.
+mod manual {
+    use super::*;
+
+    /// A room that ticks once a second, and what ada and bob know of it.
+    async fn slow_room(service: &Service) -> (Watcher, Watcher) {
+        let mut request = create_session("ada", SessionKind::Room, &["key1"]);
+        request.settings.get_or_insert_default().tick_interval = Some(ms(1_000));
+        service.try_open(request).await.expect("it opens");
+        service.join("session", "bob").await;
+        service.advance(1_000);
+        let both = (service.watch("session", "ada").await, service.watch("session", "bob").await);
+        service.advance(100);
+        both
+    }
+
+    #[tokio::test]
+    async fn update_session_users_triggers_an_update_to_all_users() {
+        let service = Service::start().await;
+        let (mut ada, mut bob) = slow_room(&service).await;
+        service.set_in("session", "bob", [("key1", int(1))]).await;
+        service.try_transmit("session", "ada", "", false).await.expect("she may");
+        service.advance(0);
+        for watcher in [&mut ada, &mut bob] {
+            watcher.next_changes().await;
+            assert_eq!(watcher.rebuilt.props("bob"), shown([("key1", int(1))]));
+        }
+        let told = refused(service.try_transmit("session", "bob", "", false).await);
+        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    }
+
+    #[tokio::test]
+    async fn update_user_stream_triggers_an_update_to_the_listening_user() {
+        let service = Service::start().await;
+        let (mut ada, _) = room_of_two(&service).await;
+        // Two messages a second at most, unless it asks for more.
+        let options = DeliveryOptions { max_rate_hz: 2, ..Default::default() };
+        let request = proto::SubscribeToSessionRequest {
+            options: Some(options),
+            ..subscription("session", "bob")
+        };
+        let mut bob = service.watch_with(request).await;
+        service.advance(1_000);
+        let mut heard = Vec::new();
+        for value in [1, 2] {
+            service.set_in("session", "ada", [("key1", int(value))]).await;
+            service.tick();
+            ada.next_changes().await;
+            heard.push(bob.glance().await.is_some());
+        }
+        assert_eq!(heard, [true, false], "the second has to wait");
+        service.try_transmit("session", "bob", "bob", false).await.expect("it is oneself");
+        bob.next_changes().await;
+        assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(2))]));
+        assert_eq!(ada.glance().await, None, "it is for the listening user only");
+    }
+
+    #[tokio::test]
+    async fn update_user_stream_of_what_was_sent_already() {
+        let service = Service::start().await;
+        let (mut ada, mut bob) = slow_room(&service).await;
+        service.try_transmit("session", "bob", "bob", true).await.expect("it is oneself");
+        assert_eq!(bob.next_snapshot().await, SnapshotReason::Resent);
+        assert_eq!(ada.glance().await, None);
+    }
+}
+
+#[tokio::test]
+async fn updates_may_merge_into_what_a_key_holds() {
+    let service = Service::start().await;
+    let (mut ada, _) = room_of_two(&service).await;
+    let state = map([("a", int(1)), ("b", int(2))]);
+    service.set_in("session", "bob", [("key1", state)]).await;
+    service.tick();
+    ada.next_changes().await;
+    let merge = PropsWrite { merge_maps: true, ..write([("key1", map([("b", int(3))]))]) };
+    service.try_write("bob", merge.in_session("session")).await.expect("it is written");
+    service.tick();
+    ada.next_changes().await;
+    let merged = shown([("key1", map([("a", int(1)), ("b", int(3))]))]);
+    assert_eq!(ada.rebuilt.props("bob"), merged);
+}
