@@ -7,7 +7,9 @@
 mod kind;
 mod sources;
 
-use self::kind::{address, bytes, count, duration, duration_or_none, filter, format, node_name};
+use self::kind::{
+    address, bytes, count, duration, duration_or_none, filter, format, node_name, switch,
+};
 use self::sources::Values;
 pub use self::sources::{ConfigError, Given, Resolved};
 use crate::logging;
@@ -97,6 +99,11 @@ settings! {
         /// How long a session remembers removals and departures, so that deltas can name them.
         removal_memory: Duration = "5m", duration("1s..1h");
     }
+    "Permissions" {
+        /// Whether any user may open a private session that shows it another user's props, by
+        /// SubscribeToUser or OpenPrivateSession. If not, the source opens it, or a backend does.
+        open_subscriptions: bool = "true", switch();
+    }
     "Limits" {
         /// Largest request message.
         max_request_bytes: usize = "64KiB", bytes("1KiB..16MiB");
@@ -118,6 +125,8 @@ settings! {
         max_users: usize = "1000000", count("1..10000000");
         /// Most sessions a user may be in at a time.
         max_sessions_per_user: usize = "1000", count("1..100000");
+        /// Most private sessions in which a user may be the source.
+        max_listeners_per_user: usize = "1000", count("1..100000");
         /// Most updates a user may write in a second, in bursts of up to one second's worth.
         max_updates_per_second: usize = "200", count("1..1000000");
         /// Most object streams on this node; also the most functions of them.

@@ -300,6 +300,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "listen") => ["0.0.0.0:0", "[::1]:7001"],
         (None, "node") => ["one", "another"],
         (None, "log-format") => ["json", "text"],
+        (None, "open-subscriptions") => ["false", "true"],
         (None, "log-filter") => ["debug", "warn,sessiond=trace"],
         (None, name) => panic!("{name} needs two values here"),
     };

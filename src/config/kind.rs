@@ -48,6 +48,14 @@ pub fn count(range: &str) -> Kind<usize> {
     Kind::new("COUNT", format!("a count in {range}"), within(range, read_count))
 }
 
+/// The word that stands for the value of a [`switch`].
+pub const SWITCH: &str = "SWITCH";
+
+/// Something that is allowed or not.
+pub fn switch() -> Kind<bool> {
+    Kind::new(SWITCH, "true or false", |text| text.parse().ok())
+}
+
 pub fn address() -> Kind<SocketAddr> {
     Kind::new("IP:PORT", "an IP address and a port", |text| text.parse().ok())
 }

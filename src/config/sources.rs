@@ -1,7 +1,7 @@
 //! Where values come from: a flag wins over the environment, the environment over the file, the
 //! file over the default.
 
-use super::kind::Kind;
+use super::kind::{Kind, SWITCH};
 use super::{Config, Setting, settings};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
@@ -71,16 +71,18 @@ impl fmt::Display for Resolved {
                 writeln!(out, "{gap}# {heading}")?;
             }
             let Value { text, place } = &self.values.0[setting.name.as_str()];
-            writeln!(out, "{} = {} # {place}", setting.name, toml_value(text))?;
+            writeln!(out, "{} = {} # {place}", setting.name, toml_value(setting, text))?;
         }
         Ok(())
     }
 }
 
-/// An integer where the text is one, otherwise a string: both are read back as the same text.
-fn toml_value(text: &str) -> toml::Value {
-    match text.parse::<i64>() {
-        Ok(number) if number.to_string() == text => number.into(),
+/// An integer or a switch where the text is one, otherwise a string: all are read back as the same
+/// text.
+fn toml_value(setting: &Setting, text: &str) -> toml::Value {
+    match (text.parse::<i64>(), text.parse::<bool>()) {
+        (Ok(number), _) if number.to_string() == text => number.into(),
+        (_, Ok(switch)) if setting.value_name == SWITCH => switch.into(),
         _ => text.into(),
     }
 }
@@ -162,6 +164,7 @@ fn text_of(
     match value {
         toml::Value::String(text) => Ok(text),
         toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Boolean(switch) if setting.value_name == SWITCH => Ok(switch.to_string()),
         other => Err(ConfigError::WrongValue {
             name: &setting.name,
             value: other.to_string(),

@@ -124,7 +124,7 @@ impl Engine {
         self.with_user(app, user, |record| {
             record.write(write, self.inner.limits.props_per_user)?;
             let mut outcomes = Vec::new();
-            for id in &record.sessions {
+            for id in record.sessions.union(&record.sources) {
                 let Some(live) = self.inner.registry.session(app, id) else { continue };
                 let command = Command::UserProps { user: user.clone(), write: write.clone() };
                 let mut state = live.lock();

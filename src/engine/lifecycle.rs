@@ -96,6 +96,18 @@ impl Engine {
         live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
     }
 
+    /// A session that a user may try to join.
+    pub fn find_to_join(
+        &self,
+        app: &AppId,
+        key: Option<&SessionKey>,
+        user: &UserId,
+    ) -> Result<Arc<Live>, Refusal> {
+        let live = self.find(app, key, &Actor::App)?;
+        let is_open = live.lock().core.is_open_to(user);
+        is_open.then_some(live).ok_or(Refusal::SessionNotFound)
+    }
+
     /// The app's sessions after an id, in the order of ids.
     pub fn list(&self, app: &AppId, after: Option<&SessionId>) -> Page {
         self.inner.registry.page(app, after)
@@ -131,7 +143,7 @@ impl Engine {
     pub(super) fn after(&self, live: &Arc<Live>, left: Vec<UserId>) {
         for user in left {
             let _ = self.with_user(&live.app, &user, |record| {
-                if live.lock().core.members().membership(&user).is_none() {
+                if !live.lock().core.has_joined(&user) {
                     record.sessions.remove(&live.id);
                 }
                 Ok(())
@@ -157,6 +169,7 @@ impl Engine {
         for user in everyone {
             let _ = self.with_user(&live.app, &user, |record| {
                 record.sessions.remove(&live.id);
+                record.sources.remove(&live.id);
                 Ok(())
             });
         }

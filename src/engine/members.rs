@@ -69,6 +69,7 @@ impl Engine {
                 state.core.check(actor, Act::Receive)?;
                 let opened = Command::StreamOpened { user: user.clone() };
                 state.core.apply(self.clock().now(), actor, opened)?;
+                record.sessions.insert(live.id.clone());
                 let subscription = self.enlist(live, &mut state, actor, options);
                 self.schedule(live, &mut state);
                 Ok(subscription)

@@ -10,6 +10,7 @@ pub mod encoder;
 mod lifecycle;
 mod live;
 mod members;
+mod private;
 mod registry;
 mod schedule;
 mod shard;
@@ -64,6 +65,8 @@ pub struct EngineSettings {
     pub max_users: usize,
     /// How many sessions a user may have joined.
     pub max_sessions_per_user: usize,
+    /// In how many private sessions a user may be the source.
+    pub max_listeners_per_user: usize,
     /// How many updates a user may send in a second.
     pub max_updates_per_second: u64,
     /// The bounds of each session.

@@ -5,6 +5,7 @@ use crate::session::{
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
+    private::Pair,
 };
 use dashmap::{DashMap, Entry};
 use rustc_hash::FxBuildHasher;
@@ -29,6 +30,8 @@ const PAGE: usize = 256;
 pub struct Registry {
     sessions: DashMap<(AppId, SessionId), Arc<Live>, FxBuildHasher>,
     names: DashMap<(AppId, Key), SessionId, FxBuildHasher>,
+    /// Private sessions by source and listener.
+    pairs: DashMap<(AppId, Pair), SessionId, FxBuildHasher>,
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
     /// The sessions of each app in the order of ids, for listing.
     ordered: DashMap<AppId, BTreeMap<SessionId, Arc<Live>>, FxBuildHasher>,
@@ -49,6 +52,7 @@ impl Registry {
         Self {
             sessions: DashMap::default(),
             names: DashMap::default(),
+            pairs: DashMap::default(),
             users: DashMap::default(),
             ordered: DashMap::default(),
             session_count: AtomicUsize::new(0),
@@ -67,19 +71,31 @@ impl Registry {
         self.names.get(&(app.clone(), Key::from(name))).map(|id| id.clone())
     }
 
-    /// Takes a new session in, with its name; refused whole if the id or the name is taken.
+    /// The private session of a pair.
+    pub fn private(&self, app: &AppId, pair: &Pair) -> Option<Arc<Live>> {
+        let id = self.pairs.get(&(app.clone(), pair.clone())).map(|id| id.clone())?;
+        self.session(app, &id)
+    }
+
+    /// Takes a new session in, with its name and pair; refused whole if the id, the name or the pair
+    /// is taken.
     pub fn insert(&self, live: &Arc<Live>) -> Result<(), Refusal> {
         let room = |count: usize| (count < self.max_sessions).then_some(count + 1);
         self.session_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(
             |_| Refusal::LimitReached { limit: "max-sessions", most: self.max_sessions },
         )?;
-        let name = live.lock().core.info().settings.name.clone();
+        let (name, pair) = {
+            let state = live.lock();
+            (state.core.info().settings.name.clone(), state.core.pair().cloned())
+        };
         // The place of the id is held until the name is taken, so that of two who open the same
         // session at once the slower one takes nothing of the other's.
         let outcome = match self.sessions.entry((live.app.clone(), live.id.clone())) {
             Entry::Occupied(_) => Err(Refusal::SessionExists),
             Entry::Vacant(place) => {
-                self.reserve_name(live, name.as_deref()).map(|_| drop(place.insert(live.clone())))
+                let reserved = self.reserve_pair(live, pair);
+                let reserved = reserved.and_then(|()| self.reserve_name(live, name.as_deref()));
+                reserved.map(|_| drop(place.insert(live.clone())))
             }
         };
         if let Err(refusal) = outcome {
@@ -101,8 +117,15 @@ impl Registry {
             return;
         }
         self.session_count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(name) = live.lock().core.accepted_info().settings.name.clone() {
+        let (name, pair) = {
+            let state = live.lock();
+            (state.core.accepted_info().settings.name.clone(), state.core.pair().cloned())
+        };
+        if let Some(name) = name {
             self.release_name(live, &name);
+        }
+        if let Some(pair) = pair {
+            self.pairs.remove_if(&(live.app.clone(), pair), |_, id| *id == live.id);
         }
         self.take_out_of_order(live);
     }
@@ -114,6 +137,18 @@ impl Registry {
             }
             if app.get().is_empty() {
                 app.remove();
+            }
+        }
+    }
+
+    /// A private session has no name, so nothing has to be given back if its pair is taken.
+    fn reserve_pair(&self, live: &Arc<Live>, pair: Option<Pair>) -> Result<(), Refusal> {
+        let Some(pair) = pair else { return Ok(()) };
+        match self.pairs.entry((live.app.clone(), pair)) {
+            Entry::Occupied(_) => Err(Refusal::SessionExists),
+            Entry::Vacant(place) => {
+                place.insert(live.id.clone());
+                Ok(())
             }
         }
     }

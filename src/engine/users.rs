@@ -46,7 +46,11 @@ impl Engine {
         with: impl FnOnce(&mut User) -> T,
     ) -> T {
         let mut record = record.lock();
+        let was_present = record.is_present();
         let outcome = with(&mut record);
+        if record.is_present() != was_present {
+            self.tell_of_source(app, &record);
+        }
         let now = self.clock().now();
         let was_idle = record.idle_since.is_some();
         record.settle(now);

@@ -17,12 +17,14 @@ pub use objects::Objects;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, SessionKey, WriteOutcome},
+    engine::{Engine, Joined, SessionKey, WriteOutcome},
     session::{
-        command::{Actor, Command},
+        Opening,
+        command::{Actor, Command, Join},
         error::Refusal,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, Micros},
+        private::{Pair, Private},
     },
 };
 use convert::door::PropsWrite;
@@ -50,6 +52,8 @@ pub struct Context {
     pub node: Arc<Node>,
     /// How streams are served.
     pub streams: StreamSettings,
+    /// Whether a listener may open a private session without the source's doing.
+    pub open_subscriptions: bool,
     /// The server is stopping: streams that no session ends end by this.
     pub stopping: CancellationToken,
 }
@@ -103,6 +107,29 @@ impl Context {
             (id, outcome)
         };
         Ok(sessions.into_iter().map(one).collect())
+    }
+}
+
+impl Context {
+    /// Opens or finds the private session of a pair for whoever asks: its source, its listener, or
+    /// the app, which opens it for the listener. Whoever opens it joins it.
+    fn open_private(
+        &self,
+        actor: &Actor,
+        opening: Opening,
+        private: Private,
+        is_stream: bool,
+    ) -> Result<(Joined, bool), Refusal> {
+        let Pair { source, listener } = &private.pair;
+        let joins = match actor {
+            Actor::App => listener,
+            Actor::User(user) if user == source || user == listener => user,
+            Actor::User(_) => return Err(Refusal::NotOfThePair),
+        };
+        let has_consent = *actor == Actor::App || joins == source || self.open_subscriptions;
+        let join = Join { is_stream, ..Join::default() };
+        let opening = Opening { opener: Some((joins.clone(), join)), ..opening };
+        self.engine.open_private(opening, private, has_consent)
     }
 }
 

@@ -84,6 +84,9 @@ fn told(refusal: &Refusal) -> Told {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NeedsSource => (Code::FailedPrecondition, Reason::WrongKind),
+        Refusal::NotOfThePair => (Code::PermissionDenied, Reason::NotEntitled),
+        Refusal::NoConsent => (Code::PermissionDenied, Reason::NoConsent),
         Refusal::TargetRank => (Code::PermissionDenied, Reason::TargetRank),
         Refusal::Banned { until } => {
             if let Some(until) = until {

@@ -116,6 +116,7 @@ impl Server {
                 started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             }),
             streams: stream_settings(&config),
+            open_subscriptions: config.open_subscriptions,
             stopping: stopping.clone(),
         };
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -229,6 +230,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         max_sessions: config.max_sessions,
         max_users: config.max_users,
         max_sessions_per_user: config.max_sessions_per_user,
+        max_listeners_per_user: config.max_listeners_per_user,
         max_updates_per_second: config.max_updates_per_second as u64,
         limits: Limits {
             key_bytes: config.max_key_bytes,

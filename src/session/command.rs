@@ -167,6 +167,16 @@ pub enum Command {
         /// How.
         write: Write,
     },
+    /// The app sees the source of a private session, or does not any more.
+    SourceSeen {
+        /// Whether it has a stream, or has joined a session.
+        is_present: bool,
+    },
+    /// All that is set on the source of a private session.
+    SourceProps {
+        /// The props.
+        props: Vec<(Key, Value)>,
+    },
     /// A member's stream begins.
     StreamOpened {
         /// Whose.

@@ -72,6 +72,7 @@ impl Session {
             Kind::Room if self.accepted.owner.as_ref() != Some(user) => {
                 Err(Refusal::RoleTooLow { needs: Role::Owner })
             }
+            Kind::Private if !self.is_source(user) => Err(Refusal::NeedsSource),
             _ => Ok(()),
         }
     }

@@ -54,6 +54,9 @@ impl Session {
             return;
         };
         membership.streams += 1;
+        if std::mem::take(&mut membership.absent) {
+            membership.presence = Presence::Tied;
+        }
         self.connected(now, ix);
     }
 
@@ -115,13 +118,13 @@ impl Session {
         }
     }
 
-    /// Called after every change of membership and of `empty_ttl`: a session without anybody ends
+    /// Called after every change of membership and of `empty_ttl`: a session without anybody, or a private one without its listener, ends
     /// `empty_ttl` after the last leave; one that nobody has joined yet gets at least a minute.
     pub(super) fn settle_emptiness(&mut self, now: Micros) {
         if let Some(at) = self.empty_deadline.take() {
             self.deadlines.remove(&(at, Deadline::Empty));
         }
-        if self.members.joined_count() > 0 {
+        if !self.is_empty() {
             return;
         }
         let ttl = self.accepted.settings.empty_ttl;

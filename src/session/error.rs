@@ -54,6 +54,15 @@ pub enum Refusal {
     /// Only the host may do it.
     #[error("this needs the host")]
     NeedsHost,
+    /// Only the source may do it.
+    #[error("a private session shows its source's props and private data alone")]
+    NeedsSource,
+    /// Only the source and the listener join a private session.
+    #[error("only its source and its listener join a private session")]
+    NotOfThePair,
+    /// Somebody wants to listen to a user who has not opened a session for it.
+    #[error("only the source, or the app itself, opens a private session")]
+    NoConsent,
     /// The target's rank is not below the actor's.
     #[error("nobody acts on somebody of the same or a higher rank")]
     TargetRank,

@@ -18,12 +18,16 @@ impl Session {
             return self.join_again(now, ix, join);
         }
         let Join { spectator, presence, is_stream, props, user_props } = join;
+        self.check_pair(&user)?;
         self.check_ban(now, &user)?;
         let role = match self.roles.get(&user) {
             Some(&role) => role,
             None if spectator => Role::Spectator,
             None => Role::Member,
         };
+        if !props.is_empty() {
+            self.check_is_source(&user)?;
+        }
         if role == Role::Spectator && !props.is_empty() {
             return Err(Refusal::invalid("join.props", "a spectator never sends"));
         }
@@ -46,6 +50,7 @@ impl Session {
                 role,
                 presence: presence.unwrap_or(by_default),
                 disconnected: false,
+                absent: false,
                 streams: 0,
                 order,
                 joined_at: now,
@@ -92,8 +97,10 @@ impl Session {
             if self.role_of(ix) < Role::Member {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
-            self.write_props(ix, Layer::Own, Write::of(join.props))?;
+            self.check_is_source(&self.members.get(ix).user)?;
+            self.write_props(ix, Layer::Own, Write::of(join.props.clone()))?;
         }
+        self.source_joins(ix, &join);
         if let (Some(presence), Some(membership)) =
             (join.presence, &mut self.members.get_mut(ix).now)
         {
@@ -112,7 +119,8 @@ impl Session {
     ) -> Result<(), Refusal> {
         let ix = self.member(user)?;
         self.remove_member(now, ix, Departure::Left);
-        if !keep_role {
+        // A private session ends with its source, and nobody is to own it then.
+        if !keep_role && !self.is_source(user) {
             self.roles.remove(user);
             if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership(user);
@@ -124,6 +132,12 @@ impl Session {
     /// Ends a membership, for whatever reason; roles stay with the user id.
     pub(super) fn remove_member(&mut self, now: Micros, ix: MemberIx, departure: Departure) {
         let user = self.members.get(ix).user.clone();
+        if self.is_source(&user) {
+            match departure {
+                Departure::Lost => return self.source_lost(ix),
+                _ => self.ended = true,
+            }
+        }
         self.set_deadline(ix, None);
         self.bequeath(&user);
         let Some(membership) = self.members.leave(ix, departure) else {
@@ -133,12 +147,12 @@ impl Session {
         if departure != Departure::Lost {
             self.give_up_hosting(&user);
         }
-        self.left.push(user);
+        self.left.push(user.clone());
         let order = membership.order;
         self.departed.push(Departed { order, departure, reason: "".into(), until: None });
         self.open = true;
         self.settle_host(now);
-        if self.members.joined_count() == 0 {
+        if self.is_empty() && self.lives_by(&user) {
             self.emptied_at = Some(now);
             self.settle_emptiness(now);
         }

@@ -53,6 +53,8 @@ pub struct Membership {
     pub presence: Presence,
     /// The last stream is lost.
     pub disconnected: bool,
+    /// It is shown without having joined: see [`super::private`].
+    pub absent: bool,
     /// Open streams of the user in this session.
     pub streams: u32,
     /// Counts joins in the session; smaller joined earlier, and each membership has its own.

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod member;
 pub mod moderation;
 mod names;
+pub mod private;
 mod props;
 mod read;
 mod removals;
@@ -40,6 +41,7 @@ use limits::{Limits, Micros};
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
+use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
@@ -75,10 +77,20 @@ pub struct Opening {
     pub settings: Settings,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
+    /// Between whom, if it is a private session.
+    pub private: Option<Private>,
     /// First shared data.
     pub data: Vec<(Key, Value)>,
     /// First private data.
     pub private_data: Vec<(Key, Value)>,
+}
+
+impl Opening {
+    /// A session with these settings, without opener and data.
+    pub fn new(app: AppId, id: SessionId, kind: Kind, settings: Settings) -> Self {
+        let (data, private_data) = (Vec::new(), Vec::new());
+        Self { app, id, kind, settings, opener: None, private: None, data, private_data }
+    }
 }
 
 /// One session.
@@ -87,6 +99,9 @@ pub struct Session {
     app: AppId,
     id: SessionId,
     kind: Kind,
+    pair: Option<Arc<Pair>>,
+    /// The app sees the source of a private session.
+    is_source_seen: bool,
     created_at: Micros,
     limits: Arc<Limits>,
     epoch: u64,
@@ -138,13 +153,18 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, data, private_data } = opening;
-        let owner = opener.as_ref().map(|(user, _)| user.clone());
+        let Opening { app, id, kind, settings, opener, private, data, private_data } = opening;
+        let owner = match (&private, &opener) {
+            (Some(private), _) => Some(private.owner.clone()),
+            (None, opener) => opener.as_ref().map(|(user, _)| user.clone()),
+        };
         let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
         let mut session = Self {
             app,
             id,
             kind,
+            pair: private.as_ref().map(Private::shared_pair),
+            is_source_seen: false,
             created_at: now,
             limits,
             epoch: now.max(last_epoch + 1),
@@ -177,6 +197,9 @@ impl Session {
             age_deadline: None,
         };
         session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
+        if let Some(private) = private {
+            session.show_source(now, private)?;
+        }
         if let Some((user, join)) = opener {
             session.join(now, user, join)?;
         }
@@ -210,6 +233,7 @@ impl Session {
             }
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
+                self.check_is_source(&user)?;
                 self.check_term(term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
@@ -237,6 +261,11 @@ impl Session {
             Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
             Command::Unban { target } => self.unban(now, actor, &target)?,
             Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
+            Command::SourceSeen { is_present } => {
+                self.source_seen(is_present);
+                concerned = self.open;
+            }
+            Command::SourceProps { props } => self.source_props(props)?,
             Command::StreamOpened { user } => {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);
@@ -284,12 +313,6 @@ impl Session {
             (None, Some(&role)) => Standing::Away(role),
             (None, None) => Standing::Outsider,
         }
-    }
-
-    /// Whether an actor may know of the session: an unlisted one is there for the app and for people
-    /// with a role only.
-    pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        !self.accepted.settings.unlisted || self.standing(actor) != Standing::Outsider
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {

@@ -17,7 +17,7 @@ impl Session {
     /// selection shows them; it takes a revision only where the selection shows a written key.
     pub(super) fn user_props(&mut self, user: &UserId, write: Write) -> Result<bool, Refusal> {
         let ix = self.member(user)?;
-        if self.role_of(ix) < Role::Member {
+        if self.role_of(ix) < Role::Member || self.check_is_source(user).is_err() {
             return Ok(false);
         }
         let settings = &self.accepted.settings;

@@ -16,6 +16,8 @@ pub enum Kind {
     Room,
     /// Members see the host, the host sees all.
     Hosted,
+    /// One source, one listener: only these two see the source's props.
+    Private,
 }
 
 /// When frames are made.

@@ -70,6 +70,16 @@ impl Slots {
         self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted()?)))
     }
 
+    /// What is set on the user.
+    pub fn of_user(&self, key: KeyIx) -> Option<&Value> {
+        self.find(key).ok().and_then(|at| self.slots[at].user.as_ref())
+    }
+
+    /// All keys that are set on the user.
+    pub fn all_of_user(&self) -> impl Iterator<Item = KeyIx> {
+        self.slots.iter().filter(|slot| slot.user.is_some()).map(|slot| slot.key)
+    }
+
     /// Whether the layer holds the key.
     pub fn holds(&self, layer: Layer, key: KeyIx) -> bool {
         self.find(key).is_ok_and(|at| match layer {

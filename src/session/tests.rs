@@ -5,15 +5,8 @@ use super::*;
 
 /// Opened by the app; these users have joined, in this order, with these roles.
 fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
-    let opening = Opening {
-        app: AppId::new("app").unwrap(),
-        id: SessionId::new("session").unwrap(),
-        kind,
-        settings: Settings::new(10_000, 10),
-        opener: None,
-        data: Vec::new(),
-        private_data: Vec::new(),
-    };
+    let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
+    let opening = Opening::new(app, id, kind, Settings::new(10_000, 10));
     let mut session = Session::open(opening, Arc::new(Limits::default()), 1000, 0).unwrap();
     for &(name, role) in users {
         let user = UserId::new(name).unwrap();

@@ -15,6 +15,8 @@ pub struct User {
     props: BTreeMap<Key, Value>,
     /// The sessions that it has joined.
     pub sessions: BTreeSet<SessionId>,
+    /// The private sessions that show it as their source, whether it has joined them or not.
+    pub sources: BTreeSet<SessionId>,
     /// Open streams, whether of a session or not.
     pub streams: u32,
     /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.
@@ -55,9 +57,14 @@ impl User {
         Ok(())
     }
 
-    /// Notes whether the user still has a membership or stream.
+    /// Whether the app sees the user: it has a stream, or has joined a session.
+    pub fn is_present(&self) -> bool {
+        !self.sessions.is_empty() || self.streams > 0
+    }
+
+    /// Notes whether the user still has a membership or stream, or is shown to somebody.
     pub fn settle(&mut self, now: Micros) {
-        let idle = self.sessions.is_empty() && self.streams == 0;
+        let idle = !self.is_present() && self.sources.is_empty();
         self.idle_since = idle.then_some(self.idle_since.unwrap_or(now));
     }
 }

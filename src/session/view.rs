@@ -6,7 +6,7 @@ use super::{
     ids::UserId,
     member::{Departure, Member, Shown},
     removals::Gone,
-    role::Role,
+    role::{Role, Standing},
     settings::{Keys, Kind},
     slots::Slot,
     value::Value,
@@ -18,7 +18,7 @@ use std::hash::{Hash, Hasher};
 pub enum Class {
     /// Ordinary members. Room: everyone's `propnames`. Hosted: the host's `hostprops`.
     Members,
-    /// The host; in a session without hosts the owner; the app. Everyone's `propnames`, what the
+    /// The host; in a room the owner; in a private session the source; the app. Everyone's `propnames`, what the
     /// members see of the host, and the private session data.
     Host,
 }
@@ -69,10 +69,32 @@ impl Session {
             return Class::Host;
         };
         let keeper = match self.kind {
-            Kind::Hosted => &self.shown.host,
-            Kind::Room => &self.shown.owner,
+            Kind::Hosted => self.shown.host.as_ref(),
+            Kind::Room => self.shown.owner.as_ref(),
+            Kind::Private => self.pair().map(|pair| &pair.source),
         };
-        if keeper.as_ref() == Some(user) { Class::Host } else { Class::Members }
+        if keeper == Some(user) { Class::Host } else { Class::Members }
+    }
+
+    /// Whether an actor may know of the session. An unlisted one is there for the app and for people
+    /// with a role; a private one for the app, its source and listener, and for owner, admins and
+    /// moderators.
+    pub fn is_visible_to(&self, actor: &Actor) -> bool {
+        let standing = self.standing(actor);
+        match (&self.pair, actor) {
+            (Some(pair), Actor::User(user)) => {
+                *user == pair.source
+                    || *user == pair.listener
+                    || matches!(standing, Standing::Away(role) if role >= Role::Moderator)
+            }
+            _ => !self.accepted.settings.unlisted || standing != Standing::Outsider,
+        }
+    }
+
+    /// Whether somebody who knows the id or the name may try to join: of an unlisted session that is
+    /// enough.
+    pub fn is_open_to(&self, user: &UserId) -> bool {
+        self.pair().is_none() || self.is_visible_to(&Actor::User(user.clone()))
     }
 
     /// A number that changes when a view comes to show something else than what changed in the
@@ -82,7 +104,7 @@ impl Session {
         let settings = &self.shown.settings;
         ("view", self.kind, view.class, &view.props).hash(&mut hasher);
         match (self.kind, view.class) {
-            (Kind::Room, _) => settings.propnames.hash(&mut hasher),
+            (Kind::Room | Kind::Private, _) => settings.propnames.hash(&mut hasher),
             (Kind::Hosted, Class::Members) => {
                 let shown = if settings.hostprops.is_empty() {
                     &settings.propnames
@@ -212,6 +234,7 @@ impl Session {
         let is_host = || self.shown.host.as_ref() == Some(&member.user);
         let class = match (self.kind, view.class) {
             (Kind::Room, _) => self.names.is_selected(slot.key),
+            (Kind::Private, _) => self.is_source(&member.user) && self.names.is_selected(slot.key),
             (Kind::Hosted, Class::Members) => self.names.is_of_host(slot.key) && is_host(),
             (Kind::Hosted, Class::Host) => {
                 self.names.is_selected(slot.key) || (self.names.is_of_host(slot.key) && is_host())

@@ -14,6 +14,7 @@ mod moderation;
 mod not_yet;
 mod permissions;
 mod presence;
+mod private;
 mod props;
 mod random;
 mod reads;

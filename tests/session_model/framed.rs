@@ -51,6 +51,9 @@ pub fn selects_of_host(settings: &Settings, key: &str) -> bool {
     }
 }
 
+/// Private sessions have a model of their own in `rules::private`.
+pub const SHARED_ONLY: &str = "the model is of shared sessions";
+
 impl Framed {
     /// Whether the view may show this key of this user: the rule of who sees what.
     pub fn may_see(&self, view: &View, user: &UserId, key: &str) -> bool {
@@ -60,6 +63,7 @@ impl Framed {
             (Kind::Room, _) => selects(settings, key),
             (Kind::Hosted, Class::Members) => of_host,
             (Kind::Hosted, Class::Host) => of_host || selects(settings, key),
+            (Kind::Private, _) => unreachable!("{SHARED_ONLY}"),
         };
         by_class && (view.props.is_empty() || view.props.contains(key))
     }
@@ -94,6 +98,7 @@ impl Framed {
             (Kind::Hosted, Class::Members) if hostprops.is_empty() => vec![propnames],
             (Kind::Hosted, Class::Members) => vec![hostprops],
             (Kind::Hosted, Class::Host) => vec![propnames, hostprops],
+            (Kind::Private, _) => unreachable!("{SHARED_ONLY}"),
         };
         shown.into_iter().cloned().collect::<Vec<_>>()
     }

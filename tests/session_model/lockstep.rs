@@ -2,6 +2,7 @@
 //! every step both are asked the same questions.
 
 use super::{
+    framed::SHARED_ONLY,
     model::{Model, Props},
     picture::Changes,
     steps::{Put, Puts, Start, Step, Term, USERS, Who},
@@ -335,6 +336,7 @@ impl Lockstep {
             let keeper = match model.kind {
                 Kind::Hosted => &model.last().info.host,
                 Kind::Room => &model.last().info.owner,
+                Kind::Private => unreachable!("{SHARED_ONLY}"),
             };
             let class = if keeper.as_ref() == Some(&user) { Class::Host } else { Class::Members };
             let actor = Actor::User(user);
@@ -449,14 +451,12 @@ fn open(
         let user_props = records.entry(user.clone()).or_default().props();
         (user, Join { props, user_props, ..Join::default() })
     });
+    let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
     let opening = Opening {
-        app: AppId::new("app").unwrap(),
-        id: SessionId::new("session").unwrap(),
-        kind: start.kind,
-        settings: start.settings.clone(),
         opener,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
+        ..Opening::new(app, id, start.kind, start.settings.clone())
     };
     let limits = start.limits.clone();
     let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props).unwrap();

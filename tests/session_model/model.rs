@@ -5,7 +5,7 @@ mod hosting;
 mod moderation;
 
 use super::{
-    framed::{Framed, FramedMember, difference, selects, selects_of_host},
+    framed::{Framed, FramedMember, SHARED_ONLY, difference, selects, selects_of_host},
     picture::Change,
 };
 use hosting::Heritage;
@@ -221,6 +221,9 @@ impl Model {
                 self.bans.remove(target);
             }
             Command::SwapHost { target, term } => self.swap_host(actor, target.as_ref(), *term)?,
+            Command::SourceSeen { .. } | Command::SourceProps { .. } => {
+                unreachable!("{SHARED_ONLY}")
+            }
             Command::StreamOpened { user } => {
                 let member = self.member_mut(user)?;
                 member.streams += 1;

@@ -11,6 +11,7 @@ use sessiond::session::{
     ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
     member::Presence,
+    private::{Pair, Private},
     role::{Role, Standing},
     settings::{Keys, Kind, Settings},
     value::Value,
@@ -69,15 +70,15 @@ pub fn too_low<T>(needs: Role) -> Result<T, Refusal> {
 
 /// A session to open, without anybody in it.
 pub fn opening(kind: Kind) -> Opening {
-    Opening {
-        app: AppId::new("app").unwrap(),
-        id: SessionId::new("session").unwrap(),
-        kind,
-        settings: Settings::new(10_000, 10),
-        opener: None,
-        data: Vec::new(),
-        private_data: Vec::new(),
-    }
+    let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
+    Opening::new(app, id, kind, Settings::new(10_000, 10))
+}
+
+/// A private session of ada, who has not joined, to ben, who has.
+pub fn opening_private() -> Opening {
+    let pair = Pair { source: user("ada"), listener: user("ben") };
+    let private = Some(Private::of(pair, Vec::new()));
+    Opening { private, ..opening_by("ben", Kind::Private) }
 }
 
 /// A session with an owner who has joined.

@@ -1,7 +1,7 @@
 //! Whoever receives: a position, the fingerprint that came with it, and what is known there.
 
 use super::{
-    framed::Framed,
+    framed::{Framed, SHARED_ONLY},
     model::Model,
     picture::{Change, Changes, Picture},
     position::Position,
@@ -185,6 +185,7 @@ fn assert_no_leak(model: &Model, view: &View, changes: &Changes) {
         let owner = text.split('/').next().unwrap_or_default();
         let is_public = match model.kind {
             Kind::Room => owner != "private",
+            Kind::Private => unreachable!("{SHARED_ONLY}"),
             Kind::Hosted => ["", "data"].contains(&owner) || model.hosted_by(owner),
         };
         assert!(view.class == Class::Host || is_public, "{text} reached {view:?}");

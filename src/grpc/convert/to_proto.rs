@@ -77,6 +77,8 @@ pub fn session_info(session: &Session, info: &Info) -> proto::SessionInfo {
         owner_id: id(&info.owner),
         host_id: id(&info.host),
         term: info.term,
+        source_id: session.pair().map(|pair| pair.source.to_string()).unwrap_or_default(),
+        listener_id: session.pair().map(|pair| pair.listener.to_string()).unwrap_or_default(),
         created_at: Some(moment(session.created_at())),
         ..Default::default()
     }
@@ -159,6 +161,7 @@ fn kind(kind: Kind) -> proto::SessionKind {
     match kind {
         Kind::Room => proto::SessionKind::Room,
         Kind::Hosted => proto::SessionKind::Hosted,
+        Kind::Private => proto::SessionKind::Private,
     }
 }
 

@@ -3,12 +3,11 @@
 //! A response body that reads the request itself and yields the shared bytes of frames: no channel
 //! and no reader task per stream.
 
-use crate::{grpc::status::Node, session::error::Refusal};
+use crate::session::error::Refusal;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tonic::Status;
@@ -220,11 +219,6 @@ impl HotStream for Refused {
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Next> {
         Poll::Ready(Next::End(self.0.clone()))
     }
-}
-
-/// Says what is wrong with a message that cannot be decoded.
-pub fn malformed(node: &Arc<Node>, fault: &prost::DecodeError) -> Status {
-    node.status(&Refusal::Malformed(fault.to_string()))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
-use subscribe::SubscribeToSession;
+use subscribe::Subscribe;
 use tonic::Status;
 
 /// What every stream needs, shared by all.
@@ -30,7 +30,7 @@ pub type HotReply = UnsyncBoxBody<Bytes, Status>;
 pub const PATH: &str = "/sessiond.v1.DeliveryService/";
 
 /// The streams of `DeliveryService` that the server does not have yet.
-const NOT_YET: [&str; 4] = ["SubscribeToUser", "ReceiveSessionUpdates", "Gateway", "WatchSessions"];
+const NOT_YET: [&str; 3] = ["ReceiveSessionUpdates", "Gateway", "WatchSessions"];
 
 /// Answers a call of `DeliveryService`; none if there is no such call.
 pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
@@ -42,7 +42,10 @@ where
     let (server, most) = (server.clone(), server.streams.max_request_bytes);
     Some(match method.as_str() {
         "SubscribeToSession" => {
-            respond(HotBody::new(body, SubscribeToSession::new(server, parts.headers), most))
+            respond(HotBody::new(body, Subscribe::to_session(server, parts.headers), most))
+        }
+        "SubscribeToUser" => {
+            respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), most))
         }
         "StreamUserProps" => {
             respond(HotBody::new(body, StreamUserProps::new(server, parts.headers), most))

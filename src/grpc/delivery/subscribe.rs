@@ -1,23 +1,26 @@
-//! SubscribeToSession: one session, as one user sees it.
+//! SubscribeToSession and SubscribeToUser: one session, as one user sees it.
 
 use super::{
     Server,
     feed::{Due, Ending, Feed, Said, Timer},
-    hot::{HotStream, Next, malformed},
+    hot::{HotStream, Next},
 };
 use crate::{
     engine::{Options, Resume, SessionKey},
     grpc::{
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
-        new_user_id,
+        new_session_id, new_user_id,
     },
     proto,
     session::{
+        Opening,
         command::{Actor, Join},
         error::Refusal,
         ids::{AppId, SessionId},
         limits::Micros,
+        private::Private,
+        settings::Kind,
     },
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,30 +31,63 @@ use tonic::Status;
 
 /// The stream of one call.
 #[derive(Debug)]
-pub struct SubscribeToSession {
+pub struct Subscribe {
     server: Server,
     headers: HeaderMap,
+    call: Call,
     open: Option<Open>,
     ended: Option<Status>,
+}
+
+/// Which call it is. Their responses begin alike: the update is field 1, what the first message
+/// tells is field 2.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Session,
+    User,
 }
 
 #[derive(Debug)]
 struct Open {
     feed: Feed,
     timer: Timer,
-    /// Goes with the first message.
-    user_id: Option<String>,
+    /// The user's id, or that of the private session; goes with the first message.
+    told: Option<String>,
 }
 
-impl SubscribeToSession {
-    /// A stream that waits for its request.
-    pub fn new(server: Server, headers: HeaderMap) -> Self {
-        Self { server, headers, open: None, ended: None }
+impl Subscribe {
+    /// SubscribeToSession, which waits for its request.
+    pub fn to_session(server: Server, headers: HeaderMap) -> Self {
+        Self { server, headers, call: Call::Session, open: None, ended: None }
     }
 
-    fn open(&mut self, request: proto::SubscribeToSessionRequest) -> Result<Open, Refusal> {
+    /// SubscribeToUser, which waits for its request.
+    pub fn to_user(server: Server, headers: HeaderMap) -> Self {
+        Self { server, headers, call: Call::User, open: None, ended: None }
+    }
+
+    fn open(&mut self, message: Bytes) -> Result<Open, Refusal> {
+        let malformed = |fault: prost::DecodeError| Refusal::Malformed(fault.to_string());
         // Headers are not kept: a stream lives long.
         let headers = std::mem::take(&mut self.headers);
+        let (feed, told) = match self.call {
+            Call::Session => {
+                let request = proto::SubscribeToSessionRequest::decode(message);
+                self.open_session(&headers, request.map_err(malformed)?)?
+            }
+            Call::User => {
+                let request = proto::SubscribeToUserRequest::decode(message);
+                self.open_user(&headers, request.map_err(malformed)?)?
+            }
+        };
+        Ok(Open { feed, timer: Timer::new(&self.server), told })
+    }
+
+    fn open_session(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SubscribeToSessionRequest,
+    ) -> Result<(Feed, Option<String>), Refusal> {
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&request.app);
         let subscription = Wanted::new(
@@ -64,25 +100,56 @@ impl SubscribeToSession {
             request.resume,
         );
         door.close()?;
-        self.server.check_app(&headers, &app)?;
+        self.server.check_app(headers, &app)?;
         let (feed, actor) = subscription.feed(&self.server, &app)?;
-        let user_id = match actor {
+        let told = match actor {
             Actor::User(user) => Some(user.to_string()),
             Actor::App => None,
         };
-        Ok(Open { feed, timer: Timer::new(&self.server), user_id })
+        Ok((feed, told))
+    }
+
+    /// Opens the private session, or uses the one that is there, and listens to it.
+    fn open_user(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SubscribeToUserRequest,
+    ) -> Result<(Feed, Option<String>), Refusal> {
+        let mut door = Door::new(&self.server.limits);
+        let app = door.app(&request.app);
+        let pair = door.pair(&request.source_id, ("user_id", &request.user_id));
+        let wire = proto::SessionSettings { propnames: request.propnames, ..Default::default() };
+        let base = self.server.engine.default_session();
+        let settings = door.settings(Kind::Private, &wire, base);
+        let join = Some(proto::JoinOptions::default());
+        let user = ("user_id", &*request.user_id);
+        let id = new_session_id();
+        let mut wanted =
+            Wanted::new(&mut door, "", user, id.to_string(), join, request.options, request.resume);
+        door.close()?;
+        self.server.check_app(headers, &app)?;
+        let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
+        loop {
+            let (actor, private) = (wanted.actor.clone(), Private::of(pair.clone(), Vec::new()));
+            let opening = Opening::new(app.clone(), id.clone(), Kind::Private, settings.clone());
+            let (joined, _) = self.server.open_private(&actor, opening, private, true)?;
+            wanted.session = Some(joined.live.id.clone());
+            match wanted.clone().feed(&self.server, &app) {
+                // It ended between the two: the next one is another.
+                Err(Refusal::SessionNotFound) if joined.live.lock().core.has_ended() => {}
+                outcome => return Ok((outcome?.0, Some(joined.live.id.to_string()))),
+            }
+        }
     }
 }
 
-impl HotStream for SubscribeToSession {
+impl HotStream for Subscribe {
     fn receive(&mut self, message: Bytes) -> Result<(), Status> {
         if self.open.is_some() {
             let twice = Refusal::Malformed("the call takes one message".to_owned());
             return Err(self.server.node.status(&twice));
         }
-        let request = proto::SubscribeToSessionRequest::decode(message)
-            .map_err(|fault| malformed(&self.server.node, &fault))?;
-        let open = self.open(request).map_err(|refusal| self.server.node.status(&refusal))?;
+        let open = self.open(message).map_err(|refusal| self.server.node.status(&refusal))?;
         self.open = Some(open);
         Ok(())
     }
@@ -117,8 +184,8 @@ impl HotStream for SubscribeToSession {
         };
         open.timer.said();
         match said {
-            Said::Update(bytes) => Poll::Ready(Next::Message(match open.user_id.take() {
-                Some(user) => with_text(&bytes, 2, &user),
+            Said::Update(bytes) => Poll::Ready(Next::Message(match open.told.take() {
+                Some(told) => with_text(&bytes, 2, &told),
                 None => bytes,
             })),
             Said::Quiet => {
@@ -133,7 +200,7 @@ impl HotStream for SubscribeToSession {
     }
 }
 
-impl SubscribeToSession {
+impl Subscribe {
     fn end(&mut self, end: &Ending) -> Next {
         let Some(mut open) = self.open.take() else { return Next::End(end.status.clone()) };
         let last = open.feed.ended(end);
@@ -157,7 +224,7 @@ fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
 }
 
 /// A subscription that has passed the door.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Wanted {
     session: Option<SessionId>,
     actor: Actor,
@@ -201,8 +268,13 @@ impl Wanted {
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
         let Self { session, actor, join, options } = self;
         // Who knows the id of an unlisted session may join it.
-        let finder = if join.is_some() { &Actor::App } else { &actor };
-        let live = server.engine.find(app, session.map(SessionKey::Id).as_ref(), finder)?;
+        let key = session.map(SessionKey::Id);
+        let live = match &actor {
+            Actor::User(user) if join.is_some() => {
+                server.engine.find_to_join(app, key.as_ref(), user)?
+            }
+            actor => server.engine.find(app, key.as_ref(), actor)?,
+        };
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,

@@ -97,15 +97,11 @@ fn user(number: u8) -> UserId {
 }
 
 fn session() -> Session {
-    let opening = Opening {
-        app: AppId::new("app").expect("an id"),
-        id: SessionId::new("session").expect("an id"),
-        kind: Kind::Room,
-        settings: Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) },
-        opener: Some((user(0), Join::default())),
-        data: vec![],
-        private_data: vec![],
-    };
+    let app = AppId::new("app").expect("an id");
+    let id = SessionId::new("session").expect("an id");
+    let settings = Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) };
+    let opener = Some((user(0), Join::default()));
+    let opening = Opening { opener, ..Opening::new(app, id, Kind::Room, settings) };
     Session::open(opening, Arc::new(Limits::default()), 1_000_000, 0).expect("it opens")
 }
 

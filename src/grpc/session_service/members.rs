@@ -48,7 +48,7 @@ impl Sessions {
         door.close()?;
         self.0.check_app(headers, &app)?;
         // Who knows the id or the name of an unlisted session may join it.
-        let live = self.0.engine.find(&app, key.as_ref(), &Actor::App)?;
+        let live = self.0.engine.find_to_join(&app, key.as_ref(), &user)?;
         let position = self.0.engine.join(&live, &user, join)?;
         let state = live.lock();
         let role = state.core.members().membership(&user).map(|membership| membership.role);

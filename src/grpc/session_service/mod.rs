@@ -1,6 +1,7 @@
 //! The unary calls. Each passes the door, asks the engine, and answers.
 
 mod members;
+mod private;
 mod sessions;
 mod writes;
 
@@ -93,6 +94,8 @@ serve! {
     get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
     list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
     open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
+        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
+            by open_private;
     update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
     join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
@@ -111,8 +114,6 @@ serve! {
             by transmit;
     }
     not_yet {
-        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse:
-            "OpenPrivateSession";
         reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
     }
 }

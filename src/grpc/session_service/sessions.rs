@@ -142,7 +142,8 @@ impl Sessions {
         let user = if generates { Some(new_user_id()) } else { user };
         let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
-        let opening = Opening { app, id, kind, settings, opener, data, private_data };
+        let opening =
+            Opening { opener, data, private_data, ..Opening::new(app, id, kind, settings) };
         let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
         let state = joined.live.lock();
         Ok(proto::OpenSharedSessionResponse {

@@ -494,6 +494,40 @@ impl Service {
         Watcher::new(node_of(answer.expect("streams are refused in their trailers")), rebuilt)
     }
 
+    /// Listens to a user; returns with the first snapshot applied.
+    pub async fn listen(&self, source: &str, listener: &str) -> Watcher {
+        let mut watcher = self.open_listener(listening(source, listener), Rebuilt::default()).await;
+        assert_eq!(watcher.next_snapshot().await, proto::SnapshotReason::First);
+        watcher
+    }
+
+    /// Listens to a user; nothing is read yet.
+    pub async fn open_listener(
+        &self,
+        request: proto::SubscribeToUserRequest,
+        rebuilt: Rebuilt,
+    ) -> Watcher {
+        let answer = in_time(self.delivery().subscribe_to_user(request)).await;
+        Watcher::of_user(node_of(answer.expect("streams are refused in their trailers")), rebuilt)
+    }
+
+    /// The refusal of a call that would listen to a user.
+    pub async fn refused_listener(&self, request: proto::SubscribeToUserRequest) -> Refused {
+        let mut watcher = self.open_listener(request, Rebuilt::default()).await;
+        refused(watcher.next_message().await.map(|message| panic!("{message:?}")))
+    }
+
+    /// Opens a private session, which is named after its pair.
+    pub async fn try_open_private(
+        &self,
+        user: &str,
+        source: &str,
+        listener: &str,
+    ) -> Result<proto::OpenPrivateSessionResponse, Status> {
+        let request = private(user, source, listener);
+        in_time(self.sessions().open_private_session(request)).await.map(Response::into_inner)
+    }
+
     /// The refusal of a subscription.
     pub async fn refused_watch(&self, request: proto::SubscribeToSessionRequest) -> Refused {
         let mut watcher = self.open_watcher(request, Rebuilt::default()).await;
@@ -539,6 +573,26 @@ fn node_of<T>(response: Response<T>) -> T {
     let node = response.metadata().get(NODE_METADATA);
     assert_eq!(node.expect("every response names the node"), NODE);
     response.into_inner()
+}
+
+/// A private session to open with all defaults; its id names the pair.
+pub fn private(user: &str, source: &str, listener: &str) -> proto::OpenPrivateSessionRequest {
+    proto::OpenPrivateSessionRequest {
+        session_id: format!("{source}-{listener}"),
+        user_id: user.to_owned(),
+        source_id: source.to_owned(),
+        listener_id: listener.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A subscription to a user with all defaults.
+pub fn listening(source: &str, listener: &str) -> proto::SubscribeToUserRequest {
+    proto::SubscribeToUserRequest {
+        user_id: listener.to_owned(),
+        source_id: source.to_owned(),
+        ..Default::default()
+    }
 }
 
 /// A member's subscription with all defaults.

@@ -5,8 +5,9 @@ use sessiond::proto::{
     self, Changes, EndReason, SnapshotReason, delivery_service_client::DeliveryServiceClient,
     stream_user_props_request::Message as Up,
 };
+use std::pin::Pin;
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt, wrappers::UnboundedReceiverStream};
 use tonic::{Code, Response, Status, Streaming, transport::Channel};
 
 /// One step of a session.
@@ -64,10 +65,14 @@ impl Ending {
     }
 }
 
+/// The messages of a stream that only receives. Those of SubscribeToUser are told as if they were of
+/// SubscribeToSession: the first one's `user_id` is the id of the private session then.
+type Messages =
+    Pin<Box<dyn Stream<Item = Result<proto::SubscribeToSessionResponse, Status>> + Send>>;
+
 /// A stream that only receives.
-#[derive(Debug)]
 pub struct Watcher {
-    down: Streaming<proto::SubscribeToSessionResponse>,
+    down: Messages,
     /// The session as this client knows it.
     pub rebuilt: Rebuilt,
     /// Whose stream it is, as the first message said.
@@ -81,13 +86,24 @@ impl Watcher {
         down: Streaming<proto::SubscribeToSessionResponse>,
         rebuilt: Rebuilt,
     ) -> Self {
-        Self { down, rebuilt, user_id: String::new(), messages: 0 }
+        Self { down: Box::pin(down), rebuilt, user_id: String::new(), messages: 0 }
+    }
+
+    pub(super) fn of_user(
+        down: Streaming<proto::SubscribeToUserResponse>,
+        rebuilt: Rebuilt,
+    ) -> Self {
+        let down = down.map(|message| {
+            let proto::SubscribeToUserResponse { update, session_id: user_id } = message?;
+            Ok(proto::SubscribeToSessionResponse { update, user_id })
+        });
+        Self { down: Box::pin(down), rebuilt, user_id: String::new(), messages: 0 }
     }
 
     /// The next message, or how the stream ended.
     pub(super) async fn next_message(&mut self) -> Result<Option<Step>, Status> {
-        let message = in_time(self.down.message()).await?;
-        let message = message.ok_or_else(|| Status::ok("the stream is over"))?;
+        let message = in_time(self.down.next()).await;
+        let message = message.unwrap_or_else(|| Err(Status::ok("the stream is over")))?;
         Ok(self.apply(message))
     }
 
@@ -113,7 +129,7 @@ impl Watcher {
     /// A step that is there or about to come; none = nothing came for a short while.
     pub async fn glance(&mut self) -> Option<Step> {
         loop {
-            let message = timeout(GLANCE, self.down.message()).await.ok()?;
+            let message = timeout(GLANCE, self.down.next()).await.ok()?;
             let message = message.expect("the stream goes on").expect("the stream goes on");
             if let Some(step) = self.apply(message) {
                 return Some(step);
@@ -309,7 +325,7 @@ impl PropsStream {
 
     /// A message that is there or about to come; none = nothing came for a short while.
     pub async fn glance(&mut self) -> Option<Down> {
-        let message = timeout(GLANCE, self.down.message()).await.ok()?;
+        let message = timeout(GLANCE, self.down.next()).await.ok()?;
         Some(self.apply(message.expect("the stream goes on").expect("the stream goes on")))
     }
 

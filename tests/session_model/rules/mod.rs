@@ -6,5 +6,6 @@ mod hosting;
 mod lifecycle;
 mod moderation;
 mod presence;
+mod private;
 mod props;
 mod reads;

@@ -14,6 +14,7 @@ use crate::{
         error::{Refusal, Violation},
         ids::{self, AppId, Key, SessionId, UserId},
         limits::{Limits, Micros, SECOND},
+        private::Pair,
         role::Role,
     },
 };
@@ -118,6 +119,16 @@ impl<'a> Door<'a> {
     /// A session.
     pub fn session(&mut self, field: &str, text: &str) -> Option<SessionId> {
         self.id(field, text, SessionId::new)
+    }
+
+    /// The source and the listener of a private session.
+    pub fn pair(&mut self, source: &str, (field, listener): (&str, &str)) -> Option<Pair> {
+        if source == listener && !source.is_empty() {
+            self.fault("source_id", format!("must be another user than {field}"));
+        }
+        let source = self.user("source_id", source);
+        let listener = self.user(field, listener);
+        source.zip(listener).map(|(source, listener)| Pair { source, listener })
     }
 
     /// A session by its id or by its name, of which exactly one must be given.

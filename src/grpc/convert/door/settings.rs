@@ -98,8 +98,14 @@ impl Door<'_> {
                 door.fault(&field, "is for hosted sessions only");
             }
         };
+        let shared = |door: &mut Self, is_set: bool| {
+            if is_set && kind == Kind::Private {
+                door.fault(&field, "is for shared sessions only");
+            }
+        };
         Some(match name {
             "name" => {
+                shared(self, !wire.name.is_empty());
                 let name = if wire.name.is_empty() { None } else { self.named(&field, &wire.name) };
                 Setting::Name(name)
             }
@@ -120,6 +126,10 @@ impl Door<'_> {
                     Pacing::Tick
                 }
             }),
+            "capacity" if kind == Kind::Private => {
+                shared(self, wire.capacity.is_some());
+                Setting::Capacity(2)
+            }
             "capacity" => {
                 let most = self.limits.members;
                 let capacity = wire.capacity.map_or(most, |capacity| capacity as usize);
@@ -128,8 +138,14 @@ impl Door<'_> {
                 }
                 Setting::Capacity(capacity)
             }
-            "locked" => Setting::Locked(wire.locked.unwrap_or(false)),
-            "unlisted" => Setting::Unlisted(wire.unlisted.unwrap_or(false)),
+            "locked" => {
+                shared(self, wire.locked.is_some());
+                Setting::Locked(wire.locked.unwrap_or(false))
+            }
+            "unlisted" => {
+                shared(self, wire.unlisted.is_some());
+                Setting::Unlisted(wire.unlisted.unwrap_or(false))
+            }
             "metadata" => {
                 let size: usize = wire
                     .metadata

@@ -1,0 +1,46 @@
+//! Private sessions.
+
+use super::Sessions;
+use crate::{
+    grpc::{convert::to_proto, new_session_id},
+    proto,
+    session::{Opening, error::Refusal, private::Private, settings::Kind},
+};
+use http::HeaderMap;
+
+impl Sessions {
+    pub(super) async fn open_private(
+        &self,
+        headers: &HeaderMap,
+        request: proto::OpenPrivateSessionRequest,
+    ) -> Result<proto::OpenPrivateSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let pair = door.pair(&request.source_id, ("listener_id", &request.listener_id));
+        let id = match request.session_id.as_str() {
+            "" => Some(new_session_id()),
+            id => door.session("session_id", id),
+        };
+        let wire = request.settings.unwrap_or_default();
+        let settings = door.settings(Kind::Private, &wire, self.0.engine.default_session());
+        door.not_yet("roles", !request.roles.is_empty());
+        door.not_yet("schema", request.schema.is_some());
+        door.not_yet("request_id", !request.request_id.is_empty());
+        let props = door.values("props", request.props);
+        let data = door.values("data", request.data);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
+        let id = id.unwrap_or_else(new_session_id);
+        let private = Private::of(pair, props);
+        let opening = Opening { data, ..Opening::new(app, id, Kind::Private, settings) };
+        let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
+        let state = joined.live.lock();
+        Ok(proto::OpenPrivateSessionResponse {
+            session: Some(to_proto::session_summary(&state)),
+            position: Some(to_proto::position(joined.position)),
+            existed,
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! Private sessions: what one user, the source, shows to another, the listener.
+//!
+//! The source is shown from the opening on, whether it has joined or not: one that has not is a
+//! member all the same, marked *absent*, and shown as disconnected unless the app sees it elsewhere.
+//! The session lives by its listener, and ends when the source leaves it.
+
+use super::{
+    Session,
+    command::{Join, Write},
+    error::Refusal,
+    ids::{Key, UserId},
+    limits::Micros,
+    member::{MemberIx, Membership, Presence},
+    role::Role,
+    settings::Kind,
+    slots::Layer,
+    value::Value,
+};
+use std::sync::Arc;
+
+/// Whose props are shown to whom. There is one private session per app and pair.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Whose props are shown.
+    pub source: UserId,
+    /// Who receives them.
+    pub listener: UserId,
+}
+
+/// What a private session needs to open, beside what every session does.
+#[derive(Debug, Clone)]
+pub struct Private {
+    /// Between whom.
+    pub pair: Pair,
+    /// Who owns it.
+    pub owner: UserId,
+    /// First props of the source, in this session only.
+    pub props: Vec<(Key, Value)>,
+    /// What is set on the source.
+    pub user_props: Vec<(Key, Value)>,
+    /// The app sees the source: it has a stream, or has joined a session.
+    pub is_present: bool,
+}
+
+impl Session {
+    /// Between whom, in a private session.
+    pub fn pair(&self) -> Option<&Pair> {
+        self.pair.as_deref()
+    }
+
+    /// Shows the source, who has not joined.
+    pub(super) fn show_source(&mut self, now: Micros, private: Private) -> Result<(), Refusal> {
+        let Private { pair, props, user_props, is_present, owner: _ } = private;
+        let most = self.limits.props_per_user;
+        if props.len() > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        self.is_source_seen = is_present;
+        let order = self.next_order;
+        self.next_order += 1;
+        let ix = self.members.join(
+            &pair.source,
+            Membership {
+                role: self.roles.get(&pair.source).copied().unwrap_or(Role::Member),
+                presence: Presence::Explicit,
+                disconnected: !is_present,
+                absent: true,
+                streams: 0,
+                order,
+                joined_at: now,
+                deadline: None,
+            },
+        );
+        self.write_layer(ix, Layer::User, Write::of(user_props));
+        self.write_layer(ix, Layer::Own, Write::of(props));
+        Ok(())
+    }
+
+    /// The app sees the source, or does not any more.
+    pub(super) fn source_seen(&mut self, is_present: bool) {
+        self.is_source_seen = is_present;
+        let Some(ix) = self.pair.as_ref().and_then(|pair| self.members.find(&pair.source)) else {
+            return;
+        };
+        if self.members.get(ix).now.as_ref().is_some_and(|source| source.absent) {
+            self.show_absent(ix);
+        }
+    }
+
+    /// What is set on the source, all of it: takes a revision only where it differs.
+    pub(super) fn source_props(&mut self, props: Vec<(Key, Value)>) -> Result<(), Refusal> {
+        let Some(pair) = self.pair.clone() else { return Ok(()) };
+        let ix = self.member(&pair.source)?;
+        let slots = &self.members.get(ix).slots;
+        let known = |key: &Key| self.names.find(key).and_then(|key| slots.of_user(key));
+        let set = props.iter().filter(|(key, value)| known(key) != Some(value)).cloned().collect();
+        let is_gone = |key: &Key| !props.iter().any(|(other, _)| other == key);
+        let remove = slots.all_of_user().map(|key| self.names.key(key).clone()).filter(is_gone);
+        let write = Write { remove: remove.collect(), ..Write::of(set) };
+        if !write.is_empty() {
+            self.user_props(&pair.source, write)?;
+        }
+        Ok(())
+    }
+
+    /// The source's own membership is over, and nobody wished it: it is shown as absent.
+    pub(super) fn source_lost(&mut self, ix: MemberIx) {
+        self.set_deadline(ix, None);
+        let member = self.members.get_mut(ix);
+        let Some(source) = &mut member.now else { return };
+        (source.absent, source.presence, source.streams) = (true, Presence::Explicit, 0);
+        let user = member.user.clone();
+        self.left.push(user);
+        self.show_absent(ix);
+    }
+
+    fn show_absent(&mut self, ix: MemberIx) {
+        let is_disconnected = !self.is_source_seen;
+        let Some(source) = &mut self.members.get_mut(ix).now else { return };
+        if std::mem::replace(&mut source.disconnected, is_disconnected) != is_disconnected {
+            self.members.mark(ix);
+            self.open = true;
+        }
+    }
+
+    /// The absent source joins.
+    pub(super) fn source_joins(&mut self, ix: MemberIx, join: &Join) {
+        let Some(source) = &mut self.members.get_mut(ix).now else { return };
+        if std::mem::take(&mut source.absent) {
+            source.presence = if join.is_stream { Presence::Tied } else { Presence::Explicit };
+            self.open = true;
+        }
+    }
+
+    pub(super) fn is_source(&self, user: &str) -> bool {
+        self.pair.as_ref().is_some_and(|pair| *pair.source == *user)
+    }
+
+    /// A private session takes its source and its listener only.
+    pub(super) fn check_pair(&self, user: &UserId) -> Result<(), Refusal> {
+        match &self.pair {
+            Some(pair) if *user != pair.source && *user != pair.listener => {
+                Err(Refusal::NotOfThePair)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Only the source's props are shown, so only it has any.
+    pub(super) fn check_is_source(&self, user: &str) -> Result<(), Refusal> {
+        match self.kind {
+            Kind::Private if !self.is_source(user) => Err(Refusal::NeedsSource),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether somebody has joined of their own; an absent source has not.
+    pub fn has_joined(&self, user: &str) -> bool {
+        self.members.membership(user).is_some_and(|membership| !membership.absent)
+    }
+
+    /// Whether everybody has gone by whom the session lives.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.pair {
+            Some(pair) => self.members.membership(&pair.listener).is_none(),
+            None => self.members.joined_count() == 0,
+        }
+    }
+
+    /// Whether the session lives by this user.
+    pub(super) fn lives_by(&self, user: &UserId) -> bool {
+        self.pair.as_ref().is_none_or(|pair| pair.listener == *user)
+    }
+}
+
+impl Private {
+    /// The source owns it; what is set on the source is filled in later.
+    pub fn of(pair: Pair, props: Vec<(Key, Value)>) -> Self {
+        let owner = pair.source.clone();
+        Self { pair, owner, props, user_props: Vec::new(), is_present: false }
+    }
+
+    /// The pair, to be shared.
+    pub(super) fn shared_pair(&self) -> Arc<Pair> {
+        Arc::new(self.pair.clone())
+    }
+}
