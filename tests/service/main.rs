@@ -2,6 +2,7 @@
 
 mod support;
 
+mod canary;
 mod connections;
 mod drain;
 mod errors;
