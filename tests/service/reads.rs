@@ -1,6 +1,7 @@
 //! Questions about single members.
 
 use crate::support::*;
+use prost::Message;
 use sessiond::proto::{self, Position, Role, SessionSettings};
 use tonic::Code;
 
@@ -147,4 +148,29 @@ async fn reads_of_single_members_are_refused_with_their_reasons() {
     told.blames(&["target_user_id"]);
     let told = refused(service.try_updated("", "a\n", "b\n", Some(Position::default())).await);
     told.blames(&["session_id", "user_id", "target_user_id", "since"]);
+}
+
+#[tokio::test]
+async fn a_reply_over_1_mib_is_refused_with_the_limit() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let most = 1024 * 1024;
+    // What is accepted and not framed yet is told in one reply.
+    for key in 0..64 {
+        service.set_in("finals", "ada", [(&*format!("key {key:0>2}"), data(16_340))]).await;
+    }
+    let told = service.try_updated("finals", "ada", "ada", None).await.expect("it just fits");
+    assert!(told.encoded_len() <= most && told.encoded_len() > most - 4096);
+    service.set_in("finals", "ada", [("key 64", data(4096))]).await;
+    let told = refused(service.try_updated("finals", "ada", "ada", None).await);
+    told.is(Code::ResourceExhausted, "REPLY_TOO_LARGE").says("most", &most.to_string());
+    service.tick();
+    assert!(
+        service
+            .try_updated("finals", "ada", "ada", None)
+            .await
+            .expect("it is framed")
+            .change
+            .is_none()
+    );
 }
