@@ -3,8 +3,8 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    self, Changes, DeliveryOptions, EndReason, NamedValue, SessionUpdate, StreamUserPropsRequest,
-    session_update::Body, stream_user_props_request::Message as Up,
+    self, Changes, DeliveryOptions, EndReason, NamedValue, SessionUpdate, SnapshotReason,
+    StreamUserPropsRequest, session_update::Body, stream_user_props_request::Message as Up,
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
@@ -14,102 +14,26 @@ use tonic::{Status, Streaming};
 /// How long a client looks for what may come.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// What one user shows to another.
-pub struct UserWatcher {
-    down: Streaming<proto::SubscribeToUserResponse>,
-    /// The private session as the listener knows it.
-    pub rebuilt: Rebuilt,
-    /// Its id, as the first message said.
-    pub session_id: String,
-}
-
 /// subscribeToUser with all defaults.
-pub fn user_subscription(listener: &str, source: &str) -> proto::SubscribeToUserRequest {
-    proto::SubscribeToUserRequest {
-        user_id: listener.to_owned(),
-        source_id: source.to_owned(),
-        ..Default::default()
-    }
+pub async fn subscribe_to_user(
+    service: &Service,
+    listener: &str,
+    source: &str,
+) -> (String, Watcher) {
+    subscribe_to_user_with(service, listening(source, listener)).await
 }
 
-impl UserWatcher {
-    /// Subscribes; returns with the first snapshot applied.
-    pub async fn open(service: &Service, request: proto::SubscribeToUserRequest) -> Self {
-        let answer = in_time(service.delivery().subscribe_to_user(request)).await;
-        let down = answer.expect("streams are refused in their trailers").into_inner();
-        let mut watcher = Self { down, rebuilt: Rebuilt::default(), session_id: String::new() };
-        let first = watcher.next().await;
-        assert!(matches!(first, Step::Snapshot(proto::SnapshotReason::First)), "{first:?}");
-        watcher
-    }
-
-    fn apply(&mut self, message: proto::SubscribeToUserResponse) -> Option<Step> {
-        if self.session_id.is_empty() {
-            self.session_id = message.session_id;
-            assert!(!self.session_id.is_empty(), "the first message names the session");
-        } else {
-            assert_eq!(message.session_id, "", "only the first message says it");
-        }
-        self.rebuilt.apply(message.update.expect("every message has an update"))
-    }
-
-    /// The next step.
-    pub async fn next(&mut self) -> Step {
-        loop {
-            let message = in_time(self.down.message()).await.expect("the stream goes on");
-            if let Some(step) = self.apply(message.expect("the stream goes on")) {
-                return step;
-            }
-        }
-    }
-
-    /// A step that is there or about to come.
-    pub async fn glance(&mut self) -> Option<Step> {
-        loop {
-            let message = timeout(GLANCE, self.down.message()).await.ok()?;
-            let message = message.expect("the stream goes on").expect("the stream goes on");
-            if let Some(step) = self.apply(message) {
-                return Some(step);
-            }
-        }
-    }
-
-    /// The next step, which tells what changed.
-    pub async fn next_changes(&mut self) -> Changes {
-        match self.next().await {
-            Step::Changes { changes, .. } => *changes,
-            other => panic!("changes come, not {other:?}"),
-        }
-    }
-
-    /// Ticks and reads until something is seen that reaches the server in its own time.
-    pub async fn tick_until(&mut self, service: &Service, seen: impl Fn(&Rebuilt) -> bool) {
-        in_time(async {
-            while !seen(&self.rebuilt) {
-                service.tick();
-                while let Some(step) = self.glance().await {
-                    assert!(!matches!(step, Step::Ended(_)), "{step:?}");
-                }
-            }
-        })
-        .await;
-    }
-
-    /// Reads on to the end; returns why it ended, and with which status.
-    pub async fn end(&mut self) -> (EndReason, Status) {
-        let mut reason = EndReason::Unspecified;
-        loop {
-            match in_time(self.down.message()).await {
-                Ok(Some(message)) => {
-                    if let Some(Step::Ended(ended)) = self.apply(message) {
-                        reason = ended.reason();
-                    }
-                }
-                Ok(None) => return (reason, Status::ok("the stream is over")),
-                Err(status) => return (reason, status),
-            }
-        }
-    }
+/// The id of the private session, and what the listener knows of it, with the snapshot applied.
+pub async fn subscribe_to_user_with(
+    service: &Service,
+    request: proto::SubscribeToUserRequest,
+) -> (String, Watcher) {
+    let mut watcher = service.open_listener(request, Rebuilt::default()).await;
+    assert_eq!(watcher.next_snapshot().await, SnapshotReason::First);
+    // A watcher of a user keeps the id of the session where others have that of the subscriber.
+    let session_id = watcher.user_id.clone();
+    assert!(!session_id.is_empty(), "the first message names the session");
+    (session_id, watcher)
 }
 
 /// All sessions of one user, as a client with several of them on one stream knows them: by id, or by
@@ -328,17 +252,15 @@ pub async fn try_open_private(
     answer.map(tonic::Response::into_inner)
 }
 
-/// What opens the private session source -> listener.
+/// What opens the private session source -> listener; its id is generated.
 pub fn private_opening(
     user: &str,
     source: &str,
     listener: &str,
 ) -> proto::OpenPrivateSessionRequest {
     proto::OpenPrivateSessionRequest {
-        user_id: user.to_owned(),
-        source_id: source.to_owned(),
-        listener_id: listener.to_owned(),
-        ..Default::default()
+        session_id: String::new(),
+        ..private(user, source, listener)
     }
 }
 

@@ -232,7 +232,7 @@ mod subscribe_to_user {
 
     fn with_propnames(listener: &str, source: &str) -> proto::SubscribeToUserRequest {
         let propnames = vec!["key".to_owned()];
-        proto::SubscribeToUserRequest { propnames, ..user_subscription(listener, source) }
+        proto::SubscribeToUserRequest { propnames, ..listening(source, listener) }
     }
 
     #[tokio::test]
@@ -241,14 +241,14 @@ mod subscribe_to_user {
         service.open_room("lobby", "source").await;
         service.set("source", [("key", int(1)), ("other", int(1))]).await;
         service.tick();
-        let mut me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        let (_, mut me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
         assert_eq!(me.rebuilt.props("source"), shown([("key", int(1))]));
         assert!(!me.rebuilt.member("source").disconnected, "it is in the lobby");
         // What is set on the user reaches its private sessions and its shared ones alike.
         let mut lobby = service.watch("lobby", "source").await;
         service.set("source", [("key", int(2)), ("other", int(2))]).await;
         service.tick();
-        me.tick_until(&service, |it| it.props("source") == shown([("key", int(2))])).await;
+        service.tick_until(&mut me, |it| it.props("source") == shown([("key", int(2))])).await;
         lobby.next_changes().await;
         assert_eq!(lobby.rebuilt.props("source"), shown([("key", int(2)), ("other", int(2))]));
     }
@@ -256,48 +256,47 @@ mod subscribe_to_user {
     #[tokio::test]
     async fn subscribing_again_uses_the_session_that_is_there() {
         let service = Service::start().await;
-        let first = UserWatcher::open(&service, with_propnames("me", "source")).await;
-        let second = UserWatcher::open(&service, user_subscription("me", "source")).await;
-        assert_eq!(second.session_id, first.session_id);
+        let (first, _me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
+        let (again, second) = subscribe_to_user(&service, "me", "source").await;
+        assert_eq!(again, first);
         let settings = second.rebuilt.session().settings.clone().expect("they are told");
         assert_eq!(settings.propnames, ["key"], "the settings are those of the opening");
-        let another = UserWatcher::open(&service, user_subscription("you", "source")).await;
-        assert_ne!(another.session_id, first.session_id, "one per source and listener");
-        let back = UserWatcher::open(&service, user_subscription("source", "me")).await;
-        assert_ne!(back.session_id, first.session_id, "the other direction is another one");
+        let (another, _you) = subscribe_to_user(&service, "you", "source").await;
+        assert_ne!(another, first, "one per source and listener");
+        let (back, _source) = subscribe_to_user(&service, "source", "me").await;
+        assert_ne!(back, first, "the other direction is another one");
     }
 
     #[tokio::test]
     async fn a_user_who_is_not_there_is_shown_as_disconnected() {
         let service = Service::start().await;
-        let mut me = UserWatcher::open(&service, with_propnames("me", "source")).await;
-        me.tick_until(&service, |it| it.knows("source")).await;
+        let (_, mut me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
+        service.tick_until(&mut me, |it| it.knows("source")).await;
         assert!(me.rebuilt.member("source").disconnected);
         service.open_room("lobby", "source").await;
-        me.tick_until(&service, |it| !it.member("source").disconnected).await;
+        service.tick_until(&mut me, |it| !it.member("source").disconnected).await;
         service.leave("lobby", "source").await;
-        me.tick_until(&service, |it| it.member("source").disconnected).await;
+        service.tick_until(&mut me, |it| it.member("source").disconnected).await;
     }
 
     #[tokio::test]
     async fn only_i_see_it() {
         let service = Service::start().await;
-        let me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        let (session, _me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
         service.tick();
         for somebody in ["you", "outsider"] {
-            let told = refused(service.try_info(&me.session_id, somebody).await);
+            let told = refused(service.try_info(&session, somebody).await);
             told.is(Code::NotFound, "SESSION_NOT_FOUND");
-            let told =
-                refused(service.try_join(&me.session_id, somebody, JoinOptions::default()).await);
+            let told = refused(service.try_join(&session, somebody, JoinOptions::default()).await);
             told.is(Code::NotFound, "SESSION_NOT_FOUND");
-            let told = service.refused_watch(subscription(&me.session_id, somebody)).await;
+            let told = service.refused_watch(subscription(&session, somebody)).await;
             told.is(Code::NotFound, "SESSION_NOT_FOUND");
             let list =
                 proto::ListSessionsRequest { user_id: somebody.to_owned(), ..Default::default() };
             assert_eq!(service.try_list(list).await.expect("it lists").sessions, []);
         }
         for insider in ["me", "source", ""] {
-            let info = service.info(&me.session_id, insider).await.session.expect("it is told");
+            let info = service.info(&session, insider).await.session.expect("it is told");
             assert_eq!((&*info.source_id, &*info.listener_id), ("source", "me"));
         }
     }
@@ -305,18 +304,17 @@ mod subscribe_to_user {
     #[tokio::test]
     async fn it_is_over_when_nobody_listens_any_more() {
         let service = Service::start().await;
-        let me = UserWatcher::open(&service, with_propnames("me", "source")).await;
+        let (session, me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
         service.tick();
-        let session_id = me.session_id.clone();
         drop(me);
         in_time(async {
-            while service.try_info(&session_id, "").await.is_ok() {
+            while service.try_info(&session, "").await.is_ok() {
                 service.tick();
             }
         })
         .await;
-        let again = UserWatcher::open(&service, user_subscription("me", "source")).await;
-        assert_ne!(again.session_id, session_id, "it is a new one");
+        let (again, _me) = subscribe_to_user(&service, "me", "source").await;
+        assert_ne!(again, session, "it is a new one");
     }
 }
 

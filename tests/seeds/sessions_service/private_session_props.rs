@@ -61,10 +61,10 @@ async fn propnames_select_the_keys_of_the_source() {
     };
     let session = open_private(&service, request).await;
     service.tick();
-    let mut listener = UserWatcher::open(&service, user_subscription("listener", "source")).await;
+    let (_, mut listener) = subscribe_to_user(&service, "listener", "source").await;
     assert_eq!(listener.rebuilt.props("source"), shown([("x", int(1)), ("y", int(1))]));
     service.update(&session.session_id, "source", &["propnames"], propnames(&["z"])).await;
-    listener.tick_until(&service, |it| it.props("source") == shown([("z", int(1))])).await;
+    service.tick_until(&mut listener, |it| it.props("source") == shown([("z", int(1))])).await;
 }
 
 #[tokio::test]
@@ -134,16 +134,16 @@ async fn owner_id_is_the_source_unless_the_app_says_otherwise() {
 #[tokio::test]
 async fn onopen_onmessage_onclose() {
     let service = Service::start().await;
-    let mut listener = UserWatcher::open(&service, user_subscription("listener", "source")).await;
+    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
     assert_eq!(listener.rebuilt.session().source_id, "source", "onopen: the session");
-    listener.tick_until(&service, |it| it.knows("source") && it.knows("listener")).await;
-    service.set_in(&listener.session_id, "source", [("x", int(1))]).await;
+    service.tick_until(&mut listener, |it| it.knows("source") && it.knows("listener")).await;
+    service.set_in(&id, "source", [("x", int(1))]).await;
     service.tick();
     let message = listener.next_changes().await;
     assert_eq!(writes_in(&message), ["source.x=1i"]);
-    service.try_delete(&listener.session_id, "").await.expect("the app may");
+    service.try_delete(&id, "").await.expect("the app may");
     service.tick();
-    assert_eq!(listener.end().await.0, EndReason::Deleted);
+    listener.end().await.is_ok(EndReason::Deleted);
 }
 
 #[tokio::test]
@@ -159,14 +159,14 @@ async fn arbitrary_props_and_data() {
     let metadata = session.settings.expect("they are told").metadata;
     assert_eq!(show(&metadata["theme"]), show(&text("dark")));
     service.tick();
-    let mut listener = UserWatcher::open(&service, user_subscription("listener", "source")).await;
+    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
     assert_eq!(listener.rebuilt.state.data, shown([("round", int(1))]));
-    listener.tick_until(&service, |it| it.knows("listener")).await;
-    let id = listener.session_id.clone();
+    service.tick_until(&mut listener, |it| it.knows("listener")).await;
+
     service.set_data(&id, "listener", [("round", int(2))]).await;
     service.set_data(&id, "source", [("more", int(3))]).await;
     let data = shown([("round", int(2)), ("more", int(3))]);
-    listener.tick_until(&service, |it| it.state.data == data).await;
+    service.tick_until(&mut listener, |it| it.state.data == data).await;
 }
 
 #[tokio::test]

@@ -56,10 +56,10 @@ async fn open_private_session_streams_one_users_props_to_another() {
     let opened = try_open_private(&service, request.clone()).await.expect("it opens");
     assert!(!opened.existed);
     service.tick();
-    let mut listener = UserWatcher::open(&service, user_subscription("listener", "source")).await;
-    assert_eq!(listener.session_id, "private");
+    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
+    assert_eq!(id, "private");
     service.set("source", [("x", int(1)), ("y", int(1))]).await;
-    listener.tick_until(&service, |it| it.props("source") == shown([("x", int(1))])).await;
+    service.tick_until(&mut listener, |it| it.props("source") == shown([("x", int(1))])).await;
 
     // Opening it again returns it and changes nothing.
     request.session_id = String::new();
@@ -191,7 +191,7 @@ async fn set_user_props_reaches_every_session_of_the_user_shared_and_private() {
     let service = Service::start().await;
     shared_session(&service).await;
     service.open_room_with("names", "bob", propnames(&["name"])).await;
-    let private = open_private(&service, private_opening("bob", "bob", "ada")).await;
+    let private = open_private(&service, private_opening("ada", "bob", "ada")).await;
     service.tick();
     let results = service.set("bob", [("name", text("Bob")), ("x", int(0))]).await;
     let mut concerned: Vec<_> = results.iter().map(|it| it.session_id.clone()).collect();
@@ -258,12 +258,11 @@ async fn leave_session_of_the_source_ends_its_private_session() {
     let service = Service::start().await;
     let private = open_private(&service, private_opening("source", "source", "listener")).await;
     service.tick();
-    let mut listener = UserWatcher::open(&service, user_subscription("listener", "source")).await;
-    assert_eq!(listener.session_id, private.session_id);
+    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
+    assert_eq!(id, private.session_id);
     service.leave(&private.session_id, "source").await;
     service.tick();
-    let (reason, status) = listener.end().await;
-    assert_eq!((reason, status.code()), (EndReason::Deleted, Code::Ok));
+    listener.end().await.is_ok(EndReason::Deleted);
 }
 
 #[tokio::test]
@@ -319,14 +318,12 @@ async fn delete_session_ends_it_for_all() {
 #[tokio::test]
 async fn delete_session_ends_a_private_one_for_its_listener() {
     let service = Service::start().await;
-    let mut listener = UserWatcher::open(&service, user_subscription("listener", "source")).await;
+    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
     service.tick();
-    refused(service.try_delete(&listener.session_id, "eve").await)
-        .is(Code::NotFound, "SESSION_NOT_FOUND");
-    service.try_delete(&listener.session_id, "source").await.expect("the source owns it");
+    refused(service.try_delete(&id, "eve").await).is(Code::NotFound, "SESSION_NOT_FOUND");
+    service.try_delete(&id, "source").await.expect("the source owns it");
     service.tick();
-    let (reason, status) = listener.end().await;
-    assert_eq!((reason, status.code()), (EndReason::Deleted, Code::Ok));
+    listener.end().await.is_ok(EndReason::Deleted);
 }
 
 #[tokio::test]
@@ -369,7 +366,7 @@ async fn receive_session_updates_carries_all_sessions_of_a_user() {
     let service = Service::start().await;
     shared_session(&service).await;
     service.open_room("other", "ada").await;
-    let private = open_private(&service, private_opening("bob", "bob", "ada")).await.session_id;
+    let private = open_private(&service, private_opening("ada", "bob", "ada")).await.session_id;
     service.tick();
     let mut inbox = Inbox::open(&service, "ada").await;
     inbox.until(|it| it.known.len() == 3).await;
