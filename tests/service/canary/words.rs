@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     io,
     sync::{Mutex, Once, PoisonError},
 };
+use tracing_subscriber::filter::LevelFilter;
 
 /// What every word begins with; its number follows.
 const BEGIN: &str = "canary-";
@@ -65,7 +65,7 @@ impl Words {
 
     /// Holds all that everybody heard, and the log, against what they may hear.
     pub fn judge(&self, heard: &BTreeMap<&'static str, Vec<(String, Vec<u8>)>>, log: &[String]) {
-        let mut faults = String::new();
+        let mut faults = BTreeSet::new();
         let mut heard_by = vec![BTreeSet::new(); self.0.len()];
         for (person, replies) in heard {
             for (path, bytes) in replies {
@@ -73,25 +73,26 @@ impl Words {
                     heard_by[number].insert(*person);
                     let Word { text, may, .. } = &self.0[number];
                     if !may.contains(person) {
-                        let _ = writeln!(faults, "{person} heard {text} from {path}");
+                        faults.insert(format!("{person} heard {text} from {path}"));
                     }
                 }
             }
         }
+        assert!(!log.is_empty(), "the log is heard: it names sessions that are opened");
         for line in log {
             for number in numbers_in(line.as_bytes()) {
                 let Word { text, in_logs, .. } = &self.0[number];
                 if !in_logs {
-                    let _ = writeln!(faults, "the log says {text}: {line}");
+                    faults.insert(format!("the log says {text}: {line}"));
                 }
             }
         }
         for (word, heard_by) in self.0.iter().zip(&heard_by) {
             for deaf in word.must.difference(heard_by) {
-                let _ = writeln!(faults, "{deaf} never heard {}", word.text);
+                faults.insert(format!("{deaf} never heard {}", word.text));
             }
         }
-        assert!(faults.is_empty(), "\n{faults}");
+        assert!(faults.is_empty(), "{faults:#?}");
     }
 }
 
@@ -115,7 +116,7 @@ static LISTEN: Once = Once::new();
 pub fn read_log() {
     LISTEN.call_once(|| {
         tracing_subscriber::fmt()
-            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .with_max_level(LevelFilter::DEBUG)
             .with_ansi(false)
             .with_writer(|| Lines)
             .init();
