@@ -44,6 +44,22 @@ mod create_session {
     }
 
     #[tokio::test]
+    async fn socket_id_tells_the_connections_of_a_user_apart() {
+        let service = Service::start().await;
+        let (_, mut one) = room_of_two(&service).await;
+        let mut other = service.watch("session", "bob").await;
+        service.set_in("session", "ada", [("key1", int(1))]).await;
+        service.tick();
+        for socket in [&mut one, &mut other] {
+            assert_eq!(writes_in(&socket.next_changes().await), ["ada.key1=1i"]);
+        }
+        drop(one);
+        service.set_in("session", "ada", [("key1", int(2))]).await;
+        service.tick();
+        assert_eq!(writes_in(&other.next_changes().await), ["ada.key1=2i"]);
+    }
+
+    #[tokio::test]
     async fn type_room_sends_all_user_data_to_all_other_users_based_on_propnames() {
         let service = Service::start().await;
         let (mut ada, mut bob) = room_of_two(&service).await;

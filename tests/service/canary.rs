@@ -33,6 +33,8 @@ const GUESSER: &str = "guesser";
 /// The sessions.
 const ROOM: &str = "room";
 const HOSTED: &str = "hosted";
+/// A room with a schema.
+const FORMED: &str = "formed";
 
 /// Who writes in the sessions.
 const WRITERS: [&str; 4] = ["owner", "admin", "moderator", "member"];
@@ -78,6 +80,7 @@ impl Stage {
         stage.open_the_room().await;
         stage.open_the_unlisted_room().await;
         stage.open_the_hosted_session().await;
+        stage.open_the_room_with_a_schema().await;
         stage.open_the_private_session().await;
         stage.set_the_object_stream().await;
         stage.service.tick();
@@ -171,6 +174,30 @@ impl Stage {
         }
     }
 
+    /// What the private data is until it is written is private too.
+    async fn open_the_room_with_a_schema(&mut self) {
+        let password = self.words.hidden("password of the room with a schema", &[]);
+        let settings = SessionSettings { password: Some(password.clone()), ..Default::default() };
+        let request = proto::OpenSharedSessionRequest {
+            schema: Some(self.schema()),
+            ..opening(FORMED, "owner", settings)
+        };
+        self.service.try_open(request).await.expect("it opens");
+        self.people_the(FORMED, &password).await;
+        self.write(FORMED, "member", "shown", &INSIDERS).await;
+    }
+
+    fn schema(&mut self) -> proto::Schema {
+        let default = self.words.shown("default of private data", &["owner", ""]);
+        let key = self.words.shown("key of private data", &["owner", ""]);
+        proto::Schema {
+            props_example: props([("shown", text(""))]),
+            data_example: props([("round", text(""))]),
+            private_data_example: BTreeMap::from([(key, text(default))]),
+            ..Default::default()
+        }
+    }
+
     async fn open_the_private_session(&mut self) {
         let data = self.data_of("private", &[SOURCE, LISTENER, ""]);
         let metadata = self.metadata_of("private", &[SOURCE, LISTENER, KEEPER, ""]);
@@ -247,6 +274,7 @@ impl Stage {
         match session {
             ROOM => ROOM,
             HOSTED => HOSTED,
+            FORMED => FORMED,
             other if other == self.unlisted => "unlisted",
             _ => "private",
         }
@@ -274,7 +302,7 @@ impl Stage {
     /// Everybody opens every kind of stream.
     async fn everybody_listens(&self) {
         for (name, person) in &self.people {
-            let sessions = [ROOM, HOSTED, &self.unlisted, &self.private].into_iter();
+            let sessions = self.sessions().into_iter();
             let sessions: Vec<_> = sessions.filter(|it| self.is_told_of(name, it)).collect();
             person.listens(&sessions).await;
         }
@@ -284,8 +312,7 @@ impl Stage {
     async fn everybody_looks(&self) {
         self.service.tick();
         for (name, person) in &self.people {
-            let sessions = [ROOM, HOSTED, &self.unlisted, &self.private];
-            for session in sessions {
+            for session in self.sessions() {
                 if self.is_told_of(name, session) {
                     person.looks_at(session).await;
                 }
@@ -293,10 +320,14 @@ impl Stage {
         }
     }
 
+    fn sessions(&self) -> [&str; 5] {
+        [ROOM, HOSTED, FORMED, &self.unlisted, &self.private]
+    }
+
     /// Whether somebody knows that a session is there.
     fn is_told_of(&self, person: &str, session: &str) -> bool {
         match self.called(session) {
-            ROOM | HOSTED => true,
+            ROOM | HOSTED | FORMED => true,
             "unlisted" => INSIDERS.contains(&person),
             _ => [SOURCE, LISTENER, KEEPER, ""].contains(&person),
         }
@@ -306,13 +337,9 @@ impl Stage {
     /// for them alone.
     async fn everybody_tries_everything(&mut self) {
         for name in self.people.keys().copied().collect::<Vec<_>>() {
-            let mut sessions = vec![ROOM.to_owned(), HOSTED.to_owned()];
-            for session in [&self.unlisted, &self.private] {
-                if name == GUESSER || self.is_told_of(name, session) {
-                    sessions.push(session.clone());
-                }
-            }
-            for session in sessions {
+            let is_told = |it: &&str| name == GUESSER || self.is_told_of(name, it);
+            let sessions = self.sessions().into_iter().filter(is_told);
+            for session in sessions.map(str::to_owned).collect::<Vec<_>>() {
                 let tried = self.words.hidden(&format!("what {name} tries"), &[name]);
                 everything(&self.people[name], &session, &tried).await;
             }
@@ -387,6 +414,18 @@ async fn other_roles(stage: &mut Stage) {
     stage.everybody_looks().await;
 }
 
+/// The room with a schema gets another one.
+async fn another_schema(stage: &mut Stage) {
+    let request = proto::ResetSessionRequest {
+        session_id: FORMED.to_owned(),
+        user_id: "owner".to_owned(),
+        schema: Some(stage.schema()),
+        ..Default::default()
+    };
+    in_time(stage.service.sessions().reset_session(request)).await.expect("it is reset");
+    stage.everybody_looks().await;
+}
+
 /// Some have to go, and hear nothing of what comes after.
 async fn kicked_and_banned(stage: &mut Stage) {
     let reason = stage.words.shown("reason of a kick", &["member"]);
@@ -405,7 +444,7 @@ async fn kicked_and_banned(stage: &mut Stage) {
 
 /// All sessions end, and so does the service; then all is held against what everybody may hear.
 async fn everything_ends(mut stage: Stage) {
-    for session in [ROOM, HOSTED, &stage.unlisted, &stage.private] {
+    for session in stage.sessions() {
         stage.service.try_delete(session, "").await.expect("it is deleted");
     }
     stage.service.tick();
@@ -429,6 +468,7 @@ async fn a_hidden_word_never_reaches_somebody_who_must_not_have_it() {
     another_host(&mut stage).await;
     other_keys(&mut stage).await;
     other_roles(&mut stage).await;
+    another_schema(&mut stage).await;
     kicked_and_banned(&mut stage).await;
     stage.everybody_tries_everything().await;
     stage.everybody_looks().await;

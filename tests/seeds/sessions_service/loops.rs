@@ -60,6 +60,22 @@ async fn session_loop_triggers_subscriptions_on_session_updates() {
 }
 
 #[tokio::test]
+async fn session_loop_as_server_or_as_user() {
+    let service = Service::start().await;
+    service.open_hosted("hosted", "host", SessionSettings::default()).await;
+    service.join("hosted", "ada").await;
+    service.tick();
+    // The app itself, which is no user, sees what the host sees.
+    let mut server = service.watch("hosted", "").await;
+    let mut host = service.watch("hosted", "host").await;
+    service.set_in("hosted", "ada", [("x", int(1))]).await;
+    service.tick();
+    for watcher in [&mut server, &mut host] {
+        assert_eq!(writes_in(&watcher.next_changes().await), ["ada.x=1i"]);
+    }
+}
+
+#[tokio::test]
 async fn user_update_loop_10_runs_separately_from_the_one_below_it() {
     let service = Service::start().await;
     service.open_room("fast", "ada").await;
