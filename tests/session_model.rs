@@ -2,6 +2,7 @@
 //! and one by one under the names of the rules.
 
 mod session_model {
+    mod formats;
     mod framed;
     mod lockstep;
     mod model;

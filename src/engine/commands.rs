@@ -6,6 +6,7 @@ use crate::session::{
     error::Refusal,
     ids::{AppId, UserId},
     role::Act,
+    schema::Schema,
 };
 use std::{sync::Arc, task::Waker};
 
@@ -80,6 +81,24 @@ impl Engine {
         outcome
     }
 
+    /// Resets a session. The frame of the reset is made at once; the tick stays where it is.
+    pub fn reset(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        schema: Option<Arc<Schema>>,
+    ) -> Result<Position, Refusal> {
+        self.check_draining()?;
+        let (now, slow_limit) = (self.clock().now(), self.inner.settings.slow_limit);
+        let (position, wake) = {
+            let mut state = live.lock();
+            let wake = state.reset(now, slow_limit, actor, schema)?;
+            (position(&state, state.core.revision()), wake)
+        };
+        wake.into_iter().for_each(Waker::wake);
+        Ok(position)
+    }
+
     /// Sends what is pending without waiting for the tick: to everybody by closing the open frame,
     /// or to one user. `resend` sends snapshots. Returns the frame that is the last one then.
     pub fn transmit(
@@ -113,7 +132,8 @@ impl Engine {
         Ok(position)
     }
 
-    /// Writes props on a user: every session of it that selects a written key takes the write.
+    /// Writes props on a user: every session of it that selects a written key takes the write. Where
+    /// all of them refuse it, the user has not written it either.
     pub fn write_user(
         &self,
         app: &AppId,
@@ -122,7 +142,8 @@ impl Engine {
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
         self.with_user(app, user, |record| {
-            record.write(write, self.inner.limits.props_per_user)?;
+            record.check_room(write, self.inner.limits.props_per_user)?;
+            let (mut taken, mut unnoticed) = (false, Vec::new());
             let mut outcomes = Vec::new();
             for id in record.sessions.union(&record.sources) {
                 let Some(live) = self.inner.registry.session(app, id) else { continue };
@@ -131,12 +152,22 @@ impl Engine {
                 let accepted = state.core.apply(self.clock().now(), &Actor::App, command);
                 match accepted {
                     Ok(accepted) if accepted.concerned => {
+                        taken = true;
                         self.schedule(&live, &mut state);
                         outcomes.push((id.clone(), Ok(position(&state, accepted.revision))));
                     }
-                    Ok(_) | Err(Refusal::SessionNotFound | Refusal::NotAMember) => {}
+                    Ok(_) => unnoticed.push(live.clone()),
+                    Err(Refusal::SessionNotFound | Refusal::NotAMember) => {}
                     Err(refusal) => outcomes.push((id.clone(), Err(refusal))),
                 }
+            }
+            if taken || outcomes.is_empty() {
+                record.write(write);
+                return Ok(outcomes);
+            }
+            for live in unnoticed {
+                let command = Command::UserProps { user: user.clone(), write: record.undo(write) };
+                let _ = live.lock().core.apply(self.clock().now(), &Actor::App, command);
             }
             Ok(outcomes)
         })

@@ -18,6 +18,8 @@ pub enum SnapshotReason {
     Future,
     /// The view shows something else.
     ViewChanged,
+    /// The session was reset.
+    ResetSchema,
     /// Somebody asked for it.
     Resent,
 }

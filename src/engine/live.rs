@@ -7,9 +7,11 @@ use super::{
 use crate::session::{
     Session,
     command::Actor,
+    error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
     member::{Departed, Departure},
+    schema::Schema,
     settings::Pacing,
     view::View,
 };
@@ -147,6 +149,36 @@ impl State {
                 }
             }
         }
+        self.whom_to_wake(now, slow_limit)
+    }
+
+    /// Resets the session: frames are made at once, and everybody gets a snapshot.
+    pub(super) fn reset(
+        &mut self,
+        now: Micros,
+        slow_limit: Micros,
+        actor: &Actor,
+        schema: Option<Arc<Schema>>,
+    ) -> Result<Vec<Waker>, Refusal> {
+        let frame = self.core.reset(now, actor, schema)?;
+        self.end_departed(&frame.departed);
+        if frame.views_changed {
+            self.place_again();
+        }
+        for (_, shared) in &mut self.views {
+            shared.changed = frame.revision;
+            shared.latest = None;
+            shared.merged.clear();
+            shared.snapshot = None;
+        }
+        for (_, subscriber) in &mut self.subscribers {
+            subscriber.expect_reset();
+        }
+        Ok(self.whom_to_wake(now, slow_limit))
+    }
+
+    /// Whom a frame leaves with something to read.
+    fn whom_to_wake(&mut self, now: Micros, slow_limit: Micros) -> Vec<Waker> {
         let mut wake = Vec::with_capacity(self.subscribers.len());
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
@@ -218,6 +250,8 @@ impl State {
             Err(SnapshotReason::EpochChanged)
         } else if revision > self.core.revision() {
             Err(SnapshotReason::Future)
+        } else if (1..self.core.reset_revision()).contains(&revision) {
+            Err(SnapshotReason::ResetSchema)
         } else if revision < self.core.horizon() || revision == 0 {
             Err(SnapshotReason::TooOld)
         } else if fingerprint != self.core.fingerprint(view) {

@@ -159,6 +159,14 @@ impl Subscriber {
         }
     }
 
+    /// The session was reset. Who waits for its first snapshot is told why it gets that one.
+    pub(super) fn expect_reset(&mut self) {
+        use SnapshotReason::{Resent, ResetSchema, ViewChanged};
+        if matches!(self.snapshot, None | Some(ViewChanged | Resent)) {
+            self.snapshot = Some(ResetSchema);
+        }
+    }
+
     /// Whether a step that was just taken was the last one for now.
     fn has_nothing_more(&self) -> bool {
         self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()

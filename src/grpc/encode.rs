@@ -271,8 +271,8 @@ impl Part {
 }
 
 impl ChangeSink for Body {
-    fn session(&mut self, session: &Session, info: &Info) {
-        let info = to_proto::session_info(session, info).encode_to_vec();
+    fn session(&mut self, session: &Session, info: &Info, sees_private: bool) {
+        let info = to_proto::session_info(session, info, sees_private).encode_to_vec();
         self.make_room(info.len() + 8);
         put_bytes(&mut self.part.changes, field::changes::SESSION, &info);
     }

@@ -80,6 +80,11 @@ fn told(refusal: &Refusal) -> Told {
             metadata.push(("needs", needs.to_string()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NotAWriter(named) => {
+            violations.clone_from(named);
+            (Code::PermissionDenied, Reason::NotAWriter)
+        }
+        Refusal::SchemaNeedsSessionId => (Code::FailedPrecondition, Reason::SchemaNeedsSessionId),
         Refusal::NeedsHost => {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)

@@ -29,6 +29,8 @@ pub struct Write {
     pub remove: Vec<Key>,
     /// Keys that must not have changed after a revision, or all of the write is refused.
     pub if_revision: Vec<(Key, u64)>,
+    /// How many of the last in `set` came as plain JSON, where their faults are to be named.
+    pub plain: usize,
 }
 
 impl Write {
@@ -84,6 +86,7 @@ pub enum Setting {
     EmptyTtl(Micros),
     MaxAge(Micros),
     DataRole(Role),
+    ResetRole(Role),
 }
 
 /// What is asked. Each is accepted whole or refused whole.

@@ -9,6 +9,7 @@ use super::{
     props::write_all,
     removals::Gone,
     role::{Act, Role},
+    schema::defaults,
     settings::Kind,
     slots::Layer,
 };
@@ -26,7 +27,7 @@ impl Session {
             let set = write.set.iter().map(|(key, value)| (key, Some(value)));
             for (key, value) in set.chain(write.remove.iter().map(|key| (key, None))) {
                 let slots = if is_private { &self.private_data } else { &self.data };
-                let before = || self.names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                let before = || self.names.find(key).and_then(|key| slots.own(key)).cloned();
                 let noted = (is_private, key.clone());
                 self.data_writers.note(writer, noted, before, value.cloned());
             }
@@ -37,6 +38,16 @@ impl Session {
         self.data_dirty = true;
         self.open = true;
         Ok(())
+    }
+
+    /// What the schema has the session data hold until it is written.
+    pub(super) fn lay_data_defaults(&mut self) {
+        let Some(schema) = &self.accepted.schema else { return };
+        let (shared, private) = (defaults(&schema.data), defaults(&schema.private_data));
+        let settings = &self.shown.settings;
+        let names = &mut self.names;
+        write_all(&mut self.data, Layer::Beneath, Write::of(shared), names, settings);
+        write_all(&mut self.private_data, Layer::Beneath, Write::of(private), names, settings);
     }
 
     /// What a user wrote into the session data and no frame shows yet is as if it had never been

@@ -1,6 +1,7 @@
 //! Why a command is refused, in the words of the domain. `grpc::status` turns them into statuses.
 
 use super::{limits::Micros, role::Role};
+use std::fmt;
 
 /// A field at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,86 @@ impl Violation {
     /// `description` is wrong with `field`.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// Bytes of the faults of a request that are named; further ones are counted. Clients refuse
+/// metadata of more than 8 KiB or 16 KiB, in which it is encoded again as text.
+pub const FAULTS_BYTES: usize = 4 * 1024;
+
+/// The faults of one request: all of them, named as far as a refusal can tell them.
+#[derive(Debug, Default)]
+pub struct Faults {
+    named: Vec<Violation>,
+    /// Bytes of what is in there.
+    bytes: usize,
+    /// Faults that are only counted.
+    unnamed: usize,
+}
+
+impl Faults {
+    /// Notes a fault.
+    pub fn add(&mut self, field: impl ToString, description: impl Into<String>) {
+        // Who is at fault thousands of times does not have thousands of texts made.
+        if self.unnamed > 0 {
+            self.unnamed += 1;
+            return;
+        }
+        let violation = Violation::new(field.to_string(), description);
+        let bytes = violation.field.len() + violation.description.len() + 8;
+        if self.bytes + bytes > FAULTS_BYTES {
+            self.unnamed += 1;
+            return;
+        }
+        self.bytes += bytes;
+        self.named.push(violation);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.named.len() + self.unnamed
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// The faults, the last one counting those that are not named.
+    pub fn close(self) -> Vec<Violation> {
+        let Self { mut named, unnamed, .. } = self;
+        if unnamed > 0 {
+            named.push(Violation::new("", format!("and {unnamed} more")));
+        }
+        named
+    }
+}
+
+/// The path of a field in a request, put into words only where something is wrong with it.
+#[derive(Debug, Clone, Copy)]
+pub enum Path<'a> {
+    /// Where it begins.
+    Root(&'a str),
+    /// A field of a message.
+    Field(&'a Path<'a>, &'a str),
+    /// An entry of a map.
+    Key(&'a Path<'a>, &'a str),
+    /// An element of a list.
+    Item(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(root) => f.write_str(root),
+            Self::Field(within, name) => write!(f, "{within}.{name}"),
+            Self::Key(within, key) => {
+                // A path is for people to find the field by: a long key is cut.
+                let shown: String = key.chars().take(64).collect();
+                write!(f, "{within}[{shown:?}]")
+            }
+            Self::Item(within, at) => write!(f, "{within}[{at}]"),
+        }
     }
 }
 
@@ -51,6 +132,12 @@ pub enum Refusal {
         /// The lowest role that would.
         needs: Role,
     },
+    /// The schema lets only higher roles write these keys.
+    #[error("{}", list(.0))]
+    NotAWriter(Vec<Violation>),
+    /// The session has a schema, and takes only writes that name it.
+    #[error("the session has a schema: a write must name it")]
+    SchemaNeedsSessionId,
     /// Only the host may do it.
     #[error("this needs the host")]
     NeedsHost,
@@ -174,6 +261,16 @@ impl Refusal {
     /// One field at fault.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// The same with the faults of a message that stands at `prefix` in the request.
+    pub fn within(mut self, prefix: &str) -> Self {
+        if let Self::Invalid(faults) | Self::NotAWriter(faults) = &mut self {
+            for fault in faults.iter_mut().filter(|fault| !fault.field.is_empty()) {
+                fault.field.insert_str(0, prefix);
+            }
+        }
+        self
     }
 }
 

@@ -22,6 +22,12 @@ impl Session {
     /// Makes the frame: shows what is accepted. None if nothing was accepted since the last one. The
     /// caller sends every view its changes before the next flush, which may forget removals.
     pub fn flush(&mut self, now: Micros) -> Option<Frame> {
+        self.make_frame(now, true)
+    }
+
+    /// The same; without values it shows who is there and what is told of the session, but nothing
+    /// that was written.
+    pub(super) fn make_frame(&mut self, now: Micros, values: bool) -> Option<Frame> {
         if !std::mem::take(&mut self.open) {
             return None;
         }
@@ -39,10 +45,12 @@ impl Session {
                 || before.settings.hostprops != self.shown.settings.hostprops;
             self.names.select(&self.shown.settings);
         }
-        self.frame_data(now);
+        if values {
+            self.frame_data(now);
+        }
         let marked = self.members.take_marked();
         for &ix in &marked {
-            self.frame_member(now, ix);
+            self.frame_member(now, ix, values);
         }
         self.members.reuse(marked);
         if before.host != self.shown.host {
@@ -59,7 +67,7 @@ impl Session {
         Some(Frame { revision, views_changed, departed })
     }
 
-    pub(super) fn frame_member(&mut self, now: Micros, ix: MemberIx) {
+    fn frame_member(&mut self, now: Micros, ix: MemberIx, values: bool) {
         let (revision, removals) = (self.revision, &mut self.removals);
         let member = self.members.get_mut(ix);
         let Some(membership) = &member.now else {
@@ -69,9 +77,10 @@ impl Session {
             }
             return member.slots.dissolve(&mut self.names);
         };
-        let mut changed = member.slots.frame(revision, &mut self.names, |key| {
-            removals.push(revision, now, Gone::Prop(ix, key));
-        });
+        let mut changed = values
+            && member.slots.frame(revision, &mut self.names, |key| {
+                removals.push(revision, now, Gone::Prop(ix, key));
+            });
         let Membership { role, disconnected, order, joined_at, .. } = *membership;
         match &mut member.shown {
             Some(shown) if shown.order == order => {

@@ -125,13 +125,18 @@ impl Session {
     /// A new host takes over what it has not set itself, as far as there is room.
     fn inherit(&mut self, ix: MemberIx, heritage: Heritage) {
         let settings = &self.shown.settings;
+        let fixed = self.accepted.schema.is_some();
         let member = self.members.get_mut(ix);
         if member.now.as_ref().is_none_or(|membership| membership.order == heritage.of) {
             return;
         }
         let slots = &mut member.slots;
         for (key, value) in heritage.props {
-            let taken = self.names.find(&key).is_some_and(|key| slots.accepted(key).is_some());
+            let taken = self.names.find(&key).is_some_and(|key| match fixed {
+                // The defaults are nothing that it has set.
+                true => slots.holds(Layer::Own, key),
+                false => slots.accepted(key).is_some(),
+            });
             if !taken && slots.count(Layer::Own) < self.limits.props_per_user {
                 slots.write(Layer::Own, &key, Some(value), &mut self.names, settings);
             }
@@ -172,12 +177,15 @@ impl Session {
         Some(Heritage { of, props: self.accepted_props(ix) })
     }
 
-    /// In the order of keys, so that the bound of props cuts at the same place whatever was written
-    /// first.
+    /// What a member shows beside defaults. In the order of keys, so that the bound of props cuts at
+    /// the same place whatever was written first.
     fn accepted_props(&self, ix: MemberIx) -> Vec<(Key, Value)> {
-        let accepted = self.members.get(ix).slots.all_accepted();
+        let slots = &self.members.get(ix).slots;
+        let fixed = self.accepted.schema.is_some();
+        let inherited =
+            slots.all_accepted().filter(|(key, _)| !fixed || slots.holds(Layer::Own, *key));
         let mut props: Vec<_> =
-            accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect();
+            inherited.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect();
         props.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         props
     }

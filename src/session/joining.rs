@@ -8,6 +8,7 @@ use super::{
     limits::Micros,
     member::{Departed, Departure, MemberIx, Membership, Presence},
     role::Role,
+    schema::Paths,
     slots::Layer,
 };
 use std::sync::Arc;
@@ -40,6 +41,9 @@ impl Session {
         if props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
+        let props = Write::of(props);
+        self.check_props_format(Some(role), &props, Paths::JOIN)?;
+        let beneath = self.beneath(user_props);
         let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
         let order = self.next_order;
         self.next_order += 1;
@@ -60,7 +64,7 @@ impl Session {
         let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
-            for (layer, props) in [(Layer::User, user_props), (Layer::Own, props)] {
+            for (layer, props) in [(Layer::Beneath, beneath), (Layer::Own, props.set)] {
                 for (key, value) in props {
                     slots.write(layer, &key, Some(value), &mut self.names, settings);
                 }
@@ -98,7 +102,9 @@ impl Session {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
             self.check_is_source(&self.members.get(ix).user)?;
-            self.write_props(ix, Layer::Own, Write::of(join.props.clone()))?;
+            let props = Write::of(join.props.clone());
+            self.check_props_format(Some(self.role_of(ix)), &props, Paths::JOIN)?;
+            self.write_props(ix, Layer::Own, props)?;
         }
         self.source_joins(ix, &join);
         if let (Some(presence), Some(membership)) =

@@ -22,7 +22,9 @@ pub mod private;
 mod props;
 mod read;
 mod removals;
+mod reset;
 pub mod role;
+pub mod schema;
 pub mod settings;
 mod slots;
 #[cfg(test)]
@@ -45,6 +47,7 @@ use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
+use schema::{Paths, Schema};
 use settings::{Kind, Settings};
 use slots::{Layer, Slots};
 use std::{collections::BTreeSet, sync::Arc};
@@ -62,6 +65,8 @@ pub struct Info {
     pub host: Option<UserId>,
     /// Hosted: counts hosts.
     pub term: u64,
+    /// The format of its values; none = free.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// What is needed to open a session.
@@ -83,13 +88,25 @@ pub struct Opening {
     pub data: Vec<(Key, Value)>,
     /// First private data.
     pub private_data: Vec<(Key, Value)>,
+    /// The format of props and data; none = free.
+    pub schema: Option<Arc<Schema>>,
 }
 
 impl Opening {
     /// A session with these settings, without opener and data.
     pub fn new(app: AppId, id: SessionId, kind: Kind, settings: Settings) -> Self {
         let (data, private_data) = (Vec::new(), Vec::new());
-        Self { app, id, kind, settings, opener: None, private: None, data, private_data }
+        Self {
+            app,
+            id,
+            kind,
+            settings,
+            opener: None,
+            private: None,
+            data,
+            private_data,
+            schema: None,
+        }
     }
 }
 
@@ -133,6 +150,8 @@ pub struct Session {
     data_dirty: bool,
     data_writers: Writers,
     removals: Removals,
+    /// The frame of the last reset; 0 = there was none.
+    reset_revision: u64,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
@@ -153,12 +172,14 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, private, data, private_data } = opening;
+        let Opening { app, id, kind, settings, opener, private, data, private_data, schema } =
+            opening;
         let owner = match (&private, &opener) {
             (Some(private), _) => Some(private.owner.clone()),
             (None, opener) => opener.as_ref().map(|(user, _)| user.clone()),
         };
-        let accepted = Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0 });
+        let accepted =
+            Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0, schema });
         let mut session = Self {
             app,
             id,
@@ -189,6 +210,7 @@ impl Session {
             data_dirty: false,
             data_writers: Writers::default(),
             removals: Removals::default(),
+            reset_revision: 0,
             left: Vec::new(),
             departed: Vec::new(),
             deadlines: BTreeSet::new(),
@@ -196,7 +218,11 @@ impl Session {
             empty_deadline: None,
             age_deadline: None,
         };
-        session.set_data(&Actor::App, Write::of(data), Write::of(private_data))?;
+        let (data, private_data) = (Write::of(data), Write::of(private_data));
+        let paths = (Paths::FIRST_DATA, Paths::FIRST_PRIVATE_DATA);
+        session.check_data_format(None, (&data, paths.0), (&private_data, paths.1))?;
+        session.lay_data_defaults();
+        session.set_data(&Actor::App, data, private_data)?;
         if let Some(private) = private {
             session.show_source(now, private)?;
         }
@@ -234,6 +260,7 @@ impl Session {
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_is_source(&user)?;
+                self.check_props_format(self.rank_of(actor), &write, Paths::PROPS)?;
                 self.check_term(term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
@@ -248,6 +275,9 @@ impl Session {
             Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
+                let paths = (Paths::DATA, Paths::PRIVATE_DATA);
+                let rank = self.rank_of(actor);
+                self.check_data_format(rank, (&shared, paths.0), (&private, paths.1))?;
                 self.check_term(term)?;
                 let known = self.horizon();
                 self.check_unchanged(&self.data, &shared, known, "if_revision")?;
@@ -395,6 +425,11 @@ impl Session {
     /// The members.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// The frame of the last reset, after which nothing is as it was; 0 = there was none.
+    pub fn reset_revision(&self) -> u64 {
+        self.reset_revision
     }
 
     /// Deltas can begin at this revision or later.

@@ -69,7 +69,8 @@ impl Session {
             match (old == Role::Spectator, new == Role::Spectator) {
                 (true, false) => {
                     self.spectators -= 1;
-                    self.write_layer(ix, Layer::User, Write::of(user_props));
+                    let beneath = self.beneath(user_props);
+                    self.write_layer(ix, Layer::Beneath, Write::of(beneath));
                 }
                 (false, true) => {
                     self.spectators += 1;

@@ -12,6 +12,7 @@ use super::{
     limits::Micros,
     member::{MemberIx, Membership, Presence},
     role::Role,
+    schema::Paths,
     settings::Kind,
     slots::Layer,
     value::Value,
@@ -55,13 +56,17 @@ impl Session {
         if props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
+        let role = self.roles.get(&pair.source).copied().unwrap_or(Role::Member);
+        let props = Write::of(props);
+        self.check_props_format(Some(role), &props, Paths::FIRST_PROPS)?;
+        let beneath = self.beneath(user_props);
         self.is_source_seen = is_present;
         let order = self.next_order;
         self.next_order += 1;
         let ix = self.members.join(
             &pair.source,
             Membership {
-                role: self.roles.get(&pair.source).copied().unwrap_or(Role::Member),
+                role,
                 presence: Presence::Explicit,
                 disconnected: !is_present,
                 absent: true,
@@ -71,8 +76,8 @@ impl Session {
                 deadline: None,
             },
         );
-        self.write_layer(ix, Layer::User, Write::of(user_props));
-        self.write_layer(ix, Layer::Own, Write::of(props));
+        self.write_layer(ix, Layer::Beneath, Write::of(beneath));
+        self.write_layer(ix, Layer::Own, props);
         Ok(())
     }
 
@@ -87,8 +92,12 @@ impl Session {
         }
     }
 
-    /// What is set on the source, all of it: takes a revision only where it differs.
+    /// What is set on the source, all of it: takes a revision only where it differs. With a schema
+    /// nothing of it shows.
     pub(super) fn source_props(&mut self, props: Vec<(Key, Value)>) -> Result<(), Refusal> {
+        if self.accepted.schema.is_some() {
+            return Ok(());
+        }
         let Some(pair) = self.pair.clone() else { return Ok(()) };
         let ix = self.member(&pair.source)?;
         let slots = &self.members.get(ix).slots;

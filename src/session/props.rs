@@ -14,7 +14,8 @@ use super::{
 
 impl Session {
     /// A user changed its props on itself. Every session keeps them, so that a change of the
-    /// selection shows them; it takes a revision only where the selection shows a written key.
+    /// selection shows them; it takes a revision only where the selection shows a written key. One
+    /// with a schema takes only what names it.
     pub(super) fn user_props(&mut self, user: &UserId, write: Write) -> Result<bool, Refusal> {
         let ix = self.member(user)?;
         if self.role_of(ix) < Role::Member || self.check_is_source(user).is_err() {
@@ -22,7 +23,10 @@ impl Session {
         }
         let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
-        self.write_layer(ix, Layer::User, write);
+        if self.accepted.schema.is_some() {
+            return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
+        }
+        self.write_layer(ix, Layer::Beneath, write);
         self.open |= concerned;
         Ok(concerned)
     }

@@ -47,6 +47,13 @@ impl Removals {
         self.list.push_back(Removal { revision, at, gone });
     }
 
+    /// Forgets everything: no delta begins before `revision`.
+    pub fn clear(&mut self, revision: u64) {
+        self.list.clear();
+        self.departed.clear();
+        self.horizon = revision;
+    }
+
     /// The revision at which a user last left; 0 = not remembered.
     pub fn departed(&self, user: &str) -> u64 {
         self.departed.get(user).copied().unwrap_or(0)

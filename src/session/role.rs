@@ -50,6 +50,8 @@ pub enum Act {
     Delete,
     /// Change settings.
     Update,
+    /// Set all values back, where the settings let this role.
+    Reset(Role),
     /// Write one's own props.
     WriteProps,
     /// Write the shared session data, where the settings let this role.
@@ -67,6 +69,7 @@ pub fn check(standing: Standing, act: Act) -> Result<(), Refusal> {
     let (needs, joined) = match act {
         Act::Delete => (Role::Owner, false),
         Act::Update => (Role::Admin, false),
+        Act::Reset(role) => (role, false),
         Act::WriteProps => (Role::Member, true),
         Act::WriteData(role) => (role, true),
         Act::Receive => (Role::Spectator, true),
@@ -102,6 +105,8 @@ mod tests {
         let table = [
             (Act::Delete, Role::Owner),
             (Act::Update, Role::Admin),
+            (Act::Reset(Role::Admin), Role::Admin),
+            (Act::Reset(Role::Member), Role::Member),
             (Act::WriteProps, Role::Member),
             (Act::WriteData(Role::Moderator), Role::Moderator),
             (Act::Receive, Role::Spectator),

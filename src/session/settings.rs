@@ -67,6 +67,8 @@ pub struct Settings {
     pub max_age: Micros,
     /// The lowest role that writes shared data.
     pub data_role: Role,
+    /// The lowest role that resets the session.
+    pub reset_role: Role,
 }
 
 impl Settings {
@@ -90,6 +92,7 @@ impl Settings {
             empty_ttl: 0,
             max_age: 0,
             data_role: Role::Member,
+            reset_role: Role::Admin,
         }
     }
 
@@ -112,6 +115,7 @@ impl Settings {
             Setting::EmptyTtl(ttl) => self.empty_ttl = ttl,
             Setting::MaxAge(age) => self.max_age = age,
             Setting::DataRole(role) => self.data_role = role,
+            Setting::ResetRole(role) => self.reset_role = role,
         }
     }
 

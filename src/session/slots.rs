@@ -14,8 +14,8 @@ pub struct Slot {
     pub key: KeyIx,
     /// Accepted, set in this session.
     own: Option<Value>,
-    /// Accepted, set on the user.
-    user: Option<Value>,
+    /// Accepted, what shows where the session has nothing of its own.
+    beneath: Option<Value>,
     /// As of the last frame; none = a tombstone that lets deltas name the removal.
     pub shown: Option<Value>,
     /// The revision at which `shown` last changed; 0 = never shown.
@@ -23,9 +23,9 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The session's own value hides the user's.
+    /// The session's own value hides what lies beneath.
     pub fn accepted(&self) -> Option<&Value> {
-        self.own.as_ref().or(self.user.as_ref())
+        self.own.as_ref().or(self.beneath.as_ref())
     }
 
     /// Whether the next frame changes what is shown.
@@ -39,8 +39,9 @@ impl Slot {
 pub enum Layer {
     /// In this session only.
     Own,
-    /// On the user, in all its sessions.
-    User,
+    /// What shows where nothing is set in the session: what is set on the user, in all its sessions,
+    /// or, in a session with a schema, the defaults.
+    Beneath,
 }
 
 /// Slots ordered by key index.
@@ -65,6 +66,11 @@ impl Slots {
         self.find(key).ok().and_then(|at| self.slots[at].accepted())
     }
 
+    /// The session's own accepted value of a key.
+    pub fn own(&self, key: KeyIx) -> Option<&Value> {
+        self.find(key).ok().and_then(|at| self.slots[at].own.as_ref())
+    }
+
     /// All accepted values.
     pub fn all_accepted(&self) -> impl Iterator<Item = (KeyIx, &Value)> {
         self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted()?)))
@@ -72,19 +78,19 @@ impl Slots {
 
     /// What is set on the user.
     pub fn of_user(&self, key: KeyIx) -> Option<&Value> {
-        self.find(key).ok().and_then(|at| self.slots[at].user.as_ref())
+        self.find(key).ok().and_then(|at| self.slots[at].beneath.as_ref())
     }
 
     /// All keys that are set on the user.
     pub fn all_of_user(&self) -> impl Iterator<Item = KeyIx> {
-        self.slots.iter().filter(|slot| slot.user.is_some()).map(|slot| slot.key)
+        self.slots.iter().filter(|slot| slot.beneath.is_some()).map(|slot| slot.key)
     }
 
     /// Whether the layer holds the key.
     pub fn holds(&self, layer: Layer, key: KeyIx) -> bool {
         self.find(key).is_ok_and(|at| match layer {
             Layer::Own => self.slots[at].own.is_some(),
-            Layer::User => self.slots[at].user.is_some(),
+            Layer::Beneath => self.slots[at].beneath.is_some(),
         })
     }
 
@@ -92,7 +98,7 @@ impl Slots {
     pub fn count(&self, layer: Layer) -> usize {
         let held = |slot: &&Slot| match layer {
             Layer::Own => slot.own.is_some(),
-            Layer::User => slot.user.is_some(),
+            Layer::Beneath => slot.beneath.is_some(),
         };
         self.slots.iter().filter(held).count()
     }
@@ -114,7 +120,7 @@ impl Slots {
             _ => {
                 let key = names.take(key, settings);
                 let at = self.find(key).unwrap_or_else(|at| at);
-                let slot = Slot { key, own: None, user: None, shown: None, revision: 0 };
+                let slot = Slot { key, own: None, beneath: None, shown: None, revision: 0 };
                 self.slots.insert(at, slot);
                 at
             }
@@ -122,7 +128,7 @@ impl Slots {
         let slot = &mut self.slots[at];
         match layer {
             Layer::Own => slot.own = value,
-            Layer::User => slot.user = value,
+            Layer::Beneath => slot.beneath = value,
         }
         if slot.revision == 0 && slot.accepted().is_none() {
             let slot = self.slots.remove(at);
@@ -134,7 +140,29 @@ impl Slots {
     pub fn clear_accepted(&mut self) {
         for slot in &mut self.slots {
             slot.own = None;
-            slot.user = None;
+            slot.beneath = None;
+        }
+    }
+
+    /// Begins anew: nothing is set in the session, and nothing was ever shown. Beneath lies what is
+    /// given, or what lay there.
+    pub fn begin_anew(
+        &mut self,
+        beneath: Option<Vec<(Key, Value)>>,
+        names: &mut Names,
+        settings: &Settings,
+    ) {
+        for slot in std::mem::take(&mut self.slots) {
+            match (slot.beneath, &beneath) {
+                (Some(value), None) => {
+                    let beneath = Some(value);
+                    self.slots.push(Slot { own: None, beneath, shown: None, revision: 0, ..slot });
+                }
+                _ => names.give_back(slot.key),
+            }
+        }
+        for (key, value) in beneath.into_iter().flatten() {
+            self.write(Layer::Beneath, &key, Some(value), names, settings);
         }
     }
 
@@ -142,7 +170,7 @@ impl Slots {
     pub fn take_back(&mut self) {
         for slot in &mut self.slots {
             slot.own = slot.shown.clone();
-            slot.user = None;
+            slot.beneath = None;
         }
     }
 

@@ -26,18 +26,34 @@ pub struct User {
 }
 
 impl User {
-    /// Writes props on the user: all or nothing.
-    pub fn write(&mut self, write: &Write, most: usize) -> Result<(), Refusal> {
+    /// Whether a write of props fits.
+    pub fn check_room(&self, write: &Write, most: usize) -> Result<(), Refusal> {
         let more = write.set.iter().filter(|(key, _)| !self.props.contains_key(key)).count();
         let fewer = write.remove.iter().filter(|key| self.props.contains_key(*key)).count();
         if more > 0 && self.props.len() + more - fewer > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
+        Ok(())
+    }
+
+    /// Writes props on the user.
+    pub fn write(&mut self, write: &Write) {
         for key in &write.remove {
             self.props.remove(key);
         }
         self.props.extend(write.set.iter().cloned());
-        Ok(())
+    }
+
+    /// What leads from what a write would make of the props back to them.
+    pub fn undo(&self, write: &Write) -> Write {
+        let mut undo = Write::default();
+        for key in write.keys() {
+            match self.props.get(key) {
+                Some(value) => undo.set.push((key.clone(), value.clone())),
+                None => undo.remove.push(key.clone()),
+            }
+        }
+        undo
     }
 
     /// All props that are set on the user.

@@ -23,6 +23,13 @@ pub enum Class {
     Host,
 }
 
+impl Class {
+    /// Whether its readers see the private session data.
+    pub fn sees_private_data(self) -> bool {
+        self == Self::Host
+    }
+}
+
 /// A class of readers; everyone in it receives the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
@@ -35,8 +42,9 @@ pub struct View {
 /// Takes in what a view shows, in this order: session, data, private data, members one after the
 /// other (`member`, then its `prop`s), departures. A value of none is a removal.
 pub trait ChangeSink {
-    /// Something of the session's description changed.
-    fn session(&mut self, session: &Session, info: &Info);
+    /// Something of the session's description changed; of its schema the view sees the format of
+    /// the private data where it sees the data itself.
+    fn session(&mut self, session: &Session, info: &Info, sees_private: bool);
     /// Shared session data.
     fn data(&mut self, key: &str, value: Option<&Value>);
     /// Private session data.
@@ -124,12 +132,12 @@ impl Session {
 
     /// Shows a whole view, members in join order.
     pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
-        sink.session(self, &self.shown);
+        sink.session(self, &self.shown, view.class.sees_private_data());
         let value = |slot: &'_ Slot| slot.shown.is_some();
         for slot in self.data.iter().filter(|slot| value(slot)) {
             sink.data(self.names.key(slot.key), slot.shown.as_ref());
         }
-        if view.class == Class::Host {
+        if view.class.sees_private_data() {
             for slot in self.private_data.iter().filter(|slot| value(slot)) {
                 sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
             }
@@ -145,13 +153,13 @@ impl Session {
     /// [`Session::horizon`] unless the view showed no change since.
     pub fn show_changes(&self, view: &View, from: u64, sink: &mut impl ChangeSink) {
         if self.info_revision > from {
-            sink.session(self, &self.shown);
+            sink.session(self, &self.shown, view.class.sees_private_data());
         }
         if self.data_revision > from {
             for slot in self.data.iter().filter(|slot| slot.revision > from) {
                 sink.data(self.names.key(slot.key), slot.shown.as_ref());
             }
-            if view.class == Class::Host {
+            if view.class.sees_private_data() {
                 for slot in self.private_data.iter().filter(|slot| slot.revision > from) {
                     sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
                 }

@@ -22,6 +22,7 @@ mod reads;
 mod resume;
 mod roles;
 mod rooms;
+mod schema;
 mod settings;
 mod stream_user_props;
 mod transmit;

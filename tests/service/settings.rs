@@ -47,11 +47,11 @@ fn chosen() -> SessionSettings {
         exclusive: Some(false),
         password: None,
         data_role: Role::Owner.into(),
-        reset_role: Role::Admin.into(),
+        reset_role: Role::Member.into(),
     }
 }
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 17] = [
     "name",
     "propnames",
     "hostprops",
@@ -68,12 +68,13 @@ const ALL: [&str; 16] = [
     "empty_ttl",
     "max_age",
     "data_role",
+    "reset_role",
 ];
 
 #[tokio::test]
 async fn every_setting_is_chosen_at_the_opening_or_later_and_taken_back() {
     let service = Service::start().await;
-    let asked = SessionSettings { exclusive: None, reset_role: 0, ..chosen() };
+    let asked = SessionSettings { exclusive: None, ..chosen() };
     service.open_hosted("first", "ada", asked.clone()).await;
     let first = service.watch("first", "ada").await;
     assert_eq!(first.rebuilt.session().settings, Some(chosen()));

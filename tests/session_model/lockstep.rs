@@ -9,7 +9,7 @@ use super::{
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
-    Opening, Session,
+    Info, Opening, Session,
     command::{Actor, Command, Join, Setting, Write},
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
@@ -17,6 +17,7 @@ use sessiond::session::{
     member::{MemberIx, Membership},
     moderation::Ban,
     role::Role,
+    schema::Schema,
     settings::{Keys, Kind, Settings},
     user::User,
     value::Value,
@@ -150,6 +151,10 @@ impl Lockstep {
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
                 self.apply(&Actor::App, Command::Update(changes));
             }
+            Step::Reset { who, schema } => {
+                let actor = self.keeper(who);
+                self.reset(&actor, schema);
+            }
             Step::Delete { who } => {
                 self.apply(&self.keeper(who), Command::Delete);
             }
@@ -200,6 +205,7 @@ impl Lockstep {
         let answer = self.session.apply(self.now, actor, command);
         match (&answer, &expected) {
             (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
+            | (Err(Refusal::NotAWriter(found)), Err(Refusal::NotAWriter(expected)))
             | (Err(Refusal::RevisionChanged(found)), Err(Refusal::RevisionChanged(expected))) => {
                 let fields = |list: &[sessiond::session::error::Violation]| {
                     list.iter().map(|violation| violation.field.clone()).collect::<Vec<_>>()
@@ -240,12 +246,16 @@ impl Lockstep {
         let record = self.model.users.entry(user.clone()).or_default().clone();
         let expected = self.model.written(&record, &write);
         let most = self.start.limits.props_per_user;
-        let answer = self.users.entry(user.clone()).or_default().write(&write, most);
-        assert_eq!(answer.as_ref().err(), expected.as_ref().err());
-        if let Ok(record) = expected {
-            self.model.users.insert(user.clone(), record);
-            self.apply(&Actor::App, Command::UserProps { user, write });
+        let known = self.users.entry(user.clone()).or_default();
+        assert_eq!(known.check_room(&write, most).as_ref().err(), expected.as_ref().err());
+        let Ok(record) = expected else { return };
+        let command = Command::UserProps { user: user.clone(), write: write.clone() };
+        // Where all that it concerns refuse it, it is not set on the user either.
+        if !self.model.needs_session_id(&user, &write) {
+            known.write(&write);
+            self.model.users.insert(user, record);
         }
+        self.apply(&Actor::App, command);
     }
 
     /// Only from where on it is known what went, as how long it is known is not for the model to say.
@@ -270,6 +280,30 @@ impl Lockstep {
         self.apply(&actor, command);
     }
 
+    /// Makes one or two frames at once, over which no delta leads.
+    fn reset(&mut self, actor: &Actor, schema: Option<Arc<Schema>>) {
+        let (last, departed) = (self.model.last().info.clone(), self.model.departed.clone());
+        let before = format!("{:?}", self.session);
+        let frames = 1 + usize::from(self.model.open);
+        let expected = self.model.reset(self.now, actor, schema.clone());
+        let answer = self.session.reset(self.now, actor, schema);
+        let Ok(frame) = answer else {
+            assert_eq!(answer.map(|_| ()), expected);
+            return assert_eq!(format!("{:?}", self.session), before, "a refusal leaves no trace");
+        };
+        expected.unwrap();
+        let views_changed = views_differ(&last, &self.model.last().info);
+        let told = (frame.revision, frame.views_changed, frame.departed);
+        assert_eq!(told, (self.model.revision(), views_changed, departed));
+        assert_eq!(self.session.horizon(), self.model.revision());
+        for watch in &mut self.watches {
+            watch.reset(&self.session, &self.model, frames);
+        }
+        for subscriber in &mut self.subscribers {
+            subscriber.catch_up(&self.session, &self.watches, &self.model);
+        }
+    }
+
     fn flush(&mut self, asleep: u16) {
         let before = self.model.last().info.clone();
         let (was_open, departed) = (self.model.open, self.model.departed.clone());
@@ -279,10 +313,7 @@ impl Lockstep {
         assert_eq!(frame.is_some(), was_open);
         let Some(frame) = frame else { return };
         let after = &self.model.last().info;
-        let same_views = (&before.host, &before.owner) == (&after.host, &after.owner)
-            && before.settings.propnames == after.settings.propnames
-            && before.settings.hostprops == after.settings.hostprops;
-        assert_eq!((frame.views_changed, frame.departed), (!same_views, departed));
+        assert_eq!((frame.views_changed, frame.departed), (views_differ(&before, after), departed));
         assert_eq!(self.session.last_frame_at(), self.now);
         assert!(before.term <= after.term);
         self.framed(asleep);
@@ -438,6 +469,13 @@ impl Lockstep {
     }
 }
 
+/// Whether somebody may have come to see another view.
+fn views_differ(before: &Info, after: &Info) -> bool {
+    (&before.host, &before.owner) != (&after.host, &after.owner)
+        || before.settings.propnames != after.settings.propnames
+        || before.settings.hostprops != after.settings.hostprops
+}
+
 fn open(
     start: &Start,
     now: Micros,
@@ -456,6 +494,7 @@ fn open(
         opener,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
+        schema: start.schema.clone(),
         ..Opening::new(app, id, start.kind, start.settings.clone())
     };
     let limits = start.limits.clone();

@@ -1,6 +1,7 @@
 //! A session told as plainly as possible: maps, rules in the order in which they are read, nothing
 //! kept up to date that can be worked out.
 
+mod format;
 mod hosting;
 mod moderation;
 
@@ -40,6 +41,8 @@ pub struct Model {
     pub roles: BTreeMap<UserId, Role>,
     pub data: Props,
     pub private_data: Props,
+    /// Both as of the last frame.
+    framed_data: [Props; 2],
     /// What is set on users, of any session; kept by whoever keeps the users.
     pub users: BTreeMap<UserId, Props>,
     /// The framed states; revision 1 comes first.
@@ -99,10 +102,17 @@ impl Model {
             epoch: now.max(last_epoch + 1),
             created_at: now,
             roles: owner.iter().map(|user| (user.clone(), Role::Owner)).collect(),
-            info: Info { settings: opening.settings, owner, host: None, term: 0 },
+            info: Info {
+                settings: opening.settings,
+                owner,
+                host: None,
+                term: 0,
+                schema: opening.schema,
+            },
             members: BTreeMap::new(),
             data: Props::new(),
             private_data: Props::new(),
+            framed_data: Default::default(),
             users,
             history: Vec::new(),
             open: true,
@@ -120,11 +130,9 @@ impl Model {
             host_due: None,
             heritage: None,
         };
-        model.write_data(
-            &Actor::App,
-            &Write::of(opening.data),
-            &Write::of(opening.private_data),
-        )?;
+        let (data, private) = (Write::of(opening.data), Write::of(opening.private_data));
+        model.needs_fitting_data(None, (&data, &private), [["data", ""], ["private_data", ""]])?;
+        model.write_data(&Actor::App, &data, &private)?;
         if let Some((user, join)) = opening.opener {
             // Whoever opens a session that is locked from the start is in.
             let locked = std::mem::take(&mut model.info.settings.locked);
@@ -182,6 +190,8 @@ impl Model {
                     return Err(Refusal::RoleTooLow { needs: Role::Member });
                 }
                 self.needs_joined(actor, Role::Member)?;
+                let paths = ["write.set", "write.remove"];
+                self.needs_fitting_props(self.rank(actor), write, paths)?;
                 self.needs_term(*term)?;
                 let shown =
                     |framed: &Framed, key: &Key| framed.members.get(user)?.props.get(key).cloned();
@@ -197,12 +207,15 @@ impl Model {
                 if !private.is_empty() {
                     self.needs_keeper(actor)?;
                 }
+                let paths = [["set", "remove"], ["private_set", "private_remove"]];
+                self.needs_fitting_data(self.rank(actor), (shared, private), paths)?;
                 self.needs_term(*term)?;
+                let [data, private_data] = self.accepted_data();
                 let shown = |framed: &Framed, key: &Key| framed.data.get(key).cloned();
-                self.needs_unchanged(shared, "if_revision", &self.data, shown)?;
+                self.needs_unchanged(shared, "if_revision", &data, shown)?;
                 let shown = |framed: &Framed, key: &Key| framed.private_data.get(key).cloned();
                 let field = "private_if_revision";
-                self.needs_unchanged(private, field, &self.private_data, shown)?;
+                self.needs_unchanged(private, field, &private_data, shown)?;
                 self.write_data(actor, shared, private)?;
             }
             Command::SetRole { target, role, .. } => self.set_role(now, actor, target, *role)?,
@@ -241,9 +254,16 @@ impl Model {
 
     /// Makes a frame if there is anything to frame.
     pub fn flush(&mut self, now: Micros) -> Option<u64> {
-        if !std::mem::take(&mut self.open) {
+        if !self.open {
             return None;
         }
+        self.frame(self.framed(), now);
+        Some(self.revision())
+    }
+
+    /// Makes this the next frame.
+    fn frame(&mut self, next: Framed, now: Micros) {
+        self.open = false;
         let Limits { removals: most, removal_memory, .. } = self.limits;
         while let Some(&(revision, at)) = self.removals.first()
             && (self.removals.len() > most || at + removal_memory <= now)
@@ -251,6 +271,17 @@ impl Model {
             self.horizon_at_most = self.horizon_at_most.max(revision);
             self.removals.remove(0);
         }
+        self.departures.clear();
+        self.departed.clear();
+        self.data_log.clear();
+        self.framed_data = [self.data.clone(), self.private_data.clone()];
+        let gone = self.history.last().map_or(0, |last| last.removals_to(&next));
+        self.history.push(next);
+        self.removals.extend((0..gone).map(|_| (self.history.len() as u64, now)));
+    }
+
+    /// What is accepted, as a frame shows it.
+    fn framed(&self) -> Framed {
         let framed = |(user, member): (&UserId, &Member)| {
             let framed = FramedMember {
                 role: member.role,
@@ -267,21 +298,15 @@ impl Model {
             let was_shown = shown.is_some_and(|shown| shown.members.contains_key(user));
             was_shown && !self.members.contains_key(user)
         });
-        let next = Framed {
+        let [data, private_data] = self.accepted_data();
+        Framed {
             kind: self.kind,
             info: self.info.clone(),
-            data: self.data.clone(),
-            private_data: self.private_data.clone(),
+            data,
+            private_data,
             members: self.members.iter().map(framed).collect(),
             departures,
-        };
-        self.departures.clear();
-        self.departed.clear();
-        self.data_log.clear();
-        let gone = self.history.last().map_or(0, |last| last.removals_to(&next));
-        self.history.push(next);
-        self.removals.extend((0..gone).map(|_| (self.history.len() as u64, now)));
-        Some(self.revision())
+        }
     }
 
     /// What is due, earliest first.
@@ -330,12 +355,16 @@ impl Model {
         }
     }
 
-    /// The session's own value hides the user's; spectators have none.
+    /// The session's own value hides the user's, or the default where there is a format; spectators
+    /// have none.
     pub fn accepted_props(&self, user: &UserId) -> Props {
         let member = &self.members[user];
         let mut props = Props::new();
         if member.role >= Role::Member {
-            props.extend(self.users.get(user).cloned().unwrap_or_default());
+            props.extend(match self.info.schema {
+                Some(_) => self.defaults(|schema| &schema.props),
+                None => self.users.get(user).cloned().unwrap_or_default(),
+            });
             props.extend(member.own.clone());
         }
         props
@@ -390,6 +419,11 @@ impl Model {
             own: Props::new(),
         };
         let write = Write::of(join.props.clone());
+        let most = self.limits.props_per_user;
+        if write.set.len() > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        self.needs_fitting_props(Some(role), &write, ["join.props", ""])?;
         member.own = self.written(&member.own, &write)?;
         self.orders += 1;
         self.members.insert(user.clone(), member);
@@ -404,7 +438,10 @@ impl Model {
             if self.members[user].role < Role::Member {
                 return Err(Refusal::RoleTooLow { needs: Role::Member });
             }
-            self.write_props(user, &Write::of(join.props.clone()))?;
+            let write = Write::of(join.props.clone());
+            let role = self.members[user].role;
+            self.needs_fitting_props(Some(role), &write, ["join.props", ""])?;
+            self.write_props(user, &write)?;
         }
         let member = self.member_mut(user)?;
         member.presence = join.presence.unwrap_or(member.presence);
@@ -475,7 +512,7 @@ impl Model {
     fn remove(&mut self, now: Micros, user: &UserId, departure: Departure) {
         if self.info.host.as_ref() == Some(user) && self.heritage.is_none() {
             self.heritage =
-                Some(Heritage { of: self.members[user].order, props: self.accepted_props(user) });
+                Some(Heritage { of: self.members[user].order, props: self.inheritable(user) });
         }
         let Some(member) = self.members.remove(user) else { return };
         self.departures.insert(user.clone(), departure);
@@ -514,12 +551,25 @@ impl Model {
 
     /// The user's record has the write already; the session only has to know whether it shows it.
     fn user_props(&mut self, user: &UserId, write: &Write) -> Result<bool, Refusal> {
+        let concerned = self.member(user)?.role >= Role::Member && self.shows_any(write);
+        if concerned && self.info.schema.is_some() {
+            return Err(Refusal::SchemaNeedsSessionId);
+        }
+        self.open |= concerned;
+        Ok(concerned)
+    }
+
+    fn shows_any(&self, write: &Write) -> bool {
         let settings = &self.info.settings;
         let hosted = self.kind == Kind::Hosted;
         let shows = |key: &Key| selects(settings, key) || hosted && selects_of_host(settings, key);
-        let concerned = self.member(user)?.role >= Role::Member && write.keys().any(shows);
-        self.open |= concerned;
-        Ok(concerned)
+        write.keys().any(shows)
+    }
+
+    /// Whether a write on the user is refused because it does not name the session.
+    pub fn needs_session_id(&self, user: &UserId, write: &Write) -> bool {
+        let sends = self.members.get(user).is_some_and(|member| member.role >= Role::Member);
+        !self.ended && sends && self.info.schema.is_some() && self.shows_any(write)
     }
 
     fn write_props(&mut self, user: &UserId, write: &Write) -> Result<(), Refusal> {

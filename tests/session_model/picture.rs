@@ -171,7 +171,7 @@ impl Collector {
 }
 
 impl ChangeSink for Collector {
-    fn session(&mut self, _: &Session, info: &Info) {
+    fn session(&mut self, _: &Session, info: &Info, _: bool) {
         self.turn_to(Chapter::Session);
         assert!(self.changes.session.replace(info.clone()).is_none());
     }

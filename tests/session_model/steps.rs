@@ -7,9 +7,11 @@ use sessiond::session::{
     limits::{Limits, Micros, SECOND},
     member::Presence,
     role::Role,
+    schema::{Field, Fields, Schema, Type},
     settings::{Keys, Kind, Settings},
     value::Value,
 };
+use std::sync::Arc;
 
 pub const USERS: [&str; 4] = ["ada", "ben", "cleo", "dan"];
 pub const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -20,6 +22,7 @@ pub struct Start {
     pub kind: Kind,
     pub limits: Limits,
     pub settings: Settings,
+    pub schema: Option<Arc<Schema>>,
     /// Opens and joins; none = the app opens.
     pub opener: Option<UserId>,
 }
@@ -99,6 +102,11 @@ pub enum Step {
     },
     /// The selection of keys becomes what the last frame shows.
     RestoreSelection,
+    /// All values go back to where they begin.
+    Reset {
+        who: Who,
+        schema: Option<Arc<Schema>>,
+    },
     Delete {
         who: Who,
     },
@@ -179,16 +187,17 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
         ..Limits::default()
     });
     let opener = prop_oneof![1 => Just(None), 5 => user().prop_map(Some)];
-    (limits, collection::vec(setting(), 0..6), opener).prop_map(move |(limits, changes, opener)| {
-        Start {
-            kind,
-            limits,
-            settings: changes.into_iter().fold(quiet(), |mut settings, change| {
-                settings.change(change);
-                settings
-            }),
-            opener,
-        }
+    let schema = prop_oneof![3 => Just(None), 1 => schema().prop_map(Some)];
+    let changes = collection::vec(setting(), 0..6);
+    (limits, changes, opener, schema).prop_map(move |(limits, changes, opener, schema)| Start {
+        kind,
+        limits,
+        schema,
+        settings: changes.into_iter().fold(quiet(), |mut settings, change| {
+            settings.change(change);
+            settings
+        }),
+        opener,
     })
 }
 
@@ -211,6 +220,7 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(who, changes)| Step::Update { who, changes }),
         4 => Just(Step::RestoreSelection),
         1 => who().prop_map(|who| Step::Delete { who }),
+        3 => reset(),
         8 => user().prop_map(|user| Step::OpenStream { user }),
         8 => (user(), mostly(0.8), mostly(0.1))
             .prop_map(|(user, lost, is_old)| Step::CloseStream { user, lost, is_old }),
@@ -268,7 +278,40 @@ pub fn hosting_step() -> impl Strategy<Value = Step> {
         3 => flush(),
         1 => moderation(),
         2 => swap_host(),
+        1 => reset(),
     ]
+}
+
+fn reset() -> impl Strategy<Value = Step> {
+    let schema = prop_oneof![2 => Just(None), 1 => schema().prop_map(Some)];
+    (who(), schema).prop_map(|(who, schema)| Step::Reset { who, schema })
+}
+
+/// A format in which `a` is text, as everything begins with that; defaults tell whose they are.
+fn schema() -> impl Strategy<Value = Arc<Schema>> {
+    let part = |whose: &'static str| {
+        let default = prop_oneof![
+            2 => Just(None),
+            1 => Just(Some(Value::Text(whose.into()))),
+            1 => Just(Some(Value::Text("".into()))),
+        ];
+        let text = default.prop_map(|default| Field { default, ..Field::new(Type::Text) });
+        let number = sample::select(vec![None, Some(Value::Integer(0)), Some(Value::Integer(1))])
+            .prop_map(|default| Field { default, ..Field::new(Type::Number) });
+        let any = sample::select(vec![None, None, Some(Value::Null)])
+            .prop_map(|default| Field { default, ..Field::new(Type::Any) });
+        let writer =
+            sample::select(vec![None, None, None, Some(Role::Member), Some(Role::Moderator)]);
+        let other = (prop_oneof![1 => text.clone(), 1 => number, 3 => any], writer)
+            .prop_map(|(field, writer)| Field { writer, ..field });
+        let others = collection::btree_map(key(), other, 1..5);
+        (text, others).prop_map(|(text, mut fields)| {
+            fields.insert("a".into(), text);
+            fields.into_iter().collect::<Fields>()
+        })
+    };
+    (part("/default"), part("data/default"), part("private/default"))
+        .prop_map(|(props, data, private_data)| Arc::new(Schema { props, data, private_data }))
 }
 
 /// Somebody joins.
@@ -337,6 +380,7 @@ fn setting() -> impl Strategy<Value = Setting> {
         1 => sample::select(vec![0, 0, 200 * SECOND]).prop_map(Setting::MaxAge),
         1 => sample::select(vec![Role::Member, Role::Moderator, Role::Owner])
             .prop_map(Setting::DataRole),
+        1 => sample::select(vec![Role::Member, Role::Admin]).prop_map(Setting::ResetRole),
     ]
 }
 

@@ -110,6 +110,13 @@ impl Watch {
         self.frames.push((fingerprint, quiet));
     }
 
+    /// The session was reset, after a frame for what was open; the earlier frames lead nowhere.
+    pub fn reset(&mut self, session: &Session, model: &Model, frames: usize) {
+        self.snapshot(session, model);
+        let fingerprint = session.fingerprint(&self.view);
+        self.frames.extend((0..frames).map(|_| (fingerprint, false)));
+    }
+
     /// Who subscribes now receives the last frame, whatever has been accepted since.
     pub fn between_frames(&self, session: &Session, model: &Model) {
         self.snapshot(session, model);

@@ -5,16 +5,19 @@ use crate::{
     proto,
     session::{
         Info, Session,
+        command::Actor,
         ids::{Key, UserId},
         limits::{Micros, SECOND},
         member::{Departure, Shown},
         moderation::Ban,
         role::Role,
+        schema::{Field, Fields, Schema, Type},
         settings::{Kind, Pacing, Settings},
         value::Value,
         view::{ChangeSink, MemberChange},
     },
 };
+use std::collections::BTreeMap;
 
 /// A role.
 pub fn role(role: Role) -> proto::Role {
@@ -35,6 +38,7 @@ pub fn snapshot_reason(reason: SnapshotReason) -> proto::SnapshotReason {
         SnapshotReason::TooOld => proto::SnapshotReason::TooOld,
         SnapshotReason::Future => proto::SnapshotReason::Future,
         SnapshotReason::ViewChanged => proto::SnapshotReason::ViewChanged,
+        SnapshotReason::ResetSchema => proto::SnapshotReason::ResetSchema,
         SnapshotReason::Resent => proto::SnapshotReason::Resent,
     }
 }
@@ -66,8 +70,8 @@ pub fn span(span: Micros) -> prost_types::Duration {
     prost_types::Duration { seconds: seconds as i64, nanos: micros as i32 * 1000 }
 }
 
-/// A session as updates tell it.
-pub fn session_info(session: &Session, info: &Info) -> proto::SessionInfo {
+/// A session as updates tell it; the format of private data is for those who see the data.
+pub fn session_info(session: &Session, info: &Info, sees_private: bool) -> proto::SessionInfo {
     let id = |user: &Option<UserId>| user.as_deref().unwrap_or_default().to_owned();
     proto::SessionInfo {
         app: session.app().to_string(),
@@ -80,13 +84,15 @@ pub fn session_info(session: &Session, info: &Info) -> proto::SessionInfo {
         source_id: session.pair().map(|pair| pair.source.to_string()).unwrap_or_default(),
         listener_id: session.pair().map(|pair| pair.listener.to_string()).unwrap_or_default(),
         created_at: Some(moment(session.created_at())),
+        schema: info.schema.as_deref().map(|it| schema(it, sees_private)),
         ..Default::default()
     }
 }
 
-/// A session as reads tell it: with the time of the last frame and the counts.
-pub fn session_summary(state: &State) -> proto::SessionInfo {
+/// A session as reads tell it to somebody: with the time of the last frame and the counts.
+pub fn session_summary(state: &State, reader: &Actor) -> proto::SessionInfo {
     let session = &state.core;
+    let sees_private = session.class_of(reader).sees_private_data();
     let (mut members, mut spectators) = (0, 0);
     for (_, shown) in session.members().shown() {
         *(if shown.role == Role::Spectator { &mut spectators } else { &mut members }) += 1;
@@ -95,7 +101,7 @@ pub fn session_summary(state: &State) -> proto::SessionInfo {
         last_frame_at: Some(moment(session.last_frame_at())),
         member_count: Some(members),
         spectator_count: Some(spectators),
-        ..session_info(session, session.info())
+        ..session_info(session, session.info(), sees_private)
     }
 }
 
@@ -121,7 +127,7 @@ pub fn member(user: &UserId, shown: &Shown) -> proto::Member {
 pub struct OneMember(pub Option<proto::MemberChange>);
 
 impl ChangeSink for OneMember {
-    fn session(&mut self, _: &Session, _: &Info) {}
+    fn session(&mut self, _: &Session, _: &Info, _: bool) {}
 
     fn data(&mut self, _: &str, _: Option<&Value>) {}
 
@@ -197,7 +203,46 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
         exclusive: Some(false),
         password: None,
         data_role: role(settings.data_role).into(),
-        reset_role: proto::Role::Admin.into(),
+        reset_role: role(settings.reset_role).into(),
+    }
+}
+
+/// A schema, by its fields.
+pub fn schema(schema: &Schema, sees_private: bool) -> proto::Schema {
+    proto::Schema {
+        props: fields(&schema.props),
+        data: fields(&schema.data),
+        private_data: if sees_private { fields(&schema.private_data) } else { BTreeMap::new() },
+        ..Default::default()
+    }
+}
+
+fn fields(fields: &Fields) -> BTreeMap<String, proto::Field> {
+    fields.iter().map(|(key, it)| (key.to_string(), field(it))).collect()
+}
+
+fn field(field: &Field) -> proto::Field {
+    proto::Field {
+        r#type: match field.of {
+            Type::Any => proto::FieldType::Any,
+            Type::Integer => proto::FieldType::Integer,
+            Type::Number => proto::FieldType::Number,
+            Type::Text => proto::FieldType::Text,
+            Type::Flag => proto::FieldType::Flag,
+            Type::Data => proto::FieldType::Data,
+            Type::Numbers => proto::FieldType::Numbers,
+            Type::Floats => proto::FieldType::Floats,
+            Type::Integers => proto::FieldType::Integers,
+            Type::List => proto::FieldType::List,
+            Type::Map => proto::FieldType::Map,
+        }
+        .into(),
+        default_value: field.default.as_ref().map(value),
+        min: field.min,
+        max: field.max,
+        writer: field.writer.map_or(proto::Role::Unspecified, role).into(),
+        fields: fields(&field.fields),
+        items: field.items.as_deref().map(|items| Box::new(self::field(items))),
     }
 }
 

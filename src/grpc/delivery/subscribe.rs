@@ -226,6 +226,8 @@ fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
 /// A subscription that has passed the door.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// The path of what asks for it in the request.
+    prefix: String,
     session: Option<SessionId>,
     actor: Actor,
     join: Option<Join>,
@@ -261,12 +263,13 @@ impl Wanted {
             }
             Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
         });
-        Self { session, actor, join, options: Options { props, exclude_self, resume } }
+        let prefix = prefix.to_owned();
+        Self { prefix, session, actor, join, options: Options { props, exclude_self, resume } }
     }
 
     /// Subscribes, joining first where that is wanted.
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
-        let Self { session, actor, join, options } = self;
+        let Self { prefix, session, actor, join, options } = self;
         // Who knows the id of an unlisted session may join it.
         let key = session.map(SessionKey::Id);
         let live = match &actor {
@@ -279,7 +282,8 @@ impl Wanted {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,
         };
-        let subscription = server.engine.subscribe(&live, &actor, join, options)?;
+        let subscription = server.engine.subscribe(&live, &actor, join, options);
+        let subscription = subscription.map_err(|refusal| refusal.within(&prefix))?;
         Ok((Feed::new(server.clone(), subscription, without), actor))
     }
 }

@@ -37,10 +37,6 @@ impl Sessions {
         reply.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
     }
 
-    fn not_yet<T>(&self, call: &str) -> Result<Response<T>, Status> {
-        Err(self.0.node.status(&Refusal::NotImplemented { field: call.to_owned() }))
-    }
-
     /// A command of one user to one session.
     fn command(
         &self,
@@ -65,10 +61,7 @@ impl Sessions {
 }
 
 macro_rules! serve {
-    (
-        served { $($method:ident($request:ident) -> $response:ident by $serve:ident;)* }
-        not_yet { $($later:ident($later_request:ident) -> $later_response:ident: $call:literal;)* }
-    ) => {
+    ($($method:ident($request:ident) -> $response:ident by $serve:ident;)*) => {
         #[async_trait]
         impl SessionService for Sessions {
             $(async fn $method(
@@ -78,42 +71,31 @@ macro_rules! serve {
                 let (metadata, _, request) = request.into_parts();
                 self.answer(self.$serve(&metadata.into_headers(), request).await)
             })*
-
-            $(async fn $later(
-                &self,
-                _: Request<proto::$later_request>,
-            ) -> Result<Response<proto::$later_response>, Status> {
-                self.not_yet($call)
-            })*
         }
     };
 }
 
 serve! {
-    served {
     get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
     list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
     open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
-        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
-            by open_private;
+    open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
+        by open_private;
     update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
+    reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
     join_session(JoinSessionRequest) -> JoinSessionResponse by join;
     leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
     delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
     set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
-        set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
-        set_role(SetRoleRequest) -> SetRoleResponse by set_role;
-        kick_user(KickUserRequest) -> KickUserResponse by kick;
-        ban_user(BanUserRequest) -> BanUserResponse by ban;
-        unban_user(UnbanUserRequest) -> UnbanUserResponse by unban;
-        swap_host(SwapHostRequest) -> SwapHostResponse by swap_host;
-        get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse by first_match;
-        get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse
-            by updated_user_data;
-        transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
-            by transmit;
-    }
-    not_yet {
-        reset_session(ResetSessionRequest) -> ResetSessionResponse: "ResetSession";
-    }
+    set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
+    set_role(SetRoleRequest) -> SetRoleResponse by set_role;
+    kick_user(KickUserRequest) -> KickUserResponse by kick;
+    ban_user(BanUserRequest) -> BanUserResponse by ban;
+    unban_user(UnbanUserRequest) -> UnbanUserResponse by unban;
+    swap_host(SwapHostRequest) -> SwapHostResponse by swap_host;
+    get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse by first_match;
+    get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse
+        by updated_user_data;
+    transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
+        by transmit;
 }

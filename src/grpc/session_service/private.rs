@@ -25,8 +25,8 @@ impl Sessions {
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(Kind::Private, &wire, self.0.engine.default_session());
         door.not_yet("roles", !request.roles.is_empty());
-        door.not_yet("schema", request.schema.is_some());
         door.not_yet("request_id", !request.request_id.is_empty());
+        let schema = door.schema("schema", request.schema);
         let props = door.values("props", request.props);
         let data = door.values("data", request.data);
         door.close()?;
@@ -34,11 +34,11 @@ impl Sessions {
         let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
         let id = id.unwrap_or_else(new_session_id);
         let private = Private::of(pair, props);
-        let opening = Opening { data, ..Opening::new(app, id, Kind::Private, settings) };
+        let opening = Opening { data, schema, ..Opening::new(app, id, Kind::Private, settings) };
         let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
         let state = joined.live.lock();
         Ok(proto::OpenPrivateSessionResponse {
-            session: Some(to_proto::session_summary(&state)),
+            session: Some(to_proto::session_summary(&state, &actor)),
             position: Some(to_proto::position(joined.position)),
             existed,
         })

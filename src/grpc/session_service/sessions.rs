@@ -39,7 +39,7 @@ impl Sessions {
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
         Ok(proto::GetSessionInfoResponse {
-            session: Some(to_proto::session_summary(&state)),
+            session: Some(to_proto::session_summary(&state, &actor)),
             members: if inside { to_proto::members(session) } else { Vec::new() },
             bans: session
                 .bans(self.0.engine.clock().now(), &actor)
@@ -128,8 +128,8 @@ impl Sessions {
         door.not_yet("roles", !request.roles.is_empty());
         door.not_yet("users", !request.users.is_empty());
         door.not_yet("bans", !request.bans.is_empty());
-        door.not_yet("schema", request.schema.is_some());
         door.not_yet("request_id", !request.request_id.is_empty());
+        let schema = door.schema("schema", request.schema);
         let data = door.values("data", request.data);
         let private_data = door.values("private_data", request.private_data);
         let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
@@ -143,11 +143,12 @@ impl Sessions {
         let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
         let opening =
-            Opening { opener, data, private_data, ..Opening::new(app, id, kind, settings) };
+            Opening { opener, data, private_data, schema, ..Opening::new(app, id, kind, settings) };
         let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
         let state = joined.live.lock();
+        let reader = user.clone().map_or(Actor::App, Actor::User);
         Ok(proto::OpenSharedSessionResponse {
-            session: Some(to_proto::session_summary(&state)),
+            session: Some(to_proto::session_summary(&state, &reader)),
             user_id: user.map(|user| user.to_string()).unwrap_or_default(),
             position: Some(to_proto::position(joined.position)),
             existed,
@@ -180,6 +181,27 @@ impl Sessions {
         })
     }
 
+    pub(super) async fn reset(
+        &self,
+        headers: &HeaderMap,
+        request: proto::ResetSessionRequest,
+    ) -> Result<proto::ResetSessionResponse, Refusal> {
+        let mut door = self.door();
+        let app = door.app(&request.app);
+        let actor = door.actor(&request.user_id);
+        let id = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let schema = door.schema("schema", request.schema);
+        door.close()?;
+        self.0.check_app(headers, &app)?;
+        // Everybody is sent everything anew, so it is bounded like writes are.
+        if let Actor::User(user) = &actor {
+            self.0.engine.take_update(&app, user)?;
+        }
+        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
+        let position = self.0.engine.reset(&live, &actor, schema)?;
+        Ok(proto::ResetSessionResponse { position: Some(to_proto::position(position)) })
+    }
+
     pub(super) async fn delete(
         &self,
         headers: &HeaderMap,
@@ -210,7 +232,7 @@ impl Listing {
         if !state.core.is_visible_to(actor) {
             return true;
         }
-        let info = to_proto::session_summary(&state);
+        let info = to_proto::session_summary(&state, actor);
         let bytes = info.encoded_len() + 8;
         let sessions = &mut self.reply.sessions;
         let too_large = self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty();

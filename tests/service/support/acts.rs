@@ -137,6 +137,23 @@ impl Service {
         reply(in_time(self.sessions().get_updated_user_data(request)).await)
     }
 
+    /// Resets a session, with a new format or the one that is there, or is refused.
+    pub async fn try_reset(
+        &self,
+        session: &str,
+        user: &str,
+        schema: Option<proto::Schema>,
+    ) -> Answer<proto::Position> {
+        let request = proto::ResetSessionRequest {
+            session_id: session.to_owned(),
+            user_id: user.to_owned(),
+            schema,
+            ..Default::default()
+        };
+        let answer = reply(in_time(self.sessions().reset_session(request)).await);
+        answer.map(|reply| reply.position.expect("it has a position"))
+    }
+
     /// Has things sent now, or is refused; no target = to all.
     pub async fn try_transmit(
         &self,

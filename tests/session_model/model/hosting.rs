@@ -84,6 +84,14 @@ impl Model {
         Ok(())
     }
 
+    /// What a member has set, here or on itself; a default is nothing that it has set.
+    pub(super) fn inheritable(&self, user: &UserId) -> Props {
+        match self.info.schema {
+            Some(_) => self.members[user].own.clone(),
+            None => self.accepted_props(user),
+        }
+    }
+
     fn is_host(&self, user: &UserId) -> bool {
         self.info.host.as_ref() == Some(user)
     }
@@ -112,7 +120,7 @@ impl Model {
         let of_joined_host = || {
             let host = self.info.host.as_ref()?;
             let of = self.members.get(host)?.order;
-            Some(Heritage { of, props: self.accepted_props(host) })
+            Some(Heritage { of, props: self.inheritable(host) })
         };
         let heritage = self.heritage.clone().or_else(of_joined_host);
         self.info.host = next.clone();
@@ -130,7 +138,7 @@ impl Model {
             return;
         }
         for (key, value) in heritage.props {
-            let is_set = self.accepted_props(&host).contains_key(&key);
+            let is_set = self.inheritable(&host).contains_key(&key);
             let Some(member) = self.members.get_mut(&host) else { return };
             if !is_set && member.own.len() < self.limits.props_per_user {
                 member.own.insert(key, value);

@@ -39,7 +39,7 @@ impl Model {
         }
         let silenced = turns && !sends(role);
         if silenced {
-            self.bequeath(target, self.accepted_props(target));
+            self.bequeath(target, self.inheritable(target));
         }
         self.put_role(target, role);
         if role == Role::Owner {
@@ -109,7 +109,7 @@ impl Model {
     /// The data is what the last frame shows with what everybody else has written since.
     pub(super) fn take_back_data(&mut self, user: &UserId) {
         self.data_log.retain(|(writer, ..)| *writer != Actor::User(user.clone()));
-        let mut data = [self.last().data.clone(), self.last().private_data.clone()];
+        let mut data = self.framed_data.clone();
         for (_, is_private, Write { set, remove, .. }) in &self.data_log {
             let part = &mut data[usize::from(*is_private)];
             part.extend(set.iter().cloned());

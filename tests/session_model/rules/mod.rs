@@ -9,3 +9,4 @@ mod presence;
 mod private;
 mod props;
 mod reads;
+mod schema;

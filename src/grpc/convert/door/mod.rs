@@ -1,5 +1,6 @@
 //! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
 
+mod schema;
 mod settings;
 mod values;
 mod writes;
@@ -11,7 +12,7 @@ use crate::{
     proto,
     session::{
         command::Actor,
-        error::{Refusal, Violation},
+        error::{Faults, Path, Refusal},
         ids::{self, AppId, Key, SessionId, UserId},
         limits::{Limits, Micros, SECOND},
         private::Pair,
@@ -22,10 +23,6 @@ use std::sync::Arc;
 
 /// The app of requests that name none.
 pub const DEFAULT_APP: &str = "default";
-
-/// Bytes of the faults of a request that are named; further ones are counted. Clients refuse
-/// metadata of more than 8 KiB or 16 KiB, in which it is encoded again as text.
-const FAULTS_BYTES: usize = 4 * 1024;
 
 /// Bytes of a reason that somebody gives.
 const REASON_BYTES: usize = 1024;
@@ -39,47 +36,32 @@ const YEAR_10000: Micros = 253_402_300_800 * SECOND;
 #[derive(Debug)]
 pub struct Door<'a> {
     limits: &'a Limits,
-    violations: Vec<Violation>,
-    /// Bytes of what is in there.
-    bytes: usize,
-    /// Faults that are only counted.
-    unnamed: usize,
+    faults: Faults,
     other: Option<Refusal>,
 }
 
 impl<'a> Door<'a> {
     /// A door with the limits of the server.
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, violations: Vec::new(), bytes: 0, unnamed: 0, other: None }
+        Self { limits, faults: Faults::default(), other: None }
     }
 
     /// Passes if no fault was found.
     pub fn close(self) -> Result<(), Refusal> {
-        let Self { mut violations, unnamed, .. } = self;
-        if unnamed > 0 {
-            violations.push(Violation::new("", format!("and {unnamed} more")));
-        }
-        if !violations.is_empty() {
-            return Err(Refusal::Invalid(violations));
+        if !self.faults.is_empty() {
+            return Err(Refusal::Invalid(self.faults.close()));
         }
         self.other.map_or(Ok(()), Err)
     }
 
     /// Whether no fault was found so far.
     pub fn is_faultless(&self) -> bool {
-        self.violations.is_empty()
+        self.faults.is_empty()
     }
 
     /// Notes a fault.
     pub fn fault(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        let violation = Violation::new(field, description);
-        let bytes = violation.field.len() + violation.description.len() + 8;
-        if self.bytes + bytes > FAULTS_BYTES {
-            self.unnamed += 1;
-            return;
-        }
-        self.bytes += bytes;
-        self.violations.push(violation);
+        self.faults.add(field.into(), description);
     }
 
     /// Refuses a field that the server does not have yet, if it is set: nothing is ever ignored.
@@ -260,14 +242,13 @@ impl<'a> Door<'a> {
 }
 
 fn path(prefix: &str, key: &str) -> String {
-    // A path is for people to find the field by: a long key is cut.
-    let shown: String = key.chars().take(64).collect();
-    format!("{prefix}[{shown:?}]")
+    Path::Key(&Path::Root(prefix), key).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::error::FAULTS_BYTES;
 
     #[test]
     fn so_many_faults_are_named_as_clients_take_and_the_others_counted() {

@@ -75,7 +75,7 @@ impl Door<'_> {
             } else if name == "exclusive" {
                 self.fault(field, "is fixed at the opening");
             } else {
-                if matches!(name.as_str(), "password" | "reset_role") {
+                if name == "password" {
                     self.not_yet(&format!("settings.{name}"), true);
                 }
                 changes.extend(self.setting(kind, name, wire, base));
@@ -198,10 +198,14 @@ impl Door<'_> {
                 self.not_yet(&field, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
                 return None;
             }
-            "reset_role" => {
-                self.not_yet(&field, wire.reset_role != 0);
-                return None;
-            }
+            "reset_role" => Setting::ResetRole(match self.role(&field, wire.reset_role) {
+                None => Role::Admin,
+                Some(role @ (Role::Admin | Role::Member)) => role,
+                Some(_) => {
+                    self.fault(&field, "must be ADMIN or MEMBER");
+                    Role::Admin
+                }
+            }),
             _ => return None,
         })
     }

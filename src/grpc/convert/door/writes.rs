@@ -50,15 +50,17 @@ impl Door<'_> {
         self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
+        let typed = set.len();
         for (key, value) in json.map(|json| json.fields).unwrap_or_default() {
             let field = path("write.json", &key);
             let value = plain_value(value);
             set.extend(self.key(&field, &key).zip(self.value(&field, value, 1)));
         }
+        let plain = set.len() - typed;
         let write = self.write("write.set", set, "write.remove", remove);
         let write =
-            Write { if_revision: self.revisions("write.if_revision", if_revision), ..write };
-        if write.is_empty() && self.violations.is_empty() {
+            Write { if_revision: self.revisions("write.if_revision", if_revision), plain, ..write };
+        if write.is_empty() && self.is_faultless() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
         if term != 0 && session_ids.len() != 1 {
@@ -136,7 +138,7 @@ impl Door<'_> {
         }
         let remove =
             remove.iter().filter_map(|key| self.key(&path(remove_field, key), key)).collect();
-        Write { set, remove, if_revision: Vec::new() }
+        Write { set, remove, ..Write::default() }
     }
 
     /// How a subscriber wants to be served: the keys, and whether without its own props.

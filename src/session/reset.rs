@@ -1,0 +1,66 @@
+//! All values of a session back to where they began.
+
+use super::{
+    Session,
+    command::Actor,
+    error::Refusal,
+    frame::Frame,
+    limits::Micros,
+    role::{Act, Role},
+    schema::{Fields, Schema, defaults},
+};
+use std::sync::Arc;
+
+impl Session {
+    /// Replaces the schema, if there is a new one, and sets all props and all session data back to
+    /// the defaults. Without any schema nothing is left but what users have set on themselves.
+    ///
+    /// The reset is alone in its frame, which is made at once: what was accepted before is framed
+    /// first, without the writes, which keep their positions and change nothing. No delta leads
+    /// across it. Returns the last frame of both, with what happened in either.
+    pub fn reset(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        schema: Option<Arc<Schema>>,
+    ) -> Result<Frame, Refusal> {
+        if self.ended {
+            return Err(Refusal::SessionNotFound);
+        }
+        self.check(actor, Act::Reset(self.accepted.settings.reset_role))?;
+        let before = self.make_frame(now, false);
+        if schema.is_some() {
+            Arc::make_mut(&mut self.accepted).schema = schema;
+        }
+        self.forget_values();
+        self.open = true;
+        let frame = self.flush(now);
+        self.removals.clear(self.revision);
+        self.reset_revision = self.revision;
+        let views_changed = [&before, &frame].into_iter().flatten().any(|it| it.views_changed);
+        let departed = before.map(|before| before.departed).unwrap_or_default();
+        Ok(Frame { revision: self.revision, views_changed, departed })
+    }
+
+    fn forget_values(&mut self) {
+        let schema = self.accepted.schema.clone();
+        let beneath =
+            |part: fn(&Schema) -> &Fields| schema.as_deref().map(|schema| defaults(part(schema)));
+        let (names, settings) = (&mut self.names, &self.shown.settings);
+        self.data.begin_anew(beneath(|schema| &schema.data), names, settings);
+        self.private_data.begin_anew(beneath(|schema| &schema.private_data), names, settings);
+        self.data_writers.clear();
+        self.data_dirty = true;
+        // What a host that is gone has left was of before.
+        self.heritage = None;
+        let joined: Vec<_> = self.members.joined().map(|(ix, ..)| ix).collect();
+        let props = beneath(|schema| &schema.props);
+        for ix in joined {
+            let sends = self.role_of(ix) > Role::Spectator;
+            let beneath = props.as_ref().map(|props| if sends { props.clone() } else { vec![] });
+            let (names, settings) = (&mut self.names, &self.shown.settings);
+            self.members.get_mut(ix).slots.begin_anew(beneath, names, settings);
+            self.members.mark(ix);
+        }
+    }
+}
