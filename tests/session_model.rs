@@ -4,8 +4,10 @@
 mod session_model {
     mod formats;
     mod framed;
+    mod invariants;
     mod lockstep;
     mod model;
+    mod people;
     mod picture;
     mod position;
     mod properties;

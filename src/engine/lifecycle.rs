@@ -1,14 +1,11 @@
 //! Which sessions there are: opened, found, ended.
 
-use super::{
-    Engine, GROUPS, Joined, Page, SessionKey, live::Live, position, registry, subscriber::End,
-};
+use super::{Engine, Joined, Page, SessionKey, live::Live, position, subscriber::End};
 use crate::session::{
-    Opening, Session,
+    Opening,
     command::Actor,
     error::Refusal,
     ids::{AppId, SessionId, UserId},
-    user::User,
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,7 +13,7 @@ use std::{
 };
 
 impl Engine {
-    /// Opens a session; the opener joins and owns it. Returns the session with its first position,
+    /// Opens a session; the opener joins and owns it, and the users named join. Returns the session with its first position,
     /// and whether it existed, which `get_if_exists` allows: then the opener joins what is there.
     pub fn open(&self, opening: Opening, get_if_exists: bool) -> Result<(Joined, bool), Refusal> {
         self.check_draining()?;
@@ -26,8 +23,11 @@ impl Engine {
                 if !get_if_exists {
                     return Err(Refusal::SessionExists);
                 }
-                let position = match opening.opener {
-                    Some((user, join)) => self.join(&live, &user, join)?,
+                let position = match opening.opener.clone() {
+                    Some((user, join)) => match self.join(&live, &user, join) {
+                        Err(Refusal::SessionNotFound) if self.is_over(&live) => continue,
+                        outcome => outcome?,
+                    },
                     None => {
                         let state = live.lock();
                         position(&state, state.core.revision())
@@ -35,12 +35,7 @@ impl Engine {
                 };
                 return Ok((Joined { live, position }, true));
             }
-            let new = opening.clone();
-            let opened = match opening.opener.as_ref().map(|(user, _)| user) {
-                None => self.open_new(new, None),
-                Some(user) => self.with_user(&app, user, |user| self.open_new(new, Some(user))),
-            };
-            match opened {
+            match self.open_with_everyone(opening.clone()) {
                 // Somebody was faster: that session is there now.
                 Err(Refusal::SessionExists) if get_if_exists => {}
                 Err(refusal) => return Err(refusal),
@@ -51,31 +46,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    pub(super) fn open_new(
-        &self,
-        mut opening: Opening,
-        mut user: Option<&mut User>,
-    ) -> Result<Arc<Live>, Refusal> {
-        if let (Some(user), Some((_, join))) = (&user, &mut opening.opener) {
-            self.check_sessions(user, &opening.id)?;
-            join.user_props = user.props();
-        }
-        let now = self.clock().now();
-        let next = |last: u64| Some(now.max(last + 1));
-        let last = self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let last = last.unwrap_or_default();
-        let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
-        let hash = registry::hash(core.app(), core.id());
-        let shard = (hash % self.inner.shards.len() as u64) as usize;
-        let live = Live::new(core, shard, (hash >> 32) % GROUPS);
-        self.inner.registry.insert(&live)?;
-        if let Some(user) = &mut user {
-            user.sessions.insert(live.id.clone());
-        }
-        self.schedule(&live, &mut live.lock());
-        Ok(live)
     }
 
     /// A session, if there is one that the actor may know of.
@@ -142,12 +112,7 @@ impl Engine {
     /// What happens outside of a session's lock once somebody has left it or it has ended.
     pub(super) fn after(&self, live: &Arc<Live>, left: Vec<UserId>) {
         for user in left {
-            let _ = self.with_user(&live.app, &user, |record| {
-                if !live.lock().core.has_joined(&user) {
-                    record.sessions.remove(&live.id);
-                }
-                Ok(())
-            });
+            self.settle_membership(live, &user, false);
         }
         if live.lock().core.has_ended() {
             self.close(live);
@@ -167,13 +132,24 @@ impl Engine {
         };
         self.inner.registry.remove(live);
         for user in everyone {
-            let _ = self.with_user(&live.app, &user, |record| {
-                record.sessions.remove(&live.id);
-                record.sources.remove(&live.id);
-                Ok(())
-            });
+            self.settle_membership(live, &user, true);
         }
         wake.into_iter().for_each(Waker::wake);
         tracing::debug!(app = %live.app, session = %live.id, "session ended");
+    }
+
+    /// Takes a session off the list of a user who is not in it any more. It may have joined again,
+    /// or joined another session that has the id by now.
+    fn settle_membership(&self, live: &Live, user: &UserId, has_ended: bool) {
+        let _ = self.with_user(&live.app, user, |record| {
+            let now = self.inner.registry.session(&live.app, &live.id);
+            if !now.is_some_and(|now| now.lock().core.counts(user)) {
+                record.sessions.remove(&live.id);
+            }
+            if has_ended {
+                record.sources.remove(&live.id);
+            }
+            Ok(())
+        });
     }
 }

@@ -30,6 +30,8 @@ pub struct Live {
     pub(super) shard: usize,
     /// Which part of the tick its frames fall on, so that sessions do not all tick at once.
     pub(super) group: u64,
+    /// A user is in one such session of the app at a time.
+    pub(super) exclusive: bool,
     state: Mutex<State>,
 }
 
@@ -46,6 +48,8 @@ pub struct State {
     pub(super) deadline_at: Option<Micros>,
     /// Counts the visits of the tick, whether they made a frame or not.
     pub(super) ticks: u64,
+    /// The registry has it among those that anybody may join.
+    pub(super) offered: bool,
     /// Taken out of the registry.
     pub(super) closed: bool,
 }
@@ -93,6 +97,7 @@ impl Live {
             id: core.id().clone(),
             shard,
             group,
+            exclusive: core.info().settings.exclusive,
             state: Mutex::new(State {
                 core,
                 views: Slab::new(),
@@ -100,6 +105,7 @@ impl Live {
                 tick_at: None,
                 deadline_at: None,
                 ticks: 0,
+                offered: false,
                 closed: false,
             }),
         })

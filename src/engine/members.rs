@@ -3,14 +3,16 @@
 use super::{
     Engine, Position,
     encoder::SnapshotReason,
+    exclusive::Slot,
     live::{Live, State},
     position,
     subscriber::{Begin, Options, Subscriber, Subscription},
 };
 use crate::session::{
+    Session,
     command::{Accepted, Actor, Command, Join},
     error::Refusal,
-    ids::{SessionId, UserId},
+    ids::UserId,
     role::{Act, Role},
     user::User,
     view::View,
@@ -21,28 +23,48 @@ use std::sync::Arc;
 impl Engine {
     /// Joins a session.
     pub fn join(&self, live: &Arc<Live>, user: &UserId, join: Join) -> Result<Position, Refusal> {
+        self.join_if(live, user, join, |_| true)
+    }
+
+    /// Joins a session if it is as it should be at that moment, or else it is not found.
+    pub(super) fn join_if(
+        &self,
+        live: &Arc<Live>,
+        user: &UserId,
+        join: Join,
+        should_be: impl FnOnce(&Session) -> bool,
+    ) -> Result<Position, Refusal> {
         self.check_draining()?;
-        self.with_user(&live.app, user, |record| {
-            let mut state = live.lock();
-            let accepted = self.join_locked(live, &mut state, record, user, join)?;
-            Ok(position(&state, accepted.revision))
-        })
+        let (position, moved) = self.with_user(&live.app, user, |record| {
+            let wanted = (&live.id, live.exclusive);
+            let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
+            let position = {
+                let mut state = live.lock();
+                if !should_be(&state.core) {
+                    return Err(Refusal::SessionNotFound);
+                }
+                let accepted = self.join_locked(live, &mut state, (user, record), join, &slot)?;
+                position(&state, accepted.revision)
+            };
+            Ok((position, self.leave_other(slot, (user, record))))
+        })?;
+        self.after_move(moved);
+        Ok(position)
     }
 
     pub(super) fn join_locked(
         &self,
         live: &Arc<Live>,
         state: &mut State,
-        record: &mut User,
-        user: &UserId,
+        (user, record): (&UserId, &mut User),
         mut join: Join,
+        slot: &Slot,
     ) -> Result<Accepted, Refusal> {
-        self.check_sessions(record, &live.id)?;
         join.user_props = record.props();
         let command = Command::Join { user: user.clone(), join };
         let actor = Actor::User(user.clone());
         let accepted = state.core.apply(self.clock().now(), &actor, command)?;
-        record.sessions.insert(live.id.clone());
+        slot.take(record, &live.id);
         self.schedule(live, state);
         Ok(accepted)
     }
@@ -61,10 +83,29 @@ impl Engine {
                 let mut state = live.lock();
                 Ok(self.enlist(live, &mut state, actor, options))
             }
-            Actor::User(user) => self.with_user(&live.app, user, |record| {
+            Actor::User(user) => self.subscribe_user(live, actor, user, join, options),
+        }
+    }
+
+    fn subscribe_user(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        user: &UserId,
+        join: Option<Join>,
+        options: Options,
+    ) -> Result<Subscription, Refusal> {
+        let (subscription, moved) = self.with_user(&live.app, user, |record| {
+            let join = join.map(|join| {
+                let wanted = (&live.id, live.exclusive);
+                let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
+                Ok((join, slot))
+            });
+            let (join, slot) = join.transpose()?.unzip();
+            let subscription = {
                 let mut state = live.lock();
-                if let Some(join) = join {
-                    self.join_locked(live, &mut state, record, user, join)?;
+                if let Some((join, slot)) = join.zip(slot.as_ref()) {
+                    self.join_locked(live, &mut state, (user, record), join, slot)?;
                 }
                 state.core.check(actor, Act::Receive)?;
                 let opened = Command::StreamOpened { user: user.clone() };
@@ -72,9 +113,13 @@ impl Engine {
                 record.sessions.insert(live.id.clone());
                 let subscription = self.enlist(live, &mut state, actor, options);
                 self.schedule(live, &mut state);
-                Ok(subscription)
-            }),
-        }
+                subscription
+            };
+            let moved = slot.and_then(|slot| self.leave_other(slot, (user, record)));
+            Ok((subscription, moved))
+        })?;
+        self.after_move(moved);
+        Ok(subscription)
     }
 
     pub(super) fn enlist(
@@ -127,13 +172,5 @@ impl Engine {
         };
         self.after(live, left);
         Ok(position)
-    }
-
-    pub(super) fn check_sessions(&self, user: &User, id: &SessionId) -> Result<(), Refusal> {
-        let most = self.inner.settings.max_sessions_per_user;
-        if user.sessions.len() >= most && !user.sessions.contains(id) {
-            return Err(Refusal::LimitReached { limit: "max-sessions-per-user", most });
-        }
-        Ok(())
     }
 }

@@ -7,9 +7,11 @@
 mod clock;
 mod commands;
 pub mod encoder;
+mod exclusive;
 mod lifecycle;
 mod live;
 mod members;
+mod opening;
 mod private;
 mod registry;
 mod schedule;
@@ -20,6 +22,7 @@ mod users;
 pub use clock::Clock;
 pub use encoder::Encoded;
 pub use live::{Live, State};
+pub use opening::Target;
 pub use registry::Page;
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
@@ -120,6 +123,8 @@ struct Inner {
     draining: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
     renaming: Mutex<()>,
+    /// One at a time opens what nobody found to join. Locked before any user.
+    matching: Mutex<()>,
 }
 
 impl fmt::Debug for Engine {
@@ -141,6 +146,7 @@ impl Engine {
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             renaming: Mutex::new(()),
+            matching: Mutex::new(()),
         };
         Self { inner: Arc::new(inner) }
     }

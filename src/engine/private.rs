@@ -74,9 +74,11 @@ impl Engine {
         })?;
         opening.private = Some(private);
         let opened = match opening.opener.as_ref().map(|(user, _)| user.clone()) {
-            None => self.open_new(opening, None),
-            Some(user) => self.with_user(&app, &user, |user| self.open_new(opening, Some(user))),
+            None => self.open_new(opening, &mut []),
+            Some(user) => self.with_user(&app, &user, |user| self.open_new(opening, &mut [user])),
         };
+        // A private session is not exclusive: nobody left another one for it.
+        let opened = opened.map(|(live, _)| live);
         // What happened to the source between the two looks at it is told now.
         let outcome = self.with_user(&app, &source, |record| {
             let live = match opened {
@@ -117,7 +119,7 @@ impl Engine {
     }
 
     /// Sees to it that a session that has ended is not found any more.
-    fn retire(&self, live: &Arc<Live>) {
+    pub(super) fn retire(&self, live: &Arc<Live>) {
         self.close(live);
         // Somebody else may be about to.
         self.inner.registry.remove(live);

@@ -35,6 +35,8 @@ pub struct Registry {
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
     /// The sessions of each app in the order of ids, for listing.
     ordered: DashMap<AppId, BTreeMap<SessionId, Arc<Live>>, FxBuildHasher>,
+    /// The sessions of each app that anybody may join, by epoch: in the order of their opening.
+    open_to_all: DashMap<AppId, BTreeMap<u64, Arc<Live>>, FxBuildHasher>,
     session_count: AtomicUsize,
     max_sessions: usize,
     max_users: usize,
@@ -55,6 +57,7 @@ impl Registry {
             pairs: DashMap::default(),
             users: DashMap::default(),
             ordered: DashMap::default(),
+            open_to_all: DashMap::default(),
             session_count: AtomicUsize::new(0),
             max_sessions,
             max_users,
@@ -177,6 +180,24 @@ impl Registry {
         let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone()));
         let page = sessions.range((from, Bound::Unbounded)).take(PAGE);
         page.map(|(_, live)| live.clone()).collect()
+    }
+
+    /// Notes that anybody may join a session, or not any more. Called with the session locked.
+    pub fn offer(&self, live: &Arc<Live>, epoch: u64, is_open: bool) {
+        if is_open {
+            self.open_to_all.entry(live.app.clone()).or_default().insert(epoch, live.clone());
+        } else if let Entry::Occupied(mut app) = self.open_to_all.entry(live.app.clone()) {
+            app.get_mut().remove(&epoch);
+            if app.get().is_empty() {
+                app.remove();
+            }
+        }
+    }
+
+    /// The session opened last before an epoch among those that anybody may join.
+    pub fn newest(&self, app: &AppId, before: u64) -> Option<(u64, Arc<Live>)> {
+        let sessions = self.open_to_all.get(app)?;
+        sessions.range(..before).next_back().map(|(epoch, live)| (*epoch, live.clone()))
     }
 
     /// Every session.

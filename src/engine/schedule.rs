@@ -23,8 +23,12 @@ impl Engine {
         self.clock().step_to(target);
     }
 
-    /// Puts a session that changed on its shard's list.
+    /// Puts a session that changed on its shard's list, and where `newest` looks or not.
     pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
+        let is_open = state.core.is_open_to_all();
+        if std::mem::replace(&mut state.offered, is_open) != is_open {
+            self.inner.registry.offer(live, state.core.epoch(), is_open);
+        }
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
         }

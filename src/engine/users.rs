@@ -48,8 +48,49 @@ impl Engine {
         let mut record = record.lock();
         let was_present = record.is_present();
         let outcome = with(&mut record);
+        self.settle_user((app, user), &mut record, was_present);
+        outcome
+    }
+
+    /// Runs something with several users locked, none named twice. They are locked in the order of
+    /// their ids, so that two who do this never wait for each other.
+    pub(super) fn with_users<T>(
+        &self,
+        app: &AppId,
+        users: &[UserId],
+        with: impl FnOnce(&mut [&mut User]) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut records = Vec::with_capacity(users.len());
+        for user in users {
+            match self.inner.registry.user_or_new(app, user) {
+                Ok(record) => records.push(record),
+                Err(refusal) => {
+                    for (user, record) in users.iter().zip(&records) {
+                        self.with_record(app, user, record, |_| ());
+                    }
+                    return Err(refusal);
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..users.len()).collect();
+        order.sort_unstable_by_key(|&at| &users[at]);
+        let mut locked: Vec<_> = order.iter().map(|&at| (at, records[at].lock())).collect();
+        locked.sort_unstable_by_key(|(at, _)| *at);
+        let present: Vec<bool> = locked.iter().map(|(_, record)| record.is_present()).collect();
+        let mut unlocked: Vec<&mut User> =
+            locked.iter_mut().map(|(_, record)| &mut **record).collect();
+        let outcome = with(&mut unlocked);
+        for ((user, (_, record)), was_present) in users.iter().zip(&mut locked).zip(present) {
+            self.settle_user((app, user), record, was_present);
+        }
+        outcome
+    }
+
+    /// Private sessions show whether their source is present; a user that is idle now is forgotten
+    /// later.
+    fn settle_user(&self, (app, user): (&AppId, &UserId), record: &mut User, was_present: bool) {
         if record.is_present() != was_present {
-            self.tell_of_source(app, &record);
+            self.tell_of_source(app, record);
         }
         let now = self.clock().now();
         let was_idle = record.idle_since.is_some();
@@ -58,7 +99,6 @@ impl Engine {
             let at = now + self.inner.settings.user_ttl;
             self.shard(0).add(at, Job::Forget(app.clone(), user.clone()));
         }
-        outcome
     }
 }
 

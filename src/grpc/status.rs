@@ -66,6 +66,17 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::NameTaken => (Code::AlreadyExists, Reason::NameTaken),
         Refusal::NotAMember => (Code::FailedPrecondition, Reason::NotAMember),
         Refusal::Locked => (Code::FailedPrecondition, Reason::SessionLocked),
+        Refusal::AlreadyInSession { session } => {
+            if let Some(session) = session {
+                metadata.push(("session_id", session.to_string()));
+            }
+            (Code::FailedPrecondition, Reason::AlreadyInSession)
+        }
+        Refusal::Of { field, why } => {
+            let mut told = told(why);
+            told.metadata.push(("field", field.clone()));
+            return told;
+        }
         Refusal::NoStore => (Code::FailedPrecondition, Reason::NoStore),
         Refusal::StaleTerm { current } => {
             metadata.push(("term", current.to_string()));

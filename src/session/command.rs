@@ -64,6 +64,8 @@ pub struct Join {
     pub props: Vec<(Key, Value)>,
     /// What is set on the user.
     pub user_props: Vec<(Key, Value)>,
+    /// Leaves the other exclusive session that the user is in, instead of being refused.
+    pub moves: bool,
 }
 
 /// One setting to change.

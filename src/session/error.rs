@@ -1,6 +1,6 @@
 //! Why a command is refused, in the words of the domain. `grpc::status` turns them into statuses.
 
-use super::{limits::Micros, role::Role};
+use super::{ids::SessionId, limits::Micros, role::Role};
 use std::fmt;
 
 /// A field at fault.
@@ -26,6 +26,8 @@ pub const FAULTS_BYTES: usize = 4 * 1024;
 /// The faults of one request: all of them, named as far as a refusal can tell them.
 #[derive(Debug, Default)]
 pub struct Faults {
+    /// The path of the message that is being looked at, where it lies in another one.
+    prefix: String,
     named: Vec<Violation>,
     /// Bytes of what is in there.
     bytes: usize,
@@ -35,13 +37,13 @@ pub struct Faults {
 
 impl Faults {
     /// Notes a fault.
-    pub fn add(&mut self, field: impl ToString, description: impl Into<String>) {
+    pub fn add(&mut self, field: impl fmt::Display, description: impl Into<String>) {
         // Who is at fault thousands of times does not have thousands of texts made.
         if self.unnamed > 0 {
             self.unnamed += 1;
             return;
         }
-        let violation = Violation::new(field.to_string(), description);
+        let violation = Violation::new(format!("{}{field}", self.prefix), description);
         let bytes = violation.field.len() + violation.description.len() + 8;
         if self.bytes + bytes > FAULTS_BYTES {
             self.unnamed += 1;
@@ -49,6 +51,23 @@ impl Faults {
         }
         self.bytes += bytes;
         self.named.push(violation);
+    }
+
+    /// From now on paths begin with this, too; returns how to go back.
+    pub fn enter(&mut self, prefix: &str) -> usize {
+        let outside = self.prefix.len();
+        self.prefix.push_str(prefix);
+        outside
+    }
+
+    /// Back to what [`Faults::enter`] returned.
+    pub fn back_to(&mut self, outside: usize) {
+        self.prefix.truncate(outside);
+    }
+
+    /// The path of the message that is being looked at, with the dot behind it.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// How many there are.
@@ -120,6 +139,12 @@ pub enum Refusal {
     /// The session takes nobody new.
     #[error("the session is locked")]
     Locked,
+    /// The user is in another exclusive session.
+    #[error("the user is in another exclusive session")]
+    AlreadyInSession {
+        /// Which one, if whoever asks may know.
+        session: Option<SessionId>,
+    },
     /// The session has no place left.
     #[error("the session is full: it has places for {capacity}")]
     Full {
@@ -229,6 +254,14 @@ pub enum Refusal {
     /// The server has no durable store.
     #[error("ack: the server has no durable store")]
     NoStore,
+    /// One of several users that a call is about is refused, and so all of it is.
+    #[error("{field}: {why}")]
+    Of {
+        /// The path of the field that names the user.
+        field: String,
+        /// Why.
+        why: Box<Refusal>,
+    },
     /// The message could not be decoded.
     #[error("the message cannot be decoded: {0}")]
     Malformed(String),
@@ -261,6 +294,11 @@ impl Refusal {
     /// One field at fault.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// The refusal of the user that a field names.
+    pub fn of(self, field: impl Into<String>) -> Self {
+        Self::Of { field: field.into(), why: Box::new(self) }
     }
 
     /// The same with the faults of a message that stands at `prefix` in the request.

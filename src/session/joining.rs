@@ -9,6 +9,7 @@ use super::{
     member::{Departed, Departure, MemberIx, Membership, Presence},
     role::Role,
     schema::Paths,
+    settings::Kind,
     slots::Layer,
 };
 use std::sync::Arc;
@@ -18,7 +19,15 @@ impl Session {
         if let Some(ix) = self.members.find(&user).filter(|&ix| self.is_joined(ix)) {
             return self.join_again(now, ix, join);
         }
-        let Join { spectator, presence, is_stream, props, user_props } = join;
+        self.admit(now, user, join)?;
+        self.settle_host(now);
+        self.settle_emptiness(now);
+        Ok(())
+    }
+
+    /// Takes in somebody new; whoever calls settles what depends on who is there.
+    pub(super) fn admit(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
+        let Join { spectator, presence, is_stream, props, user_props, moves: _ } = join;
         self.check_pair(&user)?;
         self.check_ban(now, &user)?;
         let role = match self.roles.get(&user) {
@@ -72,9 +81,25 @@ impl Session {
         }
         self.expect_stream(now, ix);
         self.open = true;
-        self.settle_host(now);
-        self.settle_emptiness(now);
         Ok(())
+    }
+
+    /// Whether anybody may join who knows nothing of the session, bans apart: what `newest` chooses
+    /// among.
+    pub fn is_open_to_all(&self) -> bool {
+        let settings = &self.accepted.settings;
+        let is_shared = match self.kind {
+            Kind::Room | Kind::Hosted => true,
+            Kind::Private => false,
+        };
+        is_shared
+            && !(self.ended || settings.unlisted || settings.locked)
+            && self.check_place(Role::Member).is_ok()
+    }
+
+    /// Whether `newest` chooses the session for a user.
+    pub fn suits(&self, now: Micros, user: &UserId) -> bool {
+        self.is_open_to_all() && self.check_ban(now, user).is_ok()
     }
 
     /// Spectators and everybody else have places of their own.

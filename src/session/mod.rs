@@ -18,6 +18,7 @@ pub mod limits;
 pub mod member;
 pub mod moderation;
 mod names;
+pub mod opening;
 pub mod private;
 mod props;
 mod read;
@@ -43,6 +44,7 @@ use limits::{Limits, Micros};
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
+use opening::People;
 use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
@@ -82,6 +84,8 @@ pub struct Opening {
     pub settings: Settings,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
+    /// Who else is known from the start.
+    pub people: People,
     /// Between whom, if it is a private session.
     pub private: Option<Private>,
     /// First shared data.
@@ -102,6 +106,7 @@ impl Opening {
             kind,
             settings,
             opener: None,
+            people: People::default(),
             private: None,
             data,
             private_data,
@@ -164,7 +169,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session and makes revision 1: settings, opener, initial props and data.
+    /// Opens a session and makes revision 1: settings, people, initial props and data.
     /// `last_epoch` is the epoch of an earlier session of this id, if one is remembered.
     pub fn open(
         opening: Opening,
@@ -172,11 +177,21 @@ impl Session {
         now: Micros,
         last_epoch: u64,
     ) -> Result<Self, Refusal> {
-        let Opening { app, id, kind, settings, opener, private, data, private_data, schema } =
-            opening;
+        let Opening {
+            app,
+            id,
+            kind,
+            settings,
+            opener,
+            people,
+            private,
+            data,
+            private_data,
+            schema,
+        } = opening;
         let owner = match (&private, &opener) {
             (Some(private), _) => Some(private.owner.clone()),
-            (None, opener) => opener.as_ref().map(|(user, _)| user.clone()),
+            (None, opener) => opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned(),
         };
         let accepted =
             Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0, schema });
@@ -226,9 +241,7 @@ impl Session {
         if let Some(private) = private {
             session.show_source(now, private)?;
         }
-        if let Some((user, join)) = opener {
-            session.join(now, user, join)?;
-        }
+        session.gather(now, opener, people)?;
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);
@@ -343,6 +356,11 @@ impl Session {
             (None, Some(&role)) => Standing::Away(role),
             (None, None) => Standing::Outsider,
         }
+    }
+
+    /// Whether a user is in the session, in the eyes of who counts memberships.
+    pub fn counts(&self, user: &str) -> bool {
+        !self.ended && self.has_joined(user)
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {

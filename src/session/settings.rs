@@ -65,6 +65,8 @@ pub struct Settings {
     pub empty_ttl: Micros,
     /// How long it lives at all; 0 = no bound.
     pub max_age: Micros,
+    /// A user is in one of the app's exclusive sessions at a time; fixed at the opening.
+    pub exclusive: bool,
     /// The lowest role that writes shared data.
     pub data_role: Role,
     /// The lowest role that resets the session.
@@ -91,6 +93,7 @@ impl Settings {
             rejoin_grace: 0,
             empty_ttl: 0,
             max_age: 0,
+            exclusive: false,
             data_role: Role::Member,
             reset_role: Role::Admin,
         }

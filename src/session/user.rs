@@ -15,6 +15,9 @@ pub struct User {
     props: BTreeMap<Key, Value>,
     /// The sessions that it has joined.
     pub sessions: BTreeSet<SessionId>,
+    /// The exclusive session that it joined last: the only one that it can be in. Whether it still is
+    /// in there, that session knows.
+    pub slot: Option<SessionId>,
     /// The private sessions that show it as their source, whether it has joined them or not.
     pub sources: BTreeSet<SessionId>,
     /// Open streams, whether of a session or not.

@@ -184,6 +184,34 @@ async fn names_are_unique_until_they_are_given_up() {
 }
 
 #[tokio::test]
+async fn ids_and_names_of_another_app_are_others() {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", named("the finals")).await;
+    let elsewhere = OpenSharedSessionRequest {
+        app: "other".to_owned(),
+        ..opening("finals", "bob", named("the finals"))
+    };
+    service.try_open(elsewhere).await.expect("nothing spans two apps");
+    let found = service.try_info_by_name("the finals", "").await.expect("it has the name");
+    assert_eq!(found.session.map(|it| it.owner_id).as_deref(), Some("ada"));
+}
+
+#[tokio::test]
+async fn a_member_who_is_disconnected_takes_a_place() {
+    let service = Service::start().await;
+    let settings =
+        SessionSettings { capacity: Some(2), rejoin_grace: Some(ms(5_000)), ..Default::default() };
+    service.open_room_with("finals", "ada", settings).await;
+    let mut ada = service.watch("finals", "ada").await;
+    drop(service.watch_with(tied("finals", "bob")).await);
+    service.tick_until(&mut ada, |it| it.knows("bob") && it.member("bob").disconnected).await;
+    let told = refused(service.try_join("finals", "kim", JoinOptions::default()).await);
+    told.is(Code::ResourceExhausted, "SESSION_FULL").says("limit", "capacity");
+    service.advance(5_000);
+    service.join("finals", "kim").await;
+}
+
+#[tokio::test]
 async fn of_many_who_open_at_once_one_opens_and_the_others_join() {
     let service = Service::start().await;
     let mut clients = Vec::new();

@@ -93,14 +93,10 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     not_yet(refused(sessions.get_session_info(request).await), "min_position");
 
     type Change<T> = fn(&mut T);
-    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 7] = [
-        ("roles", |it| it.roles.extend([("bob".to_owned(), 2)])),
-        ("users", |it| it.users.push("bob".to_owned())),
-        ("bans", |it| it.bans.push(proto::Ban::default())),
+    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 3] = [
         ("request_id", |it| it.request_id = "once".to_owned()),
         ("join.password", |it| it.join = Some(password())),
         ("settings.password", |it| settings_of(it).password = Some("secret".to_owned())),
-        ("settings.exclusive", |it| settings_of(it).exclusive = Some(true)),
     ];
     for (field, change) in opens {
         let mut request = opening("other", "ada", SessionSettings::default());
@@ -108,12 +104,9 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         not_yet(refused(service.try_open(request).await), field);
     }
 
-    let joins: [(&str, Change<proto::JoinSessionRequest>); 5] = [
-        ("newest", |it| (it.newest, it.session_id) = (true, String::new())),
-        ("open_if_missing", |it| it.open_if_missing = Some(Default::default())),
+    let joins: [(&str, Change<proto::JoinSessionRequest>); 2] = [
         ("request_id", |it| it.request_id = "once".to_owned()),
         ("join.password", |it| it.join = Some(password())),
-        ("join.move", |it| it.join = Some(JoinOptions { r#move: true, ..Default::default() })),
     ];
     for (field, change) in joins {
         let mut request = proto::JoinSessionRequest {
@@ -237,6 +230,6 @@ fn settings_of(request: &mut proto::OpenSharedSessionRequest) -> &mut SessionSet
 async fn wrong_fields_are_named_before_those_that_are_not_served() {
     let service = Service::start().await;
     let mut request = opening("a\nb", "ada", SessionSettings::default());
-    request.users.push("bob".to_owned());
+    request.request_id = "once".to_owned();
     refused(service.try_open(request).await).blames(&["session_id"]);
 }

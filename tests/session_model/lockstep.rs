@@ -3,7 +3,9 @@
 
 use super::{
     framed::SHARED_ONLY,
+    invariants::Invariants,
     model::{Model, Props},
+    people::people,
     picture::Changes,
     steps::{Put, Puts, Start, Step, Term, USERS, Who},
     subscriber::{self, Subscriber, Watch},
@@ -33,6 +35,7 @@ pub struct Lockstep {
     start: Start,
     session: Session,
     model: Model,
+    invariants: Invariants,
     now: Micros,
     users: BTreeMap<UserId, User>,
     watches: Vec<Watch>,
@@ -44,7 +47,9 @@ pub struct Lockstep {
 impl Lockstep {
     pub fn begin(start: Start) -> Self {
         let now = BEGINNING;
-        let (session, model) = open(&start, now, 0, BTreeMap::new(), &mut BTreeMap::new());
+        let mut users = BTreeMap::new();
+        let (session, model) = open(&start, now, 0, BTreeMap::new(), &mut users);
+        let invariants = Invariants::begin(session.bans(now, &Actor::App));
         let filters = [&[][..], &["a"], &["b", "c"]];
         let filters = filters.map(|keys| Keys::new(keys.iter().copied().map(Key::from).collect()));
         let classes = [Class::Members, Class::Host];
@@ -62,8 +67,9 @@ impl Lockstep {
             start,
             session,
             model,
+            invariants,
             now,
-            users: BTreeMap::new(),
+            users,
             watches: views.clone().map(Watch::new).collect(),
             subscribers: fixed.chain(own).collect(),
             fresh: 0,
@@ -85,7 +91,7 @@ impl Lockstep {
                 let props = self.values(&user, set);
                 let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
                 let user_props = user_props.into_iter().collect();
-                let join = Join { spectator, presence, is_stream, props, user_props };
+                let join = Join { spectator, presence, is_stream, props, user_props, moves: false };
                 let actor = Actor::User(user.clone());
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {
@@ -202,7 +208,11 @@ impl Lockstep {
         let expected = self.model.apply(self.now, actor, &command);
         let before = expected.is_err().then(|| format!("{:?}", self.session));
         let told = format!("{actor:?} {command:?}");
-        let answer = self.session.apply(self.now, actor, command);
+        let ranks = Invariants::ranks(&self.session, actor, &command);
+        let answer = self.session.apply(self.now, actor, command.clone());
+        if answer.is_ok() {
+            self.invariants.accepted(self.now, actor, &command, &ranks);
+        }
         match (&answer, &expected) {
             (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
             | (Err(Refusal::NotAWriter(found)), Err(Refusal::NotAWriter(expected)))
@@ -384,6 +394,7 @@ impl Lockstep {
             let is_shown = model.last().members.contains_key(user);
             assert_eq!(first.map(|(member, _)| &member.user), is_shown.then_some(user));
         }
+        self.invariants.hold(self.now, session);
         assert_eq!(session.class_of(&Actor::App), Class::Host);
         let first = session.first_match(&[], &[]).map(|(member, _)| member.user.to_string());
         assert_eq!(first.as_ref(), model.last().in_join_order().first());
@@ -404,6 +415,7 @@ impl Lockstep {
         let users = std::mem::take(&mut self.model.users);
         let epoch = self.session.epoch();
         (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
+        self.invariants = Invariants::begin(self.session.bans(self.now, &Actor::App));
         self.watches.iter_mut().for_each(Watch::start_anew);
         self.framed(0);
         self.compare();
@@ -484,22 +496,40 @@ fn open(
     records: &mut BTreeMap<UserId, User>,
 ) -> (Session, Model) {
     let value = |text: &str| (Key::from("a"), Value::Text(text.into()));
-    let opener = start.opener.clone().map(|user| {
+    let mut join = |user: &UserId| {
         let props = vec![value(&format!("{user}/a/0"))];
         let user_props = records.entry(user.clone()).or_default().props();
-        (user, Join { props, user_props, ..Join::default() })
+        Join { props, user_props, ..Join::default() }
+    };
+    let opener = start.opener.clone().map(|user| (user.clone(), join(&user)));
+    let people = people(start.opener.as_ref(), &start.places, now, |user| Join {
+        props: Vec::new(),
+        ..join(user)
     });
     let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
-    let opening = Opening {
+    let mut opening = Opening {
         opener,
+        people,
         data: vec![value("data/a/0")],
         private_data: vec![value("private/a/0")],
         schema: start.schema.clone(),
         ..Opening::new(app, id, start.kind, start.settings.clone())
     };
-    let limits = start.limits.clone();
-    let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props).unwrap();
-    let session = Session::open(opening, Arc::new(limits), now, last_epoch).unwrap();
-    assert_eq!((session.revision(), session.created_at()), (1, now));
-    (session, model)
+    loop {
+        let limits = start.limits.clone();
+        let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props.clone());
+        let session = Session::open(opening.clone(), Arc::new(limits), now, last_epoch);
+        match (session, model) {
+            (Ok(session), Ok(model)) => {
+                assert_eq!((session.revision(), session.created_at()), (1, now));
+                return (session, model);
+            }
+            (session, model) => {
+                assert_eq!(session.err(), model.err());
+                // There is no room for all of them.
+                assert!(!opening.people.users.is_empty());
+                opening.people.users.clear();
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod format;
 mod hosting;
 mod moderation;
+mod opening;
 
 use super::{
     framed::{Framed, FramedMember, SHARED_ONLY, difference, selects, selects_of_host},
@@ -133,12 +134,7 @@ impl Model {
         let (data, private) = (Write::of(opening.data), Write::of(opening.private_data));
         model.needs_fitting_data(None, (&data, &private), [["data", ""], ["private_data", ""]])?;
         model.write_data(&Actor::App, &data, &private)?;
-        if let Some((user, join)) = opening.opener {
-            // Whoever opens a session that is locked from the start is in.
-            let locked = std::mem::take(&mut model.info.settings.locked);
-            model.join(now, &user, &join)?;
-            model.info.settings.locked = locked;
-        }
+        model.gather(now, opening.opener, opening.people)?;
         model.flush(now);
         Ok(model)
     }

@@ -1,5 +1,6 @@
 //! What may happen, at random.
 
+use super::people::{Place, places};
 use proptest::{collection, prelude::*, sample};
 use sessiond::session::{
     command::Setting,
@@ -25,6 +26,8 @@ pub struct Start {
     pub schema: Option<Arc<Schema>>,
     /// Opens and joins; none = the app opens.
     pub opener: Option<UserId>,
+    /// Who else is known, if there is room.
+    pub places: Vec<(UserId, Place)>,
 }
 
 /// Something that happens.
@@ -189,16 +192,19 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
     let opener = prop_oneof![1 => Just(None), 5 => user().prop_map(Some)];
     let schema = prop_oneof![3 => Just(None), 1 => schema().prop_map(Some)];
     let changes = collection::vec(setting(), 0..6);
-    (limits, changes, opener, schema).prop_map(move |(limits, changes, opener, schema)| Start {
-        kind,
-        limits,
-        schema,
-        settings: changes.into_iter().fold(quiet(), |mut settings, change| {
-            settings.change(change);
-            settings
-        }),
-        opener,
-    })
+    (limits, changes, opener, schema, places()).prop_map(
+        move |(limits, changes, opener, schema, places)| Start {
+            kind,
+            limits,
+            schema,
+            settings: changes.into_iter().fold(quiet(), |mut settings, change| {
+                settings.change(change);
+                settings
+            }),
+            opener,
+            places,
+        },
+    )
 }
 
 /// Settings under which a session does not end soon.

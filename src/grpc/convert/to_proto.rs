@@ -200,7 +200,7 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
         rejoin_grace: Some(span(settings.rejoin_grace)),
         empty_ttl: Some(span(settings.empty_ttl)),
         max_age: Some(span(settings.max_age)),
-        exclusive: Some(false),
+        exclusive: Some(settings.exclusive),
         password: None,
         data_role: role(settings.data_role).into(),
         reset_role: role(settings.reset_role).into(),

@@ -1,6 +1,6 @@
 //! Members: who comes, goes, and stands where.
 
-use super::Sessions;
+use super::{Sessions, missing::of_missing};
 use crate::{
     engine::{
         SessionKey,
@@ -35,21 +35,18 @@ impl Sessions {
         let mut door = self.door();
         let app = door.app(&request.app);
         let named = door.optional_user("user_id", &request.user_id);
-        door.not_yet("newest", request.newest);
-        door.not_yet("open_if_missing", request.open_if_missing.is_some());
         door.not_yet("request_id", !request.request_id.is_empty());
-        let join = door.join("join", request.join.unwrap_or_default(), false);
+        let join = door.join("join", request.join.clone().unwrap_or_default(), false);
         let user = named.unwrap_or_else(new_user_id);
         let actor = Actor::User(user.clone());
-        let key = match request.newest {
-            true => None,
-            false => door.session_or_name(&request.session_id, &request.name),
-        };
+        let target = door.target(&request);
+        let missing = self.missing(&mut door, &request, (&app, &user, &join), target.as_ref());
         door.close()?;
         self.0.check_app(headers, &app)?;
-        // Who knows the id or the name of an unlisted session may join it.
-        let live = self.0.engine.find_to_join(&app, key.as_ref(), &user)?;
-        let position = self.0.engine.join(&live, &user, join)?;
+        let target = target.ok_or(Refusal::SessionNotFound)?;
+        let outcome = self.0.engine.join_or_open(&app, &target, &user, &join, missing);
+        let (joined, opened) = outcome.map_err(of_missing)?;
+        let (live, position) = (joined.live, joined.position);
         let state = live.lock();
         let role = state.core.members().membership(&user).map(|membership| membership.role);
         let snapshot = (!request.omit_snapshot).then(|| {
@@ -69,7 +66,7 @@ impl Sessions {
             position: Some(to_proto::position(position)),
             snapshot_omitted: snapshot.is_some() && update.is_none(),
             snapshot: update,
-            opened: false,
+            opened,
         })
     }
 

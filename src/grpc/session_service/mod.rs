@@ -1,6 +1,7 @@
 //! The unary calls. Each passes the door, asks the engine, and answers.
 
 mod members;
+mod missing;
 mod private;
 mod sessions;
 mod writes;

@@ -3,7 +3,11 @@
 use super::Sessions;
 use crate::{
     engine::{Live, SessionKey},
-    grpc::{convert::to_proto, encode::MAX_MESSAGE_BYTES, new_session_id, new_user_id},
+    grpc::{
+        convert::{door::Door, to_proto},
+        encode::MAX_MESSAGE_BYTES,
+        new_session_id, new_user_id,
+    },
     proto,
     session::{
         Opening,
@@ -113,6 +117,28 @@ impl Sessions {
         request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
         let mut door = self.door();
+        let get_if_exists = request.get_if_exists;
+        let opening = self.opening(&mut door, request);
+        door.close()?;
+        self.0.check_app(headers, &opening.app)?;
+        let user = opening.opener.as_ref().map(|(user, _)| user.clone());
+        let (joined, existed) = self.0.engine.open(opening, get_if_exists)?;
+        let state = joined.live.lock();
+        let reader = user.clone().map_or(Actor::App, Actor::User);
+        Ok(proto::OpenSharedSessionResponse {
+            session: Some(to_proto::session_summary(&state, &reader)),
+            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+            position: Some(to_proto::position(joined.position)),
+            existed,
+        })
+    }
+
+    /// What is needed to open a shared session.
+    pub(super) fn opening(
+        &self,
+        door: &mut Door<'_>,
+        request: proto::OpenSharedSessionRequest,
+    ) -> Opening {
         let app = door.app(&request.app);
         let user = door.optional_user("user_id", &request.user_id);
         let id = match request.session_id.as_str() {
@@ -125,9 +151,6 @@ impl Sessions {
         let kind = door.kind(request.kind);
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(kind, &wire, self.0.engine.default_session());
-        door.not_yet("roles", !request.roles.is_empty());
-        door.not_yet("users", !request.users.is_empty());
-        door.not_yet("bans", !request.bans.is_empty());
         door.not_yet("request_id", !request.request_id.is_empty());
         let schema = door.schema("schema", request.schema);
         let data = door.values("data", request.data);
@@ -137,22 +160,20 @@ impl Sessions {
         if join.as_ref().is_some_and(|join| join.spectator) {
             door.fault("join.spectator", "the opener owns the session and is no spectator");
         }
-        door.close()?;
-        self.0.check_app(headers, &app)?;
         let user = if generates { Some(new_user_id()) } else { user };
-        let opener = user.clone().map(|user| (user, join.unwrap_or_default()));
+        let now = self.0.engine.clock().now();
+        let (roles, users, bans) = (request.roles, request.users, request.bans);
+        let people = door.people(now, user.as_ref(), (roles, users, bans));
+        let opener = user.map(|user| (user, join.unwrap_or_default()));
         let id = id.unwrap_or_else(new_session_id);
-        let opening =
-            Opening { opener, data, private_data, schema, ..Opening::new(app, id, kind, settings) };
-        let (joined, existed) = self.0.engine.open(opening, request.get_if_exists)?;
-        let state = joined.live.lock();
-        let reader = user.clone().map_or(Actor::App, Actor::User);
-        Ok(proto::OpenSharedSessionResponse {
-            session: Some(to_proto::session_summary(&state, &reader)),
-            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
-            position: Some(to_proto::position(joined.position)),
-            existed,
-        })
+        Opening {
+            opener,
+            people,
+            data,
+            private_data,
+            schema,
+            ..Opening::new(app, id, kind, settings)
+        }
     }
 
     pub(super) async fn update(

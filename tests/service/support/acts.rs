@@ -8,6 +8,26 @@ use tonic::Status;
 pub type Answer<T> = Result<T, Status>;
 
 impl Service {
+    /// Joins as the whole request says, or is refused.
+    pub async fn try_join_as(
+        &self,
+        request: proto::JoinSessionRequest,
+    ) -> Answer<proto::JoinSessionResponse> {
+        reply(in_time(self.sessions().join_session(request)).await)
+    }
+
+    /// Who is in a session, in join order, with their roles, after the next tick.
+    pub async fn roll(&self, session: &str) -> Vec<(String, proto::Role)> {
+        self.tick();
+        let members = self.info(session, "").await.members;
+        members.into_iter().map(|it| (it.user_id.clone(), it.role())).collect()
+    }
+
+    /// Their names only.
+    pub async fn names(&self, session: &str) -> Vec<String> {
+        self.roll(session).await.into_iter().map(|(user, _)| user).collect()
+    }
+
     /// Gives a role; no user = the app does it.
     pub async fn set_role(&self, session: &str, user: &str, target: &str, role: proto::Role) {
         self.try_set_role(session, user, target, role).await.expect("it is given");

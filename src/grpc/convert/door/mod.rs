@@ -1,5 +1,6 @@
 //! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
 
+mod opening;
 mod schema;
 mod settings;
 mod values;
@@ -67,8 +68,17 @@ impl<'a> Door<'a> {
     /// Refuses a field that the server does not have yet, if it is set: nothing is ever ignored.
     pub fn not_yet(&mut self, field: &str, is_set: bool) {
         if is_set {
-            self.other.get_or_insert(Refusal::NotImplemented { field: field.to_owned() });
+            let field = format!("{}{field}", self.faults.prefix());
+            self.other.get_or_insert(Refusal::NotImplemented { field });
         }
+    }
+
+    /// Looks at a message within the request: the paths of its fields begin with `prefix`.
+    pub fn within<T>(&mut self, prefix: &str, look: impl FnOnce(&mut Self) -> T) -> T {
+        let outside = self.faults.enter(prefix);
+        let seen = look(self);
+        self.faults.back_to(outside);
+        seen
     }
 
     /// A namespace; empty = the default one.
@@ -119,7 +129,7 @@ impl<'a> Door<'a> {
             (false, true) => self.session("session_id", id).map(SessionKey::Id),
             (true, false) => self.named("name", name).map(SessionKey::Name),
             (true, true) => {
-                self.fault("session_id", "this or name must be given");
+                self.fault("session_id", "must be given, or the name instead");
                 None
             }
             (false, false) => {

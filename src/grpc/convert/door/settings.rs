@@ -49,6 +49,10 @@ impl Door<'_> {
                 settings.change(change);
             }
         }
+        settings.exclusive = wire.exclusive.unwrap_or(false);
+        if settings.exclusive && kind == Kind::Private {
+            self.fault("settings.exclusive", "is for shared sessions only");
+        }
         settings
     }
 
@@ -190,10 +194,8 @@ impl Door<'_> {
                 let role = self.role(&field, wire.data_role);
                 Setting::DataRole(role.unwrap_or(Role::Member))
             }
-            "exclusive" => {
-                self.not_yet(&field, wire.exclusive.unwrap_or(false));
-                return None;
-            }
+            // Fixed at the opening: no change of a setting.
+            "exclusive" => return None,
             "password" => {
                 self.not_yet(&field, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
                 return None;

@@ -19,7 +19,6 @@ impl Door<'_> {
     pub fn join(&mut self, field: &str, join: proto::JoinOptions, by_stream: bool) -> Join {
         let proto::JoinOptions { password, spectator, presence, props, r#move: moves } = join;
         self.not_yet(&format!("{field}.password"), !password.is_empty());
-        self.not_yet(&format!("{field}.move"), moves);
         let presence = match proto::Presence::try_from(presence) {
             Ok(proto::Presence::Unspecified) => None,
             Ok(proto::Presence::Tied) => Some(Presence::Tied),
@@ -30,7 +29,8 @@ impl Door<'_> {
             }
         };
         let props = self.values(&format!("{field}.props"), props);
-        Join { spectator, presence, is_stream: by_stream, props, user_props: Vec::new() }
+        let (is_stream, user_props) = (by_stream, Vec::new());
+        Join { spectator, presence, is_stream, props, user_props, moves }
     }
 
     /// A write of props.

@@ -1,0 +1,176 @@
+//! Sessions that are opened with people in them, and sessions that are joined or else opened.
+
+use super::{Engine, GROUPS, Joined, SessionKey, exclusive::Moved, live::Live, registry};
+use crate::session::{
+    Opening, Session,
+    command::Join,
+    error::Refusal,
+    ids::{AppId, UserId},
+    opening::users_field,
+    user::User,
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+
+/// How many sessions [`Target::Newest`] looks at: it passes over those that ban the user or fill up
+/// under its hands.
+const NEWEST_LOOKS: usize = 256;
+
+/// How often somebody looks again for a session that was not there to join and whose id or name is
+/// taken all the same.
+const TAKEN_LOOKS: usize = 8;
+
+/// Which session to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The one that this finds.
+    Key(SessionKey),
+    /// The one opened last among those that anybody may join.
+    Newest,
+}
+
+impl Engine {
+    /// Opens a session with everybody who is to be in it: all of them or none.
+    pub(super) fn open_with_everyone(&self, opening: Opening) -> Result<Arc<Live>, Refusal> {
+        let app = opening.app.clone();
+        let joining = opening.opener.iter().map(|(user, _)| user);
+        let joining = joining.chain(opening.people.users.iter().map(|(user, _)| user));
+        let joining: Vec<UserId> = joining.cloned().collect();
+        let (live, moved) =
+            self.with_users(&app, &joining, |records| self.open_new(opening, records))?;
+        self.after_move(moved);
+        Ok(live)
+    }
+
+    /// The same with the records of who joins locked: the opener's, where there is one, then those
+    /// of the users.
+    pub(super) fn open_new(
+        &self,
+        mut opening: Opening,
+        records: &mut [&mut User],
+    ) -> Result<(Arc<Live>, Moved), Refusal> {
+        let (app, id) = (opening.app.clone(), opening.id.clone());
+        let (exclusive, openers) = (opening.settings.exclusive, opening.opener.iter().len());
+        let mut slots = Vec::with_capacity(records.len());
+        let joins = opening.opener.iter_mut().chain(&mut opening.people.users);
+        for (at, ((user, join), record)) in joins.zip(&*records).enumerate() {
+            let slot = self.check_slot(&app, (user, record), (&id, exclusive), join.moves);
+            let slot = match at.checked_sub(openers) {
+                None => slot,
+                Some(at) => slot.map_err(|refusal| match refusal {
+                    // Where somebody else is, only the app may know.
+                    Refusal::AlreadyInSession { .. } if openers > 0 => {
+                        Refusal::AlreadyInSession { session: None }.of(users_field(at))
+                    }
+                    refusal => refusal.of(users_field(at)),
+                }),
+            }?;
+            join.user_props = record.props();
+            slots.push((user.clone(), slot));
+        }
+        let now = self.clock().now();
+        let next = |last: u64| Some(now.max(last + 1));
+        let last = self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let last = last.unwrap_or_default();
+        let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
+        let hash = registry::hash(core.app(), core.id());
+        let shard = (hash % self.inner.shards.len() as u64) as usize;
+        let live = Live::new(core, shard, (hash >> 32) % GROUPS);
+        self.inner.registry.insert(&live)?;
+        let mut moved = None;
+        for ((user, slot), record) in slots.into_iter().zip(records) {
+            slot.take(record, &id);
+            // Only the opener moves.
+            moved = self.leave_other(slot, (&user, record)).or(moved);
+        }
+        self.schedule(&live, &mut live.lock());
+        Ok((live, moved))
+    }
+
+    /// Joins a session; if there is none to join, opens one where the call says how. Returns whether
+    /// it did. Of several who do this at once one opens, and all are in that session.
+    pub fn join_or_open(
+        &self,
+        app: &AppId,
+        target: &Target,
+        user: &UserId,
+        join: &Join,
+        missing: Option<Opening>,
+    ) -> Result<(Joined, bool), Refusal> {
+        let opened = |(joined, _)| (joined, true);
+        match (target, missing) {
+            (Target::Key(key), missing) => self.join_key(app, key, user, join, missing),
+            (Target::Newest, missing) => {
+                match (self.join_newest(app, user, join), missing) {
+                    (Err(Refusal::SessionNotFound), Some(missing)) => {
+                        // Of two who find none, one waits here and finds what the other opened.
+                        let _one_at_a_time = self.inner.matching.lock();
+                        match self.join_newest(app, user, join) {
+                            Err(Refusal::SessionNotFound) => self.open(missing, false).map(opened),
+                            outcome => outcome.map(|joined| (joined, false)),
+                        }
+                    }
+                    (outcome, _) => outcome.map(|joined| (joined, false)),
+                }
+            }
+        }
+    }
+
+    fn join_key(
+        &self,
+        app: &AppId,
+        key: &SessionKey,
+        user: &UserId,
+        join: &Join,
+        missing: Option<Opening>,
+    ) -> Result<(Joined, bool), Refusal> {
+        let mut looks = 0;
+        loop {
+            if let Ok(live) = self.find_to_join(app, Some(key), user) {
+                match self.join(&live, user, join.clone()) {
+                    Err(Refusal::SessionNotFound) if self.is_over(&live) => {}
+                    outcome => return outcome.map(|position| (Joined { live, position }, false)),
+                }
+            }
+            let Some(missing) = &missing else { return Err(Refusal::SessionNotFound) };
+            looks += 1;
+            match self.open(missing.clone(), false) {
+                // Somebody was faster; or the id or the name is that of a session which the key does
+                // not mean.
+                Err(Refusal::SessionExists | Refusal::NameTaken) if looks < TAKEN_LOOKS => {
+                    thread::yield_now();
+                }
+                outcome => return outcome.map(|(joined, _)| (joined, true)),
+            }
+        }
+    }
+
+    fn join_newest(&self, app: &AppId, user: &UserId, join: &Join) -> Result<Joined, Refusal> {
+        let mut before = u64::MAX;
+        for _ in 0..NEWEST_LOOKS {
+            let Some((epoch, live)) = self.inner.registry.newest(app, before) else { break };
+            before = epoch;
+            let suits = |core: &Session| core.suits(self.clock().now(), user);
+            // Before anything else refuses the user, and again when it joins.
+            if !suits(&live.lock().core) {
+                continue;
+            }
+            match self.join_if(&live, user, join.clone(), suits) {
+                Err(Refusal::SessionNotFound | Refusal::Full { .. }) => {}
+                outcome => return outcome.map(|position| Joined { live, position }),
+            }
+        }
+        Err(Refusal::SessionNotFound)
+    }
+
+    /// Whether a session that was found has ended; then it is out of the way.
+    pub(super) fn is_over(&self, live: &Arc<Live>) -> bool {
+        let has_ended = live.lock().core.has_ended();
+        if has_ended {
+            self.retire(live);
+        }
+        has_ended
+    }
+}

@@ -1,0 +1,101 @@
+//! Joining, and opening what is not there to join.
+
+use super::Sessions;
+use crate::{
+    engine::{SessionKey, Target},
+    grpc::convert::door::Door,
+    proto,
+    session::{
+        Opening,
+        command::Join,
+        error::Refusal,
+        ids::{AppId, UserId},
+    },
+};
+
+impl Sessions {
+    /// The session to open for a user if there is none to join. What the request says itself, its
+    /// `open_if_missing` need not say again, and must not say otherwise.
+    pub(super) fn missing(
+        &self,
+        door: &mut Door<'_>,
+        request: &proto::JoinSessionRequest,
+        (app, user, join): (&AppId, &UserId, &Join),
+        target: Option<&Target>,
+    ) -> Option<Opening> {
+        let mut missing = request.open_if_missing.clone()?;
+        if join.spectator {
+            door.fault("join.spectator", "who may come to open the session is no spectator");
+        }
+        door.within("open_if_missing.", |door| {
+            let settings = missing.settings.get_or_insert_default();
+            if !missing.app.is_empty() && missing.app != **app {
+                door.fault("app", "must be empty or as in the request");
+            }
+            let same = [
+                ("user_id", &mut missing.user_id, &request.user_id),
+                ("session_id", &mut missing.session_id, &request.session_id),
+                ("settings.name", &mut settings.name, &request.name),
+            ];
+            for (field, inner, outer) in same {
+                let is_said = !outer.is_empty() || field == "user_id";
+                if is_said && !inner.is_empty() && inner != outer {
+                    door.fault(field, "must be empty or as in the request");
+                }
+                if is_said {
+                    inner.clear();
+                }
+            }
+            let said = [
+                ("join", missing.join.take().is_some()),
+                ("get_if_exists", std::mem::take(&mut missing.get_if_exists)),
+                ("request_id", !std::mem::take(&mut missing.request_id).is_empty()),
+            ];
+            for (field, is_said) in said {
+                if is_said {
+                    door.fault(field, "must be left to the request itself");
+                }
+            }
+            missing.app.clear();
+            missing.user_id = user.to_string();
+            let mut opening = self.opening(door, missing);
+            opening.app = app.clone();
+            opening.opener = Some((user.clone(), join.clone()));
+            match target {
+                Some(Target::Key(SessionKey::Id(id))) => opening.id = id.clone(),
+                Some(Target::Key(SessionKey::Name(name))) => {
+                    opening.settings.name = Some(name.clone());
+                }
+                _ => {}
+            }
+            Some(opening)
+        })
+    }
+}
+
+/// The faults of what the session to open says of itself lie in `open_if_missing`; those of the join
+/// are the request's own.
+pub(super) fn of_missing(refusal: Refusal) -> Refusal {
+    match &refusal {
+        Refusal::Invalid(faults) | Refusal::NotAWriter(faults)
+            if faults.iter().any(|it| it.field.starts_with("join.")) =>
+        {
+            refusal
+        }
+        _ => refusal.within("open_if_missing."),
+    }
+}
+
+impl Door<'_> {
+    /// Which session to join.
+    pub fn target(&mut self, request: &proto::JoinSessionRequest) -> Option<Target> {
+        let (id, name) = (&*request.session_id, &*request.name);
+        if !request.newest {
+            return self.session_or_name(id, name).map(Target::Key);
+        }
+        if !(id.is_empty() && name.is_empty()) {
+            self.fault("newest", "only one of session_id, name and newest may be given");
+        }
+        Some(Target::Newest)
+    }
+}

@@ -1,0 +1,56 @@
+//! Who is known to a session from its first revision.
+
+use super::{
+    Session, command::Join, error::Refusal, ids::UserId, limits::Micros, moderation::Ban,
+    role::Role,
+};
+
+/// People named at the opening beside the opener. No user is named twice in a list, none is banned
+/// and something else, and there is one owner at most: the opener, where there is one.
+#[derive(Debug, Clone, Default)]
+pub struct People {
+    /// Roles, also of people who do not join.
+    pub roles: Vec<(UserId, Role)>,
+    /// Who joins at once, in this order, after the opener.
+    pub users: Vec<(UserId, Join)>,
+    /// Who is banned.
+    pub bans: Vec<(UserId, Ban)>,
+}
+
+impl People {
+    /// Who owns the session, if a role says so.
+    pub fn owner(&self) -> Option<&UserId> {
+        self.roles.iter().find(|(_, role)| *role == Role::Owner).map(|(user, _)| user)
+    }
+}
+
+/// How a request names one of [`People::users`].
+pub fn users_field(at: usize) -> String {
+    format!("users[{at}]")
+}
+
+impl Session {
+    /// Everybody comes at once: who becomes host is asked when all are there.
+    pub(super) fn gather(
+        &mut self,
+        now: Micros,
+        opener: Option<(UserId, Join)>,
+        people: People,
+    ) -> Result<(), Refusal> {
+        let People { roles, users, bans } = people;
+        self.roles.extend(roles.into_iter().filter(|(_, role)| *role != Role::Member));
+        self.bans.extend(bans);
+        if let Some((user, join)) = opener {
+            match self.member(&user) {
+                // The source of a private session is shown before anybody joins.
+                Ok(ix) => self.join_again(now, ix, join)?,
+                Err(_) => self.admit(now, user, join)?,
+            }
+        }
+        for (at, (user, join)) in users.into_iter().enumerate() {
+            self.admit(now, user, join).map_err(|refusal| refusal.of(users_field(at)))?;
+        }
+        self.settle_host(now);
+        Ok(())
+    }
+}
