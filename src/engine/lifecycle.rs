@@ -112,7 +112,7 @@ impl Engine {
     /// What happens outside of a session's lock once somebody has left it or it has ended.
     pub(super) fn after(&self, live: &Arc<Live>, left: Vec<UserId>) {
         for user in left {
-            self.settle_membership(live, &user, false);
+            self.settle_membership(live, &user);
         }
         if live.lock().core.has_ended() {
             self.close(live);
@@ -132,7 +132,7 @@ impl Engine {
         };
         self.inner.registry.remove(live);
         for user in everyone {
-            self.settle_membership(live, &user, true);
+            self.settle_membership(live, &user);
         }
         wake.into_iter().for_each(Waker::wake);
         tracing::debug!(app = %live.app, session = %live.id, "session ended");
@@ -140,13 +140,17 @@ impl Engine {
 
     /// Takes a session off the list of a user who is not in it any more. It may have joined again,
     /// or joined another session that has the id by now.
-    fn settle_membership(&self, live: &Live, user: &UserId, has_ended: bool) {
+    fn settle_membership(&self, live: &Live, user: &UserId) {
         let _ = self.with_user(&live.app, user, |record| {
             let now = self.inner.registry.session(&live.app, &live.id);
-            if !now.is_some_and(|now| now.lock().core.counts(user)) {
+            let (counts, is_source) = now.map_or((false, false), |now| {
+                let state = now.lock();
+                (state.core.counts(user), state.core.is_source(user))
+            });
+            if !counts {
                 record.sessions.remove(&live.id);
             }
-            if has_ended {
+            if !is_source {
                 record.sources.remove(&live.id);
             }
             Ok(())

@@ -89,6 +89,10 @@ impl Engine {
                 }
             };
             let mut state = live.lock();
+            // An earlier session of the id may have been closed since the first look.
+            if !state.closed {
+                record.sources.insert(id.clone());
+            }
             let now = self.clock().now();
             let props = Command::SourceProps { props: record.props() };
             let is_present = record.is_present() || record.sessions.contains(&id);

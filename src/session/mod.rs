@@ -238,10 +238,7 @@ impl Session {
         session.check_data_format(None, (&data, paths.0), (&private_data, paths.1))?;
         session.lay_data_defaults();
         session.set_data(&Actor::App, data, private_data)?;
-        if let Some(private) = private {
-            session.show_source(now, private)?;
-        }
-        session.gather(now, opener, people)?;
+        session.gather(now, private, opener, people)?;
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);

@@ -2,7 +2,7 @@
 
 use super::{
     Session, command::Join, error::Refusal, ids::UserId, limits::Micros, moderation::Ban,
-    role::Role,
+    private::Private, role::Role,
 };
 
 /// People named at the opening beside the opener. No user is named twice in a list, none is banned
@@ -34,12 +34,16 @@ impl Session {
     pub(super) fn gather(
         &mut self,
         now: Micros,
+        private: Option<Private>,
         opener: Option<(UserId, Join)>,
         people: People,
     ) -> Result<(), Refusal> {
         let People { roles, users, bans } = people;
         self.roles.extend(roles.into_iter().filter(|(_, role)| *role != Role::Member));
         self.bans.extend(bans);
+        if let Some(private) = private {
+            self.show_source(now, private)?;
+        }
         if let Some((user, join)) = opener {
             match self.member(&user) {
                 // The source of a private session is shown before anybody joins.

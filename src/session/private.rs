@@ -141,7 +141,8 @@ impl Session {
         }
     }
 
-    pub(super) fn is_source(&self, user: &str) -> bool {
+    /// Whether it is a private session that shows this user.
+    pub fn is_source(&self, user: &str) -> bool {
         self.pair.as_ref().is_some_and(|pair| *pair.source == *user)
     }
 
@@ -183,9 +184,9 @@ impl Session {
 }
 
 impl Private {
-    /// The source owns it; what is set on the source is filled in later.
-    pub fn of(pair: Pair, props: Vec<(Key, Value)>) -> Self {
-        let owner = pair.source.clone();
+    /// What is set on the source is filled in later. Nobody named = the source owns it.
+    pub fn of(pair: Pair, owner: Option<UserId>, props: Vec<(Key, Value)>) -> Self {
+        let owner = owner.unwrap_or_else(|| pair.source.clone());
         Self { pair, owner, props, user_props: Vec::new(), is_present: false }
     }
 

@@ -300,6 +300,30 @@ async fn owner_admins_and_moderators_may_see_that_it_exists_and_no_more() {
 }
 
 #[tokio::test]
+async fn roles_are_given_at_the_opening_by_the_source_or_the_app() {
+    let service = Service::start().await;
+    let with_roles = |user: &str, listener: &str, roles: &[(&str, Role)]| {
+        let mut request = private(user, "ada", listener);
+        request.roles = roles.iter().map(|(user, role)| (user.to_string(), *role as i32)).collect();
+        let mut sessions = service.sessions();
+        async move { sessions.open_private_session(request).await }
+    };
+    with_roles("ada", "bob", &[("amy", Role::Admin)]).await.expect("the source gives roles");
+    service.info("ada-bob", "amy").await;
+    let owned = with_roles("", "eve", &[("oda", Role::Owner), ("ada", Role::Moderator)]).await;
+    let owned = owned.expect("the app gives all").into_inner().session.expect("it is told");
+    assert_eq!(owned.owner_id, "oda");
+    let members = service.info("ada-eve", "").await.members;
+    let roles: Vec<_> = members.iter().map(|it| (&*it.user_id, it.role())).collect();
+    assert_eq!(roles, [("ada", Role::Moderator), ("eve", Role::Member)]);
+    service.try_delete("ada-eve", "oda").await.expect("the owner may");
+    let told = refused(with_roles("kim", "kim", &[("kim", Role::Admin)]).await);
+    told.blames(&["roles"]);
+    let told = refused(with_roles("ada", "kim", &[("kim", Role::Owner)]).await);
+    told.blames(&["roles[\"kim\"]"]);
+}
+
+#[tokio::test]
 async fn session_data_has_a_shared_part_and_a_private_one_of_the_source() {
     let service = Service::start().await;
     let mut request = private("ada", "ada", "bob");

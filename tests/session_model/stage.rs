@@ -77,7 +77,7 @@ pub fn opening(kind: Kind) -> Opening {
 /// A private session of ada, who has not joined, to ben, who has.
 pub fn opening_private() -> Opening {
     let pair = Pair { source: user("ada"), listener: user("ben") };
-    let private = Some(Private::of(pair, Vec::new()));
+    let private = Some(Private::of(pair, None, Vec::new()));
     Opening { private, ..opening_by("ben", Kind::Private) }
 }
 

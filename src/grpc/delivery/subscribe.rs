@@ -130,7 +130,8 @@ impl Subscribe {
         self.server.check_app(headers, &app)?;
         let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
         loop {
-            let (actor, private) = (wanted.actor.clone(), Private::of(pair.clone(), Vec::new()));
+            let (actor, private) =
+                (wanted.actor.clone(), Private::of(pair.clone(), None, Vec::new()));
             let opening = Opening::new(app.clone(), id.clone(), Kind::Private, settings.clone());
             let (joined, _) = self.server.open_private(&actor, opening, private, true)?;
             wanted.session = Some(joined.live.id.clone());

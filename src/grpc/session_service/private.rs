@@ -4,7 +4,9 @@ use super::Sessions;
 use crate::{
     grpc::{convert::to_proto, new_session_id},
     proto,
-    session::{Opening, error::Refusal, private::Private, settings::Kind},
+    session::{
+        Opening, command::Actor, error::Refusal, opening::People, private::Private, settings::Kind,
+    },
 };
 use http::HeaderMap;
 
@@ -24,7 +26,18 @@ impl Sessions {
         };
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(Kind::Private, &wire, self.0.engine.default_session());
-        door.not_yet("roles", !request.roles.is_empty());
+        let people = match (&actor, &pair) {
+            (Actor::User(user), Some(pair)) if *user != pair.source => {
+                if !request.roles.is_empty() {
+                    door.fault("roles", "the source or the app gives them");
+                }
+                People::default()
+            }
+            (Actor::User(source), _) => {
+                door.people(0, Some(source), (request.roles, vec![], vec![]))
+            }
+            (Actor::App, _) => door.people(0, None, (request.roles, vec![], vec![])),
+        };
         door.not_yet("request_id", !request.request_id.is_empty());
         let schema = door.schema("schema", request.schema);
         let props = door.values("props", request.props);
@@ -33,8 +46,9 @@ impl Sessions {
         self.0.check_app(headers, &app)?;
         let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
         let id = id.unwrap_or_else(new_session_id);
-        let private = Private::of(pair, props);
-        let opening = Opening { data, schema, ..Opening::new(app, id, Kind::Private, settings) };
+        let private = Private::of(pair, people.owner().cloned(), props);
+        let opening =
+            Opening { people, data, schema, ..Opening::new(app, id, Kind::Private, settings) };
         let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
         let state = joined.live.lock();
         Ok(proto::OpenPrivateSessionResponse {
