@@ -305,8 +305,8 @@ impl State {
     pub(super) fn poll_step(&mut self, key: usize, encoder: &dyn Encoder) -> Option<Step> {
         let subscriber = &mut self.subscribers[key];
         let shared = &mut self.views[subscriber.view];
-        if subscriber.end == Some(End::Slow) {
-            return Some(Step::Ended(End::Slow));
+        if let Some(end) = subscriber.end.clone().filter(End::is_immediate) {
+            return Some(Step::Ended(end));
         }
         let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
         let (position, excludes) = (subscriber.position, subscriber.exclude_self);

@@ -42,6 +42,17 @@ pub enum End {
     Draining,
 }
 
+impl End {
+    /// Nothing more is sent before it, however late the subscriber reads: who is out of the session
+    /// must not see what came after, and who is slow has no room for it.
+    pub(super) fn is_immediate(&self) -> bool {
+        match self {
+            Self::Left | Self::Kicked { .. } | Self::Banned { .. } | Self::Slow => true,
+            Self::Deleted | Self::Draining => false,
+        }
+    }
+}
+
 /// What a subscriber gets next.
 #[derive(Debug, Clone)]
 pub enum Step {
