@@ -129,6 +129,8 @@ settings! {
         max_listeners_per_user: usize = "1000", count("1..100000");
         /// Most updates a user may write in a second, in bursts of up to one second's worth.
         max_updates_per_second: usize = "200", count("1..1000000");
+        /// Most bytes of replies that are remembered for requests with an id, each for two minutes.
+        max_replay_bytes: usize = "256MiB", bytes("1MiB..16384MiB");
         /// Most object streams on this node; also the most functions of them.
         max_object_streams: usize = "10000", count("1..1000000");
         /// Most connections at a time.

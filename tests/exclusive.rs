@@ -106,6 +106,7 @@ fn is_exclusive(session: &str) -> bool {
 
 fn engine() -> Engine {
     let settings = EngineSettings {
+        max_replay_bytes: 1024 * 1024,
         shards: 1,
         tick: 10_000,
         slow_limit: SECOND,

@@ -142,6 +142,8 @@ impl Engine {
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
         self.with_user(app, user, |record| {
+            // Each session gets the value that came of it, not what was merged.
+            let write = &record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.check_room(write, self.inner.limits.props_per_user)?;
             let (mut taken, mut unnoticed) = (false, Vec::new());
             let mut outcomes = Vec::new();

@@ -130,6 +130,8 @@ impl Engine {
             wake.extend(state.end_all(End::Deleted));
             (wake, state.everyone())
         };
+        // Before the id is free, so that nothing of the next session under it is forgotten.
+        self.inner.requests.forget(&live.app, &live.id);
         self.inner.registry.remove(live);
         for user in everyone {
             self.settle_membership(live, &user);

@@ -42,6 +42,8 @@ pub struct State {
     pub core: Session,
     pub(super) views: Slab<Shared>,
     pub(super) subscribers: Slab<Subscriber>,
+    /// Reads that wait for the open frame.
+    pub(super) waiting: Slab<Waker>,
     /// The shard has the session on its list for this moment.
     pub(super) tick_at: Option<Micros>,
     /// The shard has its deadline on the list for this moment.
@@ -102,6 +104,7 @@ impl Live {
                 core,
                 views: Slab::new(),
                 subscribers: Slab::new(),
+                waiting: Slab::new(),
                 tick_at: None,
                 deadline_at: None,
                 ticks: 0,
@@ -118,6 +121,11 @@ impl Live {
 }
 
 impl State {
+    /// How many reads wait for the open frame.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// When the open frame falls due.
     pub(super) fn tick_due(&self, now: Micros, group: u64, groups: u64) -> Micros {
         let settings = &self.core.accepted_info().settings;
@@ -185,7 +193,9 @@ impl State {
 
     /// Whom a frame leaves with something to read.
     fn whom_to_wake(&mut self, now: Micros, slow_limit: Micros) -> Vec<Waker> {
-        let mut wake = Vec::with_capacity(self.subscribers.len());
+        let mut wake = Vec::with_capacity(self.subscribers.len() + self.waiting.len());
+        // Nobody waits for a later frame than the one that was open.
+        wake.extend(self.waiting.iter().map(|(_, waker)| waker.clone()));
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
             let behind = subscriber.position < shared.changed || subscriber.snapshot.is_some();

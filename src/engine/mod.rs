@@ -2,7 +2,8 @@
 //!
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
-//! due. Lock order: user, then session, never two sessions; no lock is held across an await.
+//! due. Lock order: what is remembered of a place ([`requests`]), user, session, never two sessions;
+//! no lock is held across an await.
 
 mod clock;
 mod commands;
@@ -14,19 +15,23 @@ mod members;
 mod opening;
 mod private;
 mod registry;
+mod requests;
 mod schedule;
 mod shard;
 mod subscriber;
 mod users;
+mod waiting;
 
 pub use clock::Clock;
 pub use encoder::Encoded;
 pub use live::{Live, State};
 pub use opening::Target;
 pub use registry::Page;
+pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scope, Ticket};
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
 pub use users::UserStream;
+pub use waiting::WAITING_READS;
 
 use crate::session::{
     error::Refusal,
@@ -37,6 +42,7 @@ use crate::session::{
 use encoder::Encoder;
 use parking_lot::Mutex;
 use registry::Registry;
+use requests::Requests;
 use std::{
     fmt,
     sync::{
@@ -72,6 +78,8 @@ pub struct EngineSettings {
     pub max_listeners_per_user: usize,
     /// How many updates a user may send in a second.
     pub max_updates_per_second: u64,
+    /// About how many bytes of replies are remembered for requests with an id.
+    pub max_replay_bytes: usize,
     /// The bounds of each session.
     pub limits: Limits,
 }
@@ -94,6 +102,16 @@ pub enum SessionKey {
     Name(Key),
 }
 
+impl SessionKey {
+    /// The id, if it is one.
+    pub fn id(&self) -> Option<&SessionId> {
+        match self {
+            Self::Id(id) => Some(id),
+            Self::Name(_) => None,
+        }
+    }
+}
+
 /// Who joined, and what the frame will show.
 #[derive(Debug, Clone)]
 pub struct Joined {
@@ -105,6 +123,11 @@ pub struct Joined {
 
 /// What became of a write on a user in one of its sessions.
 pub type WriteOutcome = (SessionId, Result<Position, Refusal>);
+
+/// Whether a write counts as a success: at least one session took it, or none is concerned.
+pub fn is_taken(outcomes: &[WriteOutcome]) -> bool {
+    outcomes.is_empty() || outcomes.iter().any(|(_, outcome)| outcome.is_ok())
+}
 
 /// The engine; clones are the same one.
 #[derive(Clone)]
@@ -119,6 +142,7 @@ struct Inner {
     encoder: Arc<dyn Encoder>,
     shards: Vec<Shard>,
     registry: Registry,
+    requests: Requests,
     last_epoch: AtomicU64,
     draining: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
@@ -139,6 +163,7 @@ impl Engine {
         let inner = Inner {
             limits: Arc::new(settings.limits.clone()),
             registry: Registry::new(settings.max_sessions, settings.max_users),
+            requests: Requests::new(settings.max_replay_bytes),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
             settings,
             clock,

@@ -5,7 +5,7 @@ use crate::session::{
     Opening, Session,
     command::Join,
     error::Refusal,
-    ids::{AppId, UserId},
+    ids::{AppId, SessionId, UserId},
     opening::users_field,
     user::User,
 };
@@ -29,6 +29,16 @@ pub enum Target {
     Key(SessionKey),
     /// The one opened last among those that anybody may join.
     Newest,
+}
+
+impl Target {
+    /// The id of the session, if it is found by that.
+    pub fn id(&self) -> Option<&SessionId> {
+        match self {
+            Self::Key(key) => key.id(),
+            Self::Newest => None,
+        }
+    }
 }
 
 impl Engine {

@@ -98,6 +98,7 @@ impl Engine {
                     alarm.ring(shard, now);
                 }
             }
+            Job::Requests(place) => self.forget_requests(place),
             Job::Forget(app, user) => {
                 if let Some(at) =
                     self.inner.registry.forget(&app, &user, now, self.inner.settings.user_ttl)

@@ -1,6 +1,6 @@
 //! What is due when: one list per runtime, which alone works it off.
 
-use super::{Engine, live::Live};
+use super::{Engine, live::Live, requests::Remembered};
 use crate::session::{
     ids::{AppId, UserId},
     limits::Micros,
@@ -28,6 +28,8 @@ pub enum Job {
     Alarm(Weak<Alarm>),
     /// Forget a user that is still idle.
     Forget(AppId, UserId),
+    /// Forget what was remembered for requests with an id, where it is too old.
+    Requests(Remembered),
 }
 
 /// The jobs of one runtime. A session that nothing happens to has none, so an idle service does no

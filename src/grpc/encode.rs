@@ -9,6 +9,7 @@ use crate::{
         Info, Session,
         ids::UserId,
         member::Departure,
+        size,
         value::Value,
         view::{ChangeSink, MemberChange, View},
     },
@@ -200,13 +201,13 @@ impl Body {
         key: &str,
         value: Option<&Value>,
     ) {
-        let size = key.len() + 8 + value.map_or(0, value_len);
+        let size = key.len() + 8 + value.map_or(0, size::of);
         self.make_room(size);
         let buf = if to_member { &mut self.member } else { &mut self.part.changes };
         match value {
             None => put_bytes(buf, gone, key.as_bytes()),
             Some(value) => {
-                let len = value_len(value) + bytes_len(field::value::NAME, key.len());
+                let len = size::of(value) + bytes_len(field::value::NAME, key.len());
                 put_head(buf, set, len);
                 put_value(buf, value);
                 put_bytes(buf, field::value::NAME, key.as_bytes());
@@ -409,40 +410,6 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-/// The length of a value's content, without a head.
-fn value_len(value: &Value) -> usize {
-    let packed = |len: usize| if len == 0 { 0 } else { bytes_len(1, len) };
-    match value {
-        Value::Null => 2,
-        Value::Flag(_) => 2,
-        Value::Integer(value) => 1 + encoded_len_varint(zigzag(*value)),
-        Value::Number(_) => 9,
-        Value::Text(text) => bytes_len(field::value::TEXT, text.len()),
-        Value::Data(data) => bytes_len(field::value::DATA, data.len()),
-        Value::Numbers(items) => bytes_len(field::value::NUMBERS, packed(items.len() * 8)),
-        Value::Floats(items) => bytes_len(field::value::FLOATS, packed(items.len() * 4)),
-        Value::Integers(items) => bytes_len(field::value::INTEGERS, packed(integers_len(items))),
-        Value::List(items) => bytes_len(field::value::LIST, list_len(items)),
-        Value::Map(entries) => bytes_len(field::value::MAP, map_len(entries)),
-    }
-}
-
-fn integers_len(items: &[i64]) -> usize {
-    items.iter().map(|item| encoded_len_varint(zigzag(*item))).sum()
-}
-
-fn list_len(items: &[Value]) -> usize {
-    items.iter().map(|item| bytes_len(1, value_len(item))).sum()
-}
-
-fn map_len(entries: &[(crate::session::ids::Key, Value)]) -> usize {
-    entries.iter().map(|(key, value)| bytes_len(1, entry_len(key, value))).sum()
-}
-
-fn entry_len(key: &str, value: &Value) -> usize {
-    bytes_len(1, key.len()) + bytes_len(2, value_len(value))
-}
-
 fn put_value(buf: &mut Vec<u8>, value: &Value) {
     use field::value as kind;
     match value {
@@ -461,22 +428,24 @@ fn put_value(buf: &mut Vec<u8>, value: &Value) {
         Value::Floats(items) => put_packed(buf, kind::FLOATS, items.len() * 4, |buf| {
             items.iter().for_each(|item| buf.put_f32_le(*item));
         }),
-        Value::Integers(items) => put_packed(buf, kind::INTEGERS, integers_len(items), |buf| {
-            items.iter().for_each(|item| encode_varint(zigzag(*item), buf));
-        }),
+        Value::Integers(items) => {
+            put_packed(buf, kind::INTEGERS, size::of_integers(items), |buf| {
+                items.iter().for_each(|item| encode_varint(zigzag(*item), buf));
+            })
+        }
         Value::List(items) => {
-            put_head(buf, kind::LIST, list_len(items));
+            put_head(buf, kind::LIST, size::of_items(items));
             for item in &**items {
-                put_head(buf, 1, value_len(item));
+                put_head(buf, 1, size::of(item));
                 put_value(buf, item);
             }
         }
         Value::Map(entries) => {
-            put_head(buf, kind::MAP, map_len(entries));
+            put_head(buf, kind::MAP, size::of_entries(entries));
             for (key, value) in &**entries {
-                put_head(buf, 1, entry_len(key, value));
+                put_head(buf, 1, size::of_entry(key, value));
                 put_bytes(buf, 1, key.as_bytes());
-                put_head(buf, 2, value_len(value));
+                put_head(buf, 2, size::of(value));
                 put_value(buf, value);
             }
         }

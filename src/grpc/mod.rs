@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod encode;
 mod object_stream_service;
 mod objects;
+mod once;
 mod session_service;
 pub mod status;
 
@@ -17,7 +18,7 @@ pub use objects::Objects;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, Joined, SessionKey, WriteOutcome},
+    engine::{Engine, Joined, Reply, Scope, SessionKey, WriteOutcome},
     session::{
         Opening,
         command::{Actor, Command, Join},
@@ -29,6 +30,7 @@ use crate::{
 };
 use convert::door::PropsWrite;
 use http::HeaderMap;
+use once::Once;
 use status::Node;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +87,8 @@ impl Context {
 impl Context {
     /// Writes a user's props, on the user or in the sessions named; whoever calls has taken the
     /// update out of the user's bucket. What became of it in each session; refused as a whole if it
-    /// does not fit the user.
+    /// does not fit the user. A session, or the user, that took it before under the same
+    /// request id is not written again.
     fn write_props(
         &self,
         app: &AppId,
@@ -93,17 +96,36 @@ impl Context {
         user: &UserId,
         write: PropsWrite,
     ) -> Result<Vec<WriteOutcome>, Refusal> {
-        let PropsWrite { write, sessions, term } = write;
+        let PropsWrite { write, sessions, term, once: Once(request) } = write;
+        let request = request.map(|request| request.about(user));
         if sessions.is_empty() {
-            return self.engine.write_user(app, user, &write);
+            let act = || self.engine.write_user(app, user, &write);
+            let Some(request) = request else { return act() };
+            let scope = Scope::of_user(app, user, actor);
+            let act = || Ok(Reply::OnUser(act()?.into()));
+            return match self.engine.once(&scope, request, act)? {
+                Reply::OnUser(outcomes) => Ok(outcomes.to_vec()),
+                _ => Err(Refusal::RequestIdReused { field: "write.request_id" }),
+            };
         }
         let one = |id: SessionId| {
-            let key = SessionKey::Id(id.clone());
-            let outcome = self.engine.find(app, Some(&key), actor).and_then(|live| {
+            let act = || {
+                let live = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor)?;
                 let (user, write) = (user.clone(), write.clone());
                 let command = Command::SetProps { user, write, term };
                 self.engine.command(&live, actor, command)
-            });
+            };
+            let outcome = match request.clone() {
+                None => act(),
+                Some(request) => {
+                    let scope = Scope::new(app, Some(&id), actor);
+                    let act = || Ok(Reply::Written(act()?));
+                    self.engine.once(&scope, request, act).and_then(|reply| match reply {
+                        Reply::Written(position) => Ok(position),
+                        _ => Err(Refusal::RequestIdReused { field: "write.request_id" }),
+                    })
+                }
+            };
             (id, outcome)
         };
         Ok(sessions.into_iter().map(one).collect())

@@ -116,6 +116,11 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::NoCandidate => (Code::FailedPrecondition, Reason::NoCandidate),
         Refusal::WrongKind => (Code::FailedPrecondition, Reason::WrongKind),
         Refusal::UnknownPosition => (Code::FailedPrecondition, Reason::UnknownPosition),
+        Refusal::RequestIdReused { field } => {
+            let what = "the id was used for a request with other content";
+            violations.push(Violation::new(*field, what));
+            (Code::InvalidArgument, Reason::RequestIdReused)
+        }
         Refusal::RevisionChanged(named) => {
             violations.clone_from(named);
             (Code::Aborted, Reason::RevisionChanged)

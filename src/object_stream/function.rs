@@ -6,7 +6,7 @@
 //! weighs, and there is only so much to spend, so that `value.filter(x, x in value)` ends early on a
 //! long array. Both together bound time and memory, so nothing has to be interrupted.
 
-use crate::session::{ids::Key, value::Value};
+use crate::session::{ids::Key, size, value::Value};
 use cel::{
     Env, IdedExpr,
     common::{
@@ -139,7 +139,7 @@ impl Function {
         }
         let result = result.map_err(|fault| told(&fault))?;
         let result = from_cel(&result, 1)?;
-        match super::size::of(&result) {
+        match size::of(&result) {
             bytes if bytes > INPUT_BYTES => {
                 Err(format!("the result has {bytes} bytes, more than {INPUT_BYTES}"))
             }
@@ -259,7 +259,7 @@ struct Input {
 
 impl Input {
     fn new(name: &str, value: &Value) -> Result<Self, String> {
-        let bytes = super::size::of(value);
+        let bytes = size::of(value);
         if bytes > INPUT_BYTES {
             return Err(format!("{name} has {bytes} bytes, more than {INPUT_BYTES}"));
         }
@@ -516,8 +516,7 @@ mod tests {
     #[test]
     fn inputs_and_results_are_bounded() {
         let text = |bytes: usize| Value::Text("a".repeat(bytes).into());
-        let fits =
-            INPUT_BYTES - super::super::size::of(&text(INPUT_BYTES - 100)) + INPUT_BYTES - 100;
+        let fits = INPUT_BYTES - size::of(&text(INPUT_BYTES - 100)) + INPUT_BYTES - 100;
         assert!(run("size(value)", text(fits), Value::Null).is_ok());
         assert!(run("size(value)", text(fits + 1), Value::Null).is_err());
         assert!(run("1", Value::Null, text(fits + 1)).is_err());
@@ -608,7 +607,7 @@ mod tests {
                 if let Ok(function) = Function::new(&source)
                     && let Ok(result) = function.call(&value, &last)
                 {
-                    prop_assert!(super::super::size::of(&result) <= INPUT_BYTES);
+                    prop_assert!(size::of(&result) <= INPUT_BYTES);
                 }
             }
         }

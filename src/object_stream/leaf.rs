@@ -1,7 +1,6 @@
 //! What one key holds, and which of it is new since a revision.
 
-use super::size;
-use crate::session::value::Value;
+use crate::session::{size, value::Value};
 use std::collections::VecDeque;
 
 /// How many elements an array keeps.

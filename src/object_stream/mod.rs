@@ -9,7 +9,6 @@
 mod cursor;
 mod function;
 mod leaf;
-mod size;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,12 @@ use super::{
     Functions, KEYS, Lasts,
     function::Function,
     leaf::{ARRAY_BYTES, ARRAY_ELEMENTS, Leaf, Mode, elements, kind},
-    size,
 };
 use crate::session::{
     command::Actor,
     error::{Refusal, Violation},
     ids::{Key, UserId},
+    size,
     value::Value,
 };
 use std::{

@@ -231,6 +231,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         max_users: config.max_users,
         max_sessions_per_user: config.max_sessions_per_user,
         max_listeners_per_user: config.max_listeners_per_user,
+        max_replay_bytes: config.max_replay_bytes,
         max_updates_per_second: config.max_updates_per_second as u64,
         limits: Limits {
             key_bytes: config.max_key_bytes,

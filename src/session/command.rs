@@ -12,7 +12,7 @@ use super::{
 use std::sync::Arc;
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// The app itself: may everything.
     App,
@@ -31,6 +31,8 @@ pub struct Write {
     pub if_revision: Vec<(Key, u64)>,
     /// How many of the last in `set` came as plain JSON, where their faults are to be named.
     pub plain: usize,
+    /// Maps are merged into the maps that are there, those within them too; see [`Write::merged`].
+    pub merge_maps: bool,
 }
 
 impl Write {

@@ -9,7 +9,7 @@ use super::{
     props::write_all,
     removals::Gone,
     role::{Act, Role},
-    schema::defaults,
+    schema::{Paths, defaults},
     settings::Kind,
     slots::Layer,
 };
@@ -21,20 +21,26 @@ impl Session {
         shared: Write,
         private: Write,
     ) -> Result<(), Refusal> {
+        let in_shared = self.merged(&self.data, shared.clone(), Paths::DATA);
+        let in_private = self.merged(&self.private_data, private.clone(), Paths::PRIVATE_DATA);
+        let (in_shared, in_private) = both(in_shared, in_private)?;
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
         for (is_private, write) in [(false, &shared), (true, &private)] {
-            let set = write.set.iter().map(|(key, value)| (key, Some(value)));
-            for (key, value) in set.chain(write.remove.iter().map(|key| (key, None))) {
+            for (key, patch) in write.patches() {
                 let slots = if is_private { &self.private_data } else { &self.data };
-                let before = || self.names.find(key).and_then(|key| slots.own(key)).cloned();
+                let key_ix = self.names.find(key);
+                let before = || {
+                    let own = key_ix.and_then(|key| slots.own(key)).cloned();
+                    (own, key_ix.and_then(|key| slots.beneath(key)).cloned())
+                };
                 let noted = (is_private, key.clone());
-                self.data_writers.note(writer, noted, before, value.cloned());
+                self.data_writers.note(writer, noted, before, patch);
             }
         }
         let settings = &self.shown.settings;
-        write_all(&mut self.data, Layer::Own, shared, &mut self.names, settings);
-        write_all(&mut self.private_data, Layer::Own, private, &mut self.names, settings);
+        write_all(&mut self.data, Layer::Own, in_shared, &mut self.names, settings);
+        write_all(&mut self.private_data, Layer::Own, in_private, &mut self.names, settings);
         self.data_dirty = true;
         self.open = true;
         Ok(())
@@ -103,5 +109,15 @@ impl Session {
         if shared || private {
             self.data_revision = revision;
         }
+    }
+}
+
+/// Both, or the faults of both.
+fn both<T>(a: Result<T, Refusal>, b: Result<T, Refusal>) -> Result<(T, T), Refusal> {
+    match (a, b) {
+        (Err(Refusal::Invalid(a)), Err(Refusal::Invalid(b))) => {
+            Err(Refusal::Invalid([a, b].concat()))
+        }
+        (a, b) => Ok((a?, b?)),
     }
 }

@@ -202,6 +202,12 @@ pub enum Refusal {
     /// The position is of another epoch, or beyond the open frame.
     #[error("the session has no such position")]
     UnknownPosition,
+    /// The request id is that of a request with other content.
+    #[error("{field}: the id was used for a request with other content")]
+    RequestIdReused {
+        /// The path of the field.
+        field: &'static str,
+    },
     /// No such object stream, or none that the caller may read.
     #[error("there is no such object stream")]
     StreamNotFound,

@@ -39,10 +39,13 @@ impl Session {
         let mut views_changed = false;
         if before != self.shown || revision == 1 {
             self.info_revision = revision;
-            views_changed = before.host != self.shown.host
-                || before.owner != self.shown.owner
+            let sight_changed = before.host != self.shown.host
                 || before.settings.propnames != self.shown.settings.propnames
                 || before.settings.hostprops != self.shown.settings.hostprops;
+            if sight_changed {
+                self.sight_revision = revision;
+            }
+            views_changed = sight_changed || before.owner != self.shown.owner;
             self.names.select(&self.shown.settings);
         }
         if values {

@@ -16,6 +16,7 @@ pub mod ids;
 mod joining;
 pub mod limits;
 pub mod member;
+mod merge;
 pub mod moderation;
 mod names;
 pub mod opening;
@@ -27,6 +28,7 @@ mod reset;
 pub mod role;
 pub mod schema;
 pub mod settings;
+pub mod size;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -136,6 +138,8 @@ pub struct Session {
     accepted: Arc<Info>,
     shown: Arc<Info>,
     info_revision: u64,
+    /// The revision at which it last changed who sees which keys of whom.
+    sight_revision: u64,
 
     names: Names,
     members: Members,
@@ -211,6 +215,7 @@ impl Session {
             shown: accepted.clone(),
             accepted,
             info_revision: 0,
+            sight_revision: 0,
             names: Names::default(),
             members: Members::default(),
             next_order: 0,

@@ -101,7 +101,7 @@ impl Session {
         let Some(pair) = self.pair.clone() else { return Ok(()) };
         let ix = self.member(&pair.source)?;
         let slots = &self.members.get(ix).slots;
-        let known = |key: &Key| self.names.find(key).and_then(|key| slots.of_user(key));
+        let known = |key: &Key| self.names.find(key).and_then(|key| slots.beneath(key));
         let set = props.iter().filter(|(key, value)| known(key) != Some(value)).cloned().collect();
         let is_gone = |key: &Key| !props.iter().any(|(other, _)| other == key);
         let remove = slots.all_of_user().map(|key| self.names.key(key).clone()).filter(is_gone);

@@ -3,11 +3,12 @@
 use super::{
     Session,
     command::{Actor, Write},
-    error::{self, Refusal},
+    error::{Faults, Path, Refusal},
     ids::{Key, UserId},
     member::MemberIx,
     names::Names,
     role::{Act, Role},
+    schema::Paths,
     settings::{Kind, Settings},
     slots::{Layer, Slots},
 };
@@ -41,10 +42,25 @@ impl Session {
         layer: Layer,
         write: Write,
     ) -> Result<(), Refusal> {
-        self.check_room(&self.members.get(ix).slots, &write)?;
+        let slots = &self.members.get(ix).slots;
+        let write = self.merged(slots, write, Paths::PROPS)?;
+        self.check_room(slots, &write)?;
         self.write_layer(ix, layer, write);
         self.open = true;
         Ok(())
+    }
+
+    /// The write that replaces where this one merges: into the value that is accepted, which of a
+    /// key that has none in this session is the user's.
+    pub(super) fn merged(
+        &self,
+        slots: &Slots,
+        write: Write,
+        paths: Paths,
+    ) -> Result<Write, Refusal> {
+        write.merged(paths, self.limits.value_bytes, |key| {
+            self.names.find(key).and_then(|key| slots.accepted(key))
+        })
     }
 
     pub(super) fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
@@ -81,16 +97,11 @@ impl Session {
                 None => *revision > 0 && *revision < known,
             }
         };
-        let lost: Vec<_> = write
-            .if_revision
-            .iter()
-            .filter(changed)
-            .map(|(key, revision)| {
-                let path = format!("{field}[{key:?}]");
-                error::Violation::new(path, format!("the key has changed after {revision}"))
-            })
-            .collect();
-        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost)) }
+        let (mut lost, root) = (Faults::default(), Path::Root(field));
+        for (key, revision) in write.if_revision.iter().filter(changed) {
+            lost.add(Path::Key(&root, key), format!("the key has changed after {revision}"));
+        }
+        if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost.close())) }
     }
 
     /// A user, and each part of the session data, has a bounded number of keys.

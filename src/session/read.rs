@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// What changed of a member after a revision; all of it, marked as replacing, where that cannot
-    /// be told any more.
+    /// be told any more, or where it has changed since who sees what.
     pub fn show_member_after(
         &self,
         view: &View,
@@ -65,7 +65,7 @@ impl Session {
     ) {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };
         let Some(shown) = &member.shown else { return };
-        if after < self.horizon() {
+        if after < self.horizon().max(self.sight_revision) {
             self.show_whole(view, member, shown, true, sink);
         } else if member.changed > after {
             self.show_member(view, after, member, shown, sink);

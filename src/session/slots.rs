@@ -76,8 +76,8 @@ impl Slots {
         self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted()?)))
     }
 
-    /// What is set on the user.
-    pub fn of_user(&self, key: KeyIx) -> Option<&Value> {
+    /// What shows of a key where the session has no value of its own.
+    pub fn beneath(&self, key: KeyIx) -> Option<&Value> {
         self.find(key).ok().and_then(|at| self.slots[at].beneath.as_ref())
     }
 

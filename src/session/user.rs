@@ -5,6 +5,7 @@ use super::{
     error::Refusal,
     ids::{Key, SessionId},
     limits::{Micros, SECOND},
+    schema::Paths,
     value::Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,11 @@ pub struct User {
 }
 
 impl User {
+    /// The write that replaces where this one merges: into what is set on the user.
+    pub fn merged(&self, write: Write, most_bytes: usize) -> Result<Write, Refusal> {
+        write.merged(Paths::PROPS, most_bytes, |key| self.props.get(key))
+    }
+
     /// Whether a write of props fits.
     pub fn check_room(&self, write: &Write, most: usize) -> Result<(), Refusal> {
         let more = write.set.iter().filter(|(key, _)| !self.props.contains_key(key)).count();

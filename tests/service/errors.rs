@@ -520,3 +520,19 @@ async fn a_private_session_is_not_opened_as_a_shared_one() {
     refused(service.try_open(request).await).blames(&["join.spectator"]);
     nothing_changed(&service).await;
 }
+
+#[tokio::test]
+async fn so_many_faults_that_the_rules_find_are_named_as_clients_take() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let keys: Vec<String> = (0..200).map(|at| format!("{at:03} {}", "k".repeat(100))).collect();
+    let set = keys.iter().map(|key| (key.clone(), int(1)));
+    let mut write = PropsWrite { set: set.collect(), ..Default::default() }.in_session("finals");
+    service.try_write("ada", write.clone()).await.expect("it is written");
+    service.tick();
+    write.if_revision = keys.iter().map(|key| (key.clone(), 1)).collect();
+    let told = refused(service.try_write("ada", write).await);
+    let told = told.is(Code::Aborted, "REVISION_CHANGED");
+    assert!((10..50).contains(&told.fields.len()), "{}", told.fields.len());
+    assert_eq!(told.fields[0], "", "the others are counted");
+}

@@ -3,7 +3,7 @@
 use crate::support::*;
 use prost::Message;
 use sessiond::proto::{
-    self, DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, SubscribeToSessionRequest,
+    self, DeliveryOptions, JoinOptions, SessionSettings, SubscribeToSessionRequest,
     stream_user_props_request::Message as Up,
 };
 use tonic::Code;
@@ -85,16 +85,8 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     service.open_room("finals", "ada").await;
     let mut sessions = service.sessions();
 
-    let request = proto::GetSessionInfoRequest {
-        session_id: "finals".to_owned(),
-        min_position: Some(proto::Position::default()),
-        ..Default::default()
-    };
-    not_yet(refused(sessions.get_session_info(request).await), "min_position");
-
     type Change<T> = fn(&mut T);
-    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 3] = [
-        ("request_id", |it| it.request_id = "once".to_owned()),
+    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 2] = [
         ("join.password", |it| it.join = Some(password())),
         ("settings.password", |it| settings_of(it).password = Some("secret".to_owned())),
     ];
@@ -104,10 +96,8 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
         not_yet(refused(service.try_open(request).await), field);
     }
 
-    let joins: [(&str, Change<proto::JoinSessionRequest>); 2] = [
-        ("request_id", |it| it.request_id = "once".to_owned()),
-        ("join.password", |it| it.join = Some(password())),
-    ];
+    let joins: [(&str, Change<proto::JoinSessionRequest>); 1] =
+        [("join.password", |it| it.join = Some(password()))];
     for (field, change) in joins {
         let mut request = proto::JoinSessionRequest {
             session_id: "finals".to_owned(),
@@ -120,72 +110,6 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
 
     let answer = service.try_update("finals", "ada", &["password"], Default::default()).await;
     not_yet(refused(answer), "settings.password");
-
-    let writes: [(&str, Change<PropsWrite>); 2] = [
-        ("write.merge_maps", |it| it.merge_maps = true),
-        ("write.request_id", |it| it.request_id = "once".to_owned()),
-    ];
-    for (field, change) in writes {
-        let mut write = write([("x", int(1))]).in_session("finals");
-        change(&mut write);
-        not_yet(refused(service.try_write("ada", write.clone()).await), field);
-        let mut stream = service.stream("finals", "ada").await;
-        let seq = stream.write(write);
-        stream.until_acked(&service, seq).await;
-        assert_eq!(stream.refusals[0].code, Code::Unimplemented as i32, "{field}");
-    }
-
-    let data: [(&str, Change<proto::SetSessionDataRequest>); 2] = [
-        ("merge_maps", |it| it.merge_maps = true),
-        ("request_id", |it| it.request_id = "once".to_owned()),
-    ];
-    for (field, change) in data {
-        let mut request = data_of("finals", "ada");
-        request.set = props([("x", int(1))]);
-        change(&mut request);
-        not_yet(refused(service.try_set_data(request).await), field);
-    }
-
-    let (session_id, target_user_id) = ("finals".to_owned(), "bob".to_owned());
-    let request_id = "once".to_owned();
-    let min_position = Some(proto::Position::default());
-    let swap = proto::SwapHostRequest {
-        session_id: session_id.clone(),
-        request_id: request_id.clone(),
-        ..Default::default()
-    };
-    not_yet(refused(sessions.swap_host(swap).await), "request_id");
-    let role = proto::SetRoleRequest {
-        session_id: session_id.clone(),
-        target_user_id: target_user_id.clone(),
-        role: proto::Role::Admin.into(),
-        request_id: request_id.clone(),
-        ..Default::default()
-    };
-    not_yet(refused(sessions.set_role(role).await), "request_id");
-    let ban =
-        proto::BanUserRequest { request_id: request_id.clone(), ..ban_of("finals", "", "bob") };
-    not_yet(refused(sessions.ban_user(ban).await), "request_id");
-    let unban = proto::UnbanUserRequest {
-        session_id: session_id.clone(),
-        target_user_id: target_user_id.clone(),
-        request_id,
-        ..Default::default()
-    };
-    not_yet(refused(sessions.unban_user(unban).await), "request_id");
-    let first = proto::GetFirstMatchRequest {
-        session_id: session_id.clone(),
-        min_position,
-        ..Default::default()
-    };
-    not_yet(refused(sessions.get_first_match(first).await), "min_position");
-    let updated = proto::GetUpdatedUserDataRequest {
-        session_id,
-        target_user_id,
-        min_position,
-        ..Default::default()
-    };
-    not_yet(refused(sessions.get_updated_user_data(updated).await), "min_position");
 
     let options: [(&str, Change<DeliveryOptions>); 3] = [
         ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),
@@ -230,6 +154,6 @@ fn settings_of(request: &mut proto::OpenSharedSessionRequest) -> &mut SessionSet
 async fn wrong_fields_are_named_before_those_that_are_not_served() {
     let service = Service::start().await;
     let mut request = opening("a\nb", "ada", SessionSettings::default());
-    request.request_id = "once".to_owned();
+    settings_of(&mut request).password = Some("secret".to_owned());
     refused(service.try_open(request).await).blames(&["session_id"]);
 }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    EndReason, ErrorReason, Heartbeat, PropsWrite, StreamOpen,
+    Ack, EndReason, ErrorReason, Heartbeat, PropsWrite, StreamOpen,
     stream_user_props_request::Message as Up,
 };
 use tonic::Code;
@@ -88,15 +88,16 @@ async fn a_refused_write_is_itemised_and_the_stream_lives_on() {
     };
     let bad = ada.write(bad);
     let empty = ada.write(PropsWrite::default());
-    let later = ada.write(PropsWrite { merge_maps: true, ..write([("x", int(1))]) });
+    let ack = Ack::Durable.into();
+    let durable = ada.write(PropsWrite { ack, ..write([("x", int(1))]) });
     let partly = ada.write(write([("x", int(2))]).in_session("finals").in_session("elsewhere"));
     let nowhere = ada.write(write([("x", int(3))]).in_session("elsewhere"));
     let good = ada.write(write([("y", int(4))]));
     ada.until_acked(&service, good).await;
 
     let seqs: Vec<_> = ada.refusals.iter().map(|it| it.seq).collect();
-    assert_eq!(seqs, [bad, empty, later, partly, nowhere]);
-    let [bad, empty, later, partly, nowhere] = &ada.refusals[..] else { unreachable!() };
+    assert_eq!(seqs, [bad, empty, durable, partly, nowhere]);
+    let [bad, empty, durable, partly, nowhere] = &ada.refusals[..] else { unreachable!() };
     assert_eq!(bad.code, Code::InvalidArgument as i32);
     assert_eq!(bad.reason(), ErrorReason::InvalidFields);
     let mut fields: Vec<_> = bad.fields.iter().map(|it| &*it.field).collect();
@@ -110,8 +111,8 @@ async fn a_refused_write_is_itemised_and_the_stream_lives_on() {
     assert_eq!(fields, expected);
     assert_eq!(empty.reason(), ErrorReason::InvalidFields);
     assert_eq!(empty.fields[0].field, "write");
-    assert_eq!(later.code, Code::Unimplemented as i32);
-    assert_eq!(later.reason(), ErrorReason::NotImplemented);
+    assert_eq!(durable.code, Code::FailedPrecondition as i32);
+    assert_eq!(durable.reason(), ErrorReason::NoStore);
     for refusal in [partly, nowhere] {
         assert_eq!(refusal.code, Code::FailedPrecondition as i32);
         assert_eq!(refusal.reason(), ErrorReason::NotAMember);

@@ -276,6 +276,7 @@ impl Open {
         let subscribed = self.feed.as_ref().map(Feed::live);
         if let (Some(live), [only]) = (subscribed, &*write.sessions)
             && live.id == *only
+            && write.once.0.is_none()
         {
             return self.write_here(write.write, write.term);
         }

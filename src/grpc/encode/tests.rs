@@ -178,7 +178,7 @@ proptest! {
     fn a_value_is_what_the_generated_type_reads(value in value()) {
         let mut bytes = Vec::new();
         put_value(&mut bytes, &value);
-        prop_assert_eq!(bytes.len(), value_len(&value));
+        prop_assert_eq!(bytes.len(), size::of(&value));
         let read = proto::Value::decode(&*bytes).expect("it decodes");
         prop_assert_eq!(read, to_proto::value(&value));
     }

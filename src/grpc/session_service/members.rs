@@ -3,18 +3,20 @@
 use super::{Sessions, missing::of_missing};
 use crate::{
     engine::{
-        SessionKey,
-        encoder::{Encoded, Encoder, SnapshotReason},
+        Joined, Scope, SessionKey,
+        encoder::{Encoder, SnapshotReason},
     },
     grpc::{
         convert::to_proto,
         encode::{Named, PREFIX},
         new_user_id,
+        once::Once,
     },
     proto,
     session::{
         command::{Actor, Command},
         error::Refusal,
+        ids::{AppId, SessionId, UserId},
         moderation::Ban,
         role::Act,
         view::View,
@@ -30,44 +32,57 @@ impl Sessions {
     pub(super) async fn join(
         &self,
         headers: &HeaderMap,
-        request: proto::JoinSessionRequest,
+        mut request: proto::JoinSessionRequest,
     ) -> Result<proto::JoinSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let mut door = self.door();
+        door.once(&once);
         let app = door.app(&request.app);
         let named = door.optional_user("user_id", &request.user_id);
-        door.not_yet("request_id", !request.request_id.is_empty());
         let join = door.join("join", request.join.clone().unwrap_or_default(), false);
+        let by = named.clone().map_or(Actor::App, Actor::User);
         let user = named.unwrap_or_else(new_user_id);
-        let actor = Actor::User(user.clone());
         let target = door.target(&request);
         let missing = self.missing(&mut door, &request, (&app, &user, &join), target.as_ref());
         door.close()?;
         self.0.check_app(headers, &app)?;
         let target = target.ok_or(Refusal::SessionNotFound)?;
-        let outcome = self.0.engine.join_or_open(&app, &target, &user, &join, missing);
-        let (joined, opened) = outcome.map_err(of_missing)?;
-        let (live, position) = (joined.live, joined.position);
+        let scope = Scope::new(&app, target.id(), &by);
+        let act = async {
+            let outcome = self.0.engine.join_or_open(&app, &target, &user, &join, missing);
+            let (Joined { live, position }, opened) = outcome.map_err(of_missing)?;
+            let state = live.lock();
+            let role = state.core.members().membership(&user).map(|membership| membership.role);
+            Ok(proto::JoinSessionResponse {
+                session_id: live.id.to_string(),
+                user_id: user.to_string(),
+                role: role.map_or(proto::Role::Unspecified, to_proto::role).into(),
+                position: Some(to_proto::position(position)),
+                opened,
+                ..Default::default()
+            })
+        };
+        let mut reply = self.0.once(once, &scope, act).await?;
+        if !request.omit_snapshot {
+            reply.snapshot = self.snapshot_of(&app, &reply.session_id, &reply.user_id);
+            reply.snapshot_omitted = reply.snapshot.is_none();
+        }
+        Ok(reply)
+    }
+
+    /// The snapshot of somebody who has joined, if it is still in and the snapshot fits one message.
+    /// Not remembered with a request id: it is large, and old by then.
+    fn snapshot_of(&self, app: &AppId, id: &str, user: &str) -> Option<proto::SessionUpdate> {
+        let key = SessionKey::Id(SessionId::new(id).ok()?);
+        let actor = Actor::User(UserId::new(user).ok()?);
+        let live = self.0.engine.find(app, Some(&key), &actor).ok()?;
         let state = live.lock();
-        let role = state.core.members().membership(&user).map(|membership| membership.role);
-        let snapshot = (!request.omit_snapshot).then(|| {
-            let view = View { class: state.core.class_of(&actor), props: Default::default() };
-            Named.snapshot(&state.core, &view, SnapshotReason::First, None)
-        });
+        state.core.check(&actor, Act::Receive).ok()?;
+        let view = View { class: state.core.class_of(&actor), props: Default::default() };
+        let encoded = Named.snapshot(&state.core, &view, SnapshotReason::First, None);
         drop(state);
-        let fits = |encoded: &Encoded| encoded.messages.len() == 1;
-        let update = snapshot.as_ref().filter(|encoded| fits(encoded)).and_then(|encoded| {
-            let message = encoded.messages.first()?.bytes.slice(PREFIX..);
-            proto::SubscribeToSessionResponse::decode(message).ok()?.update
-        });
-        Ok(proto::JoinSessionResponse {
-            session_id: live.id.to_string(),
-            user_id: user.to_string(),
-            role: role.map_or(proto::Role::Unspecified, to_proto::role).into(),
-            position: Some(to_proto::position(position)),
-            snapshot_omitted: snapshot.is_some() && update.is_none(),
-            snapshot: update,
-            opened,
-        })
+        let [message] = &*encoded.messages else { return None };
+        proto::SubscribeToSessionResponse::decode(message.bytes.slice(PREFIX..)).ok()?.update
     }
 
     pub(super) async fn leave(
@@ -77,38 +92,45 @@ impl Sessions {
     ) -> Result<proto::LeaveSessionResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let keep_role = request.keep_role;
-        let position = self.command(headers, whose, |door, actor| match actor {
-            Actor::User(user) => Some(Command::Leave { user: user.clone(), keep_role }),
-            Actor::App => {
-                if request.user_id.is_empty() {
-                    door.fault("user_id", "must not be empty");
+        let position = self
+            .command(headers, whose, Once::default(), |door, actor| match actor {
+                Actor::User(user) => Some(Command::Leave { user: user.clone(), keep_role }),
+                Actor::App => {
+                    if request.user_id.is_empty() {
+                        door.fault("user_id", "must not be empty");
+                    }
+                    None
                 }
-                None
-            }
-        })?;
-        Ok(proto::LeaveSessionResponse { position: Some(to_proto::position(position)) })
+            })
+            .await?;
+        Ok(proto::LeaveSessionResponse { position: Some(position) })
     }
 
     pub(super) async fn set_role(
         &self,
         headers: &HeaderMap,
-        request: proto::SetRoleRequest,
+        mut request: proto::SetRoleRequest,
     ) -> Result<proto::SetRoleResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let mut door = self.door();
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
-        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let id = door.session("session_id", &request.session_id);
         let target = door.user("target_user_id", &request.target_user_id);
         let role = door.new_role("role", request.role);
-        door.not_yet("request_id", !request.request_id.is_empty());
+        door.once(&once);
         door.close()?;
         self.0.check_app(headers, &app)?;
         let (Some(target), Some(role)) = (target, role) else {
             return Err(Refusal::MemberNotFound);
         };
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
-        let position = self.0.engine.set_role(&live, &actor, &target, role)?;
-        Ok(proto::SetRoleResponse { position: Some(to_proto::position(position)) })
+        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let act = async {
+            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            let position = self.0.engine.set_role(&live, &actor, &target, role)?;
+            Ok(proto::SetRoleResponse { position: Some(to_proto::position(position)) })
+        };
+        self.0.once(once, &scope, act).await
     }
 
     pub(super) async fn kick(
@@ -117,67 +139,78 @@ impl Sessions {
         request: proto::KickUserRequest,
     ) -> Result<proto::KickUserResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
-        let position = self.command(headers, whose, |door, _| {
-            let target = door.user("target_user_id", &request.target_user_id);
-            let reason = door.reason("reason", &request.reason);
-            Some(Command::Kick { target: target?, reason })
-        })?;
-        Ok(proto::KickUserResponse { position: Some(to_proto::position(position)) })
+        let position = self
+            .command(headers, whose, Once::default(), |door, _| {
+                let target = door.user("target_user_id", &request.target_user_id);
+                let reason = door.reason("reason", &request.reason);
+                Some(Command::Kick { target: target?, reason })
+            })
+            .await?;
+        Ok(proto::KickUserResponse { position: Some(position) })
     }
 
     pub(super) async fn ban(
         &self,
         headers: &HeaderMap,
-        request: proto::BanUserRequest,
+        mut request: proto::BanUserRequest,
     ) -> Result<proto::BanUserResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let now = self.0.engine.clock().now();
-        let position = self.command(headers, whose, |door, _| {
-            door.not_yet("request_id", !request.request_id.is_empty());
-            let target = door.user("target_user_id", &request.target_user_id);
-            let reason = door.reason("reason", &request.reason);
-            let until = door.until(now, request.until, request.duration);
-            Some(Command::Ban { target: target?, ban: Ban { reason, until } })
-        })?;
-        Ok(proto::BanUserResponse { position: Some(to_proto::position(position)) })
+        let position = self
+            .command(headers, whose, once, |door, _| {
+                let target = door.user("target_user_id", &request.target_user_id);
+                let reason = door.reason("reason", &request.reason);
+                let until = door.until(now, request.until, request.duration);
+                Some(Command::Ban { target: target?, ban: Ban { reason, until } })
+            })
+            .await?;
+        Ok(proto::BanUserResponse { position: Some(position) })
     }
 
     pub(super) async fn unban(
         &self,
         headers: &HeaderMap,
-        request: proto::UnbanUserRequest,
+        mut request: proto::UnbanUserRequest,
     ) -> Result<proto::UnbanUserResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
-        let position = self.command(headers, whose, |door, _| {
-            door.not_yet("request_id", !request.request_id.is_empty());
-            let target = door.user("target_user_id", &request.target_user_id)?;
-            Some(Command::Unban { target })
-        })?;
-        Ok(proto::UnbanUserResponse { position: Some(to_proto::position(position)) })
+        let position = self
+            .command(headers, whose, once, |door, _| {
+                let target = door.user("target_user_id", &request.target_user_id)?;
+                Some(Command::Unban { target })
+            })
+            .await?;
+        Ok(proto::UnbanUserResponse { position: Some(position) })
     }
 
     pub(super) async fn swap_host(
         &self,
         headers: &HeaderMap,
-        request: proto::SwapHostRequest,
+        mut request: proto::SwapHostRequest,
     ) -> Result<proto::SwapHostResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let mut door = self.door();
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
-        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let id = door.session("session_id", &request.session_id);
         let target = door.optional_user("target_user_id", &request.target_user_id);
-        door.not_yet("request_id", !request.request_id.is_empty());
+        door.once(&once);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
-        let command = Command::SwapHost { target, term: request.term };
-        let position = self.0.engine.command(&live, &actor, command)?;
-        let info = live.lock().core.accepted_info().clone();
-        Ok(proto::SwapHostResponse {
-            host_id: info.host.as_deref().unwrap_or_default().to_owned(),
-            term: info.term,
-            position: Some(to_proto::position(position)),
-        })
+        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let act = async {
+            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            let command = Command::SwapHost { target, term: request.term };
+            let position = self.0.engine.command(&live, &actor, command)?;
+            let info = live.lock().core.accepted_info().clone();
+            Ok(proto::SwapHostResponse {
+                host_id: info.host.as_deref().unwrap_or_default().to_owned(),
+                term: info.term,
+                position: Some(to_proto::position(position)),
+            })
+        };
+        self.0.once(once, &scope, act).await
     }
 
     pub(super) async fn first_match(
@@ -198,10 +231,10 @@ impl Sessions {
         let roles = request.roles.iter().enumerate();
         let roles: Vec<_> =
             roles.filter_map(|(at, role)| door.new_role(&format!("roles[{at}]"), *role)).collect();
-        door.not_yet("min_position", request.min_position.is_some());
+        let min = request.min_position.map(|min| door.position("min_position", min));
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let live = self.read(&app, key.as_ref(), &actor, true, min).await?;
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;

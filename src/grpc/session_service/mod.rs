@@ -6,17 +6,25 @@ mod private;
 mod sessions;
 mod writes;
 
-use super::{Context, convert::door::Door, encode::MAX_MESSAGE_BYTES};
+use super::{
+    Context,
+    convert::{door::Door, to_proto},
+    encode::MAX_MESSAGE_BYTES,
+    once::Once,
+};
 use crate::{
-    engine::{Position, SessionKey},
+    engine::{Live, Position, Scope, SessionKey},
     proto::{self, session_service_server::SessionService},
     session::{
         command::{Actor, Command},
         error::Refusal,
+        ids::AppId,
+        role::Act,
     },
 };
 use http::HeaderMap;
 use prost::Message;
+use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `SessionService`.
@@ -38,17 +46,39 @@ impl Sessions {
         reply.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
     }
 
+    /// The session that a read asks for, once it shows the frame that it asks for; who has to be
+    /// `inside` is looked at before the wait, and by the caller after it.
+    async fn read(
+        &self,
+        app: &AppId,
+        key: Option<&SessionKey>,
+        actor: &Actor,
+        inside: bool,
+        min_position: Option<Position>,
+    ) -> Result<Arc<Live>, Refusal> {
+        let live = self.0.engine.find(app, key, actor)?;
+        let Some(position) = min_position else { return Ok(live) };
+        if inside {
+            live.lock().core.check(actor, Act::Receive)?;
+        }
+        self.0.engine.framed(&live, position).await?;
+        let is_visible = live.lock().core.is_visible_to(actor);
+        if is_visible { Ok(live) } else { Err(Refusal::SessionNotFound) }
+    }
+
     /// A command of one user to one session.
-    fn command(
+    async fn command(
         &self,
         headers: &HeaderMap,
         (app, session, user): (&str, &str, &str),
+        once: Once,
         command: impl FnOnce(&mut Door<'_>, &Actor) -> Option<Command>,
-    ) -> Result<Position, Refusal> {
+    ) -> Result<proto::Position, Refusal> {
         let mut door = self.door();
+        door.once(&once);
         let app = door.app(app);
         let actor = door.actor(user);
-        let id = door.session("session_id", session).map(SessionKey::Id);
+        let id = door.session("session_id", session);
         let command = command(&mut door, &actor);
         door.close()?;
         self.0.check_app(headers, &app)?;
@@ -56,8 +86,12 @@ impl Sessions {
         if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
             self.0.engine.take_update(&app, user)?;
         }
-        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
-        self.0.engine.command(&live, &actor, command)
+        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let act = async {
+            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            self.0.engine.command(&live, &actor, command).map(to_proto::position)
+        };
+        self.0.once(once, &scope, act).await
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::Sessions;
 use crate::{
-    grpc::{convert::to_proto, new_session_id},
+    engine::Scope,
+    grpc::{convert::to_proto, new_session_id, once::Once},
     proto,
     session::{
         Opening, command::Actor, error::Refusal, opening::People, private::Private, settings::Kind,
@@ -14,14 +15,16 @@ impl Sessions {
     pub(super) async fn open_private(
         &self,
         headers: &HeaderMap,
-        request: proto::OpenPrivateSessionRequest,
+        mut request: proto::OpenPrivateSessionRequest,
     ) -> Result<proto::OpenPrivateSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let mut door = self.door();
+        door.once(&once);
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
         let pair = door.pair(&request.source_id, ("listener_id", &request.listener_id));
         let id = match request.session_id.as_str() {
-            "" => Some(new_session_id()),
+            "" => None,
             id => door.session("session_id", id),
         };
         let wire = request.settings.unwrap_or_default();
@@ -38,23 +41,26 @@ impl Sessions {
             }
             (Actor::App, _) => door.people(0, None, (request.roles, vec![], vec![])),
         };
-        door.not_yet("request_id", !request.request_id.is_empty());
         let schema = door.schema("schema", request.schema);
         let props = door.values("props", request.props);
         let data = door.values("data", request.data);
         door.close()?;
         self.0.check_app(headers, &app)?;
         let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
-        let id = id.unwrap_or_else(new_session_id);
-        let private = Private::of(pair, people.owner().cloned(), props);
-        let opening =
-            Opening { people, data, schema, ..Opening::new(app, id, Kind::Private, settings) };
-        let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
-        let state = joined.live.lock();
-        Ok(proto::OpenPrivateSessionResponse {
-            session: Some(to_proto::session_summary(&state, &actor)),
-            position: Some(to_proto::position(joined.position)),
-            existed,
-        })
+        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let act = async {
+            let id = id.unwrap_or_else(new_session_id);
+            let private = Private::of(pair, people.owner().cloned(), props);
+            let opening =
+                Opening { people, data, schema, ..Opening::new(app, id, Kind::Private, settings) };
+            let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
+            let state = joined.live.lock();
+            Ok(proto::OpenPrivateSessionResponse {
+                session: Some(to_proto::session_summary(&state, &actor)),
+                position: Some(to_proto::position(joined.position)),
+                existed,
+            })
+        };
+        self.0.once(once, &scope, act).await
     }
 }

@@ -2,11 +2,12 @@
 
 use super::Sessions;
 use crate::{
-    engine::{Live, SessionKey},
+    engine::{Live, Scope, SessionKey},
     grpc::{
         convert::{door::Door, to_proto},
         encode::MAX_MESSAGE_BYTES,
         new_session_id, new_user_id,
+        once::Once,
     },
     proto,
     session::{
@@ -34,11 +35,11 @@ impl Sessions {
         let mut door = self.door();
         let app = door.app(&request.app);
         let actor = door.actor(&request.user_id);
-        door.not_yet("min_position", request.min_position.is_some());
+        let min = request.min_position.map(|min| door.position("min_position", min));
         let named = door.session_or_name(&request.session_id, &request.name);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, named.as_ref(), &actor)?;
+        let live = self.read(&app, named.as_ref(), &actor, false, min).await?;
         let state = live.lock();
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
@@ -114,23 +115,31 @@ impl Sessions {
     pub(super) async fn open_shared(
         &self,
         headers: &HeaderMap,
-        request: proto::OpenSharedSessionRequest,
+        mut request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let mut door = self.door();
+        door.once(&once);
         let get_if_exists = request.get_if_exists;
+        let (names_id, names_user) = (!request.session_id.is_empty(), !request.user_id.is_empty());
         let opening = self.opening(&mut door, request);
         door.close()?;
         self.0.check_app(headers, &opening.app)?;
         let user = opening.opener.as_ref().map(|(user, _)| user.clone());
-        let (joined, existed) = self.0.engine.open(opening, get_if_exists)?;
-        let state = joined.live.lock();
-        let reader = user.clone().map_or(Actor::App, Actor::User);
-        Ok(proto::OpenSharedSessionResponse {
-            session: Some(to_proto::session_summary(&state, &reader)),
-            user_id: user.map(|user| user.to_string()).unwrap_or_default(),
-            position: Some(to_proto::position(joined.position)),
-            existed,
-        })
+        let by = user.clone().filter(|_| names_user).map_or(Actor::App, Actor::User);
+        let scope = Scope::new(&opening.app, names_id.then_some(&opening.id), &by);
+        let act = async {
+            let (joined, existed) = self.0.engine.open(opening, get_if_exists)?;
+            let state = joined.live.lock();
+            let reader = user.clone().map_or(Actor::App, Actor::User);
+            Ok(proto::OpenSharedSessionResponse {
+                session: Some(to_proto::session_summary(&state, &reader)),
+                user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+                position: Some(to_proto::position(joined.position)),
+                existed,
+            })
+        };
+        self.0.once(once, &scope, act).await
     }
 
     /// What is needed to open a shared session.
@@ -142,7 +151,7 @@ impl Sessions {
         let app = door.app(&request.app);
         let user = door.optional_user("user_id", &request.user_id);
         let id = match request.session_id.as_str() {
-            "" => Some(new_session_id()),
+            "" => None,
             id => door.session("session_id", id),
         };
         if request.get_if_exists && request.session_id.is_empty() {
@@ -151,7 +160,6 @@ impl Sessions {
         let kind = door.kind(request.kind);
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(kind, &wire, self.0.engine.default_session());
-        door.not_yet("request_id", !request.request_id.is_empty());
         let schema = door.schema("schema", request.schema);
         let data = door.values("data", request.data);
         let private_data = door.values("private_data", request.private_data);
@@ -229,7 +237,8 @@ impl Sessions {
         request: proto::DeleteSessionRequest,
     ) -> Result<proto::DeleteSessionResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
-        self.command(headers, whose, |_, _| Some(Command::Delete))?;
+        let command = |_: &mut Door<'_>, _: &Actor| Some(Command::Delete);
+        self.command(headers, whose, Once::default(), command).await?;
         Ok(proto::DeleteSessionResponse {})
     }
 }

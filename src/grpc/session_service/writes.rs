@@ -2,8 +2,8 @@
 
 use super::Sessions;
 use crate::{
-    engine::{Position, SessionKey},
-    grpc::{convert::to_proto, status::in_band},
+    engine::{Position, SessionKey, is_taken},
+    grpc::{convert::to_proto, once::Once, status::in_band},
     proto,
     session::{
         command::{Actor, Command},
@@ -45,9 +45,8 @@ impl Sessions {
         let Some(user) = user else { return Err(Refusal::NotAMember) };
         self.0.engine.take_update(&app, &user)?;
         let results = self.0.write_props(&app, &actor, &user, write)?;
-        let taken = results.is_empty() || results.iter().any(|(_, result)| result.is_ok());
         let first = results.iter().find_map(|(_, result)| result.as_ref().err());
-        if let (false, Some(refusal)) = (taken, first) {
+        if let (false, Some(refusal)) = (is_taken(&results), first) {
             return Err(refusal.clone());
         }
         let result = |(id, result): (SessionId, Result<Position, Refusal>)| proto::WriteResult {
@@ -61,27 +60,29 @@ impl Sessions {
     pub(super) async fn set_data(
         &self,
         headers: &HeaderMap,
-        request: proto::SetSessionDataRequest,
+        mut request: proto::SetSessionDataRequest,
     ) -> Result<proto::SetSessionDataResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
-        let position = self.command(headers, whose, |door, _| {
-            door.not_yet("merge_maps", request.merge_maps);
-            door.not_yet("request_id", !request.request_id.is_empty());
-            door.ack("ack", request.ack);
-            let set = door.values("set", request.set);
-            let mut shared = door.write("set", set, "remove", request.remove);
-            shared.if_revision = door.revisions("if_revision", request.if_revision);
-            let set = door.values("private_set", request.private_set);
-            let mut private =
-                door.write("private_set", set, "private_remove", request.private_remove);
-            let field = "private_if_revision";
-            private.if_revision = door.revisions(field, request.private_if_revision);
-            if shared.is_empty() && private.is_empty() && door.is_faultless() {
-                door.fault("set", "at least one key must be set or removed");
-            }
-            Some(Command::SetData { shared, private, term: request.term })
-        })?;
-        Ok(proto::SetSessionDataResponse { position: Some(to_proto::position(position)) })
+        let position = self
+            .command(headers, whose, once, |door, _| {
+                door.ack("ack", request.ack);
+                let set = door.values("set", request.set);
+                let mut shared = door.write("set", set, "remove", request.remove);
+                shared.if_revision = door.revisions("if_revision", request.if_revision);
+                let set = door.values("private_set", request.private_set);
+                let mut private =
+                    door.write("private_set", set, "private_remove", request.private_remove);
+                let field = "private_if_revision";
+                private.if_revision = door.revisions(field, request.private_if_revision);
+                (shared.merge_maps, private.merge_maps) = (request.merge_maps, request.merge_maps);
+                if shared.is_empty() && private.is_empty() && door.is_faultless() {
+                    door.fault("set", "at least one key must be set or removed");
+                }
+                Some(Command::SetData { shared, private, term: request.term })
+            })
+            .await?;
+        Ok(proto::SetSessionDataResponse { position: Some(position) })
     }
 
     pub(super) async fn updated_user_data(
@@ -98,10 +99,10 @@ impl Sessions {
             (_, target) => door.user("target_user_id", target),
         };
         let since = request.since.map(|since| door.position("since", since));
-        door.not_yet("min_position", request.min_position.is_some());
+        let min = request.min_position.map(|min| door.position("min_position", min));
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let live = self.read(&app, key.as_ref(), &actor, true, min).await?;
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;

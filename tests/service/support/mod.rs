@@ -21,7 +21,7 @@ pub use values::*;
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
     config::Config,
-    engine::Clock,
+    engine::{Clock, Engine},
     grpc::NODE_METADATA,
     proto::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
@@ -87,6 +87,11 @@ impl Service {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// What runs behind the calls, for what no call can be timed well enough to show.
+    pub fn engine(&self) -> &Engine {
+        self.server.engine()
     }
 
     /// Another connection.
@@ -447,7 +452,7 @@ pub fn data_of(session: &str, user: &str) -> proto::SetSessionDataRequest {
     }
 }
 
-fn revision_of(results: &[proto::WriteResult]) -> u64 {
+pub fn revision_of(results: &[proto::WriteResult]) -> u64 {
     let [only] = results else { panic!("one session takes it: {results:?}") };
     assert_eq!(only.refusal, None);
     only.position.as_ref().expect("it has a position").revision

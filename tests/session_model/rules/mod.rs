@@ -4,6 +4,7 @@ mod compare;
 mod history;
 mod hosting;
 mod lifecycle;
+mod merge;
 mod moderation;
 mod presence;
 mod private;

@@ -2,6 +2,7 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
+    grpc::once::Once,
     proto,
     session::{
         command::{Join, Write},
@@ -34,7 +35,9 @@ impl Door<'_> {
     }
 
     /// A write of props.
-    pub fn props_write(&mut self, write: proto::PropsWrite) -> PropsWrite {
+    pub fn props_write(&mut self, mut write: proto::PropsWrite) -> PropsWrite {
+        let once = Once::of_write(&mut write);
+        self.once(&once);
         let proto::PropsWrite {
             set,
             remove,
@@ -43,11 +46,9 @@ impl Door<'_> {
             merge_maps,
             json,
             session_ids,
-            request_id,
+            request_id: _,
             ack,
         } = write;
-        self.not_yet("write.merge_maps", merge_maps);
-        self.not_yet("write.request_id", !request_id.is_empty());
         self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
         let typed = set.len();
@@ -58,8 +59,8 @@ impl Door<'_> {
         }
         let plain = set.len() - typed;
         let write = self.write("write.set", set, "write.remove", remove);
-        let write =
-            Write { if_revision: self.revisions("write.if_revision", if_revision), plain, ..write };
+        let if_revision = self.revisions("write.if_revision", if_revision);
+        let write = Write { if_revision, merge_maps, plain, ..write };
         if write.is_empty() && self.is_faultless() {
             self.fault("write", "must name at least one key in set, remove or json");
         }
@@ -80,7 +81,7 @@ impl Door<'_> {
                 sessions.push(id);
             }
         }
-        PropsWrite { write, sessions, term }
+        PropsWrite { write, sessions, term, once }
     }
 
     /// Keys that must not have changed after a revision.
@@ -173,4 +174,6 @@ pub struct PropsWrite {
     pub sessions: Vec<SessionId>,
     /// See [`crate::session::command::Command::SetProps`].
     pub term: u64,
+    /// Not to be done twice.
+    pub once: Once,
 }

@@ -1,6 +1,6 @@
-//! How many bytes values have on the wire.
+//! How many bytes values have on the wire, for the bounds of what is held and told.
 
-use crate::session::value::Value;
+use super::{ids::Key, value::Value};
 
 /// Bytes of a value as a message, its own head not counted.
 pub fn of(value: &Value) -> usize {
@@ -13,15 +13,30 @@ pub fn of(value: &Value) -> usize {
         Value::Data(data) => with_head(data.len()),
         Value::Numbers(items) => with_head(packed(8 * items.len())),
         Value::Floats(items) => with_head(packed(4 * items.len())),
-        Value::Integers(items) => {
-            with_head(packed(items.iter().map(|item| integer_bytes(*item)).sum()))
-        }
-        Value::List(items) => with_head(items.iter().map(|item| with_head(of(item))).sum()),
-        Value::Map(entries) => {
-            let entry = |key: &str, value| with_head(with_head(key.len()) + with_head(of(value)));
-            with_head(entries.iter().map(|(key, value)| entry(key, value)).sum())
-        }
+        Value::Integers(items) => with_head(packed(of_integers(items))),
+        Value::List(items) => with_head(of_items(items)),
+        Value::Map(entries) => with_head(of_entries(entries)),
     }
+}
+
+/// Bytes of the items of a list, with their heads.
+pub fn of_items(items: &[Value]) -> usize {
+    items.iter().map(|item| with_head(of(item))).sum()
+}
+
+/// Bytes of the entries of a map, with their heads.
+pub fn of_entries(entries: &[(Key, Value)]) -> usize {
+    entries.iter().map(|(key, value)| with_head(of_entry(key, value))).sum()
+}
+
+/// Bytes of one entry of a map, its own head not counted.
+pub fn of_entry(key: &str, value: &Value) -> usize {
+    with_head(key.len()) + with_head(of(value))
+}
+
+/// Bytes of packed integers, without a head.
+pub fn of_integers(items: &[i64]) -> usize {
+    items.iter().map(|item| integer_bytes(*item)).sum()
 }
 
 /// Bytes of a zigzag varint.

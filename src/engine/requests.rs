@@ -1,0 +1,438 @@
+//! Calls that carry a request id. The first success is remembered, so that the same call made again
+//! is answered and not done again; a refusal is not.
+//!
+//! What is remembered is kept by place: the session, the user or the app that a call acts on. A
+//! place's lock comes before those of users and sessions.
+
+use super::{Engine, Position, WriteOutcome, is_taken, shard::Job};
+use crate::session::{
+    command::Actor,
+    error::Refusal,
+    ids::{AppId, Key, SessionId, UserId},
+    limits::{Micros, SECOND},
+};
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::{
+    collections::VecDeque,
+    hash::BuildHasher,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// How long a success is remembered.
+pub const REMEMBERED_FOR: Micros = 120 * SECOND;
+
+/// How many of the latest successes are remembered of one actor in one place.
+pub const REMEMBERED_IDS: usize = 256;
+
+/// What is left of successes that nobody asks for is looked for no more often than this.
+const SWEEP_INTERVAL: Micros = SECOND;
+
+/// About how many bytes an id takes beside its reply.
+const ID_BYTES: usize = 256;
+
+/// Where a request id means the same request: what the call acts on, and who calls.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    place: (AppId, Place),
+    actor: Actor,
+}
+
+/// What a call acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Place {
+    Session(SessionId),
+    User(UserId),
+    App,
+}
+
+impl Scope {
+    /// Of a call to a session that it names by its id; else the call is to who makes it.
+    pub fn new(app: &AppId, session: Option<&SessionId>, by: &Actor) -> Self {
+        let place = match (session, by) {
+            (Some(id), _) => Place::Session(id.clone()),
+            (None, Actor::User(user)) => Place::User(user.clone()),
+            (None, Actor::App) => Place::App,
+        };
+        Self { place: (app.clone(), place), actor: by.clone() }
+    }
+
+    /// Of a call to a user.
+    pub fn of_user(app: &AppId, user: &UserId, by: &Actor) -> Self {
+        Self { place: (app.clone(), Place::User(user.clone())), actor: by.clone() }
+    }
+}
+
+/// The id that a request carries, and what else is in it.
+#[derive(Debug, Clone)]
+pub struct RequestId {
+    /// Where in the request it stands.
+    pub field: &'static str,
+    /// The id.
+    pub id: Key,
+    /// A hash of the rest, and of which call it is.
+    pub content: u64,
+}
+
+impl RequestId {
+    /// The same id of a request that is also about a user whom its content does not name.
+    pub fn about(self, user: &UserId) -> Self {
+        Self { content: hash(&(self.content, user)), ..self }
+    }
+
+    /// A hash for contents: for calls that are told apart, not for secrets.
+    pub fn content_of(call: &str, bytes: &[u8]) -> u64 {
+        hash(&(call, bytes))
+    }
+}
+
+fn hash(what: &impl std::hash::Hash) -> u64 {
+    std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(what)
+}
+
+/// What is remembered of a success.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// The whole reply, encoded.
+    Message(Bytes),
+    /// A write in one session.
+    Written(Position),
+    /// A write on a user, in each session that it concerned.
+    OnUser(Arc<[WriteOutcome]>),
+}
+
+impl Reply {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(bytes) => bytes.len(),
+            Self::Written(_) => 0,
+            Self::OnUser(outcomes) => size_of_val(&**outcomes),
+        }
+    }
+
+    fn is_success(&self) -> bool {
+        match self {
+            Self::Message(_) | Self::Written(_) => true,
+            Self::OnUser(outcomes) => is_taken(outcomes),
+        }
+    }
+}
+
+/// Whether a request is to be done.
+#[derive(Debug)]
+pub enum Begun {
+    /// It was: this is what it was answered.
+    Replay(Reply),
+    /// It is: whoever does it tells the ticket of the success.
+    Act(Ticket),
+}
+
+/// All that is remembered.
+#[derive(Debug)]
+pub struct Requests {
+    books: DashMap<(AppId, Place), Arc<Mutex<Book>>, FxBuildHasher>,
+    held: Arc<AtomicUsize>,
+    most_bytes: usize,
+}
+
+/// What is remembered of one place.
+#[derive(Debug, Default)]
+struct Book {
+    actors: FxHashMap<Actor, Ids>,
+    /// A shard has the place on its list.
+    listed: bool,
+}
+
+/// The ids of one actor.
+#[derive(Debug, Default)]
+struct Ids {
+    entries: FxHashMap<Key, Entry>,
+    /// The successes, the earliest first, with their moments.
+    done: VecDeque<(Micros, Key)>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// Somebody is doing it, until the channel closes.
+    Acting { content: u64, over: watch::Receiver<()> },
+    /// It was done.
+    Done { content: u64, reply: Reply, _room: Room },
+}
+
+/// What is known of an id.
+enum Known {
+    Nothing,
+    Acting(watch::Receiver<()>),
+    Done(Reply),
+}
+
+/// Bytes that are taken from the bound of all, and go back when it is dropped.
+#[derive(Debug)]
+struct Room {
+    held: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Requests {
+    /// Nothing is remembered yet, and never more than about so many bytes.
+    pub fn new(most_bytes: usize) -> Self {
+        Self { books: DashMap::default(), held: Arc::default(), most_bytes }
+    }
+
+    fn book(&self, place: &(AppId, Place)) -> Arc<Mutex<Book>> {
+        if let Some(book) = self.books.get(place) {
+            return book.clone();
+        }
+        self.books.entry(place.clone()).or_default().clone()
+    }
+
+    /// Does something with the ids of an actor, the place locked. Of an actor without ids, and of a
+    /// place without actors, nothing is kept.
+    fn with_ids<T>(
+        &self,
+        Scope { place, actor }: &Scope,
+        now: Micros,
+        with: impl FnOnce(&mut Ids, /* is listed */ &mut bool) -> T,
+    ) -> T {
+        let book = self.book(place);
+        let (outcome, is_empty) = {
+            let Book { actors, listed } = &mut *book.lock();
+            let ids = actors.entry(actor.clone()).or_default();
+            ids.expire(now);
+            let outcome = with(ids, listed);
+            if ids.entries.is_empty() {
+                actors.remove(actor);
+            }
+            (outcome, actors.is_empty())
+        };
+        drop(book);
+        if is_empty {
+            self.tidy(place);
+        }
+        outcome
+    }
+
+    fn tidy(&self, place: &(AppId, Place)) {
+        self.books.remove_if(place, |_, book| {
+            // Somebody who holds the book is about to write in it. Nobody can take hold of it now.
+            Arc::strong_count(book) == 1
+                && book.try_lock().is_some_and(|book| book.actors.is_empty())
+        });
+    }
+
+    /// A session has ended: nothing of it is remembered.
+    pub fn forget(&self, app: &AppId, session: &SessionId) {
+        self.books.remove(&(app.clone(), Place::Session(session.clone())));
+    }
+
+    fn room(&self) -> Result<Room, Refusal> {
+        let most = self.most_bytes;
+        let more = |held: usize| (held + ID_BYTES <= most).then_some(held + ID_BYTES);
+        let taken = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|_| Refusal::LimitReached { limit: "max-replay-bytes", most })?;
+        Ok(Room { held: self.held.clone(), bytes: ID_BYTES })
+    }
+}
+
+impl Ids {
+    fn expire(&mut self, now: Micros) {
+        while self.done.front().is_some_and(|(at, _)| *at + REMEMBERED_FOR <= now) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, oldest)) = self.done.pop_front() {
+            self.entries.remove(&oldest);
+        }
+    }
+
+    fn look_up(&self, request: &RequestId) -> Result<Known, Refusal> {
+        let (known, content) = match self.entries.get(&request.id) {
+            None => return Ok(Known::Nothing),
+            Some(Entry::Acting { content, over }) => (Known::Acting(over.clone()), content),
+            Some(Entry::Done { content, reply, .. }) => (Known::Done(reply.clone()), content),
+        };
+        if *content == request.content {
+            Ok(known)
+        } else {
+            Err(Refusal::RequestIdReused { field: request.field })
+        }
+    }
+
+    fn remember(&mut self, request: RequestId, reply: Reply, mut room: Room, now: Micros) {
+        room.bytes += reply.bytes();
+        room.held.fetch_add(reply.bytes(), Ordering::Relaxed);
+        let RequestId { id, content, .. } = request;
+        if self.done.len() == REMEMBERED_IDS {
+            self.forget_oldest();
+        }
+        self.done.push_back((now, id.clone()));
+        self.entries.insert(id, Entry::Done { content, reply, _room: room });
+    }
+}
+
+impl Engine {
+    /// Does something once that ends at once: with the place locked, so that a twin of it waits.
+    pub fn once(
+        &self,
+        scope: &Scope,
+        request: RequestId,
+        act: impl FnOnce() -> Result<Reply, Refusal>,
+    ) -> Result<Reply, Refusal> {
+        let requests = &self.inner.requests;
+        requests.with_ids(scope, self.clock().now(), |ids, listed| {
+            match ids.look_up(&request)? {
+                Known::Done(reply) => return Ok(reply),
+                // What ends at once is never found in doing, so this is another call.
+                Known::Acting(_) => return Err(Refusal::RequestIdReused { field: request.field }),
+                Known::Nothing => {}
+            }
+            let room = requests.room()?;
+            let reply = act()?;
+            if reply.is_success() {
+                self.remember(ids, listed, scope, request, reply.clone(), room);
+            }
+            Ok(reply)
+        })
+    }
+
+    /// Begins something to be done once, which may wait on its way. Who comes with the same while it
+    /// is done waits for the outcome: a success is its own, after a refusal it is its turn.
+    pub async fn begin(&self, scope: &Scope, request: &RequestId) -> Result<Begun, Refusal> {
+        let requests = &self.inner.requests;
+        loop {
+            let known = requests.with_ids(scope, self.clock().now(), |ids, _| {
+                Ok(match ids.look_up(request)? {
+                    Known::Done(reply) => ControlFlow::Break(Begun::Replay(reply)),
+                    Known::Acting(over) => ControlFlow::Continue(over),
+                    Known::Nothing => {
+                        let room = Some(requests.room()?);
+                        let (acting, over) = watch::channel(());
+                        let content = request.content;
+                        ids.entries.insert(request.id.clone(), Entry::Acting { content, over });
+                        let (scope, request) = (scope.clone(), request.clone());
+                        let engine = self.clone();
+                        ControlFlow::Break(Begun::Act(Ticket {
+                            engine,
+                            scope,
+                            request,
+                            acting,
+                            room,
+                        }))
+                    }
+                })
+            })?;
+            match known {
+                ControlFlow::Break(begun) => return Ok(begun),
+                // It never says anything: that it is gone is what is waited for.
+                ControlFlow::Continue(mut over) => drop(over.changed().await),
+            }
+        }
+    }
+
+    fn remember(
+        &self,
+        ids: &mut Ids,
+        listed: &mut bool,
+        scope: &Scope,
+        request: RequestId,
+        reply: Reply,
+        room: Room,
+    ) {
+        let now = self.clock().now();
+        ids.remember(request, reply, room, now);
+        if !std::mem::replace(listed, true) {
+            self.list_remembered(scope.place.clone(), now + REMEMBERED_FOR);
+        }
+    }
+
+    fn list_remembered(&self, place: (AppId, Place), at: Micros) {
+        let shard = FxBuildHasher.hash_one(&place) as usize;
+        self.shard(shard).add(at, Job::Requests(Remembered(place)));
+    }
+
+    /// Forgets what is too old of a place.
+    pub(super) fn forget_requests(&self, Remembered(place): Remembered) {
+        if let Some(next) = self.inner.requests.sweep(&place, self.clock().now()) {
+            self.list_remembered(place, next);
+        }
+    }
+}
+
+impl Requests {
+    /// Returns when to look again.
+    fn sweep(&self, place: &(AppId, Place), now: Micros) -> Option<Micros> {
+        let book = self.books.get(place)?.clone();
+        let next = {
+            let Book { actors, listed } = &mut *book.lock();
+            actors.values_mut().for_each(|ids| ids.expire(now));
+            actors.retain(|_, ids| !ids.entries.is_empty());
+            let oldest = actors.values().filter_map(|ids| ids.done.front()).map(|(at, _)| *at);
+            let next = oldest.min().map(|at| (at + REMEMBERED_FOR).max(now + SWEEP_INTERVAL));
+            *listed = next.is_some();
+            next
+        };
+        drop(book);
+        self.tidy(place);
+        next
+    }
+}
+
+/// A place where something is remembered.
+#[derive(Debug)]
+pub struct Remembered((AppId, Place));
+
+/// Something is being done that is to be done once. Dropped, it was refused or given up, and who
+/// waits for it is next.
+#[derive(Debug)]
+pub struct Ticket {
+    engine: Engine,
+    scope: Scope,
+    request: RequestId,
+    /// Closes once the book says what became of it.
+    acting: watch::Sender<()>,
+    room: Option<Room>,
+}
+
+impl Ticket {
+    /// It was done; this is what it is answered from now on.
+    pub fn succeeded(mut self, reply: Reply) {
+        let Some(room) = self.room.take() else { return };
+        let Self { engine, scope, request, .. } = &self;
+        engine.inner.requests.with_ids(scope, engine.clock().now(), |ids, listed| {
+            engine.remember(ids, listed, scope, request.clone(), reply, room);
+        });
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Self { engine, scope, request, acting, .. } = self;
+        // The place may have been forgotten meanwhile, and the id begun anew by somebody else.
+        let is_own = |over: &watch::Receiver<()>| acting.subscribe().same_channel(over);
+        engine.inner.requests.with_ids(scope, engine.clock().now(), |ids, _| {
+            if let Some(Entry::Acting { over, .. }) = ids.entries.get(&request.id)
+                && is_own(over)
+            {
+                ids.entries.remove(&request.id);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Reads that wait for a frame.
+
+use super::{Engine, Position, live::Live};
+use crate::session::error::Refusal;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// How many reads of one session may wait at a time.
+pub const WAITING_READS: usize = 1024;
+
+impl Engine {
+    /// Waits until a frame is made. A position of another epoch, or beyond the open frame, is refused
+    /// at once: nobody knows whether there will ever be such a frame.
+    pub async fn framed(&self, live: &Arc<Live>, position: Position) -> Result<(), Refusal> {
+        {
+            let core = &live.lock().core;
+            if position.epoch != core.epoch() || position.revision > core.pending_revision() {
+                return Err(Refusal::UnknownPosition);
+            }
+        }
+        Framed { engine: self, live, revision: position.revision, waiting: None }.await
+    }
+}
+
+/// The wait for a frame; dropped, it leaves nothing behind.
+struct Framed<'a> {
+    engine: &'a Engine,
+    live: &'a Arc<Live>,
+    revision: u64,
+    /// Where the session has the waker.
+    waiting: Option<usize>,
+}
+
+impl Future for Framed<'_> {
+    type Output = Result<(), Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let live = self.live;
+        let mut state = live.lock();
+        if state.core.has_ended() {
+            return Poll::Ready(Err(Refusal::SessionNotFound));
+        }
+        if self.revision <= state.core.revision() {
+            return Poll::Ready(Ok(()));
+        }
+        self.engine.check_draining()?;
+        match self.waiting {
+            Some(key) => state.waiting[key].clone_from(cx.waker()),
+            None if state.waiting.len() >= WAITING_READS => {
+                let most = WAITING_READS;
+                return Poll::Ready(Err(Refusal::LimitReached { limit: "waiting-reads", most }));
+            }
+            None => self.waiting = Some(state.waiting.insert(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Framed<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.waiting {
+            self.live.lock().waiting.remove(key);
+        }
+    }
+}
