@@ -73,12 +73,25 @@ pub struct MemberChange<'a> {
 impl Session {
     /// The class that an actor belongs to, as of the last frame.
     pub fn class_of(&self, actor: &Actor) -> Class {
+        self.class_in(&self.shown, actor)
+    }
+
+    /// The class in which an actor sees what no frame shows yet: who has handed the hosting on sees
+    /// it as the member that it is from the next frame on.
+    pub fn class_of_pending(&self, actor: &Actor) -> Class {
+        match self.class_in(&self.accepted, actor) {
+            Class::Host => self.class_of(actor),
+            Class::Members => Class::Members,
+        }
+    }
+
+    fn class_in(&self, info: &Info, actor: &Actor) -> Class {
         let Actor::User(user) = actor else {
             return Class::Host;
         };
         let keeper = match self.kind {
-            Kind::Hosted => self.shown.host.as_ref(),
-            Kind::Room => self.shown.owner.as_ref(),
+            Kind::Hosted => info.host.as_ref(),
+            Kind::Room => info.owner.as_ref(),
             Kind::Private => self.pair().map(|pair| &pair.source),
         };
         if keeper == Some(user) { Class::Host } else { Class::Members }
@@ -239,16 +252,37 @@ impl Session {
 
     /// Whether the view shows this prop of this member.
     pub(super) fn sees(&self, view: &View, member: &Member, slot: &Slot) -> bool {
-        let is_host = || self.shown.host.as_ref() == Some(&member.user);
-        let class = match (self.kind, view.class) {
-            (Kind::Room, _) => self.names.is_selected(slot.key),
-            (Kind::Private, _) => self.is_source(&member.user) && self.names.is_selected(slot.key),
-            (Kind::Hosted, Class::Members) => self.names.is_of_host(slot.key) && is_host(),
-            (Kind::Hosted, Class::Host) => {
-                self.names.is_selected(slot.key) || (self.names.is_of_host(slot.key) && is_host())
-            }
-        };
-        class && (view.props.is_empty() || view.props.contains(&**self.names.key(slot.key)))
+        let selected = || self.names.is_selected(slot.key);
+        let of_host =
+            || self.names.is_of_host(slot.key) && self.shown.host.as_ref() == Some(&member.user);
+        let is_asked_for =
+            || view.props.is_empty() || view.props.contains(&**self.names.key(slot.key));
+        self.class_sees(view.class, member, selected, of_host) && is_asked_for()
+    }
+
+    /// Whether the view shows this prop of this member now, and will when the open frame is closed.
+    pub(super) fn sees_pending(&self, view: &View, member: &Member, slot: &Slot) -> bool {
+        let (key, next) = (self.names.key(slot.key), &self.accepted);
+        let selected = || next.settings.selects(key);
+        let of_host =
+            || next.settings.shows_of_host(key) && next.host.as_ref() == Some(&member.user);
+        self.sees(view, member, slot) && self.class_sees(view.class, member, selected, of_host)
+    }
+
+    /// Whether a class sees a prop of a member that is selected, or shown of the host.
+    fn class_sees(
+        &self,
+        class: Class,
+        member: &Member,
+        selected: impl Fn() -> bool,
+        of_host: impl Fn() -> bool,
+    ) -> bool {
+        match (self.kind, class) {
+            (Kind::Room, _) => selected(),
+            (Kind::Private, _) => self.is_source(&member.user) && selected(),
+            (Kind::Hosted, Class::Members) => of_host(),
+            (Kind::Hosted, Class::Host) => selected() || of_host(),
+        }
     }
 
     /// Forgets removals that are over the bounds.
