@@ -1,6 +1,7 @@
 //! A session that is running: the rules' state with those who receive it.
 
 use super::{
+    Clock,
     encoder::{Encoded, Encoder, SnapshotReason},
     subscriber::{End, Step, Subscriber},
 };
@@ -198,7 +199,9 @@ impl State {
         wake.extend(self.waiting.iter().map(|(_, waker)| waker.clone()));
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
-            let behind = subscriber.position < shared.changed || subscriber.snapshot.is_some();
+            let news = subscriber.position < shared.changed || subscriber.snapshot.is_some();
+            // Who is held has an alarm of its own.
+            let behind = news && subscriber.held_until <= now;
             if behind && subscriber.behind_since.is_none() {
                 subscriber.behind_since = Some(now);
             }
@@ -311,14 +314,50 @@ impl State {
         self.subscribers[key].wants_tick.get_or_insert(tick);
     }
 
-    /// The next step for a subscriber, if there is one.
-    pub(super) fn poll_step(&mut self, key: usize, encoder: &dyn Encoder) -> Option<Step> {
+    /// The next step for a subscriber, if there is one. Where it is not `urgent`, news wait for
+    /// nothing but the subscriber's own interval; where it is, they stay until the subscriber ends.
+    pub(super) fn poll_step(
+        &mut self,
+        key: usize,
+        encoder: &dyn Encoder,
+        clock: &Clock,
+        urgent: bool,
+    ) -> Option<Step> {
         let subscriber = &mut self.subscribers[key];
-        let shared = &mut self.views[subscriber.view];
+        subscriber.held = false;
         if let Some(end) = subscriber.end.clone().filter(End::is_immediate) {
             return Some(Step::Ended(end));
         }
+        let goes_on = subscriber.end.is_none();
+        let is_paced = subscriber.interval > 0 && goes_on;
+        let is_early = is_paced && clock.now() < subscriber.held_until;
+        if goes_on && urgent && !is_early {
+            let shared = &self.views[subscriber.view];
+            if subscriber.has_news(shared.changed) {
+                // Who asks is not slow. The tick that is waited for is told with the news.
+                subscriber.behind_since = None;
+                subscriber.held = true;
+                return None;
+            }
+        }
         let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        if !is_early && let Some(step) = self.poll_news(key, encoder) {
+            if is_paced {
+                let subscriber = &mut self.subscribers[key];
+                subscriber.held_until = clock.now() + subscriber.interval;
+            }
+            return Some(step);
+        }
+        if tick_over {
+            return Some(Step::Quiet);
+        }
+        self.subscribers[key].end.clone().map(Step::Ended)
+    }
+
+    /// What a subscriber has not been told yet.
+    fn poll_news(&mut self, key: usize, encoder: &dyn Encoder) -> Option<Step> {
+        let subscriber = &mut self.subscribers[key];
+        let shared = &mut self.views[subscriber.view];
         let (position, excludes) = (subscriber.position, subscriber.exclude_self);
         if subscriber.snapshot.is_none()
             && position < shared.changed
@@ -347,12 +386,6 @@ impl State {
                 None => {}
             }
         }
-        if tick_over {
-            return Some(Step::Quiet);
-        }
-        if let Some(end) = subscriber.end.clone() {
-            return Some(Step::Ended(end));
-        }
         None
     }
 
@@ -365,11 +398,15 @@ impl State {
         }
     }
 
-    /// Whom to wake so that one user's subscriptions say what they have.
+    /// Whom to wake so that one user's subscriptions say what they have, whatever their rate is.
     pub(super) fn wake(&mut self, target: &UserId) -> Vec<Waker> {
         let of_target =
             self.subscribers.iter_mut().filter(|(_, subscriber)| subscriber.is_of(target));
-        of_target.filter_map(|(_, subscriber)| subscriber.rouse()).collect()
+        let rouse = |(_, subscriber): (usize, &mut Subscriber)| {
+            subscriber.held_until = 0;
+            subscriber.rouse()
+        };
+        of_target.filter_map(rouse).collect()
     }
 
     /// Ends all subscriptions, each after what it has not received yet.

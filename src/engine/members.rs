@@ -122,6 +122,72 @@ impl Engine {
         Ok(subscription)
     }
 
+    /// Whether [`Engine::subscribe`] would be refused, without doing anything. `others` counts the
+    /// sessions that the user is about to join beside. Returns whether the user would join newly.
+    pub fn check_subscribe(
+        &self,
+        live: &Arc<Live>,
+        user: &UserId,
+        join: Option<&Join>,
+        others: usize,
+    ) -> Result<bool, Refusal> {
+        self.check_draining()?;
+        self.with_user(&live.app, user, |record| {
+            if let Some(join) = join {
+                let wanted = (&live.id, live.exclusive);
+                let _slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
+            }
+            let state = live.lock();
+            if state.core.has_ended() {
+                return Err(Refusal::SessionNotFound);
+            }
+            let Some(join) = join else {
+                state.core.check(&Actor::User(user.clone()), Act::Receive)?;
+                return Ok(false);
+            };
+            let most = self.inner.settings.max_sessions_per_user;
+            let is_new = !record.sessions.contains(&live.id);
+            if is_new && record.sessions.len() + others >= most {
+                return Err(Refusal::LimitReached { limit: "max-sessions-per-user", most });
+            }
+            state.core.check_join(self.clock().now(), user, join)?;
+            // The source of a private session is a member before it joins.
+            Ok(state.core.members().membership(user).is_none())
+        })
+    }
+
+    /// Joins several sessions, or none: where one refuses, those that the user joined newly before
+    /// are left again. Returns these, or which one refused.
+    pub fn join_all(
+        &self,
+        user: &UserId,
+        joins: Vec<(Arc<Live>, Join)>,
+    ) -> Result<Vec<Arc<Live>>, (usize, Refusal)> {
+        let mut joined = Vec::new();
+        for (at, (live, join)) in joins.into_iter().enumerate() {
+            // The source of a private session is a member before it joins.
+            let is_new = live.lock().core.members().membership(user).is_none();
+            match self.join(&live, user, join) {
+                Ok(_) if is_new => joined.push(live),
+                Ok(_) => {}
+                Err(refusal) => {
+                    self.leave_again(user, joined);
+                    return Err((at, refusal));
+                }
+            }
+        }
+        Ok(joined)
+    }
+
+    /// Takes back what [`Engine::join_all`] did; a role that waited for the user waits on.
+    pub fn leave_again(&self, user: &UserId, joined: Vec<Arc<Live>>) {
+        for live in joined {
+            let leave = Command::Leave { user: user.clone(), keep_role: true };
+            // Whoever was kicked meanwhile has left already.
+            let _ = self.command(&live, &Actor::User(user.clone()), leave);
+        }
+    }
+
     pub(super) fn enlist(
         &self,
         live: &Arc<Live>,
@@ -129,7 +195,7 @@ impl Engine {
         actor: &Actor,
         options: Options,
     ) -> Subscription {
-        let Options { props, exclude_self, resume } = options;
+        let Options { props, exclude_self, interval, resume } = options;
         let view = View { class: state.core.class_of(actor), props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),
@@ -148,11 +214,11 @@ impl Engine {
             }
         };
         let membership = member.as_ref().map(|(_, order)| *order);
-        let subscriber =
-            Subscriber::new(actor.clone(), membership, view, exclude_self, fingerprint, begin);
-        let signal = subscriber.signal.clone();
+        let how = (exclude_self, interval);
+        let subscriber = Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
         let key = state.subscribers.insert(subscriber);
-        Subscription::new(self.clone(), live.clone(), key, member, signal)
+        let subscriber = &state.subscribers[key];
+        Subscription::new(self.clone(), live.clone(), key, member, subscriber)
     }
 
     /// Gives somebody a role; what is set on the user goes with it.
@@ -172,5 +238,86 @@ impl Engine {
         };
         self.after(live, left);
         Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::{Clock, Encoded, EngineSettings, encoder::Encoder},
+        session::{
+            Opening, Session,
+            ids::{AppId, SessionId},
+            limits::{Limits, SECOND},
+            settings::Kind,
+        },
+    };
+
+    /// Nobody subscribes.
+    struct Mute;
+
+    impl Encoder for Mute {
+        fn changes(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
+            None
+        }
+
+        fn snapshot(
+            &self,
+            _: &Session,
+            _: &View,
+            _: SnapshotReason,
+            _: Option<&UserId>,
+        ) -> Encoded {
+            Encoded::default()
+        }
+    }
+
+    fn engine() -> Engine {
+        let settings = EngineSettings {
+            shards: 1,
+            tick: 10_000,
+            slow_limit: 60 * SECOND,
+            user_ttl: 60 * SECOND,
+            max_sessions: 10,
+            max_users: 10,
+            max_sessions_per_user: 10,
+            max_listeners_per_user: 10,
+            max_updates_per_second: 200,
+            max_replay_bytes: 1024,
+            limits: Limits::default(),
+        };
+        Engine::new(settings, Clock::stepped(SECOND), Arc::new(Mute))
+    }
+
+    fn room(engine: &Engine, id: &str, capacity: usize) -> Arc<Live> {
+        let (app, id) = (AppId::new("default"), SessionId::new(id));
+        let mut settings = engine.default_session();
+        settings.capacity = capacity;
+        let opening = Opening::new(app.expect("an id"), id.expect("an id"), Kind::Room, settings);
+        engine.open(opening, false).expect("it opens").0.live
+    }
+
+    #[test]
+    fn where_one_refuses_those_that_were_joined_newly_are_left_again() {
+        let engine = engine();
+        let [known, new, full, after] = [("known", 5), ("new", 5), ("full", 1), ("after", 5)]
+            .map(|(id, capacity)| room(&engine, id, capacity));
+        let [ada, bob] = ["ada", "bob"].map(|id| UserId::new(id).expect("an id"));
+        for live in [&full, &new] {
+            engine.join(live, &bob, Join::default()).expect("there is a place");
+        }
+        engine.join(&known, &ada, Join::default()).expect("there is a place");
+        let all = [&known, &new, &full, &after].map(|live| (live.clone(), Join::default()));
+        let outcome = engine.join_all(&ada, all.to_vec()).map(|_| ());
+        assert_eq!(outcome, Err((2, Refusal::Full { capacity: 1 })));
+        let has_joined = |live: &Arc<Live>| live.lock().core.has_joined(&ada);
+        assert!(has_joined(&known), "a member from before stays");
+        assert!(!has_joined(&new) && !has_joined(&full) && !has_joined(&after));
+        assert_eq!(engine.sessions_of(&known.app, &ada), std::slice::from_ref(&known.id));
+        let [first, second, ..] = all;
+        let joined = engine.join_all(&ada, vec![first, second]).expect("both take her");
+        assert!(joined.iter().map(|live| &live.id).eq([&new.id]), "only one is new");
+        assert!(has_joined(&new));
     }
 }

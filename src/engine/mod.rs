@@ -30,7 +30,7 @@ pub use registry::Page;
 pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scope, Ticket};
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
-pub use users::UserStream;
+pub use users::{Follower, UserStream};
 pub use waiting::WAITING_READS;
 
 use crate::session::{

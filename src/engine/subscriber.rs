@@ -4,6 +4,7 @@ use super::{
     Engine, Position,
     encoder::{Encoded, SnapshotReason},
     live::Live,
+    shard::Alarm,
 };
 use crate::session::{
     command::{Actor, Command},
@@ -73,6 +74,8 @@ pub struct Options {
     pub props: crate::session::settings::Keys,
     /// Leave the subscriber's own props out.
     pub exclude_self: bool,
+    /// The least time between two steps; 0 = each tick may have one.
+    pub interval: Micros,
     /// Where to continue; none = from a snapshot.
     pub resume: Option<Resume>,
 }
@@ -105,6 +108,12 @@ pub(super) struct Subscriber {
     pub membership: Option<u64>,
     pub view: usize,
     pub exclude_self: bool,
+    /// See [`Options::interval`].
+    pub interval: Micros,
+    /// No news until then, unless the subscription ends or somebody transmits.
+    pub held_until: Micros,
+    /// There is something that the last poll did not take, because it can wait.
+    pub held: bool,
     /// Everything up to this revision was sent.
     pub position: u64,
     pub fingerprint: u32,
@@ -145,7 +154,7 @@ impl Subscriber {
         actor: Actor,
         membership: Option<u64>,
         view: usize,
-        exclude_self: bool,
+        (exclude_self, interval): (bool, Micros),
         fingerprint: u32,
         begin: Begin,
     ) -> Self {
@@ -158,6 +167,9 @@ impl Subscriber {
             membership,
             view,
             exclude_self,
+            interval,
+            held_until: 0,
+            held: false,
             position,
             fingerprint,
             snapshot,
@@ -183,6 +195,11 @@ impl Subscriber {
         self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()
     }
 
+    /// Whether there is something to tell in a view that changed last at a revision.
+    pub(super) fn has_news(&self, changed: u64) -> bool {
+        self.snapshot.is_some() || self.position < changed || self.resumes
+    }
+
     pub(super) fn caught_up(&mut self, revision: u64) {
         self.position = revision;
         self.behind_since = None;
@@ -201,7 +218,20 @@ pub struct Subscription {
     signal: Arc<AtomicBool>,
     /// The task that rests until the signal.
     resting: Option<Waker>,
+    /// See [`Subscriber::held`].
+    held: bool,
+    /// Of a subscriber that gets steps at its own rate.
+    pace: Option<Pace>,
+    tick: Micros,
     lost: bool,
+}
+
+/// Wakes a subscriber that gets steps at its own rate.
+#[derive(Debug)]
+struct Pace {
+    alarm: Arc<Alarm>,
+    /// When it looks again; none = when it is woken.
+    until: Option<Micros>,
 }
 
 impl Subscription {
@@ -210,9 +240,21 @@ impl Subscription {
         live: Arc<Live>,
         key: usize,
         member: Option<(UserId, u64)>,
-        signal: Arc<AtomicBool>,
+        subscriber: &Subscriber,
     ) -> Self {
-        Self { engine, live, key, member, signal, resting: None, lost: true }
+        let is_paced = subscriber.interval > 0;
+        Self {
+            engine,
+            live,
+            key,
+            member,
+            signal: subscriber.signal.clone(),
+            resting: None,
+            held: false,
+            pace: is_paced.then(|| Pace { alarm: Alarm::new(), until: None }),
+            tick: 0,
+            lost: true,
+        }
     }
 
     /// The session.
@@ -222,20 +264,60 @@ impl Subscription {
 
     /// The next step with the session's revision, or a wake-up when there may be one.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+        self.poll(cx, false)
+    }
+
+    /// The same, but news stay where they are: takes the end, with all that comes before it, and
+    /// the end of a tick that was waited for. [`Subscription::is_held`] says whether there are news.
+    pub fn poll_urgent(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+        self.poll(cx, true)
+    }
+
+    /// Whether the last poll left news where they are.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// The session's tick, as of the last poll.
+    pub fn tick(&self) -> Micros {
+        self.tick
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, urgent: bool) -> Poll<(Step, u64)> {
+        let clock = self.engine.clock();
         let rests = |waker: &Waker| waker.will_wake(cx.waker());
-        if self.resting.as_ref().is_some_and(rests) && !self.signal.load(Ordering::Acquire) {
+        let is_time = |pace: &Pace| pace.until.is_some_and(|until| until <= clock.now());
+        if self.resting.as_ref().is_some_and(rests)
+            && !self.signal.load(Ordering::Acquire)
+            && (urgent || !self.held)
+            && !self.pace.as_ref().is_some_and(is_time)
+        {
             return Poll::Pending;
         }
         let mut state = self.live.lock();
-        let step = state.poll_step(self.key, self.engine.encoder());
+        let step = state.poll_step(self.key, self.engine.encoder(), clock, urgent);
+        self.tick = state.core.accepted_info().settings.tick;
         let subscriber = &mut state.subscribers[self.key];
+        self.held = subscriber.held;
         if step.is_none() || subscriber.has_nothing_more() {
             subscriber.rest(cx.waker());
             self.resting = Some(cx.waker().clone());
         } else {
             self.resting = None;
         }
+        let held_until = subscriber.held_until;
         let revision = state.core.revision();
+        drop(state);
+        if let Some(pace) = &mut self.pace {
+            pace.until = (held_until > clock.now()).then_some(held_until);
+            if pace.until.is_some() {
+                pace.alarm.set(self.engine.shard(self.live.shard), held_until, cx.waker());
+                // A clock that was stepped meanwhile would not ring any more.
+                if held_until <= clock.now() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
         step.map_or(Poll::Pending, |step| Poll::Ready((step, revision)))
     }
 

@@ -1,16 +1,56 @@
-//! Users beyond their sessions: their records, their streams, how fast they may write.
+//! Users beyond their sessions: their records, their streams, how fast they may write, and who
+//! hears of the sessions that they join.
 
 use super::{Engine, shard::Job};
 use crate::session::{
     error::Refusal,
-    ids::{AppId, UserId},
+    ids::{AppId, SessionId, UserId},
     user::User,
 };
 use parking_lot::Mutex;
-use std::sync::Arc;
+use slab::Slab;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
 
 /// Guards a user's record.
-pub type UserRecord = Arc<Mutex<User>>;
+pub type UserRecord = Arc<Mutex<Record>>;
+
+/// A user with the streams that follow it into its sessions.
+#[derive(Debug, Default)]
+pub struct Record {
+    user: User,
+    followers: Slab<Following>,
+    /// The entries into sessions that the followers were told of.
+    told: u64,
+}
+
+impl Deref for Record {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.user
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut User {
+        &mut self.user
+    }
+}
+
+/// What the record keeps of a [`Follower`].
+#[derive(Debug)]
+struct Following {
+    /// Tells the follower to look; set together with taking the waker.
+    signal: Arc<AtomicBool>,
+    waker: Option<Waker>,
+}
 
 impl Engine {
     /// Takes one update of a user out of its bucket.
@@ -48,7 +88,9 @@ impl Engine {
         let mut record = record.lock();
         let was_present = record.is_present();
         let outcome = with(&mut record);
-        self.settle_user((app, user), &mut record, was_present);
+        let wake = self.settle_user((app, user), &mut record, was_present);
+        drop(record);
+        wake.into_iter().for_each(Waker::wake);
         outcome
     }
 
@@ -78,17 +120,25 @@ impl Engine {
         locked.sort_unstable_by_key(|(at, _)| *at);
         let present: Vec<bool> = locked.iter().map(|(_, record)| record.is_present()).collect();
         let mut unlocked: Vec<&mut User> =
-            locked.iter_mut().map(|(_, record)| &mut **record).collect();
+            locked.iter_mut().map(|(_, record)| &mut record.user).collect();
         let outcome = with(&mut unlocked);
+        let mut wake = Vec::new();
         for ((user, (_, record)), was_present) in users.iter().zip(&mut locked).zip(present) {
-            self.settle_user((app, user), record, was_present);
+            wake.extend(self.settle_user((app, user), record, was_present));
         }
+        drop(locked);
+        wake.into_iter().for_each(Waker::wake);
         outcome
     }
 
     /// Private sessions show whether their source is present; a user that is idle now is forgotten
-    /// later.
-    fn settle_user(&self, (app, user): (&AppId, &UserId), record: &mut User, was_present: bool) {
+    /// later. Returns whom to wake because a session was joined.
+    fn settle_user(
+        &self,
+        (app, user): (&AppId, &UserId),
+        record: &mut Record,
+        was_present: bool,
+    ) -> Vec<Waker> {
         if record.is_present() != was_present {
             self.tell_of_source(app, record);
         }
@@ -99,6 +149,18 @@ impl Engine {
             let at = now + self.inner.settings.user_ttl;
             self.shard(0).add(at, Job::Forget(app.clone(), user.clone()));
         }
+        let sessions = record.sessions.entries();
+        if std::mem::replace(&mut record.told, sessions) == sessions {
+            return Vec::new();
+        }
+        record.followers.iter_mut().filter_map(|(_, it)| it.rouse()).collect()
+    }
+}
+
+impl Following {
+    fn rouse(&mut self) -> Option<Waker> {
+        self.signal.store(true, Ordering::Release);
+        self.waker.take()
     }
 }
 
@@ -118,6 +180,60 @@ impl UserStream {
     pub fn take_update(&self) -> Result<(), Refusal> {
         let rate = self.engine.inner.settings.max_updates_per_second;
         self.record.lock().take_update(self.engine.clock().now(), rate)
+    }
+}
+
+/// A stream that goes with its user into every session.
+#[derive(Debug)]
+pub struct Follower {
+    stream: UserStream,
+    key: usize,
+    signal: Arc<AtomicBool>,
+    /// The task that rests until the signal.
+    resting: Option<Waker>,
+}
+
+impl UserStream {
+    /// Hears of every session that the user joins from now on.
+    pub fn follow(self) -> Follower {
+        let signal = Arc::new(AtomicBool::new(true));
+        let following = Following { signal: signal.clone(), waker: None };
+        let key = self.record.lock().followers.insert(following);
+        Follower { stream: self, key, signal, resting: None }
+    }
+}
+
+impl Follower {
+    /// The stream.
+    pub fn stream(&self) -> &UserStream {
+        &self.stream
+    }
+
+    /// All sessions of the user, at first and whenever it has joined one.
+    pub fn poll_sessions(&mut self, cx: &mut Context<'_>) -> Poll<Vec<SessionId>> {
+        let rests = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.resting.as_ref().is_some_and(rests) && !self.signal.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        let mut record = self.stream.record.lock();
+        let following = &mut record.followers[self.key];
+        following.waker = Some(cx.waker().clone());
+        if self.signal.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(record.sessions.iter().cloned().collect());
+        }
+        self.resting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Something is to be looked for again, whether the user has joined a session or not.
+    pub fn look_again(&self) {
+        self.signal.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stream.record.lock().followers.remove(self.key);
     }
 }
 

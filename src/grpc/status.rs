@@ -152,6 +152,11 @@ fn told(refusal: &Refusal) -> Told {
             violations.push(Violation::new("seq", refusal.to_string()));
             (Code::InvalidArgument, Reason::SeqNotRising)
         }
+        Refusal::Subscription { field, refusal } => {
+            let mut told = told(refusal);
+            told.metadata.push(("subscription", field.clone()));
+            return told;
+        }
         Refusal::WrongFirstMessage(_) => (Code::InvalidArgument, Reason::WrongFirstMessage),
         Refusal::Draining => {
             retry_after = Some(SECOND);

@@ -291,6 +291,14 @@ pub enum Refusal {
         /// That of the one before.
         last: u64,
     },
+    /// One of several subscriptions that are had together or not at all was refused.
+    #[error("{field}: {refusal}")]
+    Subscription {
+        /// The path of the subscription.
+        field: String,
+        /// Why it was.
+        refusal: Box<Refusal>,
+    },
     /// The first message of a stream is not the opening one, or a later one is.
     #[error("{0}")]
     WrongFirstMessage(&'static str),

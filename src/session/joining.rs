@@ -15,8 +15,61 @@ use super::{
 use std::sync::Arc;
 
 impl Session {
+    /// Whether a user may join in this way, or may join again.
+    pub fn check_join(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        if let Some(ix) = self.joined(user) {
+            if join.props.is_empty() {
+                return Ok(());
+            }
+            if self.role_of(ix) < Role::Member {
+                return Err(Refusal::RoleTooLow { needs: Role::Member });
+            }
+            self.check_is_source(user)?;
+            let write = Write::of(join.props.clone());
+            self.check_props_format(Some(self.role_of(ix)), &write, Paths::JOIN)?;
+            return self.check_room(&self.members.get(ix).slots, &write);
+        }
+        self.check_admission(now, user, join)
+    }
+
+    /// The same for who is not a member.
+    fn check_admission(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        self.check_pair(user)?;
+        self.check_ban(now, user)?;
+        let role = self.role_on_joining(user, join);
+        if !join.props.is_empty() {
+            self.check_is_source(user)?;
+        }
+        if role == Role::Spectator && !join.props.is_empty() {
+            return Err(Refusal::invalid("join.props", "a spectator never sends"));
+        }
+        // Whoever opens a session that is locked from the start is in.
+        if self.accepted.settings.locked && self.revision > 0 {
+            return Err(Refusal::Locked);
+        }
+        self.check_place(role)?;
+        let most = self.limits.props_per_user;
+        if join.props.len() > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)
+    }
+
+    fn joined(&self, user: &UserId) -> Option<MemberIx> {
+        self.members.find(user).filter(|&ix| self.is_joined(ix))
+    }
+
+    fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
+        match self.roles.get(user) {
+            Some(&role) => role,
+            None if join.spectator => Role::Spectator,
+            None => Role::Member,
+        }
+    }
+
     pub(super) fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
-        if let Some(ix) = self.members.find(&user).filter(|&ix| self.is_joined(ix)) {
+        if let Some(ix) = self.joined(&user) {
+            self.check_join(now, &user, &join)?;
             return self.join_again(now, ix, join);
         }
         self.admit(now, user, join)?;
@@ -27,31 +80,10 @@ impl Session {
 
     /// Takes in somebody new; whoever calls settles what depends on who is there.
     pub(super) fn admit(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
-        let Join { spectator, presence, is_stream, props, user_props, moves: _ } = join;
-        self.check_pair(&user)?;
-        self.check_ban(now, &user)?;
-        let role = match self.roles.get(&user) {
-            Some(&role) => role,
-            None if spectator => Role::Spectator,
-            None => Role::Member,
-        };
-        if !props.is_empty() {
-            self.check_is_source(&user)?;
-        }
-        if role == Role::Spectator && !props.is_empty() {
-            return Err(Refusal::invalid("join.props", "a spectator never sends"));
-        }
-        // Whoever opens a session that is locked from the start is in.
-        if self.accepted.settings.locked && self.revision > 0 {
-            return Err(Refusal::Locked);
-        }
-        self.check_place(role)?;
-        let most = self.limits.props_per_user;
-        if props.len() > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
-        }
+        self.check_admission(now, &user, &join)?;
+        let role = self.role_on_joining(&user, &join);
+        let Join { presence, is_stream, props, user_props, .. } = join;
         let props = Write::of(props);
-        self.check_props_format(Some(role), &props, Paths::JOIN)?;
         let beneath = self.beneath(user_props);
         let by_default = if is_stream { Presence::Tied } else { Presence::Explicit };
         let order = self.next_order;
@@ -123,13 +155,7 @@ impl Session {
         join: Join,
     ) -> Result<(), Refusal> {
         if !join.props.is_empty() {
-            if self.role_of(ix) < Role::Member {
-                return Err(Refusal::RoleTooLow { needs: Role::Member });
-            }
-            self.check_is_source(&self.members.get(ix).user)?;
-            let props = Write::of(join.props.clone());
-            self.check_props_format(Some(self.role_of(ix)), &props, Paths::JOIN)?;
-            self.write_props(ix, Layer::Own, props)?;
+            self.write_props(ix, Layer::Own, Write::of(join.props.clone()))?;
         }
         self.source_joins(ix, &join);
         if let (Some(presence), Some(membership)) =

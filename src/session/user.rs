@@ -8,14 +8,17 @@ use super::{
     schema::Paths,
     value::Value,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+};
 
 /// One user.
 #[derive(Debug, Default)]
 pub struct User {
     props: BTreeMap<Key, Value>,
     /// The sessions that it has joined.
-    pub sessions: BTreeSet<SessionId>,
+    pub sessions: Joined,
     /// The exclusive session that it joined last: the only one that it can be in. Whether it still is
     /// in there, that session knows.
     pub slot: Option<SessionId>,
@@ -27,6 +30,38 @@ pub struct User {
     pub idle_since: Option<Micros>,
     /// When the token bucket is full again.
     full_at: Micros,
+}
+
+/// The sessions that a user has joined, in the order of ids.
+#[derive(Debug, Default)]
+pub struct Joined {
+    ids: BTreeSet<SessionId>,
+    entries: u64,
+}
+
+impl Joined {
+    /// A session is joined.
+    pub fn insert(&mut self, id: SessionId) {
+        self.entries += u64::from(self.ids.insert(id));
+    }
+
+    /// A session was left or has ended.
+    pub fn remove(&mut self, id: &SessionId) {
+        self.ids.remove(id);
+    }
+
+    /// How often a session was joined: where it has risen, there may be another one.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+}
+
+impl Deref for Joined {
+    type Target = BTreeSet<SessionId>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.ids
+    }
 }
 
 impl User {

@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::{
-    engine::{Alarm, Encoded, End, Live, Shard, Step, Subscription},
+    engine::{Alarm, Encoded, End, Live, Resume, Shard, Step, Subscription},
     grpc::{
         convert::to_proto,
         encode::{PREFIX, is_only_props_of, without_props_of},
@@ -27,6 +27,9 @@ pub struct Feed {
     without: Option<UserId>,
     /// The parts of a step that are not sent yet.
     outbox: VecDeque<Bytes>,
+    /// The revision of the last step.
+    reached: u64,
+    /// The revision up to which all steps were said whole.
     revision: u64,
 }
 
@@ -44,7 +47,7 @@ pub enum Said {
 impl Feed {
     /// A feed of a subscription.
     pub fn new(server: Server, subscription: Subscription, without: Option<UserId>) -> Self {
-        Self { subscription, server, without, outbox: VecDeque::new(), revision: 0 }
+        Self { subscription, server, without, outbox: VecDeque::new(), reached: 0, revision: 0 }
     }
 
     /// The session.
@@ -63,24 +66,39 @@ impl Feed {
     }
 
     /// The revision of the session at the last poll: every write of that frame or an earlier one is
-    /// in what was said since.
+    /// in what was said since, unless the subscriber bounds its rate: then it may still come.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
     /// What comes next.
     pub fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
-        if let Some(bytes) = self.outbox.pop_front() {
-            return Poll::Ready(Said::Update(bytes));
+        self.poll(|subscription| subscription.poll_step(cx))
+    }
+
+    /// What cannot wait: see [`Subscription::poll_urgent`].
+    pub fn poll_urgent(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        self.poll(|subscription| subscription.poll_urgent(cx))
+    }
+
+    fn poll(&mut self, poll: impl FnOnce(&mut Subscription) -> Poll<(Step, u64)>) -> Poll<Said> {
+        let said = match self.outbox.pop_front() {
+            Some(bytes) => Said::Update(bytes),
+            None => {
+                let (step, revision) = ready!(poll(&mut self.subscription));
+                self.reached = revision;
+                match step {
+                    Step::Update(encoded) => Said::Update(self.unpack(&encoded)),
+                    Step::Heartbeat => Said::Update(self.heartbeat()),
+                    Step::Quiet => Said::Quiet,
+                    Step::Ended(end) => Said::Ended(end),
+                }
+            }
+        };
+        if self.outbox.is_empty() {
+            self.revision = self.reached;
         }
-        let (step, revision) = ready!(self.subscription.poll_step(cx));
-        self.revision = revision;
-        Poll::Ready(match step {
-            Step::Update(encoded) => Said::Update(self.unpack(&encoded)),
-            Step::Heartbeat => Said::Update(self.heartbeat()),
-            Step::Quiet => Said::Quiet,
-            Step::Ended(end) => Said::Ended(end),
-        })
+        Poll::Ready(said)
     }
 
     /// The first message of a step; the others wait in the outbox.
@@ -126,6 +144,16 @@ impl Feed {
     pub fn ending(&self, end: End) -> Ending {
         Ending::new(&self.server, end.into())
     }
+}
+
+/// The last message of a session that a client names a position of and cannot have any more.
+pub fn farewell(server: &Server, at: Resume, end: End) -> Bytes {
+    update(proto::SessionUpdate {
+        epoch: at.epoch,
+        to_revision: at.revision,
+        body: Some(proto::session_update::Body::Ended(Ending::new(server, end.into()).message())),
+        ..Default::default()
+    })
 }
 
 /// A `SubscribeToSessionResponse` with its prefix.
@@ -272,7 +300,12 @@ impl Timer {
 
     /// Something was said: the heartbeat can wait.
     pub fn said(&mut self) {
-        self.heartbeat_at = self.server.engine.clock().now() + self.server.streams.heartbeat;
+        self.said_at(self.server.engine.clock().now());
+    }
+
+    /// The session that was silent for longest said something then.
+    pub fn said_at(&mut self, at: Micros) {
+        self.heartbeat_at = at + self.server.streams.heartbeat;
     }
 
     /// What is due; else the task is woken when the first of it, or of `silent_at`, falls due.

@@ -1,8 +1,11 @@
 //! The streams. Those that carry frames are served past tonic: see [`hot`]. Those of objects are
 //! served by tonic.
 
+mod bundle;
+mod compose;
 mod feed;
 pub mod hot;
+mod receive;
 mod stream_user_props;
 mod subscribe;
 pub mod subscribe_to_streams;
@@ -15,6 +18,7 @@ use hot::{HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
+use receive::ReceiveSessionUpdates;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
 use subscribe::Subscribe;
@@ -30,7 +34,7 @@ pub type HotReply = UnsyncBoxBody<Bytes, Status>;
 pub const PATH: &str = "/sessiond.v1.DeliveryService/";
 
 /// The streams of `DeliveryService` that the server does not have yet.
-const NOT_YET: [&str; 3] = ["ReceiveSessionUpdates", "Gateway", "WatchSessions"];
+const NOT_YET: [&str; 2] = ["Gateway", "WatchSessions"];
 
 /// Answers a call of `DeliveryService`; none if there is no such call.
 pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
@@ -46,6 +50,9 @@ where
         }
         "SubscribeToUser" => {
             respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), most))
+        }
+        "ReceiveSessionUpdates" => {
+            respond(HotBody::new(body, ReceiveSessionUpdates::new(server, parts.headers), most))
         }
         "StreamUserProps" => {
             respond(HotBody::new(body, StreamUserProps::new(server, parts.headers), most))

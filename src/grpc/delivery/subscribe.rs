@@ -6,7 +6,7 @@ use super::{
     hot::{HotStream, Next},
 };
 use crate::{
-    engine::{Options, Resume, SessionKey},
+    engine::{Live, Options, SessionKey},
     grpc::{
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
@@ -26,7 +26,10 @@ use crate::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use prost::Message;
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tonic::Status;
 
 /// The stream of one call.
@@ -252,33 +255,45 @@ impl Wanted {
         };
         let session = door.session(&format!("{prefix}session_id"), &session_id);
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
-        let (props, exclude_self) =
-            door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
-        if exclude_self && user_id.is_empty() && actor == Actor::App {
+        let mut options = door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
+        if options.exclude_self && user_id.is_empty() && actor == Actor::App {
             door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
         }
-        let resume = resume.map(|resume| {
-            let position = resume.position.unwrap_or_default();
-            if position.epoch == 0 || position.revision == 0 {
-                door.fault(format!("{prefix}resume.position"), "needs epoch and revision");
+        options.resume = resume.map(|resume| door.resume(&format!("{prefix}resume"), resume));
+        Self { prefix: prefix.to_owned(), session, actor, join, options }
+    }
+
+    /// How it joins, if it does.
+    pub fn join(&self) -> Option<&Join> {
+        self.join.as_ref()
+    }
+
+    /// The same, for who joins before.
+    pub fn take_join(&mut self) -> Option<Join> {
+        self.join.take()
+    }
+
+    /// The path of what asks for it in the request.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The session, as far as the subscriber may know of it.
+    pub fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, Refusal> {
+        // Who knows the id of an unlisted session may join it.
+        let key = self.session.clone().map(SessionKey::Id);
+        match &self.actor {
+            Actor::User(user) if self.join.is_some() => {
+                server.engine.find_to_join(app, key.as_ref(), user)
             }
-            Resume { epoch: position.epoch, revision: position.revision, view: resume.view }
-        });
-        let prefix = prefix.to_owned();
-        Self { prefix, session, actor, join, options: Options { props, exclude_self, resume } }
+            actor => server.engine.find(app, key.as_ref(), actor),
+        }
     }
 
     /// Subscribes, joining first where that is wanted.
     pub fn feed(self, server: &Server, app: &AppId) -> Result<(Feed, Actor), Refusal> {
-        let Self { prefix, session, actor, join, options } = self;
-        // Who knows the id of an unlisted session may join it.
-        let key = session.map(SessionKey::Id);
-        let live = match &actor {
-            Actor::User(user) if join.is_some() => {
-                server.engine.find_to_join(app, key.as_ref(), user)?
-            }
-            actor => server.engine.find(app, key.as_ref(), actor)?,
-        };
+        let live = self.find(server, app)?;
+        let Self { prefix, actor, join, options, .. } = self;
         let without = match &actor {
             Actor::User(user) if options.exclude_self => Some(user.clone()),
             _ => None,

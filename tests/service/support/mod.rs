@@ -7,12 +7,14 @@
 //! outcome, see [`Service::tick_until`] and [`PropsStream::until_acked`].
 
 mod acts;
+mod bundles;
 mod rebuilt;
 mod refused;
 mod streams;
 mod values;
 
 pub use acts::ban_of;
+pub use bundles::{receiving, several_open};
 pub use rebuilt::{Rebuilt, State};
 pub use refused::{Refused, refused};
 pub use streams::{PropsStream, Step, Watcher};

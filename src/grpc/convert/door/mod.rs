@@ -251,7 +251,8 @@ impl<'a> Door<'a> {
     }
 }
 
-fn path(prefix: &str, key: &str) -> String {
+/// The path of an entry of a map.
+pub fn path(prefix: &str, key: &str) -> String {
     Path::Key(&Path::Root(prefix), key).to_string()
 }
 

@@ -2,18 +2,22 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
+    engine::{Options, Position, Resume},
     grpc::once::Once,
     proto,
     session::{
         command::{Join, Write},
         error::Refusal,
         ids::{Key, SessionId},
+        limits::SECOND,
         member::Presence,
-        settings::Keys,
         value::Value,
     },
 };
 use std::collections::{BTreeMap, HashSet};
+
+/// The most messages a second that a subscriber may name as its bound.
+const MAX_RATE_HZ: u32 = 1000;
 
 impl Door<'_> {
     /// How somebody joins. `by_stream` decides the default presence.
@@ -142,8 +146,8 @@ impl Door<'_> {
         Write { set, remove, ..Write::default() }
     }
 
-    /// How a subscriber wants to be served: the keys, and whether without its own props.
-    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> (Keys, bool) {
+    /// How a subscriber wants to be served, from a snapshot on.
+    pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> Options {
         match proto::Delivery::try_from(options.delivery) {
             Ok(delivery) => {
                 self.not_yet(&format!("{prefix}.delivery"), delivery == proto::Delivery::All);
@@ -160,8 +164,23 @@ impl Door<'_> {
                 self.fault(format!("{prefix}.encoding"), format!("{} is none", options.encoding));
             }
         }
-        self.not_yet(&format!("{prefix}.max_rate_hz"), options.max_rate_hz != 0);
-        (self.keys(&format!("{prefix}.props"), &options.props), options.exclude_self)
+        let rate = options.max_rate_hz;
+        if rate > MAX_RATE_HZ {
+            self.fault(format!("{prefix}.max_rate_hz"), format!("must be at most {MAX_RATE_HZ}"));
+        }
+        Options {
+            props: self.keys(&format!("{prefix}.props"), &options.props),
+            exclude_self: options.exclude_self,
+            interval: if rate == 0 { 0 } else { SECOND.div_ceil(u64::from(rate)) },
+            resume: None,
+        }
+    }
+
+    /// Where a subscriber continues.
+    pub fn resume(&mut self, field: &str, resume: proto::Resume) -> Resume {
+        let position = resume.position.unwrap_or_default();
+        let Position { epoch, revision } = self.position(&format!("{field}.position"), position);
+        Resume { epoch, revision, view: resume.view }
     }
 }
 

@@ -1,0 +1,212 @@
+//! What was dealt with of what came up a stream, and when the client may be told.
+
+use crate::{grpc::delivery::compose::MOST, proto};
+use prost::Message;
+use std::collections::VecDeque;
+
+/// How many refusals wait before nothing more is read until they are told.
+const REFUSALS: usize = 128;
+
+/// Bytes of the refusals in one message.
+const REFUSALS_BYTES: usize = 256 * 1024;
+
+/// What was dealt with and not told yet.
+#[derive(Debug, Default)]
+pub struct Acks {
+    /// Everything up to here was dealt with.
+    seq: u64,
+    /// The frames that hold results and were not said yet, in the order of the first result.
+    waits: VecDeque<Wait>,
+    /// What the client was told.
+    told: u64,
+    refusals: Vec<proto::Refusal>,
+    /// Not all refusals that could be told did fit; the others follow in a message of their own.
+    overflows: bool,
+}
+
+/// A frame that holds results.
+#[derive(Debug)]
+struct Wait {
+    /// The last message without a result in it.
+    after: u64,
+    /// Which subscription says it.
+    place: usize,
+    revision: u64,
+}
+
+/// Acks and refusals that go with a message.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Everything up to here was dealt with; 0 = no news.
+    pub acked_seq: u64,
+    /// What was refused.
+    pub refusals: Vec<proto::Refusal>,
+}
+
+impl Told {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.acked_seq == 0 && self.refusals.is_empty()
+    }
+}
+
+impl Acks {
+    /// Everything up to here was dealt with, told or not.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The message that is being dealt with has a result in a frame of a subscription.
+    pub fn wait_for(&mut self, place: usize, revision: u64) {
+        let covers = |wait: &Wait| wait.place == place && wait.revision >= revision;
+        if !self.waits.iter().any(covers) {
+            self.waits.push_back(Wait { after: self.seq, place, revision });
+        }
+    }
+
+    /// The message that is being dealt with, or a part of it, is refused.
+    pub fn refuse(&mut self, refusal: proto::Refusal) {
+        self.refusals.push(refusal);
+    }
+
+    /// A message was dealt with.
+    pub fn dealt_with(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
+    /// What can be told beside so many bytes of updates: the seq, and the refusals up to it.
+    /// `said` is the revision up to which everything of a subscription was said.
+    pub fn take(&mut self, said: impl Fn(usize) -> u64, bytes: usize) -> Told {
+        while self.waits.front().is_some_and(|wait| wait.revision <= said(wait.place)) {
+            self.waits.pop_front();
+        }
+        let seq = self.waits.front().map_or(self.seq, |wait| wait.after);
+        if seq <= self.told && self.refusals.is_empty() {
+            return Told::default();
+        }
+        let later = self.refusals.partition_point(|refusal| refusal.seq <= seq);
+        let mut room = REFUSALS_BYTES.min(MOST.saturating_sub(bytes));
+        let fits = |refusal: &&proto::Refusal| {
+            let bytes = refusal.encoded_len() + 8;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        // A message of their own takes at least one, however large: the stream goes on.
+        let least = later.min(usize::from(bytes == 0));
+        let taken = self.refusals[..later].iter().take_while(fits).count().max(least);
+        self.overflows = taken < later;
+        let rest = self.refusals.split_off(taken);
+        let refusals = std::mem::replace(&mut self.refusals, rest);
+        // Of a message that several sessions refused, all are told before it is acked.
+        let seq = match self.refusals.first().filter(|_| self.overflows) {
+            Some(next) => next.seq - 1,
+            None => seq,
+        };
+        let news = seq > self.told;
+        self.told = self.told.max(seq);
+        Told { acked_seq: if news { seq } else { 0 }, refusals }
+    }
+
+    /// What can be told at the end of the stream.
+    pub fn take_all(&mut self) -> Told {
+        self.take(|_| u64::MAX, 0)
+    }
+
+    /// Whether refusals wait that can be told at once.
+    pub fn overflows(&self) -> bool {
+        self.overflows
+    }
+
+    /// Whether so many refusals wait that no more should come.
+    pub fn is_full(&self) -> bool {
+        self.refusals.len() >= REFUSALS
+    }
+
+    /// Whether everything was told.
+    pub fn is_told(&self) -> bool {
+        self.seq == self.told && self.refusals.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{grpc::status::in_band, session::error::Refusal};
+
+    fn write(acks: &mut Acks, seq: u64, results: &[(usize, u64)]) {
+        results.iter().for_each(|&(place, revision)| acks.wait_for(place, revision));
+        acks.dealt_with(seq);
+    }
+
+    #[test]
+    fn a_message_is_acked_once_all_its_frames_and_those_before_are_said() {
+        let mut acks = Acks::default();
+        write(&mut acks, 1, &[]);
+        write(&mut acks, 2, &[(0, 5), (1, 9)]);
+        write(&mut acks, 3, &[(0, 5)]);
+        write(&mut acks, 4, &[(1, 10)]);
+        write(&mut acks, 5, &[(0, 5)]);
+        let mut tell = |said: [u64; 2]| acks.take(|place| said[place], 0).acked_seq;
+        assert_eq!(tell([4, 8]), 1);
+        assert_eq!(tell([5, 8]), 0, "one of two is not said yet");
+        assert_eq!(tell([5, 9]), 3);
+        assert_eq!(tell([5, 10]), 5);
+        assert!(acks.is_told());
+    }
+
+    #[test]
+    fn what_is_waited_for_is_noted_once_per_frame() {
+        let mut acks = Acks::default();
+        (1..=10_000).for_each(|seq| write(&mut acks, seq, &[(0, 1 + seq / 9_000), (1, 3)]));
+        assert_eq!(acks.waits.len(), 3);
+    }
+
+    #[test]
+    fn refusals_leave_room_for_the_updates_beside_them() {
+        let mut acks = Acks::default();
+        let refusal = Refusal::invalid("write", "x".repeat(1_000));
+        acks.refuse(in_band(&refusal, 1, String::new()));
+        acks.dealt_with(1);
+        let Told { acked_seq, refusals } = acks.take(|_| 0, MOST - 100);
+        assert_eq!((acked_seq, refusals.len()), (0, 0));
+        assert!(acks.overflows());
+        assert_eq!(acks.take(|_| 0, 0).acked_seq, 1);
+    }
+
+    #[test]
+    fn a_message_is_acked_when_all_who_refused_it_were_named() {
+        let mut acks = Acks::default();
+        for _ in 0..2 {
+            let refusal = Refusal::invalid("write", "x".repeat(200_000));
+            acks.refuse(in_band(&refusal, 7, String::new()));
+        }
+        acks.dealt_with(7);
+        let told: Vec<_> = (0..2).map(|_| acks.take(|_| 0, 0)).collect();
+        assert_eq!([told[0].acked_seq, told[1].acked_seq], [0, 7]);
+        assert!(told.iter().all(|told| told.refusals.len() == 1));
+    }
+
+    #[test]
+    fn refusals_that_do_not_fit_a_message_follow_in_the_next() {
+        let mut acks = Acks::default();
+        for seq in 1..=100 {
+            let refusal = Refusal::invalid("write", "x".repeat(10_000));
+            acks.refuse(in_band(&refusal, seq, String::new()));
+            acks.dealt_with(seq);
+        }
+        let (mut told, mut messages) = (0, 0);
+        loop {
+            let Told { acked_seq, refusals } = acks.take(|_| 0, 0);
+            let bytes: usize = refusals.iter().map(Message::encoded_len).sum();
+            assert!(bytes <= REFUSALS_BYTES && !refusals.is_empty());
+            assert!(refusals.iter().map(|refusal| refusal.seq).eq(told + 1..=acked_seq));
+            (told, messages) = (acked_seq, messages + 1);
+            if !acks.overflows {
+                break;
+            }
+        }
+        assert_eq!(told, 100);
+        assert!(messages > 1 && acks.is_told());
+    }
+}
