@@ -361,7 +361,7 @@ async fn who_is_out_and_reads_late_sees_nothing_of_what_came_after() {
         stream.end().await.ended.expect("the last message says it");
         for known in [&bob.rebuilt, &stream.rebuilt] {
             assert!(!known.props("ada").contains_key("secret"), "after a {act}");
-            assert!(!known.props("ada").contains_key("k11"), "it was behind");
+            assert!(!known.props("ada").contains_key("k11"), "they were behind");
         }
     }
 }
