@@ -1,18 +1,10 @@
-//! Clients of the streams that carry something else than one session's latest state: what one user
-//! shows to another, several sessions at once, and every single write.
+//! Clients of what one user shows to another, and of every single write.
 
 use crate::support::*;
 use sessiond::proto::{
-    self, Changes, DeliveryOptions, EndReason, NamedValue, SessionUpdate, SnapshotReason,
-    StreamUserPropsRequest, session_update::Body, stream_user_props_request::Message as Up,
+    self, Changes, DeliveryOptions, NamedValue, SessionUpdate, SnapshotReason, session_update::Body,
 };
-use std::{collections::BTreeMap, time::Duration};
-use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
-
-/// How long a client looks for what may come.
-const GLANCE: Duration = Duration::from_millis(20);
 
 /// subscribeToUser with all defaults.
 pub async fn subscribe_to_user(
@@ -34,156 +26,6 @@ pub async fn subscribe_to_user_with(
     let session_id = watcher.user_id.clone();
     assert!(!session_id.is_empty(), "the first message names the session");
     (session_id, watcher)
-}
-
-/// All sessions of one user, as a client with several of them on one stream knows them: by id, or by
-/// the handle that the client gave.
-#[derive(Default)]
-pub struct Sessions {
-    /// The sessions that go on.
-    pub known: BTreeMap<String, Rebuilt>,
-    /// Why others ended.
-    pub ended: BTreeMap<String, EndReason>,
-    /// The sessions of the last message, in its order.
-    pub last: Vec<String>,
-}
-
-impl Sessions {
-    fn apply(&mut self, updates: Vec<proto::SessionDelivery>) {
-        self.last.clear();
-        for proto::SessionDelivery { update, handle, session_id } in updates {
-            let name = if handle == 0 { session_id } else { handle.to_string() };
-            assert!(!name.is_empty(), "each update says which session it is of");
-            let rebuilt = self.known.entry(name.clone()).or_default();
-            if let Some(Step::Ended(end)) = rebuilt.apply(update.expect("it has an update")) {
-                self.known.remove(&name);
-                self.ended.insert(name.clone(), end.reason());
-            }
-            self.last.push(name);
-        }
-    }
-
-    /// A session.
-    #[track_caller]
-    pub fn of(&self, name: &str) -> &Rebuilt {
-        let known = self.known.get(name);
-        known.unwrap_or_else(|| panic!("{name} is there: {:?}", self.known.keys()))
-    }
-}
-
-/// receiveSessionUpdates.
-pub struct Inbox {
-    down: Streaming<proto::ReceiveSessionUpdatesResponse>,
-    /// What came.
-    pub sessions: Sessions,
-}
-
-impl Inbox {
-    /// Opens it; nothing is read yet.
-    pub async fn open(service: &Service, user: &str) -> Self {
-        let request =
-            proto::ReceiveSessionUpdatesRequest { user_id: user.to_owned(), ..Default::default() };
-        let answer = in_time(service.delivery().receive_session_updates(request)).await;
-        let down = answer.expect("streams are refused in their trailers").into_inner();
-        Self { down, sessions: Sessions::default() }
-    }
-
-    /// Reads one message.
-    pub async fn next(&mut self) {
-        let message = in_time(self.down.message()).await.expect("the stream goes on");
-        let message = message.expect("the stream goes on");
-        assert_eq!(message.go_away, None);
-        self.sessions.apply(message.updates);
-    }
-
-    /// Reads until something is seen.
-    pub async fn until(&mut self, seen: impl Fn(&Sessions) -> bool) {
-        while !seen(&self.sessions) {
-            self.next().await;
-        }
-    }
-
-    /// Whether another message is there or about to come.
-    pub async fn hears_something(&mut self) -> bool {
-        timeout(GLANCE, self.down.message()).await.is_ok()
-    }
-}
-
-/// A stream of one user's props up and the updates of several sessions down.
-pub struct Duplex {
-    up: mpsc::UnboundedSender<StreamUserPropsRequest>,
-    down: Streaming<proto::StreamUserPropsResponse>,
-    seq: u64,
-    /// What came down.
-    pub sessions: Sessions,
-    /// What was dealt with.
-    pub acked_seq: u64,
-    /// What was refused.
-    pub refusals: Vec<proto::Refusal>,
-}
-
-impl Duplex {
-    /// Opens it with one subscription per session, numbered from 1.
-    pub async fn open(service: &Service, user: &str, sessions: &[&str]) -> Self {
-        let (up, outbox) = mpsc::unbounded_channel();
-        let answer = service.delivery();
-        let mut client = answer;
-        let answer = in_time(client.stream_user_props(UnboundedReceiverStream::new(outbox))).await;
-        let down = answer.expect("streams are refused in their trailers").into_inner();
-        let mut duplex = Self {
-            up,
-            down,
-            seq: 0,
-            sessions: Sessions::default(),
-            acked_seq: 0,
-            refusals: Vec::new(),
-        };
-        let subscription = |(number, session): (usize, &&str)| proto::SessionSubscription {
-            handle: number as u32 + 1,
-            session_id: session.to_string(),
-            ..Default::default()
-        };
-        let subscriptions = sessions.iter().enumerate().map(subscription).collect();
-        let user_id = user.to_owned();
-        duplex.send(Up::Open(proto::StreamOpen { user_id, subscriptions, ..Default::default() }));
-        while duplex.sessions.known.len() < sessions.len() {
-            duplex.next().await;
-        }
-        duplex
-    }
-
-    /// Sends a message up; returns its number.
-    pub fn send(&mut self, message: Up) -> u64 {
-        self.seq += 1;
-        let request = StreamUserPropsRequest { seq: self.seq, message: Some(message) };
-        self.up.send(request).expect("the stream goes on");
-        self.seq
-    }
-
-    fn apply(&mut self, message: proto::StreamUserPropsResponse) {
-        self.sessions.apply(message.updates);
-        self.acked_seq = self.acked_seq.max(message.acked_seq);
-        self.refusals.extend(message.refusals);
-    }
-
-    async fn next(&mut self) {
-        let message = in_time(self.down.message()).await.expect("the stream goes on");
-        self.apply(message.expect("the stream goes on"));
-    }
-
-    /// Ticks until a message that was sent has been dealt with.
-    pub async fn until_acked(&mut self, service: &Service, seq: u64) {
-        in_time(async {
-            while self.acked_seq < seq {
-                service.tick();
-                while let Ok(message) = timeout(GLANCE, self.down.message()).await {
-                    let message = message.expect("the stream goes on");
-                    self.apply(message.expect("the stream goes on"));
-                }
-            }
-        })
-        .await;
-    }
 }
 
 /// A subscription to every single write: what SessionStreaming calls onupdate.

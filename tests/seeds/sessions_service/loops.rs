@@ -4,7 +4,7 @@
 use crate::{clients::*, sessions_service::object_streams::*, support::*};
 use sessiond::{
     config::Config,
-    proto::{self, SessionSettings, stream_user_props_request::Message as Up},
+    proto::{self, SessionSettings},
 };
 use std::time::Duration;
 
@@ -82,14 +82,14 @@ async fn user_update_loop_10_runs_separately_from_the_one_below_it() {
     let slow = SessionSettings { tick_interval: Some(ms(1_000)), ..Default::default() };
     service.open_room_with("slow", "ada", slow).await;
     service.advance(1_000);
-    let mut ada = Duplex::open(&service, "ada", &["fast", "slow"]).await;
+    let mut ada = service.several("ada", &["fast", "slow"]).await;
     let mut watcher = service.watch("fast", "ada").await;
     // The fast session goes round while the write waits for the slow one, which alone acks it.
-    let seq = ada.send(Up::Write(write([("x", int(1))])));
+    let seq = ada.write(write([("x", int(1))]));
     service.tick_until(&mut watcher, |it| it.props("ada") == shown([("x", int(1))])).await;
     ada.until_acked(&service, seq).await;
-    assert_eq!(ada.sessions.of("1").props("ada"), shown([("x", int(1))]));
-    assert_eq!(ada.sessions.of("2").props("ada"), shown([("x", int(1))]));
+    assert_eq!(ada.copy("fast").props("ada"), shown([("x", int(1))]));
+    assert_eq!(ada.copy("slow").props("ada"), shown([("x", int(1))]));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use crate::{clients::*, support::*};
 use sessiond::proto::{
     self, DepartureReason, EndReason, JoinOptions, PropsWrite, Role, SessionSettings,
-    SnapshotReason, stream_user_props_request::Message as Up,
+    SnapshotReason,
 };
 use tonic::Code;
 
@@ -368,37 +368,29 @@ async fn receive_session_updates_carries_all_sessions_of_a_user() {
     service.open_room("other", "ada").await;
     let private = open_private(&service, private_opening("ada", "bob", "ada")).await.session_id;
     service.tick();
-    let mut inbox = Inbox::open(&service, "ada").await;
-    inbox.until(|it| it.known.len() == 3).await;
+    let mut inbox = service.receive("ada").await;
+    assert!(["shared", "other", &private].iter().all(|session| inbox.carries(session)));
 
-    // One message a tick, with the sessions that changed.
     service.set("bob", [("x", int(1))]).await;
+    let x = shown([("x", int(1))]);
+    let shows_x = |it: &Rebuilt| it.props("bob") == x;
+    inbox.tick_until(&service, |it| shows_x(it.copy(&private)) && shows_x(it.copy("shared"))).await;
     service.tick();
-    inbox.next().await;
-    let mut changed = vec![private.clone(), "shared".to_owned()];
-    inbox.sessions.last.sort();
-    changed.sort();
-    assert_eq!(inbox.sessions.last, changed);
-    for session in [&*private, "shared"] {
-        assert_eq!(inbox.sessions.of(session).props("bob"), shown([("x", int(1))]), "{session}");
-    }
-    service.tick();
-    assert!(!inbox.hears_something().await, "nothing changed");
+    assert!(inbox.glance().await.is_none(), "nothing changed");
 
     // One joined later comes in by itself, one that ends says so, and the stream goes on.
     service.open_room("later", "bob").await;
     service.join("later", "ada").await;
-    service.tick();
-    inbox.until(|it| it.known.get("later").is_some_and(|it| it.knows("ada"))).await;
+    inbox.tick_until(&service, |it| it.carries("later") && it.copy("later").knows("ada")).await;
     service.leave("other", "ada").await;
+    service.tick();
+    assert_eq!(inbox.next().await.end_of("other"), EndReason::Left);
     service.try_kick("later", "bob", "ada", "").await.expect("he owns it");
     service.tick();
-    inbox.until(|it| it.ended.len() == 2).await;
-    assert_eq!(inbox.sessions.ended["other"], EndReason::Left);
-    assert_eq!(inbox.sessions.ended["later"], EndReason::Kicked);
+    assert_eq!(inbox.next().await.end_of("later"), EndReason::Kicked);
+    let x = shown([("x", int(2))]);
     service.set_in("shared", "bob", [("x", int(2))]).await;
-    service.tick();
-    inbox.until(|it| it.of("shared").props("bob") == shown([("x", int(2))])).await;
+    inbox.tick_until(&service, |it| it.copy("shared").props("bob") == x).await;
 }
 
 #[tokio::test]
@@ -424,24 +416,23 @@ async fn user_update_check_takes_props_up_and_brings_sessions_down() {
     service.open_room("other", "bob").await;
     service.tick();
     let mut ada = service.watch("shared", "ada").await;
-    let mut bob = Duplex::open(&service, "bob", &["shared", "other"]).await;
-    let seq = bob.send(Up::Write(write([("x", int(1))])));
+    let mut bob = service.several("bob", &["shared", "other"]).await;
+    let seq = bob.write(write([("x", int(1))]));
     bob.until_acked(&service, seq).await;
-    for number in ["1", "2"] {
-        assert_eq!(bob.sessions.of(number).props("bob"), shown([("x", int(1))]));
+    for session in ["shared", "other"] {
+        assert_eq!(bob.copy(session).props("bob"), shown([("x", int(1))]));
     }
-    assert_eq!(bob.sessions.of("2").session().session_id, "other");
     service.tick_until(&mut ada, |it| it.props("bob") == shown([("x", int(1))])).await;
 
     // What is refused in one session is itemised, and the stream goes on.
     let both = write([("x", int(2))]).in_session("shared").in_session("nothing");
-    let seq = bob.send(Up::Write(both));
+    let seq = bob.write(both);
     bob.until_acked(&service, seq).await;
     let [refusal] = &*bob.refusals else { panic!("one refuses: {:?}", bob.refusals) };
     assert_eq!((refusal.seq, &*refusal.session_id), (seq, "nothing"));
     assert_eq!(refusal.code, Code::NotFound as i32);
-    assert_eq!(bob.sessions.of("1").props("bob"), shown([("x", int(2))]));
-    assert_eq!(bob.sessions.of("2").props("bob"), shown([("x", int(1))]));
+    assert_eq!(bob.copy("shared").props("bob"), shown([("x", int(2))]));
+    assert_eq!(bob.copy("other").props("bob"), shown([("x", int(1))]));
 }
 
 #[tokio::test]
