@@ -72,6 +72,11 @@ settings! {
         /// Threads that serve connections and tick sessions. Unless set, one per available core.
         threads: usize = available_cores(), count("1..256");
     }
+    "Passwords" {
+        /// Threads that check passwords, at the lowest priority and apart from those that serve; each
+        /// takes a core and 19 MiB while there are passwords to check.
+        password_threads: usize = "1", count("1..64");
+    }
     "Logging" {
         /// Shape of a log line on stderr.
         log_format: logging::Format = "text", format();

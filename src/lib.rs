@@ -16,6 +16,7 @@
 //! | [`server`] | the joinery: sockets, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
 //! | [`logging`] | how the program logs | |
+//! | `secrecy` | what messages with a password show of themselves | `proto` |
 //! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
 //! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
 //!
@@ -34,6 +35,7 @@ pub mod grpc;
 pub mod logging;
 pub mod object_stream;
 pub mod probe;
+mod secrecy;
 pub mod server;
 pub mod session;
 

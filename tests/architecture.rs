@@ -19,6 +19,7 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
             "tracing",
             "parking_lot",
             "rand",
+            "argon2",
             "fastrand",
             "uuid",
             "std::time",
@@ -46,6 +47,7 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
             "tracing",
             "parking_lot",
             "rand",
+            "argon2",
             "fastrand",
             "uuid",
             "std::time",
@@ -76,7 +78,10 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
             "crate::logging",
         ],
     ),
-    ("grpc", &["cel", "crate::server", "crate::config", "crate::bench", "crate::logging"]),
+    (
+        "grpc",
+        &["cel", "argon2", "crate::server", "crate::config", "crate::bench", "crate::logging"],
+    ),
     (
         "bench",
         &["crate::session", "crate::engine", "crate::grpc", "crate::server", "crate::config"],

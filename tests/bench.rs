@@ -32,6 +32,22 @@ fn a_small_load_is_measured_and_all_of_it_arrives() {
 }
 
 #[test]
+fn wrong_passwords_are_refused_beside_a_room_that_goes_on() {
+    let load = "--users 3 --rate 5 --tick 20 --seconds 1 --repeat 1";
+    let answer = bench("--only wrong-passwords --format json")
+        .args(load.split(' '))
+        .output()
+        .expect("the program runs");
+    let report: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+    assert!(answer.status.success(), "{report:#}");
+    let row = &report["rows"][0];
+    assert_eq!(row["arrived"], 1.0, "{row:#}");
+    for figure in ["p99_ms_alone", "guesses_per_second", "compared_per_second"] {
+        assert!(row[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure} in {row:#}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_fails_the_row() {
     let answer = bench("--only eager-sparse --address 127.0.0.1:1 --format json --repeat 1")
         .output()

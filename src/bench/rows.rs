@@ -10,13 +10,13 @@ use super::{
     process::Process,
     progress::Progress,
     report::Figures,
-    service::{SESSION_ID, Service, app},
+    service::{Guesses, SESSION_ID, Service, app},
     socket::Socket,
     tally::{Counts, Tally},
     update::user_id,
 };
 use crate::proto::{JoinOptions, Pacing, SubscribeToSessionRequest};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     net::lookup_host,
     task::{JoinHandle, spawn_local},
@@ -34,6 +34,13 @@ const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(30);
 /// Files that a process needs beside its connections.
 const OTHER_FILES: usize = 100;
 
+/// Over how many sessions wrong passwords are spread, for each second. A session lets ten be
+/// compared at once, see TOO_MANY_GUESSES: with so many sessions there is always one to compare.
+const GUESSED_PER_SECOND: usize = 16;
+/// Their password, and what is taken for it.
+const RIGHT: &str = "open sesame";
+const WRONG: &str = "open barley";
+
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Row {
@@ -49,6 +56,9 @@ pub enum Row {
     /// A busy room, alone and beside many sessions in which nothing happens
     #[value(name = "idle-sessions")]
     IdleSessions,
+    /// A busy room, alone and beside a client that guesses passwords as fast as it is answered
+    #[value(name = "wrong-passwords")]
+    WrongPasswords,
 }
 
 impl Row {
@@ -59,6 +69,7 @@ impl Row {
             Row::EagerSparse => "eager-sparse".to_owned(),
             Row::IdleConnections => "idle-connections".to_owned(),
             Row::IdleSessions => "idle-sessions".to_owned(),
+            Row::WrongPasswords => "wrong-passwords".to_owned(),
         }
     }
 
@@ -69,6 +80,7 @@ impl Row {
             Row::EagerSparse => eager_sparse(bench).await,
             Row::IdleConnections => idle_connections(bench).await,
             Row::IdleSessions => idle_sessions(bench).await,
+            Row::WrongPasswords => wrong_passwords(bench).await,
         }
     }
 }
@@ -186,7 +198,7 @@ async fn idle_sessions(bench: &Bench) -> Result<Figures> {
     let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
     let before = server.resident_bytes()?;
     bench.progress.step(format!("opening {} idle sessions", args.sessions));
-    service.open_idle(args.sessions).await?;
+    service.open_idle(args.sessions, None).await?;
     load.go_on(SETTLE).await?;
     let after = server.resident_bytes()?;
     bench.progress.step("the busy room beside them".to_owned());
@@ -211,6 +223,69 @@ async fn idle_sessions(bench: &Bench) -> Result<Figures> {
     }
     server.stop().await?;
     Ok(figures)
+}
+
+async fn wrong_passwords(bench: &Bench) -> Result<Figures> {
+    let args = &bench.args;
+    let plan = Plan { rooms: 1, ..bench.plan() };
+    let server = Server::start(args).await?;
+    let service = Service::connect(server.address).await?;
+    let guessing = args.warm_up() + args.duration();
+    let sessions = GUESSED_PER_SECOND * guessing.as_secs() as usize;
+    bench.progress.step(format!("opening {sessions} sessions with a password"));
+    service.open_idle(sessions, Some(RIGHT)).await?;
+    service.open_rooms(plan.rooms, plan.tick, Pacing::Tick).await?;
+    let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
+    load.go_on(args.warm_up()).await?;
+    bench.progress.step("a busy room alone".to_owned());
+    let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    bench.progress.step("the busy room beside wrong passwords".to_owned());
+    let guesses = Rc::new(Guesses::default());
+    let guesser = AbortOnDrop(spawn_local(service.clone().guess(sessions, WRONG, guesses.clone())));
+    load.go_on(args.warm_up()).await?;
+    let before = guesses.so_far();
+    let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let after = guesses.so_far();
+    if guesser.0.is_finished() {
+        return Err("a guess was answered otherwise than by a refusal".into());
+    }
+    drop(guesser);
+    let total = load.stop().await?;
+
+    let mut figures = load_figures(&beside, &plan);
+    // Most of it is for comparing passwords.
+    figures.remove("server_cpu_us_per_delivery");
+    figures.insert("arrived", plan.arrived(total));
+    let quantiles = load_figures(&alone, &plan);
+    let seconds = beside.usage.elapsed.as_secs_f64();
+    let per_second = |before: u64, after: u64| (after - before) as f64 / seconds;
+    figures.extend([
+        ("p50_ms_alone", quantiles["p50_ms"]),
+        ("p99_ms_alone", quantiles["p99_ms"]),
+        (
+            "p99_change_percent",
+            percent(figures["p99_ms"] - quantiles["p99_ms"], quantiles["p99_ms"]),
+        ),
+        ("guesses_per_second", per_second(before.0 + before.1, after.0 + after.1)),
+        ("compared_per_second", per_second(before.0, after.0)),
+    ]);
+    let alone = alone.usage.server_percent();
+    figures.extend(alone.map(|alone| ("server_cpu_percent_alone", alone)));
+    if server.process.is_none() {
+        service.delete_idle(sessions).await?;
+        service.delete_rooms(plan.rooms).await?;
+    }
+    server.stop().await?;
+    Ok(figures)
+}
+
+/// A task that ends with the row.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Opens the rooms of the plan, sends its load and watches it.

@@ -2,10 +2,10 @@
 
 use super::Result;
 use crate::proto::{
-    DeleteSessionRequest, OpenSharedSessionRequest, Pacing, SessionSettings,
-    session_service_client::SessionServiceClient,
+    DeleteSessionRequest, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, Pacing,
+    SessionSettings, session_service_client::SessionServiceClient,
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 use tokio::task::JoinSet;
 use tonic::{
     Code,
@@ -26,6 +26,29 @@ const IDLE: &str = "idle";
 const CALLS_AT_ONCE: usize = 128;
 /// A call must be answered by then.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Guesses that are on their way at a time.
+const GUESSES_AT_ONCE: usize = 16;
+
+fn idle_id(session: usize) -> String {
+    format!("s{session:06}")
+}
+
+/// What became of guesses.
+#[derive(Debug, Default)]
+pub struct Guesses(Cell<(u64, u64)>);
+
+impl Guesses {
+    /// How many were found wrong, and how many came too fast to be looked at.
+    pub fn so_far(&self) -> (u64, u64) {
+        self.0.get()
+    }
+
+    fn add(&self, wrong: u64, too_many: u64) {
+        let (known_wrong, known_too_many) = self.0.get();
+        self.0.set((known_wrong + wrong, known_too_many + too_many));
+    }
+}
 
 /// A connection for unary calls. All calls act as the app.
 #[derive(Debug, Clone)]
@@ -59,10 +82,11 @@ impl Service {
         Ok(())
     }
 
-    /// Opens sessions that nobody joins, all in one app.
-    pub async fn open_idle(&self, sessions: usize) -> Result<()> {
+    /// Opens sessions that nobody joins, all in one app, with a password or without.
+    pub async fn open_idle(&self, sessions: usize, password: Option<&str>) -> Result<()> {
         let settings = SessionSettings {
             empty_ttl: Some(Duration::from_secs(3600).try_into()?),
+            password: password.map(str::to_owned),
             ..SessionSettings::default()
         };
         self.for_each_idle(sessions, async move |service, id| {
@@ -77,6 +101,40 @@ impl Service {
             .await
     }
 
+    /// Tries to join the sessions that [`Service::open_idle`] opened with a wrong password, many at
+    /// once, for ever. Half of the callers go from session to session, so that there is always a
+    /// password to compare; each of the others stays at one, where it soon is refused without that.
+    /// Ends when one lets somebody in or fails otherwise.
+    pub async fn guess(self, sessions: usize, password: &'static str, guesses: Rc<Guesses>) {
+        let mut callers = JoinSet::new();
+        for first in 0..GUESSES_AT_ONCE {
+            let (mut service, guesses) = (self.0.clone(), guesses.clone());
+            callers.spawn_local(async move {
+                let step = if first % 2 == 0 { GUESSES_AT_ONCE / 2 + 1 } else { 0 };
+                let mut next = first % sessions;
+                loop {
+                    let session = next;
+                    next = (next + step) % sessions;
+                    let join = JoinOptions { password: password.into(), ..Default::default() };
+                    let request = JoinSessionRequest {
+                        app: IDLE.to_owned(),
+                        session_id: idle_id(session),
+                        user_id: "guesser".to_owned(),
+                        join: Some(join),
+                        ..Default::default()
+                    };
+                    let answer = service.join_session(request).await;
+                    match answer.map_err(|status| status.code()) {
+                        Err(Code::PermissionDenied) => guesses.add(1, 0),
+                        Err(Code::ResourceExhausted) => guesses.add(0, 1),
+                        _ => return,
+                    }
+                }
+            });
+        }
+        callers.join_next().await;
+    }
+
     async fn for_each_idle(
         &self,
         sessions: usize,
@@ -87,7 +145,7 @@ impl Service {
             let (service, call) = (self.clone(), call.clone());
             callers.spawn_local(async move {
                 for session in (first..sessions).step_by(CALLS_AT_ONCE) {
-                    call(&service, format!("s{session:06}")).await?;
+                    call(&service, idle_id(session)).await?;
                 }
                 Ok(())
             });

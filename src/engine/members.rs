@@ -36,6 +36,7 @@ impl Engine {
     ) -> Result<Position, Refusal> {
         self.check_draining()?;
         let (position, moved) = self.with_user(&live.app, user, |record| {
+            live.lock().core.check_may_know(user, &join)?;
             let wanted = (&live.id, live.exclusive);
             let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
             let position = {
@@ -97,6 +98,7 @@ impl Engine {
     ) -> Result<Subscription, Refusal> {
         let (subscription, moved) = self.with_user(&live.app, user, |record| {
             let join = join.map(|join| {
+                live.lock().core.check_may_know(user, &join)?;
                 let wanted = (&live.id, live.exclusive);
                 let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
                 Ok((join, slot))

@@ -9,10 +9,12 @@ mod clock;
 mod commands;
 pub mod encoder;
 mod exclusive;
+mod guesses;
 mod lifecycle;
 mod live;
 mod members;
 mod opening;
+mod passwords;
 mod private;
 mod registry;
 mod requests;
@@ -24,8 +26,10 @@ mod waiting;
 
 pub use clock::Clock;
 pub use encoder::Encoded;
+pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
 pub use opening::Target;
+pub use passwords::{Compared, HashCost, Password, Passwords};
 pub use registry::Page;
 pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scope, Ticket};
 pub use shard::{Alarm, Shard};
@@ -94,7 +98,7 @@ pub struct Position {
 }
 
 /// What a session is found by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SessionKey {
     /// Its id.
     Id(SessionId),

@@ -9,6 +9,7 @@ pub mod encode;
 mod object_stream_service;
 mod objects;
 mod once;
+mod passwords;
 mod session_service;
 pub mod status;
 
@@ -18,7 +19,7 @@ pub use objects::Objects;
 pub use session_service::Sessions;
 
 use crate::{
-    engine::{Engine, Joined, Reply, Scope, SessionKey, WriteOutcome},
+    engine::{Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome},
     session::{
         Opening,
         command::{Actor, Command, Join},
@@ -48,6 +49,8 @@ pub struct Context {
     pub engine: Engine,
     /// The object streams.
     pub objects: Arc<Objects>,
+    /// Hashes and compares passwords.
+    pub passwords: Arc<Passwords>,
     /// The bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Who answers.

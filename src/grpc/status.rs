@@ -65,6 +65,19 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::SessionExists => (Code::AlreadyExists, Reason::SessionExists),
         Refusal::NameTaken => (Code::AlreadyExists, Reason::NameTaken),
         Refusal::NotAMember => (Code::FailedPrecondition, Reason::NotAMember),
+        Refusal::WrongPassword => (Code::PermissionDenied, Reason::WrongPassword),
+        Refusal::TooManyGuesses { most, retry_after: after, .. } => {
+            metadata.push(("limit", "guesses".to_owned()));
+            metadata.push(("most", most.to_string()));
+            retry_after = Some(*after);
+            (Code::ResourceExhausted, Reason::TooManyGuesses)
+        }
+        Refusal::PasswordsBusy { most, retry_after: after } => {
+            metadata.push(("limit", "password-queue".to_owned()));
+            metadata.push(("most", most.to_string()));
+            retry_after = Some(*after);
+            (Code::ResourceExhausted, Reason::LimitReached)
+        }
         Refusal::Locked => (Code::FailedPrecondition, Reason::SessionLocked),
         Refusal::AlreadyInSession { session } => {
             if let Some(session) = session {

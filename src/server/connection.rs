@@ -2,6 +2,7 @@
 
 use crate::{
     config::Config,
+    engine::Peer,
     grpc::{
         Context, NODE_METADATA, ObjectStreams, Sessions,
         delivery::{self, HotReply},
@@ -123,6 +124,7 @@ impl Connections {
         let mut socket = TcpStream::from_std(socket).map_err(told)?;
         socket.set_nodelay(true).map_err(told)?;
         self.watch_peer(&socket).map_err(told)?;
+        let peer = Peer::from(socket.peer_addr().map_err(told)?.ip());
         let handshake = timeout(self.config.handshake_timeout, expect_http2(&mut socket));
         let preface = tokio::select! {
             preface = handshake => preface.map_err(|_| "no handshake in time")?.map_err(told)?,
@@ -131,8 +133,9 @@ impl Connections {
         let (read, write) = socket.into_split();
         let io = TokioIo::new(tokio::io::join(io::Cursor::new(preface).chain(read), write));
         let router = self.router.clone();
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let router = router.clone();
+            request.extensions_mut().insert(peer);
             async move { router.call(request).await }
         });
         let mut connection = pin!(self.http2().serve_connection(io, service));

@@ -5,7 +5,7 @@ mod connection;
 
 use crate::{
     config::Config,
-    engine::{Clock, Engine, EngineSettings},
+    engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
     grpc::{self, Objects, StreamSettings, encode::Named, status::Node},
     object_stream::{self, ObjectStreams},
     session::limits::{Limits, Micros},
@@ -51,6 +51,7 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     engine: Engine,
+    passwords: Arc<Passwords>,
     health: HealthReporter,
     drain_timeout: Duration,
     /// No new connections and calls; open connections finish.
@@ -97,6 +98,16 @@ impl Server {
     /// Binds the address and serves. With a stepped clock nothing ticks by itself: see
     /// [`Engine::advance`].
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with(config, clock, HashCost::RECOMMENDED).await
+    }
+
+    /// The same with another cost of hashing passwords, which is no setting: whoever may lower it
+    /// does not know better than those who recommend it, except in a test.
+    pub async fn start_with(
+        config: Config,
+        clock: Clock,
+        cost: HashCost,
+    ) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen, cause };
         let listener = TcpListener::bind(config.listen).map_err(refused)?;
         listener.set_nonblocking(true)?;
@@ -106,10 +117,12 @@ impl Server {
         let steps_by_itself = clock.is_machine();
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Named));
         let stopping = CancellationToken::new();
+        let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
         let context = grpc::Context {
             engine: engine.clone(),
             objects: Arc::new(Objects::new(objects)),
+            passwords: passwords.clone(),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
                 name: config.node.clone(),
@@ -157,6 +170,7 @@ impl Server {
         Ok(Self {
             address,
             engine,
+            passwords,
             health,
             drain_timeout,
             stopping,
@@ -175,6 +189,11 @@ impl Server {
     /// The clockwork, for whoever steps the clock.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Where passwords are hashed, for whoever holds them up.
+    pub fn passwords(&self) -> &Passwords {
+        &self.passwords
     }
 
     /// Stops: not healthy, no new connections, what is accepted goes out, every stream ends with a

@@ -5,6 +5,7 @@ use super::{
     limits::Micros,
     member::Presence,
     moderation::Ban,
+    password::PasswordHash,
     role::Role,
     settings::{Keys, Pacing},
     value::Value,
@@ -66,6 +67,8 @@ pub struct Join {
     pub props: Vec<(Key, Value)>,
     /// What is set on the user.
     pub user_props: Vec<(Key, Value)>,
+    /// The password of the session that the user has given and that was found right.
+    pub proven: Option<PasswordHash>,
     /// Leaves the other exclusive session that the user is in, instead of being refused.
     pub moves: bool,
 }
@@ -90,6 +93,7 @@ pub enum Setting {
     EmptyTtl(Micros),
     MaxAge(Micros),
     DataRole(Role),
+    Password(Option<PasswordHash>),
     ResetRole(Role),
 }
 

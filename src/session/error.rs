@@ -136,6 +136,27 @@ pub enum Refusal {
     /// The user has not joined.
     #[error("the user is not a member of the session")]
     NotAMember,
+    /// The session's password is missing or wrong.
+    #[error("the session has a password, and this is not it")]
+    WrongPassword,
+    /// Too many wrong passwords came from the same place.
+    #[error("too many wrong passwords: {most} at once, then one every {} s", each / 1_000_000)]
+    TooManyGuesses {
+        /// How many may come at once.
+        most: u64,
+        /// After how long there may be one more.
+        each: Micros,
+        /// When the next one may come.
+        retry_after: Micros,
+    },
+    /// So many passwords wait to be hashed that no more are taken.
+    #[error("{most} passwords wait to be checked already")]
+    PasswordsBusy {
+        /// How many may wait.
+        most: usize,
+        /// When to try again.
+        retry_after: Micros,
+    },
     /// The session takes nobody new.
     #[error("the session is locked")]
     Locked,

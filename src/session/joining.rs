@@ -34,6 +34,8 @@ impl Session {
 
     /// The same for who is not a member.
     fn check_admission(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        let password = self.check_password(user, join.proven.as_ref());
+        self.check_may_know(user, join)?;
         self.check_pair(user)?;
         self.check_ban(now, user)?;
         let role = self.role_on_joining(user, join);
@@ -52,7 +54,8 @@ impl Session {
         if join.props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
-        self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)
+        self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)?;
+        password
     }
 
     fn joined(&self, user: &UserId) -> Option<MemberIx> {
@@ -125,7 +128,7 @@ impl Session {
             Kind::Private => false,
         };
         is_shared
-            && !(self.ended || settings.unlisted || settings.locked)
+            && !(self.ended || settings.unlisted || settings.locked || self.password.is_some())
             && self.check_place(Role::Member).is_ok()
     }
 

@@ -20,6 +20,7 @@ mod merge;
 pub mod moderation;
 mod names;
 pub mod opening;
+pub mod password;
 pub mod private;
 mod props;
 mod read;
@@ -47,6 +48,7 @@ use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
 use opening::People;
+use password::PasswordHash;
 use private::{Pair, Private};
 use removals::Removals;
 use role::{Act, Role, Standing};
@@ -69,6 +71,8 @@ pub struct Info {
     pub host: Option<UserId>,
     /// Hosted: counts hosts.
     pub term: u64,
+    /// Joining needs a password.
+    pub has_password: bool,
     /// The format of its values; none = free.
     pub schema: Option<Arc<Schema>>,
 }
@@ -84,6 +88,8 @@ pub struct Opening {
     pub kind: Kind,
     /// The settings.
     pub settings: Settings,
+    /// What people need to join.
+    pub password: Option<PasswordHash>,
     /// Who joins and owns it; none = the app opens it.
     pub opener: Option<(UserId, Join)>,
     /// Who else is known from the start.
@@ -101,17 +107,17 @@ pub struct Opening {
 impl Opening {
     /// A session with these settings, without opener and data.
     pub fn new(app: AppId, id: SessionId, kind: Kind, settings: Settings) -> Self {
-        let (data, private_data) = (Vec::new(), Vec::new());
         Self {
             app,
             id,
             kind,
             settings,
+            password: None,
             opener: None,
             people: People::default(),
             private: None,
-            data,
-            private_data,
+            data: Vec::new(),
+            private_data: Vec::new(),
             schema: None,
         }
     }
@@ -140,6 +146,8 @@ pub struct Session {
     info_revision: u64,
     /// The revision at which it last changed who sees which keys of whom.
     sight_revision: u64,
+    /// Told to nobody.
+    password: Option<PasswordHash>,
 
     names: Names,
     members: Members,
@@ -186,6 +194,7 @@ impl Session {
             id,
             kind,
             settings,
+            password,
             opener,
             people,
             private,
@@ -197,8 +206,10 @@ impl Session {
             (Some(private), _) => Some(private.owner.clone()),
             (None, opener) => opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned(),
         };
-        let accepted =
-            Arc::new(Info { settings, owner: owner.clone(), host: None, term: 0, schema });
+        let has_password = password.is_some();
+        let (owned_by, host) = (owner.clone(), None);
+        let info = Info { settings, owner: owned_by, host, term: 0, has_password, schema };
+        let accepted = Arc::new(info);
         let mut session = Self {
             app,
             id,
@@ -216,6 +227,7 @@ impl Session {
             accepted,
             info_revision: 0,
             sight_revision: 0,
+            password,
             names: Names::default(),
             members: Members::default(),
             next_order: 0,
@@ -327,9 +339,15 @@ impl Session {
     }
 
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
-        let settings = &mut Arc::make_mut(&mut self.accepted).settings;
+        let info = Arc::make_mut(&mut self.accepted);
         for change in changes {
-            settings.change(change);
+            match change {
+                Setting::Password(password) => {
+                    info.has_password = password.is_some();
+                    self.password = password;
+                }
+                change => info.settings.change(change),
+            }
         }
         self.open = true;
         self.settle_emptiness(now);

@@ -19,6 +19,7 @@ mod newest;
 mod not_yet;
 mod open_if_missing;
 mod opening;
+mod passwords;
 mod permissions;
 mod presence;
 mod private;

@@ -3,8 +3,7 @@
 use crate::support::*;
 use prost::Message;
 use sessiond::proto::{
-    self, DeliveryOptions, JoinOptions, SessionSettings, SubscribeToSessionRequest,
-    stream_user_props_request::Message as Up,
+    self, DeliveryOptions, SubscribeToSessionRequest, stream_user_props_request::Message as Up,
 };
 use tonic::Code;
 
@@ -84,34 +83,7 @@ fn not_yet(told: Refused, field: &str) {
 async fn every_field_that_is_not_served_is_refused_by_its_name() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
-    let mut sessions = service.sessions();
-
     type Change<T> = fn(&mut T);
-    let opens: [(&str, Change<proto::OpenSharedSessionRequest>); 2] = [
-        ("join.password", |it| it.join = Some(password())),
-        ("settings.password", |it| settings_of(it).password = Some("secret".to_owned())),
-    ];
-    for (field, change) in opens {
-        let mut request = opening("other", "ada", SessionSettings::default());
-        change(&mut request);
-        not_yet(refused(service.try_open(request).await), field);
-    }
-
-    let joins: [(&str, Change<proto::JoinSessionRequest>); 1] =
-        [("join.password", |it| it.join = Some(password()))];
-    for (field, change) in joins {
-        let mut request = proto::JoinSessionRequest {
-            session_id: "finals".to_owned(),
-            user_id: "bob".to_owned(),
-            ..Default::default()
-        };
-        change(&mut request);
-        not_yet(refused(sessions.join_session(request).await), field);
-    }
-
-    let answer = service.try_update("finals", "ada", &["password"], Default::default()).await;
-    not_yet(refused(answer), "settings.password");
-
     let options: [(&str, Change<DeliveryOptions>); 2] = [
         ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),
         ("options.encoding", |it| it.encoding = proto::Encoding::Columns.into()),
@@ -139,18 +111,11 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     service.is_fine().await;
 }
 
-fn password() -> JoinOptions {
-    JoinOptions { password: "secret".to_owned(), ..Default::default() }
-}
-
-fn settings_of(request: &mut proto::OpenSharedSessionRequest) -> &mut SessionSettings {
-    request.settings.get_or_insert_default()
-}
-
 #[tokio::test]
 async fn wrong_fields_are_named_before_those_that_are_not_served() {
     let service = Service::start().await;
-    let mut request = opening("a\nb", "ada", SessionSettings::default());
-    settings_of(&mut request).password = Some("secret".to_owned());
-    refused(service.try_open(request).await).blames(&["session_id"]);
+    let encoding = proto::Encoding::Columns.into();
+    let options = Some(DeliveryOptions { encoding, ..Default::default() });
+    let request = SubscribeToSessionRequest { options, ..subscription("a\nb", "ada") };
+    service.refused_watch(request).await.blames(&["session_id"]);
 }

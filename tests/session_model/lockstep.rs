@@ -7,7 +7,7 @@ use super::{
     model::{Model, Props},
     people::people,
     picture::Changes,
-    steps::{Put, Puts, Start, Step, Term, USERS, Who},
+    steps::{Put, Puts, Start, Step, Term, USERS, Who, password},
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
@@ -87,11 +87,13 @@ impl Lockstep {
             self.open_anew();
         }
         match step {
-            Step::Join { user, spectator, presence, is_stream, set } => {
+            Step::Join { user, spectator, presence, is_stream, set, proven } => {
                 let props = self.values(&user, set);
                 let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
                 let user_props = user_props.into_iter().collect();
-                let join = Join { spectator, presence, is_stream, props, user_props, moves: false };
+                let (proven, moves) = (proven.map(password), false);
+                let join =
+                    Join { spectator, presence, is_stream, props, user_props, moves, proven };
                 let actor = Actor::User(user.clone());
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {

@@ -19,6 +19,7 @@ use sessiond::session::{
     limits::{Limits, Micros, SERVER_END_GRACE, UNUSED_TTL},
     member::{Departed, Departure, Presence},
     moderation::Ban,
+    password::PasswordHash,
     role::{Role, Standing},
     settings::Kind,
     value::Value,
@@ -58,6 +59,7 @@ pub struct Model {
     /// The memberships that ended since the last frame, whether a frame ever showed them or not.
     pub departed: Vec<Departed>,
     bans: BTreeMap<UserId, Ban>,
+    password: Option<PasswordHash>,
     /// All writes of data since the last frame, those of the private part marked.
     data_log: Vec<(Actor, bool, Write)>,
     /// Whoever has been host, if only for a moment.
@@ -108,8 +110,10 @@ impl Model {
                 owner,
                 host: None,
                 term: 0,
+                has_password: opening.password.is_some(),
                 schema: opening.schema,
             },
+            password: None,
             members: BTreeMap::new(),
             data: Props::new(),
             private_data: Props::new(),
@@ -135,6 +139,7 @@ impl Model {
         model.needs_fitting_data(None, (&data, &private), [["data", ""], ["private_data", ""]])?;
         model.write_data(&Actor::App, &data, &private)?;
         model.gather(now, opening.opener, opening.people)?;
+        model.password = opening.password;
         model.flush(now);
         Ok(model)
     }
@@ -393,6 +398,13 @@ impl Model {
         if self.members.contains_key(user) {
             return self.join_again(now, user, join);
         }
+        let rank = self.roles.get(user).copied();
+        let may_pass = self.password.is_none()
+            || self.password == join.proven
+            || rank.is_some_and(|role| role > Role::Member);
+        if !may_pass && self.info.settings.unlisted && rank.is_none() {
+            return Err(Refusal::SessionNotFound);
+        }
         if let Some(ban) = self.ban_of(now, user) {
             return Err(Refusal::Banned { until: ban.until });
         }
@@ -424,6 +436,9 @@ impl Model {
         }
         self.needs_fitting_props(Some(role), &write, ["join.props", ""])?;
         member.own = self.written(&member.own, &write)?;
+        if !may_pass {
+            return Err(Refusal::WrongPassword);
+        }
         self.orders += 1;
         self.members.insert(user.clone(), member);
         self.open = true;
@@ -540,10 +555,13 @@ impl Model {
     }
 
     fn update(&mut self, now: Micros, changes: &[Setting]) {
-        let settings = &mut self.info.settings;
         for change in changes {
-            settings.change(change.clone());
+            match change {
+                Setting::Password(password) => self.password.clone_from(password),
+                change => self.info.settings.change(change.clone()),
+            }
         }
+        self.info.has_password = self.password.is_some();
         self.open = true;
         self.end_if_empty_for_too_long(now);
     }

@@ -7,6 +7,7 @@ use sessiond::session::{
     ids::{Key, UserId},
     limits::{Limits, Micros, SECOND},
     member::Presence,
+    password::PasswordHash,
     role::Role,
     schema::{Field, Fields, Schema, Type},
     settings::{Keys, Kind, Settings},
@@ -40,6 +41,8 @@ pub enum Step {
         /// A stream joins, and stays open.
         is_stream: bool,
         set: Vec<(Key, Put)>,
+        /// Which password the user has given.
+        proven: Option<u8>,
     },
     Leave {
         user: UserId,
@@ -322,13 +325,15 @@ fn schema() -> impl Strategy<Value = Arc<Schema>> {
 
 /// Somebody joins.
 pub fn join() -> impl Strategy<Value = Step> {
-    (user(), any::<u8>(), presence(), any::<bool>(), puts(0..3)).prop_map(
-        |(user, dice, presence, is_stream, set)| Step::Join {
+    let proven = sample::select(vec![None, Some(1), Some(2)]);
+    (user(), any::<u8>(), presence(), any::<bool>(), puts(0..3), proven).prop_map(
+        |(user, dice, presence, is_stream, set, proven)| Step::Join {
             user,
             spectator: dice < 50,
             presence,
             is_stream,
             set,
+            proven,
         },
     )
 }
@@ -386,8 +391,15 @@ fn setting() -> impl Strategy<Value = Setting> {
         1 => sample::select(vec![0, 0, 200 * SECOND]).prop_map(Setting::MaxAge),
         1 => sample::select(vec![Role::Member, Role::Moderator, Role::Owner])
             .prop_map(Setting::DataRole),
+        1 => sample::select(vec![None, None, Some(1), Some(2)])
+            .prop_map(|number| Setting::Password(number.map(password))),
         1 => sample::select(vec![Role::Member, Role::Admin]).prop_map(Setting::ResetRole),
     ]
+}
+
+/// One of few passwords, as the session knows it.
+pub fn password(number: u8) -> PasswordHash {
+    PasswordHash::new(&[number])
 }
 
 fn hosting_setting() -> impl Strategy<Value = Setting> {

@@ -84,6 +84,7 @@ pub fn session_info(session: &Session, info: &Info, sees_private: bool) -> proto
         source_id: session.pair().map(|pair| pair.source.to_string()).unwrap_or_default(),
         listener_id: session.pair().map(|pair| pair.listener.to_string()).unwrap_or_default(),
         created_at: Some(moment(session.created_at())),
+        has_password: info.has_password,
         schema: info.schema.as_deref().map(|it| schema(it, sees_private)),
         ..Default::default()
     }

@@ -5,19 +5,21 @@ mod bundle;
 mod compose;
 mod feed;
 pub mod hot;
+mod opening;
 mod receive;
 mod stream_user_props;
 mod subscribe;
 pub mod subscribe_to_streams;
 mod usual;
 
-use super::Context;
+use super::{Context, passwords};
 use crate::session::error::Refusal;
 use bytes::Bytes;
 use hot::{HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
+use opening::Opening;
 use receive::ReceiveSessionUpdates;
 use std::sync::Arc;
 use stream_user_props::StreamUserProps;
@@ -44,9 +46,11 @@ where
     let method = request.uri().path().strip_prefix(PATH)?.to_owned();
     let (parts, body) = request.into_parts();
     let (server, most) = (server.clone(), server.streams.max_request_bytes);
+    let peer = passwords::peer(&parts.extensions);
     Some(match method.as_str() {
         "SubscribeToSession" => {
-            respond(HotBody::new(body, Subscribe::to_session(server, parts.headers), most))
+            let stream = Subscribe::to_session(server.clone(), parts.headers);
+            respond(HotBody::new(body, Opening::new(stream, server, peer), most))
         }
         "SubscribeToUser" => {
             respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), most))
@@ -55,7 +59,8 @@ where
             respond(HotBody::new(body, ReceiveSessionUpdates::new(server, parts.headers), most))
         }
         "StreamUserProps" => {
-            respond(HotBody::new(body, StreamUserProps::new(server, parts.headers), most))
+            let stream = StreamUserProps::new(server.clone(), parts.headers);
+            respond(HotBody::new(body, Opening::new(stream, server, peer), most))
         }
         method if NOT_YET.contains(&method) => {
             let refusal = Refusal::NotImplemented { field: method.to_owned() };

@@ -4,20 +4,22 @@ use super::{
     Server,
     feed::{Due, Ending, Feed, Said, Timer},
     hot::{HotStream, Next},
+    opening::{Joins, Proofs},
 };
 use crate::{
-    engine::{Live, Options, SessionKey},
+    engine::{Live, Options, Password, Peer, SessionKey},
     grpc::{
         convert::door::Door,
         encode::{PREFIX, head_len, put_head, put_prefix},
         new_session_id, new_user_id,
+        passwords::Claim,
     },
     proto,
     session::{
         Opening,
         command::{Actor, Join},
         error::Refusal,
-        ids::{AppId, SessionId},
+        ids::AppId,
         limits::Micros,
         private::Private,
         settings::Kind,
@@ -37,6 +39,7 @@ use tonic::Status;
 pub struct Subscribe {
     server: Server,
     headers: HeaderMap,
+    proofs: Proofs,
     call: Call,
     open: Option<Open>,
     ended: Option<Status>,
@@ -61,12 +64,16 @@ struct Open {
 impl Subscribe {
     /// SubscribeToSession, which waits for its request.
     pub fn to_session(server: Server, headers: HeaderMap) -> Self {
-        Self { server, headers, call: Call::Session, open: None, ended: None }
+        Self::new(server, headers, Call::Session)
     }
 
     /// SubscribeToUser, which waits for its request.
     pub fn to_user(server: Server, headers: HeaderMap) -> Self {
-        Self { server, headers, call: Call::User, open: None, ended: None }
+        Self::new(server, headers, Call::User)
+    }
+
+    fn new(server: Server, headers: HeaderMap, call: Call) -> Self {
+        Self { server, headers, proofs: Proofs::default(), call, open: None, ended: None }
     }
 
     fn open(&mut self, message: Bytes) -> Result<Open, Refusal> {
@@ -91,6 +98,21 @@ impl Subscribe {
         headers: &HeaderMap,
         request: proto::SubscribeToSessionRequest,
     ) -> Result<(Feed, Option<String>), Refusal> {
+        let (app, subscription) = self.enter(headers, request)?;
+        let (feed, actor) = subscription.proven(&self.proofs)?.feed(&self.server, &app)?;
+        let told = match actor {
+            Actor::User(user) => Some(user.to_string()),
+            Actor::App => None,
+        };
+        Ok((feed, told))
+    }
+
+    /// What a request wants, once it has passed the door.
+    fn enter(
+        &self,
+        headers: &HeaderMap,
+        request: proto::SubscribeToSessionRequest,
+    ) -> Result<(AppId, Wanted), Refusal> {
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&request.app);
         let subscription = Wanted::new(
@@ -104,12 +126,7 @@ impl Subscribe {
         );
         door.close()?;
         self.server.check_app(headers, &app)?;
-        let (feed, actor) = subscription.feed(&self.server, &app)?;
-        let told = match actor {
-            Actor::User(user) => Some(user.to_string()),
-            Actor::App => None,
-        };
-        Ok((feed, told))
+        Ok((app, subscription))
     }
 
     /// Opens the private session, or uses the one that is there, and listens to it.
@@ -137,13 +154,29 @@ impl Subscribe {
                 (wanted.actor.clone(), Private::of(pair.clone(), None, Vec::new()));
             let opening = Opening::new(app.clone(), id.clone(), Kind::Private, settings.clone());
             let (joined, _) = self.server.open_private(&actor, opening, private, true)?;
-            wanted.session = Some(joined.live.id.clone());
+            wanted.session = Some(SessionKey::Id(joined.live.id.clone()));
             match wanted.clone().feed(&self.server, &app) {
                 // It ended between the two: the next one is another.
                 Err(Refusal::SessionNotFound) if joined.live.lock().core.has_ended() => {}
                 outcome => return Ok((outcome?.0, Some(joined.live.id.to_string()))),
             }
         }
+    }
+}
+
+impl Joins for Subscribe {
+    fn claims(&self, message: &Bytes, peer: Peer) -> Vec<Claim> {
+        // A private session has no password.
+        if !matches!(self.call, Call::Session) {
+            return Vec::new();
+        }
+        let request = proto::SubscribeToSessionRequest::decode(message.clone()).ok();
+        let wanted = request.and_then(|request| self.enter(&self.headers, request).ok());
+        wanted.and_then(|(app, wanted)| wanted.claim(&app, peer)).into_iter().collect()
+    }
+
+    fn proven(&mut self, proofs: Proofs) {
+        self.proofs = proofs;
     }
 }
 
@@ -232,9 +265,10 @@ fn with_text(message: &Bytes, tag: u32, text: &str) -> Bytes {
 pub struct Wanted {
     /// The path of what asks for it in the request.
     prefix: String,
-    session: Option<SessionId>,
+    session: Option<SessionKey>,
     actor: Actor,
     join: Option<Join>,
+    password: Option<Password>,
     options: Options,
 }
 
@@ -254,13 +288,15 @@ impl Wanted {
             (user_id, _) => door.optional_user(user_field, user_id).map_or(Actor::App, Actor::User),
         };
         let session = door.session(&format!("{prefix}session_id"), &session_id);
+        let session = session.map(SessionKey::Id);
+        let password = door.given(&format!("{prefix}join"), join.as_ref());
         let join = join.map(|join| door.join(&format!("{prefix}join"), join, true));
         let mut options = door.delivery(&format!("{prefix}options"), &options.unwrap_or_default());
         if options.exclude_self && user_id.is_empty() && actor == Actor::App {
             door.fault(format!("{prefix}options.exclude_self"), "needs a user_id");
         }
         options.resume = resume.map(|resume| door.resume(&format!("{prefix}resume"), resume));
-        Self { prefix: prefix.to_owned(), session, actor, join, options }
+        Self { prefix: prefix.to_owned(), session, actor, join, password, options }
     }
 
     /// How it joins, if it does.
@@ -281,13 +317,30 @@ impl Wanted {
     /// The session, as far as the subscriber may know of it.
     pub fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, Refusal> {
         // Who knows the id of an unlisted session may join it.
-        let key = self.session.clone().map(SessionKey::Id);
+        let key = &self.session;
         match &self.actor {
             Actor::User(user) if self.join.is_some() => {
                 server.engine.find_to_join(app, key.as_ref(), user)
             }
             actor => server.engine.find(app, key.as_ref(), actor),
         }
+    }
+
+    /// The password that was given, if one was.
+    pub fn claim(self, app: &AppId, peer: Peer) -> Option<Claim> {
+        let Self { session: Some(key), actor: Actor::User(user), join, password, .. } = self else {
+            return None;
+        };
+        Some(Claim { app: app.clone(), key, user, join: join?, password: password?, peer })
+    }
+
+    /// The same with what came of the password.
+    pub fn proven(mut self, proofs: &Proofs) -> Result<Self, Refusal> {
+        let proven = proofs.of(self.session.as_ref())?;
+        if let Some(join) = &mut self.join {
+            join.proven = proven;
+        }
+        Ok(self)
     }
 
     /// Subscribes, joining first where that is wanted.

@@ -3,7 +3,7 @@
 use super::{Sessions, missing::of_missing};
 use crate::{
     engine::{
-        Joined, Scope, SessionKey,
+        Joined, Peer, Scope, SessionKey,
         encoder::{Encoder, SnapshotReason},
     },
     grpc::{
@@ -11,6 +11,7 @@ use crate::{
         encode::{Named, PREFIX},
         new_user_id,
         once::Once,
+        passwords::Joining,
     },
     proto,
     session::{
@@ -32,6 +33,7 @@ impl Sessions {
     pub(super) async fn join(
         &self,
         headers: &HeaderMap,
+        peer: Peer,
         mut request: proto::JoinSessionRequest,
     ) -> Result<proto::JoinSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
@@ -39,6 +41,7 @@ impl Sessions {
         door.once(&once);
         let app = door.app(&request.app);
         let named = door.optional_user("user_id", &request.user_id);
+        let given = door.given("join", request.join.as_ref());
         let join = door.join("join", request.join.clone().unwrap_or_default(), false);
         let by = named.clone().map_or(Actor::App, Actor::User);
         let user = named.unwrap_or_else(new_user_id);
@@ -49,7 +52,9 @@ impl Sessions {
         let target = target.ok_or(Refusal::SessionNotFound)?;
         let scope = Scope::new(&app, target.id(), &by);
         let act = async {
-            let outcome = self.0.engine.join_or_open(&app, &target, &user, &join, missing);
+            let app = app.clone();
+            let joining = Joining { app, target, user: user.clone(), join, given, peer };
+            let outcome = self.0.join_or_open(joining, missing).await;
             let (Joined { live, position }, opened) = outcome.map_err(of_missing)?;
             let state = live.lock();
             let role = state.core.members().membership(&user).map(|membership| membership.role);

@@ -2,7 +2,7 @@
 
 use super::Sessions;
 use crate::{
-    engine::{SessionKey, Target},
+    engine::{Password, SessionKey, Target},
     grpc::convert::door::Door,
     proto,
     session::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Sessions {
-    /// The session to open for a user if there is none to join. What the request says itself, its
+    /// The session to open for a user if there is none to join, with its password. What the request says itself, its
     /// `open_if_missing` need not say again, and must not say otherwise.
     pub(super) fn missing(
         &self,
@@ -22,7 +22,7 @@ impl Sessions {
         request: &proto::JoinSessionRequest,
         (app, user, join): (&AppId, &UserId, &Join),
         target: Option<&Target>,
-    ) -> Option<Opening> {
+    ) -> Option<(Opening, Option<Password>)> {
         let mut missing = request.open_if_missing.clone()?;
         if join.spectator {
             door.fault("join.spectator", "who may come to open the session is no spectator");
@@ -58,6 +58,7 @@ impl Sessions {
             }
             missing.app.clear();
             missing.user_id = user.to_string();
+            let password = door.new_password(missing.settings.as_ref());
             let mut opening = self.opening(door, missing);
             opening.app = app.clone();
             opening.opener = Some((user.clone(), join.clone()));
@@ -68,7 +69,7 @@ impl Sessions {
                 }
                 _ => {}
             }
-            Some(opening)
+            Some((opening, password))
         })
     }
 }

@@ -11,6 +11,7 @@ use super::{
     convert::{door::Door, to_proto},
     encode::MAX_MESSAGE_BYTES,
     once::Once,
+    passwords,
 };
 use crate::{
     engine::{Live, Position, Scope, SessionKey},
@@ -96,7 +97,12 @@ impl Sessions {
 }
 
 macro_rules! serve {
-    ($($method:ident($request:ident) -> $response:ident by $serve:ident;)*) => {
+    (
+        served { $($method:ident($request:ident) -> $response:ident by $serve:ident;)* }
+        served_to_peer {
+            $($peered:ident($peer_request:ident) -> $peer_response:ident by $serve_peer:ident;)*
+        }
+    ) => {
         #[async_trait]
         impl SessionService for Sessions {
             $(async fn $method(
@@ -106,31 +112,44 @@ macro_rules! serve {
                 let (metadata, _, request) = request.into_parts();
                 self.answer(self.$serve(&metadata.into_headers(), request).await)
             })*
+
+            $(async fn $peered(
+                &self,
+                request: Request<proto::$peer_request>,
+            ) -> Result<Response<proto::$peer_response>, Status> {
+                let (metadata, extensions, request) = request.into_parts();
+                let (headers, peer) = (metadata.into_headers(), passwords::peer(&extensions));
+                self.answer(self.$serve_peer(&headers, peer, request).await)
+            })*
         }
     };
 }
 
 serve! {
-    get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
-    list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
-    open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
-    open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
-        by open_private;
-    update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
-    reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
-    join_session(JoinSessionRequest) -> JoinSessionResponse by join;
-    leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
-    delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
-    set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
-    set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
-    set_role(SetRoleRequest) -> SetRoleResponse by set_role;
-    kick_user(KickUserRequest) -> KickUserResponse by kick;
-    ban_user(BanUserRequest) -> BanUserResponse by ban;
-    unban_user(UnbanUserRequest) -> UnbanUserResponse by unban;
-    swap_host(SwapHostRequest) -> SwapHostResponse by swap_host;
-    get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse by first_match;
-    get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse
-        by updated_user_data;
-    transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
-        by transmit;
+    served {
+        get_session_info(GetSessionInfoRequest) -> GetSessionInfoResponse by get_info;
+        list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
+        open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
+            by open_private;
+        update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
+        reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
+        leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
+        delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
+        set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;
+        set_session_data(SetSessionDataRequest) -> SetSessionDataResponse by set_data;
+        set_role(SetRoleRequest) -> SetRoleResponse by set_role;
+        kick_user(KickUserRequest) -> KickUserResponse by kick;
+        ban_user(BanUserRequest) -> BanUserResponse by ban;
+        unban_user(UnbanUserRequest) -> UnbanUserResponse by unban;
+        swap_host(SwapHostRequest) -> SwapHostResponse by swap_host;
+        get_first_match(GetFirstMatchRequest) -> GetFirstMatchResponse by first_match;
+        get_updated_user_data(GetUpdatedUserDataRequest) -> GetUpdatedUserDataResponse
+            by updated_user_data;
+        transmit_session_updates(TransmitSessionUpdatesRequest) -> TransmitSessionUpdatesResponse
+            by transmit;
+    }
+    served_to_peer {
+        open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
+        join_session(JoinSessionRequest) -> JoinSessionResponse by join;
+    }
 }

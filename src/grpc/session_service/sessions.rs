@@ -2,7 +2,7 @@
 
 use super::Sessions;
 use crate::{
-    engine::{Live, Scope, SessionKey},
+    engine::{Live, Peer, Scope, SessionKey},
     grpc::{
         convert::{door::Door, to_proto},
         encode::MAX_MESSAGE_BYTES,
@@ -12,10 +12,10 @@ use crate::{
     proto,
     session::{
         Opening,
-        command::{Actor, Command},
+        command::{Actor, Command, Setting},
         error::Refusal,
         ids::SessionId,
-        role::Standing,
+        role::{Act, Standing},
         settings::Kind,
     },
 };
@@ -115,6 +115,7 @@ impl Sessions {
     pub(super) async fn open_shared(
         &self,
         headers: &HeaderMap,
+        peer: Peer,
         mut request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
@@ -122,6 +123,8 @@ impl Sessions {
         door.once(&once);
         let get_if_exists = request.get_if_exists;
         let (names_id, names_user) = (!request.session_id.is_empty(), !request.user_id.is_empty());
+        let password = door.new_password(request.settings.as_ref());
+        let given = door.given("join", request.join.as_ref());
         let opening = self.opening(&mut door, request);
         door.close()?;
         self.0.check_app(headers, &opening.app)?;
@@ -129,7 +132,8 @@ impl Sessions {
         let by = user.clone().filter(|_| names_user).map_or(Actor::App, Actor::User);
         let scope = Scope::new(&opening.app, names_id.then_some(&opening.id), &by);
         let act = async {
-            let (joined, existed) = self.0.engine.open(opening, get_if_exists)?;
+            let (joined, existed) =
+                self.0.open(opening, get_if_exists, password, (given, peer)).await?;
             let state = joined.live.lock();
             let reader = user.clone().map_or(Actor::App, Actor::User);
             Ok(proto::OpenSharedSessionResponse {
@@ -198,10 +202,22 @@ impl Sessions {
         let kind = live.as_ref().map_or(Kind::Hosted, |live| live.lock().core.kind());
         let base = self.0.engine.default_session();
         let wire = request.settings.unwrap_or_default();
-        let changes = door.settings_update(kind, &wire, request.update_mask, &base);
+        let is_named = |mask: &prost_types::FieldMask| mask.paths.iter().any(|it| it == "password");
+        let new_password = request.update_mask.as_ref().is_some_and(is_named);
+        let new_password = new_password.then(|| door.new_password(Some(&wire)));
+        let mut changes = door.settings_update(kind, &wire, request.update_mask, &base);
         door.close()?;
         self.0.check_app(headers, &app)?;
         let live = live?;
+        if let Some(password) = new_password {
+            // Nothing is hashed for who may not set it.
+            live.lock().core.check(&actor, Act::Update)?;
+            let hash = match password {
+                Some(password) => Some(self.0.passwords.hash(password).await?),
+                None => None,
+            };
+            changes.push(Setting::Password(hash));
+        }
         let position = self.0.engine.update(&live, &actor, changes)?;
         let state = live.lock();
         Ok(proto::UpdateSessionResponse {

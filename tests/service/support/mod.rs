@@ -23,7 +23,7 @@ pub use values::*;
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
     config::Config,
-    engine::{Clock, Engine},
+    engine::{Clock, Engine, HashCost, Passwords},
     grpc::NODE_METADATA,
     proto::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
@@ -81,7 +81,9 @@ impl Service {
             ..Config::default()
         };
         change(&mut config);
-        let server = Server::start(config, Clock::stepped(BEGIN)).await.expect("it starts");
+        let server = Server::start_with(config, Clock::stepped(BEGIN), HashCost::LEAST)
+            .await
+            .expect("it starts");
         let channel = connect(server.address()).await;
         Self { server, channel }
     }
@@ -94,6 +96,11 @@ impl Service {
     /// What runs behind the calls, for what no call can be timed well enough to show.
     pub fn engine(&self) -> &Engine {
         self.server.engine()
+    }
+
+    /// Where passwords are hashed.
+    pub fn passwords(&self) -> &Passwords {
+        self.server.passwords()
     }
 
     /// Another connection.

@@ -6,6 +6,7 @@ mod hosting;
 mod lifecycle;
 mod merge;
 mod moderation;
+mod passwords;
 mod presence;
 mod private;
 mod props;

@@ -2,6 +2,7 @@
 
 use super::{DAY, Door, path};
 use crate::{
+    engine::Password,
     proto,
     session::{
         command::Setting,
@@ -20,6 +21,13 @@ const METADATA_BYTES: usize = 256 * 1024;
 const SUCCESSORS: usize = 256;
 
 impl Door<'_> {
+    /// The password of a session; none where it is to have none. It is hashed before it becomes a
+    /// setting.
+    pub fn new_password(&mut self, wire: Option<&proto::SessionSettings>) -> Option<Password> {
+        let password = wire.and_then(|wire| wire.password.as_deref());
+        self.password("settings.password", password.unwrap_or_default())
+    }
+
     /// What kind of shared session.
     pub fn kind(&mut self, kind: i32) -> Kind {
         match proto::SessionKind::try_from(kind) {
@@ -79,9 +87,6 @@ impl Door<'_> {
             } else if name == "exclusive" {
                 self.fault(field, "is fixed at the opening");
             } else {
-                if name == "password" {
-                    self.not_yet(&format!("settings.{name}"), true);
-                }
                 changes.extend(self.setting(kind, name, wire, base));
             }
         }
@@ -197,7 +202,8 @@ impl Door<'_> {
             // Fixed at the opening: no change of a setting.
             "exclusive" => return None,
             "password" => {
-                self.not_yet(&field, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
+                // What it is goes its own way: see `Door::new_password`.
+                shared(self, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
                 return None;
             }
             "reset_role" => Setting::ResetRole(match self.role(&field, wire.reset_role) {

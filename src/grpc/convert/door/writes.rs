@@ -2,7 +2,7 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
-    engine::{Options, Position, Resume},
+    engine::{Options, Password, Position, Resume},
     grpc::once::Once,
     proto,
     session::{
@@ -19,11 +19,14 @@ use std::collections::{BTreeMap, HashSet};
 /// The most messages a second that a subscriber may name as its bound.
 const MAX_RATE_HZ: u32 = 1000;
 
+/// Bytes of a password.
+const PASSWORD_BYTES: usize = 1024;
+
 impl Door<'_> {
     /// How somebody joins. `by_stream` decides the default presence.
     pub fn join(&mut self, field: &str, join: proto::JoinOptions, by_stream: bool) -> Join {
-        let proto::JoinOptions { password, spectator, presence, props, r#move: moves } = join;
-        self.not_yet(&format!("{field}.password"), !password.is_empty());
+        // The password goes its own way: see `Door::given`.
+        let proto::JoinOptions { password: _, spectator, presence, props, r#move: moves } = join;
         let presence = match proto::Presence::try_from(presence) {
             Ok(proto::Presence::Unspecified) => None,
             Ok(proto::Presence::Tied) => Some(Presence::Tied),
@@ -34,8 +37,21 @@ impl Door<'_> {
             }
         };
         let props = self.values(&format!("{field}.props"), props);
-        let (is_stream, user_props) = (by_stream, Vec::new());
-        Join { spectator, presence, is_stream, props, user_props, moves }
+        let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
+        Join { spectator, presence, is_stream, props, user_props, moves, proven }
+    }
+
+    /// The password that comes with a join.
+    pub fn given(&mut self, field: &str, join: Option<&proto::JoinOptions>) -> Option<Password> {
+        self.password(&format!("{field}.password"), join?.password.as_str())
+    }
+
+    /// A password; none where the field is empty.
+    pub fn password(&mut self, field: &str, text: &str) -> Option<Password> {
+        if text.len() > PASSWORD_BYTES {
+            self.fault(field, format!("has {} bytes, more than {PASSWORD_BYTES}", text.len()));
+        }
+        (!text.is_empty()).then(|| text.into())
     }
 
     /// A write of props.

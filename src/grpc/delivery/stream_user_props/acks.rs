@@ -183,7 +183,8 @@ mod tests {
         }
         acks.dealt_with(7);
         let told: Vec<_> = (0..2).map(|_| acks.take(|_| 0, 0)).collect();
-        assert_eq!([told[0].acked_seq, told[1].acked_seq], [0, 7]);
+        assert!(told[0].acked_seq < 7, "one of its refusals is not told yet");
+        assert_eq!(told[1].acked_seq, 7);
         assert!(told.iter().all(|told| told.refusals.len() == 1));
     }
 

@@ -10,12 +10,14 @@ use super::{
     compose::{Delivery, compose},
     feed::{Due, Ending, Feed, Said, Timer, Why},
     hot::{HotStream, Next},
+    opening::{Joins, Proofs},
     usual::{Usual, UsualWrite},
 };
 use crate::{
-    engine::{End, UserStream},
+    engine::{End, Peer, UserStream},
     grpc::{
         convert::door::{Door, PropsWrite},
+        passwords::Claim,
         status::in_band,
     },
     proto,
@@ -40,6 +42,7 @@ use tonic::Status;
 pub struct StreamUserProps {
     server: Server,
     headers: HeaderMap,
+    proofs: Proofs,
     open: Option<Open>,
     usual: Usual,
     last_seq: u64,
@@ -67,6 +70,7 @@ impl StreamUserProps {
         Self {
             server,
             headers,
+            proofs: Proofs::default(),
             open: None,
             usual: Usual::default(),
             last_seq: 0,
@@ -210,6 +214,7 @@ impl Open {
         if let [only] = &*write.sessions
             && write.once.0.is_none()
             && let Some((place, _, feed)) = self.down.find(only)
+            && write.once.0.is_none()
         {
             let PropsWrite { write, term, .. } = write;
             return match write_here(&self.user, &self.actor, feed, write, term) {
@@ -250,6 +255,21 @@ fn write_here(
     feed.subscription().command(actor, command).map(|position| position.revision)
 }
 
+impl Joins for StreamUserProps {
+    fn claims(&self, message: &Bytes, peer: Peer) -> Vec<Claim> {
+        use proto::stream_user_props_request::Message as Up;
+        let request = proto::StreamUserPropsRequest::decode(message.clone()).unwrap_or_default();
+        match request.message {
+            Some(Up::Open(open)) => open::claims(&self.server, &self.headers, open, peer),
+            _ => Vec::new(),
+        }
+    }
+
+    fn proven(&mut self, proofs: Proofs) {
+        self.proofs = proofs;
+    }
+}
+
 impl HotStream for StreamUserProps {
     fn receive(&mut self, message: Bytes) -> Result<(), Status> {
         use proto::stream_user_props_request::Message as Up;
@@ -268,7 +288,9 @@ impl HotStream for StreamUserProps {
             (Some(Up::Open(request)), None) => {
                 // Headers are not kept: a stream lives long.
                 let headers = std::mem::take(&mut self.headers);
-                open::open(&self.server, &headers, request).map(|open| self.open = Some(open))
+                let proofs = std::mem::take(&mut self.proofs);
+                open::open(&self.server, &headers, request, &proofs)
+                    .map(|open| self.open = Some(open))
             }
             (_, None) => first("the first message must be `open`"),
             (Some(Up::Open(_)), Some(_)) => first("only the first message may be `open`"),

@@ -5,15 +5,18 @@ use super::{
     down::{Down, Unheard},
 };
 use crate::{
+    engine::Peer,
     grpc::{
         convert::door::Door,
         delivery::{
             Server,
             bundle::Bundle,
             feed::{Feed, Timer},
+            opening::Proofs,
             subscribe::Wanted,
         },
         new_user_id,
+        passwords::Claim,
     },
     proto,
     session::{
@@ -34,6 +37,7 @@ pub fn open(
     server: &Server,
     headers: &HeaderMap,
     open: proto::StreamOpen,
+    proofs: &Proofs,
 ) -> Result<Open, Refusal> {
     let proto::StreamOpen { app, user_id, subscriptions, silence_timeout } = open;
     let mut door = Door::new(&server.limits);
@@ -60,9 +64,12 @@ pub fn open(
     server.check_app(headers, &app)?;
     let actor = Actor::User(user.clone());
     let down = match <[_; 1]>::try_from(wanted) {
-        Ok([(handle, only)]) => Down::One(Box::new(only.feed(server, &app)?.0), handle),
+        Ok([(handle, only)]) => {
+            let (feed, _) = only.proven(proofs)?.feed(server, &app)?;
+            Down::One(Box::new(feed), handle)
+        }
         Err(none) if none.is_empty() => Down::Nothing(Unheard::new(server)),
-        Err(several) => Down::Several(subscribe_to_all(server, &app, &user, several)?),
+        Err(several) => Down::Several(subscribe_to_all(server, &app, &user, several, proofs)?),
     };
     let user = server.engine.user_stream(&app, &user)?;
     let now = server.engine.clock().now();
@@ -75,6 +82,26 @@ pub fn open(
         silence,
         silent_at: silence.map_or(Micros::MAX, |silence| now + silence),
     })
+}
+
+/// The passwords in an opening message that passes the door.
+pub fn claims(
+    server: &Server,
+    headers: &HeaderMap,
+    open: proto::StreamOpen,
+    peer: Peer,
+) -> Vec<Claim> {
+    let mut door = Door::new(&server.limits);
+    let app = door.app_in("open.app", &open.app);
+    let user = match &*open.user_id {
+        "" => Some(new_user_id()),
+        user => door.user("open.user_id", user),
+    };
+    let Some(user) = user else { return Vec::new() };
+    let wanted = wanted(&mut door, &user, open.subscriptions);
+    let passes = door.close().and_then(|()| server.check_app(headers, &app));
+    let claims = wanted.into_iter().filter_map(|(_, wanted)| wanted.claim(&app, peer));
+    if passes.is_ok() { claims.collect() } else { Vec::new() }
 }
 
 /// Checks the subscriptions of a stream; returns each with the client's number for it.
@@ -115,6 +142,7 @@ fn subscribe_to_all(
     app: &AppId,
     user: &UserId,
     wanted: Vec<(u32, Wanted)>,
+    proofs: &Proofs,
 ) -> Result<Box<Bundle>, Refusal> {
     let engine = &server.engine;
     let named = |at: usize| {
@@ -126,6 +154,7 @@ fn subscribe_to_all(
     let mut places = Vec::with_capacity(wanted.len());
     let mut new = 0;
     for (at, (handle, wanted)) in wanted.into_iter().enumerate() {
+        let wanted = wanted.proven(proofs).map_err(named(at))?;
         let found = wanted.find(server, app).and_then(|live| {
             let checked = engine.check_subscribe(&live, user, wanted.join(), new);
             let is_new = checked.map_err(|refusal| refusal.within(wanted.prefix()))?;

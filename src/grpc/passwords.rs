@@ -1,0 +1,183 @@
+//! Joining and opening with a password, which is compared or hashed before the engine is asked: no
+//! lock is held meanwhile, and what has changed until then is the rules' affair.
+
+use super::Context;
+use crate::{
+    engine::{Compared, Guess, Joined, Password, Peer, SessionKey, Target},
+    session::{
+        Opening,
+        command::{Actor, Join},
+        error::Refusal,
+        ids::{AppId, UserId},
+        password::PasswordHash,
+    },
+};
+use std::net::Ipv4Addr;
+
+/// A join as it is asked for.
+#[derive(Debug)]
+pub struct Joining {
+    /// The namespace.
+    pub app: AppId,
+    /// Which session.
+    pub target: Target,
+    /// Who joins.
+    pub user: UserId,
+    /// How.
+    pub join: Join,
+    /// The password that was given.
+    pub given: Option<Password>,
+    /// From where.
+    pub peer: Peer,
+}
+
+/// A password that comes with a join.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The namespace.
+    pub app: AppId,
+    /// Which session.
+    pub key: SessionKey,
+    /// Who joins.
+    pub user: UserId,
+    /// How.
+    pub join: Join,
+    /// What was given.
+    pub password: Password,
+    /// From where.
+    pub peer: Peer,
+}
+
+impl Claim {
+    /// The hash of the password, if it is the right one; none if it is wrong or not needed, and then
+    /// the join says what comes of it. Who may not know of a session finds no difference between one
+    /// that is there and one that is not.
+    pub async fn prove(self, server: &Context) -> Result<Option<PasswordHash>, Refusal> {
+        let now = server.engine.clock().now();
+        let Some((session, hash)) = self.needed(server) else { return Ok(None) };
+        let guess = Guess { app: self.app, session, peer: self.peer };
+        let with = Compared { hash: hash.clone(), guess, now };
+        let is_right = server.passwords.compare(self.password, with).await?;
+        Ok(hash.filter(|_| is_right))
+    }
+
+    /// The session with the hash of its password; none if no password is needed or would help.
+    fn needed(&self, server: &Context) -> Option<(SessionKey, Option<PasswordHash>)> {
+        let engine = &server.engine;
+        let Ok(live) = engine.find_to_join(&self.app, Some(&self.key), &self.user) else {
+            return Some((self.key.clone(), None));
+        };
+        let state = live.lock();
+        let hash = state.core.password_for(engine.clock().now(), &self.user, &self.join).ok()??;
+        Some((SessionKey::Id(live.id.clone()), Some(hash.clone())))
+    }
+}
+
+impl Context {
+    /// Joins a session; if there is none to join, opens one where that is wanted, with its password.
+    pub(super) async fn join_or_open(
+        &self,
+        joining: Joining,
+        missing: Option<(Opening, Option<Password>)>,
+    ) -> Result<(Joined, bool), Refusal> {
+        let Joining { app, target, user, mut join, given, peer } = joining;
+        let (mut missing, password) = missing.unzip();
+        let password = password.flatten();
+        let is_there = || match &target {
+            Target::Key(key) => self.engine.find_to_join(&app, Some(key), &user).is_ok(),
+            Target::Newest => false,
+        };
+        loop {
+            let found = is_there();
+            if let (Target::Key(key), Some(password)) = (&target, &given)
+                && (found || missing.is_none())
+            {
+                let claim = Claim {
+                    app: app.clone(),
+                    key: key.clone(),
+                    user: user.clone(),
+                    join: join.clone(),
+                    password: password.clone(),
+                    peer,
+                };
+                join.proven = claim.prove(self).await?;
+            }
+            if let (false, Some(opening), Some(password)) = (found, &mut missing, &password)
+                && opening.password.is_none()
+            {
+                // Nothing is hashed for a session that need not be opened.
+                if target == Target::Newest {
+                    match self.engine.join_or_open(&app, &target, &user, &join, None) {
+                        Err(Refusal::SessionNotFound) => {}
+                        outcome => return outcome,
+                    }
+                }
+                opening.password = Some(self.passwords.hash(password.clone()).await?);
+            }
+            let opening = missing.clone().filter(|_| !found);
+            match self.engine.join_or_open(&app, &target, &user, &join, opening) {
+                // Somebody was faster, and to that session nothing was proven yet.
+                Err(Refusal::WrongPassword | Refusal::SessionNotFound)
+                    if !found && missing.is_some() && given.is_some() && is_there() => {}
+                // That the id is taken is all that is to be told of an unlisted one.
+                Err(Refusal::SessionNotFound) if missing.is_some() => {
+                    if is_there() {
+                        return Err(Refusal::SessionExists);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens a session, or joins the one that exists where `get_if_exists` allows it. `password` is
+    /// that of a new session; `given` is what the opener gives for one that exists.
+    pub(super) async fn open(
+        &self,
+        mut opening: Opening,
+        get_if_exists: bool,
+        password: Option<Password>,
+        (given, peer): (Option<Password>, Peer),
+    ) -> Result<(Joined, bool), Refusal> {
+        let key = SessionKey::Id(opening.id.clone());
+        loop {
+            let exists = self.engine.find(&opening.app, Some(&key), &Actor::App).is_ok();
+            match (exists, get_if_exists) {
+                // It is refused as it is.
+                (true, false) => {}
+                (true, true) => {
+                    if let (Some((user, join)), Some(password)) = (&mut opening.opener, &given) {
+                        let claim = Claim {
+                            app: opening.app.clone(),
+                            key: key.clone(),
+                            user: user.clone(),
+                            join: join.clone(),
+                            password: password.clone(),
+                            peer,
+                        };
+                        join.proven = claim.prove(self).await?;
+                    }
+                }
+                (false, _) => {
+                    if let (None, Some(password)) = (&opening.password, &password) {
+                        opening.password = Some(self.passwords.hash(password.clone()).await?);
+                    }
+                }
+            }
+            match self.engine.open(opening.clone(), get_if_exists) {
+                // Somebody was faster, and to that session nothing was proven yet.
+                Err(Refusal::WrongPassword | Refusal::SessionNotFound)
+                    if !exists && given.is_some() => {}
+                // That the id is taken is all that is to be told of an unlisted one.
+                Err(Refusal::SessionNotFound) => return Err(Refusal::SessionExists),
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Where a call comes from, which the connection has noted.
+pub fn peer(extensions: &http::Extensions) -> Peer {
+    let nowhere = || Peer::from(std::net::IpAddr::from(Ipv4Addr::UNSPECIFIED));
+    extensions.get().copied().unwrap_or_else(nowhere)
+}
