@@ -2,7 +2,7 @@
 
 use super::{micros, roles};
 use crate::{clients::*, support::*};
-use sessiond::proto::{self, EndReason, Role, SessionKind, SessionSettings};
+use sessiond::proto::{self, EndReason, JoinOptions, Role, SessionKind, SessionSettings};
 use tonic::Code;
 
 #[tokio::test]
@@ -92,21 +92,19 @@ async fn admins_and_moderators_may_see_that_it_exists_and_act_in_it() {
 }
 
 #[tokio::test]
-async fn password_is_known_to_be_there_and_never_told() {
+async fn password_is_refused_as_only_source_and_listener_may_join_anyway() {
     let service = Service::start().await;
     let password = Some("open sesame".to_owned());
     let request = proto::OpenPrivateSessionRequest {
         settings: Some(SessionSettings { password, ..Default::default() }),
         ..private_opening("source", "source", "listener")
     };
-    let session = open_private(&service, request).await;
-    assert!(session.has_password);
-    service.tick();
-    for insider in ["source", "listener", ""] {
-        let info = service.info(&session.session_id, insider).await;
-        assert!(info.session.as_ref().is_some_and(|it| it.has_password));
-        assert!(!format!("{info:?}").contains("sesame"));
-    }
+    refused(try_open_private(&service, request).await).blames(&["settings.password"]);
+    let session = open_private(&service, private_opening("", "source", "listener")).await;
+    assert!(!session.has_password);
+    let join = JoinOptions { password: "open sesame".to_owned(), ..Default::default() };
+    let told = refused(service.try_join(&session.session_id, "somebody", join).await);
+    told.is(Code::NotFound, "SESSION_NOT_FOUND");
 }
 
 #[tokio::test]
