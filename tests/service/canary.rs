@@ -7,7 +7,7 @@ mod ear;
 mod words;
 
 use crate::support::*;
-use acts::{Person, everything};
+use acts::{Person, everything, reads};
 use sessiond::proto::{self, JoinOptions, Role, SessionSettings, Value};
 use std::collections::BTreeMap;
 use words::Words;
@@ -376,6 +376,20 @@ async fn another_host(stage: &mut Stage) {
     stage.everybody_looks().await;
 }
 
+/// The hosting passes on again, and in the same frame everybody writes and reads what is pending: who
+/// hosts until that frame must not see it any more.
+async fn pending_for_another_host(stage: &mut Stage) {
+    let swapped = stage.service.try_swap_host(HOSTED, "member", "moderator", 0).await;
+    swapped.expect("it hands over");
+    stage.people.get_mut("member").expect("it is there").is_powerful = false;
+    stage.words.is_shown(&stage.kept["private data of hosted"], &["moderator"]);
+    stage.write_as_hosted_by("moderator").await;
+    for person in stage.people.values() {
+        reads(person, HOSTED).await;
+    }
+    stage.everybody_looks().await;
+}
+
 /// A key comes to be shown, and is hidden again.
 async fn other_keys(stage: &mut Stage) {
     for word in stage.words_of("later", ROOM) {
@@ -466,6 +480,7 @@ async fn a_hidden_word_never_reaches_somebody_who_must_not_have_it() {
     stage.everybody_looks().await;
 
     another_host(&mut stage).await;
+    pending_for_another_host(&mut stage).await;
     other_keys(&mut stage).await;
     other_roles(&mut stage).await;
     another_schema(&mut stage).await;

@@ -237,7 +237,8 @@ pub async fn everything(person: &Person, session: &str, tried: &str) {
     }
 }
 
-async fn reads(person: &Person, session: &str) {
+/// Everything that reads, also what is pending.
+pub async fn reads(person: &Person, session: &str) {
     let (user, session_id) = (|| person.user(), || session.to_owned());
     let mut sessions = person.sessions();
     person.looks_at(session).await;
