@@ -103,6 +103,8 @@ settings! {
         drain_spread: Duration = "2s", duration("0s..5m");
         /// How long a session remembers removals and departures, so that deltas can name them.
         removal_memory: Duration = "5m", duration("1s..1h");
+        /// How long the log of a session stays when nobody subscribes with ALL delivery any more.
+        log_memory: Duration = "60s", duration("1s..1h");
     }
     "Permissions" {
         /// Whether any user may open a private session that shows it another user's props, by
@@ -124,6 +126,12 @@ settings! {
         max_members: usize = "10000", count("1..100000");
         /// Most removals and departures a session remembers, so that deltas can name them.
         max_removals: usize = "1024", count("0..1000000");
+        /// Most updates in the log of a session that ALL delivery is told from.
+        max_log_updates: usize = "4096", count("1..1000000");
+        /// Largest log of a session.
+        max_log_bytes: usize = "1MiB", bytes("1KiB..64MiB");
+        /// Most bytes of the logs of all sessions on this node; what does not fit makes logs shorter.
+        max_logs_bytes: usize = "256MiB", bytes("1KiB..65536MiB");
         /// Most sessions on this node.
         max_sessions: usize = "1000000", count("1..10000000");
         /// Most users on this node.

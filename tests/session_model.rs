@@ -5,6 +5,7 @@ mod session_model {
     mod formats;
     mod framed;
     mod invariants;
+    mod listener;
     mod lockstep;
     mod model;
     mod people;

@@ -22,6 +22,18 @@ pub enum SnapshotReason {
     ResetSchema,
     /// Somebody asked for it.
     Resent,
+    /// ALL delivery: the log does not reach back to where the subscriber was.
+    LogOverflow,
+}
+
+/// What a subscriber receives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// The latest state of each key.
+    #[default]
+    Latest,
+    /// Every accepted write and event.
+    All,
 }
 
 /// One step of one view, encoded once and shared by all who are in it.
@@ -39,6 +51,26 @@ pub struct Message {
     /// Where in `bytes` the changes lie, and in there each member's; recorded on request, so that a
     /// subscriber's own props can be cut out without encoding again.
     pub spans: Option<Spans>,
+    /// The same for a message of the log.
+    pub updates: Option<UpdateSpans>,
+}
+
+/// Where the updates of members lie in a message of the log.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateSpans {
+    /// All updates.
+    pub all: Range<usize>,
+    /// Those with props of a member, in order.
+    pub of: FxHashMap<UserId, Vec<UpdateSpan>>,
+}
+
+/// Where an update with props of a member lies.
+#[derive(Debug, Clone)]
+pub struct UpdateSpan {
+    /// All of it.
+    pub whole: Range<usize>,
+    /// What it is without those props; empty if that is nothing.
+    pub rest: Vec<u8>,
 }
 
 /// Where things lie in a message.
@@ -72,12 +104,26 @@ pub trait Encoder: Send + Sync + 'static {
         spans: bool,
     ) -> Option<Encoded>;
 
-    /// The whole view; `except` leaves the props of one user out.
+    /// Every update of the log after the revision `after`, which the log must reach back to, in
+    /// messages that say they go from `from` to the session's revision; none if the view shows
+    /// nothing of them.
+    fn log(
+        &self,
+        session: &Session,
+        view: &View,
+        after: u64,
+        from: u64,
+        spans: bool,
+    ) -> Option<Encoded>;
+
+    /// The whole view; `except` leaves the props of one user out. From the revision `lost_from` on
+    /// the subscriber was not told what it should have been told one by one; 0 = nothing is lost.
     fn snapshot(
         &self,
         session: &Session,
         view: &View,
         reason: SnapshotReason,
+        lost_from: u64,
         except: Option<&UserId>,
     ) -> Encoded;
 }

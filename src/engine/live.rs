@@ -2,8 +2,9 @@
 
 use super::{
     Clock,
-    encoder::{Encoded, Encoder, SnapshotReason},
-    subscriber::{End, Step, Subscriber},
+    encoder::{Delivery, Encoded, Encoder, SnapshotReason},
+    logs::LogShare,
+    subscriber::{End, Resume, Step, Subscriber},
 };
 use crate::session::{
     Session,
@@ -49,18 +50,19 @@ pub struct State {
     pub(super) tick_at: Option<Micros>,
     /// The shard has its deadline on the list for this moment.
     pub(super) deadline_at: Option<Micros>,
-    /// Counts the visits of the tick, whether they made a frame or not.
-    pub(super) ticks: u64,
     /// The registry has it among those that anybody may join.
     pub(super) offered: bool,
     /// Taken out of the registry.
     pub(super) closed: bool,
+    /// What the log takes of the bytes that all logs may have.
+    pub(super) logs: LogShare,
 }
 
 /// A view that has subscribers, with what was encoded for it.
 #[derive(Debug)]
 pub(super) struct Shared {
     view: View,
+    pub(super) delivery: Delivery,
     fingerprint: u32,
     subscribers: usize,
     /// How many of them leave themselves out.
@@ -71,8 +73,12 @@ pub(super) struct Shared {
     latest: Option<Kept<Arc<Encoded>>>,
     /// Steps that lead there from further back; none where the view shows nothing of it.
     merged: Vec<Kept<Option<Arc<Encoded>>>>,
-    snapshot: Option<(u64, SnapshotReason, Arc<Encoded>)>,
+    snapshot: Option<(SnapshotKey, Arc<Encoded>)>,
 }
+
+/// What a snapshot that was encoded says: its revision, why, and from which revision on updates
+/// were lost.
+type SnapshotKey = (u64, SnapshotReason, u64);
 
 /// A step that was encoded, to be shared.
 #[derive(Debug)]
@@ -93,8 +99,11 @@ impl<T> Kept<T> {
 /// How many merged steps a view keeps for sharing until its next change.
 const MERGED: usize = 64;
 
+/// The same of steps from the log, each of which may be as large as the log.
+const MERGED_LOGS: usize = 4;
+
 impl Live {
-    pub(super) fn new(core: Session, shard: usize, group: u64) -> Arc<Self> {
+    pub(super) fn new(core: Session, shard: usize, group: u64, logs: LogShare) -> Arc<Self> {
         Arc::new(Self {
             app: core.app().clone(),
             id: core.id().clone(),
@@ -108,9 +117,9 @@ impl Live {
                 waiting: Slab::new(),
                 tick_at: None,
                 deadline_at: None,
-                ticks: 0,
                 offered: false,
                 closed: false,
+                logs,
             }),
         })
     }
@@ -147,22 +156,15 @@ impl State {
         slow_limit: Micros,
         encoder: &dyn Encoder,
     ) -> Vec<Waker> {
-        self.ticks += 1;
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(frame.revision, &frame.departed);
             if frame.views_changed {
-                self.place_again();
+                self.place_again(frame.revision - 1);
             }
             for (_, shared) in &mut self.views {
-                let Shared { view, excluding, changed, .. } = shared;
-                let (after, from, spans) = (frame.revision - 1, *changed, *excluding > 0);
-                if let Some(step) = encoder.changes(&self.core, view, after, from, spans) {
-                    shared.latest = Some(Kept { from, spans, step: Arc::new(step) });
-                    shared.changed = frame.revision;
-                    shared.merged.clear();
-                    shared.snapshot = None;
-                }
+                shared.framed(&self.core, frame.revision, encoder);
             }
+            self.logs.settle(&mut self.core);
         }
         self.whom_to_wake(now, slow_limit)
     }
@@ -175,11 +177,17 @@ impl State {
         actor: &Actor,
         schema: Option<Arc<Schema>>,
     ) -> Result<Vec<Waker>, Refusal> {
+        let told = self.core.revision();
         let frame = self.core.reset(now, actor, schema)?;
+        self.logs.settle(&mut self.core);
         // The reset is alone in its frame: who left did so in the one before.
         self.end_departed(frame.revision - 1, &frame.departed);
+        for (_, subscriber) in &mut self.subscribers {
+            let shared = &self.views[subscriber.view];
+            subscriber.begin_to_lose(shared.delivery, shared.changed, told);
+        }
         if frame.views_changed {
-            self.place_again();
+            self.place_again(told);
         }
         for (_, shared) in &mut self.views {
             shared.changed = frame.revision;
@@ -209,7 +217,8 @@ impl State {
             if subscriber.behind_since.is_some_and(|since| since + slow_limit <= now) {
                 subscriber.end.get_or_insert(End::Slow);
             }
-            if behind || subscriber.wants_tick.is_some() || subscriber.end.is_some() {
+            subscriber.tick_over |= std::mem::take(&mut subscriber.wants_tick);
+            if behind || subscriber.tick_over || subscriber.end.is_some() {
                 wake.extend(subscriber.rouse());
             }
         }
@@ -235,8 +244,9 @@ impl State {
     }
 
     /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
-    /// view shows something else gets a snapshot of it.
-    fn place_again(&mut self) {
+    /// view shows something else gets a snapshot of it. `told` is the last frame that it could be
+    /// told of in its own view.
+    fn place_again(&mut self, told: u64) {
         for (_, shared) in &mut self.views {
             shared.fingerprint = self.core.fingerprint(&shared.view);
         }
@@ -244,50 +254,61 @@ impl State {
         for key in keys {
             let subscriber = &self.subscribers[key];
             let (old, exclude_self) = (subscriber.view, subscriber.exclude_self);
-            let view = View {
-                class: self.core.class_of(&subscriber.actor),
-                props: self.views[old].view.props.clone(),
-            };
-            let new = self.enter_view(view, exclude_self);
+            let Shared { view, delivery, changed, .. } = &self.views[old];
+            let class = self.core.class_of(&subscriber.actor);
+            let (view, delivery) = (View { class, props: view.props.clone() }, *delivery);
+            let changed = *changed;
+            let new = self.enter_view(view, delivery, exclude_self);
             self.leave_view(old, exclude_self);
             let fingerprint = self.views[new].fingerprint;
             let subscriber = &mut self.subscribers[key];
             subscriber.view = new;
             if subscriber.fingerprint != fingerprint {
+                subscriber.begin_to_lose(delivery, changed, told);
                 subscriber.snapshot.get_or_insert(SnapshotReason::ViewChanged);
             }
         }
     }
 
-    /// Whether the subscriber named by a resume may continue with a delta, or why not.
+    /// Whether a subscriber that resumes may continue with a delta, or why not.
     pub(super) fn check_resume(
         &self,
+        actor: &Actor,
         view: &View,
-        epoch: u64,
-        revision: u64,
-        fingerprint: u32,
+        delivery: Delivery,
+        at: Resume,
     ) -> Result<(), SnapshotReason> {
-        if epoch != self.core.epoch() {
+        let (core, revision) = (&self.core, at.revision);
+        let (reach, too_old) = delivery.reach(core);
+        let fits = delivery == Delivery::Latest || core.log_fits(actor, view, revision);
+        if at.epoch != core.epoch() {
             Err(SnapshotReason::EpochChanged)
-        } else if revision > self.core.revision() {
+        } else if revision > core.revision() {
             Err(SnapshotReason::Future)
-        } else if (1..self.core.reset_revision()).contains(&revision) {
+        } else if (1..core.reset_revision()).contains(&revision) {
             Err(SnapshotReason::ResetSchema)
-        } else if revision < self.core.horizon() || revision == 0 {
-            Err(SnapshotReason::TooOld)
-        } else if fingerprint != self.core.fingerprint(view) {
+        } else if revision < reach || revision == 0 {
+            Err(too_old)
+        } else if at.view != core.fingerprint(view) || !fits {
             Err(SnapshotReason::ViewChanged)
         } else {
             Ok(())
         }
     }
 
-    pub(super) fn enter_view(&mut self, view: View, exclude_self: bool) -> usize {
-        let known = self.views.iter().find(|(_, shared)| shared.view == view).map(|(key, _)| key);
+    pub(super) fn enter_view(
+        &mut self,
+        view: View,
+        delivery: Delivery,
+        exclude_self: bool,
+    ) -> usize {
+        let is_it = |shared: &Shared| shared.view == view && shared.delivery == delivery;
+        let known = self.views.iter().find(|(_, shared)| is_it(shared)).map(|(key, _)| key);
         let key = known.unwrap_or_else(|| {
             self.views.insert(Shared {
                 fingerprint: self.core.fingerprint(&view),
                 view,
+                delivery,
                 subscribers: 0,
                 excluding: 0,
                 changed: self.core.revision(),
@@ -301,6 +322,11 @@ impl State {
         key
     }
 
+    /// Whether somebody subscribes to every update.
+    pub(super) fn has_listeners(&self) -> bool {
+        self.views.iter().any(|(_, shared)| shared.delivery == Delivery::All)
+    }
+
     pub(super) fn leave_view(&mut self, key: usize, exclude_self: bool) {
         let shared = &mut self.views[key];
         shared.subscribers -= 1;
@@ -312,8 +338,7 @@ impl State {
 
     /// A subscriber wants to hear of the end of the current tick.
     pub(super) fn want_tick(&mut self, key: usize) {
-        let tick = self.ticks + 1;
-        self.subscribers[key].wants_tick.get_or_insert(tick);
+        self.subscribers[key].wants_tick = true;
     }
 
     /// The next step for a subscriber, if there is one. Where it is not `urgent`, news wait for
@@ -343,7 +368,7 @@ impl State {
                 return None;
             }
         }
-        let tick_over = subscriber.wants_tick.take_if(|tick| *tick <= self.ticks).is_some();
+        let tick_over = std::mem::take(&mut subscriber.tick_over);
         if !is_early && let Some(step) = self.poll_news(key, encoder) {
             if is_paced {
                 let subscriber = &mut self.subscribers[key];
@@ -362,21 +387,40 @@ impl State {
         let subscriber = &mut self.subscribers[key];
         let shared = &mut self.views[subscriber.view];
         let (position, excludes) = (subscriber.position, subscriber.exclude_self);
-        if subscriber.snapshot.is_none()
-            && position < shared.changed
-            && position < self.core.horizon()
+        let (reach, too_old) = shared.delivery.reach(&self.core);
+        let is_all = shared.delivery == Delivery::All;
+        let is_behind = position < shared.changed;
+        // Whoever is told all is told all before it is told again.
+        let is_resent = |due| is_all && is_behind && due == Some(SnapshotReason::Resent);
+        if (subscriber.snapshot.is_none() || is_resent(subscriber.snapshot))
+            && is_behind
+            && position < reach
             && shared.latest_from(position, excludes).is_none()
         {
-            subscriber.snapshot = Some(SnapshotReason::TooOld);
+            subscriber.snapshot = Some(too_old);
+        }
+        if is_resent(subscriber.snapshot)
+            && let Some(step) = shared.step_from(position, excludes, &self.core, encoder)
+        {
+            subscriber.resumes = false;
+            subscriber.caught_up(shared.changed);
+            return Some(Step::Update(step));
         }
         if let Some(reason) = subscriber.snapshot.take() {
+            let is_lost = is_behind || reason == SnapshotReason::LogOverflow;
+            let lost_from = if is_all && is_lost && position > 0 { position + 1 } else { 0 };
+            subscriber.resumes = false;
             subscriber.caught_up(self.core.revision());
             subscriber.fingerprint = shared.fingerprint;
             return Some(Step::Update(match (&subscriber.actor, subscriber.exclude_self) {
-                (Actor::User(user), true) => {
-                    Arc::new(encoder.snapshot(&self.core, &shared.view, reason, Some(user)))
-                }
-                _ => shared.snapshot(&self.core, reason, encoder),
+                (Actor::User(user), true) => Arc::new(encoder.snapshot(
+                    &self.core,
+                    &shared.view,
+                    reason,
+                    lost_from,
+                    Some(user),
+                )),
+                _ => shared.snapshot(&self.core, reason, lost_from, encoder),
             }));
         }
         if subscriber.position < shared.changed || subscriber.resumes {
@@ -427,22 +471,59 @@ impl State {
     }
 }
 
+impl Delivery {
+    /// From which revision on there are deltas, and what who is further behind is told.
+    fn reach(self, core: &Session) -> (u64, SnapshotReason) {
+        match self {
+            Self::Latest => (core.horizon(), SnapshotReason::TooOld),
+            Self::All => (core.log_start(), SnapshotReason::LogOverflow),
+        }
+    }
+}
+
 impl Shared {
+    /// A frame was made: encodes the step that leads there from the view's last change.
+    fn framed(&mut self, core: &Session, revision: u64, encoder: &dyn Encoder) {
+        let from = self.changed;
+        let spans = self.excluding > 0;
+        let step = self.encode(core, (revision - 1, from), spans, encoder);
+        let is_lost = self.delivery == Delivery::All && core.log_start() >= revision;
+        if step.is_some() || is_lost {
+            self.latest = step.map(|step| Kept { from, spans, step: Arc::new(step) });
+            self.changed = revision;
+            self.merged.clear();
+            self.snapshot = None;
+        }
+    }
+
+    /// What comes after one revision, in messages that say they begin at another.
+    fn encode(
+        &self,
+        core: &Session,
+        (after, from): (u64, u64),
+        spans: bool,
+        encoder: &dyn Encoder,
+    ) -> Option<Encoded> {
+        match self.delivery {
+            Delivery::Latest => encoder.changes(core, &self.view, after, from, spans),
+            Delivery::All => encoder.log(core, &self.view, after, from, spans),
+        }
+    }
+
     fn snapshot(
         &mut self,
         core: &Session,
         reason: SnapshotReason,
+        lost_from: u64,
         encoder: &dyn Encoder,
     ) -> Arc<Encoded> {
+        let key = (core.revision(), reason, lost_from);
         match &self.snapshot {
-            Some((revision, known, encoded))
-                if (*revision, *known) == (core.revision(), reason) =>
-            {
-                encoded.clone()
-            }
+            Some((known, encoded)) if *known == key => encoded.clone(),
             _ => {
-                let encoded = Arc::new(encoder.snapshot(core, &self.view, reason, None));
-                self.snapshot = Some((core.revision(), reason, encoded.clone()));
+                let encoded = encoder.snapshot(core, &self.view, reason, lost_from, None);
+                let encoded = Arc::new(encoded);
+                self.snapshot = Some((key, encoded.clone()));
                 encoded
             }
         }
@@ -468,8 +549,9 @@ impl Shared {
             return kept.step.clone();
         }
         let spans = self.excluding > 0;
-        let step = encoder.changes(core, &self.view, position, position, spans).map(Arc::new);
-        if self.merged.len() < MERGED {
+        let step = self.encode(core, (position, position), spans, encoder).map(Arc::new);
+        let most = if self.delivery == Delivery::All { MERGED_LOGS } else { MERGED };
+        if self.merged.len() < most {
             self.merged.push(Kept { from: position, spans, step: step.clone() });
         }
         step

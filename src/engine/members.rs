@@ -2,7 +2,7 @@
 
 use super::{
     Engine, Position,
-    encoder::SnapshotReason,
+    encoder::{Delivery, SnapshotReason},
     exclusive::Slot,
     live::{Live, State},
     position,
@@ -197,17 +197,20 @@ impl Engine {
         actor: &Actor,
         options: Options,
     ) -> Subscription {
-        let Options { props, exclude_self, interval, resume } = options;
+        let Options { props, exclude_self, interval, delivery, resume } = options;
+        if delivery == Delivery::All {
+            state.core.keep_log();
+        }
         let view = View { class: state.core.class_of(actor), props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),
-            Some(at) => match state.check_resume(&view, at.epoch, at.revision, at.view) {
+            Some(at) => match state.check_resume(actor, &view, delivery, at) {
                 Ok(()) => Begin::After(at.revision),
                 Err(reason) => Begin::Snapshot(reason),
             },
         };
         let fingerprint = state.core.fingerprint(&view);
-        let view = state.enter_view(view, exclude_self);
+        let view = state.enter_view(view, delivery, exclude_self);
         let member = match actor {
             Actor::App => None,
             Actor::User(user) => {
@@ -217,7 +220,14 @@ impl Engine {
         };
         let membership = member.as_ref().map(|(_, order)| *order);
         let how = (exclude_self, interval);
-        let subscriber = Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
+        let mut subscriber =
+            Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
+        if let (Some(at), Some(SnapshotReason::LogOverflow | SnapshotReason::ViewChanged)) =
+            (resume.filter(|_| delivery == Delivery::All), subscriber.snapshot)
+        {
+            // From there on it is told that updates are lost.
+            subscriber.position = at.revision;
+        }
         let key = state.subscribers.insert(subscriber);
         let subscriber = &state.subscribers[key];
         Subscription::new(self.clone(), live.clone(), key, member, subscriber)
@@ -269,9 +279,14 @@ mod tests {
             _: &Session,
             _: &View,
             _: SnapshotReason,
+            _: u64,
             _: Option<&UserId>,
         ) -> Encoded {
             Encoded::default()
+        }
+
+        fn log(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
+            None
         }
     }
 
@@ -287,6 +302,7 @@ mod tests {
             max_listeners_per_user: 10,
             max_updates_per_second: 200,
             max_replay_bytes: 1024,
+            max_logs_bytes: 1024,
             limits: Limits::default(),
         };
         Engine::new(settings, Clock::stepped(SECOND), Arc::new(Mute))

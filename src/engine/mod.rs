@@ -12,6 +12,7 @@ mod exclusive;
 mod guesses;
 mod lifecycle;
 mod live;
+mod logs;
 mod members;
 mod opening;
 mod passwords;
@@ -25,7 +26,7 @@ mod users;
 mod waiting;
 
 pub use clock::Clock;
-pub use encoder::Encoded;
+pub use encoder::{Delivery, Encoded};
 pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
 pub use opening::Target;
@@ -44,6 +45,7 @@ use crate::session::{
     settings::Settings,
 };
 use encoder::Encoder;
+use logs::Logs;
 use parking_lot::Mutex;
 use registry::Registry;
 use requests::Requests;
@@ -82,6 +84,8 @@ pub struct EngineSettings {
     pub max_listeners_per_user: usize,
     /// How many updates a user may send in a second.
     pub max_updates_per_second: u64,
+    /// Bytes of the logs of all sessions.
+    pub max_logs_bytes: usize,
     /// About how many bytes of replies are remembered for requests with an id.
     pub max_replay_bytes: usize,
     /// The bounds of each session.
@@ -146,6 +150,8 @@ struct Inner {
     encoder: Arc<dyn Encoder>,
     shards: Vec<Shard>,
     registry: Registry,
+    /// What the logs of the sessions take.
+    logs: Arc<Logs>,
     requests: Requests,
     last_epoch: AtomicU64,
     draining: AtomicBool,
@@ -169,6 +175,7 @@ impl Engine {
             registry: Registry::new(settings.max_sessions, settings.max_users),
             requests: Requests::new(settings.max_replay_bytes),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
+            logs: Arc::new(Logs::new(settings.max_logs_bytes)),
             settings,
             clock,
             encoder,

@@ -1,6 +1,8 @@
 //! Sessions that are opened with people in them, and sessions that are joined or else opened.
 
-use super::{Engine, GROUPS, Joined, SessionKey, exclusive::Moved, live::Live, registry};
+use super::{
+    Engine, GROUPS, Joined, SessionKey, exclusive::Moved, live::Live, logs::LogShare, registry,
+};
 use crate::session::{
     Opening, Session,
     command::Join,
@@ -87,7 +89,8 @@ impl Engine {
         let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
         let hash = registry::hash(core.app(), core.id());
         let shard = (hash % self.inner.shards.len() as u64) as usize;
-        let live = Live::new(core, shard, (hash >> 32) % GROUPS);
+        let logs = LogShare::new(self.inner.logs.clone());
+        let live = Live::new(core, shard, (hash >> 32) % GROUPS, logs);
         self.inner.registry.insert(&live)?;
         let mut moved = None;
         for ((user, slot), record) in slots.into_iter().zip(records) {

@@ -29,6 +29,7 @@ impl Engine {
         if std::mem::replace(&mut state.offered, is_open) != is_open {
             self.inner.registry.offer(live, state.core.epoch(), is_open);
         }
+        state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Engine, Position,
-    encoder::{Encoded, SnapshotReason},
+    encoder::{Delivery, Encoded, SnapshotReason},
     live::Live,
     shard::Alarm,
 };
@@ -65,6 +65,8 @@ pub struct Options {
     pub exclude_self: bool,
     /// The least time between two steps; 0 = each tick may have one.
     pub interval: Micros,
+    /// The latest state, or every update.
+    pub delivery: Delivery,
     /// Where to continue; none = from a snapshot.
     pub resume: Option<Resume>,
 }
@@ -110,8 +112,11 @@ pub(super) struct Subscriber {
     pub snapshot: Option<SnapshotReason>,
     /// The first step continues from `position`, even if it is empty.
     pub resumes: bool,
-    /// Wake after this tick, even if the view shows nothing.
-    pub wants_tick: Option<u64>,
+    /// Wake after the current tick, even if the view shows nothing.
+    pub wants_tick: bool,
+    /// A tick that was waited for is over, and the subscriber was not told yet. Meanwhile it may
+    /// wait for the next one.
+    pub tick_over: bool,
     /// Since when something waits to be read.
     pub behind_since: Option<Micros>,
     pub end: Option<End>,
@@ -165,12 +170,21 @@ impl Subscriber {
             fingerprint,
             snapshot,
             resumes: snapshot.is_none(),
-            wants_tick: None,
+            wants_tick: false,
+            tick_over: false,
             behind_since: None,
             end: None,
             out_since: None,
             signal: Arc::new(AtomicBool::new(true)),
             waker: None,
+        }
+    }
+
+    /// A snapshot takes the place of all that a view tells after the frame `told`: who subscribes to
+    /// every update and had everything up to there, loses what comes after.
+    pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: u64, told: u64) {
+        if delivery == Delivery::All && self.position >= changed && self.snapshot.is_none() {
+            self.position = self.position.max(told);
         }
     }
 
@@ -184,7 +198,7 @@ impl Subscriber {
 
     /// Whether a step that was just taken was the last one for now.
     fn has_nothing_more(&self) -> bool {
-        self.snapshot.is_none() && self.end.is_none() && self.wants_tick.is_none()
+        self.snapshot.is_none() && self.end.is_none()
     }
 
     /// Whether there is something to tell in a view that changed last at a revision.
@@ -358,7 +372,12 @@ impl Drop for Subscription {
         {
             let mut state = self.live.lock();
             let subscriber = state.subscribers.remove(self.key);
+            let delivery = state.views[subscriber.view].delivery;
             state.leave_view(subscriber.view, subscriber.exclude_self);
+            if delivery == Delivery::All && !state.has_listeners() {
+                state.core.release_log(self.engine.clock().now());
+                self.engine.schedule(&self.live, &mut state);
+            }
         }
         if let Some((user, membership)) = self.member.take() {
             let closed = Command::StreamClosed { user, membership, lost: self.lost };

@@ -1,6 +1,12 @@
 //! Frames as bytes. Written by hand over prost's primitives, because a frame is encoded once and
 //! must record where each member lies in it; `tests` holds it against the generated types.
 
+mod exclude;
+mod log;
+mod value;
+
+pub use exclude::{is_only_props_of, without_props_of};
+
 use super::convert::to_proto;
 use crate::{
     engine::encoder::{Encoded, Encoder, MemberSpan, Message, SnapshotReason, Spans},
@@ -20,6 +26,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 use std::ops::Range;
+use value::put_value;
 
 /// No response message is larger: gRPC clients refuse 4 MiB by default.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -51,11 +58,23 @@ impl Encoder for Named {
         body.finish(&head, false)
     }
 
+    fn log(
+        &self,
+        session: &Session,
+        view: &View,
+        after: u64,
+        from: u64,
+        spans: bool,
+    ) -> Option<Encoded> {
+        log::updates(session, view, after, from, spans)
+    }
+
     fn snapshot(
         &self,
         session: &Session,
         view: &View,
         reason: SnapshotReason,
+        lost_from: u64,
         except: Option<&UserId>,
     ) -> Encoded {
         let mut body = Body::new(false, except.cloned());
@@ -63,7 +82,12 @@ impl Encoder for Named {
         let head = Head {
             from: 0,
             to: session.revision(),
-            snapshot: Some((session.epoch(), reason, session.fingerprint(view))),
+            snapshot: Some(SnapshotHead {
+                epoch: session.epoch(),
+                reason,
+                view: session.fingerprint(view),
+                lost_from,
+            }),
         };
         body.finish(&head, true).unwrap_or_default()
     }
@@ -73,8 +97,15 @@ impl Encoder for Named {
 struct Head {
     from: u64,
     to: u64,
-    /// Epoch, reason and fingerprint of a snapshot.
-    snapshot: Option<(u64, SnapshotReason, u32)>,
+    snapshot: Option<SnapshotHead>,
+}
+
+/// What a snapshot says beside the state.
+struct SnapshotHead {
+    epoch: u64,
+    reason: SnapshotReason,
+    view: u32,
+    lost_from: u64,
 }
 
 /// One part of a step while it grows: the content of a `Changes`.
@@ -109,11 +140,21 @@ mod field {
         pub const MORE: u32 = 4;
         pub const SNAPSHOT: u32 = 5;
         pub const CHANGES: u32 = 6;
+        pub const LOG: u32 = 7;
     }
     pub mod snapshot {
         pub const REASON: u32 = 1;
         pub const VIEW: u32 = 2;
+        pub const LOST_FROM: u32 = 3;
+        pub const LOST_TO: u32 = 4;
         pub const STATE: u32 = 5;
+    }
+    pub mod log {
+        pub const UPDATES: u32 = 1;
+    }
+    pub mod update_of_log {
+        pub const REVISION: u32 = 1;
+        pub const CHANGE: u32 = 2;
     }
     pub mod changes {
         pub const SESSION: u32 = 1;
@@ -215,15 +256,24 @@ impl Body {
         }
     }
 
-    /// The messages; none if there is nothing to say and `even_empty` does not ask for it.
-    fn finish(mut self, head: &Head, even_empty: bool) -> Option<Encoded> {
+    /// What was shown, in parts; none if nothing was.
+    fn into_parts(mut self) -> Vec<Part> {
         self.end_member();
-        if !self.part.changes.is_empty() || (even_empty && self.done.is_empty()) {
+        if !self.part.changes.is_empty() {
             self.done.push(self.part);
         }
-        let last = self.done.len().checked_sub(1)?;
-        let messages =
-            self.done.into_iter().enumerate().map(|(at, part)| part.message(head, at, at < last));
+        self.done
+    }
+
+    /// The messages; none if there is nothing to say and `even_empty` does not ask for it.
+    fn finish(self, head: &Head, even_empty: bool) -> Option<Encoded> {
+        let mut parts = self.into_parts();
+        if even_empty && parts.is_empty() {
+            parts.push(Part::default());
+        }
+        let last = parts.len().checked_sub(1)?;
+        let parts = parts.into_iter().enumerate();
+        let messages = parts.map(|(at, part)| part.message(head, at, at < last));
         Some(Encoded { messages: messages.collect() })
     }
 }
@@ -235,25 +285,31 @@ impl Part {
         use field::{UPDATE, snapshot, update};
         let changes = self.changes.len();
         let mut start = Vec::with_capacity(64);
-        match head.snapshot {
-            Some((epoch, ..)) if at == 0 => put_varint(&mut start, update::EPOCH, epoch),
-            _ => put_varint(&mut start, update::FROM, head.from),
+        let first = head.snapshot.as_ref().filter(|_| at == 0);
+        match first {
+            Some(first) => put_varint(&mut start, update::EPOCH, first.epoch),
+            None => put_varint(&mut start, update::FROM, head.from),
         }
         put_varint(&mut start, update::TO, head.to);
         if more {
             put_varint(&mut start, update::MORE, 1);
         }
-        match head.snapshot {
-            Some((_, reason, view)) if at == 0 => {
-                let mut inner = Vec::with_capacity(32);
-                put_varint(&mut inner, snapshot::REASON, to_proto::snapshot_reason(reason) as u64);
+        match first {
+            Some(first) => {
+                let reason = to_proto::snapshot_reason(first.reason);
+                let mut inner = Vec::with_capacity(48);
+                put_varint(&mut inner, snapshot::REASON, reason as u64);
                 encode_key(snapshot::VIEW, WireType::ThirtyTwoBit, &mut inner);
-                inner.put_u32_le(view);
+                inner.put_u32_le(first.view);
+                if first.lost_from > 0 {
+                    put_varint(&mut inner, snapshot::LOST_FROM, first.lost_from);
+                    put_varint(&mut inner, snapshot::LOST_TO, head.to);
+                }
                 put_head(&mut inner, snapshot::STATE, changes);
                 put_head(&mut start, update::SNAPSHOT, inner.len() + changes);
                 start.extend_from_slice(&inner);
             }
-            _ => put_head(&mut start, update::CHANGES, changes),
+            None => put_head(&mut start, update::CHANGES, changes),
         }
         let (bytes, at) = whole(UPDATE, &start, &[&self.changes]);
         let within = |range: Range<usize>| at + range.start..at + range.end;
@@ -267,7 +323,7 @@ impl Part {
                 })
                 .collect(),
         });
-        Message { bytes, spans }
+        Message { bytes, spans, updates: None }
     }
 }
 
@@ -323,42 +379,6 @@ impl ChangeSink for Body {
     }
 }
 
-/// Whether nothing but the props of one member is in a message.
-pub fn is_only_props_of(message: &Message, user: &UserId) -> bool {
-    let Some(spans) = &message.spans else { return false };
-    let own = spans.members.get(user);
-    own.is_some_and(|own| own.whole == spans.changes && own.status.is_empty())
-}
-
-/// A message without the props of one member. What was recorded says where they lie, so that
-/// nothing is encoded again.
-pub fn without_props_of(message: &Message, user: &UserId) -> Bytes {
-    let Some(spans) = &message.spans else { return message.bytes.clone() };
-    let Some(own) = spans.members.get(user) else { return message.bytes.clone() };
-    let bytes = &message.bytes;
-    let (before, after) =
-        (&bytes[spans.changes.start..own.whole.start], &bytes[own.whole.end..spans.changes.end]);
-    let mut status = Vec::new();
-    if !own.status.is_empty() {
-        put_bytes(&mut status, field::changes::MEMBERS, &bytes[own.status.clone()]);
-    }
-    // The head of the update: what stands between the field's own head and that of the changes.
-    let changes_head = head_len(field::update::CHANGES, spans.changes.len());
-    let update_len = bytes.len() - PREFIX;
-    let update_head = update_len - inner_len(update_len);
-    let mut start = bytes[PREFIX + update_head..spans.changes.start - changes_head].to_vec();
-    put_head(&mut start, field::update::CHANGES, before.len() + status.len() + after.len());
-    whole(field::UPDATE, &start, &[before, &status, after]).0
-}
-
-/// How long the content of a length-delimited field of number 1 is that takes `total` bytes.
-fn inner_len(total: usize) -> usize {
-    (1..=5)
-        .map(|len| total - 1 - len)
-        .find(|inner| head_len(1, *inner) + inner == total)
-        .unwrap_or(0)
-}
-
 /// A whole gRPC message: prefix, head of a field, content. Also returns where `rest` begins.
 fn whole(tag: u32, start: &[u8], rest: &[&[u8]]) -> (Bytes, usize) {
     let content = start.len() + rest.iter().map(|slice| slice.len()).sum::<usize>();
@@ -404,61 +424,6 @@ fn put_bytes(buf: &mut impl BufMut, tag: u32, bytes: &[u8]) {
 
 fn bytes_len(tag: u32, len: usize) -> usize {
     head_len(tag, len) + len
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn put_value(buf: &mut Vec<u8>, value: &Value) {
-    use field::value as kind;
-    match value {
-        Value::Null => put_head(buf, kind::NULL, 0),
-        Value::Flag(flag) => put_varint(buf, kind::FLAG, u64::from(*flag)),
-        Value::Integer(integer) => put_varint(buf, kind::INTEGER, zigzag(*integer)),
-        Value::Number(number) => {
-            encode_key(kind::NUMBER, WireType::SixtyFourBit, buf);
-            buf.put_f64_le(*number);
-        }
-        Value::Text(text) => put_bytes(buf, kind::TEXT, text.as_bytes()),
-        Value::Data(data) => put_bytes(buf, kind::DATA, data),
-        Value::Numbers(items) => put_packed(buf, kind::NUMBERS, items.len() * 8, |buf| {
-            items.iter().for_each(|item| buf.put_f64_le(*item));
-        }),
-        Value::Floats(items) => put_packed(buf, kind::FLOATS, items.len() * 4, |buf| {
-            items.iter().for_each(|item| buf.put_f32_le(*item));
-        }),
-        Value::Integers(items) => {
-            put_packed(buf, kind::INTEGERS, size::of_integers(items), |buf| {
-                items.iter().for_each(|item| encode_varint(zigzag(*item), buf));
-            })
-        }
-        Value::List(items) => {
-            put_head(buf, kind::LIST, size::of_items(items));
-            for item in &**items {
-                put_head(buf, 1, size::of(item));
-                put_value(buf, item);
-            }
-        }
-        Value::Map(entries) => {
-            put_head(buf, kind::MAP, size::of_entries(entries));
-            for (key, value) in &**entries {
-                put_head(buf, 1, size::of_entry(key, value));
-                put_bytes(buf, 1, key.as_bytes());
-                put_head(buf, 2, size::of(value));
-                put_value(buf, value);
-            }
-        }
-    }
-}
-
-/// A field that holds a message whose only field is a packed array.
-fn put_packed(buf: &mut Vec<u8>, tag: u32, len: usize, put: impl FnOnce(&mut Vec<u8>)) {
-    put_head(buf, tag, if len == 0 { 0 } else { bytes_len(1, len) });
-    if len > 0 {
-        put_head(buf, 1, len);
-        put(buf);
-    }
 }
 
 #[cfg(test)]

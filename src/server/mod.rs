@@ -252,6 +252,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         max_listeners_per_user: config.max_listeners_per_user,
         max_replay_bytes: config.max_replay_bytes,
         max_updates_per_second: config.max_updates_per_second as u64,
+        max_logs_bytes: config.max_logs_bytes,
         limits: Limits {
             key_bytes: config.max_key_bytes,
             value_bytes: config.max_value_bytes,
@@ -261,6 +262,9 @@ fn engine_settings(config: &Config) -> EngineSettings {
             removals: config.max_removals,
             removal_memory: micros(config.removal_memory),
             join_timeout: micros(config.join_timeout),
+            log_updates: config.max_log_updates,
+            log_bytes: config.max_log_bytes,
+            log_memory: micros(config.log_memory),
         },
     }
 }

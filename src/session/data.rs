@@ -38,9 +38,12 @@ impl Session {
                 self.data_writers.note(writer, noted, before, patch);
             }
         }
+        let logged = self.data_keys_to_log(&shared, &private);
+        let merges = shared.merge_maps || private.merge_maps;
         let settings = &self.shown.settings;
         write_all(&mut self.data, Layer::Own, in_shared, &mut self.names, settings);
         write_all(&mut self.private_data, Layer::Own, in_private, &mut self.names, settings);
+        self.log_data(writer, logged, merges);
         self.data_dirty = true;
         self.open = true;
         Ok(())
@@ -60,10 +63,13 @@ impl Session {
     /// written; what others wrote stays.
     pub(super) fn take_back_data(&mut self, user: &UserId) {
         let settings = &self.shown.settings;
+        let mut taken_back = Vec::new();
         self.data_writers.take_back(user, |(is_private, key), value| {
+            taken_back.push((*is_private, key.clone()));
             let slots = if *is_private { &mut self.private_data } else { &mut self.data };
             slots.write(Layer::Own, key, value, &mut self.names, settings);
         });
+        self.discard_logged_data(user, &taken_back);
     }
 
     /// The shared part is written from the role on that the settings name, the private part by

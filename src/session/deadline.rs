@@ -17,6 +17,8 @@ pub enum Deadline {
     Empty,
     /// The session is too old.
     Age,
+    /// Nobody has listened to every write for long enough.
+    Log,
 }
 
 impl Session {
@@ -43,8 +45,10 @@ impl Session {
                 }
                 Deadline::Host => self.host_grace_over(),
                 Deadline::Empty | Deadline::Age => self.ended = true,
+                Deadline::Log => self.log = None,
             }
         }
+        self.log_info();
     }
 
     /// A member's stream begins: it is connected.
@@ -66,6 +70,7 @@ impl Session {
             return;
         };
         if std::mem::take(&mut membership.disconnected) {
+            self.log_status(ix);
             self.members.mark(ix);
             self.open = true;
             self.settle_host(now);
@@ -89,6 +94,7 @@ impl Session {
             return self.remove_member(now, ix, Departure::Lost);
         }
         membership.disconnected = true;
+        self.log_status(ix);
         self.members.mark(ix);
         self.set_deadline(ix, Some(now + grace));
         self.settle_host(now);

@@ -31,6 +31,7 @@ impl Session {
         if !std::mem::take(&mut self.open) {
             return None;
         }
+        self.correct_log();
         self.expire_removals(now);
         self.revision += 1;
         self.last_frame_at = now;
@@ -66,6 +67,7 @@ impl Session {
                 }
             }
         }
+        self.seal_log();
         let departed = std::mem::take(&mut self.departed);
         Some(Frame { revision, views_changed, departed })
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Session,
-    command::Actor,
+    command::{Actor, Write},
     deadline::Deadline,
     error::Refusal,
     ids::{Key, UserId},
@@ -109,14 +109,15 @@ impl Session {
         }
         let heritage = self.heritage.take().or_else(|| self.heritage_of_host());
         let info = Arc::make_mut(&mut self.accepted);
-        info.host = next.clone();
+        let old = std::mem::replace(&mut info.host, next.clone());
         let Some(ix) = next.and_then(|host| self.members.find(&host)) else {
             self.heritage = heritage;
-            return;
+            return self.log_swap(old);
         };
         info.term += 1;
+        self.log_swap(old);
         if let Some(heritage) = heritage
-            && info.settings.inherit_host_data
+            && self.accepted.settings.inherit_host_data
         {
             self.inherit(ix, heritage);
         }
@@ -124,24 +125,25 @@ impl Session {
 
     /// A new host takes over what it has not set itself, as far as there is room.
     fn inherit(&mut self, ix: MemberIx, heritage: Heritage) {
-        let settings = &self.shown.settings;
         let fixed = self.accepted.schema.is_some();
-        let member = self.members.get_mut(ix);
+        let member = self.members.get(ix);
         if member.now.as_ref().is_none_or(|membership| membership.order == heritage.of) {
             return;
         }
-        let slots = &mut member.slots;
+        let slots = &member.slots;
+        let mut inherited = Write::default();
         for (key, value) in heritage.props {
             let taken = self.names.find(&key).is_some_and(|key| match fixed {
                 // The defaults are nothing that it has set.
                 true => slots.holds(Layer::Own, key),
                 false => slots.accepted(key).is_some(),
             });
-            if !taken && slots.count(Layer::Own) < self.limits.props_per_user {
-                slots.write(Layer::Own, &key, Some(value), &mut self.names, settings);
+            let count = slots.count(Layer::Own) + inherited.set.len();
+            if !taken && count < self.limits.props_per_user {
+                inherited.set.push((key, value));
             }
         }
-        self.members.mark(ix);
+        self.write_layer(ix, Layer::Own, inherited);
     }
 
     /// Named successors, owner, first admin, first moderator, first member; only connected ones.

@@ -114,6 +114,7 @@ impl Session {
                 }
             }
         }
+        self.log_joined(ix);
         self.expect_stream(now, ix);
         self.open = true;
         Ok(())
@@ -203,6 +204,7 @@ impl Session {
         let Some(membership) = self.members.leave(ix, departure) else {
             return;
         };
+        self.log_left(&user, departure);
         self.spectators -= usize::from(membership.role == Role::Spectator);
         if departure != Departure::Lost {
             self.give_up_hosting(&user);
@@ -234,6 +236,7 @@ impl Session {
         if let Some(membership) = &mut self.members.get_mut(ix).now {
             membership.role = Role::Owner;
         }
+        self.log_status(ix);
         self.members.mark(ix);
     }
 }

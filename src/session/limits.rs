@@ -25,6 +25,12 @@ pub struct Limits {
     pub removal_memory: Micros,
     /// How long a tied member may be without any stream after joining.
     pub join_timeout: Micros,
+    /// Updates of the log that ALL delivery is told from.
+    pub log_updates: usize,
+    /// Bytes of that log.
+    pub log_bytes: usize,
+    /// How long the log stays when nobody subscribes to all any more.
+    pub log_memory: Micros,
 }
 
 /// How long a tied member whose stream the server ended (age, draining, slow, token) is shown as
@@ -45,6 +51,9 @@ impl Default for Limits {
             removals: 1024,
             removal_memory: 300 * SECOND,
             join_timeout: 15 * SECOND,
+            log_updates: 4096,
+            log_bytes: 1024 * 1024,
+            log_memory: 60 * SECOND,
         }
     }
 }

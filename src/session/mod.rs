@@ -15,6 +15,8 @@ mod host;
 pub mod ids;
 mod joining;
 pub mod limits;
+mod listening;
+pub mod log;
 pub mod member;
 mod merge;
 pub mod moderation;
@@ -25,6 +27,7 @@ pub mod private;
 mod props;
 mod read;
 mod removals;
+mod replay;
 mod reset;
 pub mod role;
 pub mod schema;
@@ -44,6 +47,7 @@ use error::Refusal;
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
+use log::Log;
 use member::{Departed, MemberIx, Members};
 use moderation::Ban;
 use names::Names;
@@ -173,6 +177,8 @@ pub struct Session {
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
     departed: Vec<Departed>,
+    /// Every update one by one, while somebody listens.
+    log: Option<Box<Log>>,
 
     deadlines: BTreeSet<(Micros, Deadline)>,
     emptied_at: Option<Micros>,
@@ -245,6 +251,7 @@ impl Session {
             reset_revision: 0,
             left: Vec::new(),
             departed: Vec::new(),
+            log: None,
             deadlines: BTreeSet::new(),
             emptied_at: None,
             empty_deadline: None,
@@ -335,6 +342,7 @@ impl Session {
                 }
             }
         }
+        self.log_info();
         Ok(Accepted { revision: self.pending_revision(), concerned })
     }
 
@@ -349,6 +357,7 @@ impl Session {
                 change => info.settings.change(change),
             }
         }
+        self.log_settings();
         self.open = true;
         self.settle_emptiness(now);
         self.settle_age();

@@ -75,6 +75,7 @@ impl Session {
                 (false, true) => {
                     self.spectators += 1;
                     self.bequeath(&target);
+                    self.log_cleared(ix);
                     self.members.get_mut(ix).slots.clear_accepted();
                     self.give_up_hosting(&target);
                 }
@@ -96,6 +97,7 @@ impl Session {
             && let Some(membership) = &mut self.members.get_mut(ix).now
         {
             membership.role = role;
+            self.log_status(ix);
             self.members.mark(ix);
         }
     }
@@ -113,6 +115,7 @@ impl Session {
         let ix = self.member(target).map_err(|_| Refusal::MemberNotFound)?;
         self.check_rank(actor, target)?;
         let target = self.members.get(ix).user.clone();
+        self.discard_logged_props(&target);
         self.take_back_props(ix);
         self.remove_member(now, ix, Departure::Kicked);
         if let Some(departed) = self.departed.last_mut() {
@@ -142,6 +145,7 @@ impl Session {
         let until = ban.until;
         self.bans.insert(target.clone(), ban);
         self.roles.remove(&target);
+        self.discard_logged_props(&target);
         if let Ok(ix) = self.member(&target) {
             self.take_back_props(ix);
             self.remove_member(now, ix, Departure::Banned);

@@ -127,6 +127,7 @@ impl Session {
         let is_disconnected = !self.is_source_seen;
         let Some(source) = &mut self.members.get_mut(ix).now else { return };
         if std::mem::replace(&mut source.disconnected, is_disconnected) != is_disconnected {
+            self.log_status(ix);
             self.members.mark(ix);
             self.open = true;
         }

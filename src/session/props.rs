@@ -64,9 +64,11 @@ impl Session {
     }
 
     pub(super) fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
+        let logged = self.keys_to_log(&write);
         let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         write_all(slots, layer, write, &mut self.names, settings);
+        self.log_props(ix, layer, logged);
         self.members.mark(ix);
     }
 

@@ -7,6 +7,7 @@ use super::{
     ids::Key,
     limits::Limits,
     role::{Role, Standing},
+    size,
     value::Value,
 };
 use std::sync::Arc;
@@ -20,6 +21,17 @@ pub struct Schema {
     pub data: Fields,
     /// The private session data.
     pub private_data: Fields,
+}
+
+impl Schema {
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        [&self.props, &self.data, &self.private_data].into_iter().map(fields_bytes).sum()
+    }
+}
+
+fn fields_bytes(fields: &Fields) -> usize {
+    fields.iter().map(|(key, field)| key.len() + field.bytes()).sum()
 }
 
 /// Fields by key, ordered, each key once.
@@ -78,6 +90,12 @@ impl Field {
             fields: Fields::default(),
             items: None,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let default = self.default.as_ref().map_or(0, size::of);
+        let items = self.items.as_ref().map_or(0, |items| items.bytes());
+        64 + default + fields_bytes(&self.fields) + items
     }
 
     /// The field that an example is of: numbers of either kind are numbers, entries of maps have

@@ -4,6 +4,7 @@ use super::{
     Info, Session,
     command::Actor,
     ids::UserId,
+    log::{Event, Whole},
     member::{Departure, Member, Shown},
     removals::Gone,
     role::{Role, Standing},
@@ -37,6 +38,12 @@ pub struct View {
     pub class: Class,
     /// Only these keys of props; empty = all that the class sees.
     pub props: Keys,
+}
+
+impl View {
+    fn names(&self, key: &str) -> bool {
+        self.props.is_empty() || self.props.contains(key)
+    }
 }
 
 /// Takes in what a view shows, in this order: session, data, private data, members one after the
@@ -89,12 +96,20 @@ impl Session {
         let Actor::User(user) = actor else {
             return Class::Host;
         };
-        let keeper = match self.kind {
+        if self.keeper_in(info) == Some(user) { Class::Host } else { Class::Members }
+    }
+
+    /// The user in the host's class, as of the last frame.
+    pub(super) fn keeper(&self) -> Option<&UserId> {
+        self.keeper_in(&self.shown)
+    }
+
+    fn keeper_in<'a>(&'a self, info: &'a Info) -> Option<&'a UserId> {
+        match self.kind {
             Kind::Hosted => info.host.as_ref(),
             Kind::Room => info.owner.as_ref(),
             Kind::Private => self.pair().map(|pair| &pair.source),
-        };
-        if keeper == Some(user) { Class::Host } else { Class::Members }
+        }
     }
 
     /// Whether an actor may know of the session. An unlisted one is there for the app and for people
@@ -250,38 +265,108 @@ impl Session {
         }
     }
 
+    /// Shows what a view sees of an update of the log; nothing where it sees nothing.
+    pub fn show_logged(&self, view: &View, event: &Event, sink: &mut impl ChangeSink) {
+        let sees_private = view.class.sees_private_data();
+        match event {
+            Event::Props { user, of_host, values } => {
+                let mut begun = false;
+                for (key, value) in values {
+                    if !self.sees_logged(view, user, *of_host, key) {
+                        continue;
+                    }
+                    if !std::mem::replace(&mut begun, true) {
+                        let (role, disconnected) = (None, None);
+                        sink.member(MemberChange { user, replaces: false, role, disconnected });
+                    }
+                    sink.prop(key, value.as_ref());
+                }
+            }
+            Event::Data { shared, private, .. } => {
+                for (key, value) in shared {
+                    sink.data(key, value.as_ref());
+                }
+                for (key, value) in private.iter().filter(|_| sees_private) {
+                    sink.private_data(key, value.as_ref());
+                }
+            }
+            Event::Joined { who, replaces } => self.show_logged_whole(view, who, *replaces, sink),
+            Event::Status { user, role, disconnected } => {
+                let (role, disconnected) = (Some(*role), Some(*disconnected));
+                sink.member(MemberChange { user, replaces: false, role, disconnected });
+            }
+            Event::Left { user, departure } => sink.left(user, *departure),
+            Event::Info(info) => sink.session(self, info, sees_private),
+            Event::Swap { info, shown, .. } => {
+                sink.session(self, info, sees_private);
+                for who in shown {
+                    self.show_logged_whole(view, who, true, sink);
+                }
+            }
+        }
+    }
+
+    fn show_logged_whole(
+        &self,
+        view: &View,
+        who: &Whole,
+        replaces: bool,
+        sink: &mut impl ChangeSink,
+    ) {
+        sink.member(MemberChange {
+            user: &who.user,
+            replaces,
+            role: Some(who.role),
+            disconnected: who.disconnected.then_some(true),
+        });
+        for (key, value) in &who.props {
+            if self.sees_logged(view, &who.user, who.of_host, key) {
+                sink.prop(key, Some(value));
+            }
+        }
+    }
+
     /// Whether the view shows this prop of this member.
     pub(super) fn sees(&self, view: &View, member: &Member, slot: &Slot) -> bool {
-        let selected = || self.names.is_selected(slot.key);
-        let of_host =
-            || self.names.is_of_host(slot.key) && self.shown.host.as_ref() == Some(&member.user);
-        let is_asked_for =
-            || view.props.is_empty() || view.props.contains(&**self.names.key(slot.key));
-        self.class_sees(view.class, member, selected, of_host) && is_asked_for()
+        let (names, key) = (&self.names, slot.key);
+        let is_host = || self.shown.host.as_ref() == Some(&member.user);
+        let (selected, of_host) = (|| names.is_selected(key), || names.is_of_host(key));
+        self.class_sees(view.class, &member.user, selected, of_host, is_host)
+            && view.names(names.key(key))
     }
 
     /// Whether the view shows this prop of this member now, and will when the open frame is closed.
     pub(super) fn sees_pending(&self, view: &View, member: &Member, slot: &Slot) -> bool {
         let (key, next) = (self.names.key(slot.key), &self.accepted);
+        let is_host = || next.host.as_ref() == Some(&member.user);
         let selected = || next.settings.selects(key);
-        let of_host =
-            || next.settings.shows_of_host(key) && next.host.as_ref() == Some(&member.user);
-        self.sees(view, member, slot) && self.class_sees(view.class, member, selected, of_host)
+        let of_host = || next.settings.shows_of_host(key);
+        self.sees(view, member, slot)
+            && self.class_sees(view.class, &member.user, selected, of_host, is_host)
     }
 
-    /// Whether a class sees a prop of a member that is selected, or shown of the host.
+    /// Whether the view shows a prop in the log, of somebody who was host then or not. By the selection of
+    /// now: who was told by another one is told anew.
+    fn sees_logged(&self, view: &View, user: &UserId, is_host: bool, key: &str) -> bool {
+        let settings = &self.shown.settings;
+        let (selected, of_host) = (|| settings.selects(key), || settings.shows_of_host(key));
+        self.class_sees(view.class, user, selected, of_host, || is_host) && view.names(key)
+    }
+
+    /// The one rule of whose props are shown to whom.
     fn class_sees(
         &self,
         class: Class,
-        member: &Member,
-        selected: impl Fn() -> bool,
-        of_host: impl Fn() -> bool,
+        user: &UserId,
+        is_selected: impl Fn() -> bool,
+        is_of_host: impl Fn() -> bool,
+        is_host: impl Fn() -> bool,
     ) -> bool {
         match (self.kind, class) {
-            (Kind::Room, _) => selected(),
-            (Kind::Private, _) => self.is_source(&member.user) && selected(),
-            (Kind::Hosted, Class::Members) => of_host(),
-            (Kind::Hosted, Class::Host) => selected() || of_host(),
+            (Kind::Room, _) => is_selected(),
+            (Kind::Private, _) => self.is_source(user) && is_selected(),
+            (Kind::Hosted, Class::Members) => is_of_host() && is_host(),
+            (Kind::Hosted, Class::Host) => is_selected() || (is_of_host() && is_host()),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod support;
 
+mod acks;
+mod all;
 mod canary;
 mod connections;
 mod drain;

@@ -84,10 +84,8 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
     type Change<T> = fn(&mut T);
-    let options: [(&str, Change<DeliveryOptions>); 2] = [
-        ("options.delivery", |it| it.delivery = proto::Delivery::All.into()),
-        ("options.encoding", |it| it.encoding = proto::Encoding::Columns.into()),
-    ];
+    let options: [(&str, Change<DeliveryOptions>); 1] =
+        [("options.encoding", |it| it.encoding = proto::Encoding::Columns.into())];
     for (field, change) in options {
         let mut options = DeliveryOptions::default();
         change(&mut options);

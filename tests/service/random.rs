@@ -3,8 +3,8 @@
 use crate::support::*;
 use fastrand::Rng;
 use sessiond::proto::{
-    DeliveryOptions, EndReason, JoinOptions, Pacing, PropsWrite, SessionKind, SessionSettings,
-    SubscribeToSessionRequest, Value,
+    Delivery, DeliveryOptions, EndReason, JoinOptions, Pacing, PropsWrite, SessionKind,
+    SessionSettings, SubscribeToSessionRequest, Value,
 };
 use std::collections::BTreeSet;
 
@@ -177,7 +177,8 @@ impl World {
         let options = DeliveryOptions { props, exclude_self, ..Default::default() };
         let who = if self.random.u8(0..6) == 0 { "" } else { user };
         let exclude_self = exclude_self && !who.is_empty();
-        let options = DeliveryOptions { exclude_self, ..options };
+        let delivery = self.pick(&[Delivery::Latest, Delivery::All]).into();
+        let options = DeliveryOptions { exclude_self, delivery, ..options };
         let request =
             SubscribeToSessionRequest { options: Some(options), ..subscription(session, who) };
         let watcher = self.service.watch_with(request.clone()).await;

@@ -4,10 +4,11 @@
 use super::{
     framed::SHARED_ONLY,
     invariants::Invariants,
+    listener::Listener,
     model::{Model, Props},
     people::people,
     picture::Changes,
-    steps::{Put, Puts, Start, Step, Term, USERS, Who, password},
+    steps::{MANY_UPDATES, Put, Puts, Start, Step, Term, USERS, Who, password},
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
@@ -42,6 +43,7 @@ pub struct Lockstep {
     subscribers: Vec<Subscriber>,
     /// How many texts were made that are written once only.
     fresh: u64,
+    listener: Listener,
 }
 
 impl Lockstep {
@@ -73,6 +75,7 @@ impl Lockstep {
             watches: views.clone().map(Watch::new).collect(),
             subscribers: fixed.chain(own).collect(),
             fresh: 0,
+            listener: Listener::default(),
         };
         both.framed(0);
         both.compare();
@@ -154,6 +157,7 @@ impl Lockstep {
                 let target = target.map(|target| self.somebody(target));
                 self.apply(&actor, Command::SwapHost { target, term: self.term(term) });
             }
+            Step::Listen => self.listener.begin(&mut self.session),
             Step::RestoreSelection => {
                 let Settings { propnames, hostprops, .. } = self.model.last().info.settings.clone();
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
@@ -214,6 +218,7 @@ impl Lockstep {
         let answer = self.session.apply(self.now, actor, command.clone());
         if answer.is_ok() {
             self.invariants.accepted(self.now, actor, &command, &ranks);
+            self.listener.hear(actor, &command);
         }
         match (&answer, &expected) {
             (Err(Refusal::Invalid(found)), Err(Refusal::Invalid(expected)))
@@ -311,6 +316,7 @@ impl Lockstep {
         for watch in &mut self.watches {
             watch.reset(&self.session, &self.model, frames);
         }
+        self.listener.reset(&self.session);
         for subscriber in &mut self.subscribers {
             subscriber.catch_up(&self.session, &self.watches, &self.model);
         }
@@ -336,6 +342,8 @@ impl Lockstep {
         for watch in &mut self.watches {
             watch.frame(&self.session, &self.model);
         }
+        let forgets = self.start.limits.log_updates < MANY_UPDATES;
+        self.listener.frame(&self.session, &self.model, forgets);
         for (bit, subscriber) in self.subscribers.iter_mut().enumerate() {
             if asleep & (1 << bit) == 0 {
                 subscriber.catch_up(&self.session, &self.watches, &self.model);
@@ -421,6 +429,7 @@ impl Lockstep {
         (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
         self.invariants = Invariants::begin(self.session.bans(self.now, &Actor::App));
         self.watches.iter_mut().for_each(Watch::start_anew);
+        self.listener = Listener::default();
         self.framed(0);
         self.compare();
     }

@@ -4,6 +4,7 @@
 use sessiond::session::{
     Info, Session,
     ids::Key,
+    log::Event,
     member::Departure,
     role::Role,
     value::Value,
@@ -80,6 +81,11 @@ impl Changes {
     /// What changed in the view after a revision.
     pub fn after(session: &Session, view: &View, from: u64) -> Self {
         collect(|sink| session.show_changes(view, from, sink))
+    }
+
+    /// What an update of the log does in the view.
+    pub fn logged(session: &Session, view: &View, event: &Event) -> Self {
+        collect(|sink| session.show_logged(view, event, sink))
     }
 
     /// What is accepted of one member and not framed yet.

@@ -18,6 +18,9 @@ use std::sync::Arc;
 pub const USERS: [&str; 4] = ["ada", "ben", "cleo", "dan"];
 pub const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
+/// More than a story has.
+pub const MANY_UPDATES: usize = 100_000;
+
 /// Where a run begins: small limits, so that they are met.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -106,6 +109,8 @@ pub enum Step {
         target: Option<UserId>,
         term: Term,
     },
+    /// Somebody comes to listen to every write, if nobody does.
+    Listen,
     /// The selection of keys becomes what the last frame shows.
     RestoreSelection,
     /// All values go back to where they begin.
@@ -184,14 +189,19 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
         sample::select(vec![1_usize, 2]),
         sample::select(vec![0_usize, 1, 1, 2, 3, 6, 1000]),
         sample::select(vec![3 * SECOND, 300 * SECOND]),
+        sample::select(vec![3_usize, 12, MANY_UPDATES, MANY_UPDATES]),
     );
-    let limits = limits.prop_map(|(props_per_user, members, removals, removal_memory)| Limits {
-        props_per_user,
-        members,
-        removals,
-        removal_memory,
-        ..Limits::default()
-    });
+    let limits =
+        limits.prop_map(|(props_per_user, members, removals, removal_memory, log_updates)| {
+            Limits {
+                props_per_user,
+                members,
+                removals,
+                removal_memory,
+                log_updates,
+                ..Limits::default()
+            }
+        });
     let opener = prop_oneof![1 => Just(None), 5 => user().prop_map(Some)];
     let schema = prop_oneof![3 => Just(None), 1 => schema().prop_map(Some)];
     let changes = collection::vec(setting(), 0..6);
@@ -228,6 +238,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => (who(), collection::vec(setting(), 1..3))
             .prop_map(|(who, changes)| Step::Update { who, changes }),
         4 => Just(Step::RestoreSelection),
+        5 => Just(Step::Listen),
         1 => who().prop_map(|who| Step::Delete { who }),
         3 => reset(),
         8 => user().prop_map(|user| Step::OpenStream { user }),
@@ -285,6 +296,7 @@ pub fn hosting_step() -> impl Strategy<Value = Step> {
             .prop_map(|change| Step::Update { who: Who::App, changes: vec![change] }),
         2 => pass(),
         3 => flush(),
+        1 => Just(Step::Listen),
         1 => moderation(),
         2 => swap_host(),
         1 => reset(),

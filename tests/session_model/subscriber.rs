@@ -103,6 +103,7 @@ impl Watch {
                 let mut changes = Changes::after(session, view, from);
                 changes.members.sort_by(|(a, _), (b, _)| a.cmp(b));
                 assert_eq!(changes, model.at(from).changes_to(last, view), "{view:?}");
+                self.listen(session, model, from);
                 changes.is_silent()
             }
             _ => false,
@@ -147,7 +148,33 @@ impl Watch {
                 picture.apply(&changes);
                 assert_eq!(picture, model.last().picture(view), "{view:?} from {revision}");
             }
+            let same = *fingerprint == session.fingerprint(view);
+            if same && session.log_fits(&Actor::App, view, revision) {
+                self.listen(session, model, revision);
+            }
         }
+    }
+
+    /// Who applies every update since a revision, if they are there, knows what the view shows after
+    /// the last frame, and what it shows after each frame on the way.
+    fn listen(&self, session: &Session, model: &Model, from: u64) {
+        if from < session.log_start() {
+            return;
+        }
+        let view = &self.view;
+        let mut picture = model.at(from).picture(view);
+        let mut at = from;
+        for (revision, event) in session.logged_after(from) {
+            assert!(at <= revision && from < revision && revision <= model.revision());
+            if at < revision {
+                assert_eq!(picture, model.at(revision - 1).picture(view), "{view:?} from {from}");
+                at = revision;
+            }
+            let changes = Changes::logged(session, view, event);
+            assert_no_leak(model, view, &changes);
+            picture.apply(&changes);
+        }
+        assert_eq!(picture, model.last().picture(view), "every update from {from} in {view:?}");
     }
 
     /// What has to be true of a delta beside that it leads to the right state.

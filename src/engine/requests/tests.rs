@@ -18,7 +18,18 @@ impl Encoder for Nothing {
         None
     }
 
-    fn snapshot(&self, _: &Session, _: &View, _: SnapshotReason, _: Option<&UserId>) -> Encoded {
+    fn log(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
+        None
+    }
+
+    fn snapshot(
+        &self,
+        _: &Session,
+        _: &View,
+        _: SnapshotReason,
+        _: u64,
+        _: Option<&UserId>,
+    ) -> Encoded {
         Encoded::default()
     }
 }
@@ -35,6 +46,7 @@ fn engine() -> Engine {
         max_listeners_per_user: 10,
         max_updates_per_second: 10,
         max_replay_bytes: 10 * ID_BYTES,
+        max_logs_bytes: 1 << 20,
         limits: Limits::default(),
     };
     Engine::new(settings, Clock::stepped(SECOND), Arc::new(Nothing))

@@ -40,6 +40,7 @@ pub fn snapshot_reason(reason: SnapshotReason) -> proto::SnapshotReason {
         SnapshotReason::ViewChanged => proto::SnapshotReason::ViewChanged,
         SnapshotReason::ResetSchema => proto::SnapshotReason::ResetSchema,
         SnapshotReason::Resent => proto::SnapshotReason::Resent,
+        SnapshotReason::LogOverflow => proto::SnapshotReason::LogOverflow,
     }
 }
 

@@ -96,13 +96,16 @@ fn user(number: u8) -> UserId {
     UserId::new(&format!("user-{number}")).expect("an id")
 }
 
-fn session() -> Session {
+fn opening() -> Opening {
     let app = AppId::new("app").expect("an id");
     let id = SessionId::new("session").expect("an id");
     let settings = Settings { empty_ttl: 1_000_000, ..Settings::new(10_000, 100) };
     let opener = Some((user(0), Join::default()));
-    let opening = Opening { opener, ..Opening::new(app, id, Kind::Room, settings) };
-    Session::open(opening, Arc::new(Limits::default()), 1_000_000, 0).expect("it opens")
+    Opening { opener, ..Opening::new(app, id, Kind::Room, settings) }
+}
+
+fn session() -> Session {
+    Session::open(opening(), Arc::new(Limits::default()), 1_000_000, 0).expect("it opens")
 }
 
 fn apply(session: &mut Session, (number, keys): &Deed) {
@@ -193,7 +196,7 @@ proptest! {
         session.flush(4_000_000);
 
         let (update, state) =
-            decode(&Named.snapshot(&session, &view(), SnapshotReason::First, None));
+            decode(&Named.snapshot(&session, &view(), SnapshotReason::First, 0, None));
         let mut reference = Reference::default();
         session.show_all(&view(), &mut reference);
         prop_assert_eq!(update.epoch, session.epoch());
@@ -239,7 +242,7 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
         session.apply(2_000_000, &Actor::App, command).expect("it joins");
     }
     session.flush(3_000_000);
-    let encoded = Named.snapshot(&session, &view(), SnapshotReason::First, None);
+    let encoded = Named.snapshot(&session, &view(), SnapshotReason::First, 0, None);
     assert!(encoded.messages.len() > 4);
     let (_, state) = decode(&encoded);
     let mut reference = Reference::default();
@@ -247,4 +250,133 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
     assert_eq!(state, reference.0);
     let changes = Named.changes(&session, &view(), 1, 1, false).expect("there are changes");
     assert_eq!(decode(&changes).1.members.len(), 3);
+}
+
+/// What the log tells a view, as the generated type.
+fn told(session: &Session, view: &View, after: u64) -> Vec<proto::LoggedUpdate> {
+    let updates = session.logged_after(after).map(|(revision, event)| {
+        let mut reference = Reference::default();
+        session.show_logged(view, event, &mut reference);
+        proto::LoggedUpdate { revision, change: Some(reference.0) }
+    });
+    updates.filter(|update| update.change != Some(proto::Changes::default())).collect()
+}
+
+/// The updates of a step, whatever parts it comes in; each fits.
+fn decode_log(encoded: &Encoded, span: (u64, u64)) -> Vec<proto::LoggedUpdate> {
+    let mut updates = Vec::new();
+    for (at, message) in encoded.messages.iter().enumerate() {
+        assert!(message.bytes.len() <= MAX_MESSAGE_BYTES);
+        updates.extend(log_of(&message.bytes, span, at + 1 < encoded.messages.len()));
+    }
+    updates
+}
+
+fn log_of(bytes: &[u8], span: (u64, u64), more: bool) -> Vec<proto::LoggedUpdate> {
+    let update = decode_one(bytes);
+    assert_eq!(((update.from_revision, update.to_revision), update.more), (span, more));
+    match update.body {
+        Some(Step::Log(log)) => log.updates,
+        other => panic!("not of the log: {other:?}"),
+    }
+}
+
+/// An update without the props of a member.
+fn without(mut update: proto::LoggedUpdate, own: &UserId) -> Option<proto::LoggedUpdate> {
+    let change = update.change.as_mut()?;
+    for member in change.members.iter_mut().filter(|it| it.user_id == **own) {
+        (member.props, member.removed) = (Vec::new(), Vec::new());
+    }
+    let nothing = proto::MemberChange { user_id: own.to_string(), ..Default::default() };
+    change.members.retain(|member| *member != nothing);
+    (*change != proto::Changes::default()).then_some(update)
+}
+
+proptest! {
+    #[test]
+    fn the_log_is_what_the_generated_types_read(stories in vec(deeds(), 1..4)) {
+        let mut session = session();
+        session.keep_log();
+        for story in &stories {
+            story.iter().for_each(|deed| apply(&mut session, deed));
+            session.flush(3_000_000);
+        }
+        let (after, span) = (1, (1, session.revision()));
+        let expected = told(&session, &view(), after);
+        match Named.log(&session, &view(), after, 1, true) {
+            None => prop_assert_eq!(expected, vec![]),
+            Some(encoded) => {
+                prop_assert_eq!(&decode_log(&encoded, span), &expected);
+                for own in (0..6).map(user) {
+                    let rest = expected.iter().cloned().filter_map(|it| without(it, &own));
+                    let rest: Vec<_> = rest.collect();
+                    let message = &encoded.messages[0];
+                    prop_assert_eq!(is_only_props_of(message, &own), rest.is_empty());
+                    let bytes = without_props_of(message, &own);
+                    prop_assert_eq!(log_of(&bytes, span, false), rest);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
+    let limits = Limits { log_bytes: usize::MAX, ..Limits::default() };
+    let opening = opening();
+    let mut session = Session::open(opening, Arc::new(limits), 1_000_000, 0).expect("it opens");
+    session.keep_log();
+    let large = Value::Data(vec![7; 16_000].into());
+    let props: Vec<_> =
+        (0..100).map(|key| (Key::from(format!("key-{key}")), large.clone())).collect();
+    for number in 1..4 {
+        let join = Join { props: props.clone(), ..Join::default() };
+        let command = Command::Join { user: user(number), join };
+        session.apply(2_000_000, &Actor::App, command).expect("it joins");
+    }
+    session.flush(3_000_000);
+    let encoded = Named.log(&session, &view(), 1, 1, true).expect("there are updates");
+    assert!(encoded.messages.len() > 4);
+    let mut joined: Vec<proto::MemberChange> = Vec::new();
+    for update in decode_log(&encoded, (1, 2)) {
+        assert_eq!(update.revision, 2);
+        for member in update.change.expect("it changes something").members {
+            match joined.last_mut().filter(|known| known.user_id == member.user_id) {
+                Some(known) => known.props.extend(member.props),
+                None => joined.push(member),
+            }
+        }
+    }
+    let expected = told(&session, &view(), 1).into_iter();
+    let expected: Vec<_> =
+        expected.flat_map(|update| update.change.expect("it changes something").members).collect();
+    assert_eq!(joined, expected);
+    // Each part without one's own props is a part still, the last one to complete the step.
+    for message in &encoded.messages {
+        let own = user(2);
+        let last = std::ptr::eq(message, &encoded.messages[encoded.messages.len() - 1]);
+        for update in log_of(&without_props_of(message, &own), (1, 2), !last) {
+            let members = update.change.expect("it changes something").members;
+            assert!(members.iter().all(|it| it.user_id != *own || it.props.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_says_from_where_on_updates_were_lost() {
+    let mut session = session();
+    for revision in 2..9 {
+        let join = Command::Join { user: user(revision), join: Join::default() };
+        session.apply(2_000_000, &Actor::App, join).expect("it joins");
+        session.flush(3_000_000);
+    }
+    let reason = SnapshotReason::LogOverflow;
+    for (lost_from, lost_to) in [(3, 8), (0, 0)] {
+        let encoded = Named.snapshot(&session, &view(), reason, lost_from, None);
+        let (update, state) = decode(&encoded);
+        let Some(Step::Snapshot(snapshot)) = update.body else { panic!("a snapshot") };
+        assert_eq!((snapshot.lost_from, snapshot.lost_to), (lost_from, lost_to));
+        assert_eq!(snapshot.reason(), proto::SnapshotReason::LogOverflow);
+        assert_eq!(state.members.len(), 8);
+    }
 }

@@ -84,7 +84,7 @@ impl Sessions {
         let state = live.lock();
         state.core.check(&actor, Act::Receive).ok()?;
         let view = View { class: state.core.class_of(&actor), props: Default::default() };
-        let encoded = Named.snapshot(&state.core, &view, SnapshotReason::First, None);
+        let encoded = Named.snapshot(&state.core, &view, SnapshotReason::First, 0, None);
         drop(state);
         let [message] = &*encoded.messages else { return None };
         proto::SubscribeToSessionResponse::decode(message.bytes.slice(PREFIX..)).ok()?.update

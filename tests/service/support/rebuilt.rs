@@ -22,6 +22,8 @@ pub struct Rebuilt {
     pub view: u32,
     /// All that the view shows.
     pub state: State,
+    /// The revisions whose updates were lost before the last snapshot, as it says; 0 = none.
+    pub lost: (u64, u64),
     /// The members as they came: the order of joining, unless somebody left and came back.
     pub order: Vec<String>,
     /// The parts of a step that is not complete.
@@ -100,7 +102,11 @@ impl Rebuilt {
         assert!(update.encoded_len() <= 1024 * 1024, "no message is larger than 1 MiB");
         assert!(!self.ended, "nothing comes after the end: {update:?}");
         if let Some(first) = self.parts.first() {
-            assert!(matches!(update.body, Some(Body::Changes(_))), "parts go on with changes");
+            match (&first.body, &update.body) {
+                (Some(Body::Log(_)), Some(Body::Log(_))) => {}
+                (Some(Body::Log(_)), _) => panic!("parts of the log go on with the log"),
+                (_, body) => assert!(matches!(body, Some(Body::Changes(_))), "{body:?}"),
+            }
             let span = (update.from_revision, update.to_revision);
             assert_eq!(span, (first.from_revision, first.to_revision), "all parts have one span");
         }
@@ -117,10 +123,14 @@ impl Rebuilt {
         let [first, ..] = &*parts else { unreachable!("a step has a part") };
         let (epoch, from, to) = (first.epoch, first.from_revision, first.to_revision);
         let is_snapshot = matches!(first.body, Some(Body::Snapshot(_)));
-        assert_eq!(from == 0, !matches!(first.body, Some(Body::Changes(_))), "{first:?}");
+        let is_delta = matches!(first.body, Some(Body::Changes(_) | Body::Log(_)));
+        assert_eq!(from == 0, !is_delta, "{first:?}");
         assert!(to >= 1, "every step leads somewhere: {first:?}");
         let carries_epoch = is_snapshot || matches!(first.body, Some(Body::Ended(_)));
         assert_eq!(epoch != 0, carries_epoch, "{first:?}");
+        if matches!(first.body, Some(Body::Log(_))) {
+            return self.log(from, to, parts);
+        }
         let count = parts.len();
         // One frame's changes say nothing that the client knows.
         let is_one_frame = !is_snapshot && to == self.revision + 1;
@@ -131,6 +141,7 @@ impl Rebuilt {
                 Body::Snapshot(snapshot) => {
                     assert_ne!(snapshot.view, 0, "a snapshot has a fingerprint");
                     self.begin_snapshot(epoch, snapshot.view);
+                    self.lost = (snapshot.lost_from, snapshot.lost_to);
                     reason = Some(SnapshotReason::try_from(snapshot.reason).expect("is known"));
                     snapshot.state.expect("a snapshot has a state")
                 }
@@ -147,7 +158,7 @@ impl Rebuilt {
                     self.ended = true;
                     return Step::Ended(ended);
                 }
-                Body::Log(log) => panic!("nobody asked for {log:?}"),
+                Body::Log(log) => panic!("changes go on with {log:?}"),
             };
             self.take(&changes, is_one_frame, is_snapshot);
             append(&mut whole, changes);
@@ -161,6 +172,31 @@ impl Rebuilt {
         self.check_whole(&whole);
         self.revision = to;
         Step::Changes { from, to, parts: count, changes: Box::new(whole) }
+    }
+
+    /// Applies every update, one after the other.
+    fn log(&mut self, from: u64, to: u64, parts: Vec<SessionUpdate>) -> Step {
+        let revision = self.revision;
+        assert!(from <= revision && revision < to, "from {from} to {to} at {revision}");
+        let count = parts.len();
+        let mut updates = Vec::new();
+        for part in parts {
+            let Some(Body::Log(log)) = part.body else { unreachable!("all parts are of the log") };
+            assert_ne!(log.updates, [], "no part is empty");
+            updates.extend(log.updates);
+        }
+        let mut at = from;
+        for update in &updates {
+            assert!(from < update.revision && update.revision <= to, "within {from} to {to}");
+            assert!(at <= update.revision, "in the order of the frames: {updates:?}");
+            at = update.revision;
+            let change = update.change.as_ref().expect("an update changes something");
+            assert_ne!(*change, Changes::default(), "an update changes something");
+            self.take(change, false, false);
+            self.check_whole(change);
+        }
+        self.revision = to;
+        Step::Log { from, to, parts: count, updates }
     }
 
     fn begin_snapshot(&mut self, epoch: u64, view: u32) {

@@ -26,6 +26,17 @@ pub enum Step {
         /// The changes, whatever parts they came in.
         changes: Box<Changes>,
     },
+    /// Every accepted write and event.
+    Log {
+        /// The revision that it starts from.
+        from: u64,
+        /// The revision that it leads to.
+        to: u64,
+        /// In how many messages it came.
+        parts: usize,
+        /// The updates, whatever parts they came in.
+        updates: Vec<proto::LoggedUpdate>,
+    },
     /// Nothing changed up to a revision.
     Heartbeat(u64),
     /// The session is over for this stream.
@@ -150,6 +161,14 @@ impl Watcher {
         match self.next().await {
             Step::Changes { changes, .. } => *changes,
             other => panic!("changes come, not {other:?}"),
+        }
+    }
+
+    /// The next step, which tells every update.
+    pub async fn next_log(&mut self) -> Vec<proto::LoggedUpdate> {
+        match self.next().await {
+            Step::Log { updates, .. } => updates,
+            other => panic!("the log comes, not {other:?}"),
         }
     }
 

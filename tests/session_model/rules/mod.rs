@@ -1,5 +1,6 @@
 //! The rules one by one, each under its own words.
 
+mod all;
 mod compare;
 mod history;
 mod hosting;

@@ -2,7 +2,7 @@
 
 use super::{Door, path, values::plain_value};
 use crate::{
-    engine::{Options, Password, Position, Resume},
+    engine::{Delivery, Options, Password, Position, Resume},
     grpc::once::Once,
     proto,
     session::{
@@ -164,14 +164,14 @@ impl Door<'_> {
 
     /// How a subscriber wants to be served, from a snapshot on.
     pub fn delivery(&mut self, prefix: &str, options: &proto::DeliveryOptions) -> Options {
-        match proto::Delivery::try_from(options.delivery) {
-            Ok(delivery) => {
-                self.not_yet(&format!("{prefix}.delivery"), delivery == proto::Delivery::All);
-            }
+        let delivery = match proto::Delivery::try_from(options.delivery) {
+            Ok(proto::Delivery::All) => Delivery::All,
+            Ok(_) => Delivery::Latest,
             Err(_) => {
                 self.fault(format!("{prefix}.delivery"), format!("{} is none", options.delivery));
+                Delivery::Latest
             }
-        }
+        };
         match proto::Encoding::try_from(options.encoding) {
             Ok(encoding) => {
                 self.not_yet(&format!("{prefix}.encoding"), encoding == proto::Encoding::Columns);
@@ -187,6 +187,7 @@ impl Door<'_> {
         Options {
             props: self.keys(&format!("{prefix}.props"), &options.props),
             exclude_self: options.exclude_self,
+            delivery,
             interval: if rate == 0 { 0 } else { SECOND.div_ceil(u64::from(rate)) },
             resume: None,
         }

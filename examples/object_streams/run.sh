@@ -1,0 +1,7 @@
+#!/bin/sh
+# Runs the example against a server: run.sh [address], localhost:7000 unless it says another.
+# The exit code is not 0 if anything was not as it should be.
+set -eu
+cd "$(dirname "$0")"
+[ -d gen/sessiond ] || ./setup.sh
+exec go run . "${1:-localhost:7000}"

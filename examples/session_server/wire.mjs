@@ -1,0 +1,98 @@
+// sessiond's API, loaded from the proto files: no code is generated. JSON as its typed values.
+
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import grpc from '@grpc/grpc-js';
+import loader from '@grpc/proto-loader';
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const definitions = loader.loadSync(
+  ['sessiond/v1/session_service.proto', 'sessiond/v1/delivery_service.proto', here('rpc.proto')],
+  {
+    includeDirs: [here('../../proto')],
+    longs: Number, enums: String, oneofs: true, arrays: true, objects: true,
+  },
+);
+const { sessiond } = grpc.loadPackageDefinition(definitions);
+
+// How long the server may take for a call; tests on a busy machine are slow.
+const PATIENCE_MS = 20_000;
+
+export class Refused extends Error {
+  /** Why a call was refused: the code's name, the reason for machines, the fields at fault. */
+  constructor(error) {
+    super(error.details);
+    this.code = Object.keys(grpc.status).find((name) => grpc.status[name] === error.code);
+    this.reason = '';
+    this.fields = [];
+    for (const bytes of error.metadata?.get('grpc-status-details-bin') ?? []) {
+      for (const { type_url: type, value } of definitions['google.rpc.Status'].deserialize(bytes).details) {
+        if (type.endsWith('/google.rpc.ErrorInfo')) {
+          this.reason = definitions['google.rpc.ErrorInfo'].deserialize(value).reason;
+        } else if (type.endsWith('/google.rpc.BadRequest')) {
+          const { fieldViolations } = definitions['google.rpc.BadRequest'].deserialize(value);
+          this.fields = fieldViolations.map(({ field }) => field).sort();
+        }
+      }
+    }
+  }
+}
+
+/** One connection: unary calls as promises, and the stream of a session's updates. */
+export class Connection {
+  constructor(address, app) {
+    const options = { 'grpc.use_local_subchannel_pool': 1 };
+    const credentials = grpc.credentials.createInsecure();
+    this.app = app;
+    this.calls = new sessiond.v1.SessionService(address, credentials, options);
+    this.streams = new sessiond.v1.DeliveryService(address, credentials, options);
+  }
+
+  async call(name, request) {
+    const { calls } = this;
+    const options = { deadline: Date.now() + PATIENCE_MS };
+    try {
+      return await promisify(calls[name]).call(calls, { app: this.app, ...request }, options);
+    } catch (error) {
+      throw new Refused(error);
+    }
+  }
+
+  subscribe(request) {
+    return this.streams.SubscribeToSession({ app: this.app, ...request });
+  }
+
+  /** Resolves once the server answers. */
+  ready(milliseconds) {
+    return promisify(this.calls.waitForReady).call(this.calls, Date.now() + milliseconds);
+  }
+
+  close() {
+    this.calls.close();
+    this.streams.close();
+  }
+}
+
+/** JSON as a Value: JSON has no integers, so numbers stay numbers. */
+export function value(json) {
+  if (json === null) return { null: {} };
+  if (typeof json === 'boolean') return { flag: json };
+  if (typeof json === 'number') return { number: json };
+  if (typeof json === 'string') return { text: json };
+  if (Array.isArray(json)) return { list: { items: json.map(value) } };
+  return { map: { entries: values(json) } };
+}
+
+export function values(object) {
+  return Object.fromEntries(Object.entries(object).map(([key, json]) => [key, value(json)]));
+}
+
+/** A Value or NamedValue as JSON. */
+export function json(value) {
+  if (value.kind === 'null') return null;
+  if (value.kind === 'list') return value.list.items.map(json);
+  if (value.kind === 'map') {
+    return Object.fromEntries(Object.entries(value.map.entries).map(([key, it]) => [key, json(it)]));
+  }
+  return value[value.kind];
+}

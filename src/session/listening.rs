@@ -1,0 +1,274 @@
+//! What is noted in the log while somebody listens to every accepted write. Without a listener none
+//! of it costs more than a look whether there is a log.
+
+use super::{
+    Session,
+    command::{Actor, Write},
+    deadline::Deadline,
+    ids::{Key, UserId},
+    limits::Micros,
+    log::{Event, Eyes, Log, Values, Whole},
+    member::{Departure, MemberIx},
+    replay::Replay,
+    settings::Kind,
+    slots::{Layer, Slots},
+    view::{Class, View},
+};
+
+impl Session {
+    /// Somebody subscribes to all: there is a log from now on. What was accepted before, in the
+    /// frame that is open, is told as what it comes to.
+    pub fn keep_log(&mut self) {
+        match &mut self.log {
+            Some(log) => {
+                if let Some(until) = log.until.take() {
+                    self.deadlines.remove(&(until, Deadline::Log));
+                }
+            }
+            None => {
+                let log = Log::new(self.revision, self.shown.clone(), self.eyes(), &self.limits);
+                self.log = Some(Box::new(log));
+                if self.open {
+                    self.correct_log();
+                }
+            }
+        }
+    }
+
+    /// Nobody subscribes to all any more: the log stays for a while, for those who come back.
+    pub fn release_log(&mut self, now: Micros) {
+        if let Some(log) = &mut self.log
+            && log.until.is_none()
+        {
+            let until = now + self.limits.log_memory;
+            log.until = Some(until);
+            self.deadlines.insert((until, Deadline::Log));
+        }
+    }
+
+    /// Every frame after this revision can be told update by update.
+    pub fn log_start(&self) -> u64 {
+        self.log.as_ref().map_or(self.revision, |log| log.start)
+    }
+
+    /// Whether an actor in the class of a view has seen by the same rules ever since a revision, so
+    /// that it may be told all updates since.
+    pub fn log_fits(&self, actor: &Actor, view: &View, revision: u64) -> bool {
+        let Some(log) = &self.log else { return true };
+        let keeps = view.class == Class::Host && *actor != Actor::App;
+        revision >= log.since[view.class as usize] && !(keeps && revision < log.keeper_since)
+    }
+
+    /// The updates of the frames after a revision, which must not be before
+    /// [`Session::log_start`]; [`Session::show_logged`] shows what a view sees of one.
+    pub fn logged_after(&self, revision: u64) -> impl Iterator<Item = (u64, &Event)> {
+        self.log.iter().flat_map(move |log| log.after(revision))
+    }
+
+    /// Bytes of the log.
+    pub fn log_bytes(&self) -> usize {
+        self.log.as_ref().map_or(0, |log| log.bytes())
+    }
+
+    /// Forgets the oldest updates, so that no more bytes are left.
+    pub fn shorten_log(&mut self, most_bytes: usize) {
+        if let Some(log) = &mut self.log {
+            log.shorten(most_bytes);
+        }
+    }
+
+    /// Nothing up to the next frame can be told one by one.
+    pub(super) fn forget_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.forget();
+        }
+    }
+
+    /// Whether any view shows a prop of this name, as of the last frame: a view that comes to see
+    /// others with the next one is told anew anyway.
+    pub(super) fn is_logged(&self, key: &str) -> bool {
+        let settings = &self.shown.settings;
+        settings.selects(key) || (self.kind == Kind::Hosted && settings.shows_of_host(key))
+    }
+
+    /// The keys of a write of props, for [`Session::log_props`] once it is done.
+    pub(super) fn keys_to_log(&self, write: &Write) -> Vec<Key> {
+        match &self.log {
+            None => Vec::new(),
+            Some(_) => write.keys().filter(|key| self.is_logged(key)).cloned().collect(),
+        }
+    }
+
+    /// Props were written: what is accepted of them now is noted, where it is not hidden by what the
+    /// session's own layer holds.
+    pub(super) fn log_props(&mut self, ix: MemberIx, layer: Layer, keys: Vec<Key>) {
+        let Some(log) = self.log.as_mut().filter(|_| !keys.is_empty()) else { return };
+        let member = self.members.get(ix);
+        let (names, slots) = (&self.names, &member.slots);
+        let is_hidden = |key: &Key| {
+            layer != Layer::Own && names.find(key).is_some_and(|key| slots.holds(Layer::Own, key))
+        };
+        let accepted = |key: &Key| names.find(key).and_then(|key| slots.accepted(key)).cloned();
+        let shown = keys.into_iter().filter(|key| !is_hidden(key));
+        let values: Values = shown.map(|key| (key.clone(), accepted(&key))).collect();
+        if !values.is_empty() {
+            let of_host = self.accepted.host.as_ref() == Some(&member.user);
+            log.push(Event::Props { user: member.user.clone(), of_host, values });
+        }
+    }
+
+    /// A member is about to lose all its props and stays.
+    pub(super) fn log_cleared(&mut self, ix: MemberIx) {
+        let Some(who) = self.log.as_ref().and_then(|_| self.whole(ix)) else { return };
+        let values: Values = who.props.into_iter().map(|(key, _)| (key, None)).collect();
+        if let Some(log) = self.log.as_mut().filter(|_| !values.is_empty()) {
+            log.push(Event::Props { user: who.user, of_host: who.of_host, values });
+        }
+    }
+
+    /// The keys of a write of data, for [`Session::log_data`] once it is done.
+    pub(super) fn data_keys_to_log(&self, shared: &Write, private: &Write) -> [Vec<Key>; 2] {
+        match &self.log {
+            None => Default::default(),
+            Some(_) => [shared, private].map(|write| write.keys().cloned().collect()),
+        }
+    }
+
+    /// Session data was written.
+    pub(super) fn log_data(
+        &mut self,
+        writer: &Actor,
+        [shared, private]: [Vec<Key>; 2],
+        merges: bool,
+    ) {
+        if shared.is_empty() && private.is_empty() {
+            return;
+        }
+        let Some(log) = &mut self.log else { return };
+        let names = &self.names;
+        let values = |slots: &Slots, keys: Vec<Key>| -> Values {
+            let accepted = |key: &Key| names.find(key).and_then(|key| slots.accepted(key)).cloned();
+            keys.into_iter().map(|key| (key.clone(), accepted(&key))).collect()
+        };
+        let (shared, private) = (values(&self.data, shared), values(&self.private_data, private));
+        log.push(Event::Data { writer: Some(writer.clone()), shared, private, merges });
+    }
+
+    /// Somebody joined.
+    pub(super) fn log_joined(&mut self, ix: MemberIx) {
+        let Some(who) = self.log.as_ref().and_then(|_| self.whole(ix)) else { return };
+        if let Some(log) = &mut self.log {
+            log.push(Event::Joined { who, replaces: false });
+        }
+    }
+
+    /// Role or connection of a member changed.
+    pub(super) fn log_status(&mut self, ix: MemberIx) {
+        let Some(log) = &mut self.log else { return };
+        let member = self.members.get(ix);
+        if let Some(now) = &member.now {
+            let (role, disconnected) = (now.role, now.disconnected);
+            log.push(Event::Status { user: member.user.clone(), role, disconnected });
+        }
+    }
+
+    /// Somebody left.
+    pub(super) fn log_left(&mut self, user: &UserId, departure: Departure) {
+        if let Some(log) = &mut self.log {
+            log.push(Event::Left { user: user.clone(), departure });
+        }
+    }
+
+    /// The host changed; both are told anew.
+    pub(super) fn log_swap(&mut self, old: Option<UserId>) {
+        let Some(log) = &mut self.log else { return };
+        let info = self.accepted.clone();
+        let hosts = [old, info.host.clone()];
+        log.push(Event::Swap { info, hosts, shown: Vec::new() });
+    }
+
+    /// The settings were written, changed or not.
+    pub(super) fn log_settings(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.push(Event::Info(self.accepted.clone()));
+        }
+    }
+
+    /// Something was done that may have changed what is told of the session.
+    pub(super) fn log_info(&mut self) {
+        if let Some(log) = &self.log
+            && log.info != self.accepted
+        {
+            self.log_settings();
+        }
+    }
+
+    /// What a member wrote and no frame shows yet is as if it had never been written.
+    pub(super) fn discard_logged_props(&mut self, user: &UserId) {
+        if let Some(log) = &mut self.log {
+            log.discard_props(user);
+        }
+    }
+
+    /// The same for what a user wrote into the session data.
+    pub(super) fn discard_logged_data(&mut self, user: &UserId, taken_back: &[(bool, Key)]) {
+        if let Some(log) = &mut self.log {
+            log.discard_data(user, taken_back);
+        }
+    }
+
+    /// Whoever applies the updates of the open frame comes to what is accepted: what they do not
+    /// lead to, as it was taken back or as there was no log yet, is added to them.
+    pub(super) fn correct_log(&mut self) {
+        let Some(mut log) = self.log.take() else { return };
+        if log.is_whole() {
+            let mut open = log.take_open();
+            let mut replay = Replay::new(self);
+            open.iter_mut().for_each(|event| replay.apply(event));
+            open.append(&mut replay.corrections());
+            log.info = self.accepted.clone();
+            log.put_back(open);
+        }
+        self.log = Some(log);
+    }
+
+    /// The frame is made: its updates are told under its revision.
+    pub(super) fn seal_log(&mut self) {
+        if self.log.is_none() {
+            return;
+        }
+        let (eyes, revision) = (self.eyes(), self.revision);
+        let Some(log) = &mut self.log else { return };
+        log.seal(revision);
+        for (class, since) in log.since.iter_mut().enumerate() {
+            if log.eyes.prints[class] != eyes.prints[class] {
+                *since = revision;
+            }
+        }
+        if log.eyes.keeper != eyes.keeper {
+            log.keeper_since = revision;
+        }
+        log.eyes = eyes;
+    }
+
+    fn eyes(&self) -> Eyes {
+        let print = |class| self.fingerprint(&View { class, props: Default::default() });
+        Eyes { prints: [print(Class::Members), print(Class::Host)], keeper: self.keeper().cloned() }
+    }
+
+    /// All that is accepted of a member.
+    pub(super) fn whole(&self, ix: MemberIx) -> Option<Whole> {
+        let member = self.members.get(ix);
+        let now = member.now.as_ref()?;
+        let accepted = member.slots.all_accepted();
+        let props = accepted.map(|(key, value)| (self.names.key(key).clone(), value.clone()));
+        Some(Whole {
+            user: member.user.clone(),
+            of_host: self.accepted.host.as_ref() == Some(&member.user),
+            order: now.order,
+            role: now.role,
+            disconnected: now.disconnected,
+            props: props.filter(|(key, _)| self.is_logged(key)).collect(),
+        })
+    }
+}

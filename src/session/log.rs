@@ -1,0 +1,324 @@
+//! The last accepted writes and events, one by one and in order: what ALL delivery is told from.
+//! There is a log only while somebody listens and for a while after; it is bounded, and whoever
+//! needs what has fallen out of it is told so.
+
+use super::{
+    Info,
+    command::Actor,
+    ids::{Key, UserId},
+    limits::{Limits, Micros},
+    member::Departure,
+    role::Role,
+    size,
+    value::Value,
+};
+use std::{collections::VecDeque, sync::Arc};
+
+/// Bytes that an update counts for beside what it holds.
+const UPDATE_BYTES: usize = 64;
+
+/// Bytes that a key or a member in an update counts for beside its name and values.
+const ITEM_BYTES: usize = 32;
+
+/// Keys at the values that were accepted; none = removed.
+pub type Values = Vec<(Key, Option<Value>)>;
+
+/// One accepted write or event.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Props of a member changed.
+    Props {
+        /// Whose.
+        user: UserId,
+        /// It was host then.
+        of_host: bool,
+        /// How.
+        values: Values,
+    },
+    /// Session data changed.
+    Data {
+        /// Who wrote it; none = several whose writes are one here.
+        writer: Option<Actor>,
+        /// The shared part.
+        shared: Values,
+        /// The private part.
+        private: Values,
+        /// Maps were merged into what was there.
+        merges: bool,
+    },
+    /// A member joined.
+    Joined {
+        /// Who, with the props that it came with.
+        who: Whole,
+        /// It had left before, which no update tells.
+        replaces: bool,
+    },
+    /// The role of a member or its connection changed.
+    Status {
+        /// Who.
+        user: UserId,
+        /// The role.
+        role: Role,
+        /// Its last stream is lost.
+        disconnected: bool,
+    },
+    /// A member left.
+    Left {
+        /// Who.
+        user: UserId,
+        /// Why.
+        departure: Departure,
+    },
+    /// What is told of the session changed.
+    Info(Arc<Info>),
+    /// Somebody else became host.
+    Swap {
+        /// What is told of the session since.
+        info: Arc<Info>,
+        /// The old host and the new one.
+        hosts: [Option<UserId>; 2],
+        /// Those of them who are members, as of then; known once the frame is made.
+        shown: Vec<Whole>,
+    },
+}
+
+/// All that is shown of a member at one moment.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// Who.
+    pub user: UserId,
+    /// It is host.
+    pub of_host: bool,
+    /// Which membership.
+    pub order: u64,
+    /// The role.
+    pub role: Role,
+    /// Its last stream is lost.
+    pub disconnected: bool,
+    /// The props.
+    pub props: Vec<(Key, Value)>,
+}
+
+impl Event {
+    /// What the update counts for, in bytes.
+    fn bytes(&self) -> usize {
+        let item = |name: &str, value: usize| ITEM_BYTES + name.len() + value;
+        let values = |values: &Values| -> usize {
+            let size = |value: &Option<Value>| value.as_ref().map_or(0, size::of);
+            values.iter().map(|(key, value)| item(key, size(value))).sum()
+        };
+        let whole = |who: &Whole| -> usize {
+            let props = who.props.iter().map(|(key, value)| item(key, size::of(value)));
+            item(&who.user, props.sum())
+        };
+        let settings = |info: &Info| -> usize {
+            let Info { settings, schema, .. } = info;
+            let keys = settings.propnames.iter().chain(&*settings.hostprops);
+            let metadata = settings.metadata.iter().map(|(key, value)| item(key, size::of(value)));
+            let successors = settings.successors.iter().map(|user| item(user, 0));
+            let settings = keys.map(|key| item(key, 0)).chain(metadata).chain(successors);
+            settings.sum::<usize>() + schema.as_ref().map_or(0, |schema| schema.bytes())
+        };
+        UPDATE_BYTES
+            + match self {
+                Self::Props { user, values: set, .. } => user.len() + values(set),
+                Self::Data { shared, private, .. } => values(shared) + values(private),
+                Self::Joined { who, .. } => whole(who),
+                Self::Status { user, .. } | Self::Left { user, .. } => user.len(),
+                Self::Info(info) => settings(info),
+                Self::Swap { info, shown, .. } => {
+                    settings(info) + shown.iter().map(whole).sum::<usize>()
+                }
+            }
+    }
+}
+
+/// The updates of one frame.
+#[derive(Debug)]
+struct Framed {
+    revision: u64,
+    updates: Vec<Event>,
+    bytes: usize,
+}
+
+/// The updates of the last frames and of the open one.
+#[derive(Debug)]
+pub struct Log {
+    frames: VecDeque<Framed>,
+    open: Vec<Event>,
+    /// The open frame had more than the log can hold: nothing of it is kept.
+    lost: bool,
+    updates: usize,
+    bytes: usize,
+    most_updates: usize,
+    most_bytes: usize,
+    /// Every frame after this revision is in it.
+    pub start: u64,
+    /// What was told of the session last.
+    pub info: Arc<Info>,
+    /// When nobody has listened for long enough.
+    pub until: Option<Micros>,
+    /// What decides who sees what, as of the last frame.
+    pub(super) eyes: Eyes,
+    /// By [`super::view::Class`]: since when it has seen by the same rules.
+    pub since: [u64; 2],
+    /// Since when the same user has been in the host's class.
+    pub keeper_since: u64,
+}
+
+/// What decides which rules apply to a class of readers, and who is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eyes {
+    /// By class.
+    pub prints: [u32; 2],
+    /// Who is in the host's class.
+    pub keeper: Option<UserId>,
+}
+
+impl Log {
+    /// A log that begins after the frame `start`.
+    pub fn new(start: u64, info: Arc<Info>, eyes: Eyes, limits: &Limits) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            open: Vec::new(),
+            lost: false,
+            updates: 0,
+            bytes: 0,
+            most_updates: limits.log_updates,
+            most_bytes: limits.log_bytes,
+            start,
+            info,
+            until: None,
+            eyes,
+            since: [0; 2],
+            keeper_since: 0,
+        }
+    }
+
+    /// Bytes of all that it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the open frame can still be told.
+    pub fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    /// Something was accepted.
+    pub fn push(&mut self, event: Event) {
+        if self.lost {
+            return;
+        }
+        if let Event::Info(info) | Event::Swap { info, .. } = &event {
+            self.info = info.clone();
+        }
+        self.updates += 1;
+        self.bytes += event.bytes();
+        self.open.push(event);
+        self.shorten(self.most_bytes);
+    }
+
+    /// Forgets the oldest frames until it fits; of the open one all or nothing.
+    pub fn shorten(&mut self, most_bytes: usize) {
+        while self.updates > self.most_updates || self.bytes > most_bytes {
+            match self.frames.pop_front() {
+                Some(oldest) => {
+                    self.start = oldest.revision;
+                    self.updates -= oldest.updates.len();
+                    self.bytes -= oldest.bytes;
+                }
+                None => self.forget(),
+            }
+        }
+    }
+
+    /// Forgets everything, and all of the open frame.
+    pub fn forget(&mut self) {
+        self.frames.clear();
+        self.open = Vec::new();
+        (self.updates, self.bytes) = (0, 0);
+        self.lost = true;
+    }
+
+    /// Takes the updates of the open frame out, to be looked through.
+    pub fn take_open(&mut self) -> Vec<Event> {
+        let open = std::mem::take(&mut self.open);
+        self.updates -= open.len();
+        self.bytes -= bytes_of(&open);
+        open
+    }
+
+    /// Puts them back.
+    pub fn put_back(&mut self, open: Vec<Event>) {
+        self.updates += open.len();
+        self.bytes += bytes_of(&open);
+        self.open = open;
+        self.shorten(self.most_bytes);
+    }
+
+    /// What a member wrote into its props and no frame shows yet is not told.
+    pub fn discard_props(&mut self, of: &UserId) {
+        let mut open = self.take_open();
+        open.retain(|event| !matches!(event, Event::Props { user, .. } if user == of));
+        for event in &mut open {
+            if let Event::Joined { who, .. } = event
+                && who.user == *of
+            {
+                who.props.clear();
+            }
+        }
+        self.put_back(open);
+    }
+
+    /// What a user wrote into the session data and no frame shows yet is not told. Of the keys that
+    /// were `taken_back` nothing is told either where it holds some of that: where others merged into
+    /// it, or where writes of several became one.
+    pub fn discard_data(&mut self, of: &UserId, taken_back: &[(bool, Key)]) {
+        let mut open = self.take_open();
+        let mut begun = false;
+        open.retain_mut(|event| {
+            let Event::Data { writer, shared, private, merges } = event else { return true };
+            match writer {
+                Some(Actor::User(user)) if user == of => {
+                    begun = true;
+                    return false;
+                }
+                Some(_) if !(*merges && begun) => return true,
+                Some(_) => {}
+                None => begun = true,
+            }
+            for (is_private, key) in taken_back {
+                let values = if *is_private { &mut *private } else { &mut *shared };
+                values.retain(|(known, _)| known != key);
+            }
+            !(shared.is_empty() && private.is_empty())
+        });
+        self.put_back(open);
+    }
+
+    /// The open frame is made under a revision.
+    pub fn seal(&mut self, revision: u64) {
+        let updates = std::mem::take(&mut self.open);
+        if std::mem::take(&mut self.lost) {
+            self.start = revision;
+            return;
+        }
+        if !updates.is_empty() {
+            let bytes = bytes_of(&updates);
+            self.frames.push_back(Framed { revision, updates, bytes });
+        }
+    }
+
+    /// The updates of the frames after `revision`, with their revisions.
+    pub fn after(&self, revision: u64) -> impl Iterator<Item = (u64, &Event)> {
+        let from = self.frames.partition_point(|frame| frame.revision <= revision);
+        self.frames
+            .range(from..)
+            .flat_map(|frame| frame.updates.iter().map(|event| (frame.revision, event)))
+    }
+}
+
+fn bytes_of(events: &[Event]) -> usize {
+    events.iter().map(Event::bytes).sum()
+}

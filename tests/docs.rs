@@ -1,0 +1,88 @@
+//! The documents name only what is there.
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use sessiond::proto;
+use std::{collections::BTreeSet, fs, path::Path};
+
+const COMING_FROM: &str = "docs/coming-from.md";
+
+/// Calls that none of the older systems had.
+const NEW: [&str; 2] = ["Gateway", "WatchSessions"];
+
+fn descriptors() -> FileDescriptorSet {
+    FileDescriptorSet::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
+}
+
+#[test]
+fn every_call_takes_the_place_of_one_of_the_older_systems() {
+    let text = read(COMING_FROM);
+    let words: BTreeSet<&str> = text.split(|it: char| !it.is_ascii_alphanumeric()).collect();
+    let files = descriptors();
+    let services = files
+        .file
+        .iter()
+        .filter(|file| file.package() == "sessiond.v1")
+        .flat_map(|file| &file.service);
+    let missing: Vec<&str> = services
+        .flat_map(|service| &service.method)
+        .map(|method| method.name())
+        .filter(|name| !NEW.contains(name) && !words.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "{COMING_FROM} says nothing of {missing:?}");
+}
+
+#[test]
+fn what_is_written_in_capitals_is_a_name_of_the_contract_or_a_code() {
+    let text = read(COMING_FROM);
+    let files = descriptors();
+    let values: Vec<&str> = files
+        .file
+        .iter()
+        .flat_map(|file| &file.enum_type)
+        .flat_map(|it| &it.value)
+        .map(|value| value.name())
+        .collect();
+    let codes = [
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "FAILED_PRECONDITION",
+    ];
+    let is_name = |word: &&str| word.contains('_') && !word.contains(|it: char| it.is_lowercase());
+    let unknown: BTreeSet<&str> = text
+        .split(|it: char| !it.is_ascii_alphanumeric() && it != '_')
+        .filter(is_name)
+        .filter(|word| !codes.contains(word))
+        .filter(|word| !values.iter().any(|value| value.ends_with(&format!("_{word}"))))
+        .collect();
+    assert!(unknown.is_empty(), "{COMING_FROM} names {unknown:?}");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        COMING_FROM,
+        "examples/air_traffic/README.md",
+        "examples/tower/README.md",
+        "examples/session_server/README.md",
+        "examples/object_streams/README.md",
+    ];
+    for document in documents {
+        let text = read(document);
+        let folder = root.join(document);
+        let folder = folder.parent().expect("it lies in a folder");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let local = !link.contains("://") && !link.starts_with('#');
+            assert!(!local || folder.join(link).exists(), "{document} links to {link}");
+        }
+    }
+}
