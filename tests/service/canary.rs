@@ -348,6 +348,16 @@ impl Stage {
         self.service.tick();
     }
 
+    /// A new host sees what everybody shows at that moment, and everybody its slide.
+    fn hosts_from_now_on(&mut self, host: &'static str) {
+        for word in [self.words_of("slide", HOSTED), self.words_of("notes", HOSTED)].concat() {
+            self.words.may_reach(&word, &[host]);
+        }
+        let slide = format!("slide of {host} in {HOSTED}");
+        self.words.may_reach(&self.kept[&slide], &and(&INSIDERS, [HOST]));
+        self.words.is_shown(&self.kept["private data of hosted"], &[host]);
+    }
+
     /// The words of what everybody has of a key in a session.
     fn words_of(&self, key: &str, session: &str) -> Vec<String> {
         let of = |writer: &&str| self.kept.get(&format!("{key} of {writer} in {session}")).cloned();
@@ -361,12 +371,9 @@ async fn another_host(stage: &mut Stage) {
     swapped.expect("it hands over");
     stage.people.get_mut(HOST).expect("it is there").is_powerful = false;
     stage.people.get_mut("member").expect("it is there").is_powerful = true;
-    for word in [stage.words_of("slide", HOSTED), stage.words_of("notes", HOSTED)].concat() {
-        stage.words.may_reach(&word, &["member"]);
-    }
+    stage.hosts_from_now_on("member");
     let everybody = and(&INSIDERS, [HOST]);
     stage.words.is_shown(&stage.kept["slide of member in hosted"], &everybody);
-    stage.words.is_shown(&stage.kept["private data of hosted"], &["member"]);
     stage.everybody_looks().await;
 
     stage.write_as_hosted_by("member").await;
@@ -382,7 +389,7 @@ async fn pending_for_another_host(stage: &mut Stage) {
     let swapped = stage.service.try_swap_host(HOSTED, "member", "moderator", 0).await;
     swapped.expect("it hands over");
     stage.people.get_mut("member").expect("it is there").is_powerful = false;
-    stage.words.is_shown(&stage.kept["private data of hosted"], &["moderator"]);
+    stage.hosts_from_now_on("moderator");
     stage.write_as_hosted_by("moderator").await;
     for person in stage.people.values() {
         reads(person, HOSTED).await;
@@ -442,6 +449,8 @@ async fn another_schema(stage: &mut Stage) {
 
 /// Some have to go, and hear nothing of what comes after.
 async fn kicked_and_banned(stage: &mut Stage) {
+    // What no frame has shown goes with who wrote it.
+    stage.write(ROOM, "member", "shown", &[]).await;
     let reason = stage.words.shown("reason of a kick", &["member"]);
     stage.service.try_kick(ROOM, "moderator", "member", &reason).await.expect("it is kicked");
     let keepers = ["owner", "admin", "moderator", ""];
