@@ -1,10 +1,8 @@
 //! Clients of what one user shows to another, and of every single write.
 
 use crate::support::*;
-use sessiond::proto::{
-    self, Changes, DeliveryOptions, NamedValue, SessionUpdate, SnapshotReason, session_update::Body,
-};
-use tonic::{Status, Streaming};
+use sessiond::proto::{self, Changes, Delivery, DeliveryOptions, NamedValue, SnapshotReason};
+use tonic::Status;
 
 /// subscribeToUser with all defaults.
 pub async fn subscribe_to_user(
@@ -28,49 +26,18 @@ pub async fn subscribe_to_user_with(
     (session_id, watcher)
 }
 
-/// A subscription to every single write: what SessionStreaming calls onupdate.
-pub struct EveryWrite {
-    down: Streaming<proto::SubscribeToSessionResponse>,
-    /// Where it began.
-    pub snapshot: Rebuilt,
+/// A subscription to every single write, which SessionStreaming calls onupdate.
+pub async fn onupdate(service: &Service, session: &str, user: &str) -> Watcher {
+    let delivery = Delivery::All.into();
+    let options = Some(DeliveryOptions { delivery, ..Default::default() });
+    let request = proto::SubscribeToSessionRequest { options, ..subscription(session, user) };
+    service.watch_with(request).await
 }
 
-impl EveryWrite {
-    /// Subscribes; returns with the first snapshot applied.
-    pub async fn open(service: &Service, session: &str, user: &str) -> Self {
-        let options =
-            DeliveryOptions { delivery: proto::Delivery::All.into(), ..Default::default() };
-        let request = proto::SubscribeToSessionRequest {
-            options: Some(options),
-            ..subscription(session, user)
-        };
-        let answer = in_time(service.delivery().subscribe_to_session(request)).await;
-        let mut down = answer.expect("streams are refused in their trailers").into_inner();
-        let first = in_time(down.message()).await.expect("the stream goes on");
-        let first = first.and_then(|message| message.update).expect("a snapshot comes first");
-        Self { down, snapshot: Rebuilt::from_snapshot(first) }
-    }
-
-    /// The writes and events of the next message, in order, each with its revision.
-    pub async fn next(&mut self) -> Vec<(u64, Changes)> {
-        let mut updates = Vec::new();
-        loop {
-            let message = in_time(self.down.message()).await.expect("the stream goes on");
-            let update = message.and_then(|message| message.update).expect("the stream goes on");
-            let SessionUpdate { more, body, .. } = update;
-            let Some(Body::Log(log)) = body else { panic!("a log comes, not {body:?}") };
-            let said = log.updates.into_iter();
-            updates.extend(said.map(|it| (it.revision, it.change.expect("it has a change"))));
-            if !more {
-                return updates;
-            }
-        }
-    }
-
-    /// The same as `user.key=value`, for the props in it.
-    pub async fn next_writes(&mut self) -> Vec<String> {
-        self.next().await.iter().flat_map(|(_, change)| writes_in(change)).collect()
-    }
+/// The writes of its next message, in order, as `user.key=value`.
+pub async fn next_writes(onupdate: &mut Watcher) -> Vec<String> {
+    let changes = onupdate.next_log().await.into_iter().filter_map(|update| update.change);
+    changes.flat_map(|change| writes_in(&change)).collect()
 }
 
 /// The props that changed, as `user.key=value`.
