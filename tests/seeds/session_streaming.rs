@@ -1,10 +1,13 @@
 //! SessionStreaming: creating arbitrary multiplayer sessions, basic moderation of rooms, and update
 //! scripts for incoming streams.
 
+mod create_session;
+mod make;
+
 use crate::{clients::*, support::*};
 use sessiond::proto::{
-    self, DeliveryOptions, DepartureReason, EndReason, JoinOptions, PropsWrite, Role, SessionKind,
-    SessionSettings, SnapshotReason,
+    self, Delivery, DeliveryOptions, DepartureReason, EndReason, JoinOptions, PropsWrite, Role,
+    SessionKind, SessionSettings, SnapshotReason,
 };
 use tonic::Code;
 
@@ -23,219 +26,6 @@ async fn room_of_two(service: &Service) -> (Watcher, Watcher) {
     service.join("session", "bob").await;
     service.tick();
     (service.watch("session", "ada").await, service.watch("session", "bob").await)
-}
-
-mod create_session {
-    use super::*;
-
-    #[tokio::test]
-    async fn userinfo_just_needs_an_id_or_it_will_make_one_for_you() {
-        let service = Service::start().await;
-        let named = create_session("user123915485", SessionKind::Room, &["key1"]);
-        let opened = service.try_open(named).await.expect("it opens");
-        assert_eq!(opened.user_id, "user123915485");
-        let unnamed = proto::OpenSharedSessionRequest {
-            session_id: "another".to_owned(),
-            ..create_session("", SessionKind::Room, &["key1"])
-        };
-        let opened = service.try_open(unnamed).await.expect("it opens");
-        assert!(!opened.user_id.is_empty());
-        assert_eq!(opened.session.expect("it is told").owner_id, opened.user_id);
-    }
-
-    #[tokio::test]
-    async fn socket_id_tells_the_connections_of_a_user_apart() {
-        let service = Service::start().await;
-        let (_, mut one) = room_of_two(&service).await;
-        let mut other = service.watch("session", "bob").await;
-        service.set_in("session", "ada", [("key1", int(1))]).await;
-        service.tick();
-        for socket in [&mut one, &mut other] {
-            assert_eq!(writes_in(&socket.next_changes().await), ["ada.key1=1i"]);
-        }
-        drop(one);
-        service.set_in("session", "ada", [("key1", int(2))]).await;
-        service.tick();
-        assert_eq!(writes_in(&other.next_changes().await), ["ada.key1=2i"]);
-    }
-
-    #[tokio::test]
-    async fn type_room_sends_all_user_data_to_all_other_users_based_on_propnames() {
-        let service = Service::start().await;
-        let (mut ada, mut bob) = room_of_two(&service).await;
-        service.set("bob", [("key1", int(1)), ("secret", int(2))]).await;
-        service.set_in("session", "ada", [("key1", int(3)), ("secret", int(4))]).await;
-        service.tick();
-        for watcher in [&mut ada, &mut bob] {
-            watcher.next_changes().await;
-            assert_eq!(watcher.rebuilt.props("bob"), shown([("key1", int(1))]));
-            assert_eq!(watcher.rebuilt.props("ada"), shown([("key1", int(3))]));
-        }
-    }
-
-    #[tokio::test]
-    async fn type_hostroom_only_sends_one_users_data_while_the_host_still_receives_all() {
-        let service = Service::start().await;
-        let hostroom = create_session("host", SessionKind::Hosted, &["key1"]);
-        service.try_open(hostroom).await.expect("it opens");
-        service.join("session", "ada").await;
-        service.join("session", "bob").await;
-        service.tick();
-        let mut host = service.watch("session", "host").await;
-        let mut ada = service.watch("session", "ada").await;
-        service.set_in("session", "bob", [("key1", int(1))]).await;
-        service.set_in("session", "host", [("key1", int(2))]).await;
-        service.tick();
-        host.next_changes().await;
-        ada.next_changes().await;
-        assert_eq!(host.rebuilt.props("bob"), shown([("key1", int(1))]));
-        assert_eq!(ada.rebuilt.props("bob"), shown([]));
-        assert_eq!(ada.rebuilt.props("host"), shown([("key1", int(2))]));
-        assert_eq!(host.rebuilt.props("host"), shown([("key1", int(2))]));
-    }
-
-    #[tokio::test]
-    async fn type_user_with_the_id_of_a_user_to_subscribe_to() {
-        let service = Service::start().await;
-        let request = proto::OpenPrivateSessionRequest {
-            settings: Some(propnames(&["key1"])),
-            props: props([("key1", int(0))]),
-            ..private_opening("me", "user123", "me")
-        };
-        let session = open_private(&service, request).await;
-        assert_eq!(session.kind(), SessionKind::Private);
-        assert_eq!((&*session.source_id, &*session.listener_id), ("user123", "me"));
-        service.tick();
-        let mut me = service.watch(&session.session_id, "me").await;
-        assert_eq!(me.rebuilt.props("user123"), shown([("key1", int(0))]));
-        service.set_in(&session.session_id, "user123", [("key1", int(1)), ("key2", int(1))]).await;
-        service.tick();
-        me.next_changes().await;
-        assert_eq!(me.rebuilt.props("user123"), shown([("key1", int(1))]));
-    }
-
-    #[tokio::test]
-    async fn appname_creates_lookup_tables_based_on_the_application_name() {
-        let service = Service::start().await;
-        for app in ["app1", "app2"] {
-            let request = proto::OpenSharedSessionRequest {
-                app: app.to_owned(),
-                ..create_session("ada", SessionKind::Room, &["key1"])
-            };
-            let opened = service.try_open(request).await.expect("ids of other apps are free");
-            assert_eq!(opened.session.expect("it is told").app, app);
-        }
-        let without = service.try_open(create_session("ada", SessionKind::Room, &[])).await;
-        assert_eq!(without.expect("it opens").session.expect("it is told").app, "default");
-        let list = |app: &str| proto::ListSessionsRequest {
-            app: app.to_owned(),
-            user_id: "ada".to_owned(),
-            ..Default::default()
-        };
-        for (app, expected) in [("app1", 1), ("app2", 1), ("app3", 0), ("", 1)] {
-            let listed = service.try_list(list(app)).await.expect("it lists").sessions;
-            assert_eq!(listed.len(), expected, "{app}");
-        }
-        let join = proto::JoinSessionRequest {
-            app: "app3".to_owned(),
-            session_id: "session".to_owned(),
-            user_id: "bob".to_owned(),
-            ..Default::default()
-        };
-        let told = refused(service.sessions().join_session(join).await);
-        told.is(Code::NotFound, "SESSION_NOT_FOUND");
-    }
-
-    #[tokio::test]
-    async fn object_is_the_data_structure_of_the_outgoing_datastream() {
-        let service = Service::start().await;
-        let (_, bob) = room_of_two(&service).await;
-        assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(0))]));
-    }
-
-    #[tokio::test]
-    async fn settings_keys_will_be_autogenerated_if_none_supplied() {
-        let service = Service::start().await;
-        let all_keys = create_session("ada", SessionKind::Room, &[]);
-        service.try_open(all_keys).await.expect("it opens");
-        service.tick();
-        let mut ada = service.watch("session", "ada").await;
-        let keys = [("key1", int(1)), ("key2", int(2)), ("any", int(3))];
-        service.set_in("session", "ada", keys.clone()).await;
-        service.tick();
-        ada.next_changes().await;
-        assert_eq!(ada.rebuilt.props("ada"), shown(keys));
-    }
-
-    #[tokio::test]
-    async fn callback_runs_once_on_return() {
-        let service = Service::start().await;
-        let request = create_session("ada", SessionKind::Room, &["key1"]);
-        let result = service.try_open(request).await.expect("it opens");
-        let session = result.session.expect("it is told");
-        assert_eq!((&*session.session_id, session.kind()), ("session", SessionKind::Room));
-        assert_eq!(session.settings.expect("they are told").propnames, ["key1"]);
-        assert_eq!(result.position.map(|at| at.revision), Some(1));
-    }
-
-    #[tokio::test]
-    async fn onupdate_gets_per_update_responses_for_sequential_data_operations() {
-        let service = Service::start().await;
-        let (_, mut latest) = room_of_two(&service).await;
-        let mut onupdate = onupdate(&service, "session", "bob").await;
-        for value in [1, 2, 2, 1] {
-            service.set_in("session", "ada", [("key1", int(value))]).await;
-        }
-        service.set_in("session", "bob", [("key1", int(7))]).await;
-        service.tick();
-        let expected = ["ada.key1=1i", "ada.key1=2i", "ada.key1=2i", "ada.key1=1i", "bob.key1=7i"];
-        assert_eq!(next_writes(&mut onupdate).await, expected);
-        // What did not change anything in the end is there as well.
-        for value in [5, 1] {
-            service.set_in("session", "ada", [("key1", int(value))]).await;
-        }
-        service.tick();
-        assert_eq!(next_writes(&mut onupdate).await, ["ada.key1=5i", "ada.key1=1i"]);
-        latest.next_changes().await;
-        assert_eq!(latest.glance().await, None, "a frame without net effect is silent");
-    }
-
-    #[tokio::test]
-    async fn onframe_gets_frame_tick_responses_for_frontend_updates() {
-        let service = Service::start().await;
-        let (_, mut onframe) = room_of_two(&service).await;
-        for value in [1, 2, 2, 4] {
-            service.set_in("session", "ada", [("key1", int(value))]).await;
-        }
-        service.tick();
-        assert_eq!(writes_in(&onframe.next_changes().await), ["ada.key1=4i"]);
-        service.tick();
-        assert_eq!(onframe.glance().await, None, "nothing changed");
-    }
-
-    #[tokio::test]
-    async fn applying_all_updates_yields_the_frame() {
-        let service = Service::start().await;
-        let (_, mut onframe) = room_of_two(&service).await;
-        let mut onupdate = onupdate(&service, "session", "bob").await;
-        for round in 0..5 {
-            for value in [round, round + 10, round] {
-                service.set_in("session", "ada", [("key1", int(value))]).await;
-            }
-            let joins = format!("user{round}");
-            service.join("session", &joins).await;
-            service.set_data("session", "ada", [("round", int(round))]).await;
-            service.tick();
-            onframe.next_changes().await;
-            let log = onupdate.next_log().await;
-            assert_eq!(onupdate.rebuilt.state, onframe.rebuilt.state);
-            assert!(log.iter().all(|update| update.revision == onframe.rebuilt.revision));
-            let changes: Vec<_> = log.into_iter().filter_map(|update| update.change).collect();
-            let told = changes.iter().flat_map(|it| &it.members).any(|it| it.user_id == joins);
-            assert!(told, "events are in it");
-            assert!(changes.iter().any(|it| !it.data.is_empty()), "data too");
-        }
-    }
 }
 
 mod subscribe_to_user {
@@ -262,6 +52,28 @@ mod subscribe_to_user {
         service.tick_until(&mut me, |it| it.props("source") == shown([("key", int(2))])).await;
         lobby.next_changes().await;
         assert_eq!(lobby.rebuilt.props("source"), shown([("key", int(2)), ("other", int(2))]));
+    }
+
+    #[tokio::test]
+    async fn onupdate_and_onframe_come_of_a_user_as_of_a_session() {
+        let service = Service::start().await;
+        let (session, mut onframe) = subscribe_to_user(&service, "me", "source").await;
+        let options = DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() };
+        let request = proto::SubscribeToUserRequest {
+            options: Some(options),
+            ..with_propnames("me", "source")
+        };
+        let (_, mut onupdate) = subscribe_to_user_with(&service, request).await;
+        for watcher in [&mut onupdate, &mut onframe] {
+            service.tick_until(watcher, |it| it.knows("me")).await;
+        }
+        for value in [1, 1, 2] {
+            service.set_in(&session, "source", [("key", int(value))]).await;
+        }
+        service.tick();
+        let each = ["source.key=1i", "source.key=1i", "source.key=2i"];
+        assert_eq!(next_writes(&mut onupdate).await, each);
+        assert_eq!(writes_in(&onframe.next_changes().await), ["source.key=2i"]);
     }
 
     #[tokio::test]
@@ -456,125 +268,6 @@ async fn delete_session_is_for_its_owner_and_closes_it_for_all() {
     ada.end().await.is_ok(EndReason::Deleted);
     bob.end().await.is_ok(EndReason::Deleted);
     refused(service.try_info("session", "ada").await).is(Code::NotFound, "SESSION_NOT_FOUND");
-}
-
-/// makeHost and what its comment lists after it.
-mod make {
-    use super::*;
-
-    #[tokio::test]
-    async fn make_host_is_the_user_to_make_host_of_the_session() {
-        let service = Service::start().await;
-        let hostroom = create_session("host", SessionKind::Hosted, &["key1"]);
-        service.try_open(hostroom).await.expect("it opens");
-        service.join_with("session", "ada", [("key1", int(1))]).await;
-        service.join_with("session", "bob", [("key1", int(2))]).await;
-        service.tick();
-        let mut host = service.watch("session", "host").await;
-        let mut ada = service.watch("session", "ada").await;
-        let mut bob = service.watch("session", "bob").await;
-        let told = refused(service.try_swap_host("session", "bob", "bob", 0).await);
-        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
-        let swapped = service.try_swap_host("session", "host", "ada", 0).await.expect("it may");
-        assert_eq!((&*swapped.host_id, swapped.term), ("ada", 2));
-        service.tick();
-        assert_eq!(host.next_snapshot().await, SnapshotReason::ViewChanged);
-        assert_eq!(ada.next_snapshot().await, SnapshotReason::ViewChanged);
-        bob.next_changes().await;
-        assert_eq!(bob.rebuilt.session().host_id, "ada");
-        assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(1))]));
-        assert_eq!(ada.rebuilt.props("bob"), shown([("key1", int(2))]));
-        assert_eq!(host.rebuilt.props("bob"), shown([]), "it is a user like others now");
-    }
-
-    /// What bob's role comes to be, by a call of somebody's.
-    async fn makes(service: &Service, ada: &mut Watcher, by: &str, role: Role) {
-        service.set_role("session", by, "bob", role).await;
-        service.tick();
-        match ada.next().await {
-            Step::Changes { .. } | Step::Snapshot(SnapshotReason::ViewChanged) => {}
-            other => panic!("everybody hears of it: {other:?}"),
-        }
-        assert_eq!(ada.rebuilt.member("bob").role, role);
-    }
-
-    #[tokio::test]
-    async fn make_admin_and_remove_admin() {
-        let service = Service::start().await;
-        let (mut ada, _) = room_of_two(&service).await;
-        let locked = || SessionSettings { locked: Some(true), ..Default::default() };
-        refused(service.try_update("session", "bob", &["locked"], locked()).await)
-            .is(Code::PermissionDenied, "ROLE_TOO_LOW");
-        makes(&service, &mut ada, "ada", Role::Admin).await;
-        service.update("session", "bob", &["locked"], locked()).await;
-        service.tick();
-        ada.next_changes().await;
-        makes(&service, &mut ada, "ada", Role::Member).await;
-        refused(service.try_update("session", "bob", &["locked"], locked()).await)
-            .is(Code::PermissionDenied, "ROLE_TOO_LOW");
-    }
-
-    #[tokio::test]
-    async fn make_moderator_and_remove_moderator() {
-        let service = Service::start().await;
-        let (mut ada, _) = room_of_two(&service).await;
-        service.join("session", "eve").await;
-        service.tick();
-        ada.next_changes().await;
-        makes(&service, &mut ada, "ada", Role::Moderator).await;
-        service.try_kick("session", "bob", "eve", "").await.expect("moderators may");
-        service.tick();
-        ada.next_changes().await;
-        makes(&service, &mut ada, "ada", Role::Member).await;
-        service.join("session", "eve").await;
-        refused(service.try_kick("session", "bob", "eve", "").await)
-            .is(Code::PermissionDenied, "ROLE_TOO_LOW");
-    }
-
-    #[tokio::test]
-    async fn make_owner_passes_the_session_on() {
-        let service = Service::start().await;
-        let (mut ada, _) = room_of_two(&service).await;
-        makes(&service, &mut ada, "ada", Role::Owner).await;
-        assert_eq!(ada.rebuilt.session().owner_id, "bob");
-        assert_eq!(ada.rebuilt.member("ada").role, Role::Admin, "the former owner becomes admin");
-        let told = refused(service.try_delete("session", "ada").await);
-        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
-        service.try_delete("session", "bob").await.expect("he owns it");
-    }
-
-    #[tokio::test]
-    async fn ban_user_and_unban_user() {
-        let service = Service::start().await;
-        let (mut ada, mut bob) = room_of_two(&service).await;
-        let told = refused(service.try_ban("session", "bob", "ada").await);
-        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
-        service.try_ban("session", "ada", "bob").await.expect("she may");
-        let late = service.try_write("bob", write([("key1", int(9))]).in_session("session")).await;
-        assert!(late.is_err(), "from the answer on no write of his is accepted");
-        service.tick();
-        bob.end().await.is(EndReason::Banned, Code::PermissionDenied);
-        assert_eq!(ada.next_changes().await.left[0].reason(), DepartureReason::Banned);
-        let told = refused(service.try_join("session", "bob", JoinOptions::default()).await);
-        told.is(Code::PermissionDenied, "BANNED");
-        service.try_unban("session", "ada", "bob").await.expect("he was banned");
-        service.join("session", "bob").await;
-    }
-
-    #[tokio::test]
-    async fn nobody_makes_somebody_of_the_same_or_a_higher_rank_something_else() {
-        let service = Service::start().await;
-        room_of_two(&service).await;
-        service.join("session", "eve").await;
-        service.set_role("session", "ada", "bob", Role::Admin).await;
-        service.set_role("session", "ada", "eve", Role::Admin).await;
-        for (target, role) in [("ada", Role::Member), ("eve", Role::Member)] {
-            let told = refused(service.try_set_role("session", "bob", target, role).await);
-            told.is(Code::PermissionDenied, "TARGET_RANK");
-        }
-        let told = refused(service.try_set_role("session", "bob", "bob", Role::Owner).await);
-        assert_eq!(told.code, Code::PermissionDenied);
-    }
 }
 
 /// Manual session updating.
