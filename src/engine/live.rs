@@ -157,7 +157,7 @@ impl State {
         encoder: &dyn Encoder,
     ) -> Vec<Waker> {
         if let Some(frame) = self.core.flush(now) {
-            self.end_departed(&frame.departed);
+            self.end_departed(frame.revision, &frame.departed);
             if frame.views_changed {
                 self.place_again(frame.revision - 1);
             }
@@ -180,7 +180,8 @@ impl State {
         let told = self.core.revision();
         let frame = self.core.reset(now, actor, schema)?;
         self.logs.settle(&mut self.core);
-        self.end_departed(&frame.departed);
+        // The reset is alone in its frame: who left did so in the one before.
+        self.end_departed(frame.revision - 1, &frame.departed);
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
             subscriber.begin_to_lose(shared.delivery, shared.changed, told);
@@ -225,13 +226,14 @@ impl State {
     }
 
     /// Ends the subscriptions of memberships that are over.
-    fn end_departed(&mut self, departed: &[Departed]) {
+    fn end_departed(&mut self, revision: u64, departed: &[Departed]) {
         if departed.is_empty() {
             return;
         }
         for (_, subscriber) in &mut self.subscribers {
             let membership = subscriber.membership;
             if let Some(departed) = departed.iter().find(|it| Some(it.order) == membership) {
+                subscriber.out_since.get_or_insert(revision);
                 subscriber.end.get_or_insert_with(|| match departed.departure {
                     Departure::Left | Departure::Lost => End::Left,
                     Departure::Kicked => End::Kicked { reason: departed.reason.clone() },
@@ -350,8 +352,9 @@ impl State {
     ) -> Option<Step> {
         let subscriber = &mut self.subscribers[key];
         subscriber.held = false;
-        if subscriber.end == Some(End::Slow) {
-            return Some(Step::Ended(End::Slow));
+        let (changed, revision) = (self.views[subscriber.view].changed, self.core.revision());
+        if subscriber.end == Some(End::Slow) || subscriber.is_too_late(changed, revision) {
+            return subscriber.end.clone().map(Step::Ended);
         }
         let goes_on = subscriber.end.is_none();
         let is_paced = subscriber.interval > 0 && goes_on;

@@ -120,6 +120,8 @@ pub(super) struct Subscriber {
     /// Since when something waits to be read.
     pub behind_since: Option<Micros>,
     pub end: Option<End>,
+    /// The frame in which its user was out of the session: it is shown nothing of later ones.
+    pub out_since: Option<u64>,
     /// Tells the subscription that there may be something; set together with taking the waker.
     pub signal: Arc<AtomicBool>,
     waker: Option<Waker>,
@@ -172,6 +174,7 @@ impl Subscriber {
             tick_over: false,
             behind_since: None,
             end: None,
+            out_since: None,
             signal: Arc::new(AtomicBool::new(true)),
             waker: None,
         }
@@ -201,6 +204,13 @@ impl Subscriber {
     /// Whether there is something to tell in a view that changed last at a revision.
     pub(super) fn has_news(&self, changed: u64) -> bool {
         self.snapshot.is_some() || self.position < changed || self.resumes
+    }
+
+    /// Whether what it would be shown comes from after the frame in which its user was out, in a view
+    /// that changed last at a revision, of a session that is at another one.
+    pub(super) fn is_too_late(&self, changed: u64, revision: u64) -> bool {
+        let shown = if self.snapshot.is_some() { revision } else { changed };
+        self.out_since.is_some_and(|out| out < shown)
     }
 
     pub(super) fn caught_up(&mut self, revision: u64) {

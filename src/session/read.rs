@@ -24,7 +24,8 @@ impl Session {
         named.chain(by_role).min_by_key(|(_, shown)| shown.order)
     }
 
-    /// What is accepted of a member and no frame shows yet, as far as the view shows it.
+    /// What is accepted of a member and no frame shows yet, as far as the view shows it and goes on
+    /// to show it.
     pub fn show_pending(&self, view: &View, user: &str, sink: &mut impl ChangeSink) {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };
         let Some(membership) = &member.now else { return };
@@ -38,7 +39,7 @@ impl Session {
         let is_news = |slot: &&Slot| {
             if replaces { slot.accepted().is_some() } else { slot.is_pending() }
         };
-        let pending = |slot: &&Slot| is_news(slot) && self.sees(view, member, slot);
+        let pending = |slot: &&Slot| is_news(slot) && self.sees_pending(view, member, slot);
         let slots: Vec<_> = member.slots.iter().filter(pending).collect();
         if role.is_none() && !disconnected && slots.is_empty() {
             return;

@@ -80,17 +80,34 @@ pub struct MemberChange<'a> {
 impl Session {
     /// The class that an actor belongs to, as of the last frame.
     pub fn class_of(&self, actor: &Actor) -> Class {
+        self.class_in(&self.shown, actor)
+    }
+
+    /// The class in which an actor sees what no frame shows yet: who has handed the hosting on sees
+    /// it as the member that it is from the next frame on.
+    pub fn class_of_pending(&self, actor: &Actor) -> Class {
+        match self.class_in(&self.accepted, actor) {
+            Class::Host => self.class_of(actor),
+            Class::Members => Class::Members,
+        }
+    }
+
+    fn class_in(&self, info: &Info, actor: &Actor) -> Class {
         let Actor::User(user) = actor else {
             return Class::Host;
         };
-        if self.keeper() == Some(user) { Class::Host } else { Class::Members }
+        if self.keeper_in(info) == Some(user) { Class::Host } else { Class::Members }
     }
 
     /// The user in the host's class, as of the last frame.
     pub(super) fn keeper(&self) -> Option<&UserId> {
+        self.keeper_in(&self.shown)
+    }
+
+    fn keeper_in<'a>(&'a self, info: &'a Info) -> Option<&'a UserId> {
         match self.kind {
-            Kind::Hosted => self.shown.host.as_ref(),
-            Kind::Room => self.shown.owner.as_ref(),
+            Kind::Hosted => info.host.as_ref(),
+            Kind::Room => info.owner.as_ref(),
             Kind::Private => self.pair().map(|pair| &pair.source),
         }
     }
@@ -318,7 +335,17 @@ impl Session {
             && view.names(names.key(key))
     }
 
-    /// The same for a prop in the log, of somebody who was host then or not. By the selection of
+    /// Whether the view shows this prop of this member now, and will when the open frame is closed.
+    pub(super) fn sees_pending(&self, view: &View, member: &Member, slot: &Slot) -> bool {
+        let (key, next) = (self.names.key(slot.key), &self.accepted);
+        let is_host = || next.host.as_ref() == Some(&member.user);
+        let selected = || next.settings.selects(key);
+        let of_host = || next.settings.shows_of_host(key);
+        self.sees(view, member, slot)
+            && self.class_sees(view.class, &member.user, selected, of_host, is_host)
+    }
+
+    /// Whether the view shows a prop in the log, of somebody who was host then or not. By the selection of
     /// now: who was told by another one is told anew.
     fn sees_logged(&self, view: &View, user: &UserId, is_host: bool, key: &str) -> bool {
         let settings = &self.shown.settings;

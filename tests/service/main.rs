@@ -4,6 +4,7 @@ mod support;
 
 mod acks;
 mod all;
+mod canary;
 mod connections;
 mod drain;
 mod errors;

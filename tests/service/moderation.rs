@@ -336,3 +336,32 @@ async fn a_lost_comparison_is_aborted_with_every_key_named() {
     let told = refused(service.try_set_data(request).await);
     told.is(Code::PermissionDenied, "ROLE_TOO_LOW").says("needs", "owner");
 }
+
+#[tokio::test]
+async fn who_is_out_and_reads_late_sees_nothing_of_what_came_after() {
+    for act in ["kick", "ban", "leave"] {
+        let service = Service::start().await;
+        room(&service).await;
+        let mut bob = service.watch("finals", "bob").await;
+        let mut stream = service.stream("finals", "bob").await;
+        // More than fits on the way, so that the rest waits in the server until they read.
+        for n in 0..12 {
+            service.set_in("finals", "ada", [(&*format!("k{n}"), data(15_000))]).await;
+            service.tick();
+        }
+        match act {
+            "kick" => drop(service.try_kick("finals", "mod", "bob", "").await.expect("it is")),
+            "ban" => drop(service.try_ban("finals", "mod", "bob").await.expect("it is banned")),
+            _ => service.leave("finals", "bob").await,
+        }
+        service.tick();
+        service.set_in("finals", "ada", [("secret", int(1))]).await;
+        service.tick();
+        bob.end().await.ended.expect("the last message says it");
+        stream.end().await.ended.expect("the last message says it");
+        for known in [&bob.rebuilt, &stream.rebuilt] {
+            assert!(!known.props("ada").contains_key("secret"), "after a {act}");
+            assert!(!known.props("ada").contains_key("k11"), "they were behind");
+        }
+    }
+}

@@ -174,3 +174,37 @@ async fn a_reply_over_1_mib_is_refused_with_the_limit() {
             .is_none()
     );
 }
+
+#[tokio::test]
+async fn who_sees_less_from_the_next_frame_on_reads_nothing_pending_of_the_rest() {
+    let service = Service::start().await;
+    let settings = SessionSettings {
+        propnames: vec!["slide".to_owned(), "mood".to_owned()],
+        hostprops: vec!["slide".to_owned()],
+        ..Default::default()
+    };
+    service.open_hosted("lecture", "host", settings).await;
+    service.join("lecture", "ada").await;
+    service.join("lecture", "bob").await;
+    service.tick();
+    let pending = async |who: &str, target: &str| {
+        let read = service.try_updated("lecture", who, target, None).await.expect("who may ask");
+        let props = read.change.unwrap_or_default().props;
+        props.into_iter().map(|named| named.name).collect::<Vec<_>>()
+    };
+    service.set_in("lecture", "bob", [("mood", int(1))]).await;
+    assert_eq!(pending("host", "bob").await, ["mood"]);
+    service.try_swap_host("lecture", "host", "ada", 0).await.expect("it hands over");
+    service.set_in("lecture", "bob", [("mood", int(2))]).await;
+    assert_eq!(pending("host", "bob").await, [""; 0], "it is for the next host");
+    assert_eq!(pending("ada", "bob").await, [""; 0], "who does not host yet");
+    service.set_in("lecture", "host", [("slide", int(1))]).await;
+    assert_eq!(pending("bob", "host").await, [""; 0], "it is a member like others");
+    service.tick();
+
+    service.set_in("lecture", "ada", [("slide", int(2))]).await;
+    assert_eq!(pending("bob", "ada").await, ["slide"]);
+    let hidden = SessionSettings { hostprops: vec!["mood".to_owned()], ..Default::default() };
+    service.update("lecture", "", &["hostprops"], hidden).await;
+    assert_eq!(pending("bob", "ada").await, [""; 0], "no frame will show it to him");
+}

@@ -57,15 +57,7 @@ pub const SHARED_ONLY: &str = "the model is of shared sessions";
 impl Framed {
     /// Whether the view may show this key of this user: the rule of who sees what.
     pub fn may_see(&self, view: &View, user: &UserId, key: &str) -> bool {
-        let settings = &self.info.settings;
-        let of_host = self.info.host.as_ref() == Some(user) && selects_of_host(settings, key);
-        let by_class = match (self.kind, view.class) {
-            (Kind::Room, _) => selects(settings, key),
-            (Kind::Hosted, Class::Members) => of_host,
-            (Kind::Hosted, Class::Host) => of_host || selects(settings, key),
-            (Kind::Private, _) => unreachable!("{SHARED_ONLY}"),
-        };
-        by_class && (view.props.is_empty() || view.props.contains(key))
+        may_see(self.kind, &self.info, view, user, key)
     }
 
     /// What the view shows.
@@ -193,4 +185,17 @@ pub fn difference(before: &BTreeMap<Key, Value>, after: &BTreeMap<Key, Value>) -
         set: news.map(|(key, value)| (key.clone(), value.clone())).collect(),
         removed: before.keys().filter(|key| !after.contains_key(*key)).cloned().collect(),
     }
+}
+
+/// Whether a view shows a key of somebody, where the session is described like this.
+pub fn may_see(kind: Kind, info: &Info, view: &View, user: &UserId, key: &str) -> bool {
+    let settings = &info.settings;
+    let of_host = info.host.as_ref() == Some(user) && selects_of_host(settings, key);
+    let by_class = match (kind, view.class) {
+        (Kind::Room, _) => selects(settings, key),
+        (Kind::Hosted, Class::Members) => of_host,
+        (Kind::Hosted, Class::Host) => of_host || selects(settings, key),
+        (Kind::Private, _) => unreachable!("{SHARED_ONLY}"),
+    };
+    by_class && (view.props.is_empty() || view.props.contains(key))
 }

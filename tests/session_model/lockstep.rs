@@ -384,15 +384,17 @@ impl Lockstep {
         }
         for user in USERS {
             let user = UserId::new(user).unwrap();
-            let keeper = match model.kind {
-                Kind::Hosted => &model.last().info.host,
-                Kind::Room => &model.last().info.owner,
+            let keeps = |info: &Info| match model.kind {
+                Kind::Hosted => info.host.as_ref() == Some(&user),
+                Kind::Room => info.owner.as_ref() == Some(&user),
                 Kind::Private => unreachable!("{SHARED_ONLY}"),
             };
-            let class = if keeper.as_ref() == Some(&user) { Class::Host } else { Class::Members };
-            let actor = Actor::User(user);
+            let class = |keeps: bool| if keeps { Class::Host } else { Class::Members };
+            let (keeps_now, keeps_next) = (keeps(&model.last().info), keeps(&model.info));
+            let actor = Actor::User(user.clone());
             assert_eq!(session.standing(&actor), model.standing(&actor));
-            assert_eq!(session.class_of(&actor), class);
+            assert_eq!(session.class_of(&actor), class(keeps_now));
+            assert_eq!(session.class_of_pending(&actor), class(keeps_now && keeps_next));
             let Actor::User(user) = &actor else { unreachable!("it is a user") };
             for class in [Class::Members, Class::Host] {
                 let view = View { class, props: Keys::default() };

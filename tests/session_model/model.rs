@@ -7,7 +7,7 @@ mod moderation;
 mod opening;
 
 use super::{
-    framed::{Framed, FramedMember, SHARED_ONLY, difference, selects, selects_of_host},
+    framed::{Framed, FramedMember, SHARED_ONLY, difference, may_see, selects, selects_of_host},
     picture::Change,
 };
 use hosting::Heritage;
@@ -371,13 +371,16 @@ impl Model {
         props
     }
 
-    /// What is accepted of a member and not framed, as a view shows it that is as of the last frame.
+    /// What is accepted of a member and not framed, as far as a view shows it as of the last frame
+    /// and will show it as of the next.
     pub fn pending(&self, view: &View, user: &UserId) -> Option<Change> {
         let (now, last) = (self.members.get(user)?, self.last());
         let known = last.members.get(user);
         let same = known.filter(|known| known.order == now.order);
         let visible = |props: Props| {
-            let visible = props.into_iter().filter(|(key, _)| last.may_see(view, user, key));
+            let will_see = |key: &Key| may_see(self.kind, &self.info, view, user, key);
+            let both = |key: &Key| last.may_see(view, user, key) && will_see(key);
+            let visible = props.into_iter().filter(|(key, _)| both(key));
             visible.collect::<Props>()
         };
         let before = visible(same.map(|same| same.props.clone()).unwrap_or_default());

@@ -110,10 +110,11 @@ impl Sessions {
         if session.members().find(&target).is_none() {
             return Err(Refusal::MemberNotFound);
         }
-        let view = View { class: session.class_of(&actor), props: Default::default() };
+        let view = |class| View { class, props: Default::default() };
         let mut one = to_proto::OneMember::default();
         let revision = match since {
             None => {
+                let view = view(session.class_of_pending(&actor));
                 session.show_pending(&view, &target, &mut one);
                 session.pending_revision()
             }
@@ -121,6 +122,7 @@ impl Sessions {
                 if since.epoch != session.epoch() || since.revision > session.pending_revision() {
                     return Err(Refusal::UnknownPosition);
                 }
+                let view = view(session.class_of(&actor));
                 session.show_member_after(&view, &target, since.revision, &mut one);
                 session.revision()
             }

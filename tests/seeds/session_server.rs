@@ -1,0 +1,480 @@
+//! SessionServer: a session fixes the format of its data when it is created, a player is in one
+//! session at a time, and everybody hears of everybody.
+//!
+//! Its profile here is a room that is exclusive and has a schema by example, that any member may
+//! reset, and whose members are tied to their connection.
+
+mod error;
+
+use crate::support::*;
+use sessiond::{
+    config::Config,
+    proto::{self, DepartureReason, EndReason, FieldType, Presence, Role, SnapshotReason},
+};
+use tonic::{Code, Status};
+
+/// The end time of the example.
+const END_TIME: i64 = 1_262_304_000;
+
+/// A format, given by the default of each key.
+fn format_of<const D: usize, const P: usize>(
+    session_data: [(&str, proto::Value); D],
+    player_data: [(&str, proto::Value); P],
+) -> proto::Schema {
+    proto::Schema {
+        data_example: props(session_data),
+        props_example: props(player_data),
+        ..Default::default()
+    }
+}
+
+/// The format of the example: a match that ends, and players that have a name.
+fn match_format() -> proto::Schema {
+    format_of([("endTimeInMS", int(END_TIME))], [("name", text("__unset__"))])
+}
+
+/// Whose connection is lost is gone.
+fn tied_join() -> proto::JoinOptions {
+    proto::JoinOptions { presence: Presence::Tied.into(), ..Default::default() }
+}
+
+/// createSession by a player whose id the server makes.
+fn create_session(format: proto::Schema) -> proto::OpenSharedSessionRequest {
+    proto::OpenSharedSessionRequest {
+        settings: Some(proto::SessionSettings {
+            exclusive: Some(true),
+            reset_role: Role::Member.into(),
+            ..Default::default()
+        }),
+        join: Some(tied_join()),
+        schema: Some(format),
+        ..Default::default()
+    }
+}
+
+/// A player in a session, with the connection that hears of everything.
+struct Player {
+    session_id: String,
+    player_id: String,
+    heard: Watcher,
+}
+
+impl Player {
+    /// createSession.
+    async fn creates(service: &Service, format: proto::Schema) -> Self {
+        let created = service.try_open(create_session(format)).await.expect("it is created");
+        let session = created.session.expect("it is told");
+        Self::connects(service, session.session_id, created.user_id).await
+    }
+
+    /// joinSession with an id.
+    async fn joins(service: &Service, session_id: &str) -> Self {
+        let joined = service.try_join(session_id, "", tied_join()).await.expect("it joins");
+        Self::connects(service, joined.session_id, joined.user_id).await
+    }
+
+    async fn connects(service: &Service, session_id: String, player_id: String) -> Self {
+        let heard = service.watch(&session_id, &player_id).await;
+        Self { session_id, player_id, heard }
+    }
+
+    /// updatePlayer: its own data.
+    async fn update_player<const N: usize>(
+        &self,
+        service: &Service,
+        player_data: [(&str, proto::Value); N],
+    ) -> Result<(), Status> {
+        let write = write(player_data).in_session(&self.session_id);
+        service.try_write(&self.player_id, write).await.map(drop)
+    }
+
+    /// The data of the session.
+    async fn update_session_data<const N: usize>(
+        &self,
+        service: &Service,
+        session_data: [(&str, proto::Value); N],
+    ) -> Result<(), Status> {
+        let set = props(session_data);
+        let request = data_of(&self.session_id, &self.player_id);
+        let request = proto::SetSessionDataRequest { set, ..request };
+        service.try_set_data(request).await.map(drop)
+    }
+
+    /// updateSession: a new format.
+    async fn update_session(&self, service: &Service, format: proto::Schema) -> Result<(), Status> {
+        let request = proto::ResetSessionRequest {
+            session_id: self.session_id.clone(),
+            user_id: self.player_id.clone(),
+            schema: Some(format),
+            ..Default::default()
+        };
+        in_time(service.sessions().reset_session(request)).await.map(drop)
+    }
+
+    /// leaveSession.
+    async fn leaves(&self, service: &Service) {
+        service.leave(&self.session_id, &self.player_id).await;
+    }
+
+    /// The data of a player, as this one knows it.
+    #[track_caller]
+    fn player_data(&self, player: &Player) -> Shown {
+        self.heard.rebuilt.props(&player.player_id)
+    }
+
+    /// The data of the session, as this one knows it.
+    fn session_data(&self) -> &Shown {
+        &self.heard.rebuilt.state.data
+    }
+
+    /// Whether it knows somebody.
+    fn knows(&self, player: &Player) -> bool {
+        self.heard.rebuilt.knows(&player.player_id)
+    }
+
+    /// Hears nothing for a while.
+    async fn hears_nothing(&mut self, service: &Service) {
+        service.tick();
+        assert_eq!(self.heard.glance().await, None);
+    }
+}
+
+fn name(name: &str) -> [(&'static str, proto::Value); 1] {
+    [("name", text(name))]
+}
+
+/// Two players in the match of the example, who know of each other.
+async fn a_match_of_two(service: &Service) -> (Player, Player) {
+    let mut cloud = Player::creates(service, match_format()).await;
+    let mut now = Player::joins(service, &cloud.session_id).await;
+    service.tick();
+    cloud.heard.next_changes().await;
+    now.heard.next_changes().await;
+    (cloud, now)
+}
+
+#[test]
+fn the_server_listens_on_port_7000_by_default() {
+    assert_eq!(Config::default().listen.port(), 7000);
+}
+
+#[tokio::test]
+async fn to_create_a_new_session_with_a_name_for_each_player_and_the_end_time_for_a_match() {
+    let service = Service::start().await;
+    let player = Player::creates(&service, match_format()).await;
+    assert_eq!(player.session_data(), &shown([("endTimeInMS", int(END_TIME))]));
+    assert_eq!(player.player_data(&player), shown(name("__unset__")));
+
+    let schema = player.heard.rebuilt.session().schema.clone().expect("the format is told");
+    let type_of = |field: &proto::Field| field.r#type();
+    assert_eq!(schema.data.get("endTimeInMS").map(type_of), Some(FieldType::Number));
+    assert_eq!(schema.props.get("name").map(type_of), Some(FieldType::Text));
+    assert_eq!((schema.data.len(), schema.props.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn upon_joining_the_player_receives_session_id_player_id_and_session_data() {
+    let service = Service::start().await;
+    let creator = Player::creates(&service, match_format()).await;
+    let joined = service.try_join(&creator.session_id, "", tied_join()).await.expect("error 0");
+    assert_eq!(joined.session_id, creator.session_id);
+    assert!(!joined.user_id.is_empty() && joined.user_id != creator.player_id);
+    let snapshot = Rebuilt::from_snapshot(joined.snapshot.expect("the state comes with it"));
+    assert_eq!(snapshot.state.data, shown([("endTimeInMS", int(END_TIME))]));
+}
+
+#[tokio::test]
+async fn for_each_player_already_in_the_session_a_player_join_is_sent() {
+    let service = Service::start().await;
+    let mut cloud = Player::creates(&service, match_format()).await;
+    let mut now = Player::joins(&service, &cloud.session_id).await;
+    cloud.update_player(&service, name("CloudOfDust")).await.expect("error 0");
+    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
+    service.tick();
+    cloud.heard.next_changes().await;
+    now.heard.next_changes().await;
+
+    let newcomer = Player::joins(&service, &cloud.session_id).await;
+    assert_eq!(newcomer.player_data(&now), shown(name("NowYouSeeMe")));
+    assert_eq!(newcomer.player_data(&cloud), shown(name("CloudOfDust")));
+    service.tick();
+    for player in [&mut cloud, &mut now] {
+        let told = player.heard.next_changes().await;
+        assert_eq!(told.members.len(), 1, "playerJoin tells of the newcomer only");
+        assert_eq!(told.members[0].user_id, newcomer.player_id);
+        assert_eq!(player.player_data(&newcomer), shown(name("__unset__")));
+    }
+}
+
+#[tokio::test]
+async fn session_data_is_accessible_and_modifiable_by_all_clients() {
+    let service = Service::start().await;
+    let (mut cloud, mut now) = a_match_of_two(&service).await;
+    for end_time in [1, 2] {
+        let changer = if end_time == 1 { &cloud } else { &now };
+        let data = [("endTimeInMS", int(end_time))];
+        changer.update_session_data(&service, data.clone()).await.expect("no authority is needed");
+        service.tick();
+        for player in [&mut cloud, &mut now] {
+            let told = player.heard.next_changes().await;
+            assert_eq!(told.members, [], "sessionUpdate tells of the session data only");
+            assert_eq!(player.session_data(), &shown(data.clone()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_gets_informed_about_changes_of_all_other_players_player_data() {
+    let service = Service::start().await;
+    let (mut cloud, mut now) = a_match_of_two(&service).await;
+    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
+    service.tick();
+    for player in [&mut cloud, &mut now] {
+        let told = player.heard.next_changes().await;
+        assert_eq!(told.members.len(), 1, "playerUpdate tells of one player");
+    }
+    assert_eq!(cloud.player_data(&now), shown(name("NowYouSeeMe")));
+    assert_eq!(now.player_data(&now), shown(name("NowYouSeeMe")));
+    assert_eq!(cloud.player_data(&cloud), shown(name("__unset__")));
+}
+
+#[tokio::test]
+async fn a_player_can_only_modify_their_own_player_data_set() {
+    let service = Service::start().await;
+    let (mut cloud, now) = a_match_of_two(&service).await;
+    let request = proto::SetUserPropsRequest {
+        user_id: cloud.player_id.clone(),
+        target_user_id: now.player_id.clone(),
+        write: Some(write(name("Mallory")).in_session(&cloud.session_id)),
+        ..Default::default()
+    };
+    let told = refused(service.try_set_props(request).await);
+    told.is(Code::PermissionDenied, "NOT_ENTITLED");
+    cloud.hears_nothing(&service).await;
+}
+
+#[tokio::test]
+async fn only_its_values_can_change_and_others_see_nothing_of_what_does_not_fit() {
+    let service = Service::start().await;
+    let format = format_of(
+        [("endTimeInMS", int(END_TIME)), ("map", text("dust"))],
+        [("name", text("__unset__")), ("score", int(0)), ("ready", flag(false))],
+    );
+    let mut creator = Player::creates(&service, format).await;
+    let mut other = Player::joins(&service, &creator.session_id).await;
+    service.tick();
+    creator.heard.next_changes().await;
+    other.heard.next_changes().await;
+
+    let wrong =
+        [("name", int(7)), ("score", text("many")), ("rank", int(1)), ("ready", flag(true))];
+    let told = refused(creator.update_player(&service, wrong).await);
+    told.blames(&[r#"write.set["name"]"#, r#"write.set["score"]"#, r#"write.set["rank"]"#]);
+    let wrong = [("endTimeInMS", flag(true)), ("mapp", text("dust")), ("map", text("ice"))];
+    let told = refused(other.update_session_data(&service, wrong).await);
+    told.blames(&[r#"set["endTimeInMS"]"#, r#"set["mapp"]"#]);
+    let join = proto::JoinOptions { props: props([("rank", int(1))]), ..tied_join() };
+    let told = refused(service.try_join(&creator.session_id, "", join).await);
+    told.blames(&[r#"join.props["rank"]"#]);
+    for player in [&mut creator, &mut other] {
+        player.hears_nothing(&service).await;
+    }
+
+    // A part of the format is fine.
+    creator.update_player(&service, [("score", int(3))]).await.expect("error 0");
+    service.tick();
+    other.heard.next_changes().await;
+    let expected = shown([("name", text("__unset__")), ("score", int(3)), ("ready", flag(false))]);
+    assert_eq!(other.player_data(&creator), expected);
+}
+
+#[tokio::test]
+async fn numbers_that_the_example_gives_as_integers_may_have_fractions() {
+    let service = Service::start().await;
+    let (mut cloud, now) = a_match_of_two(&service).await;
+    let data = [("endTimeInMS", num(1_262_304_000.5))];
+    now.update_session_data(&service, data.clone()).await.expect("a number is a number");
+    service.tick();
+    cloud.heard.next_changes().await;
+    assert_eq!(cloud.session_data(), &shown(data));
+    let data = [("endTimeInMS", int(5))];
+    now.update_session_data(&service, data.clone()).await.expect("a number is a number");
+    service.tick();
+    cloud.heard.next_changes().await;
+    assert_eq!(cloud.session_data(), &shown(data));
+}
+
+#[tokio::test]
+async fn updating_the_session_will_yield_in_a_reset_of_everything_to_the_supplied_defaults() {
+    let service = Service::start().await;
+    let (mut cloud, mut now) = a_match_of_two(&service).await;
+    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
+    now.update_session_data(&service, [("endTimeInMS", int(1))]).await.expect("error 0");
+    service.tick();
+    cloud.heard.next_changes().await;
+    now.heard.next_changes().await;
+
+    // Any player may; what was written and not shown yet goes with the rest.
+    cloud.update_player(&service, name("CloudOfDust")).await.expect("error 0");
+    let format = format_of([("round", int(1))], [("team", text("none")), ("name", text("?"))]);
+    now.update_session(&service, format).await.expect("error 0");
+    service.advance(TICK);
+    let player_data = shown([("team", text("none")), ("name", text("?"))]);
+    for player in [&mut cloud, &mut now] {
+        assert_eq!(player.heard.next_snapshot().await, SnapshotReason::ResetSchema);
+        assert_eq!(player.session_data(), &shown([("round", int(1))]));
+    }
+    for player in [&cloud, &now] {
+        assert_eq!(player.player_data(&cloud), player_data);
+        assert_eq!(player.player_data(&now), player_data);
+    }
+
+    // The old format is gone, for those who come later as well.
+    let told = refused(cloud.update_session_data(&service, [("endTimeInMS", int(1))]).await);
+    told.blames(&[r#"set["endTimeInMS"]"#]);
+    let late = Player::joins(&service, &cloud.session_id).await;
+    assert_eq!(late.session_data(), &shown([("round", int(1))]));
+    assert_eq!(late.player_data(&now), player_data);
+    service.tick();
+    now.heard.next_changes().await;
+    assert_eq!(now.player_data(&late), player_data);
+    late.update_player(&service, [("team", text("red"))]).await.expect("error 0");
+    let told = refused(late.update_player(&service, [("team", int(1))]).await);
+    told.blames(&[r#"write.set["team"]"#]);
+}
+
+#[tokio::test]
+async fn the_player_is_responsible_for_updating_its_player_data_as_it_gets_reset() {
+    let service = Service::start().await;
+    let (mut cloud, mut now) = a_match_of_two(&service).await;
+    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
+    cloud.update_session(&service, match_format()).await.expect("error 0");
+    service.tick();
+    assert_eq!(now.heard.next_snapshot().await, SnapshotReason::ResetSchema);
+    assert_eq!(now.player_data(&now), shown(name("__unset__")));
+    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
+    service.tick();
+    assert_eq!(cloud.heard.next_snapshot().await, SnapshotReason::ResetSchema);
+    cloud.heard.next_changes().await;
+    assert_eq!(cloud.player_data(&now), shown(name("NowYouSeeMe")));
+}
+
+#[tokio::test]
+async fn a_player_can_only_be_in_one_session_at_a_time() {
+    let service = Service::start().await;
+    let (cloud, now) = a_match_of_two(&service).await;
+    let other = Player::creates(&service, match_format()).await;
+    let told = refused(service.try_join(&other.session_id, &now.player_id, tied_join()).await);
+    told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
+    assert!(cloud.knows(&now), "it is still where it was");
+
+    now.leaves(&service).await;
+    let joined = service.try_join(&other.session_id, &now.player_id, tied_join()).await;
+    assert_eq!(joined.expect("it is in none any more").session_id, other.session_id);
+    let told = refused(service.try_join(&cloud.session_id, &now.player_id, tied_join()).await);
+    told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
+}
+
+#[tokio::test]
+async fn if_a_player_leaves_the_player_leave_event_will_be_sent_to_all_remaining_players() {
+    let service = Service::start().await;
+    let (mut cloud, mut now) = a_match_of_two(&service).await;
+    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
+    now.leaves(&service).await;
+    service.tick();
+    let told = cloud.heard.next_changes().await;
+    assert_eq!((told.left.len(), &told.left[0].user_id), (1, &now.player_id));
+    assert_eq!(told.left[0].reason(), DepartureReason::Left);
+    now.heard.end().await.is_ok(EndReason::Left);
+
+    // Associated player data is dropped.
+    assert!(!cloud.knows(&now));
+    service.try_join(&cloud.session_id, &now.player_id, tied_join()).await.expect("it is back");
+    service.tick();
+    cloud.heard.next_changes().await;
+    assert_eq!(cloud.player_data(&now), shown(name("__unset__")));
+}
+
+#[tokio::test]
+async fn this_also_occurs_automatically_if_the_connection_to_that_player_is_lost() {
+    let service = Service::start().await;
+    let (mut cloud, now) = a_match_of_two(&service).await;
+    let Player { session_id, player_id, heard } = now;
+    drop(heard);
+    service.tick_until(&mut cloud.heard, |it| !it.knows(&player_id)).await;
+    // Who was lost is in no session any more.
+    let other = Player::creates(&service, match_format()).await;
+    service.try_join(&other.session_id, &player_id, tied_join()).await.expect("error 0");
+    assert_ne!(other.session_id, session_id);
+}
+
+#[tokio::test]
+async fn the_session_is_gone_with_its_last_player() {
+    let service = Service::start().await;
+    let (cloud, now) = a_match_of_two(&service).await;
+    cloud.leaves(&service).await;
+    now.leaves(&service).await;
+    service.tick();
+    let told = refused(service.try_join(&cloud.session_id, "", tied_join()).await);
+    told.is(Code::NotFound, "SESSION_NOT_FOUND");
+}
+
+async fn join_newest(
+    service: &Service,
+    player_id: &str,
+) -> Result<proto::JoinSessionResponse, Status> {
+    let request = proto::JoinSessionRequest {
+        newest: true,
+        user_id: player_id.to_owned(),
+        join: Some(tied_join()),
+        ..Default::default()
+    };
+    in_time(service.sessions().join_session(request)).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn without_an_id_the_session_created_last_is_joined() {
+    let service = Service::start().await;
+    let first = Player::creates(&service, match_format()).await;
+    let second = Player::creates(&service, match_format()).await;
+    for _ in 0..2 {
+        let joined = join_newest(&service, "").await.expect("error 0");
+        assert_eq!(joined.session_id, second.session_id);
+        service.tick();
+    }
+    service.try_delete(&second.session_id, &second.player_id).await.expect("it is deleted");
+    service.tick();
+    let joined = join_newest(&service, "").await.expect("error 0");
+    assert_eq!(joined.session_id, first.session_id, "the last one that is there");
+}
+
+#[tokio::test]
+async fn commands_are_json_encoded_objects_over_one_connection() {
+    let service = Service::start().await;
+    let mut creator = Player::creates(&service, match_format()).await;
+    let mut open = stream_open(&creator.session_id, "");
+    open.subscriptions[0].join = Some(tied_join());
+    let mut socket = service.open_stream(open).await;
+    socket.next_snapshot().await;
+    assert!(!socket.user_id.is_empty(), "the server gives the id");
+
+    let json = |value| {
+        let fields = [("name".to_owned(), prost_types::Value { kind: Some(value) })];
+        let json = Some(prost_types::Struct { fields: fields.into() });
+        proto::PropsWrite { json, ..Default::default() }.in_session(&creator.session_id)
+    };
+    use prost_types::value::Kind::{NumberValue, StringValue};
+    let (fits, does_not) = (json(StringValue("NowYouSeeMe".to_owned())), json(NumberValue(7.0)));
+    let first = socket.write(fits);
+    socket.until_acked(&service, first).await;
+    let second = socket.write(does_not);
+    socket.until_acked(&service, second).await;
+    let [refusal] = &*socket.refusals else { panic!("one is refused: {:?}", socket.refusals) };
+    assert_eq!((refusal.seq, refusal.code), (second, Code::InvalidArgument as i32));
+    let fields: Vec<_> = refusal.fields.iter().map(|it| &*it.field).collect();
+    assert_eq!(fields, [r#"write.json["name"]"#]);
+
+    let (player_id, expected) = (socket.user_id.clone(), shown(name("NowYouSeeMe")));
+    let has_name = |it: &Rebuilt| it.knows(&player_id) && it.props(&player_id) == expected;
+    service.tick_until(&mut creator.heard, has_name).await;
+}

@@ -1,0 +1,468 @@
+//! People, who listen, look and try.
+
+use super::ear::Ear;
+use crate::support::*;
+use sessiond::proto::{
+    self, Delivery, DeliveryOptions, JoinOptions, PropsWrite, Role, SessionSettings,
+    delivery_service_client::DeliveryServiceClient,
+    object_stream_service_client::ObjectStreamServiceClient,
+    session_service_client::SessionServiceClient, stream_user_props_request::Message as Up,
+};
+use std::{collections::BTreeMap, future::Future, sync::Mutex};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Response, Status, Streaming, transport::Channel};
+
+/// Whose data is asked for.
+const TARGETS: [&str; 6] = ["owner", "admin", "member", "host", "source", ""];
+
+/// Somebody with a connection of their own, whose every byte is heard.
+pub struct Person {
+    /// Who it is, as calls name it.
+    pub name: &'static str,
+    /// Whether it may change what others see: it then does so only where a test says so.
+    pub is_powerful: bool,
+    /// What it was sent.
+    pub ear: Ear,
+    listening: Mutex<Vec<JoinHandle<()>>>,
+    /// The sending sides of streams, which stay open.
+    sending: Mutex<Vec<mpsc::UnboundedSender<proto::StreamUserPropsRequest>>>,
+}
+
+impl Person {
+    /// Somebody on a connection.
+    pub fn new(name: &'static str, channel: Channel) -> Self {
+        let is_powerful =
+            ["owner", "admin", "moderator", "host", "source", "keeper", ""].contains(&name);
+        let (listening, sending) = Default::default();
+        Self { name, is_powerful, ear: Ear::new(channel), listening, sending }
+    }
+
+    fn user(&self) -> String {
+        self.name.to_owned()
+    }
+
+    /// The unary calls.
+    pub fn sessions(&self) -> SessionServiceClient<Ear> {
+        SessionServiceClient::new(self.ear.clone())
+    }
+
+    /// The calls of object streams.
+    pub fn streams(&self) -> ObjectStreamServiceClient<Ear> {
+        ObjectStreamServiceClient::new(self.ear.clone())
+    }
+
+    fn delivery(&self) -> DeliveryServiceClient<Ear> {
+        DeliveryServiceClient::new(self.ear.clone())
+    }
+
+    /// Hears a stream to its end.
+    async fn hears<T: Send + 'static>(
+        &self,
+        stream: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) {
+        let Ok(answer) = in_time(stream).await else { return };
+        let mut down = answer.into_inner();
+        let listening =
+            tokio::spawn(async move { while let Ok(Some(_)) = down.message().await {} });
+        self.listening.lock().expect("nothing panics under it").push(listening);
+    }
+
+    /// Waits until all that it listens to has ended.
+    pub async fn has_heard_all(&mut self) {
+        for listening in self.listening.get_mut().expect("nothing panics under it") {
+            in_time(listening).await.expect("it does not panic");
+        }
+    }
+
+    fn subscription_to(
+        &self,
+        session: &str,
+        delivery: Delivery,
+    ) -> proto::SubscribeToSessionRequest {
+        let options = DeliveryOptions { delivery: delivery.into(), ..Default::default() };
+        proto::SubscribeToSessionRequest {
+            options: Some(options),
+            ..subscription(session, self.name)
+        }
+    }
+
+    /// Opens every kind of stream about these sessions, to listen until they end.
+    pub async fn listens(&self, sessions: &[&str]) {
+        for session in sessions {
+            for delivery in [Delivery::Latest, Delivery::All] {
+                let request = self.subscription_to(session, delivery);
+                self.hears(self.delivery().subscribe_to_session(request)).await;
+            }
+        }
+        self.streams_props(sessions, None).await;
+        let user_id = self.user();
+        let all = proto::ReceiveSessionUpdatesRequest { user_id, ..Default::default() };
+        self.hears(self.delivery().receive_session_updates(all)).await;
+        let user_id = self.user();
+        let streams = proto::SubscribeToStreamsRequest { user_id, ..Default::default() };
+        self.hears(self.streams().subscribe_to_streams(streams)).await;
+        if ["listener", "outsider"].contains(&self.name) {
+            let source = proto::SubscribeToUserRequest {
+                user_id: self.user(),
+                source_id: "source".to_owned(),
+                ..Default::default()
+            };
+            self.hears(self.delivery().subscribe_to_user(source)).await;
+        }
+    }
+
+    /// A stream of props about these sessions, with a write up.
+    async fn streams_props(&self, sessions: &[&str], write: Option<PropsWrite>) {
+        let numbered = |(number, session): (usize, &&str)| proto::SessionSubscription {
+            handle: number as u32 + 1,
+            session_id: session.to_string(),
+            ..Default::default()
+        };
+        let open = proto::StreamOpen {
+            user_id: self.user(),
+            subscriptions: sessions.iter().enumerate().map(numbered).collect(),
+            ..Default::default()
+        };
+        let (up, outbox) = mpsc::unbounded_channel();
+        let messages = [Some(Up::Open(open)), write.map(Up::Write)].into_iter().flatten();
+        for (message, seq) in messages.zip(1..) {
+            let message = Some(message);
+            let _ = up.send(proto::StreamUserPropsRequest { seq, message });
+        }
+        let outbox = UnboundedReceiverStream::new(outbox);
+        self.hears(self.delivery().stream_user_props(outbox)).await;
+        self.sending.lock().expect("nothing panics under it").push(up);
+    }
+
+    /// Asks for a session, and for the first message of a subscription to it.
+    pub async fn looks_at(&self, session: &str) {
+        let request = proto::GetSessionInfoRequest {
+            session_id: session.to_owned(),
+            user_id: self.user(),
+            ..Default::default()
+        };
+        let _ = in_time(self.sessions().get_session_info(request)).await;
+        let request = subscription(session, self.name);
+        if let Ok(answer) = in_time(self.delivery().subscribe_to_session(request)).await {
+            let _ = in_time(answer.into_inner().message()).await;
+        }
+    }
+
+    /// Asks for sessions and object streams without being told their ids; who guesses names them.
+    pub async fn tries_names(&self, session_name: &str, stream: &str, guesses: bool) {
+        let user = || self.user();
+        for member_id in ["", "owner", "source", "listener", "banned"] {
+            let member_id = member_id.to_owned();
+            let request =
+                proto::ListSessionsRequest { user_id: user(), member_id, ..Default::default() };
+            let _ = in_time(self.sessions().list_sessions(request)).await;
+        }
+        let request = proto::GetAllStreamUpdatesRequest { user_id: user(), ..Default::default() };
+        let _ = in_time(self.streams().get_all_stream_updates(request)).await;
+        let cursor = "0".to_owned();
+        let request =
+            proto::GetAllStreamUpdatesRequest { user_id: user(), cursor, ..Default::default() };
+        let _ = in_time(self.streams().get_all_stream_updates(request)).await;
+        if !guesses {
+            return;
+        }
+        let request = proto::GetSessionInfoRequest {
+            name: session_name.to_owned(),
+            user_id: user(),
+            ..Default::default()
+        };
+        let _ = in_time(self.sessions().get_session_info(request)).await;
+        let request = proto::ListSessionsRequest {
+            name: session_name.to_owned(),
+            user_id: user(),
+            ..Default::default()
+        };
+        let _ = in_time(self.sessions().list_sessions(request)).await;
+        let settings = SessionSettings { name: session_name.to_owned(), ..Default::default() };
+        let _ =
+            in_time(self.sessions().open_shared_session(opening("", self.name, settings))).await;
+        let request = proto::JoinSessionRequest {
+            name: session_name.to_owned(),
+            user_id: user(),
+            ..Default::default()
+        };
+        let _ = in_time(self.sessions().join_session(request)).await;
+        self.tries_stream(stream).await;
+    }
+
+    /// Every call about an object stream that is somebody else's.
+    async fn tries_stream(&self, stream: &str) {
+        let (user, name) = (|| self.user(), || stream.to_owned());
+        let mut streams = self.streams();
+        let request =
+            proto::SetStreamRequest { user_id: user(), name: name(), ..Default::default() };
+        let _ = in_time(streams.set_stream(request)).await;
+        let request =
+            proto::RemoveStreamRequest { user_id: user(), name: name(), ..Default::default() };
+        let _ = in_time(streams.remove_stream(request)).await;
+        let request = proto::UpdateStreamDataRequest {
+            user_id: user(),
+            name: name(),
+            set: props([("x", int(1))]),
+            ..Default::default()
+        };
+        let _ = in_time(streams.update_stream_data(request)).await;
+        let request =
+            proto::SetStreamFuncRequest { user_id: user(), name: name(), ..Default::default() };
+        let _ = in_time(streams.set_stream_func(request)).await;
+        let request =
+            proto::GetStreamUpdateRequest { user_id: user(), name: name(), ..Default::default() };
+        let _ = in_time(streams.get_stream_update(request)).await;
+        let request = proto::SubscribeToStreamsRequest {
+            user_id: user(),
+            names: vec![name()],
+            ..Default::default()
+        };
+        self.hears(streams.subscribe_to_streams(request)).await;
+    }
+}
+
+/// Everything that there is to call about one session, so that it only reads or is refused. What is
+/// sent has the word `tried` in it.
+pub async fn everything(person: &Person, session: &str, tried: &str) {
+    reads(person, session).await;
+    writes_that_are_refused(person, session, tried).await;
+    openings_that_are_refused(person, session, tried).await;
+    if !person.is_powerful {
+        powers(person, session, tried).await;
+    }
+    if ["outsider", "guesser", "banned"].contains(&person.name) {
+        entrances(person, session, tried).await;
+    }
+}
+
+/// Everything that reads, also what is pending.
+pub async fn reads(person: &Person, session: &str) {
+    let (user, session_id) = (|| person.user(), || session.to_owned());
+    let mut sessions = person.sessions();
+    person.looks_at(session).await;
+    let request = proto::GetSessionInfoRequest {
+        session_id: session_id(),
+        user_id: user(),
+        ..Default::default()
+    };
+    let info = in_time(sessions.get_session_info(request)).await.map(Response::into_inner);
+    let last = info.ok().and_then(|info| info.position).unwrap_or_default();
+    for target in TARGETS {
+        let of = |since| proto::GetUpdatedUserDataRequest {
+            session_id: session_id(),
+            user_id: user(),
+            target_user_id: target.to_owned(),
+            since,
+            ..Default::default()
+        };
+        let first = proto::Position { revision: 1, ..last };
+        for request in [of(None), of(Some(last)), of(Some(first))] {
+            let _ = in_time(sessions.get_updated_user_data(request)).await;
+        }
+        let request = proto::TransmitSessionUpdatesRequest {
+            session_id: session_id(),
+            user_id: user(),
+            target_user_id: target.to_owned(),
+            resend: true,
+            ..Default::default()
+        };
+        let _ = in_time(sessions.transmit_session_updates(request)).await;
+    }
+    let request = proto::GetFirstMatchRequest {
+        session_id: session_id(),
+        user_id: user(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.get_first_match(request)).await;
+    person.hears(person.delivery().subscribe_to_session(subscription(session, person.name))).await;
+    person
+        .hears(
+            person.delivery().watch_sessions(proto::WatchSessionsRequest {
+                user_id: user(),
+                ..Default::default()
+            }),
+        )
+        .await;
+}
+
+async fn writes_that_are_refused(person: &Person, session: &str, tried: &str) {
+    let mut sessions = person.sessions();
+    let set = || BTreeMap::from([(tried.to_owned(), text(tried)), ("shown".to_owned(), no_kind())]);
+    let invalid = || PropsWrite { set: set(), ..Default::default() }.in_session(session);
+    let durable = || PropsWrite {
+        ack: proto::Ack::Durable.into(),
+        ..write([("shown", text(tried))]).in_session(session)
+    };
+    for write in [invalid(), durable()] {
+        let request = proto::SetUserPropsRequest {
+            user_id: person.user(),
+            write: Some(write.clone()),
+            ..Default::default()
+        };
+        let _ = in_time(sessions.set_user_props(request)).await;
+        person.streams_props(&[session], Some(write)).await;
+    }
+    let value = || BTreeMap::from([("round".to_owned(), text(tried))]);
+    let durable = proto::SetSessionDataRequest {
+        set: value(),
+        private_set: value(),
+        ack: proto::Ack::Durable.into(),
+        ..data_of(session, person.name)
+    };
+    let _ = in_time(sessions.set_session_data(durable)).await;
+    let invalid = proto::SetSessionDataRequest {
+        set: set(),
+        private_set: set(),
+        ..data_of(session, person.name)
+    };
+    let _ = in_time(sessions.set_session_data(invalid)).await;
+    let harmless = proto::UpdateSessionRequest {
+        session_id: session.to_owned(),
+        user_id: person.user(),
+        settings: Some(SessionSettings { metadata: value(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["tick_interval".to_owned()] }),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.update_session(harmless)).await;
+}
+
+async fn openings_that_are_refused(person: &Person, session: &str, tried: &str) {
+    let mut sessions = person.sessions();
+    let value = || BTreeMap::from([("round".to_owned(), text(tried))]);
+    let taken = proto::OpenSharedSessionRequest {
+        data: value(),
+        private_data: value(),
+        ..opening(session, person.name, SessionSettings::default())
+    };
+    let _ = in_time(sessions.open_shared_session(taken)).await;
+    let private =
+        |source: &str, listener: &str, session_id: &str| proto::OpenPrivateSessionRequest {
+            user_id: person.user(),
+            source_id: source.to_owned(),
+            listener_id: listener.to_owned(),
+            session_id: session_id.to_owned(),
+            props: value(),
+            data: value(),
+            roles: [("outsider".to_owned(), Role::Admin.into())].into(),
+            ..Default::default()
+        };
+    for request in [private("source", "listener", ""), private("banned", "outsider", session)] {
+        let _ = in_time(sessions.open_private_session(request)).await;
+    }
+}
+
+/// What is for others to do.
+async fn powers(person: &Person, session: &str, tried: &str) {
+    let (user, session_id) = (|| person.user(), || session.to_owned());
+    let (target, reason) = (|| "member".to_owned(), || tried.to_owned());
+    let mut sessions = person.sessions();
+    let private_set = BTreeMap::from([("seed".to_owned(), text(tried))]);
+    let request = proto::SetSessionDataRequest { private_set, ..data_of(session, person.name) };
+    let _ = in_time(sessions.set_session_data(request)).await;
+    let metadata = BTreeMap::from([("theme".to_owned(), text(tried))]);
+    let request = proto::UpdateSessionRequest {
+        session_id: session_id(),
+        user_id: user(),
+        settings: Some(SessionSettings { metadata, ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["metadata".to_owned()] }),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.update_session(request)).await;
+    let request = proto::ResetSessionRequest {
+        session_id: session_id(),
+        user_id: user(),
+        schema: Some(proto::Schema {
+            data_example: BTreeMap::from([("round".to_owned(), text(tried))]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.reset_session(request)).await;
+    let request = proto::DeleteSessionRequest {
+        session_id: session_id(),
+        user_id: user(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.delete_session(request)).await;
+    let request = proto::SwapHostRequest {
+        session_id: session_id(),
+        user_id: user(),
+        target_user_id: target(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.swap_host(request)).await;
+    let request = proto::SetRoleRequest {
+        session_id: session_id(),
+        user_id: user(),
+        target_user_id: user(),
+        role: Role::Owner.into(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.set_role(request)).await;
+    let request = proto::KickUserRequest {
+        session_id: session_id(),
+        user_id: user(),
+        target_user_id: "admin".to_owned(),
+        reason: reason(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.kick_user(request)).await;
+    let request =
+        proto::BanUserRequest { reason: reason(), ..ban_of(session, person.name, "outsider") };
+    let _ = in_time(sessions.ban_user(request)).await;
+    let request = proto::UnbanUserRequest {
+        session_id: session_id(),
+        user_id: user(),
+        target_user_id: "banned".to_owned(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.unban_user(request)).await;
+}
+
+/// How those who are outside try to get in, and to act as if they were in.
+async fn entrances(person: &Person, session: &str, tried: &str) {
+    let (user, session_id) = (|| person.user(), || session.to_owned());
+    let mut sessions = person.sessions();
+    let password = || JoinOptions {
+        password: tried.to_owned(),
+        props: BTreeMap::from([("shown".to_owned(), text(tried))]),
+        ..Default::default()
+    };
+    let request = proto::JoinSessionRequest {
+        session_id: session_id(),
+        user_id: user(),
+        join: Some(password()),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.join_session(request)).await;
+    let request = proto::JoinSessionRequest { newest: true, user_id: user(), ..Default::default() };
+    let _ = in_time(sessions.join_session(request)).await;
+    let request = proto::OpenSharedSessionRequest {
+        get_if_exists: true,
+        join: Some(password()),
+        ..opening(session, person.name, SessionSettings::default())
+    };
+    let _ = in_time(sessions.open_shared_session(request)).await;
+    let request = proto::SubscribeToSessionRequest {
+        join: Some(password()),
+        ..subscription(session, person.name)
+    };
+    person.hears(person.delivery().subscribe_to_session(request)).await;
+    let request = proto::LeaveSessionRequest {
+        session_id: session_id(),
+        user_id: user(),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.leave_session(request)).await;
+    let set = BTreeMap::from([("shown".to_owned(), text(tried))]);
+    let request = proto::SetUserPropsRequest {
+        user_id: user(),
+        write: Some(PropsWrite { set: set.clone(), ..Default::default() }.in_session(session)),
+        ..Default::default()
+    };
+    let _ = in_time(sessions.set_user_props(request)).await;
+    let request = proto::SetSessionDataRequest { set, ..data_of(session, person.name) };
+    let _ = in_time(sessions.set_session_data(request)).await;
+}
