@@ -33,7 +33,7 @@ fn a_small_load_is_measured_and_all_of_it_arrives() {
 
 #[test]
 fn wrong_passwords_are_refused_beside_a_room_that_goes_on() {
-    let load = "--users 3 --rate 5 --tick 20 --seconds 1 --repeat 1";
+    let load = "--users 3 --rate 3 --tick 100 --seconds 1 --repeat 1";
     let answer = bench("--only wrong-passwords --format json")
         .args(load.split(' '))
         .output()

@@ -59,6 +59,7 @@ fn what_is_written_in_capitals_is_a_name_of_the_contract_or_a_code() {
         .split(|it: char| !it.is_ascii_alphanumeric() && it != '_')
         .filter(is_name)
         .filter(|word| !codes.contains(word))
+        .filter(|word| !values.contains(word))
         .filter(|word| !values.iter().any(|value| value.ends_with(&format!("_{word}"))))
         .collect();
     assert!(unknown.is_empty(), "{COMING_FROM} names {unknown:?}");

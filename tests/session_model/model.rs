@@ -672,6 +672,9 @@ impl Model {
         match self.standing(actor) {
             Standing::App => Ok(()),
             Standing::Joined(role) | Standing::Away(role) if role >= needs => Ok(()),
+            Standing::Away(_) | Standing::Outsider if needs <= Role::Member => {
+                Err(Refusal::NotAMember)
+            }
             _ => Err(Refusal::RoleTooLow { needs }),
         }
     }
