@@ -20,7 +20,8 @@ impl Engine {
         let (app, id) = (opening.app.clone(), opening.id.clone());
         loop {
             if let Some(live) = self.inner.registry.session(&app, &id) {
-                if !get_if_exists {
+                // That the id is taken is all that is told of a private session.
+                if !get_if_exists || live.lock().core.pair().is_some() {
                     return Err(Refusal::SessionExists);
                 }
                 let position = match opening.opener.clone() {

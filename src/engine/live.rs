@@ -265,7 +265,7 @@ impl State {
             subscriber.view = new;
             if subscriber.fingerprint != fingerprint {
                 subscriber.begin_to_lose(delivery, changed, told);
-                subscriber.snapshot.get_or_insert(SnapshotReason::ViewChanged);
+                subscriber.expect_view();
             }
         }
     }
@@ -372,7 +372,10 @@ impl State {
         if !is_early && let Some(step) = self.poll_news(key, encoder) {
             if is_paced {
                 let subscriber = &mut self.subscribers[key];
-                subscriber.held_until = clock.now() + subscriber.interval;
+                // A snapshot that was asked for follows at once what is told before it.
+                if subscriber.snapshot.is_none() {
+                    subscriber.held_until = clock.now() + subscriber.interval;
+                }
             }
             return Some(step);
         }

@@ -223,7 +223,8 @@ impl Engine {
         let how = (exclude_self, interval);
         let mut subscriber =
             Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
-        if let (Some(at), Some(SnapshotReason::LogOverflow | SnapshotReason::ViewChanged)) =
+        use SnapshotReason::{LogOverflow, ResetSchema, ViewChanged};
+        if let (Some(at), Some(LogOverflow | ViewChanged | ResetSchema)) =
             (resume.filter(|_| delivery == Delivery::All), subscriber.snapshot)
         {
             // From there on it is told that updates are lost.

@@ -188,6 +188,14 @@ impl Subscriber {
         }
     }
 
+    /// The view shows something else. Who is told all again anyway is told why.
+    pub(super) fn expect_view(&mut self) {
+        use SnapshotReason::{Resent, ViewChanged};
+        if matches!(self.snapshot, None | Some(Resent)) {
+            self.snapshot = Some(ViewChanged);
+        }
+    }
+
     /// The session was reset. Who waits for its first snapshot is told why it gets that one.
     pub(super) fn expect_reset(&mut self) {
         use SnapshotReason::{Resent, ResetSchema, ViewChanged};

@@ -17,7 +17,7 @@ use crate::{
         member::Departure,
         size,
         value::Value,
-        view::{ChangeSink, MemberChange, View},
+        view::{ChangeSink, Class, MemberChange, View},
     },
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -328,8 +328,8 @@ impl Part {
 }
 
 impl ChangeSink for Body {
-    fn session(&mut self, session: &Session, info: &Info, sees_private: bool) {
-        let info = to_proto::session_info(session, info, sees_private).encode_to_vec();
+    fn session(&mut self, session: &Session, info: &Info, class: Class) {
+        let info = to_proto::session_info(session, info, Some(class)).encode_to_vec();
         self.make_room(info.len() + 8);
         put_bytes(&mut self.part.changes, field::changes::SESSION, &info);
     }

@@ -113,6 +113,7 @@ fn told(refusal: &Refusal) -> Told {
             metadata.push(("needs", "host".to_owned()));
             (Code::PermissionDenied, Reason::RoleTooLow)
         }
+        Refusal::NotTheHost => (Code::FailedPrecondition, Reason::NotTheHost),
         Refusal::NeedsSource => (Code::FailedPrecondition, Reason::WrongKind),
         Refusal::NotOfThePair => (Code::PermissionDenied, Reason::NotEntitled),
         Refusal::NoConsent => (Code::PermissionDenied, Reason::NoConsent),

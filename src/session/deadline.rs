@@ -4,6 +4,7 @@ use super::{
     Session,
     limits::{Micros, SERVER_END_GRACE, UNUSED_TTL},
     member::{Departure, MemberIx, Presence},
+    moderation::Ban,
 };
 
 /// What a moment is for.
@@ -137,6 +138,11 @@ impl Session {
         let at = match self.emptied_at {
             Some(emptied_at) => emptied_at + ttl,
             None => self.created_at + ttl.max(UNUSED_TTL),
+        };
+        let at = match self.listener_ban(now) {
+            None => at,
+            Some(Ban { until: Some(until), .. }) => at.max(*until),
+            Some(Ban { until: None, .. }) => return,
         };
         if at <= now {
             self.ended = true;

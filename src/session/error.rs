@@ -250,6 +250,9 @@ pub enum Refusal {
         /// The current one.
         current: u64,
     },
+    /// A write names the term of a host, and its writer is none.
+    #[error("the writer is not the host")]
+    NotTheHost,
     /// A bound was met.
     #[error("{limit}: at most {most}")]
     LimitReached {

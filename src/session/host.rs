@@ -62,7 +62,7 @@ impl Session {
         let is_host =
             matches!(actor, Actor::User(user) if self.accepted.host.as_ref() == Some(user));
         self.check(actor, if is_host { Act::WriteProps } else { Act::Moderate })?;
-        self.check_term(term)?;
+        self.check_current(term)?;
         let next = match target {
             Some(target) => {
                 let membership = self.members.membership(&target);

@@ -295,7 +295,7 @@ impl Session {
                 let ix = self.writer(actor, &user)?;
                 self.check_is_source(&user)?;
                 self.check_props_format(self.rank_of(actor), &write, Paths::PROPS)?;
-                self.check_term(term)?;
+                self.check_term(&Actor::User(user.clone()), term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
                 self.check_unchanged(
@@ -312,7 +312,7 @@ impl Session {
                 let paths = (Paths::DATA, Paths::PRIVATE_DATA);
                 let rank = self.rank_of(actor);
                 self.check_data_format(rank, (&shared, paths.0), (&private, paths.1))?;
-                self.check_term(term)?;
+                self.check_term(actor, term)?;
                 let known = self.horizon();
                 self.check_unchanged(&self.data, &shared, known, "if_revision")?;
                 self.check_unchanged(&self.private_data, &private, known, "private_if_revision")?;
@@ -363,7 +363,22 @@ impl Session {
         self.settle_age();
     }
 
-    fn check_term(&self, term: u64) -> Result<(), Refusal> {
+    /// A term is that of a host: who names one believes to be it.
+    fn check_term(&self, writer: &Actor, term: u64) -> Result<(), Refusal> {
+        self.check_current(term)?;
+        match writer {
+            Actor::User(user) if term != 0 && self.accepted.host.as_ref() != Some(user) => {
+                Err(Refusal::NotTheHost)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a term, where one is named, is the current one.
+    fn check_current(&self, term: u64) -> Result<(), Refusal> {
+        if term != 0 && self.kind != Kind::Hosted {
+            return Err(Refusal::WrongKind);
+        }
         if term != 0 && term != self.accepted.term {
             return Err(Refusal::StaleTerm { current: self.accepted.term });
         }

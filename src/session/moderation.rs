@@ -47,6 +47,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         self.check(actor, Act::SetRole(new))?;
         self.check_rank(actor, &target)?;
+        self.check_ban(now, &target)?;
         let joined = self.members.find(&target).filter(|&ix| self.is_joined(ix));
         let old = joined.map(|ix| self.role_of(ix));
         if old.is_some_and(|old| (old == Role::Spectator) != (new == Role::Spectator)) {
@@ -161,6 +162,7 @@ impl Session {
         }
         self.take_back_data(&target);
         self.open = true;
+        self.settle_listener(now);
         Ok(())
     }
 
@@ -187,7 +189,13 @@ impl Session {
             return Err(Refusal::BanNotFound);
         }
         self.bans.remove(target);
+        self.settle_listener(now);
         Ok(())
+    }
+
+    /// The ban of a user, while it holds.
+    pub(super) fn ban_of(&self, now: Micros, user: &str) -> Option<&Ban> {
+        self.bans.get(user).filter(|ban| ban.holds(now))
     }
 
     /// Whether an actor may have things sent: to all moderators and the host, to itself everybody.
@@ -206,7 +214,7 @@ impl Session {
 
     /// Refuses who is banned.
     pub(super) fn check_ban(&self, now: Micros, user: &str) -> Result<(), Refusal> {
-        match self.bans.get(user).filter(|ban| ban.holds(now)) {
+        match self.ban_of(now, user) {
             Some(ban) => Err(Refusal::Banned { until: ban.until }),
             None => Ok(()),
         }

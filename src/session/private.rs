@@ -11,6 +11,7 @@ use super::{
     ids::{Key, UserId},
     limits::Micros,
     member::{MemberIx, Membership, Presence},
+    moderation::Ban,
     role::Role,
     schema::Paths,
     settings::Kind,
@@ -176,6 +177,18 @@ impl Session {
         match &self.pair {
             Some(pair) => self.members.membership(&pair.listener).is_none(),
             None => self.members.joined_count() == 0,
+        }
+    }
+
+    /// The ban of the listener: it holds only as long as the session does, so the session stays.
+    pub(super) fn listener_ban(&self, now: Micros) -> Option<&Ban> {
+        self.ban_of(now, &self.pair.as_ref()?.listener)
+    }
+
+    /// Who is banned has changed, and with the listener's ban how long the session stays.
+    pub(super) fn settle_listener(&mut self, now: Micros) {
+        if self.pair.is_some() {
+            self.settle_emptiness(now);
         }
     }
 

@@ -92,6 +92,9 @@ impl Session {
         known: u64,
         field: &str,
     ) -> Result<(), Refusal> {
+        if write.if_revision.iter().any(|(_, revision)| *revision > self.pending_revision()) {
+            return Err(Refusal::UnknownPosition);
+        }
         let changed = |(key, revision): &&(Key, u64)| {
             match self.names.find(key).and_then(|key| slots.get(key)) {
                 Some(slot) => slot.revision > *revision || slot.is_pending(),

@@ -51,7 +51,7 @@ impl View {
 pub trait ChangeSink {
     /// Something of the session's description changed; of its schema the view sees the format of
     /// the private data where it sees the data itself.
-    fn session(&mut self, session: &Session, info: &Info, sees_private: bool);
+    fn session(&mut self, session: &Session, info: &Info, class: Class);
     /// Shared session data.
     fn data(&mut self, key: &str, value: Option<&Value>);
     /// Private session data.
@@ -127,6 +127,20 @@ impl Session {
         }
     }
 
+    /// Whether the default of a prop is told: it is what the prop holds until it is written, so who
+    /// sees the one is told the other. People outside see nothing.
+    pub fn tells_default(&self, info: &Info, class: Option<Class>, key: &str) -> bool {
+        let settings = &info.settings;
+        match (self.kind, class) {
+            (_, None) => false,
+            (Kind::Hosted, Some(Class::Members)) => settings.shows_of_host(key),
+            (Kind::Hosted, Some(Class::Host)) => {
+                settings.selects(key) || settings.shows_of_host(key)
+            }
+            (Kind::Room | Kind::Private, Some(_)) => settings.selects(key),
+        }
+    }
+
     /// Whether somebody who knows the id or the name may try to join: of an unlisted session that is
     /// enough.
     pub fn is_open_to(&self, user: &UserId) -> bool {
@@ -160,7 +174,7 @@ impl Session {
 
     /// Shows a whole view, members in join order.
     pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
-        sink.session(self, &self.shown, view.class.sees_private_data());
+        sink.session(self, &self.shown, view.class);
         let value = |slot: &'_ Slot| slot.shown.is_some();
         for slot in self.data.iter().filter(|slot| value(slot)) {
             sink.data(self.names.key(slot.key), slot.shown.as_ref());
@@ -181,7 +195,7 @@ impl Session {
     /// [`Session::horizon`] unless the view showed no change since.
     pub fn show_changes(&self, view: &View, from: u64, sink: &mut impl ChangeSink) {
         if self.info_revision > from {
-            sink.session(self, &self.shown, view.class.sees_private_data());
+            sink.session(self, &self.shown, view.class);
         }
         if self.data_revision > from {
             for slot in self.data.iter().filter(|slot| slot.revision > from) {
@@ -296,9 +310,9 @@ impl Session {
                 sink.member(MemberChange { user, replaces: false, role, disconnected });
             }
             Event::Left { user, departure } => sink.left(user, *departure),
-            Event::Info(info) => sink.session(self, info, sees_private),
+            Event::Info(info) => sink.session(self, info, view.class),
             Event::Swap { info, shown, .. } => {
-                sink.session(self, info, sees_private);
+                sink.session(self, info, view.class);
                 for who in shown {
                     self.show_logged_whole(view, who, true, sink);
                 }

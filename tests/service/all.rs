@@ -495,6 +495,61 @@ async fn a_reset_is_told_by_a_snapshot_and_what_it_drops_is_not_sent() {
     assert_eq!(told(&within.next_log().await), ["bob x=3i"]);
     let mut beyond = service.resume(all("finals", "ada"), &before).await;
     assert_eq!(beyond.next_snapshot().await, SnapshotReason::ResetSchema);
+    assert_eq!(beyond.rebuilt.lost, (before.revision + 1, 6), "nothing is lost in silence");
+}
+
+/// A subscription to every update, once a second.
+fn slowly(session: &str, user: &str) -> SubscribeToSessionRequest {
+    let options = DeliveryOptions { max_rate_hz: 1, ..Default::default() };
+    all_with(session, user, options)
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_comes_now_despite_the_rate() {
+    let service = Service::start().await;
+    room(&service).await;
+    let mut bob = service.watch_with(slowly("finals", "bob")).await;
+    service.set_in("finals", "ada", [("x", int(1))]).await;
+    service.tick();
+    assert_eq!(bob.glance().await, None);
+    service.try_transmit("finals", "bob", "bob", true).await.expect("it is himself");
+    assert_eq!(told(&bob.next_log().await), ["ada x=1i"]);
+    assert_eq!(bob.next_snapshot().await, SnapshotReason::Resent);
+    assert_eq!(bob.rebuilt.lost, (0, 0));
+    service.set_in("finals", "ada", [("x", int(2))]).await;
+    service.tick();
+    assert_eq!(bob.glance().await, None, "his rate holds again");
+    service.advance(1_000);
+    assert_eq!(told(&bob.next_log().await), ["ada x=2i"]);
+}
+
+#[tokio::test]
+async fn a_view_that_changes_while_something_is_to_be_sent_again_is_sent_as_changed() {
+    let service = Service::start().await;
+    service.open_hosted("lecture", "host", SessionSettings::default()).await;
+    for user in ["ada", "bob"] {
+        service.join("lecture", user).await;
+    }
+    service.tick();
+    let latest = DeliveryOptions { max_rate_hz: 1, ..Default::default() };
+    let latest =
+        SubscribeToSessionRequest { options: Some(latest), ..subscription("lecture", "ada") };
+    for request in [slowly("lecture", "ada"), latest] {
+        service.try_swap_host("lecture", "", "host", 0).await.expect("the app may");
+        service.tick();
+        let mut ada = service.watch_with(request).await;
+        service.set_in("lecture", "bob", [("x", text("hidden from members"))]).await;
+        service.tick();
+        // To everybody, each at its rate: it waits.
+        service.try_transmit("lecture", "host", "", true).await.expect("the host may");
+        assert_eq!(ada.glance().await, None);
+        service.set_in("lecture", "bob", [("x", text("for the next host"))]).await;
+        service.try_swap_host("lecture", "host", "ada", 0).await.expect("the host may");
+        service.tick();
+        service.advance(1_000);
+        assert_eq!(ada.next_snapshot().await, SnapshotReason::ViewChanged);
+        assert_eq!(ada.rebuilt.props("bob"), shown([("x", text("for the next host"))]));
+    }
 }
 
 #[tokio::test]

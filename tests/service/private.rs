@@ -279,6 +279,35 @@ async fn to_everyone_else_it_does_not_exist() {
 }
 
 #[tokio::test]
+async fn whoever_opens_its_id_is_told_that_it_is_taken_and_no_more() {
+    let service = Service::start().await;
+    service.try_open_private("ada", "ada", "bob").await.expect("it opens");
+    for (user, get_if_exists) in [("eve", true), ("eve", false), ("bob", true), ("", true)] {
+        let mut request = opening("ada-bob", user, SessionSettings::default());
+        request.get_if_exists = get_if_exists;
+        let told = refused(service.try_open(request).await);
+        told.is(Code::AlreadyExists, "SESSION_EXISTS");
+    }
+}
+
+#[tokio::test]
+async fn a_ban_of_the_listener_keeps_it_open_and_holds() {
+    let service = Service::start().await;
+    let mut bob = service.listen("ada", "bob").await;
+    let id = bob.user_id.clone();
+    service.try_ban(&id, "ada", "bob").await.expect("the source may");
+    service.tick();
+    bob.end().await.is(EndReason::Banned, Code::PermissionDenied);
+    service.advance(600_000);
+    let told = service.refused_listener(listening("ada", "bob")).await;
+    told.is(Code::PermissionDenied, "BANNED");
+    service.try_unban(&id, "ada", "bob").await.expect("the source may");
+    service.tick();
+    let bob = service.listen("ada", "bob").await;
+    assert_ne!(bob.user_id, id, "without its listener and without the ban it has ended");
+}
+
+#[tokio::test]
 async fn owner_admins_and_moderators_may_see_that_it_exists_and_no_more() {
     let service = Service::start().await;
     let _bob = service.listen("ada", "bob").await;

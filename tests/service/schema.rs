@@ -606,3 +606,42 @@ async fn who_has_not_joined_is_told_so_where_members_may_reset() {
     service.set_role("finals", "ada", "amy", Role::Admin).await;
     reset("amy").await.expect("a role waits for her");
 }
+
+#[tokio::test]
+async fn defaults_are_told_to_those_who_see_the_values() {
+    let service = Service::start().await;
+    let mut request = opening(
+        "lecture",
+        "host",
+        SessionSettings { hostprops: vec!["slide".to_owned()], ..Default::default() },
+    );
+    request.kind = proto::SessionKind::Hosted.into();
+    request.schema = Some(proto::Schema {
+        props_example: props([("slide", text("first")), ("notes", text("hidden"))]),
+        data_example: props([("plan", text("for members"))]),
+        ..Default::default()
+    });
+    service.try_open(request).await.expect("it opens");
+    service.join("lecture", "ada").await;
+    service.tick();
+    let told = |session: Option<proto::SessionInfo>| {
+        let schema = session.and_then(|session| session.schema).expect("it has one");
+        let has_default = |fields: &std::collections::BTreeMap<String, proto::Field>, key: &str| {
+            fields[key].default_value.is_some()
+        };
+        [("slide", &schema.props), ("notes", &schema.props), ("plan", &schema.data)]
+            .map(|(key, fields)| has_default(fields, key))
+    };
+    for (user, expected) in [
+        ("host", [true, true, true]),
+        ("", [true, true, true]),
+        ("ada", [true, false, true]),
+        ("eve", [false, false, false]),
+    ] {
+        assert_eq!(told(service.info("lecture", user).await.session), expected, "{user}");
+        if user != "eve" {
+            let watcher = service.watch("lecture", user).await;
+            assert_eq!(told(watcher.rebuilt.state.session.clone()), expected, "{user}");
+        }
+    }
+}

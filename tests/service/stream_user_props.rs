@@ -214,10 +214,6 @@ async fn a_message_without_content_ends_the_stream() {
     let mut ada = service.stream("finals", "ada").await;
     ada.send_as(2, None);
     ada.refused().await.blames(&["message"]);
-    let mut ada = service.stream("finals", "ada").await;
-    ada.send(Up::Token("secret".to_owned()));
-    let told = ada.refused().await;
-    told.is(Code::Unimplemented, "NOT_IMPLEMENTED").says("field", "token");
 }
 
 #[tokio::test]

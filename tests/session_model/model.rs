@@ -194,6 +194,7 @@ impl Model {
                 let paths = ["write.set", "write.remove"];
                 self.needs_fitting_props(self.rank(actor), write, paths)?;
                 self.needs_term(*term)?;
+                self.needs_host_of_term(Some(user), *term)?;
                 let shown =
                     |framed: &Framed, key: &Key| framed.members.get(user)?.props.get(key).cloned();
                 let field = "write.if_revision";
@@ -211,6 +212,11 @@ impl Model {
                 let paths = [["set", "remove"], ["private_set", "private_remove"]];
                 self.needs_fitting_data(self.rank(actor), (shared, private), paths)?;
                 self.needs_term(*term)?;
+                let writer = match actor {
+                    Actor::User(user) => Some(user),
+                    Actor::App => None,
+                };
+                self.needs_host_of_term(writer, *term)?;
                 let [data, private_data] = self.accepted_data();
                 let shown = |framed: &Framed, key: &Key| framed.data.get(key).cloned();
                 self.needs_unchanged(shared, "if_revision", &data, shown)?;
@@ -702,9 +708,17 @@ impl Model {
         }
     }
 
+    fn needs_host_of_term(&self, writer: Option<&UserId>, term: u64) -> Result<(), Refusal> {
+        match writer {
+            Some(writer) if term != 0 && !self.is_host(writer) => Err(Refusal::NotTheHost),
+            _ => Ok(()),
+        }
+    }
+
     fn needs_term(&self, term: u64) -> Result<(), Refusal> {
         match term {
             0 => Ok(()),
+            _ if self.kind == Kind::Room => Err(Refusal::WrongKind),
             term if term == self.info.term => Ok(()),
             _ => Err(Refusal::StaleTerm { current: self.info.term }),
         }

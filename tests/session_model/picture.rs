@@ -8,7 +8,7 @@ use sessiond::session::{
     member::Departure,
     role::Role,
     value::Value,
-    view::{ChangeSink, MemberChange, View},
+    view::{ChangeSink, Class, MemberChange, View},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,7 +177,7 @@ impl Collector {
 }
 
 impl ChangeSink for Collector {
-    fn session(&mut self, _: &Session, info: &Info, _: bool) {
+    fn session(&mut self, _: &Session, info: &Info, _: Class) {
         self.turn_to(Chapter::Session);
         assert!(self.changes.session.replace(info.clone()).is_none());
     }

@@ -10,11 +10,11 @@ use crate::{
         limits::{Micros, SECOND},
         member::{Departure, Presence, Shown},
         moderation::Ban,
-        role::Role,
+        role::{Role, Standing},
         schema::{Field, Fields, Schema, Type},
         settings::{Kind, Pacing, Settings},
         value::Value,
-        view::{ChangeSink, MemberChange},
+        view::{ChangeSink, Class, MemberChange},
     },
 };
 use std::collections::BTreeMap;
@@ -80,7 +80,9 @@ pub fn span(span: Micros) -> prost_types::Duration {
 }
 
 /// A session as updates tell it; the format of private data is for those who see the data.
-pub fn session_info(session: &Session, info: &Info, sees_private: bool) -> proto::SessionInfo {
+///
+/// `class` is that of who is told; none = somebody outside.
+pub fn session_info(session: &Session, info: &Info, class: Option<Class>) -> proto::SessionInfo {
     let id = |user: &Option<UserId>| user.as_deref().unwrap_or_default().to_owned();
     proto::SessionInfo {
         app: session.app().to_string(),
@@ -94,7 +96,7 @@ pub fn session_info(session: &Session, info: &Info, sees_private: bool) -> proto
         listener_id: session.pair().map(|pair| pair.listener.to_string()).unwrap_or_default(),
         created_at: Some(moment(session.created_at())),
         has_password: info.has_password,
-        schema: info.schema.as_deref().map(|it| schema(it, sees_private)),
+        schema: info.schema.as_deref().map(|it| told_schema(it, session, info, class)),
         ..Default::default()
     }
 }
@@ -102,7 +104,8 @@ pub fn session_info(session: &Session, info: &Info, sees_private: bool) -> proto
 /// A session as reads tell it to somebody: with the time of the last frame and the counts.
 pub fn session_summary(state: &State, reader: &Actor) -> proto::SessionInfo {
     let session = &state.core;
-    let sees_private = session.class_of(reader).sees_private_data();
+    let is_inside = matches!(session.standing(reader), Standing::App | Standing::Joined(_));
+    let class = is_inside.then(|| session.class_of(reader));
     let (mut members, mut spectators) = (0, 0);
     for (_, shown) in session.members().shown() {
         *(if shown.role == Role::Spectator { &mut spectators } else { &mut members }) += 1;
@@ -111,7 +114,7 @@ pub fn session_summary(state: &State, reader: &Actor) -> proto::SessionInfo {
         last_frame_at: Some(moment(session.last_frame_at())),
         member_count: Some(members),
         spectator_count: Some(spectators),
-        ..session_info(session, session.info(), sees_private)
+        ..session_info(session, session.info(), class)
     }
 }
 
@@ -137,7 +140,7 @@ pub fn member(user: &UserId, shown: &Shown) -> proto::Member {
 pub struct OneMember(pub Option<proto::MemberChange>);
 
 impl ChangeSink for OneMember {
-    fn session(&mut self, _: &Session, _: &Info, _: bool) {}
+    fn session(&mut self, _: &Session, _: &Info, _: Class) {}
 
     fn data(&mut self, _: &str, _: Option<&Value>) {}
 
@@ -219,13 +222,39 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
 }
 
 /// A schema, by its fields.
-pub fn schema(schema: &Schema, sees_private: bool) -> proto::Schema {
+pub fn schema(schema: &Schema) -> proto::Schema {
     proto::Schema {
         props: fields(&schema.props),
         data: fields(&schema.data),
-        private_data: if sees_private { fields(&schema.private_data) } else { BTreeMap::new() },
+        private_data: fields(&schema.private_data),
         ..Default::default()
     }
+}
+
+/// As much of it as may be told.
+fn told_schema(
+    schema: &Schema,
+    session: &Session,
+    info: &Info,
+    class: Option<Class>,
+) -> proto::Schema {
+    let sees_private = class.is_some_and(Class::sees_private_data);
+    let private = if sees_private { fields(&schema.private_data) } else { BTreeMap::new() };
+    proto::Schema {
+        props: told(&schema.props, |key| session.tells_default(info, class, key)),
+        data: told(&schema.data, |_| class.is_some()),
+        private_data: private,
+        ..Default::default()
+    }
+}
+
+/// Fields with those defaults that may be told.
+fn told(told: &Fields, tells: impl Fn(&str) -> bool) -> BTreeMap<String, proto::Field> {
+    let mut told = fields(told);
+    for (key, field) in &mut told {
+        field.default_value = field.default_value.take().filter(|_| tells(key));
+    }
+    told
 }
 
 fn fields(fields: &Fields) -> BTreeMap<String, proto::Field> {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 struct Reference(proto::Changes);
 
 impl ChangeSink for Reference {
-    fn session(&mut self, session: &Session, info: &Info, sees_private: bool) {
-        self.0.session = Some(to_proto::session_info(session, info, sees_private));
+    fn session(&mut self, session: &Session, info: &Info, class: Class) {
+        self.0.session = Some(to_proto::session_info(session, info, Some(class)));
     }
 
     fn data(&mut self, key: &str, value: Option<&Value>) {

@@ -92,7 +92,7 @@ impl Model {
         }
     }
 
-    fn is_host(&self, user: &UserId) -> bool {
+    pub(super) fn is_host(&self, user: &UserId) -> bool {
         self.info.host.as_ref() == Some(user)
     }
 

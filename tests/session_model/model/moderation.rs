@@ -32,6 +32,9 @@ impl Model {
     ) -> Result<(), Refusal> {
         self.needs(actor, if role >= Role::Admin { Role::Owner } else { Role::Admin })?;
         self.needs_rank_above(actor, target)?;
+        if let Some(ban) = self.ban_of(now, target) {
+            return Err(Refusal::Banned { until: ban.until });
+        }
         let sends = |role: Role| role >= Role::Member;
         let turns = self.members.get(target).is_some_and(|it| sends(it.role) != sends(role));
         if turns {

@@ -163,3 +163,20 @@ fn nobody_learns_of_private_data_by_comparing() {
         }
     }
 }
+
+#[test]
+fn a_revision_that_the_session_has_not_reached_is_refused() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.set("ada", "x", text("a")).unwrap();
+    let next = stage.session.pending_revision();
+    for revision in [next + 1, u64::MAX] {
+        for key in ["x", "not there"] {
+            let mut write = set("y", text("b"));
+            write.if_revision = vec![(key.into(), revision)];
+            assert_eq!(stage.write("ada", write, 0), Err(Refusal::UnknownPosition), "{key}");
+        }
+    }
+    let mut write = set("y", text("b"));
+    write.if_revision = vec![("y".into(), next)];
+    stage.write("ada", write, 0).unwrap();
+}

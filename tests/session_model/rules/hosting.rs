@@ -133,8 +133,21 @@ fn each_swap_raises_the_term_and_another_term_is_refused() {
     let shared = set("x", text("b"));
     let data = Command::SetData { shared, private: Write::default(), term: 1 };
     assert_eq!(stage.try_to(Actor::User(user("ada")), data), stale);
-    stage.write("ada", set("x", text("b")), 2).unwrap();
     stage.write("ada", set("x", text("b")), 0).unwrap();
+}
+
+#[test]
+fn who_names_the_term_of_a_host_has_to_be_it() {
+    let mut stage = streaming(&["ada", "ben"]);
+    assert_eq!(stage.write("ben", set("x", text("b")), 1), Err(Refusal::NotTheHost));
+    let shared = set("x", text("b"));
+    let data = Command::SetData { shared, private: Write::default(), term: 1 };
+    let by_ben = stage.try_to(Actor::User(user("ben")), data.clone());
+    assert_eq!(by_ben, Err(Refusal::NotTheHost));
+    stage.try_to(Actor::App, data).unwrap();
+    stage.write("ada", set("x", text("a")), 1).unwrap();
+    let mut room = Stage::room().with(&["ada"]);
+    assert_eq!(room.write("ada", set("x", text("a")), 1), Err(Refusal::WrongKind));
 }
 
 #[test]

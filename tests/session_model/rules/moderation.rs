@@ -484,3 +484,16 @@ fn a_refused_act_on_others_changes_nothing() {
         assert_eq!(format!("{:?}", stage.session), before, "{told}");
     }
 }
+
+#[test]
+fn nobody_gives_a_role_to_who_is_banned() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room)).with(&["ben"]);
+    let ban = Ban { reason: "".into(), until: None };
+    let target = user("ben");
+    stage.try_to(Actor::App, Command::Ban { target: target.clone(), ban }).unwrap();
+    for role in [Role::Spectator, Role::Moderator, Role::Owner] {
+        let give = Command::SetRole { target: target.clone(), role, user_props: Vec::new() };
+        assert_eq!(stage.try_to(Actor::App, give), Err(Refusal::Banned { until: None }));
+    }
+    assert_eq!(stage.owner(), Some("ada"));
+}

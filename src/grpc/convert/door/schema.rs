@@ -32,7 +32,7 @@ impl Door<'_> {
                 wire.private_data_example,
             ),
         };
-        let size = to_proto::schema(&schema, true).encoded_len();
+        let size = to_proto::schema(&schema).encoded_len();
         if size > SCHEMA_BYTES {
             self.fault(field, format!("has {size} bytes, more than {SCHEMA_BYTES}"));
         }

@@ -297,7 +297,9 @@ impl HotStream for StreamUserProps {
             (_, None) => first("the first message must be `open`"),
             (Some(Up::Open(_)), Some(_)) => first("only the first message may be `open`"),
             (Some(Up::Token(_)), Some(_)) => {
-                Err(Refusal::NotImplemented { field: "token".to_owned() })
+                let field = "token".to_owned();
+                self.settle(seq, Err(Refusal::NotImplemented { field }));
+                Ok(())
             }
             (None, Some(_)) => Err(Refusal::invalid("message", "must be set")),
             (Some(Up::Heartbeat(_)), Some(open)) => {
