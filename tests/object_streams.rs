@@ -682,6 +682,29 @@ async fn functions_with_too_much_to_do_fail_and_nothing_else_does() {
 }
 
 #[tokio::test]
+async fn while_too_many_wait_for_functions_readers_are_refused_and_miss_nothing() {
+    let s = service().await;
+    s.set("s", [("n", integer(1))]).await;
+    s.try_add("ada", "twice", "value * 2").await.expect("it is added");
+    s.try_func("s", "n", named("twice")).await.expect("it is set");
+    let (mut stream, _) = s.subscribe(&["s"]).await;
+    s.advance(10);
+
+    let places: Vec<_> = std::iter::from_fn(|| s.server.runs().reserve().ok()).collect();
+    assert_eq!(places.len(), 64);
+    s.update("s", [("n", integer(2))]).await;
+    s.advance(10);
+    for cursor in ["", "0"] {
+        let told = refused(s.try_read("eve", "s", cursor).await);
+        assert_eq!(told, reason(Code::ResourceExhausted, "LIMIT_REACHED"));
+    }
+    drop(places);
+    s.advance(10);
+    assert_eq!(said(&next(&mut stream).await.updates["s"]), ["n=4"]);
+    assert_eq!(said(&s.read("s", "").await.0), ["n=4"]);
+}
+
+#[tokio::test]
 async fn every_fault_of_a_request_is_named_and_nothing_is_changed() {
     let s = service().await;
     s.set("s", [("n", integer(1)), ("list", integers([1]))]).await;

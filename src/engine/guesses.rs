@@ -1,9 +1,8 @@
 //! How often somebody may guess a session's password.
 
-use super::SessionKey;
 use crate::session::{
     error::Refusal,
-    ids::AppId,
+    ids::{AppId, SessionId},
     limits::{Micros, SECOND},
 };
 use std::{
@@ -41,13 +40,15 @@ impl From<IpAddr> for Peer {
 pub struct Guess {
     /// The namespace.
     pub app: AppId,
-    /// The session, whether there is one or not.
-    pub session: SessionKey,
+    /// The session; none = one that the user may not know of, whether there is one or not. These
+    /// count together: whoever guesses ids would have a full bucket at each.
+    pub session: Option<SessionId>,
     /// From where.
     pub peer: Peer,
 }
 
-/// A bucket of guesses for each peer at each session, full to begin with.
+/// A bucket of guesses for each peer at each session, and one at all that its users may not know
+/// of. It is full to begin with.
 #[derive(Debug, Default)]
 pub struct Guesses {
     /// When each bucket is full again; one that is full need not be there.
@@ -102,14 +103,12 @@ impl Guesses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::ids::SessionId;
-
     const NOW: Micros = 1_000 * SECOND;
 
     fn guess(session: &str, address: &str) -> Guess {
         Guess {
             app: AppId::new("app").expect("an id"),
-            session: SessionKey::Id(SessionId::new(session).expect("an id")),
+            session: Some(SessionId::new(session).expect("an id")),
             peer: address.parse::<IpAddr>().expect("an address").into(),
         }
     }
@@ -152,6 +151,17 @@ mod tests {
         assert!(guesses.take(&guess("finals", "10.0.0.2"), NOW).is_ok());
         assert!(guesses.take(&guess("other", "10.0.0.1"), NOW).is_ok());
         assert!(guesses.take(&guess("finals", "::ffff:10.0.0.1"), NOW).is_err());
+    }
+
+    #[test]
+    fn what_a_user_may_not_know_of_counts_together_and_apart_from_the_rest() {
+        let mut guesses = Guesses::default();
+        let hidden = |address| Guess { session: None, ..guess("finals", address) };
+        while guesses.take(&hidden("10.0.0.1"), NOW).is_ok() {}
+        assert!(guesses.take(&guess("finals", "10.0.0.1"), NOW).is_ok());
+        assert!(guesses.take(&hidden("10.0.0.2"), NOW).is_ok());
+        let elsewhere = Guess { app: AppId::new("other").expect("an id"), ..hidden("10.0.0.1") };
+        assert!(guesses.take(&elsewhere, NOW).is_ok());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod logs;
 mod members;
 mod opening;
 mod passwords;
+pub mod priority;
 mod private;
 mod registry;
 mod requests;

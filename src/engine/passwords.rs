@@ -4,7 +4,10 @@
 //! that however many come nobody else is held up. What is guessed is counted where it is hashed, not
 //! where it comes in: of those that come at once no more are hashed than may be wrong.
 
-use super::guesses::{Guess, Guesses};
+use super::{
+    guesses::{Guess, Guesses, Peer},
+    priority,
+};
 use crate::session::{
     error::Refusal,
     limits::{Micros, SECOND},
@@ -17,6 +20,9 @@ use tokio::sync::oneshot;
 
 /// How many passwords wait at most.
 const WAITING: usize = 256;
+
+/// How many passwords of one peer wait at most, so that it leaves room for others.
+const WAITING_PER_PEER: usize = 32;
 
 /// When those come again for whom there was no room: half of what waits is done by then.
 const RETRY_AFTER: Micros = 2 * SECOND;
@@ -83,7 +89,7 @@ struct Queue {
 
 #[derive(Debug)]
 enum Job {
-    Hash { password: Password, done: oneshot::Sender<PasswordHash> },
+    Hash { password: Password, peer: Peer, done: oneshot::Sender<PasswordHash> },
     Compare { password: Password, with: Compared, done: oneshot::Sender<Result<bool, Refusal>> },
 }
 
@@ -116,10 +122,10 @@ impl Passwords {
         Ok(passwords)
     }
 
-    /// Hashes a new password.
-    pub async fn hash(&self, password: Password) -> Result<PasswordHash, Refusal> {
+    /// Hashes a new password that came from somewhere.
+    pub async fn hash(&self, password: Password, peer: Peer) -> Result<PasswordHash, Refusal> {
         let (done, hash) = oneshot::channel();
-        self.inner.add(Job::Hash { password, done })?;
+        self.inner.add(Job::Hash { password, peer, done })?;
         hash.await.map_err(|_| Refusal::Draining)
     }
 
@@ -166,12 +172,13 @@ impl Drop for Passwords {
 impl Inner {
     fn add(&self, job: Job) -> Result<(), Refusal> {
         let mut queue = self.queue.lock();
-        // Who has gone away does not wait any more.
-        if queue.jobs.len() >= WAITING {
+        let peer = job.peer();
+        if queue.bound_met(peer).is_some() {
+            // Who has gone away does not wait any more.
             queue.jobs.retain(|job| !job.is_given_up());
         }
-        if queue.jobs.len() >= WAITING {
-            return Err(Refusal::PasswordsBusy { most: WAITING, retry_after: RETRY_AFTER });
+        if let Some((limit, most)) = queue.bound_met(peer) {
+            return Err(Refusal::PasswordsBusy { limit, most, retry_after: RETRY_AFTER });
         }
         queue.jobs.push_back(job);
         self.ready.notify_one();
@@ -180,10 +187,7 @@ impl Inner {
 
     /// One thread's life.
     fn work(&self) {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::process::nice(19) {
-            tracing::debug!(%error, "passwords are hashed at the priority of everything else");
-        }
+        priority::lower();
         let mut memory = Vec::new();
         while let Some(job) = self.next(&mut memory) {
             self.done(job, &mut memory);
@@ -216,7 +220,7 @@ impl Inner {
         }
         // Whoever waited may be gone: then nobody hears of it.
         match job {
-            Job::Hash { password, done } => {
+            Job::Hash { password, done, .. } => {
                 let _ = done.send(self.hasher.hash(&password, memory));
             }
             Job::Compare { password, with: Compared { hash, guess, now }, done } => {
@@ -233,7 +237,25 @@ impl Inner {
     }
 }
 
+impl Queue {
+    /// Which bound leaves no room for another password of a peer, and what it is.
+    fn bound_met(&self, peer: Peer) -> Option<(&'static str, usize)> {
+        if self.jobs.len() >= WAITING {
+            return Some(("password-queue", WAITING));
+        }
+        let waiting = self.jobs.iter().filter(|job| job.peer() == peer).count();
+        (waiting >= WAITING_PER_PEER).then_some(("password-queue-per-address", WAITING_PER_PEER))
+    }
+}
+
 impl Job {
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Hash { peer, .. } => *peer,
+            Self::Compare { with, .. } => with.guess.peer,
+        }
+    }
+
     fn is_given_up(&self) -> bool {
         match self {
             Job::Hash { done, .. } => done.is_closed(),

@@ -10,12 +10,14 @@ mod object_stream_service;
 mod objects;
 mod once;
 mod passwords;
+mod runs;
 mod session_service;
 pub mod status;
 
 pub use codec::Codec;
 pub use object_stream_service::ObjectStreams;
 pub use objects::Objects;
+pub use runs::Runs;
 pub use session_service::Sessions;
 
 use crate::{

@@ -198,11 +198,14 @@ impl ObjectStreams {
         door.close()?;
         self.0.check_app(headers, &app)?;
         let name = name.unwrap_or_default();
-        let reading = {
+        let (place, reading) = {
             let mut state = self.0.objects.lock();
-            state.streams.read_one(&app, &actor, &name, cursor, &mut Room::new(ROOM))?
+            let place = self.0.objects.reserve(&state, &app)?;
+            let room = &mut Room::new(ROOM);
+            (place, state.streams.read_one(&app, &actor, &name, cursor, room)?)
         };
-        let mut told = self.0.objects.tell([(name.clone(), reading.update)].into()).await;
+        let updates = [(name.clone(), reading.update)].into();
+        let mut told = self.0.objects.tell(updates, place).await;
         Ok(proto::GetStreamUpdateResponse {
             update: Some(told.remove(&*name).unwrap_or_default()),
             cursor: reading.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
@@ -221,15 +224,17 @@ impl ObjectStreams {
         let cursor = cursor(&mut door, &request.cursor);
         door.close()?;
         self.0.check_app(headers, &app)?;
-        let reading = {
+        let (place, reading) = {
             let (mut state, mut room) = (self.0.objects.lock(), Room::new(ROOM));
-            match cursor {
+            let place = self.0.objects.reserve(&state, &app)?;
+            let reading = match cursor {
                 None => state.streams.read_shared(&app, &actor, &mut room),
                 Some(cursor) => state.streams.read(&app, &actor, None, &cursor, &mut room, None),
-            }
+            };
+            (place, reading)
         };
         Ok(proto::GetAllStreamUpdatesResponse {
-            updates: self.0.objects.tell(reading.updates).await,
+            updates: self.0.objects.tell(reading.updates, place).await,
             cursor: reading.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
             more: reading.more,
             reset: reading.reset,

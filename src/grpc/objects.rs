@@ -1,7 +1,9 @@
-//! The object streams as the calls share them: the lock, who waits for news, and the runs of
-//! functions.
+//! The object streams as the calls share them: the lock, who waits for news, and what is told of it.
 
-use super::convert::to_proto;
+use super::{
+    convert::to_proto,
+    runs::{Place, Runs},
+};
 use crate::{
     object_stream::{ObjectStreams, Update},
     proto,
@@ -18,21 +20,17 @@ use std::{
     sync::Arc,
     task::Waker,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
 
 /// How much a reply holds: with what goes beside it, and however large its first value is, it stays
 /// below the 1 MiB that a message may have.
 pub const ROOM: usize = 768 * 1024;
-
-/// How many threads run functions at a time. They are bounded in what they may do, but not quick.
-const RUNS: usize = 2;
 
 /// All object streams and their subscribers. The lock is held for a write or a read, never across
 /// an await or a run of a function.
 #[derive(Debug)]
 pub struct Objects {
     state: Mutex<State>,
-    runs: Arc<Semaphore>,
+    runs: Arc<Runs>,
 }
 
 /// What is behind the lock.
@@ -46,9 +44,9 @@ pub struct State {
 
 impl Objects {
     /// Object streams without subscribers.
-    pub fn new(streams: ObjectStreams) -> Self {
+    pub fn new(streams: ObjectStreams, runs: Arc<Runs>) -> Self {
         let state = Mutex::new(State { streams, waiting: HashMap::new() });
-        Self { state, runs: Arc::new(Semaphore::new(RUNS)) }
+        Self { state, runs }
     }
 
     /// Changes streams of an app and wakes who waits for news of it.
@@ -79,10 +77,17 @@ impl Objects {
         Watch { objects: self.clone(), app: app.clone(), key }
     }
 
+    /// A place for the functions of a reply, taken before the streams are read; none if the app has
+    /// no functions.
+    pub fn reserve(&self, state: &State, app: &AppId) -> Result<Option<Place>, Refusal> {
+        state.streams.has_functions(app).then(|| self.runs.reserve()).transpose()
+    }
+
     /// What is new, on the wire; functions are run first, off the threads that serve and tick.
     pub async fn tell(
         &self,
         mut updates: BTreeMap<Key, Update>,
+        place: Option<Place>,
     ) -> BTreeMap<String, proto::StreamUpdate> {
         let mut calls = Vec::new();
         for (name, update) in &mut updates {
@@ -90,20 +95,11 @@ impl Objects {
         }
         let mut told: BTreeMap<String, proto::StreamUpdate> =
             updates.into_iter().map(|(name, update)| (name.to_string(), plain(update))).collect();
-        if calls.is_empty() {
-            return told;
-        }
-        let permit = self.runs.clone().acquire_owned().await;
-        let run = spawn_blocking(move || {
-            let _permit = permit;
-            let run = |(name, call): (Key, crate::object_stream::Call)| {
-                let outcome = call.function.call(&call.value, &call.last);
-                (name, call.key, outcome)
-            };
-            calls.into_iter().map(run).collect::<Vec<_>>()
-        });
-        // It fails only if the runtime is going down, and then nobody gets the reply.
-        for (name, key, outcome) in run.await.unwrap_or_default() {
+        let Some(place) = place.filter(|_| !calls.is_empty()) else { return told };
+        for (name, call) in calls {
+            let key = call.key.clone();
+            // It fails only if the server is going down, and then nobody gets the reply.
+            let Some(outcome) = self.runs.run(call, &place).await else { break };
             let update = told.entry(name.to_string()).or_default();
             match outcome {
                 Ok(Value::Null) => {}

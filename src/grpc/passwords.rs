@@ -8,7 +8,7 @@ use crate::{
         Opening,
         command::{Actor, Join},
         error::Refusal,
-        ids::{AppId, UserId},
+        ids::{AppId, SessionId, UserId},
         password::PasswordHash,
     },
 };
@@ -61,15 +61,17 @@ impl Claim {
         Ok(hash.filter(|_| is_right))
     }
 
-    /// The session with the hash of its password; none if no password is needed or would help.
-    fn needed(&self, server: &Context) -> Option<(SessionKey, Option<PasswordHash>)> {
+    /// The session, if the user may know of it, with the hash of its password; none if no password is
+    /// needed or would help.
+    fn needed(&self, server: &Context) -> Option<(Option<SessionId>, Option<PasswordHash>)> {
         let engine = &server.engine;
         let Ok(live) = engine.find_to_join(&self.app, Some(&self.key), &self.user) else {
-            return Some((self.key.clone(), None));
+            return Some((None, None));
         };
         let state = live.lock();
         let hash = state.core.password_for(engine.clock().now(), &self.user, &self.join).ok()??;
-        Some((SessionKey::Id(live.id.clone()), Some(hash.clone())))
+        let is_known = state.core.is_visible_to(&Actor::User(self.user.clone()));
+        Some((is_known.then(|| live.id.clone()), Some(hash.clone())))
     }
 }
 
@@ -112,7 +114,7 @@ impl Context {
                         outcome => return outcome,
                     }
                 }
-                opening.password = Some(self.passwords.hash(password.clone()).await?);
+                opening.password = Some(self.passwords.hash(password.clone(), peer).await?);
             }
             let opening = missing.clone().filter(|_| !found);
             match self.engine.join_or_open(&app, &target, &user, &join, opening) {
@@ -160,7 +162,7 @@ impl Context {
                 }
                 (false, _) => {
                     if let (None, Some(password)) = (&opening.password, &password) {
-                        opening.password = Some(self.passwords.hash(password.clone()).await?);
+                        opening.password = Some(self.passwords.hash(password.clone(), peer).await?);
                     }
                 }
             }

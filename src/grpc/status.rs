@@ -72,8 +72,8 @@ fn told(refusal: &Refusal) -> Told {
             retry_after = Some(*after);
             (Code::ResourceExhausted, Reason::TooManyGuesses)
         }
-        Refusal::PasswordsBusy { most, retry_after: after } => {
-            metadata.push(("limit", "password-queue".to_owned()));
+        Refusal::PasswordsBusy { limit, most, retry_after: after } => {
+            metadata.push(("limit", (*limit).to_owned()));
             metadata.push(("most", most.to_string()));
             retry_after = Some(*after);
             (Code::ResourceExhausted, Reason::LimitReached)

@@ -146,6 +146,11 @@ impl ObjectStreams {
 
     /// An app, new if it is not there. Those that are left without anything are forgotten when
     /// there are too many of them.
+    /// Whether an app has functions, so that readers may have to wait for one.
+    pub fn has_functions(&self, app: &AppId) -> bool {
+        self.apps.get(app).is_some_and(|app| !app.functions.is_empty())
+    }
+
     fn app(&mut self, app: &AppId) -> &mut App {
         if !self.apps.contains_key(app) && self.apps.len() > 2 * self.bounds.streams {
             self.apps.retain(|_, app| !app.streams.is_empty() || !app.functions.is_empty());

@@ -6,7 +6,7 @@ mod connection;
 use crate::{
     config::Config,
     engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
-    grpc::{self, Objects, StreamSettings, encode::Named, status::Node},
+    grpc::{self, Objects, Runs, StreamSettings, encode::Named, status::Node},
     object_stream::{self, ObjectStreams},
     session::limits::{Limits, Micros},
 };
@@ -52,6 +52,7 @@ pub struct Server {
     address: SocketAddr,
     engine: Engine,
     passwords: Arc<Passwords>,
+    runs: Arc<Runs>,
     health: HealthReporter,
     drain_timeout: Duration,
     /// No new connections and calls; open connections finish.
@@ -118,10 +119,11 @@ impl Server {
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Named));
         let stopping = CancellationToken::new();
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
+        let runs = Arc::new(Runs::start()?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
         let context = grpc::Context {
             engine: engine.clone(),
-            objects: Arc::new(Objects::new(objects)),
+            objects: Arc::new(Objects::new(objects, runs.clone())),
             passwords: passwords.clone(),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
@@ -171,6 +173,7 @@ impl Server {
             address,
             engine,
             passwords,
+            runs,
             health,
             drain_timeout,
             stopping,
@@ -189,6 +192,11 @@ impl Server {
     /// The clockwork, for whoever steps the clock.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Where functions of object streams run, for whoever takes their places.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// Where passwords are hashed, for whoever holds them up.

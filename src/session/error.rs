@@ -152,6 +152,8 @@ pub enum Refusal {
     /// So many passwords wait to be hashed that no more are taken.
     #[error("{most} passwords wait to be checked already")]
     PasswordsBusy {
+        /// Which bound it is.
+        limit: &'static str,
         /// How many may wait.
         most: usize,
         /// When to try again.

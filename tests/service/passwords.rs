@@ -19,6 +19,9 @@ const AT_ONCE: usize = 10;
 /// How many passwords may wait to be hashed.
 const WAITING: usize = 256;
 
+/// How many of one address.
+const WAITING_PER_PEER: usize = 32;
+
 fn with_password(password: &str) -> SessionSettings {
     SessionSettings { password: Some(password.to_owned()), ..Default::default() }
 }
@@ -269,6 +272,7 @@ async fn an_unlisted_session_with_a_wrong_password_answers_like_one_that_is_not_
             assert_eq!(all_of(&there), all_of(&nowhere));
             refused(Err::<(), _>(there)).is(Code::NotFound, "SESSION_NOT_FOUND");
         }
+        service.advance(60_000);
         let mut told = Vec::new();
         for session in ["hidden", "nowhere"] {
             let unary = service.join_giving(session, "eve", password).await;
@@ -283,6 +287,7 @@ async fn an_unlisted_session_with_a_wrong_password_answers_like_one_that_is_not_
         let (there, nowhere) = told.split_at(3);
         assert_eq!(there, nowhere);
     }
+    service.advance(60_000);
     let open = opening_or_joining("hidden", "eve", WRONG);
     refused(service.try_open(open).await).is(Code::AlreadyExists, "SESSION_EXISTS");
     let told = refused(service.join_giving("hidden", "bob", RIGHT).await);
@@ -294,11 +299,46 @@ async fn an_unlisted_session_with_a_wrong_password_answers_like_one_that_is_not_
 async fn guesses_are_limited_alike_whether_an_unlisted_session_is_there_or_not() {
     let service = Service::start().await;
     service.open_room_with("hidden", "ada", unlisted(RIGHT)).await;
-    for _ in 0..AT_ONCE + 3 {
-        let there = service.join_giving("hidden", "eve", WRONG).await.expect_err("it is refused");
-        let nowhere = service.join_giving("nowhere", "eve", WRONG).await.expect_err("refused");
-        assert_eq!(all_of(&there), all_of(&nowhere));
+    for (own, hosts) in [(false, [2, 3]), (true, [4, 5])] {
+        let mut answers = Vec::new();
+        for (session, host) in ["hidden", "nowhere"].into_iter().zip(hosts) {
+            let mut sessions = service.sessions_from(host).await;
+            let mut told = Vec::new();
+            for number in 0..AT_ONCE + 3 {
+                let other = format!("unknown-{number}");
+                let guessed = if own { session } else { &other };
+                let wrong = sessions.join_session(joining(guessed, "eve", WRONG)).await;
+                told.push(all_of(&wrong.expect_err("it is refused")));
+            }
+            let right = sessions.join_session(joining(session, "eve", RIGHT)).await;
+            told.push(all_of(&right.expect_err("it is refused")));
+            answers.push(told);
+        }
+        assert!(answers[0] == answers[1], "{answers:?}");
     }
+}
+
+#[tokio::test]
+async fn guesses_at_what_the_user_may_not_know_of_count_together_and_at_nothing_else() {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    service.open_room_with("hidden", "ada", unlisted(RIGHT)).await;
+    for number in 0..AT_ONCE {
+        let told = refused(service.join_giving(&format!("id-{number}"), "eve", WRONG).await);
+        told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    }
+    let wait = Duration::from_secs(6);
+    for session in ["another", "hidden"] {
+        is_too_many(refused(service.join_giving(session, "eve", WRONG).await), wait);
+    }
+    let by_name = JoinSessionRequest { name: "nobody's".to_owned(), ..joining("", "eve", WRONG) };
+    is_too_many(refused(service.sessions().join_session(by_name).await), wait);
+    for _ in 0..AT_ONCE {
+        is_wrong(refused(service.join_giving("finals", "eve", WRONG).await));
+    }
+    is_too_many(refused(service.join_giving("finals", "eve", WRONG).await), wait);
+    service.advance(6_000);
+    service.join_giving("hidden", "eve", RIGHT).await.expect("it joins");
 }
 
 #[track_caller]
@@ -529,8 +569,12 @@ async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
     service.open_room_with("finals", "ada", with_password(RIGHT)).await;
     let held = service.passwords().hold();
     let mut waiting = Vec::new();
+    let mut sessions = service.sessions();
     for number in 0..WAITING {
-        let mut sessions = service.sessions();
+        if number % WAITING_PER_PEER == 0 {
+            sessions = service.sessions_from(2 + (number / WAITING_PER_PEER) as u8).await;
+        }
+        let mut sessions = sessions.clone();
         let user = format!("user-{number}");
         waiting.push(tokio::spawn(async move {
             sessions.join_session(joining("finals", &user, RIGHT)).await
@@ -555,6 +599,43 @@ async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
         sessions.join_session(joining("finals", "bob", RIGHT)).await
     }));
     service.until_waiting(WAITING).await;
+    drop(held);
+    for join in waiting {
+        in_time(join).await.expect("it is answered").expect("it joins");
+    }
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_the_passwords_that_wait_and_leaves_room_for_others() {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let held = service.passwords().hold();
+    let join = |mut sessions: SessionServiceClient<Channel>, user: String| {
+        tokio::spawn(async move { sessions.join_session(joining("finals", &user, RIGHT)).await })
+    };
+    let user = |number: usize| format!("user-{number}");
+    let mut waiting: Vec<_> =
+        (0..WAITING_PER_PEER).map(|number| join(service.sessions(), user(number))).collect();
+    service.until_waiting(WAITING_PER_PEER).await;
+    let busy = |told: Refused| {
+        assert_eq!(told.retry_after, Some(Duration::from_secs(2)));
+        let told = told.is(Code::ResourceExhausted, "LIMIT_REACHED");
+        told.says("limit", "password-queue-per-address").says("most", "32");
+    };
+    busy(refused(service.join_giving("finals", "bob", RIGHT).await));
+    busy(refused(service.join_giving("nowhere", "bob", RIGHT).await));
+    busy(service.refused_watch(watching("finals", "bob", RIGHT)).await);
+    busy(refused(service.try_open(opening("other", "bob", with_password(RIGHT))).await));
+    let update = service.try_update("finals", "ada", &["password"], with_password(WRONG)).await;
+    busy(refused(update));
+
+    waiting.push(join(service.sessions_from(2).await, "eve".to_owned()));
+    service.until_waiting(WAITING_PER_PEER + 1).await;
+    // Who goes away makes room.
+    waiting.swap_remove(0).abort();
+    service.until_waiting(WAITING_PER_PEER).await;
+    waiting.push(join(service.sessions(), "bob".to_owned()));
+    service.until_waiting(WAITING_PER_PEER + 1).await;
     drop(held);
     for join in waiting {
         in_time(join).await.expect("it is answered").expect("it joins");

@@ -9,6 +9,7 @@ use crate::{
     grpc::{
         Context,
         objects::{ROOM, Watch},
+        runs::Place,
     },
     object_stream::{Cursor, Lasts, Reading, Room},
     proto,
@@ -94,7 +95,7 @@ struct Subscription {
 
 /// What a subscription has come to.
 enum Due {
-    News(Reading),
+    News(Reading, Option<Place>),
     Heartbeat,
     End(Why),
 }
@@ -122,8 +123,8 @@ impl Subscription {
             let message = match poll_fn(|cx| self.poll_due(cx)).await {
                 Due::End(why) => return (Err(Ending::new(&self.server, why).status), None),
                 Due::Heartbeat => Default::default(),
-                Due::News(Reading { updates, reset, more, .. }) => {
-                    let updates = self.server.objects.tell(updates).await;
+                Due::News(Reading { updates, reset, more, .. }, place) => {
+                    let updates = self.server.objects.tell(updates, place).await;
                     if updates.is_empty() && !reset && !more {
                         continue;
                     }
@@ -148,6 +149,12 @@ impl Subscription {
             let mut wake_at = self.ends_at.min(self.heartbeat_at);
             if self.read_at <= now {
                 let mut state = self.server.objects.lock();
+                let Ok(place) = self.server.objects.reserve(&state, self.wanted.watch.app()) else {
+                    // Too many wait: what is new stays where it is until the next interval.
+                    drop(state);
+                    self.read_at = now + self.wanted.interval;
+                    continue;
+                };
                 let reading = state.streams.read(
                     self.wanted.watch.app(),
                     &self.wanted.actor,
@@ -161,7 +168,7 @@ impl Subscription {
                 }
                 if !reading.updates.is_empty() || reading.reset || reading.more {
                     self.read_at = if reading.more { now } else { now + self.wanted.interval };
-                    return Poll::Ready(Due::News(reading));
+                    return Poll::Ready(Due::News(reading, place));
                 }
                 self.wanted.watch.wake(&mut state, cx.waker());
             } else {

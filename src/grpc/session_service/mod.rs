@@ -131,7 +131,6 @@ serve! {
         list_sessions(ListSessionsRequest) -> ListSessionsResponse by list;
         open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
             by open_private;
-        update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
         reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
         leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
         delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
@@ -151,5 +150,6 @@ serve! {
     served_to_peer {
         open_shared_session(OpenSharedSessionRequest) -> OpenSharedSessionResponse by open_shared;
         join_session(JoinSessionRequest) -> JoinSessionResponse by join;
+        update_session(UpdateSessionRequest) -> UpdateSessionResponse by update;
     }
 }

@@ -192,6 +192,7 @@ impl Sessions {
     pub(super) async fn update(
         &self,
         headers: &HeaderMap,
+        peer: Peer,
         request: proto::UpdateSessionRequest,
     ) -> Result<proto::UpdateSessionResponse, Refusal> {
         let mut door = self.door();
@@ -214,7 +215,7 @@ impl Sessions {
             // Nothing is hashed for who may not set it.
             live.lock().core.check(&actor, Act::Update)?;
             let hash = match password {
-                Some(password) => Some(self.0.passwords.hash(password).await?),
+                Some(password) => Some(self.0.passwords.hash(password, peer).await?),
                 None => None,
             };
             changes.push(Setting::Password(hash));
