@@ -3,5 +3,7 @@
 # Ends with a summary line, and with an exit code other than 0 if any check failed.
 set -eu
 here="$(dirname "$0")"
-[ -x "$here/.venv/bin/python" ] && [ -d "$here/gen/sessiond" ] || "$here/setup.sh"
+# Again after a change of the API: setup.sh says with gen/.made when it made the code.
+[ -x "$here/.venv/bin/python" ] && [ -e "$here/gen/.made" ] &&
+    [ -z "$(find "$here/../../proto" -newer "$here/gen/.made")" ] || "$here/setup.sh"
 exec "$here/.venv/bin/python" "$here/play.py" "$@"

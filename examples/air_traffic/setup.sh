@@ -17,3 +17,4 @@ python="${PYTHON:-python3}"
 mkdir -p gen
 .venv/bin/python -m grpc_tools.protoc -I ../../proto --python_out=gen --grpc_python_out=gen \
     ../../proto/sessiond/v1/*.proto
+touch gen/.made

@@ -3,5 +3,6 @@
 # The exit code is not 0 if anything was not as it should be.
 set -eu
 cd "$(dirname "$0")"
-[ -d gen/sessiond ] || ./setup.sh
+# Again after a change of the API: setup.sh says with gen/.made when it made the code.
+[ -e gen/.made ] && [ -z "$(find ../../proto -newer gen/.made)" ] || ./setup.sh
 exec go run . "${1:-localhost:7000}"

@@ -9,3 +9,4 @@ if command -v buf >/dev/null; then
 else
     npx --yes @bufbuild/buf@1.75.0 generate ../.. --template buf.gen.yaml
 fi
+touch gen/.made

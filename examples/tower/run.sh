@@ -4,5 +4,7 @@
 set -eu
 here="$(dirname "$0")"
 shared="$here/../air_traffic"
-[ -x "$shared/.venv/bin/python" ] && [ -d "$shared/gen/sessiond" ] || "$shared/setup.sh"
+# Again after a change of the API: setup.sh says with gen/.made when it made the code.
+[ -x "$shared/.venv/bin/python" ] && [ -e "$shared/gen/.made" ] &&
+    [ -z "$(find "$here/../../proto" -newer "$shared/gen/.made")" ] || "$shared/setup.sh"
 exec "$shared/.venv/bin/python" "$here/tower.py" "$@"

@@ -342,9 +342,15 @@ impl Refusal {
     }
 
     /// The same with the faults of a message that stands at `prefix` in the request.
-    pub fn within(mut self, prefix: &str) -> Self {
+    pub fn within(self, prefix: &str) -> Self {
+        self.within_unless(prefix, |_| false)
+    }
+
+    /// The same, but for the fields that stand in the request itself.
+    pub fn within_unless(mut self, prefix: &str, is_outside: impl Fn(&str) -> bool) -> Self {
         if let Self::Invalid(faults) | Self::NotAWriter(faults) = &mut self {
-            for fault in faults.iter_mut().filter(|fault| !fault.field.is_empty()) {
+            let is_inside = |field: &str| !field.is_empty() && !is_outside(field);
+            for fault in faults.iter_mut().filter(|fault| is_inside(&fault.field)) {
                 fault.field.insert_str(0, prefix);
             }
         }

@@ -68,7 +68,7 @@ impl Session {
         self.members.find(user).filter(|&ix| self.is_joined(ix))
     }
 
-    fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
+    pub(super) fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
         match self.roles.get(user) {
             Some(&role) => role,
             None if join.spectator => Role::Spectator,

@@ -258,11 +258,11 @@ impl Session {
             age_deadline: None,
         };
         let (data, private_data) = (Write::of(data), Write::of(private_data));
-        let paths = (Paths::FIRST_DATA, Paths::FIRST_PRIVATE_DATA);
-        session.check_data_format(None, (&data, paths.0), (&private_data, paths.1))?;
+        session.know(people.roles, people.bans);
+        session.check_first_format(&data, &private_data, private.as_ref(), opener.as_ref())?;
         session.lay_data_defaults();
         session.set_data(&Actor::App, data, private_data)?;
-        session.gather(now, private, opener, people)?;
+        session.gather(now, private, opener, people.users)?;
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);

@@ -1,8 +1,15 @@
 //! Who is known to a session from its first revision.
 
 use super::{
-    Session, command::Join, error::Refusal, ids::UserId, limits::Micros, moderation::Ban,
-    private::Private, role::Role,
+    Session,
+    command::{Join, Write},
+    error::Refusal,
+    ids::UserId,
+    limits::Micros,
+    moderation::Ban,
+    private::Private,
+    role::Role,
+    schema::{Examination, Paths},
 };
 
 /// People named at the opening beside the opener. No user is named twice in a list, none is banned
@@ -30,17 +37,49 @@ pub fn users_field(at: usize) -> String {
 }
 
 impl Session {
+    /// Roles and bans that are there before anybody comes.
+    pub(super) fn know(&mut self, roles: Vec<(UserId, Role)>, bans: Vec<(UserId, Ban)>) {
+        self.roles.extend(roles.into_iter().filter(|(_, role)| *role != Role::Member));
+        self.bans.extend(bans);
+    }
+
+    /// Whether the first data and the first props fit the schema, where there is one: all of them
+    /// together, so that every misfit is named at once. Those of `users` are refused by themselves.
+    pub(super) fn check_first_format(
+        &self,
+        data: &Write,
+        private_data: &Write,
+        private: Option<&Private>,
+        opener: Option<&(UserId, Join)>,
+    ) -> Result<(), Refusal> {
+        let Some(schema) = &self.accepted.schema else { return Ok(()) };
+        let mut first = Examination::default();
+        first.write(None, &schema.data, data, Paths::FIRST_DATA);
+        first.write(None, &schema.private_data, private_data, Paths::FIRST_PRIVATE_DATA);
+        if let Some(private) = private {
+            let role = Some(self.role_of_source(private));
+            let props = Write::of(private.props.clone());
+            first.write(role, &schema.props, &props, Paths::FIRST_PROPS);
+        }
+        if let Some((user, join)) = opener {
+            let role = self.role_on_joining(user, join);
+            // Whatever a spectator's are, it may have none.
+            if role > Role::Spectator {
+                let props = Write::of(join.props.clone());
+                first.write(Some(role), &schema.props, &props, Paths::JOIN);
+            }
+        }
+        first.close()
+    }
+
     /// Everybody comes at once: who becomes host is asked when all are there.
     pub(super) fn gather(
         &mut self,
         now: Micros,
         private: Option<Private>,
         opener: Option<(UserId, Join)>,
-        people: People,
+        users: Vec<(UserId, Join)>,
     ) -> Result<(), Refusal> {
-        let People { roles, users, bans } = people;
-        self.roles.extend(roles.into_iter().filter(|(_, role)| *role != Role::Member));
-        self.bans.extend(bans);
         if let Some(private) = private {
             self.show_source(now, private)?;
         }

@@ -13,7 +13,6 @@ use super::{
     member::{MemberIx, Membership, Presence},
     moderation::Ban,
     role::Role,
-    schema::Paths,
     settings::Kind,
     slots::Layer,
     value::Value,
@@ -50,16 +49,20 @@ impl Session {
         self.pair.as_deref()
     }
 
+    /// The role of the source of a session that opens.
+    pub(super) fn role_of_source(&self, private: &Private) -> Role {
+        self.roles.get(&private.pair.source).copied().unwrap_or(Role::Member)
+    }
+
     /// Shows the source, who has not joined.
     pub(super) fn show_source(&mut self, now: Micros, private: Private) -> Result<(), Refusal> {
+        let role = self.role_of_source(&private);
         let Private { pair, props, user_props, is_present, owner: _ } = private;
         let most = self.limits.props_per_user;
         if props.len() > most {
             return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
         }
-        let role = self.roles.get(&pair.source).copied().unwrap_or(Role::Member);
         let props = Write::of(props);
-        self.check_props_format(Some(role), &props, Paths::FIRST_PROPS)?;
         let beneath = self.beneath(user_props);
         self.is_source_seen = is_present;
         let order = self.next_order;

@@ -226,6 +226,9 @@ impl Field {
             }
         };
         let unit = self.measure().unwrap_or_default();
+        if size.is_nan() && !self.is_unbounded() {
+            return faults.add(path, "is no number within the bounds");
+        }
         let must = if unit.is_empty() { "must be" } else { "must have" };
         if let Some(min) = self.min.filter(|min| !size.is_at_least(*min)) {
             faults.add(path, format!("{must} at least {min}{unit}"));
@@ -254,7 +257,11 @@ impl Size {
         Self::Whole(i64::try_from(length).unwrap_or(i64::MAX))
     }
 
-    /// A number that is none is within no bounds. Integers are not compared as doubles, which do
+    fn is_nan(self) -> bool {
+        matches!(self, Self::Number(number) if number.is_nan())
+    }
+
+    /// Integers are not compared as doubles, which do
     /// not tell large ones apart.
     fn is_at_least(self, min: f64) -> bool {
         match self {
@@ -374,21 +381,22 @@ impl Paths {
 }
 
 /// Looks at everything that one request writes.
-#[derive(Debug)]
-struct Examination {
-    /// With which role; none = the app writes.
-    rank: Option<Role>,
+#[derive(Debug, Default)]
+pub(super) struct Examination {
     faults: Faults,
     /// There are other faults than a role that is too low.
     is_invalid: bool,
 }
 
 impl Examination {
-    fn new(rank: Option<Role>) -> Self {
-        Self { rank, faults: Faults::default(), is_invalid: false }
-    }
-
-    fn write(&mut self, fields: &Fields, write: &Write, paths: Paths) {
+    /// Looks at what is written into one part, with which role; none = the app writes.
+    pub(super) fn write(
+        &mut self,
+        rank: Option<Role>,
+        fields: &Fields,
+        write: &Write,
+        paths: Paths,
+    ) {
         let plain = write.set.len().saturating_sub(write.plain);
         for (at, (key, value)) in write.set.iter().enumerate() {
             let root = Path::Root(if at < plain { paths.set } else { paths.json });
@@ -400,13 +408,13 @@ impl Examination {
             let before = self.faults.count();
             field.check_value(value, &path, &mut self.faults);
             self.is_invalid |= self.faults.count() > before;
-            self.writer(field, &path);
+            self.writer(rank, field, &path);
         }
         for key in &write.remove {
             let root = Path::Root(paths.remove);
             let path = Path::Key(&root, key);
             match find(fields, key) {
-                Some(field) => self.writer(field, &path),
+                Some(field) => self.writer(rank, field, &path),
                 None => self.unknown(&path),
             }
         }
@@ -417,14 +425,15 @@ impl Examination {
         self.is_invalid = true;
     }
 
-    fn writer(&mut self, field: &Field, path: &Path<'_>) {
-        let (Some(rank), Some(needs)) = (self.rank, field.writer) else { return };
+    fn writer(&mut self, rank: Option<Role>, field: &Field, path: &Path<'_>) {
+        let (Some(rank), Some(needs)) = (rank, field.writer) else { return };
         if rank < needs {
             self.faults.add(path, format!("needs the role {needs} or a higher one"));
         }
     }
 
-    fn close(self) -> Result<(), Refusal> {
+    /// Passes if everything fits.
+    pub(super) fn close(self) -> Result<(), Refusal> {
         match self.faults.close() {
             faults if faults.is_empty() => Ok(()),
             faults if self.is_invalid => Err(Refusal::Invalid(faults)),
@@ -442,8 +451,8 @@ impl Session {
         paths: Paths,
     ) -> Result<(), Refusal> {
         let Some(schema) = &self.accepted.schema else { return Ok(()) };
-        let mut examination = Examination::new(rank);
-        examination.write(&schema.props, write, paths);
+        let mut examination = Examination::default();
+        examination.write(rank, &schema.props, write, paths);
         examination.close()
     }
 
@@ -455,9 +464,9 @@ impl Session {
         (private, private_paths): (&Write, Paths),
     ) -> Result<(), Refusal> {
         let Some(schema) = &self.accepted.schema else { return Ok(()) };
-        let mut examination = Examination::new(rank);
-        examination.write(&schema.data, shared, shared_paths);
-        examination.write(&schema.private_data, private, private_paths);
+        let mut examination = Examination::default();
+        examination.write(rank, &schema.data, shared, shared_paths);
+        examination.write(rank, &schema.private_data, private, private_paths);
         examination.close()
     }
 

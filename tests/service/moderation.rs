@@ -281,6 +281,10 @@ async fn bad_input_is_refused_with_every_fault_named() {
     }
     let request = proto::BanUserRequest { duration: Some(ms(0)), ..ban_of("finals", "mod", "bob") };
     refused(service.try_ban_with(request).await).blames(&["duration"]);
+    let duration = Some(prost_types::Duration { seconds: -5, nanos: 0 });
+    let request = proto::BanUserRequest { duration, ..ban_of("finals", "mod", "bob") };
+    let status = service.try_ban_with(request).await.expect_err("it is refused");
+    assert!(status.message().contains("must be between 1ms and 36500 days"), "{status}");
     refused(service.try_unban("", "mod", "").await).blames(&["session_id", "target_user_id"]);
     refused(service.try_swap_host("", "a\n", "b\n", 0).await).blames(&[
         "session_id",

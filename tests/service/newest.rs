@@ -152,7 +152,10 @@ async fn newest_comes_alone() {
     refused(service.try_join_as(with_id).await).blames(&["newest"]);
     let with_name = JoinSessionRequest { name: "finals".to_owned(), ..newest("bob") };
     refused(service.try_join_as(with_name).await).blames(&["newest"]);
-    refused(service.try_join_as(JoinSessionRequest::default()).await).blames(&["session_id"]);
+    let nothing = service.try_join_as(JoinSessionRequest::default()).await;
+    let status = nothing.expect_err("it is refused");
+    Refused::new(&status).blames(&["session_id"]);
+    assert!(status.message().contains("or newest"), "{status}");
     assert_eq!(service.names("finals").await, ["ada"]);
 }
 

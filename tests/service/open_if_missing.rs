@@ -191,6 +191,10 @@ async fn faults_are_named_where_they_lie() {
     let wrong = by_id("finals", "ada", missing(text("dust")));
     let told = refused(service.try_join_as(JoinSessionRequest { join: Some(join), ..wrong }).await);
     told.blames(&["join.props[\"x\"]"]);
+    let join = JoinOptions { props: props([("x", text("far"))]), ..Default::default() };
+    let wrong = by_id("finals", "ada", missing(int(7)));
+    let told = refused(service.try_join_as(JoinSessionRequest { join: Some(join), ..wrong }).await);
+    told.blames(&["join.props[\"x\"]", "open_if_missing.data[\"map\"]"]);
     let both = OpenSharedSessionRequest {
         schema: Some(Schema { props: [("x".to_owned(), Default::default())].into(), ..format }),
         ..Default::default()

@@ -404,6 +404,21 @@ async fn settings_of_shared_sessions_are_refused_each_by_its_name() {
     ]);
     let nobody = SubscribeToUserRequest::default();
     service.refused_listener(nobody).await.blames(&["source_id", "user_id"]);
+    let request = SubscribeToUserRequest {
+        source_id: "ada".to_owned(),
+        user_id: "x\u{1}".to_owned(),
+        propnames: vec![String::new()],
+        ..Default::default()
+    };
+    service.refused_listener(request.clone()).await.blames(&["propnames[0]", "user_id"]);
+    let to_itself = SubscribeToUserRequest { source_id: request.user_id.clone(), ..request };
+    let told = service.refused_listener(to_itself).await;
+    told.blames(&["propnames[0]", "source_id", "user_id"]);
+    let mut request = private("ada", "ada", "bob");
+    let (name, host_grace) = ("n\0".to_owned(), Some(ms(4_000_000)));
+    request.settings = Some(SessionSettings { name, host_grace, ..Default::default() });
+    let told = refused(service.sessions().open_private_session(request).await);
+    told.blames(&["settings.host_grace", "settings.name"]);
     service.try_open_private("ada", "ada", "bob").await.expect("it opens");
     let named = SessionSettings { name: "n".to_owned(), ..Default::default() };
     let told = refused(service.try_update("ada-bob", "ada", &["name"], named).await);

@@ -157,6 +157,12 @@ async fn wrong_keys_and_types_are_refused_whole_with_every_violation_and_others_
     (request.data, request.private_data) = (props([("end", int(1))]), props([("x", int(1))]));
     let told = refused(service.try_open(request).await);
     told.blames(&[r#"data["end"]"#, r#"private_data["x"]"#]);
+    let mut request = playing("other", "ada");
+    request.data = props([("end", int(1))]);
+    let wrong = props([("nmae", text("Ada")), ("name", int(1))]);
+    request.join = Some(JoinOptions { props: wrong, ..Default::default() });
+    let told = refused(service.try_open(request).await);
+    told.blames(&[r#"data["end"]"#, r#"join.props["nmae"]"#, r#"join.props["name"]"#]);
 
     service.tick();
     assert_eq!(bob.glance().await, None);
@@ -183,6 +189,25 @@ async fn a_key_that_only_higher_roles_write_is_refused_by_its_name() {
     let bob = service.watch("match", "bob").await;
     assert_eq!(bob.rebuilt.props("bob"), shown([("rank", int(1))]));
     assert_eq!(bob.rebuilt.props("ada"), shown([("rank", int(9)), ("x", int(9))]));
+}
+
+#[tokio::test]
+async fn what_is_no_number_is_refused_once_where_there_are_bounds() {
+    let service = Service::start().await;
+    let bounded = |min, max| Field { min, max, ..typed(FieldType::Number) };
+    let schema = by_fields([
+        ("both", bounded(Some(0.0), Some(9.0))),
+        ("least", bounded(Some(0.0), None)),
+        ("none", bounded(None, None)),
+    ]);
+    let request = OpenSharedSessionRequest { schema: Some(schema), ..playing("match", "ada") };
+    service.try_open(request).await.expect("it opens");
+    let nan = || num(f64::NAN);
+    let wrong = write([("both", nan()), ("least", nan()), ("none", nan())]).in_session("match");
+    let status = service.try_write("ada", wrong).await.expect_err("it is refused");
+    Refused::new(&status).blames(&[r#"write.set["both"]"#, r#"write.set["least"]"#]);
+    assert_eq!(status.message().matches("is no number within the bounds").count(), 2, "{status}");
+    service.set_in("match", "ada", [("none", nan())]).await;
 }
 
 #[tokio::test]
@@ -533,6 +558,9 @@ async fn a_private_session_may_have_a_format_too() {
     let wrong = with_schema(props([]), props([("end", int(1))]));
     let told = refused(service.sessions().open_private_session(wrong).await);
     told.blames(&[r#"data["end"]"#]);
+    let wrong = with_schema(props([("nmae", int(1))]), props([("end", int(1))]));
+    let told = refused(service.sessions().open_private_session(wrong).await);
+    told.blames(&[r#"props["nmae"]"#, r#"data["end"]"#]);
     let right = with_schema(props([("pos", map([("x", num(0.5))]))]), props([]));
     let opened = service.sessions().open_private_session(right).await.expect("it opens");
     let schema = opened.into_inner().session.and_then(|session| session.schema);

@@ -160,10 +160,11 @@ fn misfits(field: &Field, value: &Value, path: &str) -> Vec<String> {
             }
         }
     }
-    found
-        .extend(field.min.filter(|min| !matches!(measured, it if it >= *min)).map(|_| path.into()));
-    found
-        .extend(field.max.filter(|max| !matches!(measured, it if it <= *max)).map(|_| path.into()));
+    // What is no number is neither too small nor too large: it is named once.
+    let bounds = [field.min.map(|min| measured >= min), field.max.map(|max| measured <= max)];
+    let missed = bounds.into_iter().filter(|is_kept| *is_kept == Some(false)).count();
+    let named = if measured.is_nan() { missed.min(1) } else { missed };
+    found.extend(std::iter::repeat_n(path.to_owned(), named));
     found
 }
 

@@ -17,7 +17,7 @@ use crate::{
     proto,
     session::{
         Opening,
-        command::{Actor, Join},
+        command::{Actor, Join, Setting},
         error::Refusal,
         ids::AppId,
         limits::Micros,
@@ -138,11 +138,12 @@ impl Subscribe {
         let mut door = Door::new(&self.server.limits);
         let app = door.app(&request.app);
         let pair = door.pair(&request.source_id, ("user_id", &request.user_id));
-        let wire = proto::SessionSettings { propnames: request.propnames, ..Default::default() };
         let base = self.server.engine.default_session();
-        let settings = door.settings(Kind::Private, &wire, base);
+        let mut settings = door.settings(Kind::Private, &proto::SessionSettings::default(), base);
+        settings.change(Setting::Propnames(door.keys("propnames", &request.propnames)));
         let join = Some(proto::JoinOptions::default());
-        let user = ("user_id", &*request.user_id);
+        // What is wrong with the user was said with the pair.
+        let user = ("user_id", pair.as_ref().map_or("", |_| &*request.user_id));
         let id = new_session_id();
         let mut wanted =
             Wanted::new(&mut door, "", user, id.to_string(), join, request.options, request.resume);

@@ -77,14 +77,7 @@ impl Sessions {
 /// The faults of what the session to open says of itself lie in `open_if_missing`; those of the join
 /// are the request's own.
 pub(super) fn of_missing(refusal: Refusal) -> Refusal {
-    match &refusal {
-        Refusal::Invalid(faults) | Refusal::NotAWriter(faults)
-            if faults.iter().any(|it| it.field.starts_with("join.")) =>
-        {
-            refusal
-        }
-        _ => refusal.within("open_if_missing."),
-    }
+    refusal.within_unless("open_if_missing.", |field| field.starts_with("join."))
 }
 
 impl Door<'_> {
@@ -92,6 +85,10 @@ impl Door<'_> {
     pub fn target(&mut self, request: &proto::JoinSessionRequest) -> Option<Target> {
         let (id, name) = (&*request.session_id, &*request.name);
         if !request.newest {
+            if id.is_empty() && name.is_empty() {
+                self.fault("session_id", "must be given, or the name or newest instead");
+                return None;
+            }
             return self.session_or_name(id, name).map(Target::Key);
         }
         if !(id.is_empty() && name.is_empty()) {

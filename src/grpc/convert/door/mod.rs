@@ -115,10 +115,12 @@ impl<'a> Door<'a> {
 
     /// The source and the listener of a private session.
     pub fn pair(&mut self, source: &str, (field, listener): (&str, &str)) -> Option<Pair> {
-        if source == listener && !source.is_empty() {
+        let source = if source == listener && !source.is_empty() {
             self.fault("source_id", format!("must be another user than {field}"));
-        }
-        let source = self.user("source_id", source);
+            None
+        } else {
+            self.user("source_id", source)
+        };
         let listener = self.user(field, listener);
         source.zip(listener).map(|(source, listener)| Pair { source, listener })
     }
@@ -241,13 +243,20 @@ impl<'a> Door<'a> {
         match Micros::try_from(nanos / 1000) {
             Ok(micros) if is_whole && (least..=most).contains(&micros) => micros,
             _ => {
-                let show =
-                    |micros| humantime::format_duration(std::time::Duration::from_micros(micros));
-                let range = format!("must be between {} and {}", show(least), show(most));
+                let range = format!("must be between {} and {}", told(least), told(most));
                 self.fault(field, format!("{range}, in whole microseconds"));
                 default
             }
         }
+    }
+}
+
+/// A span in words: whole days as such, not in years and months, which are of no length.
+fn told(span: Micros) -> String {
+    match (span / DAY, span % DAY) {
+        (1, 0) => "1 day".to_owned(),
+        (days @ 2.., 0) => format!("{days} days"),
+        _ => humantime::format_duration(std::time::Duration::from_micros(span)).to_string(),
     }
 }
 

@@ -127,25 +127,30 @@ impl Door<'_> {
         base: &Settings,
     ) -> Option<Setting> {
         let field = format!("settings.{name}");
+        // What has no place here is not looked into: one fault of it is enough.
         let hosted = |door: &mut Self, is_set: bool| {
-            if is_set && kind != Kind::Hosted {
+            let is_out_of_place = is_set && kind != Kind::Hosted;
+            if is_out_of_place {
                 door.fault(&field, "is for hosted sessions only");
             }
+            (!is_out_of_place).then_some(())
         };
         let shared = |door: &mut Self, is_set: bool| {
-            if is_set && kind == Kind::Private {
+            let is_out_of_place = is_set && kind == Kind::Private;
+            if is_out_of_place {
                 door.fault(&field, "is for shared sessions only");
             }
+            (!is_out_of_place).then_some(())
         };
         Some(match name {
             "name" => {
-                shared(self, !wire.name.is_empty());
+                shared(self, !wire.name.is_empty())?;
                 let name = if wire.name.is_empty() { None } else { self.named(&field, &wire.name) };
                 Setting::Name(name)
             }
             "propnames" => Setting::Propnames(self.keys(&field, &wire.propnames)),
             "hostprops" => {
-                hosted(self, !wire.hostprops.is_empty());
+                hosted(self, !wire.hostprops.is_empty())?;
                 Setting::Hostprops(self.keys(&field, &wire.hostprops))
             }
             "tick_interval" => {
@@ -161,7 +166,7 @@ impl Door<'_> {
                 }
             }),
             "capacity" if kind == Kind::Private => {
-                shared(self, wire.capacity.is_some());
+                shared(self, wire.capacity.is_some())?;
                 Setting::Capacity(2)
             }
             "capacity" => {
@@ -173,11 +178,11 @@ impl Door<'_> {
                 Setting::Capacity(capacity)
             }
             "locked" => {
-                shared(self, wire.locked.is_some());
+                shared(self, wire.locked.is_some())?;
                 Setting::Locked(wire.locked.unwrap_or(false))
             }
             "unlisted" => {
-                shared(self, wire.unlisted.is_some());
+                shared(self, wire.unlisted.is_some())?;
                 Setting::Unlisted(wire.unlisted.unwrap_or(false))
             }
             "metadata" => {
@@ -198,7 +203,7 @@ impl Door<'_> {
                 Setting::Metadata(metadata.into())
             }
             "successors" => {
-                hosted(self, !wire.successors.is_empty());
+                hosted(self, !wire.successors.is_empty())?;
                 if wire.successors.len() > SUCCESSORS {
                     self.fault(&field, format!("has more than {SUCCESSORS} ids"));
                 }
@@ -208,11 +213,11 @@ impl Door<'_> {
                 Setting::Successors(users.into())
             }
             "host_grace" => {
-                hosted(self, wire.host_grace.is_some());
+                hosted(self, wire.host_grace.is_some())?;
                 Setting::HostGrace(self.span(&field, wire.host_grace, (0, 3600 * SECOND), 0))
             }
             "inherit_host_data" => {
-                hosted(self, wire.inherit_host_data.is_some());
+                hosted(self, wire.inherit_host_data.is_some())?;
                 Setting::InheritHostData(wire.inherit_host_data.unwrap_or(true))
             }
             "presence" => Setting::Presence(self.presence(&field, wire.presence)),
@@ -229,7 +234,7 @@ impl Door<'_> {
             "exclusive" => return None,
             "password" => {
                 // What it is goes its own way: see `Door::new_password`.
-                shared(self, wire.password.as_ref().is_some_and(|text| !text.is_empty()));
+                shared(self, wire.password.as_ref().is_some_and(|text| !text.is_empty()))?;
                 return None;
             }
             "reset_role" => Setting::ResetRole(match self.role(&field, wire.reset_role) {
