@@ -22,8 +22,8 @@ pub fn app(number: usize) -> String {
 
 /// The app of the idle sessions.
 const IDLE: &str = "idle";
-/// Calls that are on their way at a time.
-const CALLS_AT_ONCE: usize = 128;
+/// Calls that are on their way at a time: fewer than the passwords of one address that may wait.
+const CALLS_AT_ONCE: usize = 24;
 /// A call must be answered by then.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
