@@ -89,10 +89,14 @@ impl Context {
                 ticket.succeeded(Reply::Message(reply.encode_to_vec().into()));
                 Ok(reply)
             }
-            Begun::Replay(Reply::Message(bytes)) => {
-                Ok(T::decode(bytes).expect("the content says which call it was"))
+            // Contents are told apart by a hash: one that means another call is another content.
+            Begun::Replay(reply) => {
+                let message = match reply {
+                    Reply::Message(bytes) => T::decode(bytes).ok(),
+                    _ => None,
+                };
+                message.ok_or(Refusal::RequestIdReused { field: request.field })
             }
-            Begun::Replay(_) => Err(Refusal::RequestIdReused { field: request.field }),
         }
     }
 }
