@@ -95,7 +95,7 @@ impl Engine {
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::SeqCst);
         for live in self.inner.registry.all() {
-            let mut wake = self.flush(&live, &mut live.lock());
+            let mut wake = self.flush(&mut live.lock());
             wake.extend(live.lock().end_all(End::Draining));
             wake.into_iter().for_each(Waker::wake);
         }
@@ -127,7 +127,7 @@ impl Engine {
             if std::mem::replace(&mut state.closed, true) {
                 return;
             }
-            let mut wake = self.flush(live, &mut state);
+            let mut wake = self.flush(&mut state);
             wake.extend(state.end_all(End::Deleted));
             (wake, state.everyone())
         };

@@ -50,7 +50,7 @@ impl Engine {
         self.inner.shards[live.shard].add(at, Job::Tick(live.clone()));
     }
 
-    pub(super) fn flush(&self, _live: &Arc<Live>, state: &mut State) -> Vec<Waker> {
+    pub(super) fn flush(&self, state: &mut State) -> Vec<Waker> {
         state.tick_at = None;
         state.flush(self.clock().now(), self.inner.settings.slow_limit, self.encoder())
     }
@@ -73,7 +73,7 @@ impl Engine {
                     if state.tick_at.is_none_or(|at| at > now) {
                         return;
                     }
-                    self.flush(&live, &mut state)
+                    self.flush(&mut state)
                 };
                 wake.into_iter().for_each(Waker::wake);
                 if live.lock().core.has_ended() {
