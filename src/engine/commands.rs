@@ -2,6 +2,7 @@
 
 use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, live::Live, position, shard::Job};
 use crate::session::{
+    Info,
     command::{Actor, Command, Setting, Write},
     error::Refusal,
     ids::{AppId, UserId},
@@ -50,6 +51,22 @@ impl Engine {
         }
         self.schedule(live, &mut state);
         Ok((position(&state, accepted.revision), state.core.take_left()))
+    }
+
+    /// Hands the hosting on; tells the host and term of that very swap.
+    pub fn swap_host(
+        &self,
+        live: &Arc<Live>,
+        actor: &Actor,
+        target: Option<UserId>,
+        term: u64,
+    ) -> Result<(Position, Arc<Info>), Refusal> {
+        self.check_draining()?;
+        let mut state = live.lock();
+        let swap = Command::SwapHost { target, term };
+        let accepted = state.core.apply(self.clock().now(), actor, swap)?;
+        self.schedule(live, &mut state);
+        Ok((position(&state, accepted.revision), state.core.accepted_info().clone()))
     }
 
     /// Changes settings. A new name is taken before anything else changes.

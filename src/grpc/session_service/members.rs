@@ -206,9 +206,8 @@ impl Sessions {
         let scope = Scope::new(&app, id.as_ref(), &actor);
         let act = async {
             let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
-            let command = Command::SwapHost { target, term: request.term };
-            let position = self.0.engine.command(&live, &actor, command)?;
-            let info = live.lock().core.accepted_info().clone();
+            let swapped = self.0.engine.swap_host(&live, &actor, target, request.term);
+            let (position, info) = swapped?;
             Ok(proto::SwapHostResponse {
                 host_id: info.host.as_deref().unwrap_or_default().to_owned(),
                 term: info.term,
