@@ -201,7 +201,7 @@ fn integers(items: impl IntoIterator<Item = i64>) -> Kind {
 }
 
 fn map<const N: usize>(values: [(&str, Kind); N]) -> Kind {
-    Kind::Map(proto::Map { entries: object(values) })
+    Kind::Map(proto::MapValue { entries: object(values) })
 }
 
 fn mode(mode: StreamMode) -> stream_func::Func {

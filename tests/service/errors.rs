@@ -105,8 +105,12 @@ async fn every_call_names_all_bad_ids_at_once() {
     };
     refused(sessions.leave_session(request).await).blames(&["app", "session_id", "user_id"]);
 
-    let request =
-        proto::DeleteSessionRequest { app: control(), session_id: long(), user_id: control() };
+    let request = proto::DeleteSessionRequest {
+        app: control(),
+        session_id: long(),
+        user_id: control(),
+        request_id: String::new(),
+    };
     refused(sessions.delete_session(request).await).blames(&["app", "session_id", "user_id"]);
 
     let request = proto::UpdateSessionRequest {
@@ -173,6 +177,7 @@ async fn streams_name_all_bad_fields_at_once() {
         join: Some(JoinOptions { presence: 99, ..Default::default() }),
         options: Some(options()),
         resume: Some(proto::Resume::default()),
+        open_if_missing: None,
     };
     service.refused_watch(request.clone()).await.blames(&[
         "app",

@@ -86,15 +86,21 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
             session_id,
             settings: None,
             update_mask: Some(prost_types::FieldMask { paths: vec!["locked".to_owned()] }),
+            ..Default::default()
         }
         .encode_to_vec(),
         "JoinSession" => {
             proto::JoinSessionRequest { app, user_id, session_id, ..Default::default() }
                 .encode_to_vec()
         }
-        "LeaveSession" => proto::LeaveSessionRequest { app, user_id, session_id, keep_role: false }
-            .encode_to_vec(),
-        "DeleteSession" => proto::DeleteSessionRequest { app, user_id, session_id }.encode_to_vec(),
+        "LeaveSession" => {
+            proto::LeaveSessionRequest { app, user_id, session_id, ..Default::default() }
+                .encode_to_vec()
+        }
+        "DeleteSession" => {
+            proto::DeleteSessionRequest { app, user_id, session_id, ..Default::default() }
+                .encode_to_vec()
+        }
         "SetUserProps" => proto::SetUserPropsRequest {
             app,
             target_user_id: if caller.is_empty() { target_user_id } else { String::new() },
@@ -162,7 +168,7 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
         }
         "SetStream" => stream_of(caller, name).encode_to_vec(),
         "RemoveStream" => {
-            proto::RemoveStreamRequest { app, user_id, name: name.to_owned(), key: String::new() }
+            proto::RemoveStreamRequest { app, user_id, name: name.to_owned(), ..Default::default() }
                 .encode_to_vec()
         }
         "UpdateStreamData" => proto::UpdateStreamDataRequest {
@@ -198,7 +204,8 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
             proto::GetAllStreamUpdatesRequest { app, user_id, ..Default::default() }.encode_to_vec()
         }
         "ResetSession" => {
-            proto::ResetSessionRequest { app, user_id, session_id, schema: None }.encode_to_vec()
+            proto::ResetSessionRequest { app, user_id, session_id, ..Default::default() }
+                .encode_to_vec()
         }
         "OpenPrivateSession" => {
             let source = if caller.is_empty() { "owner" } else { caller };

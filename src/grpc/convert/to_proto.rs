@@ -290,7 +290,7 @@ fn field(field: &Field) -> proto::Field {
 pub fn value(value: &Value) -> proto::Value {
     use proto::value::Kind as Wire;
     let kind = match value {
-        Value::Null => Wire::Null(proto::Null {}),
+        Value::Null => Wire::Null(proto::NullValue {}),
         Value::Flag(flag) => Wire::Flag(*flag),
         Value::Integer(integer) => Wire::Integer(*integer),
         Value::Number(number) => Wire::Number(*number),
@@ -300,11 +300,11 @@ pub fn value(value: &Value) -> proto::Value {
         Value::Floats(items) => Wire::Floats(proto::Floats { items: items.to_vec() }),
         Value::Integers(items) => Wire::Integers(proto::Integers { items: items.to_vec() }),
         Value::List(items) => {
-            Wire::List(proto::List { items: items.iter().map(self::value).collect() })
+            Wire::List(proto::ListValue { items: items.iter().map(self::value).collect() })
         }
         Value::Map(entries) => {
             let entry = |(key, item): &(Key, Value)| (key.to_string(), self::value(item));
-            Wire::Map(proto::Map { entries: entries.iter().map(entry).collect() })
+            Wire::Map(proto::MapValue { entries: entries.iter().map(entry).collect() })
         }
     };
     proto::Value { kind: Some(kind) }

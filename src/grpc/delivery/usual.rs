@@ -121,7 +121,7 @@ mod tests {
             any::<i64>().prop_map(Kind::Integer),
             any::<f64>().prop_map(Kind::Number),
             "[a-z]{0,3}".prop_map(Kind::Text),
-            Just(Kind::Null(proto::Null {})),
+            Just(Kind::Null(proto::NullValue {})),
         ]
     }
 

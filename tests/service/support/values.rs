@@ -29,7 +29,7 @@ pub fn flag(value: bool) -> Value {
 
 /// Null.
 pub fn null() -> Value {
-    Kind::Null(proto::Null {}).into_value()
+    Kind::Null(proto::NullValue {}).into_value()
 }
 
 /// Bytes.
@@ -39,12 +39,12 @@ pub fn data(bytes: usize) -> Value {
 
 /// A list.
 pub fn list(items: Vec<Value>) -> Value {
-    Kind::List(proto::List { items }).into_value()
+    Kind::List(proto::ListValue { items }).into_value()
 }
 
 /// A map.
 pub fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    Kind::Map(proto::Map { entries: props(entries) }).into_value()
+    Kind::Map(proto::MapValue { entries: props(entries) }).into_value()
 }
 
 /// A value without a kind.

@@ -112,7 +112,7 @@ impl Door<'_> {
             return None;
         };
         Some(match kind {
-            Wire::Null(proto::Null {}) => Value::Null,
+            Wire::Null(proto::NullValue {}) => Value::Null,
             Wire::Flag(flag) => Value::Flag(flag),
             Wire::Integer(integer) => Value::Integer(integer),
             Wire::Number(number) => Value::Number(number),
@@ -170,17 +170,17 @@ pub(super) fn plain_value(value: prost_types::Value) -> proto::Value {
     use prost_types::value::Kind as Plain;
     use proto::value::Kind as Wire;
     let kind = value.kind.map(|kind| match kind {
-        Plain::NullValue(_) => Wire::Null(proto::Null {}),
+        Plain::NullValue(_) => Wire::Null(proto::NullValue {}),
         Plain::NumberValue(number) => Wire::Number(number),
         Plain::StringValue(text) => Wire::Text(text),
         Plain::BoolValue(flag) => Wire::Flag(flag),
         Plain::StructValue(map) => {
             let entries = map.fields.into_iter().map(|(key, value)| (key, plain_value(value)));
-            Wire::Map(proto::Map { entries: entries.collect() })
+            Wire::Map(proto::MapValue { entries: entries.collect() })
         }
         Plain::ListValue(list) => {
             let items = list.values.into_iter().map(plain_value).collect();
-            Wire::List(proto::List { items })
+            Wire::List(proto::ListValue { items })
         }
     });
     proto::Value { kind }

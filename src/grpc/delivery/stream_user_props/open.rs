@@ -119,7 +119,7 @@ fn wanted(
     let mut handles = HashSet::new();
     let mut sessions = HashSet::new();
     let one = |(at, wanted): (usize, proto::SessionSubscription)| {
-        let proto::SessionSubscription { handle, session_id, join, options, resume } = wanted;
+        let proto::SessionSubscription { handle, session_id, join, options, resume, .. } = wanted;
         let prefix = format!("open.subscriptions[{at}].");
         if count > 1 && handle == 0 {
             door.fault(format!("{prefix}handle"), "must be given where there are several");
