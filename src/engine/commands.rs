@@ -1,6 +1,8 @@
 //! What is asked of sessions and users.
 
-use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, live::Live, position, shard::Job};
+use super::{
+    Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position, shard::Job,
+};
 use crate::session::{
     Info,
     command::{Actor, Command, Setting, Write},
@@ -149,8 +151,9 @@ impl Engine {
         Ok(position)
     }
 
-    /// Writes props on a user: every session of it that selects a written key takes the write. Where
-    /// all of them refuse it, the user has not written it either.
+    /// Writes props on a user: its record takes the write, and so does every session of it, those
+    /// that show none of the written keys unnoticed. Where some session refuses and none that shows
+    /// a key takes it, nothing is written anywhere.
     pub fn write_user(
         &self,
         app: &AppId,
@@ -162,33 +165,44 @@ impl Engine {
             // Each session gets the value that came of it, not what was merged.
             let write = &record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.check_room(write, self.inner.limits.props_per_user)?;
-            let (mut taken, mut unnoticed) = (false, Vec::new());
             let mut outcomes = Vec::new();
+            let mut unconcerned = Vec::new();
             for id in record.sessions.union(&record.sources) {
                 let Some(live) = self.inner.registry.session(app, id) else { continue };
-                let command = Command::UserProps { user: user.clone(), write: write.clone() };
-                let mut state = live.lock();
-                let accepted = state.core.apply(self.clock().now(), &Actor::App, command);
-                match accepted {
-                    Ok(accepted) if accepted.concerned => {
-                        taken = true;
-                        self.schedule(&live, &mut state);
-                        outcomes.push((id.clone(), Ok(position(&state, accepted.revision))));
-                    }
-                    Ok(_) => unnoticed.push(live.clone()),
-                    Err(Refusal::SessionNotFound | Refusal::NotAMember) => {}
-                    Err(refusal) => outcomes.push((id.clone(), Err(refusal))),
+                match self.write_in(&live, user, write, false) {
+                    Some(outcome) => outcomes.push((id.clone(), outcome)),
+                    None => unconcerned.push(live),
                 }
             }
-            if taken || outcomes.is_empty() {
+            if is_taken(&outcomes) {
+                for live in unconcerned {
+                    // What it shows may have changed since it was asked.
+                    let outcome = self.write_in(&live, user, write, true);
+                    outcomes.extend(outcome.map(|outcome| (live.id.clone(), outcome)));
+                }
                 record.write(write);
-                return Ok(outcomes);
-            }
-            for live in unnoticed {
-                let command = Command::UserProps { user: user.clone(), write: record.undo(write) };
-                let _ = live.lock().core.apply(self.clock().now(), &Actor::App, command);
             }
             Ok(outcomes)
         })
+    }
+
+    /// What a session makes of a write on a user in it; none if it is not concerned.
+    fn write_in(
+        &self,
+        live: &Arc<Live>,
+        user: &UserId,
+        write: &Write,
+        hidden: bool,
+    ) -> Option<Result<Position, Refusal>> {
+        let command = Command::UserProps { user: user.clone(), write: write.clone(), hidden };
+        let mut state = live.lock();
+        match state.core.apply(self.clock().now(), &Actor::App, command) {
+            Ok(accepted) if accepted.concerned => {
+                self.schedule(live, &mut state);
+                Some(Ok(position(&state, accepted.revision)))
+            }
+            Ok(_) | Err(Refusal::SessionNotFound | Refusal::NotAMember) => None,
+            Err(refusal) => Some(Err(refusal)),
+        }
     }
 }

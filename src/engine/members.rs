@@ -153,7 +153,8 @@ impl Engine {
             if is_new && record.sessions.len() + others >= most {
                 return Err(Refusal::LimitReached { limit: "max-sessions-per-user", most });
             }
-            state.core.check_join(self.clock().now(), user, join)?;
+            let join = Join { user_props: record.props(), ..join.clone() };
+            state.core.check_join(self.clock().now(), user, &join)?;
             // The source of a private session is a member before it joins.
             Ok(state.core.members().membership(user).is_none())
         })
@@ -252,92 +253,5 @@ impl Engine {
         };
         self.after(live, left);
         Ok(position)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        engine::{Clock, Encoded, EngineSettings, encoder::Encoder},
-        session::{
-            Opening, Session,
-            ids::{AppId, SessionId},
-            limits::{Limits, SECOND},
-            settings::Kind,
-        },
-    };
-
-    /// Nobody subscribes.
-    struct Mute;
-
-    impl Encoder for Mute {
-        fn changes(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
-            None
-        }
-
-        fn snapshot(
-            &self,
-            _: &Session,
-            _: &View,
-            _: SnapshotReason,
-            _: u64,
-            _: Option<&UserId>,
-        ) -> Encoded {
-            Encoded::default()
-        }
-
-        fn log(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
-            None
-        }
-    }
-
-    fn engine() -> Engine {
-        let settings = EngineSettings {
-            shards: 1,
-            tick: 10_000,
-            slow_limit: 60 * SECOND,
-            user_ttl: 60 * SECOND,
-            max_sessions: 10,
-            max_users: 10,
-            max_sessions_per_user: 10,
-            max_listeners_per_user: 10,
-            max_updates_per_second: 200,
-            max_replay_bytes: 1024,
-            max_logs_bytes: 1024,
-            limits: Limits::default(),
-        };
-        Engine::new(settings, Clock::stepped(SECOND), Arc::new(Mute))
-    }
-
-    fn room(engine: &Engine, id: &str, capacity: usize) -> Arc<Live> {
-        let (app, id) = (AppId::new("default"), SessionId::new(id));
-        let mut settings = engine.default_session();
-        settings.capacity = capacity;
-        let opening = Opening::new(app.expect("an id"), id.expect("an id"), Kind::Room, settings);
-        engine.open(opening, false).expect("it opens").0.live
-    }
-
-    #[test]
-    fn where_one_refuses_those_that_were_joined_newly_are_left_again() {
-        let engine = engine();
-        let [known, new, full, after] = [("known", 5), ("new", 5), ("full", 1), ("after", 5)]
-            .map(|(id, capacity)| room(&engine, id, capacity));
-        let [ada, bob] = ["ada", "bob"].map(|id| UserId::new(id).expect("an id"));
-        for live in [&full, &new] {
-            engine.join(live, &bob, Join::default()).expect("there is a place");
-        }
-        engine.join(&known, &ada, Join::default()).expect("there is a place");
-        let all = [&known, &new, &full, &after].map(|live| (live.clone(), Join::default()));
-        let outcome = engine.join_all(&ada, all.to_vec()).map(|_| ());
-        assert_eq!(outcome, Err((2, Refusal::Full { capacity: 1 })));
-        let has_joined = |live: &Arc<Live>| live.lock().core.has_joined(&ada);
-        assert!(has_joined(&known), "a member from before stays");
-        assert!(!has_joined(&new) && !has_joined(&full) && !has_joined(&after));
-        assert_eq!(engine.sessions_of(&known.app, &ada), std::slice::from_ref(&known.id));
-        let [first, second, ..] = all;
-        let joined = engine.join_all(&ada, vec![first, second]).expect("both take her");
-        assert!(joined.iter().map(|live| &live.id).eq([&new.id]), "only one is new");
-        assert!(has_joined(&new));
     }
 }

@@ -23,6 +23,8 @@ mod requests;
 mod schedule;
 mod shard;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod users;
 mod waiting;
 

@@ -63,50 +63,28 @@ impl Engine {
         let (app, id) = (opening.app.clone(), opening.id.clone());
         let source = private.pair.source.clone();
         let most = self.inner.settings.max_listeners_per_user;
-        (private.user_props, private.is_present) = self.with_user(&app, &source, |record| {
+        let opener = opening.opener.as_ref().map(|(user, _)| user.clone());
+        let joining = opener.iter().len();
+        let mut users = Vec::from_iter(opener);
+        let at = users.iter().position(|user| *user == source).unwrap_or_else(|| {
+            users.push(source);
+            users.len() - 1
+        });
+        let live = self.with_users(&app, &users, |records| {
+            let record = &records[at];
             if record.sources.len() >= most {
                 return Err(Refusal::LimitReached { limit: "max-listeners-per-user", most });
             }
-            if !record.sources.insert(id.clone()) {
-                return Err(Refusal::SessionExists);
-            }
-            Ok((record.props(), record.is_present()))
+            (private.user_props, private.is_present) = (record.props(), record.is_present());
+            opening.private = Some(private);
+            // A private session is not exclusive: nobody leaves another one for it.
+            let (live, _) = self.open_new(opening, &mut records[..joining])?;
+            records[at].sources.insert(id.clone());
+            Ok(live)
         })?;
-        opening.private = Some(private);
-        let opened = match opening.opener.as_ref().map(|(user, _)| user.clone()) {
-            None => self.open_new(opening, &mut []),
-            Some(user) => self.with_user(&app, &user, |user| self.open_new(opening, &mut [user])),
-        };
-        // A private session is not exclusive: nobody left another one for it.
-        let opened = opened.map(|(live, _)| live);
-        // What happened to the source between the two looks at it is told now.
-        let outcome = self.with_user(&app, &source, |record| {
-            let live = match opened {
-                Ok(live) => live,
-                Err(refusal) => {
-                    record.sources.remove(&id);
-                    return Err(refusal);
-                }
-            };
-            let mut state = live.lock();
-            // An earlier session of the id may have been closed since the first look.
-            if !state.closed {
-                record.sources.insert(id.clone());
-            }
-            let now = self.clock().now();
-            let props = Command::SourceProps { props: record.props() };
-            let is_present = record.is_present() || record.sessions.contains(&id);
-            for command in [props, Command::SourceSeen { is_present }] {
-                // It may have ended already.
-                let _ = state.core.apply(now, &Actor::App, command);
-            }
-            self.schedule(&live, &mut state);
-            let first = position(&state, 1);
-            drop(state);
-            Ok(Joined { live, position: first })
-        })?;
+        let first = position(&live.lock(), 1);
         tracing::debug!(app = %app, session = %id, "private session opened");
-        Ok(outcome)
+        Ok(Joined { live, position: first })
     }
 
     /// The app sees a user, or does not any more: its private sessions show that.

@@ -63,7 +63,7 @@ pub struct Join {
     pub presence: Option<Presence>,
     /// The call that joins is a stream.
     pub is_stream: bool,
-    /// First props, in this session only.
+    /// First props, over what is set on the user; they are those of a new membership only.
     pub props: Vec<(Key, Value)>,
     /// What is set on the user.
     pub user_props: Vec<(Key, Value)>,
@@ -178,16 +178,14 @@ pub enum Command {
         user: UserId,
         /// How.
         write: Write,
+        /// Also where the session shows none of the keys; otherwise such a session is only asked
+        /// whether there is room.
+        hidden: bool,
     },
     /// The app sees the source of a private session, or does not any more.
     SourceSeen {
         /// Whether it has a stream, or has joined a session.
         is_present: bool,
-    },
-    /// All that is set on the source of a private session.
-    SourceProps {
-        /// The props.
-        props: Vec<(Key, Value)>,
     },
     /// A member's stream begins.
     StreamOpened {

@@ -9,9 +9,8 @@ use super::{
     props::write_all,
     removals::Gone,
     role::{Act, Role},
-    schema::{Paths, defaults},
+    schema::{Fields, Paths, Schema, default_of, defaults},
     settings::Kind,
-    slots::Layer,
 };
 
 impl Session {
@@ -26,37 +25,39 @@ impl Session {
         let (in_shared, in_private) = both(in_shared, in_private)?;
         self.check_room(&self.data, &shared)?;
         self.check_room(&self.private_data, &private)?;
+        let schema = self.accepted.schema.clone();
+        let fields = schema.as_deref().map(|schema| [&schema.data, &schema.private_data]);
         for (is_private, write) in [(false, &shared), (true, &private)] {
-            for (key, patch) in write.patches() {
+            let fields = fields.map(|parts| parts[usize::from(is_private)]);
+            for (key, patch) in write.patches(|key| default_of(fields, key)) {
                 let slots = if is_private { &self.private_data } else { &self.data };
-                let key_ix = self.names.find(key);
-                let before = || {
-                    let own = key_ix.and_then(|key| slots.own(key)).cloned();
-                    (own, key_ix.and_then(|key| slots.beneath(key)).cloned())
-                };
-                let noted = (is_private, key.clone());
-                self.data_writers.note(writer, noted, before, patch);
+                let names = &self.names;
+                let before = || names.find(key).and_then(|key| slots.accepted(key)).cloned();
+                self.data_writers.note(writer, (is_private, key.clone()), before, patch);
             }
         }
         let logged = self.data_keys_to_log(&shared, &private);
         let merges = shared.merge_maps || private.merge_maps;
-        let settings = &self.shown.settings;
-        write_all(&mut self.data, Layer::Own, in_shared, &mut self.names, settings);
-        write_all(&mut self.private_data, Layer::Own, in_private, &mut self.names, settings);
+        let (names, settings) = (&mut self.names, &self.shown.settings);
+        let [of_shared, of_private] = fields.map_or([None; 2], |parts| parts.map(Some));
+        write_all(&mut self.data, in_shared, of_shared, names, settings);
+        write_all(&mut self.private_data, in_private, of_private, names, settings);
         self.log_data(writer, logged, merges);
         self.data_dirty = true;
         self.open = true;
         Ok(())
     }
 
-    /// What the schema has the session data hold until it is written.
-    pub(super) fn lay_data_defaults(&mut self) {
-        let Some(schema) = &self.accepted.schema else { return };
-        let (shared, private) = (defaults(&schema.data), defaults(&schema.private_data));
-        let settings = &self.shown.settings;
-        let names = &mut self.names;
-        write_all(&mut self.data, Layer::Beneath, Write::of(shared), names, settings);
-        write_all(&mut self.private_data, Layer::Beneath, Write::of(private), names, settings);
+    /// The session data is what the schema has it hold until it is written.
+    pub(super) fn begin_data(&mut self) {
+        let schema = self.accepted.schema.as_deref();
+        let values = |part: fn(&Schema) -> &Fields| {
+            schema.map(|schema| defaults(part(schema))).unwrap_or_default()
+        };
+        let (shared, private) = (values(|it| &it.data), values(|it| &it.private_data));
+        let (names, settings) = (&mut self.names, &self.shown.settings);
+        self.data.begin_anew(shared, names, settings);
+        self.private_data.begin_anew(private, names, settings);
     }
 
     /// What a user wrote into the session data and no frame shows yet is as if it had never been
@@ -67,7 +68,7 @@ impl Session {
         self.data_writers.take_back(user, |(is_private, key), value| {
             taken_back.push((*is_private, key.clone()));
             let slots = if *is_private { &mut self.private_data } else { &mut self.data };
-            slots.write(Layer::Own, key, value, &mut self.names, settings);
+            slots.write(key, value, &mut self.names, settings);
         });
         self.discard_logged_data(user, &taken_back);
     }

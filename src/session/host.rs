@@ -9,8 +9,8 @@ use super::{
     limits::Micros,
     member::{MemberIx, Membership},
     role::{Act, Role},
+    schema::default_of,
     settings::Kind,
-    slots::Layer,
     value::Value,
 };
 use std::sync::Arc;
@@ -125,25 +125,25 @@ impl Session {
 
     /// A new host takes over what it has not set itself, as far as there is room.
     fn inherit(&mut self, ix: MemberIx, heritage: Heritage) {
-        let fixed = self.accepted.schema.is_some();
         let member = self.members.get(ix);
         if member.now.as_ref().is_none_or(|membership| membership.order == heritage.of) {
             return;
         }
         let slots = &member.slots;
+        let fields = self.accepted.schema.as_deref().map(|schema| &schema.props);
+        let mut room = self.limits.props_per_user.saturating_sub(slots.count());
         let mut inherited = Write::default();
         for (key, value) in heritage.props {
-            let taken = self.names.find(&key).is_some_and(|key| match fixed {
-                // The defaults are nothing that it has set.
-                true => slots.holds(Layer::Own, key),
-                false => slots.accepted(key).is_some(),
-            });
-            let count = slots.count(Layer::Own) + inherited.set.len();
-            if !taken && count < self.limits.props_per_user {
+            let held = self.names.find(&key).and_then(|key| slots.accepted(key));
+            // What is still the default it has not set.
+            let is_own = held.is_some() && held != default_of(fields, &key);
+            let needed = usize::from(held.is_none());
+            if !is_own && needed <= room {
+                room -= needed;
                 inherited.set.push((key, value));
             }
         }
-        self.write_layer(ix, Layer::Own, inherited);
+        self.put_props(ix, inherited);
     }
 
     /// Named successors, owner, first admin, first moderator, first member; only connected ones.
@@ -176,18 +176,17 @@ impl Session {
     fn heritage_of_host(&self) -> Option<Heritage> {
         let ix = self.members.find(self.accepted.host.as_ref()?)?;
         let of = self.members.get(ix).now.as_ref()?.order;
-        Some(Heritage { of, props: self.accepted_props(ix) })
+        Some(Heritage { of, props: self.hosted_props(ix) })
     }
 
-    /// What a member shows beside defaults. In the order of keys, so that the bound of props cuts at
+    /// What members are shown of a host. In the order of keys, so that the bound of props cuts at
     /// the same place whatever was written first.
-    fn accepted_props(&self, ix: MemberIx) -> Vec<(Key, Value)> {
-        let slots = &self.members.get(ix).slots;
-        let fixed = self.accepted.schema.is_some();
-        let inherited =
-            slots.all_accepted().filter(|(key, _)| !fixed || slots.holds(Layer::Own, *key));
-        let mut props: Vec<_> =
-            inherited.map(|(key, value)| (self.names.key(key).clone(), value.clone())).collect();
+    fn hosted_props(&self, ix: MemberIx) -> Vec<(Key, Value)> {
+        let settings = &self.accepted.settings;
+        let all = self.members.get(ix).slots.all_accepted();
+        let all = all.map(|(key, value)| (self.names.key(key), value));
+        let shown = all.filter(|(key, _)| settings.shows_of_host(key));
+        let mut props: Vec<_> = shown.map(|(key, value)| (key.clone(), value.clone())).collect();
         props.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         props
     }

@@ -10,26 +10,18 @@ use super::{
     role::Role,
     schema::Paths,
     settings::Kind,
-    slots::Layer,
 };
 use std::sync::Arc;
 
 impl Session {
     /// Whether a user may join in this way, or may join again.
     pub fn check_join(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
-        if let Some(ix) = self.joined(user) {
-            if join.props.is_empty() {
-                return Ok(());
-            }
-            if self.role_of(ix) < Role::Member {
-                return Err(Refusal::RoleTooLow { needs: Role::Member });
-            }
-            self.check_is_source(user)?;
-            let write = Write::of(join.props.clone());
-            self.check_props_format(Some(self.role_of(ix)), &write, Paths::JOIN)?;
-            return self.check_room(&self.members.get(ix).slots, &write);
+        match self.joined(user) {
+            // First props are those of a new membership only.
+            Some(_) if self.has_joined(user) => Ok(()),
+            Some(ix) => self.check_source_joins(ix, join),
+            None => self.check_admission(now, user, join),
         }
-        self.check_admission(now, user, join)
     }
 
     /// The same for who is not a member.
@@ -50,10 +42,7 @@ impl Session {
             return Err(Refusal::Locked);
         }
         self.check_place(role)?;
-        let most = self.limits.props_per_user;
-        if join.props.len() > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
-        }
+        self.check_first_props(&join.user_props, &join.props)?;
         self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)?;
         password
     }
@@ -78,7 +67,6 @@ impl Session {
 
     pub(super) fn join(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
         if let Some(ix) = self.joined(&user) {
-            self.check_join(now, &user, &join)?;
             return self.join_again(now, ix, join);
         }
         self.admit(now, user, join)?;
@@ -92,8 +80,7 @@ impl Session {
         self.check_admission(now, &user, &join)?;
         let role = self.role_on_joining(&user, &join);
         let Join { presence, is_stream, props, user_props, .. } = join;
-        let props = Write::of(props);
-        let beneath = self.beneath(user_props);
+        let first = self.first_props(user_props);
         let by_default = self.presence_by_default(is_stream);
         let order = self.next_order;
         self.next_order += 1;
@@ -114,10 +101,8 @@ impl Session {
         let settings = &self.shown.settings;
         let slots = &mut self.members.get_mut(ix).slots;
         if role > Role::Spectator {
-            for (layer, props) in [(Layer::Beneath, beneath), (Layer::Own, props.set)] {
-                for (key, value) in props {
-                    slots.write(layer, &key, Some(value), &mut self.names, settings);
-                }
+            for (key, value) in first.into_iter().chain(props) {
+                slots.write(&key, Some(value), &mut self.names, settings);
             }
         }
         self.log_joined(ix);
@@ -156,18 +141,15 @@ impl Session {
         Ok(())
     }
 
-    /// Joining again changes no role; it connects the member again, and presence and props are taken
-    /// where the call names them.
+    /// Joining again changes no role and no prop; it connects the member again, and the presence is
+    /// taken where the call names one.
     pub(super) fn join_again(
         &mut self,
         now: Micros,
         ix: MemberIx,
         join: Join,
     ) -> Result<(), Refusal> {
-        if !join.props.is_empty() {
-            self.write_props(ix, Layer::Own, Write::of(join.props.clone()))?;
-        }
-        self.source_joins(ix, &join);
+        self.source_joins(ix, &join)?;
         if let (Some(presence), Some(membership)) =
             (join.presence, &mut self.members.get_mut(ix).now)
         {

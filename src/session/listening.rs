@@ -11,7 +11,7 @@ use super::{
     member::{Departure, MemberIx},
     replay::Replay,
     settings::Kind,
-    slots::{Layer, Slots},
+    slots::Slots,
     view::{Class, View},
 };
 
@@ -99,22 +99,15 @@ impl Session {
         }
     }
 
-    /// Props were written: what is accepted of them now is noted, where it is not hidden by what the
-    /// session's own layer holds.
-    pub(super) fn log_props(&mut self, ix: MemberIx, layer: Layer, keys: Vec<Key>) {
+    /// Props were written: what is accepted of them now is noted.
+    pub(super) fn log_props(&mut self, ix: MemberIx, keys: Vec<Key>) {
         let Some(log) = self.log.as_mut().filter(|_| !keys.is_empty()) else { return };
         let member = self.members.get(ix);
         let (names, slots) = (&self.names, &member.slots);
-        let is_hidden = |key: &Key| {
-            layer != Layer::Own && names.find(key).is_some_and(|key| slots.holds(Layer::Own, key))
-        };
         let accepted = |key: &Key| names.find(key).and_then(|key| slots.accepted(key)).cloned();
-        let shown = keys.into_iter().filter(|key| !is_hidden(key));
-        let values: Values = shown.map(|key| (key.clone(), accepted(&key))).collect();
-        if !values.is_empty() {
-            let of_host = self.accepted.host.as_ref() == Some(&member.user);
-            log.push(Event::Props { user: member.user.clone(), of_host, values });
-        }
+        let values: Values = keys.into_iter().map(|key| (key.clone(), accepted(&key))).collect();
+        let of_host = self.accepted.host.as_ref() == Some(&member.user);
+        log.push(Event::Props { user: member.user.clone(), of_host, values });
     }
 
     /// A member is about to lose all its props and stays.

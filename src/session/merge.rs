@@ -55,38 +55,40 @@ impl Patch {
         }
     }
 
-    /// Both in one, this first; what goes lets show what is `beneath`. It holds no more than the value
-    /// that comes of it, however often.
-    pub fn then(self, later: Self, beneath: Option<&Value>) -> Self {
+    /// Both in one, this first. It holds no more than the value that comes of it, however often.
+    pub fn then(self, later: Self) -> Self {
         match (self, later) {
             (Self::Merge(mut patches), Self::Merge(later)) => {
                 for (key, later) in later {
                     let both = match patches.remove(&key) {
-                        Some(patch) => patch.then(later, None),
+                        Some(patch) => patch.then(later),
                         None => later,
                     };
                     patches.insert(key, both);
                 }
                 Self::Merge(patches)
             }
-            (Self::Put(value), later @ Self::Merge(_)) => match later.apply(Some(&value)) {
-                Some(value) => Self::Put(value),
-                None => Self::Remove,
-            },
-            (Self::Remove, later @ Self::Merge(_)) => match later.apply(beneath) {
-                Some(value) => Self::Put(value),
-                None => Self::Remove,
-            },
+            (earlier @ (Self::Put(_) | Self::Remove), later @ Self::Merge(_)) => {
+                match later.apply(earlier.apply(None).as_ref()) {
+                    Some(value) => Self::Put(value),
+                    None => Self::Remove,
+                }
+            }
             (_, later) => later,
         }
     }
 }
 
 impl Write {
-    /// What becomes of each key.
-    pub fn patches(&self) -> impl Iterator<Item = (&Key, Patch)> {
+    /// What becomes of each key, where one that is removed is set back to its default.
+    pub fn patches<'a>(
+        &'a self,
+        default: impl Fn(&Key) -> Option<&'a Value>,
+    ) -> impl Iterator<Item = (&'a Key, Patch)> {
         let set = self.set.iter().map(|(key, value)| (key, Patch::set(value, self.merge_maps)));
-        set.chain(self.remove.iter().map(|key| (key, Patch::Remove)))
+        set.chain(self.remove.iter().map(move |key| {
+            (key, default(key).map_or(Patch::Remove, |default| Patch::Put(default.clone())))
+        }))
     }
 
     /// The write that replaces where this one merges, given what is there. A value that it makes
@@ -149,7 +151,7 @@ mod tests {
             second in patch(),
         ) {
             let one_by_one = second.apply(first.apply(base.as_ref()).as_ref());
-            prop_assert_eq!(first.then(second, None).apply(base.as_ref()), one_by_one);
+            prop_assert_eq!(first.then(second).apply(base.as_ref()), one_by_one);
         }
 
         #[test]

@@ -59,7 +59,7 @@ use role::{Act, Role, Standing};
 use rustc_hash::FxHashMap;
 use schema::{Paths, Schema};
 use settings::{Kind, Settings};
-use slots::{Layer, Slots};
+use slots::Slots;
 use std::{collections::BTreeSet, sync::Arc};
 use value::Value;
 use writers::Writers;
@@ -260,7 +260,7 @@ impl Session {
         let (data, private_data) = (Write::of(data), Write::of(private_data));
         session.know(people.roles, people.bans);
         session.check_first_format(&data, &private_data, private.as_ref(), opener.as_ref())?;
-        session.lay_data_defaults();
+        session.begin_data();
         session.set_data(&Actor::App, data, private_data)?;
         session.gather(now, private, opener, people.users)?;
         session.settle_emptiness(now);
@@ -304,9 +304,11 @@ impl Session {
                     known,
                     "write.if_revision",
                 )?;
-                self.write_props(ix, Layer::Own, write)?;
+                self.write_props(ix, write)?;
             }
-            Command::UserProps { user, write } => concerned = self.user_props(&user, write)?,
+            Command::UserProps { user, write, hidden } => {
+                concerned = self.user_props(&user, write, hidden)?;
+            }
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
                 let paths = (Paths::DATA, Paths::PRIVATE_DATA);
@@ -329,7 +331,6 @@ impl Session {
                 self.source_seen(is_present);
                 concerned = self.open;
             }
-            Command::SourceProps { props } => self.source_props(props)?,
             Command::StreamOpened { user } => {
                 let ix = self.member(&user)?;
                 self.stream_opened(now, ix);

@@ -8,7 +8,6 @@ use super::{
     limits::Micros,
     member::{Departure, MemberIx},
     role::{self, Act, Role},
-    slots::Layer,
     value::Value,
 };
 use std::sync::Arc;
@@ -70,8 +69,8 @@ impl Session {
             match (old == Role::Spectator, new == Role::Spectator) {
                 (true, false) => {
                     self.spectators -= 1;
-                    let beneath = self.beneath(user_props);
-                    self.write_layer(ix, Layer::Beneath, Write::of(beneath));
+                    let first = self.first_props(user_props);
+                    self.put_props(ix, Write::of(first));
                 }
                 (false, true) => {
                     self.spectators += 1;

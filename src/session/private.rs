@@ -13,8 +13,8 @@ use super::{
     member::{MemberIx, Membership, Presence},
     moderation::Ban,
     role::Role,
+    schema::Paths,
     settings::Kind,
-    slots::Layer,
     value::Value,
 };
 use std::sync::Arc;
@@ -58,12 +58,8 @@ impl Session {
     pub(super) fn show_source(&mut self, now: Micros, private: Private) -> Result<(), Refusal> {
         let role = self.role_of_source(&private);
         let Private { pair, props, user_props, is_present, owner: _ } = private;
-        let most = self.limits.props_per_user;
-        if props.len() > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
-        }
-        let props = Write::of(props);
-        let beneath = self.beneath(user_props);
+        self.check_first_props(&user_props, &props)?;
+        let first = self.first_props(user_props);
         self.is_source_seen = is_present;
         let order = self.next_order;
         self.next_order += 1;
@@ -80,8 +76,8 @@ impl Session {
                 deadline: None,
             },
         );
-        self.write_layer(ix, Layer::Beneath, Write::of(beneath));
-        self.write_layer(ix, Layer::Own, props);
+        self.put_props(ix, Write::of(first));
+        self.put_props(ix, Write::of(props));
         Ok(())
     }
 
@@ -94,26 +90,6 @@ impl Session {
         if self.members.get(ix).now.as_ref().is_some_and(|source| source.absent) {
             self.show_absent(ix);
         }
-    }
-
-    /// What is set on the source, all of it: takes a revision only where it differs. With a schema
-    /// nothing of it shows.
-    pub(super) fn source_props(&mut self, props: Vec<(Key, Value)>) -> Result<(), Refusal> {
-        if self.accepted.schema.is_some() {
-            return Ok(());
-        }
-        let Some(pair) = self.pair.clone() else { return Ok(()) };
-        let ix = self.member(&pair.source)?;
-        let slots = &self.members.get(ix).slots;
-        let known = |key: &Key| self.names.find(key).and_then(|key| slots.beneath(key));
-        let set = props.iter().filter(|(key, value)| known(key) != Some(value)).cloned().collect();
-        let is_gone = |key: &Key| !props.iter().any(|(other, _)| other == key);
-        let remove = slots.all_of_user().map(|key| self.names.key(key).clone()).filter(is_gone);
-        let write = Write { remove: remove.collect(), ..Write::of(set) };
-        if !write.is_empty() {
-            self.user_props(&pair.source, write)?;
-        }
-        Ok(())
     }
 
     /// The source's own membership is over, and nobody wished it: it is shown as absent.
@@ -137,14 +113,29 @@ impl Session {
         }
     }
 
-    /// The absent source joins.
-    pub(super) fn source_joins(&mut self, ix: MemberIx, join: &Join) {
-        let presence = self.presence_by_default(join.is_stream);
-        let Some(source) = &mut self.members.get_mut(ix).now else { return };
-        if std::mem::take(&mut source.absent) {
-            source.presence = presence;
-            self.open = true;
+    /// Whether the absent source may join with these first props.
+    pub(super) fn check_source_joins(&self, ix: MemberIx, join: &Join) -> Result<(), Refusal> {
+        if join.props.is_empty() {
+            return Ok(());
         }
+        let write = Write::of(join.props.clone());
+        self.check_props_format(Some(self.role_of(ix)), &write, Paths::JOIN)?;
+        self.check_room(&self.members.get(ix).slots, &write)
+    }
+
+    /// The absent source joins: that is a membership of its own, with first props.
+    pub(super) fn source_joins(&mut self, ix: MemberIx, join: &Join) -> Result<(), Refusal> {
+        if self.members.get(ix).now.as_ref().is_none_or(|source| !source.absent) {
+            return Ok(());
+        }
+        self.check_source_joins(ix, join)?;
+        self.put_props(ix, Write::of(join.props.clone()));
+        let presence = self.presence_by_default(join.is_stream);
+        if let Some(source) = &mut self.members.get_mut(ix).now {
+            (source.absent, source.presence) = (false, presence);
+        }
+        self.open = true;
+        Ok(())
     }
 
     /// Whether it is a private session that shows this user.

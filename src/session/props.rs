@@ -8,16 +8,23 @@ use super::{
     member::MemberIx,
     names::Names,
     role::{Act, Role},
-    schema::Paths,
+    schema::{Fields, Paths, default_of, defaults},
     settings::{Kind, Settings},
-    slots::{Layer, Slots},
+    slots::Slots,
+    value::Value,
 };
+use std::collections::BTreeSet;
 
 impl Session {
-    /// A user changed its props on itself. Every session keeps them, so that a change of the
-    /// selection shows them; it takes a revision only where the selection shows a written key. One
-    /// with a schema takes only what names it.
-    pub(super) fn user_props(&mut self, user: &UserId, write: Write) -> Result<bool, Refusal> {
+    /// A user changed its props on itself. Every session takes that, so that a change of the
+    /// selection shows it later; it takes a revision only where the selection shows a written key,
+    /// and elsewhere only if it is to take `hidden` keys. One with a schema takes only what names it.
+    pub(super) fn user_props(
+        &mut self,
+        user: &UserId,
+        write: Write,
+        hidden: bool,
+    ) -> Result<bool, Refusal> {
         let ix = self.member(user)?;
         if self.role_of(ix) < Role::Member || self.check_is_source(user).is_err() {
             return Ok(false);
@@ -27,8 +34,11 @@ impl Session {
         if self.accepted.schema.is_some() {
             return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
         }
-        self.write_layer(ix, Layer::Beneath, write);
-        self.open |= concerned;
+        self.check_room(&self.members.get(ix).slots, &write)?;
+        if concerned || hidden {
+            self.put_props(ix, write);
+            self.open |= concerned;
+        }
         Ok(concerned)
     }
 
@@ -36,22 +46,16 @@ impl Session {
         self.kind == Kind::Hosted && self.accepted.settings.shows_of_host(key)
     }
 
-    pub(super) fn write_props(
-        &mut self,
-        ix: MemberIx,
-        layer: Layer,
-        write: Write,
-    ) -> Result<(), Refusal> {
+    pub(super) fn write_props(&mut self, ix: MemberIx, write: Write) -> Result<(), Refusal> {
         let slots = &self.members.get(ix).slots;
         let write = self.merged(slots, write, Paths::PROPS)?;
         self.check_room(slots, &write)?;
-        self.write_layer(ix, layer, write);
+        self.put_props(ix, write);
         self.open = true;
         Ok(())
     }
 
-    /// The write that replaces where this one merges: into the value that is accepted, which of a
-    /// key that has none in this session is the user's.
+    /// The write that replaces where this one merges: into the value that is accepted.
     pub(super) fn merged(
         &self,
         slots: &Slots,
@@ -63,13 +67,41 @@ impl Session {
         })
     }
 
-    pub(super) fn write_layer(&mut self, ix: MemberIx, layer: Layer, write: Write) {
+    pub(super) fn put_props(&mut self, ix: MemberIx, write: Write) {
         let logged = self.keys_to_log(&write);
-        let settings = &self.shown.settings;
+        let (names, settings) = (&mut self.names, &self.shown.settings);
         let slots = &mut self.members.get_mut(ix).slots;
-        write_all(slots, layer, write, &mut self.names, settings);
-        self.log_props(ix, layer, logged);
+        let fields = self.accepted.schema.as_deref().map(|schema| &schema.props);
+        write_all(slots, write, fields, names, settings);
+        self.log_props(ix, logged);
         self.members.mark(ix);
+    }
+
+    /// With what a new member begins: the schema's defaults, or what is set on the user.
+    pub(super) fn first_props(&self, user_props: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
+        match &self.accepted.schema {
+            Some(schema) => defaults(&schema.props),
+            None => user_props,
+        }
+    }
+
+    /// Whether a new member may begin with both what is set on the user and its first props.
+    pub(super) fn check_first_props(
+        &self,
+        user_props: &[(Key, Value)],
+        props: &[(Key, Value)],
+    ) -> Result<(), Refusal> {
+        let user_props = if self.accepted.schema.is_some() { &[] } else { user_props };
+        let keys: BTreeSet<_> = user_props.iter().chain(props).map(|(key, _)| key).collect();
+        self.check_count(keys.len())
+    }
+
+    fn check_count(&self, keys: usize) -> Result<(), Refusal> {
+        let most = self.limits.props_per_user;
+        if keys > most {
+            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        }
+        Ok(())
     }
 
     /// The member whose props an actor may write: its own, or anybody's for the app.
@@ -84,7 +116,7 @@ impl Session {
 
     /// Every key that `if_revision` names has not changed in a frame after that revision and has no
     /// change pending. From `known` on it is known when a key went that is not there. Revision 0
-    /// says that the key is not there, however long that has been so.
+    /// says that nothing is shown or pending under the key, whatever was there before.
     pub(super) fn check_unchanged(
         &self,
         slots: &Slots,
@@ -96,10 +128,11 @@ impl Session {
             return Err(Refusal::UnknownPosition);
         }
         let changed = |(key, revision): &&(Key, u64)| {
-            match self.names.find(key).and_then(|key| slots.get(key)) {
-                Some(slot) => slot.revision > *revision || slot.is_pending(),
+            match (self.names.find(key).and_then(|key| slots.get(key)), *revision) {
+                (Some(slot), 0) => slot.shown.is_some() || slot.accepted.is_some(),
+                (Some(slot), revision) => slot.revision > revision || slot.is_pending(),
                 // Removed so long ago that nobody knows when.
-                None => *revision > 0 && *revision < known,
+                (None, revision) => revision > 0 && revision < known,
             }
         };
         let (mut lost, root) = (Faults::default(), Path::Root(field));
@@ -111,33 +144,31 @@ impl Session {
 
     /// A user, and each part of the session data, has a bounded number of keys.
     pub(super) fn check_room(&self, slots: &Slots, write: &Write) -> Result<(), Refusal> {
-        let most = self.limits.props_per_user;
-        let count = slots.count(Layer::Own);
-        if count + write.set.len() <= most {
+        let count = slots.count();
+        if count + write.set.len() <= self.limits.props_per_user {
             return Ok(());
         }
         let holds =
-            |key: &Key| self.names.find(key).is_some_and(|key| slots.holds(Layer::Own, key));
+            |key: &Key| self.names.find(key).is_some_and(|key| slots.accepted(key).is_some());
         let more = write.set.iter().filter(|(key, _)| !holds(key)).count();
         let fewer = write.remove.iter().filter(|key| holds(key)).count();
-        if count + more - fewer > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
-        }
-        Ok(())
+        self.check_count(count + more - fewer)
     }
 }
 
+/// Writes all of it. A key that is removed is set back to its default, where there is one.
 pub(super) fn write_all(
     slots: &mut Slots,
-    layer: Layer,
     write: Write,
+    fields: Option<&Fields>,
     names: &mut Names,
     settings: &Settings,
 ) {
     for (key, value) in write.set {
-        slots.write(layer, &key, Some(value), names, settings);
+        slots.write(&key, Some(value), names, settings);
     }
     for key in write.remove {
-        slots.write(layer, &key, None, names, settings);
+        let default = default_of(fields, &key).cloned();
+        slots.write(&key, default, names, settings);
     }
 }

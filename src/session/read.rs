@@ -37,7 +37,7 @@ impl Session {
         let replaces = shown.is_none() && member.shown.is_some();
         // What replaces is all of it.
         let is_news = |slot: &&Slot| {
-            if replaces { slot.accepted().is_some() } else { slot.is_pending() }
+            if replaces { slot.accepted.is_some() } else { slot.is_pending() }
         };
         let pending = |slot: &&Slot| is_news(slot) && self.sees_pending(view, member, slot);
         let slots: Vec<_> = member.slots.iter().filter(pending).collect();
@@ -51,7 +51,7 @@ impl Session {
             disconnected: disconnected.then_some(membership.disconnected),
         });
         for slot in slots {
-            sink.prop(self.names.key(slot.key), slot.accepted());
+            sink.prop(self.names.key(slot.key), slot.accepted.as_ref());
         }
     }
 

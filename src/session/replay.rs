@@ -150,8 +150,8 @@ impl<'a> Replay<'a> {
                 Some(value) => value.as_ref(),
                 None => slot.shown.as_ref().filter(|_| known.goes_on),
             };
-            if replayed != slot.accepted() && session.is_logged(key) {
-                values.push((key.clone(), slot.accepted().cloned()));
+            if replayed != slot.accepted.as_ref() && session.is_logged(key) {
+                values.push((key.clone(), slot.accepted.clone()));
             }
         }
         // What was set and removed again may have no slot any more.
@@ -173,8 +173,8 @@ impl<'a> Replay<'a> {
                 Some(value) => value.as_ref(),
                 None => slot.shown.as_ref(),
             };
-            if replayed != slot.accepted() {
-                values.push((key.clone(), slot.accepted().cloned()));
+            if replayed != slot.accepted.as_ref() {
+                values.push((key.clone(), slot.accepted.clone()));
             }
         }
         for ((of_private, key), value) in &self.data {

@@ -7,13 +7,13 @@ use super::{
     frame::Frame,
     limits::Micros,
     role::{Act, Role},
-    schema::{Fields, Schema, defaults},
+    schema::Schema,
 };
 use std::sync::Arc;
 
 impl Session {
     /// Replaces the schema, if there is a new one, and sets all props and all session data back to
-    /// the defaults. Without any schema nothing is left but what users have set on themselves.
+    /// the defaults. Without any schema nothing is left, though users keep what is set on them.
     ///
     /// The reset is alone in its frame, which is made at once: what was accepted before is framed
     /// first, without the writes, which keep their positions and change nothing. No delta leads
@@ -46,23 +46,18 @@ impl Session {
     }
 
     fn forget_values(&mut self) {
-        let schema = self.accepted.schema.clone();
-        let beneath =
-            |part: fn(&Schema) -> &Fields| schema.as_deref().map(|schema| defaults(part(schema)));
-        let (names, settings) = (&mut self.names, &self.shown.settings);
-        self.data.begin_anew(beneath(|schema| &schema.data), names, settings);
-        self.private_data.begin_anew(beneath(|schema| &schema.private_data), names, settings);
+        self.begin_data();
         self.data_writers.clear();
         self.data_dirty = true;
         // What a host that is gone has left was of before.
         self.heritage = None;
+        let first = self.first_props(Vec::new());
         let joined: Vec<_> = self.members.joined().map(|(ix, ..)| ix).collect();
-        let props = beneath(|schema| &schema.props);
         for ix in joined {
             let sends = self.role_of(ix) > Role::Spectator;
-            let beneath = props.as_ref().map(|props| if sends { props.clone() } else { vec![] });
+            let first = if sends { first.clone() } else { Vec::new() };
             let (names, settings) = (&mut self.names, &self.shown.settings);
-            self.members.get_mut(ix).slots.begin_anew(beneath, names, settings);
+            self.members.get_mut(ix).slots.begin_anew(first, names, settings);
             self.members.mark(ix);
         }
     }

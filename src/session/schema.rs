@@ -348,6 +348,11 @@ pub fn defaults(fields: &Fields) -> Vec<(Key, Value)> {
     fields.iter().filter_map(held).collect()
 }
 
+/// What a key of a part holds until it is written, and again when it is removed.
+pub fn default_of<'a>(fields: Option<&'a Fields>, key: &str) -> Option<&'a Value> {
+    find(fields?, key)?.default.as_ref()
+}
+
 /// Where the keys of a write stand in the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Paths {
@@ -476,15 +481,6 @@ impl Session {
             Standing::App => None,
             Standing::Joined(role) | Standing::Away(role) => Some(role),
             Standing::Outsider => Some(Role::Spectator),
-        }
-    }
-
-    /// What a member's props show where nothing is set in the session: the schema's defaults, which
-    /// then hide what the user has set on itself.
-    pub(super) fn beneath(&self, user_props: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
-        match &self.accepted.schema {
-            Some(schema) => defaults(&schema.props),
-            None => user_props,
         }
     }
 }

@@ -12,10 +12,8 @@ use super::{
 pub struct Slot {
     /// Which key.
     pub key: KeyIx,
-    /// Accepted, set in this session.
-    own: Option<Value>,
-    /// Accepted, what shows where the session has nothing of its own.
-    beneath: Option<Value>,
+    /// Accepted: what the last write left.
+    pub accepted: Option<Value>,
     /// As of the last frame; none = a tombstone that lets deltas name the removal.
     pub shown: Option<Value>,
     /// The revision at which `shown` last changed; 0 = never shown.
@@ -23,25 +21,10 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The session's own value hides what lies beneath.
-    pub fn accepted(&self) -> Option<&Value> {
-        self.own.as_ref().or(self.beneath.as_ref())
-    }
-
     /// Whether the next frame changes what is shown.
     pub fn is_pending(&self) -> bool {
-        self.accepted() != self.shown.as_ref()
+        self.accepted != self.shown
     }
-}
-
-/// Which of the two layers a write goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
-    /// In this session only.
-    Own,
-    /// What shows where nothing is set in the session: what is set on the user, in all its sessions,
-    /// or, in a session with a schema, the defaults.
-    Beneath,
 }
 
 /// Slots ordered by key index.
@@ -63,51 +46,23 @@ impl Slots {
 
     /// The accepted value of a key.
     pub fn accepted(&self, key: KeyIx) -> Option<&Value> {
-        self.find(key).ok().and_then(|at| self.slots[at].accepted())
-    }
-
-    /// The session's own accepted value of a key.
-    pub fn own(&self, key: KeyIx) -> Option<&Value> {
-        self.find(key).ok().and_then(|at| self.slots[at].own.as_ref())
+        self.get(key)?.accepted.as_ref()
     }
 
     /// All accepted values.
     pub fn all_accepted(&self) -> impl Iterator<Item = (KeyIx, &Value)> {
-        self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted()?)))
+        self.slots.iter().filter_map(|slot| Some((slot.key, slot.accepted.as_ref()?)))
     }
 
-    /// What shows of a key where the session has no value of its own.
-    pub fn beneath(&self, key: KeyIx) -> Option<&Value> {
-        self.find(key).ok().and_then(|at| self.slots[at].beneath.as_ref())
-    }
-
-    /// All keys that are set on the user.
-    pub fn all_of_user(&self) -> impl Iterator<Item = KeyIx> {
-        self.slots.iter().filter(|slot| slot.beneath.is_some()).map(|slot| slot.key)
-    }
-
-    /// Whether the layer holds the key.
-    pub fn holds(&self, layer: Layer, key: KeyIx) -> bool {
-        self.find(key).is_ok_and(|at| match layer {
-            Layer::Own => self.slots[at].own.is_some(),
-            Layer::Beneath => self.slots[at].beneath.is_some(),
-        })
-    }
-
-    /// How many keys the layer holds.
-    pub fn count(&self, layer: Layer) -> usize {
-        let held = |slot: &&Slot| match layer {
-            Layer::Own => slot.own.is_some(),
-            Layer::Beneath => slot.beneath.is_some(),
-        };
-        self.slots.iter().filter(held).count()
+    /// How many keys hold a value.
+    pub fn count(&self) -> usize {
+        self.all_accepted().count()
     }
 
     /// Sets or removes the value of a key. A slot that then neither holds nor shows nor has ever
     /// shown anything goes at once, as there may be no frame for a long time.
     pub fn write(
         &mut self,
-        layer: Layer,
         key: &Key,
         value: Option<Value>,
         names: &mut Names,
@@ -120,17 +75,13 @@ impl Slots {
             _ => {
                 let key = names.take(key, settings);
                 let at = self.find(key).unwrap_or_else(|at| at);
-                let slot = Slot { key, own: None, beneath: None, shown: None, revision: 0 };
-                self.slots.insert(at, slot);
+                self.slots.insert(at, Slot { key, accepted: None, shown: None, revision: 0 });
                 at
             }
         };
         let slot = &mut self.slots[at];
-        match layer {
-            Layer::Own => slot.own = value,
-            Layer::Beneath => slot.beneath = value,
-        }
-        if slot.revision == 0 && slot.accepted().is_none() {
+        slot.accepted = value;
+        if slot.revision == 0 && slot.accepted.is_none() {
             let slot = self.slots.remove(at);
             names.give_back(slot.key);
         }
@@ -139,38 +90,27 @@ impl Slots {
     /// Drops every accepted value; what is shown stays until the next frame.
     pub fn clear_accepted(&mut self) {
         for slot in &mut self.slots {
-            slot.own = None;
-            slot.beneath = None;
+            slot.accepted = None;
         }
     }
 
-    /// Begins anew: nothing is set in the session, and nothing was ever shown. Beneath lies what is
-    /// given, or what lay there.
+    /// Begins anew with these values: nothing was ever shown.
     pub fn begin_anew(
         &mut self,
-        beneath: Option<Vec<(Key, Value)>>,
+        values: Vec<(Key, Value)>,
         names: &mut Names,
         settings: &Settings,
     ) {
-        for slot in std::mem::take(&mut self.slots) {
-            match (slot.beneath, &beneath) {
-                (Some(value), None) => {
-                    let beneath = Some(value);
-                    self.slots.push(Slot { own: None, beneath, shown: None, revision: 0, ..slot });
-                }
-                _ => names.give_back(slot.key),
-            }
-        }
-        for (key, value) in beneath.into_iter().flatten() {
-            self.write(Layer::Beneath, &key, Some(value), names, settings);
+        std::mem::take(self).dissolve(names);
+        for (key, value) in values {
+            self.write(&key, Some(value), names, settings);
         }
     }
 
-    /// Accepts again what is shown, and nothing else, for a member that is about to go.
+    /// Accepts again what is shown, and nothing else.
     pub fn take_back(&mut self) {
         for slot in &mut self.slots {
-            slot.own = slot.shown.clone();
-            slot.beneath = None;
+            slot.accepted = slot.shown.clone();
         }
     }
 
@@ -185,11 +125,11 @@ impl Slots {
         let mut changed = false;
         let mut unused = false;
         for slot in &mut self.slots {
-            if slot.accepted() == slot.shown.as_ref() {
+            if !slot.is_pending() {
                 unused |= slot.revision == 0 && slot.shown.is_none();
                 continue;
             }
-            slot.shown = slot.accepted().cloned();
+            slot.shown = slot.accepted.clone();
             slot.revision = revision;
             changed = true;
             if slot.shown.is_none() {
@@ -198,7 +138,7 @@ impl Slots {
         }
         if unused {
             self.slots.retain(|slot| {
-                let keep = slot.revision > 0 || slot.accepted().is_some();
+                let keep = slot.revision > 0 || slot.accepted.is_some();
                 if !keep {
                     names.give_back(slot.key);
                 }
@@ -215,7 +155,7 @@ impl Slots {
         if slot.shown.is_some() || slot.revision != revision {
             return false;
         }
-        if slot.accepted().is_some() {
+        if slot.accepted.is_some() {
             slot.revision = 0;
         } else {
             self.slots.remove(at);

@@ -1,4 +1,4 @@
-//! A user within an app: props that all its sessions show, and how fast it may write.
+//! A user within an app: props that its sessions begin with, and how fast it may write.
 
 use super::{
     command::Write,
@@ -86,18 +86,6 @@ impl User {
             self.props.remove(key);
         }
         self.props.extend(write.set.iter().cloned());
-    }
-
-    /// What leads from what a write would make of the props back to them.
-    pub fn undo(&self, write: &Write) -> Write {
-        let mut undo = Write::default();
-        for key in write.keys() {
-            match self.props.get(key) {
-                Some(value) => undo.set.push((key.clone(), value.clone())),
-                None => undo.remove.push(key.clone()),
-            }
-        }
-        undo
     }
 
     /// All props that are set on the user.

@@ -22,25 +22,20 @@ pub struct Writers {
 struct Unframed {
     /// The value before the writes.
     base: Option<Value>,
-    /// What shows where there is none, and what is merged into then.
-    beneath: Option<Value>,
     /// What was made of it, the latest last.
     writes: Vec<(Actor, Patch)>,
 }
 
 impl Writers {
-    /// Somebody writes a key that had a value `before`, over what shows where it has none.
+    /// Somebody writes a key that had a value `before`.
     pub fn note(
         &mut self,
         writer: &Actor,
         key: DataKey,
-        before: impl FnOnce() -> (Option<Value>, Option<Value>),
+        before: impl FnOnce() -> Option<Value>,
         patch: Patch,
     ) {
-        let new = || {
-            let (base, beneath) = before();
-            Unframed { base, beneath, writes: Vec::new() }
-        };
+        let new = || Unframed { base: before(), writes: Vec::new() };
         self.keys.entry(key).or_insert_with(new).note(writer, patch);
     }
 
@@ -70,9 +65,7 @@ impl Unframed {
             self.writes.retain(|(known, _)| known != writer);
         }
         match self.writes.pop_if(|(known, _)| known == writer) {
-            Some((_, earlier)) => {
-                self.writes.push((writer.clone(), earlier.then(patch, self.beneath.as_ref())))
-            }
+            Some((_, earlier)) => self.writes.push((writer.clone(), earlier.then(patch))),
             None => self.writes.push((writer.clone(), patch)),
         }
         if self.writes.len() <= WRITES {
@@ -82,20 +75,15 @@ impl Unframed {
         match self.writes.iter_mut().find(|(writer, _)| *writer == oldest) {
             Some((_, later)) => {
                 let second = std::mem::replace(later, Patch::Remove);
-                *later = patch.then(second, self.beneath.as_ref());
+                *later = patch.then(second);
             }
-            None => self.base = self.made(&patch, self.base.as_ref()),
+            None => self.base = patch.apply(self.base.as_ref()),
         }
     }
 
     /// What all the writes make of the base.
     fn value(&self) -> Option<Value> {
-        let made =
-            |value: Option<Value>, (_, patch): &(Actor, Patch)| self.made(patch, value.as_ref());
+        let made = |value: Option<Value>, (_, patch): &(Actor, Patch)| patch.apply(value.as_ref());
         self.writes.iter().fold(self.base.clone(), made)
-    }
-
-    fn made(&self, patch: &Patch, value: Option<&Value>) -> Option<Value> {
-        patch.apply(value.or(self.beneath.as_ref()))
     }
 }

@@ -85,12 +85,15 @@ async fn a_user_has_at_most_so_many_props() {
         remove: vec!["key 0".to_owned()],
         ..write([("new", int(1)), ("key 1", int(9))])
     };
-    for place in [&[][..], &["finals".to_owned()]] {
+    let held: Vec<_> = (0..MOST).map(|key| format!("key {key}")).chain(["new".into()]).collect();
+    for place in [&["finals".to_owned()][..], &[]] {
         let on = |write: PropsWrite| PropsWrite { session_ids: place.to_vec(), ..write };
         service.try_write("ada", on(full(0))).await.expect("they fit");
         let told = refused(service.try_write("ada", on(write([("one more", int(1))]))).await);
         limit(told, "max-props-per-user", MOST);
         service.try_write("ada", on(change.clone())).await.expect("one goes, one comes");
+        let all = PropsWrite { remove: held.clone(), ..Default::default() };
+        service.try_write("ada", on(all)).await.expect("there is room again");
     }
     let props = |count: i64| {
         let set = (0..count).map(|key| (format!("key {key}"), int(key)));

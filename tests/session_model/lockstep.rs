@@ -8,7 +8,7 @@ use super::{
     model::{Model, Props},
     people::people,
     picture::Changes,
-    steps::{MANY_UPDATES, Put, Puts, Start, Step, Term, USERS, Who, password},
+    steps::{KEYS, MANY_UPDATES, Put, Puts, Start, Step, Term, USERS, Who, password},
     subscriber::{self, Subscriber, Watch},
 };
 use sessiond::session::{
@@ -165,7 +165,8 @@ impl Lockstep {
             }
             Step::Reset { who, schema } => {
                 let actor = self.keeper(who);
-                self.reset(&actor, schema);
+                let fits = self.start.limits.props_per_user >= KEYS.len();
+                self.reset(&actor, schema.filter(|_| fits));
             }
             Step::Delete { who } => {
                 self.apply(&self.keeper(who), Command::Delete);
@@ -257,7 +258,8 @@ impl Lockstep {
         self.apply(&actor, Command::SetProps { user, write, term: 0 });
     }
 
-    /// The user takes the write first, then every session of it: here the one.
+    /// The one session of the user takes the write first, if it shows a key of it, then the record,
+    /// and the session that shows none.
     fn set_on_user(&mut self, user: UserId, write: Puts) {
         let write = self.write(&user, write);
         let record = self.model.users.entry(user.clone()).or_default().clone();
@@ -266,16 +268,18 @@ impl Lockstep {
         let known = self.users.entry(user.clone()).or_default();
         assert_eq!(known.check_room(&write, most).as_ref().err(), expected.as_ref().err());
         let Ok(record) = expected else { return };
-        let command = Command::UserProps { user: user.clone(), write: write.clone() };
-        // Where all that it concerns refuse it, it is not set on the user either.
-        if !self.model.needs_session_id(&user, &write) {
-            known.write(&write);
+        let is_in = !self.model.ended && self.model.members.contains_key(&user);
+        let command =
+            |hidden| Command::UserProps { user: user.clone(), write: write.clone(), hidden };
+        if self.apply(&Actor::App, command(false)) || !is_in {
+            self.apply(&Actor::App, command(true));
+            self.users.entry(user.clone()).or_default().write(&write);
             self.model.users.insert(user, record);
         }
-        self.apply(&Actor::App, command);
     }
 
-    /// Only from where on it is known what went, as how long it is known is not for the model to say.
+    /// Only from where on it is known what went, as how long it is known is not for the model to say;
+    /// or whether nothing is there.
     fn compare_and_set(
         &mut self,
         user: UserId,
@@ -287,7 +291,10 @@ impl Lockstep {
         let gone = history.filter(|(framed, _)| framed.departures.contains_key(&user));
         let gone = gone.map(|(_, revision)| revision).last().unwrap_or(1);
         let known = self.session.horizon().max(gone);
-        let revision = self.model.revision().saturating_sub(behind).max(known);
+        let revision = match behind {
+            3 => 0,
+            behind => self.model.revision().saturating_sub(behind).max(known),
+        };
         let write = Write { if_revision: vec![(key, revision)], ..write };
         let actor = Actor::User(user.clone());
         let command = match of_data {
@@ -539,9 +546,11 @@ fn open(
             }
             (session, model) => {
                 assert_eq!(session.err(), model.err());
-                // There is no room for all of them.
-                assert!(!opening.people.users.is_empty());
-                opening.people.users.clear();
+                // There is no room for all of them, or for all that the opener begins with.
+                if std::mem::take(&mut opening.people.users).is_empty() {
+                    let (_, join) = opening.opener.as_mut().expect("somebody had no room");
+                    assert!(!std::mem::take(&mut join.props).is_empty());
+                }
             }
         }
     }

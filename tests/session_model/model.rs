@@ -85,8 +85,8 @@ pub struct Member {
     pub joined_at: Micros,
     /// When it leaves unless something happens.
     pub due: Option<Micros>,
-    /// Set in this session.
-    pub own: Props,
+    /// What is accepted, whichever way it came.
+    pub props: Props,
 }
 
 impl Model {
@@ -136,6 +136,7 @@ impl Model {
             heritage: None,
         };
         let (data, private) = (Write::of(opening.data), Write::of(opening.private_data));
+        model.begin_data();
         model.needs_fitting_data(None, (&data, &private), [["data", ""], ["private_data", ""]])?;
         model.write_data(&Actor::App, &data, &private)?;
         model.gather(now, opening.opener, opening.people)?;
@@ -201,7 +202,9 @@ impl Model {
                 self.needs_unchanged(write, field, &self.accepted_props(user), shown)?;
                 self.write_props(user, write)?;
             }
-            Command::UserProps { user, write } => concerned = self.user_props(user, write)?,
+            Command::UserProps { user, write, hidden } => {
+                concerned = self.user_props(user, write, *hidden)?;
+            }
             Command::SetData { shared, private, term } => {
                 if !shared.is_empty() {
                     self.needs_joined(actor, self.info.settings.data_role)?;
@@ -217,7 +220,7 @@ impl Model {
                     Actor::App => None,
                 };
                 self.needs_host_of_term(writer, *term)?;
-                let [data, private_data] = self.accepted_data();
+                let (data, private_data) = (self.data.clone(), self.private_data.clone());
                 let shown = |framed: &Framed, key: &Key| framed.data.get(key).cloned();
                 self.needs_unchanged(shared, "if_revision", &data, shown)?;
                 let shown = |framed: &Framed, key: &Key| framed.private_data.get(key).cloned();
@@ -225,7 +228,9 @@ impl Model {
                 self.needs_unchanged(private, field, &private_data, shown)?;
                 self.write_data(actor, shared, private)?;
             }
-            Command::SetRole { target, role, .. } => self.set_role(now, actor, target, *role)?,
+            Command::SetRole { target, role, user_props } => {
+                self.set_role(now, actor, (target, user_props), *role)?;
+            }
             Command::Kick { target, reason } => {
                 self.needs(actor, Role::Moderator)?;
                 self.member(target).map_err(|_| Refusal::MemberNotFound)?;
@@ -241,9 +246,7 @@ impl Model {
                 self.bans.remove(target);
             }
             Command::SwapHost { target, term } => self.swap_host(actor, target.as_ref(), *term)?,
-            Command::SourceSeen { .. } | Command::SourceProps { .. } => {
-                unreachable!("{SHARED_ONLY}")
-            }
+            Command::SourceSeen { .. } => unreachable!("{SHARED_ONLY}"),
             Command::StreamOpened { user } => {
                 let member = self.member_mut(user)?;
                 member.streams += 1;
@@ -305,12 +308,11 @@ impl Model {
             let was_shown = shown.is_some_and(|shown| shown.members.contains_key(user));
             was_shown && !self.members.contains_key(user)
         });
-        let [data, private_data] = self.accepted_data();
         Framed {
             kind: self.kind,
             info: self.info.clone(),
-            data,
-            private_data,
+            data: self.data.clone(),
+            private_data: self.private_data.clone(),
             members: self.members.iter().map(framed).collect(),
             departures,
         }
@@ -362,19 +364,17 @@ impl Model {
         }
     }
 
-    /// The session's own value hides the user's, or the default where there is a format; spectators
-    /// have none.
+    /// What the last writes left; spectators have none.
     pub fn accepted_props(&self, user: &UserId) -> Props {
-        let member = &self.members[user];
-        let mut props = Props::new();
-        if member.role >= Role::Member {
-            props.extend(match self.info.schema {
-                Some(_) => self.defaults(|schema| &schema.props),
-                None => self.users.get(user).cloned().unwrap_or_default(),
-            });
-            props.extend(member.own.clone());
+        self.members[user].props.clone()
+    }
+
+    /// What somebody begins with who comes to send.
+    pub(super) fn first_props(&self, user_props: &[(Key, Value)]) -> Props {
+        match self.info.schema {
+            Some(_) => self.defaults(|schema| &schema.props),
+            None => user_props.iter().cloned().collect(),
         }
-        props
     }
 
     /// What is accepted of a member and not framed, as far as a view shows it as of the last frame
@@ -433,15 +433,18 @@ impl Model {
             order: self.orders,
             joined_at: now,
             due: None,
-            own: Props::new(),
+            props: Props::new(),
         };
         let write = Write::of(join.props.clone());
-        let most = self.limits.props_per_user;
-        if write.set.len() > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+        if !is_spectator {
+            member.props = self.first_props(&join.user_props);
+        }
+        let props = self.written(&member.props, &write);
+        if self.info.schema.is_none() {
+            props.clone()?;
         }
         self.needs_fitting_props(Some(role), &write, ["join.props", ""])?;
-        member.own = self.written(&member.own, &write)?;
+        member.props = props?;
         if !may_pass {
             return Err(Refusal::WrongPassword);
         }
@@ -454,15 +457,6 @@ impl Model {
     }
 
     fn join_again(&mut self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
-        if !join.props.is_empty() {
-            if self.members[user].role < Role::Member {
-                return Err(Refusal::RoleTooLow { needs: Role::Member });
-            }
-            let write = Write::of(join.props.clone());
-            let role = self.members[user].role;
-            self.needs_fitting_props(Some(role), &write, ["join.props", ""])?;
-            self.write_props(user, &write)?;
-        }
         let member = self.member_mut(user)?;
         member.presence = join.presence.unwrap_or(member.presence);
         self.shows_itself(now, user);
@@ -530,10 +524,7 @@ impl Model {
     }
 
     fn remove(&mut self, now: Micros, user: &UserId, departure: Departure) {
-        if self.info.host.as_ref() == Some(user) && self.heritage.is_none() {
-            self.heritage =
-                Some(Heritage { of: self.members[user].order, props: self.inheritable(user) });
-        }
+        self.bequeath(user);
         let Some(member) = self.members.remove(user) else { return };
         self.departures.insert(user.clone(), departure);
         let order = member.order;
@@ -572,11 +563,17 @@ impl Model {
         self.end_if_empty_for_too_long(now);
     }
 
-    /// The user's record has the write already; the session only has to know whether it shows it.
-    fn user_props(&mut self, user: &UserId, write: &Write) -> Result<bool, Refusal> {
-        let concerned = self.member(user)?.role >= Role::Member && self.shows_any(write);
-        if concerned && self.info.schema.is_some() {
-            return Err(Refusal::SchemaNeedsSessionId);
+    fn user_props(&mut self, user: &UserId, write: &Write, hidden: bool) -> Result<bool, Refusal> {
+        if self.member(user)?.role < Role::Member {
+            return Ok(false);
+        }
+        let concerned = self.shows_any(write);
+        if self.info.schema.is_some() {
+            return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
+        }
+        let props = self.written(&self.member(user)?.props, write)?;
+        if concerned || hidden {
+            self.member_mut(user)?.props = props;
         }
         self.open |= concerned;
         Ok(concerned)
@@ -589,15 +586,10 @@ impl Model {
         write.keys().any(shows)
     }
 
-    /// Whether a write on the user is refused because it does not name the session.
-    pub fn needs_session_id(&self, user: &UserId, write: &Write) -> bool {
-        let sends = self.members.get(user).is_some_and(|member| member.role >= Role::Member);
-        !self.ended && sends && self.info.schema.is_some() && self.shows_any(write)
-    }
-
     fn write_props(&mut self, user: &UserId, write: &Write) -> Result<(), Refusal> {
-        let own = self.written(&self.member(user)?.own, write)?;
-        self.member_mut(user)?.own = own;
+        let write = self.set_back(|schema| &schema.props, write);
+        let props = self.written(&self.member(user)?.props, &write)?;
+        self.member_mut(user)?.props = props;
         self.open = true;
         Ok(())
     }
@@ -608,11 +600,13 @@ impl Model {
         shared: &Write,
         private: &Write,
     ) -> Result<(), Refusal> {
-        let data = self.written(&self.data, shared)?;
-        self.private_data = self.written(&self.private_data, private)?;
+        let shared = self.set_back(|schema| &schema.data, shared);
+        let private = self.set_back(|schema| &schema.private_data, private);
+        let data = self.written(&self.data, &shared)?;
+        self.private_data = self.written(&self.private_data, &private)?;
         self.data = data;
         for (is_private, write) in [(false, shared), (true, private)] {
-            self.data_log.push((writer.clone(), is_private, write.clone()));
+            self.data_log.push((writer.clone(), is_private, write));
         }
         self.open = true;
         Ok(())
@@ -662,7 +656,10 @@ impl Model {
         shown: impl Fn(&Framed, &Key) -> Option<Value>,
     ) -> Result<(), Refusal> {
         let changed = |(key, revision): &&(Key, u64)| {
-            let from = self.history[*revision as usize - 1..].iter();
+            let Some(from) = revision.checked_sub(1) else {
+                return accepted.contains_key(key) || shown(self.last(), key).is_some();
+            };
+            let from = self.history[from as usize..].iter();
             let mut values = from.map(|framed| shown(framed, key));
             let first = values.next().expect("the revision is one of the past");
             values.any(|value| value != first) || accepted.get(key).cloned() != first

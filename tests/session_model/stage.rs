@@ -171,9 +171,13 @@ impl Stage {
         self.try_to(Actor::User(user.clone()), Command::SetProps { user, write, term })
     }
 
-    /// The user's own record has the write already.
+    /// What the session makes of it; the user's record is elsewhere.
+    pub fn try_on_user(&mut self, name: &str, write: Write, hidden: bool) -> Outcome {
+        self.try_to(Actor::App, Command::UserProps { user: user(name), write, hidden })
+    }
+
     pub fn write_on_user(&mut self, name: &str, write: Write) -> Accepted {
-        self.try_to(Actor::App, Command::UserProps { user: user(name), write }).unwrap()
+        self.try_on_user(name, write, true).unwrap()
     }
 
     pub fn update(&mut self, change: Setting) {

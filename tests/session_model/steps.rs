@@ -81,7 +81,7 @@ pub enum Step {
         user: UserId,
         of_data: bool,
         key: Key,
-        /// With the value as of how many frames ago.
+        /// With the value as of how many frames ago; 3 = it must not be there.
         behind: u64,
         write: Puts,
     },
@@ -185,7 +185,7 @@ pub fn user() -> impl Strategy<Value = UserId> {
 /// A session of a kind; what is not set here can be anything.
 pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
     let limits = (
-        sample::select(vec![2_usize, 3, 8]),
+        sample::select(vec![2_usize, 3, 8, 8]),
         sample::select(vec![1_usize, 2]),
         sample::select(vec![0_usize, 1, 1, 2, 3, 6, 1000]),
         sample::select(vec![3 * SECOND, 300 * SECOND]),
@@ -208,8 +208,9 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
     (limits, changes, opener, schema, places()).prop_map(
         move |(limits, changes, opener, schema, places)| Start {
             kind,
+            // What the keys of a format are bounded by is checked at the door.
+            schema: schema.filter(|_| limits.props_per_user >= KEYS.len()),
             limits,
-            schema,
             settings: changes.into_iter().fold(quiet(), |mut settings, change| {
                 settings.change(change);
                 settings

@@ -74,13 +74,22 @@ impl Model {
         fields.filter_map(|(key, field)| Some((key.clone(), field.default.clone()?))).collect()
     }
 
-    /// The shared and the private data.
-    pub fn accepted_data(&self) -> [Props; 2] {
-        let [mut shared, mut private] =
-            [self.defaults(|it| &it.data), self.defaults(|it| &it.private_data)];
-        shared.extend(self.data.clone());
-        private.extend(self.private_data.clone());
-        [shared, private]
+    /// The data as it begins.
+    pub fn begin_data(&mut self) {
+        self.data = self.defaults(|schema| &schema.data);
+        self.private_data = self.defaults(|schema| &schema.private_data);
+    }
+
+    /// The write with what comes of removing a key that has a default.
+    pub fn set_back(&self, part: fn(&Schema) -> &Fields, write: &Write) -> Write {
+        let mut write = write.clone();
+        for (key, default) in self.defaults(part) {
+            if write.remove.contains(&key) {
+                write.remove.retain(|removed| *removed != key);
+                write.set.push((key, default));
+            }
+        }
+        write
     }
 
     pub fn rank(&self, actor: &Actor) -> Option<Role> {
@@ -137,9 +146,12 @@ impl Model {
             self.frame(Framed { data, private_data, ..next }, now);
         }
         self.info.schema = schema.or(self.info.schema.take());
-        self.members.values_mut().for_each(|member| member.own.clear());
-        self.data.clear();
-        self.private_data.clear();
+        let first = self.first_props(&[]);
+        for member in self.members.values_mut() {
+            let sends = member.role >= Role::Member;
+            member.props = if sends { first.clone() } else { Props::new() };
+        }
+        self.begin_data();
         self.heritage = None;
         self.frame(self.framed(), now);
         self.removals.clear();

@@ -1,6 +1,7 @@
 //! Who hosts, and what a host takes over.
 
 use super::{Member, Model, Props};
+use crate::session_model::framed::selects_of_host;
 use sessiond::session::{
     command::Actor, error::Refusal, ids::UserId, limits::Micros, member::Departure, role::Role,
     settings::Kind,
@@ -84,12 +85,11 @@ impl Model {
         Ok(())
     }
 
-    /// What a member has set, here or on itself; a default is nothing that it has set.
-    pub(super) fn inheritable(&self, user: &UserId) -> Props {
-        match self.info.schema {
-            Some(_) => self.members[user].own.clone(),
-            None => self.accepted_props(user),
-        }
+    /// What members are shown of a host.
+    pub(super) fn hosted_props(&self, user: &UserId) -> Props {
+        let mut props = self.accepted_props(user);
+        props.retain(|key, _| selects_of_host(&self.info.settings, key));
+        props
     }
 
     pub(super) fn is_host(&self, user: &UserId) -> bool {
@@ -120,7 +120,7 @@ impl Model {
         let of_joined_host = || {
             let host = self.info.host.as_ref()?;
             let of = self.members.get(host)?.order;
-            Some(Heritage { of, props: self.inheritable(host) })
+            Some(Heritage { of, props: self.hosted_props(host) })
         };
         let heritage = self.heritage.clone().or_else(of_joined_host);
         self.info.host = next.clone();
@@ -137,11 +137,14 @@ impl Model {
         if heritage.of == self.members[&host].order {
             return;
         }
+        let defaults = self.defaults(|schema| &schema.props);
+        let Some(member) = self.members.get_mut(&host) else { return };
         for (key, value) in heritage.props {
-            let is_set = self.inheritable(&host).contains_key(&key);
-            let Some(member) = self.members.get_mut(&host) else { return };
-            if !is_set && member.own.len() < self.limits.props_per_user {
-                member.own.insert(key, value);
+            let held = member.props.get(&key);
+            let is_set = held.is_some() && held != defaults.get(&key);
+            let fits = held.is_some() || member.props.len() < self.limits.props_per_user;
+            if !is_set && fits {
+                member.props.insert(key, value);
             }
         }
     }

@@ -4,11 +4,12 @@ use super::{Heritage, Model, Props};
 use sessiond::session::{
     command::{Actor, Write},
     error::Refusal,
-    ids::UserId,
+    ids::{Key, UserId},
     limits::Micros,
     member::Departure,
     moderation::Ban,
     role::{Role, Standing},
+    value::Value,
 };
 
 impl Model {
@@ -27,7 +28,7 @@ impl Model {
         &mut self,
         now: Micros,
         actor: &Actor,
-        target: &UserId,
+        (target, user_props): (&UserId, &[(Key, Value)]),
         role: Role,
     ) -> Result<(), Refusal> {
         self.needs(actor, if role >= Role::Admin { Role::Owner } else { Role::Admin })?;
@@ -42,7 +43,7 @@ impl Model {
         }
         let silenced = turns && !sends(role);
         if silenced {
-            self.bequeath(target, self.inheritable(target));
+            self.bequeath(target);
         }
         self.put_role(target, role);
         if role == Role::Owner {
@@ -53,8 +54,9 @@ impl Model {
         } else {
             self.disown(target);
         }
-        if let Some(member) = self.members.get_mut(target).filter(|_| silenced) {
-            member.own.clear();
+        let first = self.first_props(user_props);
+        if let Some(member) = self.members.get_mut(target).filter(|_| turns) {
+            member.props = if silenced { Props::new() } else { first };
         }
         self.open = true;
         self.settle_host(now, silenced.then_some((target, Departure::Left)));
@@ -99,12 +101,14 @@ impl Model {
         let shown = self.last().members.get(target);
         let shown = shown.filter(|shown| shown.order == self.members[target].order);
         let props = shown.map(|shown| shown.props.clone()).unwrap_or_default();
-        self.bequeath(target, props);
+        self.members.get_mut(target).expect("it is a member").props = props;
+        self.bequeath(target);
         self.remove(now, target, departure);
     }
 
-    fn bequeath(&mut self, user: &UserId, props: Props) {
+    pub(super) fn bequeath(&mut self, user: &UserId) {
         if self.info.host.as_ref() == Some(user) && self.heritage.is_none() {
+            let props = self.hosted_props(user);
             self.heritage = Some(Heritage { of: self.members[user].order, props });
         }
     }

@@ -53,16 +53,16 @@ fn a_change_that_is_pending_loses_and_one_that_was_taken_back_does_not() {
 }
 
 #[test]
-fn what_is_set_on_the_user_counts_as_a_change_where_it_shows() {
+fn what_is_set_on_the_user_is_a_change_like_any_other() {
     let mut stage = Stage::room().with(&["ada"]);
     let before = stage.tick();
     stage.write_on_user("ada", set("x", text("of the user")));
     lost(write_at(&mut stage, "ada", "x", before));
     let shown = stage.tick();
     write_at(&mut stage, "ada", "x", shown).unwrap();
-    let hidden = stage.tick();
-    stage.write_on_user("ada", set("x", text("hidden by the session's")));
-    write_at(&mut stage, "ada", "x", hidden).unwrap();
+    let compared = stage.tick();
+    stage.write_on_user("ada", set("x", text("of the user, later")));
+    lost(write_at(&mut stage, "ada", "x", compared));
 }
 
 #[test]
@@ -99,7 +99,6 @@ fn what_is_forgotten_loses_unless_the_key_only_has_to_be_absent() {
     let written = stage.tick();
     stage.remove("ada", "x").unwrap();
     let removed = stage.tick();
-    lost(write_at(&mut stage, "ada", "x", 0));
     stage.set("ada", "y", text("1")).unwrap();
     stage.tick();
     assert_eq!(stage.session.horizon(), removed);
@@ -107,6 +106,28 @@ fn what_is_forgotten_loses_unless_the_key_only_has_to_be_absent() {
     lost(write_at(&mut stage, "ada", "never there", written));
     stage.write("ada", at(remove("z"), &[("x", removed)]), 0).unwrap();
     write_at(&mut stage, "ada", "x", 0).unwrap();
+}
+
+#[test]
+fn revision_0_holds_whenever_nothing_is_shown_or_pending_under_the_key() {
+    let mut stage = Stage::room().with(&["ada"]);
+    let absent = |stage: &mut Stage| {
+        stage.write("ada", at(set("probe", text("1")), &[("x", 0)]), 0).map(|_| ())
+    };
+    absent(&mut stage).unwrap();
+    stage.set("ada", "x", text("1")).unwrap();
+    assert!(absent(&mut stage).is_err(), "it is pending");
+    stage.remove("ada", "x").unwrap();
+    absent(&mut stage).unwrap();
+    stage.set("ada", "x", text("1")).unwrap();
+    stage.tick();
+    assert!(absent(&mut stage).is_err(), "it is shown");
+    stage.remove("ada", "x").unwrap();
+    assert!(absent(&mut stage).is_err(), "it is shown until the frame");
+    stage.tick();
+    absent(&mut stage).expect("that it was there before does not matter");
+    write_at(&mut stage, "ada", "x", 0).unwrap();
+    assert!(absent(&mut stage).is_err());
 }
 
 #[test]

@@ -168,6 +168,34 @@ fn a_new_host_takes_over_the_props_that_it_has_not_set_itself() {
 }
 
 #[test]
+fn a_new_host_takes_over_only_what_members_are_shown_of_a_host() {
+    for (propnames, hostprops) in [(&["a"][..], &[][..]), (&["a", "secret"], &["a"])] {
+        let mut stage = Stage::hosted().with(&["ada", "ben"]);
+        stage.update(Setting::Propnames(keys(propnames)));
+        stage.update(Setting::Hostprops(keys(hostprops)));
+        stage.set("ada", "a", text("by ada")).unwrap();
+        stage.set("ada", "secret", text("by ada")).unwrap();
+        stage.leave("ada");
+        stage.update(Setting::Propnames(keys(&[])));
+        stage.update(Setting::Hostprops(keys(&[])));
+        stage.tick();
+        assert_eq!(stage.host(), Some("ben"));
+        assert_eq!(stage.shows(&members(), "ben", "a"), Some(text("by ada")));
+        assert_eq!(stage.shows(&members(), "ben", "secret"), None);
+    }
+}
+
+#[test]
+fn what_a_host_writes_on_itself_is_shown_over_what_it_took_over() {
+    let mut stage = Stage::hosted().with(&["ada", "ben"]);
+    stage.set("ada", "hp", text("1")).unwrap();
+    stage.leave("ada");
+    stage.write_on_user("ben", set("hp", text("5")));
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ben", "hp"), Some(text("5")));
+}
+
+#[test]
 fn a_new_host_takes_over_nothing_where_the_settings_say_so() {
     let mut stage = Stage::hosted().with(&["ada", "ben"]);
     stage.set("ada", "a", text("by ada")).unwrap();

@@ -1,6 +1,6 @@
 //! Streams, graces, and what of a membership outlives it.
 
-use crate::session_model::stage::{Stage, members, opening_by, spectator, text, tied, user};
+use crate::session_model::stage::{Stage, members, opening_by, spectator, tied, user};
 use sessiond::session::{
     command::{Actor, Command, Join, Setting},
     error::Refusal,
@@ -24,16 +24,10 @@ fn joining_again_changes_no_role() {
 }
 
 #[test]
-fn joining_again_takes_presence_and_props_where_it_names_them() {
+fn joining_again_takes_the_presence_where_it_names_one() {
     let mut stage = Stage::room().with(&["ada"]);
-    stage.set("ada", "x", text("a")).unwrap();
-    stage.set("ada", "y", text("a")).unwrap();
-    let props = vec![("x".into(), text("b"))];
-    stage.join_with("ada", Join { props, is_stream: true, ..Join::default() }).unwrap();
-    stage.tick();
-    assert_eq!(stage.shows(&members(), "ada", "x"), Some(text("b")));
-    assert_eq!(stage.shows(&members(), "ada", "y"), Some(text("a")));
     let presence = |stage: &Stage| stage.session.members().membership("ada").unwrap().presence;
+    stage.join_with("ada", Join { is_stream: true, ..Join::default() }).unwrap();
     assert_eq!(presence(&stage), Presence::Explicit);
     stage.join_with("ada", tied()).unwrap();
     assert_eq!(presence(&stage), Presence::Tied);

@@ -5,14 +5,15 @@ use crate::session_model::stage::{
 };
 use proptest::prelude::*;
 use sessiond::session::{
+    Opening, Session,
     command::{Actor, Command, Join, Setting, Write},
     error::Refusal,
-    limits::SECOND,
+    limits::{Limits, SECOND},
     member::Presence,
     role::{Role, Standing},
     value::Value,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 fn stage() -> Stage {
     Stage::open(opening_private())
@@ -86,7 +87,9 @@ fn nobody_but_the_source_has_props() {
     assert_eq!(stage.set("ben", "x", text("b")), Err(Refusal::NeedsSource));
     let props = vec![("x".into(), text("b"))];
     let join = Join { props: props.clone(), ..Join::default() };
-    assert_eq!(stage.join_with("ben", join), Err(Refusal::NeedsSource));
+    let with_props = Opening { opener: Some((user("ben"), join)), ..opening_private() };
+    let opened = Session::open(with_props, Arc::new(Limits::default()), 1, 0);
+    assert_eq!(opened.err(), Some(Refusal::NeedsSource));
     let before = stage.session.revision();
     assert!(!stage.write_on_user("ben", Write::of(props)).concerned);
     assert_eq!(stage.tick(), before);
@@ -123,8 +126,6 @@ enum Deed {
     Remove(u8),
     SetOnUser(u8, u8),
     RemoveOnUser(u8),
-    /// The engine tells all that is set on the user.
-    Sync(BTreeMap<u8, u8>),
     Select(Vec<u8>),
     Come,
     Go,
@@ -139,7 +140,6 @@ fn deed() -> impl Strategy<Value = Deed> {
         key.clone().prop_map(Deed::Remove),
         (key.clone(), 0..3u8).prop_map(|(key, value)| Deed::SetOnUser(key, value)),
         key.clone().prop_map(Deed::RemoveOnUser),
-        prop::collection::btree_map(key.clone(), 0..3u8, 0..3).prop_map(Deed::Sync),
         prop::collection::vec(key, 0..3).prop_map(Deed::Select),
         Just(Deed::Come),
         Just(Deed::Go),
@@ -158,36 +158,30 @@ fn value(value: u8) -> Value {
 
 proptest! {
     #[test]
-    fn a_private_session_shows_its_value_of_a_key_else_the_users(
+    fn a_private_session_shows_what_came_last_of_each_key(
         deeds in prop::collection::vec(deed(), 1..60),
     ) {
         let mut stage = stage();
-        let (mut own, mut on_user) = (BTreeMap::new(), BTreeMap::new());
+        let mut held = BTreeMap::new();
         let mut selected = Vec::new();
         let (mut streams, mut is_seen) = (0, false);
         for deed in deeds {
             match deed {
                 Deed::Set(key, new) => {
                     stage.set("ada", &name(key), value(new)).unwrap();
-                    own.insert(key, new);
+                    held.insert(key, new);
                 }
                 Deed::Remove(key) => {
                     stage.remove("ada", &name(key)).unwrap();
-                    own.remove(&key);
+                    held.remove(&key);
                 }
                 Deed::SetOnUser(key, new) => {
                     stage.write_on_user("ada", set(&name(key), value(new)));
-                    on_user.insert(key, new);
+                    held.insert(key, new);
                 }
                 Deed::RemoveOnUser(key) => {
                     stage.write_on_user("ada", remove(&name(key)));
-                    on_user.remove(&key);
-                }
-                Deed::Sync(all) => {
-                    let named = |(key, new): (&u8, &u8)| (name(*key).into(), value(*new));
-                    let props = all.iter().map(named).collect();
-                    stage.try_to(Actor::App, Command::SourceProps { props }).unwrap();
-                    on_user = all;
+                    held.remove(&key);
                 }
                 Deed::Select(keys) => {
                     let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
@@ -212,8 +206,7 @@ proptest! {
                 }
                 Deed::Tick => drop(stage.tick()),
             }
-            let mut expected = on_user.clone();
-            expected.extend(own.iter());
+            let mut expected = held.clone();
             expected.retain(|key, _| selected.is_empty() || selected.contains(key));
             let mut shown = stage.session.revision();
             shown += u64::from(stage.session.is_open());

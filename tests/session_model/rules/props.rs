@@ -1,4 +1,4 @@
-//! Values, the two layers, and the selection of keys.
+//! Values, whichever way they come, and the selection of keys.
 
 use crate::session_model::stage::{
     Stage, host, keys, members, opening_by, remove, set, spectator, text, too_low, user,
@@ -70,31 +70,50 @@ fn removing_what_is_not_there_is_fine_and_changes_nothing() {
 }
 
 #[test]
-fn removing_the_sessions_value_shows_the_users_again() {
-    let mut stage = Stage::room().with(&["ada"]);
-    stage.write_on_user("ada", set("x", text("of the user")));
-    stage.set("ada", "x", text("of the session")).unwrap();
+fn the_last_write_wins_whichever_way_it_came() {
+    let mut stage = Stage::room();
+    let user_props = vec![("x".into(), text("before")), ("y".into(), text("before"))];
+    let props = vec![("x".into(), text("joining"))];
+    stage.join_with("ada", Join { props, user_props, ..Join::default() }).unwrap();
     stage.tick();
-    assert_eq!(stage.shows(&members(), "ada", "x"), Some(text("of the session")));
-    stage.write_on_user("ada", set("x", text("of the user, later")));
-    stage.tick();
-    assert!(stage.news(&members()).is_silent());
+    let shows = |stage: &mut Stage, key| {
+        stage.tick();
+        stage.shows(&members(), "ada", key)
+    };
+    assert_eq!(shows(&mut stage, "x"), Some(text("joining")));
+    assert_eq!(shows(&mut stage, "y"), Some(text("before")));
+    stage.write_on_user("ada", set("x", text("on the user")));
+    assert_eq!(shows(&mut stage, "x"), Some(text("on the user")));
+    stage.set("ada", "x", text("here")).unwrap();
+    assert_eq!(shows(&mut stage, "x"), Some(text("here")));
+    stage.write_on_user("ada", set("x", text("on the user, later")));
+    assert_eq!(shows(&mut stage, "x"), Some(text("on the user, later")));
     stage.remove("ada", "x").unwrap();
-    stage.tick();
-    let news = stage.news(&members());
-    assert_eq!(news.of("ada").unwrap().props.set["x"], text("of the user, later"));
-    assert!(news.of("ada").unwrap().props.removed.is_empty());
+    assert_eq!(shows(&mut stage, "x"), None);
+    stage.set("ada", "x", text("here again")).unwrap();
+    stage.write_on_user("ada", remove("x"));
+    assert_eq!(shows(&mut stage, "x"), None);
 }
 
 #[test]
-fn a_session_shows_what_was_set_on_the_user_before_it_joined() {
-    let mut stage = Stage::room();
-    let user_props = vec![("x".into(), text("earlier")), ("y".into(), text("earlier"))];
-    let props = vec![("x".into(), text("here"))];
-    stage.join_with("ada", Join { props, user_props, ..Join::default() }).unwrap();
+fn first_props_are_those_of_a_new_membership_only() {
+    let limits = Limits { props_per_user: 1, ..Limits::default() };
+    let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
+    let join = |key: &str| Join { props: vec![(key.into(), text("0"))], ..Join::default() };
+    stage.join_with("ben", join("x")).unwrap();
+    stage.set("ben", "x", text("5")).unwrap();
+    let before = stage.tick();
+    for key in ["x", "one too many"] {
+        stage.join_with("ben", join(key)).unwrap();
+        assert_eq!(stage.tick(), before, "nothing was accepted that changes anything");
+        assert_eq!(stage.shows(&members(), "ben", "x"), Some(text("5")));
+    }
+    stage.join_with("spec", spectator()).unwrap();
+    stage.join_with("spec", join("x")).unwrap();
+    stage.leave("ben");
+    stage.join_with("ben", join("x")).unwrap();
     stage.tick();
-    assert_eq!(stage.shows(&members(), "ada", "x"), Some(text("here")));
-    assert_eq!(stage.shows(&members(), "ada", "y"), Some(text("earlier")));
+    assert_eq!(stage.shows(&members(), "ben", "x"), Some(text("0")));
 }
 
 #[test]
@@ -149,13 +168,11 @@ fn a_selection_that_is_taken_back_before_the_frame_never_held() {
 fn a_spectator_never_sends() {
     let mut stage = Stage::room().with(&["ada"]);
     let props = vec![("x".into(), text("a"))];
-    let refused = stage.join_with("spec", Join { props: props.clone(), ..spectator() });
+    let refused = stage.join_with("spec", Join { props, ..spectator() });
     assert!(matches!(refused, Err(Refusal::Invalid(_))));
     let user_props = vec![("x".into(), text("of the user"))];
     stage.join_with("spec", Join { user_props, ..spectator() }).unwrap();
     assert_eq!(stage.set("spec", "x", text("a")), too_low(Role::Member));
-    let again = Join { props, ..Join::default() };
-    assert_eq!(stage.join_with("spec", again), too_low(Role::Member));
     let written = stage.write_on_user("spec", set("x", text("a")));
     assert!(!written.concerned);
     stage.tick();
@@ -163,19 +180,47 @@ fn a_spectator_never_sends() {
 }
 
 #[test]
-fn a_user_has_a_bounded_number_of_keys_of_its_own() {
+fn a_user_has_a_bounded_number_of_keys_in_a_session_whichever_way_they_came() {
     let limits = Limits { props_per_user: 2, ..Limits::default() };
     let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
+    let full = Refusal::LimitReached { limit: "max-props-per-user", most: 2 };
+    let value = |key: &str| (key.into(), text("1"));
+    let join = |of_user: &[&str], first: &[&str]| Join {
+        user_props: of_user.iter().copied().map(value).collect(),
+        props: first.iter().copied().map(value).collect(),
+        ..Join::default()
+    };
+    assert_eq!(stage.join_with("ben", join(&["a", "b"], &["c"])), Err(full.clone()));
+    stage.join_with("ben", join(&["a", "b"], &["b"])).unwrap();
+    assert_eq!(stage.set("ben", "c", text("1")), Err(full.clone()));
+
     stage.set("ada", "a", text("1")).unwrap();
-    stage.write_on_user("ada", set("of the user", text("1")));
-    stage.set("ada", "b", text("1")).unwrap();
-    let full = Err(Refusal::LimitReached { limit: "max-props-per-user", most: 2 });
-    assert_eq!(stage.set("ada", "c", text("1")), full);
+    stage.write_on_user("ada", set("b", text("1")));
+    let before = stage.tick();
+    assert_eq!(stage.set("ada", "c", text("1")), Err(full.clone()));
+    for hidden in [false, true] {
+        assert_eq!(stage.try_on_user("ada", set("c", text("1")), hidden), Err(full.clone()));
+    }
+    assert_eq!(stage.tick(), before);
     let swap =
         Write { set: vec![("c".into(), text("1"))], remove: vec!["a".into()], ..Write::default() };
-    stage.write("ada", swap, 0).unwrap();
+    stage.write_on_user("ada", swap);
     stage.set("ada", "b", text("2")).unwrap();
-    assert_eq!(stage.set("ada", "a", text("1")), full);
+    assert_eq!(stage.set("ada", "a", text("1")), Err(full));
+}
+
+#[test]
+fn a_session_that_shows_no_written_key_takes_them_only_when_it_is_to() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.update(Setting::Propnames(keys(&["shown"])));
+    let before = stage.tick();
+    stage.try_on_user("ada", set("a", text("asked")), false).unwrap();
+    stage.try_on_user("ada", set("b", text("written")), true).unwrap();
+    assert_eq!(stage.tick(), before);
+    stage.update(Setting::Propnames(keys(&[])));
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ada", "a"), None);
+    assert_eq!(stage.shows(&members(), "ada", "b"), Some(text("written")));
 }
 
 #[test]
@@ -236,14 +281,7 @@ fn a_refused_command_changes_nothing() {
         ),
         (ben(), Command::Leave { user: user("eve"), keep_role: false }),
         (ben(), Command::Join { user: user("eve"), join: Join::default() }),
-        (
-            ben(),
-            Command::Join {
-                user: user("ben"),
-                join: Join { props: too_many().set, ..Join::default() },
-            },
-        ),
-        (ben(), Command::UserProps { user: user("eve"), write: set("x", text("b")) }),
+        (ben(), Command::UserProps { user: user("eve"), write: set("x", text("b")), hidden: true }),
         (ben(), Command::StreamOpened { user: user("eve") }),
     ];
     for (actor, command) in refused {
