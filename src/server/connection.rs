@@ -55,8 +55,10 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// The most that waits in a stream's send buffer: what is in there can no longer be conflated.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How many probes in a row a silent peer may leave unanswered.
+/// How many probes in a row a silent peer may leave unanswered, and the least time between two: the
+/// kernel counts in whole seconds and refuses 0.
 const PROBES: u32 = 2;
+const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
@@ -163,8 +165,9 @@ impl Connections {
     fn watch_peer(&self, socket: &TcpStream) -> io::Result<()> {
         let Config { keepalive_interval, keepalive_timeout, .. } = self.config;
         let socket = SockRef::from(socket);
+        let interval = (keepalive_timeout / PROBES).max(PROBE_INTERVAL_MIN);
         let probes = TcpKeepalive::new().with_time(keepalive_interval);
-        let probes = probes.with_interval(keepalive_timeout / PROBES).with_retries(PROBES);
+        let probes = probes.with_interval(interval).with_retries(PROBES);
         socket.set_tcp_keepalive(&probes)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(keepalive_interval + keepalive_timeout))?;

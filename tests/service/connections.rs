@@ -1,8 +1,12 @@
-//! Connections: who speaks HTTP/2 and who does not.
+//! Connections: who speaks HTTP/2 and who does not, and what settings do to them.
 
 use crate::support::*;
 use bytes::Bytes;
-use sessiond::proto::ListSessionsRequest;
+use clap::Parser;
+use sessiond::{
+    config::{Config, Given, settings},
+    proto::ListSessionsRequest,
+};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,6 +29,40 @@ async fn a_silent_peer_is_closed_after_the_handshake_timeout() {
     let (silent, halting) = tokio::join!(knock(&service, b""), knock(&service, b"PRI * HTTP/2"));
     assert_eq!((silent.len(), halting.len()), (0, 0));
     service.is_fine().await;
+}
+
+/// The settings that this flag gives.
+fn config_with(flag: String) -> Config {
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        given: Given,
+    }
+    let line = CommandLine::try_parse_from(["serve".to_owned(), flag]).expect("flags");
+    line.given.resolve().expect("they are in range").config
+}
+
+#[tokio::test]
+async fn every_duration_serves_at_its_least_and_at_its_greatest() {
+    for setting in settings().iter().filter(|setting| setting.value_name == "DURATION") {
+        let (least, most) = setting.range.and_then(|range| range.split_once("..")).expect("ends");
+        for end in [least, most] {
+            let flag = format!("--{}={end}", setting.name);
+            println!("{flag}");
+            let config = config_with(flag);
+            let tick = config.tick_interval.as_millis() as u64;
+            let service = Service::start_with(|defaults| {
+                *defaults = Config { listen: defaults.listen, node: NODE.to_owned(), ..config };
+            })
+            .await;
+            service.open_room("finals", "ada").await;
+            let mut bob = service.watch_joining("finals", "bob").await;
+            service.set("ada", [("x", int(1))]).await;
+            service.advance(tick);
+            while !matches!(bob.next().await, Step::Changes { .. }) {}
+            assert_eq!(bob.rebuilt.props("ada"), shown([("x", int(1))]));
+        }
+    }
 }
 
 #[tokio::test]
