@@ -2,6 +2,7 @@
 //! bytes, refusals become statuses.
 
 mod codec;
+pub mod compression;
 pub mod convert;
 pub mod delivery;
 

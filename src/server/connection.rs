@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     engine::Peer,
     grpc::{
-        Context, NODE_METADATA, ObjectStreams, Sessions,
+        Context, NODE_METADATA, ObjectStreams, Sessions, compression,
         delivery::{self, HotReply},
     },
     proto::{
@@ -35,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
 
@@ -256,11 +256,19 @@ impl Router {
         let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
         let v1 = reflection().build_v1().expect("the descriptors are compiled in");
         let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
-        let routes = Routes::new(sessions.max_decoding_message_size(most))
-            .add_service(streams.max_decoding_message_size(most))
-            .add_service(health)
-            .add_service(v1.max_decoding_message_size(most))
-            .add_service(v1alpha.max_decoding_message_size(most))
+        // The limit holds before and after a message is inflated.
+        macro_rules! bounded {
+            ($service:expr) => {
+                $service
+                    .max_decoding_message_size(most)
+                    .accept_compressed(CompressionEncoding::Gzip)
+            };
+        }
+        let routes = Routes::new(bounded!(sessions))
+            .add_service(bounded!(streams))
+            .add_service(bounded!(health))
+            .add_service(bounded!(v1))
+            .add_service(bounded!(v1alpha))
             .prepare();
         let node = HeaderValue::from_str(&context.node.name);
         let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
@@ -277,7 +285,10 @@ impl Router {
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         let is_delivery = is_grpc && request.uri().path().starts_with(delivery::PATH);
-        let mut response = if is_delivery {
+        let unread = compression::check(request.headers(), &self.context.node).err();
+        let mut response = if let Some(status) = unread.filter(|_| is_grpc) {
+            status.into_http().map(Reply::Cold)
+        } else if is_delivery {
             let path = request.uri().path().to_owned();
             match delivery::serve(&self.context, request) {
                 Some(response) => response.map(Reply::Hot),
@@ -298,19 +309,19 @@ impl Router {
         self.context.node.status(&refusal).into_http()
     }
 
-    /// tonic answers a message over the size limit with OUT_OF_RANGE, which nothing else here does,
-    /// and an unknown path and a body that it cannot read without details.
+    /// What tonic refuses has no details: a message over the size limit, OUT_OF_RANGE, or
+    /// RESOURCE_EXHAUSTED if it is so once inflated; an unknown path; a body that it cannot read.
     fn in_our_words(&self, path: &str, response: Response<Body>) -> Response<Body> {
         let code = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
         let has_details = response.headers().contains_key("grpc-status-details-bin");
         match code {
-            Some(b"11") => {
+            Some(b"8" | b"11") if !has_details => {
                 let most = self.context.streams.max_request_bytes;
                 let refusal = Refusal::MessageTooLarge { most };
                 self.context.node.status(&refusal).into_http()
             }
             Some(b"12") if !has_details => self.no_such_call(path),
-            // What is not framed as gRPC says: no message, half a one, a compressed one.
+            // What is not framed as gRPC says: no message, half a one, one that does not inflate.
             Some(b"13") if !has_details => {
                 let status = Status::from_header_map(response.headers());
                 let fault = status.map(|status| status.message().to_owned()).unwrap_or_default();

@@ -75,17 +75,31 @@ async fn a_client_of_http_1_is_told_what_this_is() {
     service.is_fine().await;
 }
 
-/// Sends bytes as the body of a call, and returns the headers of the answer, or its trailers.
 async fn call_with_body(service: &Service, path: &str, body: &[u8]) -> http::HeaderMap {
+    call_encoded(service, path, None, body).await
+}
+
+/// Sends bytes as the body of a call, with a `grpc-encoding`, and returns the headers of the answer,
+/// or its trailers.
+pub async fn call_encoded(
+    service: &Service,
+    path: &str,
+    encoding: Option<&str>,
+    body: &[u8],
+) -> http::HeaderMap {
     let socket = TcpStream::connect(service.address()).await.expect("it accepts");
     let (client, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
     tokio::spawn(connection);
     let mut client = client.ready().await.expect("it is ready");
-    let request = http::Request::post(format!("http://{}{path}", service.address()))
+    let mut request = http::Request::post(format!("http://{}{path}", service.address()))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())
         .expect("a request");
+    if let Some(encoding) = encoding {
+        let encoding = encoding.parse().expect("a header");
+        request.headers_mut().insert("grpc-encoding", encoding);
+    }
     let (answer, mut up) = client.send_request(request, false).expect("it is sent");
     up.send_data(Bytes::copy_from_slice(body), true).expect("it is sent");
     let answer = in_time(answer).await.expect("it answers");

@@ -5,6 +5,7 @@ mod support;
 mod acks;
 mod all;
 mod canary;
+mod compression;
 mod connections;
 mod drain;
 mod errors;

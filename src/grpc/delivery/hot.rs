@@ -3,7 +3,7 @@
 //! A response body that reads the request itself and yields the shared bytes of frames: no channel
 //! and no reader task per stream.
 
-use crate::session::error::Refusal;
+use crate::{grpc::compression, session::error::Refusal};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use std::{
@@ -61,9 +61,9 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     S: HotStream,
 {
-    /// A body that reads `request`, whose messages have at most `most` bytes.
-    pub fn new(request: B, stream: S, most: usize) -> Self {
-        let inbox = Inbox { buffer: BytesMut::new(), most };
+    /// A body that reads `request`, whose messages come in this `framing`.
+    pub fn new(request: B, stream: S, framing: Framing) -> Self {
+        let inbox = Inbox { buffer: BytesMut::new(), framing };
         Self { request, reading: true, inbox, stream: Some(stream), end: None }
     }
 
@@ -145,11 +145,26 @@ where
     }
 }
 
+/// How the messages of a request come in.
+#[derive(Debug, Clone, Copy)]
+pub struct Framing {
+    /// The most bytes of a message, before and after it is inflated.
+    pub most: usize,
+    /// Messages may be compressed, with gzip.
+    pub gzip: bool,
+}
+
+/// What precedes a message.
+struct Prefix {
+    compressed: bool,
+    length: usize,
+}
+
 /// Cuts the bytes that come in into messages.
 #[derive(Debug)]
 struct Inbox {
     buffer: BytesMut,
-    most: usize,
+    framing: Framing,
 }
 
 impl Inbox {
@@ -160,23 +175,23 @@ impl Inbox {
         mut hand_on: impl FnMut(Result<Bytes, Refusal>) -> Result<(), Status>,
     ) -> Result<(), Status> {
         while self.buffer.is_empty() && data.has_remaining() {
-            match self.length(&data) {
+            match self.prefix(&data) {
                 Err(refusal) => return hand_on(Err(refusal)),
-                Ok(Some(length)) if data.len() >= PREFIX + length => {
+                Ok(Some(prefix)) if data.len() >= PREFIX + prefix.length => {
                     data.advance(PREFIX);
-                    hand_on(Ok(data.split_to(length)))?;
+                    hand_on(self.message(&prefix, data.split_to(prefix.length)))?;
                 }
                 Ok(_) => break,
             }
         }
         self.buffer.extend_from_slice(&data);
         while !self.buffer.is_empty() {
-            match self.length(&self.buffer) {
+            match self.prefix(&self.buffer) {
                 Err(refusal) => return hand_on(Err(refusal)),
-                Ok(Some(length)) if self.buffer.len() >= PREFIX + length => {
+                Ok(Some(prefix)) if self.buffer.len() >= PREFIX + prefix.length => {
                     self.buffer.advance(PREFIX);
-                    let message = self.buffer.split_to(length).freeze();
-                    hand_on(Ok(message))?;
+                    let message = self.buffer.split_to(prefix.length).freeze();
+                    hand_on(self.message(&prefix, message))?;
                 }
                 Ok(_) => break,
             }
@@ -184,18 +199,29 @@ impl Inbox {
         Ok(())
     }
 
-    /// The length of the next message, once its prefix is there.
-    fn length(&self, data: &[u8]) -> Result<Option<usize>, Refusal> {
+    /// The prefix of the next message, once it is there.
+    fn prefix(&self, data: &[u8]) -> Result<Option<Prefix>, Refusal> {
+        let Framing { most, gzip } = self.framing;
         let Some((prefix, _)) = data.split_first_chunk::<PREFIX>() else { return Ok(None) };
-        let [compressed, length @ ..] = *prefix;
-        if compressed != 0 {
-            return Err(Refusal::Malformed("compressed messages are not taken".to_owned()));
+        let [flag, length @ ..] = *prefix;
+        let compressed = match flag {
+            0 => false,
+            1 if gzip => true,
+            1 => return Err(Refusal::Malformed("it is compressed, without an encoding".into())),
+            flag => return Err(Refusal::Malformed(format!("its compressed flag is {flag}"))),
+        };
+        let length = u32::from_be_bytes(length) as usize;
+        if length > most {
+            return Err(Refusal::MessageTooLarge { most });
         }
-        let bytes = u32::from_be_bytes(length) as usize;
-        if bytes > self.most {
-            return Err(Refusal::MessageTooLarge { most: self.most });
+        Ok(Some(Prefix { compressed, length }))
+    }
+
+    fn message(&self, prefix: &Prefix, bytes: Bytes) -> Result<Bytes, Refusal> {
+        if prefix.compressed {
+            return compression::inflate(&bytes, self.framing.most);
         }
-        Ok(Some(bytes))
+        Ok(bytes)
     }
 }
 
@@ -237,13 +263,17 @@ mod tests {
         bytes
     }
 
+    fn inbox() -> Inbox {
+        Inbox { buffer: BytesMut::new(), framing: Framing { most: 64, gzip: false } }
+    }
+
     proptest! {
         #[test]
         fn messages_come_out_as_they_went_in_however_they_are_cut(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20),
             cuts in prop::collection::vec(1usize..40, 1..60),
         ) {
-            let mut inbox = Inbox { buffer: BytesMut::new(), most: 64 };
+            let mut inbox = inbox();
             let mut out = Vec::new();
             let mut rest = Bytes::from(framed(&messages));
             for cut in cuts.iter().cycle() {
@@ -263,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_message_over_the_limit_is_refused_by_its_prefix() {
-        let mut inbox = Inbox { buffer: BytesMut::new(), most: 64 };
+        let mut inbox = inbox();
         let mut refused = Vec::new();
         for length in [64u32, 65] {
             let mut prefix = vec![0];

@@ -12,10 +12,10 @@ mod subscribe;
 pub mod subscribe_to_streams;
 mod usual;
 
-use super::{Context, passwords};
+use super::{Context, compression, passwords};
 use crate::session::error::Refusal;
 use bytes::Bytes;
-use hot::{HotBody, Refused};
+use hot::{Framing, HotBody, Refused};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -45,26 +45,28 @@ where
 {
     let method = request.uri().path().strip_prefix(PATH)?.to_owned();
     let (parts, body) = request.into_parts();
-    let (server, most) = (server.clone(), server.streams.max_request_bytes);
+    let server = server.clone();
+    let most = server.streams.max_request_bytes;
+    let framing = Framing { most, gzip: compression::is_gzip(&parts.headers) };
     let peer = passwords::peer(&parts.extensions);
     Some(match method.as_str() {
         "SubscribeToSession" => {
             let stream = Subscribe::to_session(server.clone(), parts.headers);
-            respond(HotBody::new(body, Opening::new(stream, server, peer), most))
+            respond(HotBody::new(body, Opening::new(stream, server, peer), framing))
         }
         "SubscribeToUser" => {
-            respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), most))
+            respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), framing))
         }
         "ReceiveSessionUpdates" => {
-            respond(HotBody::new(body, ReceiveSessionUpdates::new(server, parts.headers), most))
+            respond(HotBody::new(body, ReceiveSessionUpdates::new(server, parts.headers), framing))
         }
         "StreamUserProps" => {
             let stream = StreamUserProps::new(server.clone(), parts.headers);
-            respond(HotBody::new(body, Opening::new(stream, server, peer), most))
+            respond(HotBody::new(body, Opening::new(stream, server, peer), framing))
         }
         method if NOT_YET.contains(&method) => {
             let refusal = Refusal::NotImplemented { field: method.to_owned() };
-            respond(HotBody::new(body, Refused(server.node.status(&refusal)), most))
+            respond(HotBody::new(body, Refused(server.node.status(&refusal)), framing))
         }
         _ => return None,
     })
