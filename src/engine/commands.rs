@@ -1,8 +1,6 @@
 //! What is asked of sessions and users.
 
-use super::{
-    Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position, shard::Job,
-};
+use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position};
 use crate::session::{
     Info,
     command::{Actor, Command, Setting, Write},
@@ -138,10 +136,7 @@ impl Engine {
             Some(target) => state.wake(target),
             None => {
                 let at = now.max(state.core.last_frame_at() + TRANSMIT_INTERVAL);
-                if state.tick_at.is_none_or(|listed| at < listed) && !state.closed {
-                    state.tick_at = Some(at);
-                    self.inner.shards[live.shard].add(at, Job::Tick(live.clone()));
-                }
+                self.tick_at(live, &mut state, at);
                 Vec::new()
             }
         };

@@ -128,6 +128,7 @@ impl Engine {
                 return;
             }
             let mut wake = self.flush(&mut state);
+            state.deadline = None;
             wake.extend(state.end_all(End::Deleted));
             (wake, state.everyone())
         };

@@ -4,6 +4,7 @@ use super::{
     Clock,
     encoder::{Delivery, Encoded, Encoder, SnapshotReason},
     logs::LogShare,
+    shard::Listed,
     subscriber::{End, Resume, Step, Subscriber},
 };
 use crate::session::{
@@ -46,10 +47,10 @@ pub struct State {
     pub(super) subscribers: Slab<Subscriber>,
     /// Reads that wait for the open frame.
     pub(super) waiting: Slab<Waker>,
-    /// The shard has the session on its list for this moment.
-    pub(super) tick_at: Option<Micros>,
-    /// The shard has its deadline on the list for this moment.
-    pub(super) deadline_at: Option<Micros>,
+    /// The visit of the tick.
+    pub(super) tick: Option<Listed>,
+    /// When the session looks whether time has passed.
+    pub(super) deadline: Option<Listed>,
     /// The registry has it among those that anybody may join.
     pub(super) offered: bool,
     /// Taken out of the registry.
@@ -115,8 +116,8 @@ impl Live {
                 views: Slab::new(),
                 subscribers: Slab::new(),
                 waiting: Slab::new(),
-                tick_at: None,
-                deadline_at: None,
+                tick: None,
+                deadline: None,
                 offered: false,
                 closed: false,
                 logs,

@@ -18,6 +18,11 @@ impl Logs {
     pub fn new(most: usize) -> Self {
         Self { used: AtomicUsize::new(0), most }
     }
+
+    /// What they take.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
 }
 
 /// The part that one session has in them, given back with it.
@@ -74,7 +79,7 @@ mod tests {
         let mut other = LogShare::new(logs.clone());
         assert_eq!((one.count(60), other.count(30), one.count(50)), (60, 90, 80));
         drop(one);
-        assert_eq!(logs.used.load(Ordering::Relaxed), 30);
+        assert_eq!(logs.used(), 30);
         assert_eq!(other.count(0), 0);
     }
 }

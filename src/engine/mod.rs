@@ -2,13 +2,14 @@
 //!
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
-//! due. Lock order: what is remembered of a place ([`requests`]), user, session, never two sessions;
-//! no lock is held across an await.
+//! due. Lock order: what is remembered of a place ([`requests`]), user, session, a shard's list,
+//! never two sessions; no lock is held across an await.
 
 mod clock;
 mod commands;
 pub mod encoder;
 mod exclusive;
+mod footprint;
 mod guesses;
 mod lifecycle;
 mod live;
@@ -24,12 +25,15 @@ mod schedule;
 mod shard;
 mod subscriber;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod users;
 mod waiting;
 
 pub use clock::Clock;
 pub use encoder::{Delivery, Encoded};
+pub use footprint::Footprint;
 pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
 pub use opening::Target;
@@ -52,8 +56,10 @@ use logs::Logs;
 use parking_lot::Mutex;
 use registry::Registry;
 use requests::Requests;
+use rustc_hash::FxBuildHasher;
 use std::{
     fmt,
+    hash::{BuildHasher, Hash},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
@@ -217,6 +223,10 @@ impl Engine {
     /// The list that alarms of streams go to, spread by `key`.
     pub fn shard(&self, key: usize) -> &Shard {
         &self.inner.shards[key % self.inner.shards.len()]
+    }
+
+    fn shard_of(&self, what: &impl Hash) -> &Shard {
+        self.shard(FxBuildHasher.hash_one(what) as usize)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which sessions and users there are.
 
-use super::{live::Live, users::UserRecord};
+use super::{footprint::Footprint, live::Live, users::UserRecord};
 use crate::session::{
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
@@ -205,6 +205,18 @@ impl Registry {
         self.sessions.iter().map(|entry| entry.value().clone()).collect()
     }
 
+    /// What there is.
+    pub fn footprint(&self) -> Footprint {
+        let in_order = self.ordered.iter().map(|app| app.len()).sum::<usize>();
+        let open_to_all = self.open_to_all.iter().map(|app| app.len()).sum::<usize>();
+        Footprint {
+            sessions: self.sessions.len(),
+            indexed: self.names.len() + self.pairs.len() + in_order + open_to_all,
+            users: self.users.len(),
+            ..Footprint::default()
+        }
+    }
+
     /// A user, if it is known.
     pub fn user(&self, app: &AppId, user: &UserId) -> Option<UserRecord> {
         self.users.get(&(app.clone(), user.clone())).map(|record| record.clone())
@@ -221,22 +233,14 @@ impl Registry {
         Ok(self.users.entry((app.clone(), user.clone())).or_default().clone())
     }
 
-    /// Forgets a user that has been idle for `ttl`; returns when to look again if it is idle but
-    /// not for long enough.
-    pub fn forget(&self, app: &AppId, user: &UserId, now: Micros, ttl: Micros) -> Option<Micros> {
-        let key = (app.clone(), user.clone());
-        let mut again = None;
-        self.users.remove_if(&key, |_, record| {
-            // Somebody who holds the record is about to use it. Nobody can take hold of it now.
-            let in_use = Arc::strong_count(record) > 1;
-            let Some(user) = record.try_lock().filter(|_| !in_use) else {
-                again = Some(now + ttl);
-                return false;
-            };
-            let forget_at = user.idle_since.map(|since| since + ttl);
-            again = forget_at.filter(|at| *at > now);
-            forget_at.is_some_and(|at| at <= now)
+    /// Forgets a user that has been idle since then or longer, unless somebody is about to use it.
+    pub fn forget(&self, app: &AppId, user: &UserId, idle_since: Micros) {
+        self.users.remove_if(&(app.clone(), user.clone()), |_, record| {
+            // Who uses it holds it. Nobody can take hold of it now.
+            Arc::strong_count(record) == 1
+                && record
+                    .try_lock()
+                    .is_some_and(|user| user.idle_since.is_some_and(|since| since <= idle_since))
         });
-        again
     }
 }

@@ -4,7 +4,10 @@
 //! What is remembered is kept by place: the session, the user or the app that a call acts on. A
 //! place's lock comes before those of users and sessions.
 
-use super::{Engine, Position, WriteOutcome, is_taken, shard::Job};
+use super::{
+    Engine, Position, WriteOutcome, is_taken,
+    shard::{Job, Listed},
+};
 use crate::session::{
     command::Actor,
     error::Refusal,
@@ -146,8 +149,8 @@ pub struct Requests {
 #[derive(Debug, Default)]
 struct Book {
     actors: FxHashMap<Actor, Ids>,
-    /// A shard has the place on its list.
-    listed: bool,
+    /// When what is too old is forgotten.
+    listed: Option<Listed>,
 }
 
 /// The ids of one actor.
@@ -205,7 +208,7 @@ impl Requests {
         &self,
         Scope { place, actor }: &Scope,
         now: Micros,
-        with: impl FnOnce(&mut Ids, /* is listed */ &mut bool) -> T,
+        with: impl FnOnce(&mut Ids, &mut Option<Listed>) -> T,
     ) -> T {
         let book = self.book(place);
         let (outcome, is_empty) = {
@@ -236,6 +239,11 @@ impl Requests {
     /// A session has ended: nothing of it is remembered.
     pub fn forget(&self, app: &AppId, session: &SessionId) {
         self.books.remove(&(app.clone(), Place::Session(session.clone())));
+    }
+
+    /// How many places there are, and how many bytes in all of them.
+    pub fn footprint(&self) -> (usize, usize) {
+        (self.books.len(), self.held.load(Ordering::Relaxed))
     }
 
     fn room(&self) -> Result<Room, Refusal> {
@@ -347,7 +355,7 @@ impl Engine {
     fn remember(
         &self,
         ids: &mut Ids,
-        listed: &mut bool,
+        listed: &mut Option<Listed>,
         scope: &Scope,
         request: RequestId,
         reply: Reply,
@@ -355,46 +363,34 @@ impl Engine {
     ) {
         let now = self.clock().now();
         ids.remember(request, reply, room, now);
-        if !std::mem::replace(listed, true) {
-            self.list_remembered(scope.place.clone(), now + REMEMBERED_FOR);
-        }
+        listed.get_or_insert_with(|| self.list_remembered(&scope.place, now + REMEMBERED_FOR));
     }
 
-    fn list_remembered(&self, place: (AppId, Place), at: Micros) {
-        let shard = FxBuildHasher.hash_one(&place) as usize;
-        self.shard(shard).add(at, Job::Requests(Remembered(place)));
+    fn list_remembered(&self, place: &(AppId, Place), at: Micros) -> Listed {
+        self.shard_of(place).add(at, Job::Requests(Box::new(Remembered(place.clone()))))
     }
 
     /// Forgets what is too old of a place.
-    pub(super) fn forget_requests(&self, Remembered(place): Remembered) {
-        if let Some(next) = self.inner.requests.sweep(&place, self.clock().now()) {
-            self.list_remembered(place, next);
-        }
-    }
-}
-
-impl Requests {
-    /// Returns when to look again.
-    fn sweep(&self, place: &(AppId, Place), now: Micros) -> Option<Micros> {
-        let book = self.books.get(place)?.clone();
-        let next = {
+    pub(super) fn forget_requests(&self, Remembered(place): &Remembered) {
+        let requests = &self.inner.requests;
+        let Some(book) = requests.books.get(place).map(|book| book.clone()) else { return };
+        {
+            let now = self.clock().now();
             let Book { actors, listed } = &mut *book.lock();
             actors.values_mut().for_each(|ids| ids.expire(now));
             actors.retain(|_, ids| !ids.entries.is_empty());
             let oldest = actors.values().filter_map(|ids| ids.done.front()).map(|(at, _)| *at);
             let next = oldest.min().map(|at| (at + REMEMBERED_FOR).max(now + SWEEP_INTERVAL));
-            *listed = next.is_some();
-            next
-        };
+            *listed = next.map(|at| self.list_remembered(place, at));
+        }
         drop(book);
-        self.tidy(place);
-        next
+        requests.tidy(place);
     }
 }
 
 /// A place where something is remembered.
 #[derive(Debug)]
-pub struct Remembered((AppId, Place));
+pub(super) struct Remembered((AppId, Place));
 
 /// Something is being done that is to be done once. Dropped, it was refused or given up, and who
 /// waits for it is next.

@@ -3,10 +3,13 @@
 use super::{
     Engine, GROUPS,
     live::{Live, State},
-    shard::{Job, Shard},
+    shard::{Job, Listed, Shard},
 };
 use crate::session::limits::Micros;
-use std::{sync::Arc, task::Waker};
+use std::{
+    sync::{Arc, Weak},
+    task::Waker,
+};
 
 impl Engine {
     /// Moves a stepped clock on by `span` and runs every tick that falls due on the way; when it
@@ -33,25 +36,33 @@ impl Engine {
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
         }
-        let Some(at) = state.core.next_deadline() else { return };
-        if state.deadline_at.is_none_or(|listed| at < listed) {
-            state.deadline_at = Some(at);
-            self.inner.shards[live.shard].add(at, Job::Deadline(Arc::downgrade(live)));
+        let Some(at) = state.core.next_deadline().filter(|_| !state.closed) else { return };
+        if state.deadline.as_ref().is_none_or(|listed| at < listed.at()) {
+            state.deadline = Some(self.add_job(live, at, Job::Deadline));
         }
     }
 
     /// Has the tick visit a session, changed or not.
     pub(super) fn schedule_tick(&self, live: &Arc<Live>, state: &mut State) {
-        if state.tick_at.is_some() || state.closed {
-            return;
+        if state.tick.is_none() {
+            let at = state.tick_due(self.clock().now(), live.group, GROUPS);
+            self.tick_at(live, state, at);
         }
-        let at = state.tick_due(self.clock().now(), live.group, GROUPS);
-        state.tick_at = Some(at);
-        self.inner.shards[live.shard].add(at, Job::Tick(live.clone()));
+    }
+
+    /// Has the tick visit a session then, unless it does so earlier.
+    pub(super) fn tick_at(&self, live: &Arc<Live>, state: &mut State, at: Micros) {
+        if !state.closed && state.tick.as_ref().is_none_or(|listed| at < listed.at()) {
+            state.tick = Some(self.add_job(live, at, Job::Tick));
+        }
+    }
+
+    fn add_job(&self, live: &Arc<Live>, at: Micros, job: fn(Weak<Live>) -> Job) -> Listed {
+        self.inner.shards[live.shard].add(at, job(Arc::downgrade(live)))
     }
 
     pub(super) fn flush(&self, state: &mut State) -> Vec<Waker> {
-        state.tick_at = None;
+        state.tick = None;
         state.flush(self.clock().now(), self.inner.settings.slow_limit, self.encoder())
     }
 
@@ -67,12 +78,12 @@ impl Engine {
         let now = self.clock().now();
         match job {
             Job::Tick(live) => {
+                let Some(live) = live.upgrade() else { return };
                 let wake = {
                     let mut state = live.lock();
-                    // The frame was closed early, and this is the tick that it had been due at.
-                    if state.tick_at.is_none_or(|at| at > now) {
-                        return;
-                    }
+                    // The frame may have been closed since the job was taken out.
+                    let Some(tick) = state.tick.take_if(|tick| tick.at() <= now) else { return };
+                    tick.fell_due();
                     self.flush(&mut state)
                 };
                 wake.into_iter().for_each(Waker::wake);
@@ -84,10 +95,10 @@ impl Engine {
                 let Some(live) = live.upgrade() else { return };
                 let left = {
                     let mut state = live.lock();
-                    if state.closed || state.deadline_at.is_none_or(|at| at > now) {
+                    if state.closed {
                         return;
                     }
-                    state.deadline_at = None;
+                    state.deadline = None;
                     state.core.pass_time(now);
                     self.schedule(&live, &mut state);
                     state.core.take_left()
@@ -99,14 +110,8 @@ impl Engine {
                     alarm.ring(shard, now);
                 }
             }
-            Job::Requests(place) => self.forget_requests(place),
-            Job::Forget(app, user) => {
-                if let Some(at) =
-                    self.inner.registry.forget(&app, &user, now, self.inner.settings.user_ttl)
-                {
-                    shard.add(at, Job::Forget(app, user));
-                }
-            }
+            Job::Requests(place) => self.forget_requests(&place),
+            Job::Forget(who) => self.forget_user(&who.0, &who.1),
         }
     }
 }

@@ -1,4 +1,7 @@
 //! What is due when: one list per runtime, which alone works it off.
+//!
+//! Whoever has a job listed holds its [`Listed`], and the job goes with it: what ends leaves nothing
+//! on a list, however far off its moment is. The lock of a list is the last one that anybody takes.
 
 use super::{Engine, live::Live, requests::Remembered};
 use crate::session::{
@@ -6,8 +9,9 @@ use crate::session::{
     limits::Micros,
 };
 use parking_lot::Mutex;
+use slab::Slab;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     future::pending,
     sync::{
         Arc, Weak,
@@ -17,59 +21,145 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Something to do at a moment.
+/// Something to do at a moment. Whom it is about is found again then, and keeps its [`Listed`].
 #[derive(Debug)]
-pub enum Job {
+pub(super) enum Job {
     /// Frame a session that changed.
-    Tick(Arc<Live>),
+    Tick(Weak<Live>),
     /// Let a session notice that time has passed.
     Deadline(Weak<Live>),
     /// Wake a stream, unless it has put its alarm off.
     Alarm(Weak<Alarm>),
     /// Forget a user that is still idle.
-    Forget(AppId, UserId),
+    Forget(Box<(AppId, UserId)>),
     /// Forget what was remembered for requests with an id, where it is too old.
-    Requests(Remembered),
+    Requests(Box<Remembered>),
 }
 
-/// The jobs of one runtime. A session that nothing happens to has none, so an idle service does no
-/// work per session.
-#[derive(Debug, Default)]
+/// The jobs of one runtime; clones are the same one. A session that nothing happens to has none, so
+/// an idle service does no work per session.
+#[derive(Debug, Clone, Default)]
 pub struct Shard {
-    jobs: Mutex<BTreeMap<Micros, Vec<Job>>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Nothing else is locked, woken or dropped while this is locked.
+    jobs: Mutex<Jobs>,
     /// The runtime sleeps until then; whoever adds something earlier wakes it.
     asleep_until: AtomicU64,
     wake: Notify,
 }
 
+/// Jobs by moment: those of one tick are many and have one moment.
+#[derive(Debug, Default)]
+struct Jobs {
+    moments: BTreeMap<Micros, Moment>,
+    /// How many moments there have been.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Moment {
+    /// Tells it from a later one at the same time.
+    number: u64,
+    jobs: Slab<Job>,
+}
+
+/// A job on the list of a shard; dropped, it takes the job off.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Listed {
+    shard: Shard,
+    at: Micros,
+    /// The number of the moment.
+    moment: u64,
+    /// Where in the moment the job is, unless it was taken out.
+    key: Option<usize>,
+}
+
+impl Listed {
+    /// When the job falls due.
+    pub fn at(&self) -> Micros {
+        self.at
+    }
+
+    /// The job has fallen due: it was taken out, and there is nothing to take off.
+    pub fn fell_due(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            // The lock is free again when the job is dropped.
+            let _job = self.shard.inner.jobs.lock().remove(self.at, self.moment, key);
+        }
+    }
+}
+
+impl Jobs {
+    /// Returns the number of the moment and where in it the job is.
+    fn add(&mut self, at: Micros, job: Job) -> (u64, usize) {
+        let moment = self.moments.entry(at).or_insert_with(|| {
+            self.begun += 1;
+            Moment { number: self.begun, jobs: Slab::new() }
+        });
+        (moment.number, moment.jobs.insert(job))
+    }
+
+    /// Takes a job out, if its moment was not.
+    fn remove(&mut self, at: Micros, number: u64, key: usize) -> Option<Job> {
+        let Entry::Occupied(mut entry) = self.moments.entry(at) else { return None };
+        let moment = entry.get_mut();
+        if moment.number != number {
+            return None;
+        }
+        let job = moment.jobs.try_remove(key);
+        if moment.jobs.is_empty() {
+            entry.remove();
+        }
+        job
+    }
+}
+
 impl Shard {
     /// Adds a job.
-    pub fn add(&self, at: Micros, job: Job) {
-        self.jobs.lock().entry(at).or_default().push(job);
-        if at < self.asleep_until.load(Ordering::SeqCst) {
-            self.wake.notify_one();
+    pub(super) fn add(&self, at: Micros, job: Job) -> Listed {
+        let (moment, key) = self.inner.jobs.lock().add(at, job);
+        if at < self.inner.asleep_until.load(Ordering::SeqCst) {
+            self.inner.wake.notify_one();
         }
+        Listed { shard: self.clone(), at, moment, key: Some(key) }
     }
 
     /// When something is due next.
-    pub fn next(&self) -> Option<Micros> {
-        self.jobs.lock().first_key_value().map(|(at, _)| *at)
+    pub(super) fn next(&self) -> Option<Micros> {
+        self.inner.jobs.lock().moments.first_key_value().map(|(at, _)| *at)
+    }
+
+    /// How many jobs there are.
+    pub(super) fn jobs(&self) -> usize {
+        self.inner.jobs.lock().moments.values().map(|moment| moment.jobs.len()).sum()
     }
 
     /// Takes the earliest jobs out, if they are due.
-    pub fn take_due(&self, now: Micros) -> Option<Vec<Job>> {
-        let mut jobs = self.jobs.lock();
-        let entry = jobs.first_entry().filter(|entry| *entry.key() <= now)?;
-        Some(entry.remove())
+    pub(super) fn take_due(&self, now: Micros) -> Option<impl Iterator<Item = Job> + use<>> {
+        let mut jobs = self.inner.jobs.lock();
+        let entry = jobs.moments.first_entry().filter(|entry| *entry.key() <= now)?;
+        Some(entry.remove().jobs.into_iter().map(|(_, job)| job))
     }
 
     /// Works the jobs off as they fall due, for ever.
-    pub async fn run(&self, engine: &Engine) {
+    pub(super) async fn run(&self, engine: &Engine) {
+        let Inner { asleep_until, wake, .. } = &*self.inner;
         loop {
             engine.run_due(self);
-            self.asleep_until.store(u64::MAX, Ordering::SeqCst);
+            asleep_until.store(u64::MAX, Ordering::SeqCst);
             let next = self.next();
-            self.asleep_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
+            asleep_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
             // Added between the look and the store: the adder saw u64::MAX and has notified.
             let due = async {
                 match next.and_then(|at| engine.clock().instant(at)) {
@@ -79,9 +169,9 @@ impl Shard {
             };
             tokio::select! {
                 () = due => {}
-                () = self.wake.notified() => {}
+                () = wake.notified() => {}
             }
-            self.asleep_until.store(0, Ordering::SeqCst);
+            asleep_until.store(0, Ordering::SeqCst);
         }
     }
 }
@@ -97,15 +187,15 @@ pub struct Alarm {
 #[derive(Debug)]
 struct AlarmState {
     at: Micros,
-    /// The moment under which the alarm is in the list.
-    listed: Micros,
+    /// Not later than `at`.
+    listed: Option<Listed>,
     waker: Option<Waker>,
 }
 
 impl Alarm {
     /// An alarm that is not set.
     pub fn new() -> Arc<Self> {
-        let state = AlarmState { at: Micros::MAX, listed: Micros::MAX, waker: None };
+        let state = AlarmState { at: Micros::MAX, listed: None, waker: None };
         Arc::new(Self { rung: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
@@ -113,13 +203,10 @@ impl Alarm {
     pub fn set(self: &Arc<Self>, shard: &Shard, at: Micros, waker: &Waker) {
         let mut state = self.state.lock();
         state.at = at;
-        state.waker = Some(waker.clone());
         self.rung.store(false, Ordering::Release);
-        if at < state.listed {
-            state.listed = at;
-            drop(state);
-            shard.add(at, Job::Alarm(Arc::downgrade(self)));
-        }
+        self.list(&mut state, shard);
+        let _before = state.waker.replace(waker.clone());
+        drop(state);
     }
 
     /// Whether it has rung since it was set.
@@ -129,20 +216,23 @@ impl Alarm {
 
     pub(super) fn ring(self: &Arc<Self>, shard: &Shard, now: Micros) {
         let mut state = self.state.lock();
-        if state.at > now {
-            if state.listed <= now {
-                state.listed = state.at;
-                let at = state.at;
-                drop(state);
-                shard.add(at, Job::Alarm(Arc::downgrade(self)));
-            }
-            return;
+        if let Some(listed) = state.listed.take_if(|listed| listed.at() <= now) {
+            listed.fell_due();
         }
-        (state.at, state.listed) = (Micros::MAX, Micros::MAX);
+        if state.at > now {
+            return self.list(&mut state, shard);
+        }
+        state.at = Micros::MAX;
         self.rung.store(true, Ordering::Release);
-        if let Some(waker) = state.waker.take() {
-            drop(state);
-            waker.wake();
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Sees to it that it is on the list, for its moment or an earlier one.
+    fn list(self: &Arc<Self>, state: &mut AlarmState, shard: &Shard) {
+        if state.at < state.listed.as_ref().map_or(Micros::MAX, Listed::at) {
+            state.listed = Some(shard.add(state.at, Job::Alarm(Arc::downgrade(self))));
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Users beyond their sessions: their records, their streams, how fast they may write, and who
 //! hears of the sessions that they join.
 
-use super::{Engine, shard::Job};
+use super::{
+    Engine,
+    shard::{Job, Listed},
+};
 use crate::session::{
     error::Refusal,
     ids::{AppId, SessionId, UserId},
+    limits::{Micros, SECOND},
     user::User,
 };
 use parking_lot::Mutex;
@@ -28,6 +32,9 @@ pub struct Record {
     followers: Slab<Following>,
     /// The entries into sessions that the followers were told of.
     told: u64,
+    /// When it is looked whether the user is to be forgotten. It stays while the user comes and
+    /// goes, and is put off then.
+    forgetting: Option<Listed>,
 }
 
 impl Deref for Record {
@@ -143,17 +150,44 @@ impl Engine {
             self.tell_of_source(app, record);
         }
         let now = self.clock().now();
-        let was_idle = record.idle_since.is_some();
         record.settle(now);
-        if record.idle_since.is_some() && !was_idle {
-            let at = now + self.inner.settings.user_ttl;
-            self.shard(0).add(at, Job::Forget(app.clone(), user.clone()));
+        if let Some(since) = record.idle_since.filter(|_| record.forgetting.is_none()) {
+            let at = since + self.inner.settings.user_ttl;
+            record.forgetting = Some(self.list_forgetting((app, user), at));
         }
         let sessions = record.sessions.entries();
         if std::mem::replace(&mut record.told, sessions) == sessions {
             return Vec::new();
         }
         record.followers.iter_mut().filter_map(|(_, it)| it.rouse()).collect()
+    }
+}
+
+impl Engine {
+    fn list_forgetting(&self, (app, user): (&AppId, &UserId), at: Micros) -> Listed {
+        let job = Job::Forget(Box::new((app.clone(), user.clone())));
+        self.shard_of(&(app, user)).add(at, job)
+    }
+
+    /// Forgets a user that has been idle for long enough.
+    pub(super) fn forget_user(&self, app: &AppId, user: &UserId) {
+        let Some(record) = self.inner.registry.user(app, user) else { return };
+        let idle_before = {
+            let (now, ttl) = (self.clock().now(), self.inner.settings.user_ttl);
+            let mut record = record.lock();
+            let over = record.idle_since.map(|since| since + ttl);
+            let is_over = over.is_some_and(|over| over <= now);
+            // Where somebody takes hold of the record before it is out, this looks again; else it
+            // goes with the record.
+            let at = if is_over { Some(now + ttl.max(SECOND)) } else { over };
+            record.forgetting = at.map(|at| self.list_forgetting((app, user), at));
+            if !is_over {
+                return;
+            }
+            now.saturating_sub(ttl)
+        };
+        drop(record);
+        self.inner.registry.forget(app, user, idle_before);
     }
 }
 

@@ -1,55 +1,12 @@
 use super::*;
-use crate::{
-    engine::{
-        Clock, EngineSettings,
-        encoder::{Encoded, Encoder, SnapshotReason},
-    },
-    session::{Session, limits::Limits, view::View},
-};
+use crate::engine::{EngineSettings, testing};
 use std::{
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 
-struct Nothing;
-
-impl Encoder for Nothing {
-    fn changes(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
-        None
-    }
-
-    fn log(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
-        None
-    }
-
-    fn snapshot(
-        &self,
-        _: &Session,
-        _: &View,
-        _: SnapshotReason,
-        _: u64,
-        _: Option<&UserId>,
-    ) -> Encoded {
-        Encoded::default()
-    }
-}
-
 fn engine() -> Engine {
-    let settings = EngineSettings {
-        shards: 2,
-        tick: 10_000,
-        slow_limit: SECOND,
-        user_ttl: SECOND,
-        max_sessions: 10,
-        max_users: 10,
-        max_sessions_per_user: 10,
-        max_listeners_per_user: 10,
-        max_updates_per_second: 10,
-        max_replay_bytes: 10 * ID_BYTES,
-        max_logs_bytes: 1 << 20,
-        limits: Limits::default(),
-    };
-    Engine::new(settings, Clock::stepped(SECOND), Arc::new(Nothing))
+    testing::engine(EngineSettings { max_replay_bytes: 10 * ID_BYTES, ..testing::settings() })
 }
 
 fn in_session(id: &str) -> Scope {
@@ -82,8 +39,7 @@ fn replayed(begun: Poll<Result<Begun, Refusal>>) -> Bytes {
 }
 
 fn is_empty(engine: &Engine) -> bool {
-    let requests = &engine.inner.requests;
-    requests.books.is_empty() && requests.held.load(Ordering::Relaxed) == 0
+    engine.footprint() == Default::default()
 }
 
 #[test]
