@@ -42,12 +42,12 @@ impl Engine {
         }
     }
 
-    /// Has the tick visit a session, changed or not.
+    /// Has the tick visit a session, changed or not. Where the settings have changed since it was
+    /// scheduled, the visit may come nearer. It is never put off: a write is in the frame that it was
+    /// promised, at the latest when it was promised.
     pub(super) fn schedule_tick(&self, live: &Arc<Live>, state: &mut State) {
-        if state.tick.is_none() {
-            let at = state.tick_due(self.clock().now(), live.group, GROUPS);
-            self.tick_at(live, state, at);
-        }
+        let at = state.tick_due(self.clock().now(), live.group, GROUPS);
+        self.tick_at(live, state, at);
     }
 
     /// Has the tick visit a session then, unless it does so earlier.
@@ -115,3 +115,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
