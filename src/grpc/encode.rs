@@ -7,7 +7,7 @@ mod value;
 
 pub use exclude::{is_only_props_of, without_props_of};
 
-use super::convert::to_proto;
+use super::{convert::to_proto, field};
 use crate::{
     engine::encoder::{Encoded, Encoder, MemberSpan, Message, SnapshotReason, Spans},
     proto,
@@ -131,64 +131,6 @@ struct Body {
     most: usize,
 }
 
-mod field {
-    pub const UPDATE: u32 = 1;
-    pub mod update {
-        pub const EPOCH: u32 = 1;
-        pub const FROM: u32 = 2;
-        pub const TO: u32 = 3;
-        pub const MORE: u32 = 4;
-        pub const SNAPSHOT: u32 = 5;
-        pub const CHANGES: u32 = 6;
-        pub const LOG: u32 = 7;
-    }
-    pub mod snapshot {
-        pub const REASON: u32 = 1;
-        pub const VIEW: u32 = 2;
-        pub const LOST_FROM: u32 = 3;
-        pub const LOST_TO: u32 = 4;
-        pub const STATE: u32 = 5;
-    }
-    pub mod log {
-        pub const UPDATES: u32 = 1;
-    }
-    pub mod update_of_log {
-        pub const REVISION: u32 = 1;
-        pub const CHANGE: u32 = 2;
-    }
-    pub mod changes {
-        pub const SESSION: u32 = 1;
-        pub const DATA: u32 = 2;
-        pub const DATA_REMOVED: u32 = 3;
-        pub const PRIVATE_DATA: u32 = 4;
-        pub const PRIVATE_DATA_REMOVED: u32 = 5;
-        pub const MEMBERS: u32 = 6;
-        pub const LEFT: u32 = 7;
-    }
-    pub mod member {
-        pub const USER_ID: u32 = 1;
-        pub const PROPS: u32 = 2;
-        pub const REMOVED: u32 = 3;
-        pub const REPLACES: u32 = 4;
-        pub const ROLE: u32 = 5;
-        pub const DISCONNECTED: u32 = 6;
-    }
-    pub mod value {
-        pub const NULL: u32 = 1;
-        pub const FLAG: u32 = 2;
-        pub const INTEGER: u32 = 3;
-        pub const NUMBER: u32 = 4;
-        pub const TEXT: u32 = 5;
-        pub const DATA: u32 = 6;
-        pub const NUMBERS: u32 = 7;
-        pub const FLOATS: u32 = 8;
-        pub const INTEGERS: u32 = 9;
-        pub const LIST: u32 = 10;
-        pub const MAP: u32 = 11;
-        pub const NAME: u32 = 15;
-    }
-}
-
 impl Body {
     fn new(spans: bool, except: Option<UserId>) -> Self {
         Self {
@@ -216,7 +158,7 @@ impl Body {
             self.done.push(std::mem::take(&mut self.part));
         }
         if let Some(user) = user {
-            put_bytes(&mut self.member, field::member::USER_ID, user.as_bytes());
+            put_bytes(&mut self.member, field::member_change::USER_ID, user.as_bytes());
             self.user = Some(user);
         }
     }
@@ -248,10 +190,10 @@ impl Body {
         match value {
             None => put_bytes(buf, gone, key.as_bytes()),
             Some(value) => {
-                let len = size::of(value) + bytes_len(field::value::NAME, key.len());
+                let len = size::of(value) + bytes_len(field::named_value::NAME, key.len());
                 put_head(buf, set, len);
                 put_value(buf, value);
-                put_bytes(buf, field::value::NAME, key.as_bytes());
+                put_bytes(buf, field::named_value::NAME, key.as_bytes());
             }
         }
     }
@@ -282,15 +224,15 @@ impl Part {
     /// The part as a whole message. The first part of a snapshot is the snapshot, all others are
     /// changes.
     fn message(self, head: &Head, at: usize, more: bool) -> Message {
-        use field::{UPDATE, snapshot, update};
+        use field::{session_update as update, snapshot, subscribe_to_session_response::UPDATE};
         let changes = self.changes.len();
         let mut start = Vec::with_capacity(64);
         let first = head.snapshot.as_ref().filter(|_| at == 0);
         match first {
             Some(first) => put_varint(&mut start, update::EPOCH, first.epoch),
-            None => put_varint(&mut start, update::FROM, head.from),
+            None => put_varint(&mut start, update::FROM_REVISION, head.from),
         }
-        put_varint(&mut start, update::TO, head.to);
+        put_varint(&mut start, update::TO_REVISION, head.to);
         if more {
             put_varint(&mut start, update::MORE, 1);
         }
@@ -349,15 +291,15 @@ impl ChangeSink for Body {
         self.make_room(change.user.len() + 16);
         self.user = Some(change.user.clone());
         let buf = &mut self.member;
-        put_bytes(buf, field::member::USER_ID, change.user.as_bytes());
+        put_bytes(buf, field::member_change::USER_ID, change.user.as_bytes());
         if change.replaces {
-            put_varint(buf, field::member::REPLACES, 1);
+            put_varint(buf, field::member_change::REPLACES, 1);
         }
         if let Some(role) = change.role {
-            put_varint(buf, field::member::ROLE, to_proto::role(role) as u64);
+            put_varint(buf, field::member_change::ROLE, to_proto::role(role) as u64);
         }
         if let Some(disconnected) = change.disconnected {
-            put_varint(buf, field::member::DISCONNECTED, u64::from(disconnected));
+            put_varint(buf, field::member_change::DISCONNECTED, u64::from(disconnected));
         }
         if change.replaces || change.role.is_some() || change.disconnected.is_some() {
             self.status = buf.len();
@@ -366,7 +308,13 @@ impl ChangeSink for Body {
 
     fn prop(&mut self, key: &str, value: Option<&Value>) {
         if !self.muted {
-            self.put_named(true, field::member::PROPS, field::member::REMOVED, key, value);
+            self.put_named(
+                true,
+                field::member_change::PROPS,
+                field::member_change::REMOVED,
+                key,
+                value,
+            );
         }
     }
 

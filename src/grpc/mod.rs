@@ -7,6 +7,11 @@ pub mod convert;
 pub mod delivery;
 
 pub mod encode;
+/// The numbers of all fields, as `message::FIELD`.
+#[allow(dead_code)]
+mod field {
+    include!(concat!(env!("OUT_DIR"), "/field.rs"));
+}
 mod object_stream_service;
 mod objects;
 mod once;

@@ -2,7 +2,13 @@
 //! the stream subscribes to. It is read without taking the generated types in between; whatever is
 //! not exactly that is left to them, so this decides nothing about what is valid.
 
-use crate::session::{ids::Key, value::Value};
+use crate::{
+    grpc::field::{
+        props_write::{self, set_entry},
+        stream_user_props_request as request, value,
+    },
+    session::{ids::Key, value::Value},
+};
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 /// The most keys that are known by heart.
@@ -39,8 +45,8 @@ impl Usual {
         let (mut seq, mut write) = (None, None);
         while !rest.is_empty() {
             match field(&mut rest)? {
-                (1, Content::Varint(value)) => seq = Some(value),
-                (3, Content::Bytes(bytes)) if write.is_none() => write = Some(bytes),
+                (request::SEQ, Content::Varint(value)) => seq = Some(value),
+                (request::WRITE, Content::Bytes(bytes)) if write.is_none() => write = Some(bytes),
                 _ => return None,
             }
         }
@@ -49,14 +55,18 @@ impl Usual {
         let mut named = false;
         while !rest.is_empty() {
             match field(&mut rest)? {
-                (1, Content::Bytes(entry)) => {
+                (props_write::SET, Content::Bytes(entry)) => {
                     let (key, value) = self.entry(entry)?;
                     if set.iter().any(|(known, _)| known == key) {
                         return None;
                     }
                     set.push((key.clone(), value));
                 }
-                (7, Content::Bytes(id)) if id == session.as_bytes() && !named => named = true,
+                (props_write::SESSION_IDS, Content::Bytes(id))
+                    if id == session.as_bytes() && !named =>
+                {
+                    named = true
+                }
                 _ => return None,
             }
         }
@@ -64,15 +74,17 @@ impl Usual {
     }
 
     fn entry(&self, mut entry: &[u8]) -> Option<(&Key, Value)> {
-        let (1, Content::Bytes(key)) = field(&mut entry)? else { return None };
+        let (set_entry::KEY, Content::Bytes(key)) = field(&mut entry)? else { return None };
         let key = self.keys.iter().find(|known| known.as_bytes() == key)?;
-        let (2, Content::Bytes(mut value)) = field(&mut entry)? else { return None };
+        let (set_entry::VALUE, Content::Bytes(mut value)) = field(&mut entry)? else {
+            return None;
+        };
         let scalar = match field(&mut value)? {
-            (2, Content::Varint(flag @ (0 | 1))) => Value::Flag(flag == 1),
-            (3, Content::Varint(zigzag)) => {
+            (value::FLAG, Content::Varint(flag @ (0 | 1))) => Value::Flag(flag == 1),
+            (value::INTEGER, Content::Varint(zigzag)) => {
                 Value::Integer((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
             }
-            (4, Content::Fixed64(bits)) => Value::Number(f64::from_bits(bits)),
+            (value::NUMBER, Content::Fixed64(bits)) => Value::Number(f64::from_bits(bits)),
             _ => return None,
         };
         (entry.is_empty() && value.is_empty()).then_some((key, scalar))

@@ -39,7 +39,12 @@ fn without_member(bytes: &Bytes, spans: &Spans, user: &UserId) -> Bytes {
     if !own.status.is_empty() {
         put_bytes(&mut status, field::changes::MEMBERS, &bytes[own.status.clone()]);
     }
-    with_other_content(bytes, field::update::CHANGES, &spans.changes, &[before, &status, after])
+    with_other_content(
+        bytes,
+        field::session_update::CHANGES,
+        &spans.changes,
+        &[before, &status, after],
+    )
 }
 
 fn without_updates_of(
@@ -55,7 +60,7 @@ fn without_updates_of(
         at = whole.end;
     }
     pieces.push(&bytes[at..all.end]);
-    with_other_content(bytes, field::update::LOG, all, &pieces)
+    with_other_content(bytes, field::session_update::LOG, all, &pieces)
 }
 
 /// A message whose last field, of the number `tag`, has other content.
@@ -66,13 +71,15 @@ fn with_other_content(bytes: &Bytes, tag: u32, old: &Range<usize>, new: &[&[u8]]
     let update_head = update_len - inner_len(update_len);
     let mut start = bytes[PREFIX + update_head..old.start - content_head].to_vec();
     put_head(&mut start, tag, new.iter().map(|piece| piece.len()).sum());
-    whole(field::UPDATE, &start, new).0
+    whole(field::subscribe_to_session_response::UPDATE, &start, new).0
 }
 
-/// How long the content of a length-delimited field of number 1 is that takes `total` bytes.
+/// How long the content of the field of the update is that takes `total` bytes.
 fn inner_len(total: usize) -> usize {
     (1..=5)
         .map(|len| total - 1 - len)
-        .find(|inner| head_len(1, *inner) + inner == total)
+        .find(|inner| {
+            head_len(field::subscribe_to_session_response::UPDATE, *inner) + inner == total
+        })
         .unwrap_or(0)
 }

@@ -80,15 +80,16 @@ impl Updates {
     }
 
     fn message(self, from: u64, to: u64, more: bool) -> Message {
-        use field::update;
+        use field::session_update as update;
         let mut start = Vec::with_capacity(32);
-        put_varint(&mut start, update::FROM, from);
-        put_varint(&mut start, update::TO, to);
+        put_varint(&mut start, update::FROM_REVISION, from);
+        put_varint(&mut start, update::TO_REVISION, to);
         if more {
             put_varint(&mut start, update::MORE, 1);
         }
         put_head(&mut start, update::LOG, self.bytes.len());
-        let (bytes, at) = whole(field::UPDATE, &start, &[&self.bytes]);
+        let (bytes, at) =
+            whole(field::subscribe_to_session_response::UPDATE, &start, &[&self.bytes]);
         let mut spans = UpdateSpans { all: at..at + self.bytes.len(), ..UpdateSpans::default() };
         for (user, UpdateSpan { whole, rest }) in self.own {
             let whole = at + whole.start..at + whole.end;
@@ -100,17 +101,17 @@ impl Updates {
 }
 
 fn put_update(buf: &mut Vec<u8>, revision: u64, changes: &[u8]) {
-    put_head(buf, field::log::UPDATES, content_len(revision, changes.len()));
-    put_varint(buf, field::update_of_log::REVISION, revision);
-    put_bytes(buf, field::update_of_log::CHANGE, changes);
+    put_head(buf, field::update_log::UPDATES, content_len(revision, changes.len()));
+    put_varint(buf, field::logged_update::REVISION, revision);
+    put_bytes(buf, field::logged_update::CHANGE, changes);
 }
 
 fn update_len(revision: u64, changes: usize) -> usize {
     let content = content_len(revision, changes);
-    head_len(field::log::UPDATES, content) + content
+    head_len(field::update_log::UPDATES, content) + content
 }
 
 fn content_len(revision: u64, changes: usize) -> usize {
     let revision = 1 + encoded_len_varint(revision);
-    revision + head_len(field::update_of_log::CHANGE, changes) + changes
+    revision + head_len(field::logged_update::CHANGE, changes) + changes
 }

@@ -7,7 +7,11 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// The content of a value, without a head.
 pub fn put_value(buf: &mut Vec<u8>, value: &Value) {
-    use field::value as kind;
+    use field::{
+        list_value::ITEMS,
+        map_value::{ENTRIES, entries_entry},
+        value as kind,
+    };
     match value {
         Value::Null => put_head(buf, kind::NULL, 0),
         Value::Flag(flag) => put_varint(buf, kind::FLAG, u64::from(*flag)),
@@ -32,16 +36,16 @@ pub fn put_value(buf: &mut Vec<u8>, value: &Value) {
         Value::List(items) => {
             put_head(buf, kind::LIST, size::of_items(items));
             for item in &**items {
-                put_head(buf, 1, size::of(item));
+                put_head(buf, ITEMS, size::of(item));
                 put_value(buf, item);
             }
         }
         Value::Map(entries) => {
             put_head(buf, kind::MAP, size::of_entries(entries));
             for (key, value) in &**entries {
-                put_head(buf, 1, size::of_entry(key, value));
-                put_bytes(buf, 1, key.as_bytes());
-                put_head(buf, 2, size::of(value));
+                put_head(buf, ENTRIES, size::of_entry(key, value));
+                put_bytes(buf, entries_entry::KEY, key.as_bytes());
+                put_head(buf, entries_entry::VALUE, size::of(value));
                 put_value(buf, value);
             }
         }
@@ -54,9 +58,10 @@ fn zigzag(value: i64) -> u64 {
 
 /// A field that holds a message whose only field is a packed array.
 fn put_packed(buf: &mut Vec<u8>, tag: u32, len: usize, put: impl FnOnce(&mut Vec<u8>)) {
-    put_head(buf, tag, if len == 0 { 0 } else { bytes_len(1, len) });
+    use field::numbers::ITEMS;
+    put_head(buf, tag, if len == 0 { 0 } else { bytes_len(ITEMS, len) });
     if len > 0 {
-        put_head(buf, 1, len);
+        put_head(buf, ITEMS, len);
         put(buf);
     }
 }
