@@ -18,7 +18,7 @@ use crate::session::{
     view::View,
 };
 use parking_lot::MutexGuard;
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 impl Engine {
     /// Joins a session.
@@ -82,7 +82,10 @@ impl Engine {
         match actor {
             Actor::App => {
                 let mut state = live.lock();
-                Ok(self.enlist(live, &mut state, actor, options))
+                let (subscription, wake) = self.enlist(live, &mut state, actor, options);
+                drop(state);
+                wake.into_iter().for_each(Waker::wake);
+                Ok(subscription)
             }
             Actor::User(user) => self.subscribe_user(live, actor, user, join, options),
         }
@@ -96,7 +99,7 @@ impl Engine {
         join: Option<Join>,
         options: Options,
     ) -> Result<Subscription, Refusal> {
-        let (subscription, moved) = self.with_user(&live.app, user, |record| {
+        let ((subscription, wake), moved) = self.with_user(&live.app, user, |record| {
             let join = join.map(|join| {
                 live.lock().core.check_may_know(user, &join)?;
                 let wanted = (&live.id, live.exclusive);
@@ -120,6 +123,7 @@ impl Engine {
             let moved = slot.and_then(|slot| self.leave_other(slot, (user, record)));
             Ok((subscription, moved))
         })?;
+        wake.into_iter().for_each(Waker::wake);
         self.after_move(moved);
         Ok(subscription)
     }
@@ -192,15 +196,21 @@ impl Engine {
         }
     }
 
+    /// Adds a subscriber; returns also whom to wake, as the open frame may have been closed.
     pub(super) fn enlist(
         &self,
         live: &Arc<Live>,
         state: &mut MutexGuard<'_, State>,
         actor: &Actor,
         options: Options,
-    ) -> Subscription {
+    ) -> (Subscription, Vec<Waker>) {
         let Options { props, exclude_self, interval, delivery, resume } = options;
+        let mut wake = Vec::new();
         if delivery == Delivery::All {
+            // The log begins after a whole frame.
+            if !state.core.has_log() {
+                wake = self.flush(state);
+            }
             state.core.keep_log();
         }
         let view = View { class: state.core.class_of(actor), props };
@@ -233,7 +243,7 @@ impl Engine {
         }
         let key = state.subscribers.insert(subscriber);
         let subscriber = &state.subscribers[key];
-        Subscription::new(self.clone(), live.clone(), key, member, subscriber)
+        (Subscription::new(self.clone(), live.clone(), key, member, subscriber), wake)
     }
 
     /// Gives somebody a role; what is set on the user goes with it.

@@ -37,12 +37,11 @@ impl Session {
             }
         }
         let logged = self.data_keys_to_log(&shared, &private);
-        let merges = shared.merge_maps || private.merge_maps;
         let (names, settings) = (&mut self.names, &self.shown.settings);
         let [of_shared, of_private] = fields.map_or([None; 2], |parts| parts.map(Some));
         write_all(&mut self.data, in_shared, of_shared, names, settings);
         write_all(&mut self.private_data, in_private, of_private, names, settings);
-        self.log_data(writer, logged, merges);
+        self.log_data(logged);
         self.data_dirty = true;
         self.open = true;
         Ok(())
@@ -64,13 +63,15 @@ impl Session {
     /// written; what others wrote stays.
     pub(super) fn take_back_data(&mut self, user: &UserId) {
         let settings = &self.shown.settings;
-        let mut taken_back = Vec::new();
+        let mut is_told = false;
         self.data_writers.take_back(user, |(is_private, key), value| {
-            taken_back.push((*is_private, key.clone()));
+            is_told = true;
             let slots = if *is_private { &mut self.private_data } else { &mut self.data };
             slots.write(key, value, &mut self.names, settings);
         });
-        self.discard_logged_data(user, &taken_back);
+        if is_told {
+            self.cut_log();
+        }
     }
 
     /// The shared part is written from the role on that the settings name, the private part by

@@ -31,7 +31,6 @@ impl Session {
         if !std::mem::take(&mut self.open) {
             return None;
         }
-        self.correct_log();
         self.expire_removals(now);
         self.revision += 1;
         self.last_frame_at = now;

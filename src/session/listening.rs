@@ -9,15 +9,14 @@ use super::{
     limits::Micros,
     log::{Event, Eyes, Log, Values, Whole},
     member::{Departure, MemberIx},
-    replay::Replay,
     settings::Kind,
     slots::Slots,
     view::{Class, View},
 };
 
 impl Session {
-    /// Somebody subscribes to all: there is a log from now on. What was accepted before, in the
-    /// frame that is open, is told as what it comes to.
+    /// Somebody subscribes to all: there is a log from the next frame on. What is accepted already
+    /// is not in it, so whoever calls closes the open frame first.
     pub fn keep_log(&mut self) {
         match &mut self.log {
             Some(log) => {
@@ -26,11 +25,12 @@ impl Session {
                 }
             }
             None => {
-                let log = Log::new(self.revision, self.shown.clone(), self.eyes(), &self.limits);
-                self.log = Some(Box::new(log));
+                let info = self.accepted.clone();
+                let mut log = Log::new(self.revision, info, self.eyes(), &self.limits);
                 if self.open {
-                    self.correct_log();
+                    log.cut();
                 }
+                self.log = Some(Box::new(log));
             }
         }
     }
@@ -78,10 +78,15 @@ impl Session {
     }
 
     /// Nothing up to the next frame can be told one by one.
-    pub(super) fn forget_log(&mut self) {
+    pub(super) fn cut_log(&mut self) {
         if let Some(log) = &mut self.log {
-            log.forget();
+            log.cut();
         }
+    }
+
+    /// Whether there is a log.
+    pub fn has_log(&self) -> bool {
+        self.log.is_some()
     }
 
     /// Whether any view shows a prop of this name, as of the last frame: a view that comes to see
@@ -128,12 +133,7 @@ impl Session {
     }
 
     /// Session data was written.
-    pub(super) fn log_data(
-        &mut self,
-        writer: &Actor,
-        [shared, private]: [Vec<Key>; 2],
-        merges: bool,
-    ) {
+    pub(super) fn log_data(&mut self, [shared, private]: [Vec<Key>; 2]) {
         if shared.is_empty() && private.is_empty() {
             return;
         }
@@ -144,14 +144,14 @@ impl Session {
             keys.into_iter().map(|key| (key.clone(), accepted(&key))).collect()
         };
         let (shared, private) = (values(&self.data, shared), values(&self.private_data, private));
-        log.push(Event::Data { writer: Some(writer.clone()), shared, private, merges });
+        log.push(Event::Data { shared, private });
     }
 
     /// Somebody joined.
     pub(super) fn log_joined(&mut self, ix: MemberIx) {
         let Some(who) = self.log.as_ref().and_then(|_| self.whole(ix)) else { return };
         if let Some(log) = &mut self.log {
-            log.push(Event::Joined { who, replaces: false });
+            log.push(Event::Joined(who));
         }
     }
 
@@ -174,10 +174,15 @@ impl Session {
 
     /// The host changed; both are told anew.
     pub(super) fn log_swap(&mut self, old: Option<UserId>) {
-        let Some(log) = &mut self.log else { return };
+        if self.log.is_none() {
+            return;
+        }
         let info = self.accepted.clone();
-        let hosts = [old, info.host.clone()];
-        log.push(Event::Swap { info, hosts, shown: Vec::new() });
+        let hosts = [old.as_ref(), info.host.as_ref()].into_iter().flatten();
+        let hosts = hosts.filter_map(|host| self.whole(self.members.find(host)?)).collect();
+        if let Some(log) = &mut self.log {
+            log.push(Event::Swap { info, hosts });
+        }
     }
 
     /// The settings were written, changed or not.
@@ -196,33 +201,11 @@ impl Session {
         }
     }
 
-    /// What a member wrote and no frame shows yet is as if it had never been written.
-    pub(super) fn discard_logged_props(&mut self, user: &UserId) {
-        if let Some(log) = &mut self.log {
-            log.discard_props(user);
+    /// What a user wrote into its props and no frame shows yet is taken back.
+    pub(super) fn cut_log_of(&mut self, user: &UserId) {
+        if self.log.as_ref().is_some_and(|log| log.tells_props_of(user)) {
+            self.cut_log();
         }
-    }
-
-    /// The same for what a user wrote into the session data.
-    pub(super) fn discard_logged_data(&mut self, user: &UserId, taken_back: &[(bool, Key)]) {
-        if let Some(log) = &mut self.log {
-            log.discard_data(user, taken_back);
-        }
-    }
-
-    /// Whoever applies the updates of the open frame comes to what is accepted: what they do not
-    /// lead to, as it was taken back or as there was no log yet, is added to them.
-    pub(super) fn correct_log(&mut self) {
-        let Some(mut log) = self.log.take() else { return };
-        if log.is_whole() {
-            let mut open = log.take_open();
-            let mut replay = Replay::new(self);
-            open.iter_mut().for_each(|event| replay.apply(event));
-            open.append(&mut replay.corrections());
-            log.info = self.accepted.clone();
-            log.put_back(open);
-        }
-        self.log = Some(log);
     }
 
     /// The frame is made: its updates are told under its revision.

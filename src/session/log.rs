@@ -4,7 +4,6 @@
 
 use super::{
     Info,
-    command::Actor,
     ids::{Key, UserId},
     limits::{Limits, Micros},
     member::Departure,
@@ -37,22 +36,13 @@ pub enum Event {
     },
     /// Session data changed.
     Data {
-        /// Who wrote it; none = several whose writes are one here.
-        writer: Option<Actor>,
         /// The shared part.
         shared: Values,
         /// The private part.
         private: Values,
-        /// Maps were merged into what was there.
-        merges: bool,
     },
-    /// A member joined.
-    Joined {
-        /// Who, with the props that it came with.
-        who: Whole,
-        /// It had left before, which no update tells.
-        replaces: bool,
-    },
+    /// A member joined, with the props that it begins with.
+    Joined(Whole),
     /// The role of a member or its connection changed.
     Status {
         /// Who.
@@ -75,10 +65,8 @@ pub enum Event {
     Swap {
         /// What is told of the session since.
         info: Arc<Info>,
-        /// The old host and the new one.
-        hosts: [Option<UserId>; 2],
-        /// Those of them who are members, as of then; known once the frame is made.
-        shown: Vec<Whole>,
+        /// The old host and the new one as they are then, as far as they are members.
+        hosts: Vec<Whole>,
     },
 }
 
@@ -123,11 +111,11 @@ impl Event {
             + match self {
                 Self::Props { user, values: set, .. } => user.len() + values(set),
                 Self::Data { shared, private, .. } => values(shared) + values(private),
-                Self::Joined { who, .. } => whole(who),
+                Self::Joined(who) => whole(who),
                 Self::Status { user, .. } | Self::Left { user, .. } => user.len(),
                 Self::Info(info) => settings(info),
-                Self::Swap { info, shown, .. } => {
-                    settings(info) + shown.iter().map(whole).sum::<usize>()
+                Self::Swap { info, hosts } => {
+                    settings(info) + hosts.iter().map(whole).sum::<usize>()
                 }
             }
     }
@@ -146,7 +134,7 @@ struct Framed {
 pub struct Log {
     frames: VecDeque<Framed>,
     open: Vec<Event>,
-    /// The open frame had more than the log can hold: nothing of it is kept.
+    /// The open frame had more than the log can hold, or some of it was taken back: it is not told.
     lost: bool,
     updates: usize,
     bytes: usize,
@@ -200,18 +188,13 @@ impl Log {
         self.bytes
     }
 
-    /// Whether the open frame can still be told.
-    pub fn is_whole(&self) -> bool {
-        !self.lost
-    }
-
     /// Something was accepted.
     pub fn push(&mut self, event: Event) {
-        if self.lost {
-            return;
-        }
         if let Event::Info(info) | Event::Swap { info, .. } = &event {
             self.info = info.clone();
+        }
+        if self.lost {
+            return;
         }
         self.updates += 1;
         self.bytes += event.bytes();
@@ -228,82 +211,37 @@ impl Log {
                     self.updates -= oldest.updates.len();
                     self.bytes -= oldest.bytes;
                 }
-                None => self.forget(),
+                None => self.cut(),
             }
         }
     }
 
-    /// Forgets everything, and all of the open frame.
-    pub fn forget(&mut self) {
-        self.frames.clear();
-        self.open = Vec::new();
-        (self.updates, self.bytes) = (0, 0);
-        self.lost = true;
-    }
-
-    /// Takes the updates of the open frame out, to be looked through.
-    pub fn take_open(&mut self) -> Vec<Event> {
+    /// Nothing of the open frame is told one by one: the log begins anew after it.
+    pub fn cut(&mut self) {
         let open = std::mem::take(&mut self.open);
         self.updates -= open.len();
         self.bytes -= bytes_of(&open);
-        open
+        self.lost = true;
     }
 
-    /// Puts them back.
-    pub fn put_back(&mut self, open: Vec<Event>) {
-        self.updates += open.len();
-        self.bytes += bytes_of(&open);
-        self.open = open;
-        self.shorten(self.most_bytes);
-    }
-
-    /// What a member wrote into its props and no frame shows yet is not told.
-    pub fn discard_props(&mut self, of: &UserId) {
-        let mut open = self.take_open();
-        open.retain(|event| !matches!(event, Event::Props { user, .. } if user == of));
-        for event in &mut open {
-            if let Event::Joined { who, .. } = event
-                && who.user == *of
-            {
-                who.props.clear();
-            }
-        }
-        self.put_back(open);
-    }
-
-    /// What a user wrote into the session data and no frame shows yet is not told. Of the keys that
-    /// were `taken_back` nothing is told either where it holds some of that: where others merged into
-    /// it, or where writes of several became one.
-    pub fn discard_data(&mut self, of: &UserId, taken_back: &[(bool, Key)]) {
-        let mut open = self.take_open();
-        let mut begun = false;
-        open.retain_mut(|event| {
-            let Event::Data { writer, shared, private, merges } = event else { return true };
-            match writer {
-                Some(Actor::User(user)) if user == of => {
-                    begun = true;
-                    return false;
-                }
-                Some(_) if !(*merges && begun) => return true,
-                Some(_) => {}
-                None => begun = true,
-            }
-            for (is_private, key) in taken_back {
-                let values = if *is_private { &mut *private } else { &mut *shared };
-                values.retain(|(known, _)| known != key);
-            }
-            !(shared.is_empty() && private.is_empty())
-        });
-        self.put_back(open);
+    /// Whether the open frame tells of props that a user has written or come with.
+    pub fn tells_props_of(&self, user: &UserId) -> bool {
+        self.open.iter().any(|event| match event {
+            Event::Props { user: of, .. } => of == user,
+            Event::Joined(who) => who.user == *user && !who.props.is_empty(),
+            _ => false,
+        })
     }
 
     /// The open frame is made under a revision.
     pub fn seal(&mut self, revision: u64) {
-        let updates = std::mem::take(&mut self.open);
         if std::mem::take(&mut self.lost) {
+            self.frames.clear();
+            (self.updates, self.bytes) = (0, 0);
             self.start = revision;
             return;
         }
+        let updates = std::mem::take(&mut self.open);
         if !updates.is_empty() {
             let bytes = bytes_of(&updates);
             self.frames.push_back(Framed { revision, updates, bytes });

@@ -220,11 +220,6 @@ impl Members {
         }
     }
 
-    /// At whom the next frame looks.
-    pub(super) fn marked(&self) -> &[MemberIx] {
-        &self.dirty
-    }
-
     /// Takes the marks off.
     pub(super) fn take_marked(&mut self) -> Vec<MemberIx> {
         let marked = std::mem::take(&mut self.dirty);

@@ -27,7 +27,6 @@ pub mod private;
 mod props;
 mod read;
 mod removals;
-mod replay;
 mod reset;
 pub mod role;
 pub mod schema;

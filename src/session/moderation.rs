@@ -115,7 +115,7 @@ impl Session {
         let ix = self.member(target).map_err(|_| Refusal::MemberNotFound)?;
         self.check_rank(actor, target)?;
         let target = self.members.get(ix).user.clone();
-        self.discard_logged_props(&target);
+        self.cut_log_of(&target);
         self.take_back_props(ix);
         self.remove_member(now, ix, Departure::Kicked);
         if let Some(departed) = self.departed.last_mut() {
@@ -145,7 +145,7 @@ impl Session {
         let until = ban.until;
         self.bans.insert(target.clone(), ban);
         self.roles.remove(&target);
-        self.discard_logged_props(&target);
+        self.cut_log_of(&target);
         if let Ok(ix) = self.member(&target) {
             self.take_back_props(ix);
             self.remove_member(now, ix, Departure::Banned);

@@ -29,14 +29,14 @@ impl Session {
         }
         self.check(actor, Act::Reset(self.accepted.settings.reset_role))?;
         // Nobody is told of what was before one by one, as no delta leads across.
-        self.forget_log();
+        self.cut_log();
         let before = self.make_frame(now, false);
         if schema.is_some() {
             Arc::make_mut(&mut self.accepted).schema = schema;
         }
         self.forget_values();
         self.open = true;
-        self.forget_log();
+        self.cut_log();
         let frame = self.flush(now);
         self.removals.clear(self.revision);
         self.reset_revision = self.revision;

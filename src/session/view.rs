@@ -296,7 +296,7 @@ impl Session {
                     sink.prop(key, value.as_ref());
                 }
             }
-            Event::Data { shared, private, .. } => {
+            Event::Data { shared, private } => {
                 for (key, value) in shared {
                     sink.data(key, value.as_ref());
                 }
@@ -304,16 +304,16 @@ impl Session {
                     sink.private_data(key, value.as_ref());
                 }
             }
-            Event::Joined { who, replaces } => self.show_logged_whole(view, who, *replaces, sink),
+            Event::Joined(who) => self.show_logged_whole(view, who, false, sink),
             Event::Status { user, role, disconnected } => {
                 let (role, disconnected) = (Some(*role), Some(*disconnected));
                 sink.member(MemberChange { user, replaces: false, role, disconnected });
             }
             Event::Left { user, departure } => sink.left(user, *departure),
             Event::Info(info) => sink.session(self, info, view.class),
-            Event::Swap { info, shown, .. } => {
+            Event::Swap { info, hosts } => {
                 sink.session(self, info, view.class);
-                for who in shown {
+                for who in hosts {
                     self.show_logged_whole(view, who, true, sink);
                 }
             }

@@ -22,6 +22,8 @@ pub struct Listener {
     heard: Vec<Heard>,
     /// What was heard and then taken back.
     taken_back: Vec<Heard>,
+    /// Somebody was thrown out, who may have written something.
+    may_be_cut: bool,
 }
 
 #[derive(Debug)]
@@ -30,8 +32,6 @@ struct Heard {
     value: Value,
     /// Whoever takes it back with its membership.
     of: Option<String>,
-    /// The listener had begun to listen.
-    in_time: bool,
 }
 
 impl Listener {
@@ -49,6 +49,9 @@ impl Listener {
 
     /// A command was accepted.
     pub fn hear(&mut self, actor: &Actor, command: &Command) {
+        if self.began.is_none() {
+            return;
+        }
         match command {
             Command::SetProps { user, write, .. } => self.put(user, write, Some(user)),
             Command::SetData { shared, private, .. } => {
@@ -62,6 +65,7 @@ impl Listener {
             Command::Kick { target, .. } | Command::Ban { target, .. } => {
                 let is_theirs = |heard: &mut Heard| heard.of.as_deref() == Some(target);
                 self.taken_back.extend(self.heard.extract_if(.., is_theirs));
+                self.may_be_cut = true;
             }
             _ => {}
         }
@@ -72,7 +76,6 @@ impl Listener {
             place: (owner.to_owned(), key.clone()),
             value: value.clone(),
             of: of.map(str::to_owned),
-            in_time: self.began.is_some(),
         });
         self.heard.extend(heard);
     }
@@ -83,8 +86,10 @@ impl Listener {
         let revision = model.revision();
         let heard = std::mem::take(&mut self.heard);
         let taken_back = std::mem::take(&mut self.taken_back);
-        let Some(began) = self.began else { return };
-        assert!(forgets || session.log_start() == began, "nothing has to be forgotten");
+        let may_be_cut = std::mem::take(&mut self.may_be_cut);
+        let Some(began) = &mut self.began else { return };
+        let goes_on = std::mem::replace(began, session.log_start()) == session.log_start();
+        assert!(forgets || goes_on || may_be_cut, "nothing has to be forgotten");
         if session.log_start() >= revision {
             return;
         }
@@ -114,7 +119,7 @@ impl Listener {
             assert!(!(is_fresh && is_told), "{place:?} = {value:?} was taken back");
         }
         let settings = &model.last().info.settings;
-        for Heard { place, value, .. } in heard.into_iter().filter(|heard| heard.in_time) {
+        for Heard { place, value, .. } in heard {
             let is_data = ["data", "private"].contains(&&*place.0);
             if !is_data && !settings.selects(&place.1) {
                 continue;

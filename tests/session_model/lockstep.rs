@@ -157,7 +157,13 @@ impl Lockstep {
                 let target = target.map(|target| self.somebody(target));
                 self.apply(&actor, Command::SwapHost { target, term: self.term(term) });
             }
-            Step::Listen => self.listener.begin(&mut self.session),
+            Step::Listen => {
+                // The log begins after a whole frame.
+                if !self.session.has_log() {
+                    self.flush(0);
+                }
+                self.listener.begin(&mut self.session);
+            }
             Step::RestoreSelection => {
                 let Settings { propnames, hostprops, .. } = self.model.last().info.settings.clone();
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];

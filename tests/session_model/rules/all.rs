@@ -182,27 +182,65 @@ fn who_came_and_went_within_a_frame_is_told() {
 }
 
 #[test]
-fn a_kick_or_ban_takes_what_no_frame_has_shown_out_of_the_log() {
+fn a_kick_or_ban_that_takes_writes_back_cuts_the_log_there() {
+    let throw_out = |stage: &mut Stage, bans: bool| match bans {
+        false => kick(stage, "ben"),
+        true => {
+            let ban = Ban { reason: "".into(), until: None };
+            stage.try_to(Actor::App, Command::Ban { target: user("ben"), ban }).unwrap();
+        }
+    };
+    type Deed = fn(&mut Stage);
+    let taken_back: [Deed; 6] = [
+        |stage| {
+            stage.set("ben", "x", text("dropped")).unwrap();
+        },
+        |stage| {
+            stage.set("ben", "x", text("dropped")).unwrap();
+            stage.set("ben", "x", text("framed")).unwrap();
+        },
+        |stage| {
+            stage.write_on_user("ben", set("x", text("dropped")));
+        },
+        |stage| {
+            stage.leave("ben");
+            let props = vec![("x".into(), text("dropped"))];
+            stage.join_with("ben", Join { props, ..Join::default() }).unwrap();
+        },
+        |stage| set_data(stage, Actor::User(user("ben")), set("k", text("dropped"))),
+        |stage| {
+            let swap = Command::SwapHost { target: Some(user("ben")), term: 0 };
+            stage.try_to(Actor::App, swap).unwrap();
+            stage.set("ben", "x", text("dropped")).unwrap();
+        },
+    ];
+    for (bans, deed) in [false, true].into_iter().flat_map(|bans| taken_back.map(|it| (bans, it))) {
+        let mut stage = Stage::hosted().with(&["ada", "ben"]);
+        stage.set("ben", "x", text("framed")).unwrap();
+        stage.tick();
+        let from = listen(&mut stage);
+        stage.set("ada", "x", text("told")).unwrap();
+        let before = stage.tick();
+        deed(&mut stage);
+        throw_out(&mut stage, bans);
+        assert_eq!(told(&stage, &host(), from).len(), 1, "until the frame is made");
+        let cut = stage.tick();
+        assert_eq!((cut, stage.session.log_start()), (before + 1, cut));
+        stage.set("ada", "x", text("told again")).unwrap();
+        stage.tick();
+        assert_eq!(told(&stage, &host(), cut).len(), 1);
+    }
     for bans in [false, true] {
         let mut stage = Stage::room().with(&["ada", "ben"]);
         stage.set("ben", "x", text("framed")).unwrap();
-        set_data(&mut stage, Actor::App, set("k", text("framed")));
-        let shown = stage.tick();
-        let from = listen(&mut stage);
+        set_data(&mut stage, Actor::User(user("ben")), set("k", text("framed")));
+        let from = stage.tick();
+        assert_eq!(listen(&mut stage), from);
         let before = stage.picture(&members());
-        stage.set("ben", "x", text("dropped")).unwrap();
-        set_data(&mut stage, Actor::User(user("ben")), set("k", text("dropped")));
-        set_data(&mut stage, Actor::User(user("ben")), set("new", text("dropped")));
         stage.set("ada", "x", text("kept")).unwrap();
-        if bans {
-            let ban = Ban { reason: "".into(), until: None };
-            stage.try_to(Actor::App, Command::Ban { target: user("ben"), ban }).unwrap();
-        } else {
-            kick(&mut stage, "ben");
-        }
-        assert_eq!(stage.tick(), shown + 1);
+        throw_out(&mut stage, bans);
+        stage.tick();
         let told = told(&stage, &members(), from);
-        assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].1.of("ada").is_some() && told[1].1.left.contains_key("ben"));
         assert_eq!(rebuilt(before, &told), stage.picture(&members()));
     }
@@ -215,76 +253,34 @@ fn rebuilt(mut picture: Picture, told: &[(u64, Changes)]) -> Picture {
 }
 
 #[test]
-fn a_merged_map_is_told_whole_and_without_what_was_taken_back() {
+fn a_merged_map_is_told_whole() {
     let map = |keys: &[&str]| {
         Value::Map(keys.iter().map(|key| (Key::from(*key), Value::Integer(1))).collect())
     };
     let merge = |key| Write { merge_maps: true, ..set("k", map(&[key])) };
-    for is_banned in [false, true] {
-        let mut stage = Stage::room().with(&["ada", "ben"]);
-        set_data(&mut stage, Actor::App, set("k", map(&["framed"])));
-        stage.tick();
-        let from = listen(&mut stage);
-        set_data(&mut stage, Actor::User(user("ada")), merge("a"));
-        set_data(&mut stage, Actor::User(user("ben")), merge("b"));
-        set_data(&mut stage, Actor::User(user("ada")), merge("c"));
-        if is_banned {
-            kick(&mut stage, "ben");
-        }
-        stage.tick();
-        let told = told(&stage, &members(), from);
-        let maps: Vec<_> = told.iter().filter_map(|(_, it)| it.data.set.get("k")).collect();
-        let expected: &[_] = match is_banned {
-            false => &[
-                map(&["a", "framed"]),
-                map(&["a", "b", "framed"]),
-                map(&["a", "b", "c", "framed"]),
-            ],
-            true => &[map(&["a", "framed"]), map(&["a", "c", "framed"])],
-        };
-        assert_eq!(maps, expected.iter().collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn what_only_the_state_remembers_after_a_kick_is_told_as_well() {
-    let writers: Vec<_> = (0..10).map(|n| format!("writer {n}")).collect();
-    let names: Vec<_> = writers.iter().map(String::as_str).collect();
-    let mut stage = Stage::open(opening_by("ada", Kind::Room));
-    stage.update(Setting::Capacity(20));
-    let mut stage = stage.with(&names);
+    let mut stage = Stage::room().with(&["ada", "ben"]);
+    set_data(&mut stage, Actor::App, set("k", map(&["framed"])));
+    stage.tick();
     let from = listen(&mut stage);
-    let before = stage.picture(&members());
-    for name in &names {
-        set_data(&mut stage, Actor::User(user(name)), set("k", text(name)));
-    }
-    // Of so many writers of one key the first are not told apart any more.
-    for name in &names {
-        kick(&mut stage, name);
-    }
+    set_data(&mut stage, Actor::User(user("ada")), merge("a"));
+    set_data(&mut stage, Actor::User(user("ben")), merge("b"));
     stage.tick();
     let told = told(&stage, &members(), from);
-    assert_eq!(rebuilt(before, &told), stage.picture(&members()));
-    assert!(stage.picture(&members()).data.contains_key("k"), "it cannot be taken back");
+    let maps: Vec<_> = told.iter().filter_map(|(_, it)| it.data.set.get("k")).collect();
+    assert_eq!(maps, [&map(&["a", "framed"]), &map(&["a", "b", "framed"])]);
 }
 
 #[test]
-fn what_was_accepted_before_somebody_listened_is_told_as_what_it_comes_to() {
-    let mut stage = Stage::hosted().with(&["ada", "ben"]);
-    let before = stage.picture(&host());
-    let earlier = stage.session.revision();
-    stage.set("ben", "x", text("1")).unwrap();
-    stage.set("ben", "x", text("2")).unwrap();
-    stage.join("cleo").unwrap();
-    stage.leave("ada");
-    set_data(&mut stage, Actor::App, set("k", text("1")));
-    assert_eq!(listen(&mut stage), earlier);
-    stage.set("ben", "x", text("3")).unwrap();
+fn a_log_that_begins_while_a_frame_is_open_begins_after_it() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.set("ada", "x", text("before")).unwrap();
+    listen(&mut stage);
+    stage.set("ada", "x", text("in the open frame")).unwrap();
+    let first = stage.tick();
+    assert_eq!(stage.session.log_start(), first);
+    stage.set("ada", "x", text("told")).unwrap();
     stage.tick();
-    let told = told(&stage, &host(), earlier);
-    assert_eq!(rebuilt(before, &told), stage.picture(&host()));
-    let of_ben = values(&stage, &host(), earlier, "ben", "x");
-    assert_eq!(of_ben, some(&["2", "2", "3"]), "as a write, as the host, and what came after");
+    assert_eq!(values(&stage, &members(), first, "ada", "x"), some(&["told"]));
 }
 
 #[test]
@@ -317,23 +313,6 @@ fn members_are_told_what_the_host_writes_and_nothing_of_others_across_a_swap() {
     assert_eq!(rebuilt(before, &told), stage.picture(&members()));
     // Who sees everybody is told all of it.
     assert_eq!(values(&stage, &host(), from, "cleo", "x"), some(&["hidden"]));
-}
-
-#[test]
-fn what_is_taken_back_from_a_host_of_a_moment_is_not_told() {
-    let mut stage = Stage::open(opening_by("ada", Kind::Hosted)).with(&["ben"]);
-    let from = listen(&mut stage);
-    stage.set("ben", "x", text("dropped")).unwrap();
-    let swap = Command::SwapHost { target: Some(user("ben")), term: 0 };
-    stage.try_to(Actor::App, swap).unwrap();
-    stage.set("ben", "y", text("dropped")).unwrap();
-    kick(&mut stage, "ben");
-    stage.tick();
-    for view in [members(), host()] {
-        for key in ["x", "y"] {
-            assert_eq!(values(&stage, &view, from, "ben", key), []);
-        }
-    }
 }
 
 #[test]
