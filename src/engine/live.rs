@@ -47,8 +47,10 @@ pub struct State {
     pub(super) subscribers: Slab<Subscriber>,
     /// Reads that wait for the open frame.
     pub(super) waiting: Slab<Waker>,
-    /// The visit of the tick.
+    /// The next visit of the tick.
     pub(super) tick: Option<Listed>,
+    /// When the last one was, whether it made a frame or not; before the first, the opening.
+    visited_at: Micros,
     /// When the session looks whether time has passed.
     pub(super) deadline: Option<Listed>,
     /// The registry has it among those that anybody may join.
@@ -112,6 +114,7 @@ impl Live {
             group,
             exclusive: core.info().settings.exclusive,
             state: Mutex::new(State {
+                visited_at: core.last_frame_at(),
                 core,
                 views: Slab::new(),
                 subscribers: Slab::new(),
@@ -137,15 +140,26 @@ impl State {
         self.waiting.len()
     }
 
-    /// When the open frame falls due.
-    pub(super) fn tick_due(&self, now: Micros, group: u64, groups: u64) -> Micros {
+    /// When the open frame falls due. At a fixed tick that is the next moment of the tick, or now if
+    /// one has passed since the last visit while the shard's thread had no rest: then what is
+    /// written now may have come before that moment, and was only read late. So a thread that has
+    /// more to do than fits into a tick makes the next frame when it is done with the last one,
+    /// instead of waiting for the tick after.
+    pub(super) fn tick_due(
+        &self,
+        now: Micros,
+        busy_since: Micros,
+        group: u64,
+        groups: u64,
+    ) -> Micros {
         let settings = &self.core.accepted_info().settings;
         let tick = settings.tick;
         match settings.pacing {
             Pacing::Eager => now.max(self.core.last_frame_at() + tick),
             Pacing::Tick => {
                 let phase = group * tick / groups;
-                (now - phase) / tick * tick + tick + phase
+                let after = self.visited_at.max(busy_since);
+                now.max((after + tick - phase) / tick * tick + phase)
             }
         }
     }
@@ -157,6 +171,7 @@ impl State {
         slow_limit: Micros,
         encoder: &dyn Encoder,
     ) -> Vec<Waker> {
+        self.visited_at = now;
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(frame.revision, &frame.departed);
             if frame.views_changed {

@@ -220,6 +220,18 @@ impl Engine {
         self.inner.shards[shard].run(self).await;
     }
 
+    /// Each runtime says here when its thread is about to rest, and in [`Engine::shard_wakes`] when it
+    /// goes on: so it is known what is read late, and frames are made as soon as they can be. Where
+    /// nobody says it, nothing is late.
+    pub fn shard_rests(&self, shard: usize) {
+        self.inner.shards[shard].rests();
+    }
+
+    /// See [`Engine::shard_rests`].
+    pub fn shard_wakes(&self, shard: usize) {
+        self.inner.shards[shard].wakes(self.clock().now());
+    }
+
     /// The list that alarms of streams go to, spread by `key`.
     pub fn shard(&self, key: usize) -> &Shard {
         &self.inner.shards[key % self.inner.shards.len()]

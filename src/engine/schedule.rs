@@ -46,8 +46,9 @@ impl Engine {
     /// scheduled, the visit may come nearer. It is never put off: a write is in the frame that it was
     /// promised, at the latest when it was promised.
     pub(super) fn schedule_tick(&self, live: &Arc<Live>, state: &mut State) {
-        let at = state.tick_due(self.clock().now(), live.group, GROUPS);
-        self.tick_at(live, state, at);
+        let now = self.clock().now();
+        let busy_since = self.inner.shards[live.shard].busy_since(now);
+        self.tick_at(live, state, state.tick_due(now, busy_since, live.group, GROUPS));
     }
 
     /// Has the tick visit a session then, unless it does so earlier.

@@ -50,6 +50,8 @@ struct Inner {
     /// The runtime sleeps until then; whoever adds something earlier wakes it.
     asleep_until: AtomicU64,
     wake: Notify,
+    /// Since when the thread has had no rest; 0 = it rests, or nobody says.
+    busy_since: AtomicU64,
 }
 
 /// Jobs by moment: those of one tick are many and have one moment.
@@ -150,6 +152,24 @@ impl Shard {
         let mut jobs = self.inner.jobs.lock();
         let entry = jobs.moments.first_entry().filter(|entry| *entry.key() <= now)?;
         Some(entry.remove().jobs.into_iter().map(|(_, job)| job))
+    }
+
+    /// The thread has nothing to do.
+    pub(super) fn rests(&self) {
+        self.inner.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    /// The thread has something to do again.
+    pub(super) fn wakes(&self, now: Micros) {
+        self.inner.busy_since.store(now, Ordering::Relaxed);
+    }
+
+    /// Since when the thread may not have come to read what was there to be read.
+    pub(super) fn busy_since(&self, now: Micros) -> Micros {
+        match self.inner.busy_since.load(Ordering::Relaxed) {
+            0 => now,
+            since => since.min(now),
+        }
     }
 
     /// Works the jobs off as they fall due, for ever.

@@ -153,7 +153,13 @@ impl Server {
         let mut inboxes = Vec::new();
         for shard in 0..config.threads {
             let (inbox, sockets) = mpsc::unbounded_channel();
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut runtime = runtime::Builder::new_current_thread();
+            if steps_by_itself {
+                let (rests, wakes) = (engine.clone(), engine.clone());
+                runtime.on_thread_park(move || rests.shard_rests(shard));
+                runtime.on_thread_unpark(move || wakes.shard_wakes(shard));
+            }
+            let runtime = runtime.enable_all().build()?;
             let (engine, server) = (engine.clone(), server.clone());
             let work = move || {
                 if steps_by_itself {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     engine::{
-        EngineSettings,
+        EngineSettings, Options,
         testing::{engine, room, settings, user},
     },
     session::{
@@ -11,6 +11,8 @@ use crate::{
         value::Value,
     },
 };
+
+const TICK: Micros = 50_000;
 
 /// A session with one member, quiet for longer than any tick.
 fn session(pacing: Pacing, tick: Micros) -> (Engine, Arc<Live>) {
@@ -93,4 +95,107 @@ fn an_open_frame_is_on_the_list_once_however_often_the_tick_changes() {
         update(&engine, &live, Setting::Tick(tick * SECOND));
         assert_eq!(engine.footprint().jobs, 1);
     }
+}
+
+/// When frames are made in ten seconds of a session with a write in each tick, where every frame
+/// keeps its thread busy for as long as `work` before it reads again what was written.
+fn frames_with(work: Micros, first_write: Micros) -> Vec<Micros> {
+    let (engine, live) = session(Pacing::Tick, TICK);
+    let (clock, shard) = (engine.clock(), engine.shard(0));
+    let end = clock.now() + 10 * SECOND;
+    let mut next_write = clock.now() + first_write;
+    let mut frames = Vec::new();
+    while clock.now() < end {
+        let next = shard.next().map_or(next_write, |tick| tick.min(next_write));
+        clock.step_to(next);
+        engine.shard_wakes(0);
+        while clock.now() < end {
+            while next_write <= clock.now() {
+                write(&engine, &live);
+                next_write += TICK;
+            }
+            let before = revision(&live);
+            engine.run_due(shard);
+            match revision(&live) - before {
+                0 => break,
+                made => assert_eq!(made, 1),
+            }
+            frames.push(clock.now());
+            clock.step_to(clock.now() + work);
+        }
+        engine.shard_rests(0);
+    }
+    frames
+}
+
+fn is_on_the_grid(at: Micros, live: &Live) -> bool {
+    at % TICK == live.group * TICK / GROUPS
+}
+
+#[test]
+fn a_thread_with_more_to_do_than_fits_into_a_tick_makes_as_many_frames_as_it_can() {
+    for work in [55_000, 70_000, 120_000] {
+        for first_write in (0..TICK).step_by(7_000) {
+            let frames = frames_with(work, first_write).len() as u64;
+            let most = 10 * SECOND / work;
+            assert!((most - 2..=most + 1).contains(&frames), "{frames} of {most}");
+        }
+    }
+}
+
+#[test]
+fn frames_that_can_be_on_time_fall_on_the_tick() {
+    let (_, live) = session(Pacing::Tick, TICK);
+    for work in [0, 5_000, 45_000] {
+        for first_write in (1_000..TICK).step_by(7_000) {
+            let frames = frames_with(work, first_write);
+            assert!((199..=201).contains(&frames.len()), "{}", frames.len());
+            assert!(frames.iter().all(|at| is_on_the_grid(*at, &live)), "{work} {first_write}");
+        }
+    }
+}
+
+#[test]
+fn a_write_after_a_quiet_time_waits_for_the_tick() {
+    let (engine, live) = session(Pacing::Tick, TICK);
+    for after in [1, 13_000, 3 * TICK + 7, 100 * TICK + 49_000] {
+        engine.shard_rests(0);
+        engine.advance(after);
+        engine.shard_wakes(0);
+        write(&engine, &live);
+        let at = engine.shard(0).next().expect("there is an open frame");
+        assert!(is_on_the_grid(at, &live) && at - engine.clock().now() <= TICK);
+        engine.advance(TICK);
+    }
+}
+
+#[test]
+fn what_was_missed_is_not_made_up_for() {
+    let (engine, live) = session(Pacing::Tick, TICK);
+    write(&engine, &live);
+    engine.shard_wakes(0);
+    engine.clock().step_to(engine.clock().now() + 10 * TICK + 1_000);
+    write(&engine, &live);
+    engine.run_due(engine.shard(0));
+    let late = revision(&live);
+    write(&engine, &live);
+    engine.run_due(engine.shard(0));
+    assert_eq!(revision(&live), late, "one frame for all that was missed");
+    next_frame(&engine, &live);
+    assert!(is_on_the_grid(engine.clock().now(), &live), "the next one is in step again");
+}
+
+#[test]
+fn a_busy_thread_visits_a_session_that_nothing_changes_in_once_a_tick() {
+    let (engine, live) = session(Pacing::Tick, TICK);
+    let subscription = engine.subscribe(&live, &Actor::App, None, Options::default());
+    let subscription = subscription.expect("the app may");
+    engine.shard_wakes(0);
+    engine.clock().step_to(engine.clock().now() + 10 * TICK + 1_000);
+    subscription.want_tick();
+    assert_eq!(engine.shard(0).next(), Some(engine.clock().now()), "the visit is late");
+    engine.run_due(engine.shard(0));
+    subscription.want_tick();
+    let next = engine.shard(0).next().expect("it is scheduled");
+    assert!(next > engine.clock().now() && is_on_the_grid(next, &live));
 }
