@@ -60,9 +60,7 @@ impl Engine {
         let live = match key {
             None => None,
             Some(SessionKey::Id(id)) => registry.session(app, id),
-            Some(SessionKey::Name(name)) => {
-                registry.named(app, name).and_then(|id| registry.session(app, &id))
-            }
+            Some(SessionKey::Name(name)) => registry.named(app, name),
         };
         live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
     }

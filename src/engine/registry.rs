@@ -29,7 +29,9 @@ const PAGE: usize = 256;
 #[derive(Debug)]
 pub struct Registry {
     sessions: DashMap<(AppId, SessionId), Arc<Live>, FxBuildHasher>,
-    names: DashMap<(AppId, Key), SessionId, FxBuildHasher>,
+    /// Whose a name is. The session itself, as the next one under its id has no right to the name
+    /// before this one has given it back.
+    names: DashMap<(AppId, Key), Arc<Live>, FxBuildHasher>,
     /// Private sessions by source and listener.
     pairs: DashMap<(AppId, Pair), SessionId, FxBuildHasher>,
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
@@ -69,9 +71,9 @@ impl Registry {
         self.sessions.get(&(app.clone(), id.clone())).map(|live| live.clone())
     }
 
-    /// The id of a named session.
-    pub fn named(&self, app: &AppId, name: &str) -> Option<SessionId> {
-        self.names.get(&(app.clone(), Key::from(name))).map(|id| id.clone())
+    /// The session of a name.
+    pub fn named(&self, app: &AppId, name: &str) -> Option<Arc<Live>> {
+        self.names.get(&(app.clone(), Key::from(name))).map(|live| live.clone())
     }
 
     /// The private session of a pair.
@@ -160,10 +162,10 @@ impl Registry {
     pub fn reserve_name(&self, live: &Arc<Live>, name: Option<&str>) -> Result<bool, Refusal> {
         let Some(name) = name else { return Ok(false) };
         match self.names.entry((live.app.clone(), name.into())) {
-            Entry::Occupied(taken) if *taken.get() == live.id => Ok(false),
+            Entry::Occupied(taken) if Arc::ptr_eq(taken.get(), live) => Ok(false),
             Entry::Occupied(_) => Err(Refusal::NameTaken),
             Entry::Vacant(place) => {
-                place.insert(live.id.clone());
+                place.insert(live.clone());
                 Ok(true)
             }
         }
@@ -171,7 +173,7 @@ impl Registry {
 
     /// Gives a name back.
     pub fn release_name(&self, live: &Arc<Live>, name: &str) {
-        self.names.remove_if(&(live.app.clone(), name.into()), |_, id| *id == live.id);
+        self.names.remove_if(&(live.app.clone(), name.into()), |_, of| Arc::ptr_eq(of, live));
     }
 
     /// The next stretch of an app's sessions.
@@ -242,5 +244,37 @@ impl Registry {
                     .try_lock()
                     .is_some_and(|user| user.idle_since.is_some_and(|since| since <= idle_since))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        engine::testing::{app, engine, opening, room, settings},
+        session::{
+            command::{Actor, Command, Setting},
+            error::Refusal,
+        },
+    };
+    use std::sync::Arc;
+
+    #[test]
+    fn a_name_that_the_last_session_of_an_id_still_holds_is_not_taken_over_with_the_id() {
+        let engine = engine(settings());
+        let registry = &engine.inner.registry;
+        let first = room(&engine, "finals", |settings| settings.name = Some("old".into()));
+        // It is renamed and deleted, and its old name is not given back yet.
+        registry.reserve_name(&first, Some("new")).expect("it is free");
+        for command in [Command::Update(vec![Setting::Name(Some("new".into()))]), Command::Delete] {
+            engine.command(&first, &Actor::App, command).expect("the app may");
+        }
+        let next = opening(&engine, "finals", |settings| settings.name = Some("old".into()));
+        let taken = engine.open(next.clone(), false).expect_err("it is not free");
+        assert_eq!(taken, Refusal::NameTaken);
+        registry.release_name(&first, "old");
+        let next = engine.open(next, false).expect("it is free").0.live;
+        registry.release_name(&first, "old");
+        assert!(registry.named(&app(), "old").is_some_and(|live| Arc::ptr_eq(&live, &next)));
+        assert!(registry.named(&app(), "new").is_none());
     }
 }
