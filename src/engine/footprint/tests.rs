@@ -1,18 +1,19 @@
 use super::*;
 use crate::{
     engine::{
-        Alarm, EngineSettings, Options, REMEMBERED_FOR, Reply, RequestId, Scope,
+        Alarm, EngineSettings, Live, Options, REMEMBERED_FOR, Reply, RequestId, Scope,
         testing::{app, engine, room, settings, user},
     },
     session::{
         command::{Actor, Command, Join, Write},
-        ids::Key,
+        ids::{Key, UserId},
         limits::{Micros, SECOND},
         value::Value,
     },
 };
 use std::{
     pin::pin,
+    sync::Arc,
     task::{Context, Waker},
 };
 
@@ -22,7 +23,7 @@ fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-fn write(user: &crate::session::ids::UserId) -> Command {
+fn write(user: &UserId) -> Command {
     let set = vec![(Key::from("key"), Value::Flag(true))];
     let write = Write { set, ..Write::default() };
     Command::SetProps { user: user.clone(), write, term: 0 }
@@ -84,7 +85,7 @@ fn alarm(engine: &Engine, at: usize) {
 }
 
 /// Uses a session that stays, as [`session_in_use`] does, and leaves it.
-fn stay(engine: &Engine, live: &std::sync::Arc<crate::engine::Live>, id: &str) {
+fn stay(engine: &Engine, live: &Arc<Live>, id: &str) {
     let ann = user(id);
     let actor = Actor::User(ann.clone());
     let subscription = engine.subscribe(live, &actor, Some(Join::default()), Options::default());
@@ -182,7 +183,8 @@ fn a_million_of_each_twice_take_no_more_memory_than_once() {
     const MANY: usize = 1_000_000;
     let engine = engine(settings());
     let lasting = room(&engine, "lasting", |settings| settings.empty_ttl = YEAR);
-    let kinds: [(&str, &dyn Fn(usize, &str)); 6] = [
+    type Act<'a> = &'a dyn Fn(usize, &str);
+    let kinds: [(&str, Act); 6] = [
         ("sessions", &|_, id| session(&engine, id)),
         ("sessions in use", &|_, id| session_in_use(&engine, id)),
         ("streams of users", &|_, id| user_stream(&engine, id)),
