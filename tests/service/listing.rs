@@ -46,8 +46,10 @@ async fn sessions_are_listed_by_id_in_pages() {
         ListSessionsRequest { member_id: "ada".to_owned(), page_size: 10, ..Default::default() };
     assert_eq!(ids(&service, of_ada).await.concat(), expected);
     // A page goes on behind its token even if that session is gone.
+    let first = ListSessionsRequest { page_size: 10, ..Default::default() };
+    let page_token = service.try_list(first).await.expect("it is listed").next_page_token;
     service.try_delete(&expected[9], "ada").await.expect("it is deleted");
-    let rest = ListSessionsRequest { page_token: expected[9].clone(), ..Default::default() };
+    let rest = ListSessionsRequest { page_token, ..Default::default() };
     assert_eq!(all(&service, rest).await, expected[10..]);
 }
 
@@ -189,4 +191,19 @@ async fn a_bad_page_is_refused() {
     told.blames(&["app", "user_id", "name", "member_id", "page_size", "page_token"]);
     let most = ListSessionsRequest { page_size: 1000, ..Default::default() };
     service.try_list(most).await.expect("a thousand is fine");
+}
+
+#[tokio::test]
+async fn a_token_that_no_page_gave_is_refused() {
+    let service = Service::start().await;
+    service.open_room("one", "ada").await;
+    service.open_room("two", "ada").await;
+    let first = ListSessionsRequest { page_size: 1, ..Default::default() };
+    let token = service.try_list(first).await.expect("it is listed").next_page_token;
+    let (cut, longer) = (token[..token.len() - 1].to_owned(), token.clone() + "=");
+    for page_token in ["garbage", "one", "1", " ", "\u{e9}", &cut, &longer, "AQ", "AQ=="] {
+        let page_token = page_token.to_owned();
+        let request = ListSessionsRequest { page_token, ..Default::default() };
+        refused(service.try_list(request).await).blames(&["page_token"]);
+    }
 }

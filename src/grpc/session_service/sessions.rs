@@ -19,6 +19,7 @@ use crate::{
         settings::Kind,
     },
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use http::HeaderMap;
 use prost::Message;
 use std::sync::Arc;
@@ -69,7 +70,10 @@ impl Sessions {
         let member = door.optional_user("member_id", &request.member_id);
         let name = (!request.name.is_empty()).then(|| door.named("name", &request.name)).flatten();
         let token = &request.page_token;
-        let after = (!token.is_empty()).then(|| door.session("page_token", token)).flatten();
+        let after = after_token(token);
+        if after.is_none() && !token.is_empty() {
+            door.fault("page_token", "is no next_page_token of ListSessions");
+        }
         let size = match request.page_size as usize {
             0 => PAGE.1,
             size if size <= PAGE.0 => size,
@@ -285,7 +289,7 @@ impl Listing {
         let sessions = &mut self.reply.sessions;
         let too_large = self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty();
         if sessions.len() == self.size || too_large {
-            let last = sessions.last().map(|last| last.session_id.clone());
+            let last = sessions.last().map(|last| token_after(&last.session_id));
             self.reply.next_page_token = last.unwrap_or_default();
             return false;
         }
@@ -293,4 +297,19 @@ impl Listing {
         sessions.push(info);
         true
     }
+}
+
+/// What the bytes of a token begin with: the version of its form.
+const TOKEN: u8 = 1;
+
+/// The token of the page that goes on after a session: not for clients to read or make.
+fn token_after(session: &str) -> String {
+    BASE64.encode([&[TOKEN], session.as_bytes()].concat())
+}
+
+/// After which session the page of a token goes on; none for what is no token.
+fn after_token(token: &str) -> Option<SessionId> {
+    let bytes = BASE64.decode(token).ok()?;
+    let id = bytes.strip_prefix(&[TOKEN])?;
+    SessionId::new(str::from_utf8(id).ok()?).ok()
 }
