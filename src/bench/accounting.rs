@@ -1,12 +1,22 @@
-//! What the kernel accounts: CPU per thread in nanoseconds, the machine's CPU, resident memory.
+//! What the kernel accounts: CPU, and waiting for it, per thread in nanoseconds, the machine's CPU,
+//! resident memory.
 
 use super::Result;
 use serde::Serialize;
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
-/// The CPU that each thread of a process has used so far, by thread id.
+/// What a thread, or several, had of the CPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Time {
+    /// Was on a CPU.
+    pub used: Duration,
+    /// Could have run, and waited for a CPU. 0 of threads that give way to others on purpose.
+    pub waited: Duration,
+}
+
+/// The time of each thread of a process so far, by thread id.
 #[derive(Debug, Clone, Default)]
-pub struct ThreadTimes(BTreeMap<u32, Duration>);
+pub struct ThreadTimes(BTreeMap<u32, Time>);
 
 impl ThreadTimes {
     /// Of the process `pid`.
@@ -19,22 +29,32 @@ impl ThreadTimes {
             let has_ended = |error: &io::Error| {
                 error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
             };
-            let text = match fs::read_to_string(path.join("schedstat")) {
-                Err(error) if has_ended(&error) => continue,
-                text => text?,
+            let read = |name| match fs::read_to_string(path.join(name)) {
+                Err(error) if has_ended(&error) => Ok(None),
+                text => text.map(Some),
             };
-            let time =
-                schedstat(&text).ok_or("cannot make sense of /proc/<pid>/task/*/schedstat")?;
-            times.extend(id.map(|id| (id, time)));
+            let (Some(times_of), Some(stat)) = (read("schedstat")?, read("stat")?) else {
+                continue;
+            };
+            let (used, waited) =
+                schedstat(&times_of).ok_or("cannot make sense of /proc/<pid>/task/*/schedstat")?;
+            let nice = nice(&stat).ok_or("cannot make sense of /proc/<pid>/task/*/stat")?;
+            let waited = if nice > 0 { Duration::ZERO } else { waited };
+            times.extend(id.map(|id| (id, Time { used, waited })));
         }
         Ok(ThreadTimes(times))
     }
 
-    /// What the threads used since `earlier`. Of threads that ended in between, what they used after
+    /// The time of the threads since `earlier`. Of threads that ended in between, what they had after
     /// it is lost.
-    pub fn since(&self, earlier: &ThreadTimes) -> Duration {
-        let before = |id| earlier.0.get(id).copied().unwrap_or_default();
-        self.0.iter().map(|(id, time)| time.saturating_sub(before(id))).sum()
+    pub fn since(&self, earlier: &ThreadTimes) -> Time {
+        self.0.iter().fold(Time::default(), |sum, (id, time)| {
+            let before = earlier.0.get(id).copied().unwrap_or_default();
+            Time {
+                used: sum.used + time.used.saturating_sub(before.used),
+                waited: sum.waited + time.waited.saturating_sub(before.waited),
+            }
+        })
     }
 }
 
@@ -111,9 +131,15 @@ pub fn percent(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { 100.0 * part / whole }
 }
 
-/// The first of the three numbers: nanoseconds on a CPU.
-fn schedstat(text: &str) -> Option<Duration> {
-    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+/// The first two of the three numbers: nanoseconds on a CPU, and waiting for one.
+fn schedstat(text: &str) -> Option<(Duration, Duration)> {
+    let mut numbers = text.split_whitespace().map(|it| it.parse().ok().map(Duration::from_nanos));
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// The 19th field, of which the second is a name in parentheses.
+fn nice(stat: &str) -> Option<i64> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -139,31 +165,43 @@ fn cpu_model(cpus: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn times(threads: &[(u32, u64)]) -> ThreadTimes {
-        ThreadTimes(threads.iter().map(|&(id, ns)| (id, Duration::from_nanos(ns))).collect())
+    fn time(used: u64, waited: u64) -> Time {
+        Time { used: Duration::from_nanos(used), waited: Duration::from_nanos(waited) }
+    }
+
+    fn times(threads: &[(u32, u64, u64)]) -> ThreadTimes {
+        ThreadTimes(threads.iter().map(|&(id, used, waited)| (id, time(used, waited))).collect())
     }
 
     #[test]
-    fn schedstat_begins_with_the_nanoseconds_on_a_cpu() {
-        assert_eq!(schedstat("1205370 92144 33\n"), Some(Duration::from_nanos(1_205_370)));
-        assert_eq!(schedstat(""), None);
-        assert_eq!(schedstat("many"), None);
+    fn schedstat_begins_with_the_nanoseconds_on_a_cpu_and_waiting_for_one() {
+        let nanos = Duration::from_nanos;
+        assert_eq!(schedstat("1205370 92144 33\n"), Some((nanos(1_205_370), nanos(92_144))));
+        assert_eq!(schedstat("1205370"), None);
+        assert_eq!(schedstat("many 1 1"), None);
     }
 
     #[test]
-    fn cpu_is_counted_per_thread() {
-        let earlier = times(&[(1, 100), (2, 1_000)]);
-        let begun_in_between = times(&[(1, 150), (2, 1_000), (3, 7)]);
-        assert_eq!(begun_in_between.since(&earlier), Duration::from_nanos(57));
-        let ended_in_between = times(&[(1, 150)]);
-        assert_eq!(ended_in_between.since(&earlier), Duration::from_nanos(50));
+    fn the_priority_of_a_thread_follows_its_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 1 0 0 0 3 1 0 0 39 19 2 0 100";
+        assert_eq!(nice(stat), Some(19));
+        assert_eq!(nice("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn time_is_counted_per_thread() {
+        let earlier = times(&[(1, 100, 5), (2, 1_000, 5)]);
+        let begun_in_between = times(&[(1, 150, 6), (2, 1_000, 5), (3, 7, 2)]);
+        assert_eq!(begun_in_between.since(&earlier), time(57, 3));
+        let ended_in_between = times(&[(1, 150, 5)]);
+        assert_eq!(ended_in_between.since(&earlier), time(50, 0));
     }
 
     #[test]
     fn this_process_uses_cpu_and_memory() {
         let pid = std::process::id();
         let before = ThreadTimes::of(pid).unwrap();
-        while ThreadTimes::of(pid).unwrap().since(&before).is_zero() {}
+        while ThreadTimes::of(pid).unwrap().since(&before).used.is_zero() {}
         assert!(resident_bytes(pid).unwrap() > 100_000);
         assert!(open_files_limit().unwrap() > 0);
     }

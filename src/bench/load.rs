@@ -4,7 +4,7 @@
 //! to sessiond and to the floor.
 
 use super::{
-    Result,
+    PATIENCE, Result,
     socket::Drain,
     tally::{Counts, Tally, latency_histogram},
     user::{Room, Stage, User},
@@ -21,14 +21,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// All users must have joined by then.
-const JOIN_LIMIT: Duration = Duration::from_secs(60);
 /// How many users of a thread join at a time.
 const JOINING_AT_ONCE: usize = 64;
 /// After so many updates in a row the connections get a turn.
 const SENDING_AT_ONCE: u64 = 32;
-/// How long what was sent last may take to arrive, beside a tick.
-const ARRIVAL_LIMIT: Duration = Duration::from_millis(300);
+/// What was sent has arrived when nothing has come for so long, beside a tick.
+const QUIET: Duration = Duration::from_millis(300);
+/// So often nothing need have come by then.
+const ARRIVAL_ROUNDS: usize = 60;
 
 /// How large the load is.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ pub struct Load {
     tallies: Vec<Arc<Tally>>,
     phase: watch::Sender<Phase>,
     events: UnboundedReceiver<Event>,
-    settle: Duration,
+    quiet: Duration,
 }
 
 /// What the threads are told.
@@ -107,11 +107,11 @@ impl Load {
                 let _ = tell.send(Event::Ended(ended));
             });
         }
-        let settle = plan.tick + ARRIVAL_LIMIT;
-        let mut load = Load { tallies, phase, events, settle };
-        timeout(JOIN_LIMIT, load.joined())
+        let quiet = plan.tick + QUIET;
+        let mut load = Load { tallies, phase, events, quiet };
+        timeout(PATIENCE, load.joined())
             .await
-            .map_err(|_| format!("not all users joined within {JOIN_LIMIT:?}"))??;
+            .map_err(|_| format!("not all users joined within {PATIENCE:?}"))??;
         load.phase.send_replace(Phase::Send(Instant::now()));
         Ok(load)
     }
@@ -143,6 +143,11 @@ impl Load {
         self.tallies.iter().fold(Counts::default(), |sum, tally| sum + *tally.counts.lock())
     }
 
+    /// The longest that an update was sent late, by any thread.
+    pub fn late(&self) -> Duration {
+        self.tallies.iter().map(|tally| tally.late()).max().unwrap_or_default()
+    }
+
     /// The latencies since the last call, of all threads.
     pub fn take_latency(&self) -> Histogram<u64> {
         let mut sum = latency_histogram();
@@ -155,8 +160,15 @@ impl Load {
     /// Stops sending, waits for what is still on the way and returns all counts.
     pub async fn stop(mut self) -> Result<Counts> {
         self.phase.send_replace(Phase::Stop);
-        self.go_on(self.settle).await?;
-        Ok(self.counts())
+        let mut counts = self.counts();
+        for _ in 0..ARRIVAL_ROUNDS {
+            self.go_on(self.quiet).await?;
+            let before = std::mem::replace(&mut counts, self.counts());
+            if counts == before {
+                break;
+            }
+        }
+        Ok(counts)
     }
 }
 
@@ -192,7 +204,7 @@ impl Part {
                 return Ok(());
             };
             select! {
-                error = send_updates(&mut users, start, self.plan.period) => error,
+                error = send_updates(&mut users, start, self.plan.period, &self.tally) => error,
                 _ = phase(&mut told, |phase| matches!(phase, Phase::Stop)) => Ok(()),
             }?;
             // Until the load is dropped, what was sent may arrive.
@@ -246,7 +258,12 @@ async fn phase(told: &mut watch::Receiver<Phase>, wanted: impl Fn(&Phase) -> boo
 }
 
 /// Lets each user send once a period, the users evenly spread over it. Whoever is late catches up.
-async fn send_updates(users: &mut [User], start: Instant, period: Duration) -> Result<()> {
+async fn send_updates(
+    users: &mut [User],
+    start: Instant,
+    period: Duration,
+    tally: &Tally,
+) -> Result<()> {
     let step = period.as_nanos() as u64 / users.len() as u64;
     for turn in 0_u64.. {
         let due = start + Duration::from_nanos(step * turn);
@@ -255,6 +272,7 @@ async fn send_updates(users: &mut [User], start: Instant, period: Duration) -> R
         } else if turn % SENDING_AT_ONCE == 0 {
             yield_now().await;
         }
+        tally.sent_after(due.elapsed());
         users[turn as usize % users.len()].send_update().await?;
     }
     Ok(())

@@ -27,6 +27,8 @@ pub struct Usage {
     pub server_cpu: Option<Duration>,
     /// The CPU of this process, the load generator.
     pub own_cpu: Duration,
+    /// How long the two waited for a CPU, whichever waited longer.
+    pub waited: Duration,
     /// How much of all cores was in use, by whomever.
     pub machine_percent: f64,
 }
@@ -44,12 +46,14 @@ impl<'a> Meter<'a> {
 
     /// Ends.
     pub fn stop(self) -> Result<Usage> {
-        let server_cpu =
-            self.server.map(|(server, before)| server.cpu().map(|cpu| cpu.since(&before)));
+        let server = self.server.map(|(server, before)| server.cpu().map(|cpu| cpu.since(&before)));
+        let server = server.transpose()?;
+        let own = ThreadTimes::of(std::process::id())?.since(&self.own);
         Ok(Usage {
-            server_cpu: server_cpu.transpose()?,
+            server_cpu: server.map(|time| time.used),
             elapsed: self.start.elapsed(),
-            own_cpu: ThreadTimes::of(std::process::id())?.since(&self.own),
+            own_cpu: own.used,
+            waited: own.waited.max(server.unwrap_or_default().waited),
             machine_percent: MachineTimes::now()?.busy_percent_since(&self.machine),
         })
     }
@@ -58,12 +62,17 @@ impl<'a> Meter<'a> {
 impl Usage {
     /// The server's CPU, in percent of one core.
     pub fn server_percent(&self) -> Option<f64> {
-        self.server_cpu.map(|cpu| percent(cpu.as_secs_f64(), self.elapsed.as_secs_f64()))
+        self.server_cpu.map(|cpu| self.percent(cpu))
     }
 
     /// The generator's CPU, in percent of one core.
     pub fn own_percent(&self) -> f64 {
-        percent(self.own_cpu.as_secs_f64(), self.elapsed.as_secs_f64())
+        self.percent(self.own_cpu)
+    }
+
+    /// So much time, in percent of all.
+    pub fn percent(&self, time: Duration) -> f64 {
+        percent(time.as_secs_f64(), self.elapsed.as_secs_f64())
     }
 }
 

@@ -33,6 +33,7 @@ use clap::{ValueEnum, value_parser};
 use std::{
     io::{Write, stdout},
     process::ExitCode,
+    time::Duration,
 };
 use tokio::{
     select,
@@ -43,6 +44,10 @@ use tokio::{
 /// What goes wrong ends a row and is shown in it.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What should take moments must be done by then, however busy the machine is: no measure, but so that
+/// a run ends.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The exit code of a run that was interrupted, as shells have it.
 const INTERRUPTED: u8 = 130;

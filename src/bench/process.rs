@@ -1,19 +1,16 @@
 //! The measured processes: children that end with the run, however it ends.
 
 use super::{
-    Result,
+    PATIENCE, Result,
     accounting::{ThreadTimes, resident_bytes},
 };
 use serde_json::Value;
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{net::SocketAddr, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
     time::timeout,
 };
-
-/// A child may take so long until it listens.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A listening child of this process; killed when dropped.
 #[derive(Debug)]
@@ -38,9 +35,9 @@ impl Process {
             .spawn()?;
         let pid = child.id().ok_or("the child has ended")?;
         let mut log = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
-        let address = timeout(START_LIMIT, listening(&mut log))
+        let address = timeout(PATIENCE, listening(&mut log))
             .await
-            .map_err(|_| format!("`{verb}` does not listen after {START_LIMIT:?}"))?
+            .map_err(|_| format!("`{verb}` does not listen after {PATIENCE:?}"))?
             .map_err(|log| format!("`{verb}` ended before it listened: {log}"))?;
         tokio::spawn(pass_on(log));
         Ok(Process { address, pid, child })

@@ -19,6 +19,17 @@ const BOUNDS: [(&str, RangeInclusive<f64>); 3] = [
     ("merged_percent", 0.0..=5.0),
 ];
 
+/// The longest that the generator sent an update late.
+pub const LATE_MS: &str = "generator_late_ms";
+
+/// How much of the time generator or server were kept from working: they waited for a core, or the
+/// generator woke up late, whichever was more.
+pub const LOST_PERCENT: &str = "lost_percent";
+
+/// Where more was lost than this, the machine was overloaded: it decides about the other figures, and
+/// nothing can be held against the server. The bounds of what must arrive are as narrow.
+const LOST_PERCENT_MAX: f64 = 1.0;
+
 /// Everything that was measured, and on what.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -55,6 +66,8 @@ pub struct Row {
     /// What else there is to say.
     #[serde(flatten)]
     more: Figures,
+    /// What kept the figures from saying something about the server; absent = nothing.
+    overloaded: Option<String>,
     /// What went wrong; absent = nothing.
     pub failed: Option<String>,
     /// The figures of each repetition.
@@ -67,7 +80,9 @@ impl Row {
         for value in repetitions.iter_mut().flat_map(BTreeMap::values_mut) {
             *value = rounded(*value);
         }
-        let failed = error.or_else(|| repetitions.iter().find_map(out_of_bounds));
+        let overloaded = repetitions.iter().find_map(overload);
+        let mut sound = repetitions.iter().filter(|figures| overload(figures).is_none());
+        let failed = error.or_else(|| sound.find_map(out_of_bounds));
         let mut more = medians(&repetitions);
         Row {
             name,
@@ -77,6 +92,7 @@ impl Row {
             p50_ms: more.remove("p50_ms"),
             p99_ms: more.remove("p99_ms"),
             more,
+            overloaded,
             failed,
             repetitions,
         }
@@ -108,6 +124,9 @@ impl Display for Report {
             let more: Vec<_> = row.more.iter().map(|(name, it)| format!("{name} {it}")).collect();
             for figures in more.chunks(3) {
                 writeln!(f, "    {}", figures.join(", "))?;
+            }
+            if let Some(overloaded) = &row.overloaded {
+                writeln!(f, "    {overloaded}")?;
             }
             if let Some(failed) = &row.failed {
                 writeln!(f, "    FAILED: {failed}")?;
@@ -145,6 +164,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// To four digits: no figure is more precise than that.
 fn rounded(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+/// What to say of a repetition in which the machine had no time for the benchmark.
+fn overload(figures: &Figures) -> Option<String> {
+    let lost = figures.get(LOST_PERCENT).filter(|lost| **lost > LOST_PERCENT_MAX)?;
+    let late = figures.get(LATE_MS).copied().unwrap_or_default();
+    Some(format!("machine overloaded: generator late by {late} ms, {lost}% of the time lost"))
 }
 
 /// The first figure that is out of its bounds. One that is no number is.
@@ -192,6 +218,7 @@ mod tests {
                 "p50_ms": 2.0,
                 "p99_ms": null,
                 "arrived": 1.0,
+                "overloaded": null,
                 "failed": null,
                 "repetitions": [{"p50_ms": 1.0, "arrived": 1.0}, {"p50_ms": 3.0}],
             })
@@ -205,6 +232,20 @@ mod tests {
         assert!(row(&[&[("arrived", 1.0), ("floor_arrived", 0.5)]]).failed.is_some());
         assert!(row(&[&[("arrived", f64::NAN)]]).failed.is_some());
         assert!(row(&[&[("arrived", 1.0), ("merged_percent", 7.0)]]).failed.is_some());
+    }
+
+    #[test]
+    fn an_overloaded_machine_is_named_and_fails_no_row() {
+        let starved = [("arrived", 0.5), (LATE_MS, 43.0), (LOST_PERCENT, 1.01)];
+        let overloaded = row(&[&starved, &[("arrived", 1.0), (LOST_PERCENT, 1.0)]]);
+        let told = "machine overloaded: generator late by 43 ms, 1.01% of the time lost";
+        assert_eq!(overloaded.overloaded.as_deref(), Some(told));
+        assert_eq!(overloaded.failed, None);
+        // What is lost while the machine has time is lost by the server.
+        let lossy = row(&[&starved, &[("arrived", 0.5), (LOST_PERCENT, 1.0)]]);
+        assert!(lossy.failed.is_some());
+        let broken = Row::new("own".into(), vec![starved.into()], Some("no answer".into()));
+        assert_eq!(broken.failed.as_deref(), Some("no answer"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The rows. To add one, name it in [`Row`] and write the function that measures it once.
 
 use super::{
-    BenchArgs, Result,
+    BenchArgs, PATIENCE, Result,
     accounting::{open_files_limit, percent},
     floor::FloorArgs,
     grpc::Connection,
@@ -9,7 +9,7 @@ use super::{
     measure::{Meter, Usage, Window, watch},
     process::Process,
     progress::Progress,
-    report::Figures,
+    report::{Figures, LATE_MS, LOST_PERCENT},
     service::{Guesses, SESSION_ID, Service, app},
     socket::Socket,
     tally::{Counts, Tally},
@@ -29,8 +29,6 @@ const WARM_UP_MAX: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(3);
 /// Idle streams are watched for at least so long: it contains heartbeats.
 const IDLE_MIN: Duration = Duration::from_secs(30);
-/// All users of a room must have subscribed by then.
-const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(30);
 /// Files that a process needs beside its connections.
 const OTHER_FILES: usize = 100;
 
@@ -108,10 +106,12 @@ async fn own(bench: &Bench) -> Result<Figures> {
     let command_line = FloorArgs::command_line(args.threads, plan.tick, message_bytes);
     let floor = Process::start(&command_line).await?;
     let peer = Peer::Floor { address: floor.address, update_bytes, message_bytes };
+    let meter = Meter::start(Some(&floor))?;
     let mut load = Load::start(&plan, &peer).await?;
     load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, Some(&floor), args.duration()).await?;
-    load.stop().await?;
+    add_strain(&mut figures, load.late(), &meter.stop()?);
+    drop(load);
     floor.stop().await?;
 
     let floor_cpu = window.usage.server_cpu.unwrap_or_default();
@@ -192,6 +192,7 @@ async fn idle_sessions(bench: &Bench) -> Result<Figures> {
     let server = Server::start(args).await?;
     let service = Service::connect(server.address).await?;
     service.open_rooms(plan.rooms, plan.tick, Pacing::Tick).await?;
+    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
@@ -203,10 +204,13 @@ async fn idle_sessions(bench: &Bench) -> Result<Figures> {
     let after = server.resident_bytes()?;
     bench.progress.step("the busy room beside them".to_owned());
     let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let late = load.late();
     let total = load.stop().await?;
+    let strain = meter.stop()?;
 
     let mut figures = load_figures(&beside, &plan);
     figures.insert("arrived", plan.arrived(total));
+    add_strain(&mut figures, late, &strain);
     if let (Some(alone), Some(beside)) =
         (alone.usage.server_percent(), beside.usage.server_percent())
     {
@@ -235,6 +239,7 @@ async fn wrong_passwords(bench: &Bench) -> Result<Figures> {
     bench.progress.step(format!("opening {sessions} sessions with a password"));
     service.open_idle(sessions, Some(RIGHT)).await?;
     service.open_rooms(plan.rooms, plan.tick, Pacing::Tick).await?;
+    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
@@ -250,12 +255,15 @@ async fn wrong_passwords(bench: &Bench) -> Result<Figures> {
         return Err("a guess was answered otherwise than by a refusal".into());
     }
     drop(guesser);
+    let late = load.late();
     let total = load.stop().await?;
+    let strain = meter.stop()?;
 
     let mut figures = load_figures(&beside, &plan);
     // Most of it is for comparing passwords.
     figures.remove("server_cpu_us_per_delivery");
     figures.insert("arrived", plan.arrived(total));
+    add_strain(&mut figures, late, &strain);
     let quantiles = load_figures(&alone, &plan);
     let seconds = beside.usage.elapsed.as_secs_f64();
     let per_second = |before: u64, after: u64| (after - before) as f64 / seconds;
@@ -297,13 +305,17 @@ async fn busy(
 ) -> Result<(Window, Figures)> {
     let service = Service::connect(server.address).await?;
     service.open_rooms(plan.rooms, plan.tick, pacing).await?;
+    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let late = load.late();
     let total = load.stop().await?;
+    let strain = meter.stop()?;
     service.delete_rooms(plan.rooms).await?;
     let mut figures = load_figures(&window, plan);
     figures.insert("arrived", plan.arrived(total));
+    add_strain(&mut figures, late, &strain);
     Ok((window, figures))
 }
 
@@ -315,9 +327,9 @@ async fn subscribe_room(
     tally: &Arc<Tally>,
 ) -> Result<Vec<JoinHandle<()>>> {
     let subscribing = (0..users).map(|user| subscribe(address, room, user, tally.clone()));
-    timeout(SUBSCRIBE_LIMIT, in_order(subscribing, users))
+    timeout(PATIENCE, in_order(subscribing, users))
         .await
-        .map_err(|_| format!("not all of a room subscribed within {SUBSCRIBE_LIMIT:?}"))?
+        .map_err(|_| format!("not all of a room subscribed within {PATIENCE:?}"))?
 }
 
 async fn subscribe(
@@ -447,6 +459,16 @@ fn usage_figures(usage: &Usage) -> Figures {
     ]);
     figures.extend(usage.server_percent().map(|percent| ("server_cpu_percent", percent)));
     figures
+}
+
+/// Adds how late the generator was at most, and how much of the time nothing could be sent or served
+/// because others had the machine; of two loads, what the worse one had.
+fn add_strain(figures: &mut Figures, late: Duration, usage: &Usage) {
+    let lost = usage.percent(usage.waited.max(late));
+    for (name, value) in [(LATE_MS, late.as_secs_f64() * 1e3), (LOST_PERCENT, lost)] {
+        let worst = figures.entry(name).or_default();
+        *worst = worst.max(value);
+    }
 }
 
 fn micros_per(cpu: Duration, count: u64) -> f64 {

@@ -1,6 +1,6 @@
 //! The calls that set a row up: sessions are opened and ended.
 
-use super::Result;
+use super::{PATIENCE, Result};
 use crate::proto::{
     DeleteSessionRequest, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, Pacing,
     SessionSettings, session_service_client::SessionServiceClient,
@@ -24,8 +24,6 @@ pub fn app(number: usize) -> String {
 const IDLE: &str = "idle";
 /// Calls that are on their way at a time: fewer than the passwords of one address that may wait.
 const CALLS_AT_ONCE: usize = 24;
-/// A call must be answered by then.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Guesses that are on their way at a time.
 const GUESSES_AT_ONCE: usize = 16;
@@ -57,7 +55,7 @@ pub struct Service(SessionServiceClient<Channel>);
 impl Service {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.timeout(CALL_LIMIT);
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.timeout(PATIENCE);
         Ok(Service(SessionServiceClient::new(endpoint.connect().await?)))
     }
 

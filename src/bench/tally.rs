@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::{
     ops::{Add, Sub},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -17,6 +18,8 @@ pub struct Tally {
     pub counts: Mutex<Counts>,
     /// Microseconds from sending an update to its arrival at a timed receiver.
     latency: Mutex<Histogram<u64>>,
+    /// The longest that an update was sent late, in microseconds.
+    late: AtomicU64,
 }
 
 /// The counts at one moment, or between two.
@@ -42,7 +45,8 @@ pub struct Counts {
 
 impl Default for Tally {
     fn default() -> Self {
-        Tally { counts: Mutex::default(), latency: Mutex::new(latency_histogram()) }
+        let latency = Mutex::new(latency_histogram());
+        Tally { counts: Mutex::default(), latency, late: AtomicU64::default() }
     }
 }
 
@@ -51,6 +55,16 @@ impl Tally {
     pub fn arrived_after(&self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency.lock().saturating_record(micros);
+    }
+
+    /// An update was sent so late.
+    pub fn sent_after(&self, late: Duration) {
+        self.late.fetch_max(late.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// The longest that an update was sent late.
+    pub fn late(&self) -> Duration {
+        Duration::from_micros(self.late.load(Ordering::Relaxed))
     }
 
     /// The latencies since the last call.
