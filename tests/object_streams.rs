@@ -1,5 +1,9 @@
 //! Object streams over gRPC. The server's clock stands still until a test moves it; nothing sleeps.
 
+#[path = "service/support/caller.rs"]
+mod caller;
+
+use caller::{as_app, sent};
 use sessiond::{
     config::Config,
     engine::Clock,
@@ -64,7 +68,7 @@ impl Service {
     }
 
     async fn try_set(&self, request: proto::SetStreamRequest) -> Result<String, Status> {
-        let reply = in_time(self.client().set_stream(request)).await?;
+        let reply = in_time(self.client().set_stream(sent(request))).await?;
         Ok(reply.into_inner().name)
     }
 
@@ -73,7 +77,7 @@ impl Service {
     }
 
     async fn try_update(&self, request: proto::UpdateStreamDataRequest) -> Result<(), Status> {
-        in_time(self.client().update_stream_data(request)).await.map(|_| ())
+        in_time(self.client().update_stream_data(sent(request))).await.map(|_| ())
     }
 
     async fn update<const N: usize>(&self, name: &str, values: [(&str, Kind); N]) {
@@ -92,7 +96,7 @@ impl Service {
             key: key.to_owned(),
             ..Default::default()
         };
-        in_time(self.client().remove_stream(request)).await.expect("it is removed");
+        in_time(self.client().remove_stream(sent(request))).await.expect("it is removed");
     }
 
     async fn try_func(&self, name: &str, key: &str, func: stream_func::Func) -> Result<(), Status> {
@@ -102,7 +106,7 @@ impl Service {
             func: Some(proto::StreamFunc { func: Some(func) }),
             ..Default::default()
         };
-        in_time(self.client().set_stream_func(request)).await.map(|_| ())
+        in_time(self.client().set_stream_func(sent(request))).await.map(|_| ())
     }
 
     async fn try_add(&self, user: &str, name: &str, expression: &str) -> Result<(), Status> {
@@ -112,7 +116,7 @@ impl Service {
             expression: expression.to_owned(),
             ..Default::default()
         };
-        in_time(self.client().add_stream_func(request)).await.map(|_| ())
+        in_time(self.client().add_stream_func(sent(request))).await.map(|_| ())
     }
 
     async fn try_read(
@@ -127,7 +131,7 @@ impl Service {
             cursor: cursor.to_owned(),
             ..Default::default()
         };
-        Ok(in_time(self.client().get_stream_update(request)).await?.into_inner())
+        Ok(in_time(self.client().get_stream_update(sent(request))).await?.into_inner())
     }
 
     /// What is new since a cursor, and the next one.
@@ -142,14 +146,17 @@ impl Service {
             cursor: cursor.to_owned(),
             ..Default::default()
         };
-        in_time(self.client().get_all_stream_updates(request)).await.expect("read").into_inner()
+        in_time(self.client().get_all_stream_updates(sent(request)))
+            .await
+            .expect("read")
+            .into_inner()
     }
 
     async fn try_subscribe(
         &self,
         request: proto::SubscribeToStreamsRequest,
     ) -> Result<Streaming<SubscribeToStreamsResponse>, Status> {
-        Ok(in_time(self.client().subscribe_to_streams(request)).await?.into_inner())
+        Ok(in_time(self.client().subscribe_to_streams(sent(request))).await?.into_inner())
     }
 
     /// A subscription of bob's, and its first message.
@@ -520,8 +527,8 @@ async fn readers_read_the_creator_writes_and_others_learn_nothing() {
             ..Default::default()
         };
         outcomes.push(s.try_update(as_user("eve", &name)).await);
-        outcomes.push(in_time(s.client().remove_stream(remove)).await.map(|_| ()));
-        outcomes.push(in_time(s.client().set_stream_func(func)).await.map(|_| ()));
+        outcomes.push(in_time(s.client().remove_stream(sent(remove))).await.map(|_| ()));
+        outcomes.push(in_time(s.client().set_stream_func(sent(func))).await.map(|_| ()));
         outcomes.push(s.try_read("eve", &name, "").await.map(|_| ()));
         outcomes.push(s.try_read("eve", &name, "0").await.map(|_| ()));
         outcomes.push(s.try_subscribe(named).await.map(|_| ()));
@@ -554,10 +561,10 @@ async fn readers_read_the_creator_writes_and_others_learn_nothing() {
         name: "secret".to_owned(),
         ..Default::default()
     };
-    assert_eq!(refused(in_time(s.client().get_stream_update(other)).await), not_found);
+    assert_eq!(refused(in_time(s.client().get_stream_update(sent(other))).await), not_found);
     let mut elsewhere = Request::new(stream("x", []));
     elsewhere.metadata_mut().insert("sessiond-app", "other".parse().expect("a value"));
-    assert_eq!(refused(in_time(s.client().set_stream(elsewhere)).await), fields(&["app"]));
+    assert_eq!(refused(in_time(s.client().set_stream(as_app(elsewhere))).await), fields(&["app"]));
 }
 
 #[tokio::test]

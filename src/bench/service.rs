@@ -8,7 +8,8 @@ use crate::proto::{
 use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 use tokio::task::JoinSet;
 use tonic::{
-    Code,
+    Code, Request,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 
@@ -159,16 +160,23 @@ impl Service {
     async fn open(&self, app: String, session_id: String, settings: SessionSettings) -> Result<()> {
         let settings = Some(settings);
         let request = OpenSharedSessionRequest { app, session_id, settings, ..Default::default() };
-        self.0.clone().open_shared_session(request).await?;
+        self.0.clone().open_shared_session(as_app(request)).await?;
         Ok(())
     }
 
     async fn delete(&self, app: String, session_id: String) -> Result<()> {
         let request = DeleteSessionRequest { app, session_id, ..Default::default() };
-        match self.0.clone().delete_session(request).await {
+        match self.0.clone().delete_session(as_app(request)).await {
             // It went with its last member.
             Err(status) if status.code() == Code::NotFound => Ok(()),
             deleted => Ok(deleted.map(drop)?),
         }
     }
+}
+
+/// A request of the app itself, which its metadata says.
+fn as_app<T>(request: T) -> Request<T> {
+    let mut request = Request::new(request);
+    request.metadata_mut().insert("sessiond-as", MetadataValue::from_static("app"));
+    request
 }

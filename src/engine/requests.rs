@@ -67,6 +67,11 @@ impl Scope {
         Self { place: (app.clone(), place), actor: by.clone() }
     }
 
+    /// Of a call that joins a user to a session; none = a new one, whose id comes with the reply.
+    pub fn of_join(app: &AppId, session: Option<&SessionId>, user: Option<&UserId>) -> Self {
+        Self::new(app, session, &user.cloned().map_or(Actor::App, Actor::User))
+    }
+
     /// Of a call to a user.
     pub fn of_user(app: &AppId, user: &UserId, by: &Actor) -> Self {
         Self { place: (app.clone(), Place::User(user.clone())), actor: by.clone() }

@@ -1,6 +1,7 @@
 //! The counter: the only room that knows tonic and prost. Requests become commands, frames become
 //! bytes, refusals become statuses.
 
+pub mod caller;
 mod codec;
 pub mod compression;
 pub mod convert;
@@ -37,7 +38,8 @@ use crate::{
         private::{Pair, Private},
     },
 };
-use convert::door::PropsWrite;
+use caller::Caller;
+use convert::door::{Door, PropsWrite};
 use http::HeaderMap;
 use once::Once;
 use status::Node;
@@ -85,6 +87,28 @@ pub struct StreamSettings {
 }
 
 impl Context {
+    /// Begins to check a request: its app, and as whom it acts.
+    fn enter(
+        &self,
+        headers: &HeaderMap,
+        app: &str,
+        user_id: &str,
+    ) -> (Door<'_>, AppId, Option<Actor>) {
+        let (mut door, app) = self.door(headers, app);
+        let actor = door.actor(Caller::of(headers), "user_id", user_id);
+        (door, app, actor)
+    }
+
+    /// The same of a request that has its own way to say as whom it acts.
+    fn door(&self, headers: &HeaderMap, app: &str) -> (Door<'_>, AppId) {
+        let mut door = Door::new(&self.limits);
+        let app = door.app(app);
+        if let Err(Refusal::Invalid(faults)) = self.check_app(headers, &app) {
+            faults.into_iter().for_each(|it| door.fault(it.field, it.description));
+        }
+        (door, app)
+    }
+
     /// A client that names the app in its metadata must name the one of the request.
     fn check_app(&self, headers: &HeaderMap, app: &AppId) -> Result<(), Refusal> {
         let Some(named) = headers.get(APP_METADATA) else { return Ok(()) };

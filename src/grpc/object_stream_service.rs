@@ -39,10 +39,6 @@ impl ObjectStreams {
         Self(Arc::new(context))
     }
 
-    fn door(&self) -> Door<'_> {
-        Door::new(&self.0.limits)
-    }
-
     fn answer<T>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
         outcome.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
     }
@@ -50,12 +46,10 @@ impl ObjectStreams {
     /// A write of somebody whose request has passed the door.
     fn write<T>(
         &self,
-        headers: &HeaderMap,
         app: &AppId,
         actor: &Actor,
         write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        self.0.check_app(headers, app)?;
         if self.0.engine.is_draining() {
             return Err(Refusal::Draining);
         }
@@ -70,9 +64,7 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::SetStreamRequest,
     ) -> Result<proto::SetStreamResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = match request.name.as_str() {
             "" => Some(uuid::Uuid::new_v4().to_string().into()),
             name => door.named("name", name),
@@ -98,10 +90,9 @@ impl ObjectStreams {
         let readers = readers.filter_map(|(at, user)| door.user(&format!("readers[{at}]"), user));
         let readers = readers.collect();
         let object = door.values("object", request.object);
-        door.close()?;
-        let name = name.unwrap_or_default();
+        let (actor, name) = door.close_with(|| actor.zip(name))?;
         let set = Definition { object, keys, funcs, readers };
-        self.write(headers, &app, &actor, |streams| streams.set(&app, &actor, &name, set))?;
+        self.write(&app, &actor, |streams| streams.set(&app, &actor, &name, set))?;
         Ok(proto::SetStreamResponse { name: name.to_string() })
     }
 
@@ -110,15 +101,12 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::RemoveStreamRequest,
     ) -> Result<proto::RemoveStreamResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let is_whole = request.key.is_empty();
         let key = if is_whole { None } else { door.nested_key("key", &request.key) };
-        door.close()?;
-        let name = name.unwrap_or_default();
-        self.write(headers, &app, &actor, |streams| match key {
+        let (actor, name) = door.close_with(|| actor.zip(name))?;
+        self.write(&app, &actor, |streams| match key {
             None => streams.remove(&app, &actor, &name),
             Some(key) => streams.remove_key(&app, &actor, &name, &key),
         })?;
@@ -130,20 +118,15 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::UpdateStreamDataRequest,
     ) -> Result<proto::UpdateStreamDataResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         if request.set.is_empty() && request.append.is_empty() {
             door.fault("set", "this or append must name at least one key");
         }
         let set = door.nested_values("set", request.set);
         let append = door.nested_values("append", request.append);
-        door.close()?;
-        let name = name.unwrap_or_default();
-        self.write(headers, &app, &actor, |streams| {
-            streams.update(&app, &actor, &name, set, append)
-        })?;
+        let (actor, name) = door.close_with(|| actor.zip(name))?;
+        self.write(&app, &actor, |streams| streams.update(&app, &actor, &name, set, append))?;
         Ok(proto::UpdateStreamDataResponse {})
     }
 
@@ -152,18 +135,13 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::SetStreamFuncRequest,
     ) -> Result<proto::SetStreamFuncResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let is_whole = request.key.is_empty();
         let key = if is_whole { None } else { door.nested_key("key", &request.key) };
         let func = door.func("func", request.func);
-        door.close()?;
-        let name = name.unwrap_or_default();
-        self.write(headers, &app, &actor, |streams| {
-            streams.set_func(&app, &actor, &name, key, func)
-        })?;
+        let (actor, name) = door.close_with(|| actor.zip(name))?;
+        self.write(&app, &actor, |streams| streams.set_func(&app, &actor, &name, key, func))?;
         Ok(proto::SetStreamFuncResponse {})
     }
 
@@ -172,16 +150,11 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::AddStreamFuncRequest,
     ) -> Result<proto::AddStreamFuncResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
-        door.close()?;
+        let (actor, name) = door.close_with(|| actor.zip(name))?;
         let function = Function::new(&request.expression).map_err(Refusal::BadExpression)?;
-        let name = name.unwrap_or_default();
-        self.write(headers, &app, &actor, |streams| {
-            streams.add_func(&app, &actor, &name, function)
-        })?;
+        self.write(&app, &actor, |streams| streams.add_func(&app, &actor, &name, function))?;
         Ok(proto::AddStreamFuncResponse {})
     }
 
@@ -190,14 +163,10 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::GetStreamUpdateRequest,
     ) -> Result<proto::GetStreamUpdateResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let cursor = cursor(&mut door, &request.cursor);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let name = name.unwrap_or_default();
+        let (actor, name) = door.close_with(|| actor.zip(name))?;
         let (place, reading) = {
             let mut state = self.0.objects.lock();
             let place = self.0.objects.reserve(&state, &app)?;
@@ -218,12 +187,9 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::GetAllStreamUpdatesRequest,
     ) -> Result<proto::GetAllStreamUpdatesResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let cursor = cursor(&mut door, &request.cursor);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
+        let actor = door.close_with(|| actor)?;
         let (place, reading) = {
             let (mut state, mut room) = (self.0.objects.lock(), Room::new(ROOM));
             let place = self.0.objects.reserve(&state, &app)?;
@@ -246,9 +212,7 @@ impl ObjectStreams {
         headers: &HeaderMap,
         request: proto::SubscribeToStreamsRequest,
     ) -> Result<Messages, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         if request.names.len() > NAMES {
             door.fault("names", format!("has more than {NAMES} names"));
         }
@@ -257,8 +221,7 @@ impl ObjectStreams {
         let names: BTreeSet<Key> = names.collect();
         let (least, most, default) = INTERVAL;
         let interval = door.span("interval", request.interval, (least, most), default);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
+        let actor = door.close_with(|| actor)?;
         if self.0.engine.is_draining() {
             return Err(Refusal::Draining);
         }

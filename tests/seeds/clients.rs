@@ -57,7 +57,7 @@ pub async fn try_open_private(
     service: &Service,
     request: proto::OpenPrivateSessionRequest,
 ) -> Result<proto::OpenPrivateSessionResponse, Status> {
-    let answer = in_time(service.sessions().open_private_session(request)).await;
+    let answer = in_time(service.sessions().open_private_session(sent(request))).await;
     answer.map(tonic::Response::into_inner)
 }
 

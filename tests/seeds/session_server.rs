@@ -108,7 +108,7 @@ impl Player {
             schema: Some(format),
             ..Default::default()
         };
-        in_time(service.sessions().reset_session(request)).await.map(drop)
+        in_time(service.sessions().reset_session(sent(request))).await.map(drop)
     }
 
     /// leaveSession.

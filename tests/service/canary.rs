@@ -211,7 +211,7 @@ impl Stage {
             data,
             ..Default::default()
         };
-        let opened = in_time(self.service.sessions().open_private_session(request)).await;
+        let opened = in_time(self.service.sessions().open_private_session(sent(request))).await;
         opened.expect("it opens");
         let request = proto::SetSessionDataRequest {
             private_set: self.private_data_of("private", &[SOURCE, ""]),
@@ -238,7 +238,7 @@ impl Stage {
             ..Default::default()
         };
         let owner = &self.people["owner"];
-        in_time(owner.streams().set_stream(request)).await.expect("it is set");
+        in_time(owner.streams().set_stream(sent(request))).await.expect("it is set");
     }
 
     /// Everybody joins who is to be in it, and gets a role.
@@ -443,7 +443,7 @@ async fn another_schema(stage: &mut Stage) {
         schema: Some(stage.schema()),
         ..Default::default()
     };
-    in_time(stage.service.sessions().reset_session(request)).await.expect("it is reset");
+    in_time(stage.service.sessions().reset_session(sent(request))).await.expect("it is reset");
     stage.everybody_looks().await;
 }
 

@@ -171,7 +171,8 @@ async fn a_client_that_vanishes_takes_its_streams_along() {
         join: Some(Default::default()),
         ..subscription("finals", "bob")
     };
-    let mut bob = delivery.subscribe_to_session(request).await.expect("it begins").into_inner();
+    let mut bob =
+        delivery.subscribe_to_session(sent(request)).await.expect("it begins").into_inner();
     in_time(bob.message()).await.expect("the snapshot");
     service.tick();
     ada.next_changes().await;

@@ -42,7 +42,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         user_id: long(),
         ..Default::default()
     };
-    let told = refused(sessions.get_session_info(request).await);
+    let told = refused(sessions.get_session_info(sent(request)).await);
     told.blames(&["app", "session_id", "user_id"]);
 
     let request = proto::OpenSharedSessionRequest {
@@ -103,7 +103,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         user_id: long(),
         ..Default::default()
     };
-    refused(sessions.leave_session(request).await).blames(&["app", "session_id", "user_id"]);
+    refused(sessions.leave_session(sent(request)).await).blames(&["app", "session_id", "user_id"]);
 
     let request = proto::DeleteSessionRequest {
         app: control(),
@@ -111,7 +111,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         user_id: control(),
         request_id: String::new(),
     };
-    refused(sessions.delete_session(request).await).blames(&["app", "session_id", "user_id"]);
+    refused(sessions.delete_session(sent(request)).await).blames(&["app", "session_id", "user_id"]);
 
     let request = proto::UpdateSessionRequest {
         app: control(),
@@ -119,7 +119,7 @@ async fn every_call_names_all_bad_ids_at_once() {
         user_id: control(),
         ..Default::default()
     };
-    let told = refused(sessions.update_session(request).await);
+    let told = refused(sessions.update_session(sent(request)).await);
     told.blames(&["app", "session_id", "user_id", "update_mask"]);
 
     let request = proto::SetUserPropsRequest {
@@ -291,7 +291,7 @@ async fn a_write_that_names_no_key_or_one_twice_is_refused() {
         write: Some(write([("x", int(1))])),
         ..Default::default()
     });
-    refused(answer.await).blames(&["user_id"]);
+    refused(answer.await).blames(&["target_user_id"]);
     refused(service.try_set_data(data_of("finals", "ada")).await).blames(&["set"]);
     let mut twice = data_of("finals", "ada");
     twice.set = props([("x", int(1))]);
@@ -474,8 +474,8 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
         request
     };
     let mut sessions = service.sessions();
-    sessions.get_session_info(with_app("default")).await.expect("it is the same");
-    refused(sessions.get_session_info(with_app("chess")).await).blames(&["app"]);
+    sessions.get_session_info(as_app(with_app("default"))).await.expect("it is the same");
+    refused(sessions.get_session_info(as_app(with_app("chess"))).await).blames(&["app"]);
     let mut write = tonic::Request::new(proto::SetUserPropsRequest {
         app: "default".to_owned(),
         user_id: "ada".to_owned(),

@@ -226,7 +226,7 @@ async fn of_many_who_open_at_once_one_opens_and_the_others_join() {
                 get_if_exists: true,
                 ..opening(&id, &format!("user {at}"), named(&name))
             };
-            calls.spawn(async move { client.open_shared_session(request).await });
+            calls.spawn(async move { client.open_shared_session(sent(request)).await });
         }
         let replies = in_time(calls.join_all()).await.into_iter();
         let replies = replies.map(|reply| reply.expect("it opens or joins").into_inner());

@@ -330,7 +330,7 @@ async fn the_next_stream_on_a_full_connection_waits() {
         tokio::select! {
             biased;
             _ = &mut waiting => panic!("there is no stream for it"),
-            answer = other.list_sessions(request) => drop(answer.expect("it is listed")),
+            answer = other.list_sessions(sent(request)) => drop(answer.expect("it is listed")),
         }
     }
     drop(one);

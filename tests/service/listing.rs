@@ -144,7 +144,11 @@ async fn a_session_is_found_by_id_or_by_name_and_not_by_both() {
         ..Default::default()
     };
     let ask = async |request| {
-        service.sessions().get_session_info(request).await.map(|reply| reply.into_inner().session)
+        service
+            .sessions()
+            .get_session_info(sent(request))
+            .await
+            .map(|reply| reply.into_inner().session)
     };
     let by_id = ask(by("finals", "")).await.expect("it is found");
     assert_eq!(ask(by("", "the finals")).await.expect("it is found"), by_id);

@@ -43,9 +43,9 @@ async fn ask(service: &Service, user: &str, position: Position) -> [Result<Posit
     let (mut a, mut b, mut c) = (service.sessions(), service.sessions(), service.sessions());
     let answers = async {
         tokio::join!(
-            a.get_session_info(info),
-            b.get_first_match(first),
-            c.get_updated_user_data(updated)
+            a.get_session_info(sent(info)),
+            b.get_first_match(sent(first)),
+            c.get_updated_user_data(sent(updated))
         )
     };
     let (info, first, updated) = in_time(answers).await;

@@ -259,7 +259,7 @@ async fn bad_input_is_refused_with_every_fault_named() {
     let told = refused(service.try_kick("a\nb", "c\nd", "", &long).await);
     told.blames(&["session_id", "user_id", "target_user_id", "reason"]);
     let request = proto::SetRoleRequest { app: "a\nb".to_owned(), role: 77, ..Default::default() };
-    let answer = service.sessions().set_role(request).await;
+    let answer = service.sessions().set_role(sent(request)).await;
     refused(answer).blames(&["app", "session_id", "target_user_id", "role"]);
     let told = refused(service.try_set_role("finals", "ada", "bob", Role::Unspecified).await);
     told.blames(&["role"]);

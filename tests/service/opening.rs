@@ -279,7 +279,7 @@ async fn openings_with_the_same_users_do_not_wait_for_each_other() {
                 settings: Some(exclusive.clone()),
                 ..with_users(&format!("{round} {at}"), "", names)
             };
-            calls.spawn(async move { sessions.open_shared_session(request).await });
+            calls.spawn(async move { sessions.open_shared_session(sent(request)).await });
         }
         let opened = in_time(calls.join_all()).await.into_iter().flatten();
         let opened: Vec<_> = opened.filter_map(|reply| reply.into_inner().session).collect();

@@ -185,7 +185,7 @@ async fn a_private_session_has_none_and_stays_hidden_from_whoever_gives_one() {
         settings: Some(with_password(RIGHT)),
         ..private("ada", "ada", "bob")
     };
-    let opened = service.sessions().open_private_session(open).await;
+    let opened = service.sessions().open_private_session(sent(open)).await;
     refused(opened).blames(&["settings.password"]);
     let opened = service.try_open_private("ada", "ada", "bob").await.expect("it opens");
     let id = opened.session.expect("it is told").session_id;
@@ -279,7 +279,7 @@ async fn an_unlisted_session_with_a_wrong_password_answers_like_one_that_is_not_
             told.push(all_of(&unary.expect_err("it is refused")));
             let watch = watching(session, "eve", password);
             let mut watch =
-                service.delivery().subscribe_to_session(watch).await.expect("it begins");
+                service.delivery().subscribe_to_session(sent(watch)).await.expect("it begins");
             told.push(all_of(&watch.get_mut().message().await.expect_err("it is refused")));
             let mut stream = service.open_stream(streaming(session, "eve", password)).await;
             told.push(all_of(&stream.next_message().await.expect_err("it is refused")));
@@ -501,7 +501,8 @@ async fn a_stream_that_is_given_up_while_its_password_is_compared_has_done_nothi
     let service = Service::start().await;
     service.open_room_with("finals", "ada", with_password(RIGHT)).await;
     let held = service.passwords().hold();
-    let watch = service.delivery().subscribe_to_session(watching("finals", "bob", RIGHT)).await;
+    let watch =
+        service.delivery().subscribe_to_session(sent(watching("finals", "bob", RIGHT))).await;
     let stream = service.open_stream(streaming("finals", "cleo", RIGHT)).await;
     service.until_waiting(2).await;
     drop((watch, stream));
@@ -650,7 +651,7 @@ async fn of_two_who_open_or_join_at_once_with_one_password_both_are_in() {
     for user in ["ada", "bob"] {
         let mut sessions = service.sessions();
         both.push(tokio::spawn(async move {
-            sessions.open_shared_session(opening_or_joining("finals", user, RIGHT)).await
+            sessions.open_shared_session(sent(opening_or_joining("finals", user, RIGHT))).await
         }));
     }
     service.until_waiting(2).await;

@@ -1,5 +1,6 @@
 //! Who may call what: every unary call of the contract by everybody, against one table. A call
-//! without a line fails.
+//! without a line fails. Nobody acts as the app by accident: every call of the contract, streams too,
+//! tells a caller who forgot the user from one who acts as the app.
 
 use crate::support::*;
 use prost::Message;
@@ -7,8 +8,20 @@ use sessiond::proto::{self, Role};
 use std::collections::BTreeSet;
 use tonic::Code;
 
-/// Who calls, as the columns of the table; each is called like this, and the app is called nothing.
-const CALLERS: [&str; 7] = ["owner", "admin", "moderator", "member", "spectator", "outsider", ""];
+/// Who calls, as the columns of the table. All but the last two are users of this name.
+const CALLERS: [&str; 8] =
+    ["owner", "admin", "moderator", "member", "spectator", "outsider", APP, NOBODY];
+
+/// The app itself: the metadata say so, and no user is named.
+const APP: &str = "app";
+
+/// A caller who names no user and does not say that it acts as the app.
+const NOBODY: &str = "nobody";
+
+/// The user whom a caller names in the request.
+fn user_of(caller: &str) -> String {
+    if [APP, NOBODY].contains(&caller) { String::new() } else { caller.to_owned() }
+}
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,42 +44,44 @@ use Outcome::{Done, Hidden, Later, Low, NeedsUser, NotIn};
 
 /// The table. In a hosted session whose host is the owner; acts on others are on a plain member.
 /// Object streams are those of the owner, for everybody but the outsider to read.
-const TABLE: [(&str, [Outcome; 7]); 26] = [
-    // call                    owner admin moderator member spectator outsider app
-    ("GetSessionInfo", [Done, Done, Done, Done, Done, Done, Done]),
-    ("ListSessions", [Done, Done, Done, Done, Done, Done, Done]),
-    ("OpenSharedSession", [Done, Done, Done, Done, Done, Done, Done]),
+const TABLE: [(&str, [Outcome; 8]); 26] = [
+    // call                    owner admin moderator member spectator outsider app nobody
+    ("GetSessionInfo", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
+    ("ListSessions", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
+    ("OpenSharedSession", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
     // As the source, or as the app.
-    ("OpenPrivateSession", [Done; 7]),
-    ("UpdateSession", [Done, Done, Low, Low, Low, Low, Done]),
-    ("ResetSession", [Done, Done, Low, Low, Low, Low, Done]),
-    ("JoinSession", [Done, Done, Done, Done, Done, Done, Done]),
-    ("LeaveSession", [Done, Done, Done, Done, Done, NotIn, NeedsUser]),
-    ("DeleteSession", [Done, Low, Low, Low, Low, Low, Done]),
-    ("SetUserProps", [Done, Done, Done, Done, Low, NotIn, Done]),
-    ("SetSessionData", [Done, Done, Done, Done, Low, NotIn, Done]),
-    ("GetUpdatedUserData", [Done, Done, Done, Done, Done, NotIn, Done]),
-    ("GetFirstMatch", [Done, Done, Done, Done, Done, NotIn, Done]),
-    ("SwapHost", [Done, Done, Done, Low, Low, Low, Done]),
-    ("SetRole", [Done, Done, Low, Low, Low, Low, Done]),
-    ("KickUser", [Done, Done, Done, Low, Low, Low, Done]),
-    ("BanUser", [Done, Done, Done, Low, Low, Low, Done]),
-    ("UnbanUser", [Done, Done, Done, Low, Low, Low, Done]),
-    ("TransmitSessionUpdates", [Done, Done, Done, Low, Low, Low, Done]),
-    ("SetStream", [Done, Low, Low, Low, Low, Hidden, Done]),
-    ("RemoveStream", [Done, Low, Low, Low, Low, Hidden, Done]),
-    ("UpdateStreamData", [Done, Low, Low, Low, Low, Hidden, Done]),
-    ("SetStreamFunc", [Done, Low, Low, Low, Low, Hidden, Done]),
+    ("OpenPrivateSession", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
+    ("UpdateSession", [Done, Done, Low, Low, Low, Low, Done, NeedsUser]),
+    ("ResetSession", [Done, Done, Low, Low, Low, Low, Done, NeedsUser]),
+    // Joins a new user where none is named.
+    ("JoinSession", [Done, Done, Done, Done, Done, Done, Done, Done]),
+    ("LeaveSession", [Done, Done, Done, Done, Done, NotIn, NeedsUser, NeedsUser]),
+    ("DeleteSession", [Done, Low, Low, Low, Low, Low, Done, NeedsUser]),
+    ("SetUserProps", [Done, Done, Done, Done, Low, NotIn, Done, NeedsUser]),
+    ("SetSessionData", [Done, Done, Done, Done, Low, NotIn, Done, NeedsUser]),
+    ("GetUpdatedUserData", [Done, Done, Done, Done, Done, NotIn, Done, NeedsUser]),
+    ("GetFirstMatch", [Done, Done, Done, Done, Done, NotIn, Done, NeedsUser]),
+    ("SwapHost", [Done, Done, Done, Low, Low, Low, Done, NeedsUser]),
+    ("SetRole", [Done, Done, Low, Low, Low, Low, Done, NeedsUser]),
+    ("KickUser", [Done, Done, Done, Low, Low, Low, Done, NeedsUser]),
+    ("BanUser", [Done, Done, Done, Low, Low, Low, Done, NeedsUser]),
+    ("UnbanUser", [Done, Done, Done, Low, Low, Low, Done, NeedsUser]),
+    ("TransmitSessionUpdates", [Done, Done, Done, Low, Low, Low, Done, NeedsUser]),
+    ("SetStream", [Done, Low, Low, Low, Low, Hidden, Done, NeedsUser]),
+    ("RemoveStream", [Done, Low, Low, Low, Low, Hidden, Done, NeedsUser]),
+    ("UpdateStreamData", [Done, Low, Low, Low, Low, Hidden, Done, NeedsUser]),
+    ("SetStreamFunc", [Done, Low, Low, Low, Low, Hidden, Done, NeedsUser]),
     // Whoever adds a function owns it.
-    ("AddStreamFunc", [Done, Done, Done, Done, Done, Done, Done]),
-    ("GetStreamUpdate", [Done, Done, Done, Done, Done, Hidden, Done]),
+    ("AddStreamFunc", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
+    ("GetStreamUpdate", [Done, Done, Done, Done, Done, Hidden, Done, NeedsUser]),
     // Shows what the caller may read, which may be nothing.
-    ("GetAllStreamUpdates", [Done, Done, Done, Done, Done, Done, Done]),
+    ("GetAllStreamUpdates", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
 ];
 
 /// A request of somebody, in the session and about the object stream of this name.
 fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
-    let (app, user_id) = (String::new(), caller.to_owned());
+    let (app, user_id) = (String::new(), user_of(caller));
+    let is_user = !user_id.is_empty();
     let (session_id, target_user_id) = (name.to_owned(), "target".to_owned());
     let value = props([("x", int(1))]);
     match call {
@@ -103,7 +118,7 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
         }
         "SetUserProps" => proto::SetUserPropsRequest {
             app,
-            target_user_id: if caller.is_empty() { target_user_id } else { String::new() },
+            target_user_id: if is_user { String::new() } else { target_user_id },
             user_id,
             write: Some(write([("x", int(1))]).in_session(name)),
         }
@@ -153,7 +168,7 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
             ..Default::default()
         }
         .encode_to_vec(),
-        "BanUser" => ban_of(name, caller, "target").encode_to_vec(),
+        "BanUser" => ban_of(name, &user_id, "target").encode_to_vec(),
         "UnbanUser" => proto::UnbanUserRequest {
             app,
             user_id,
@@ -166,7 +181,7 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
             proto::TransmitSessionUpdatesRequest { app, user_id, session_id, ..Default::default() }
                 .encode_to_vec()
         }
-        "SetStream" => stream_of(caller, name).encode_to_vec(),
+        "SetStream" => stream_of(&user_id, name).encode_to_vec(),
         "RemoveStream" => {
             proto::RemoveStreamRequest { app, user_id, name: name.to_owned(), ..Default::default() }
                 .encode_to_vec()
@@ -208,8 +223,8 @@ fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
                 .encode_to_vec()
         }
         "OpenPrivateSession" => {
-            let source = if caller.is_empty() { "owner" } else { caller };
-            private(caller, source, "listener").encode_to_vec()
+            let source = if is_user { caller } else { "owner" };
+            private(&user_id, source, "listener").encode_to_vec()
         }
         _ => panic!("{call} has a request"),
     }
@@ -225,22 +240,33 @@ fn stream_of(caller: &str, name: &str) -> proto::SetStreamRequest {
     }
 }
 
+/// A call of the contract.
+struct Call {
+    name: String,
+    path: String,
+    is_stream: bool,
+}
+
 /// Every unary call of the contract, with its path.
 fn unary_calls() -> Vec<(String, String)> {
+    let unary = calls().into_iter().filter(|call| !call.is_stream);
+    unary.map(|call| (call.name, call.path)).collect()
+}
+
+/// Every call of the contract.
+fn calls() -> Vec<Call> {
     let descriptors = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS)
         .expect("the descriptors are compiled in");
     let files = descriptors.file.iter().filter(|file| file.package() == "sessiond.v1");
     let services = files.flat_map(|file| &file.service);
     let calls = services.flat_map(|service| {
-        service.method.iter().map(move |method| {
-            let path = format!("/sessiond.v1.{}/{}", service.name(), method.name());
-            (method, path)
+        service.method.iter().map(move |method| Call {
+            name: method.name().to_owned(),
+            path: format!("/sessiond.v1.{}/{}", service.name(), method.name()),
+            is_stream: method.client_streaming() || method.server_streaming(),
         })
     });
-    calls
-        .filter(|(method, _)| !method.client_streaming() && !method.server_streaming())
-        .map(|(method, path)| (method.name().to_owned(), path))
-        .collect()
+    calls.collect()
 }
 
 /// A hosted session and an object stream, with everybody in their places.
@@ -259,8 +285,10 @@ async fn stage(service: &Service, name: &str) {
     service.tick();
 }
 
-async fn outcome(service: &Service, path: &str, request: Vec<u8>) -> Outcome {
-    let Err(status) = service.call_raw(path, request).await else { return Done };
+async fn outcome(service: &Service, path: &str, caller: &str, request: Vec<u8>) -> Outcome {
+    let metadata = (caller == APP).then_some("app");
+    let answer = service.call_raw_as(metadata, path, request).await;
+    let Err(status) = answer else { return Done };
     let told = Refused::new(&status);
     match (told.code, &*told.reason) {
         (Code::PermissionDenied, "ROLE_TOO_LOW") => Low,
@@ -284,7 +312,7 @@ async fn every_call_does_for_everybody_what_the_table_says() {
         for caller in CALLERS {
             let name = format!("{call} {caller}");
             stage(&service, &name).await;
-            found.push(outcome(&service, path, request(call, &name, caller)).await);
+            found.push(outcome(&service, path, caller, request(call, &name, caller)).await);
         }
         assert_eq!(found, line, "{call} by {CALLERS:?}");
     }
@@ -317,11 +345,11 @@ async fn an_unlisted_session_does_not_exist_for_outsiders_whatever_they_call() {
             told.is(Code::NotFound, "SESSION_NOT_FOUND");
             continue;
         }
-        let found = outcome(&service, &path, request(&call, &name, "outsider")).await;
+        let found = outcome(&service, &path, "outsider", request(&call, &name, "outsider")).await;
         assert_eq!(found, expected, "{call}");
         let unknown = request(&call, "no such session", "outsider");
         if expected == Hidden {
-            assert_eq!(outcome(&service, &path, unknown).await, Hidden, "{call}");
+            assert_eq!(outcome(&service, &path, "outsider", unknown).await, Hidden, "{call}");
         }
     }
     let listed = service.try_list(proto::ListSessionsRequest {
@@ -334,4 +362,106 @@ async fn an_unlisted_session_does_not_exist_for_outsiders_whatever_they_call() {
             .iter()
             .all(|it| !it.session_id.ends_with("unlisted") || it.session_id.starts_with("Join"))
     );
+}
+
+/// Streams that do not look at the metadata yet.
+const STREAMS_TO_MOVE: [&str; 4] =
+    ["SubscribeToSession", "SubscribeToUser", "ReceiveSessionUpdates", "StreamUserProps"];
+
+/// The calls that are not served yet.
+const NOT_YET: [&str; 2] = ["Gateway", "WatchSessions"];
+
+/// A request that names a user, or none, and nothing else.
+fn bare_request(call: &str, user: &str) -> Vec<u8> {
+    let user_id = user.to_owned();
+    if call == "StreamUserProps" {
+        let open = proto::StreamOpen { user_id, ..Default::default() };
+        let message = Some(proto::stream_user_props_request::Message::Open(open));
+        return proto::StreamUserPropsRequest { seq: 1, message }.encode_to_vec();
+    }
+    // The user has the same number in every request.
+    proto::ListSessionsRequest { user_id, ..Default::default() }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn no_call_acts_as_the_app_unless_it_says_so_and_names_no_user() {
+    let service = Service::start().await;
+    for Call { name, path, .. } in calls() {
+        if STREAMS_TO_MOVE.contains(&&*name) || NOT_YET.contains(&&*name) {
+            continue;
+        }
+        let field = if name == "StreamUserProps" { "open.user_id" } else { "user_id" };
+        let blames = async |metadata, user| {
+            let answer = service.call_raw_as(metadata, &path, bare_request(&name, user)).await;
+            let told = refused(answer).is(Code::InvalidArgument, "INVALID_FIELDS");
+            [field, "sessiond-as"].map(|field| told.fields.iter().any(|it| it == field))
+        };
+        assert_eq!(blames(Some("app"), "ada").await, [true, true], "{path}: both");
+        for user in ["", "ada"] {
+            for value in ["", "App", "ada"] {
+                assert_eq!(blames(Some(value), user).await, [false, true], "{path}: {value:?}");
+            }
+        }
+        if name != "JoinSession" {
+            assert_eq!(blames(None, "").await, [true, false], "{path}: neither");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_forgets_the_user_learns_the_way_out() {
+    let service = service_with_room().await;
+    let request =
+        proto::DeleteSessionRequest { session_id: "finals".to_owned(), ..Default::default() };
+    let status = service.sessions().delete_session(request).await.expect_err("it is refused");
+    let expected = "user_id: must be given; only a call with the metadata sessiond-as: app acts as \
+        the app itself, without a user";
+    assert_eq!(status.message(), expected);
+    service.info("finals", "ada").await;
+}
+
+async fn service_with_room() -> Service {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service
+}
+
+#[tokio::test]
+async fn a_call_that_joins_without_a_user_joins_a_new_one_whether_the_app_makes_it_or_not() {
+    let service = service_with_room().await;
+    let join =
+        || proto::JoinSessionRequest { session_id: "finals".to_owned(), ..Default::default() };
+    let open = || proto::OpenSharedSessionRequest {
+        join: Some(proto::JoinOptions::default()),
+        ..Default::default()
+    };
+    for by_app in [false, true] {
+        let mut sessions = service.sessions();
+        let joined = match by_app {
+            true => sessions.join_session(as_app(join())).await,
+            false => sessions.join_session(join()).await,
+        };
+        let joined = joined.expect("it joins").into_inner();
+        assert!(!joined.user_id.is_empty());
+        assert_eq!(joined.role(), Role::Member, "it is in, and no more than a member");
+        let opened = match by_app {
+            true => sessions.open_shared_session(as_app(open())).await,
+            false => sessions.open_shared_session(open()).await,
+        };
+        let opened = opened.expect("it opens").into_inner();
+        let session = opened.session.expect("it is told").session_id;
+        let roll = service.roll(&session).await;
+        assert_eq!(roll, [(opened.user_id, Role::Owner)], "the new user owns it");
+    }
+}
+
+#[tokio::test]
+async fn the_app_opens_a_session_without_member_and_owner() {
+    let service = Service::start().await;
+    let request =
+        proto::OpenSharedSessionRequest { session_id: "finals".to_owned(), ..Default::default() };
+    refused(service.sessions().open_shared_session(request.clone()).await).blames(&["user_id"]);
+    let opened = service.sessions().open_shared_session(as_app(request)).await;
+    assert_eq!(opened.expect("it opens").into_inner().user_id, "");
+    assert!(service.roll("finals").await.is_empty());
 }

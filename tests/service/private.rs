@@ -55,12 +55,12 @@ async fn opening_it_again_returns_it_and_changes_no_setting() {
     let service = Service::start().await;
     let mut request = private("ada", "ada", "bob");
     request.settings = Some(propnames(&["x"]));
-    let first = service.sessions().open_private_session(request.clone()).await;
+    let first = service.sessions().open_private_session(sent(request.clone())).await;
     let first = first.expect("it opens").into_inner();
     (request.session_id, request.settings) = ("other".to_owned(), Some(propnames(&["y"])));
     for user in ["ada", "bob", ""] {
         request.user_id = user.to_owned();
-        let again = service.sessions().open_private_session(request.clone()).await;
+        let again = service.sessions().open_private_session(sent(request.clone())).await;
         let again = again.expect("it is there").into_inner();
         assert!(again.existed, "{user}");
         let told = again.session.expect("it is told");
@@ -79,7 +79,7 @@ async fn opening_it_again_returns_it_and_changes_no_setting() {
     service.open_room("taken", "ada").await;
     let mut taken = private("ada", "ada", "carol");
     taken.session_id = "taken".to_owned();
-    let told = refused(service.sessions().open_private_session(taken).await);
+    let told = refused(service.sessions().open_private_session(sent(taken)).await);
     told.is(Code::AlreadyExists, "SESSION_EXISTS");
     let free = service.try_open_private("ada", "ada", "carol").await.expect("it opens");
     assert!(!free.existed);
@@ -215,7 +215,7 @@ async fn empty_ttl_counts_from_when_the_listener_left() {
     let mut request = private("bob", "ada", "bob");
     let settings = SessionSettings { empty_ttl: Some(ms(5000)), ..Default::default() };
     request.settings = Some(settings);
-    service.sessions().open_private_session(request).await.expect("it opens");
+    service.sessions().open_private_session(sent(request)).await.expect("it opens");
     service.leave("ada-bob", "bob").await;
     service.advance(4990);
     let bob = service.listen("ada", "bob").await;
@@ -271,7 +271,7 @@ async fn to_everyone_else_it_does_not_exist() {
         session_id: id.clone(),
         ..Default::default()
     };
-    hidden(refused(service.sessions().get_session_info(elsewhere).await));
+    hidden(refused(service.sessions().get_session_info(sent(elsewhere)).await));
     service.tick();
     while let Some(step) = bob.glance().await {
         assert!(!format!("{step:?}").contains("eve"), "{step:?}");
@@ -335,7 +335,7 @@ async fn roles_are_given_at_the_opening_by_the_source_or_the_app() {
         let mut request = private(user, "ada", listener);
         request.roles = roles.iter().map(|(user, role)| (user.to_string(), *role as i32)).collect();
         let mut sessions = service.sessions();
-        async move { sessions.open_private_session(request).await }
+        async move { sessions.open_private_session(sent(request)).await }
     };
     with_roles("ada", "bob", &[("amy", Role::Admin)]).await.expect("the source gives roles");
     service.info("ada-bob", "amy").await;
@@ -358,7 +358,7 @@ async fn session_data_has_a_shared_part_and_a_private_one_of_the_source() {
     let mut request = private("ada", "ada", "bob");
     request.data = props([("title", text("hello"))]);
     request.props = props([("x", int(1))]);
-    service.sessions().open_private_session(request).await.expect("it opens");
+    service.sessions().open_private_session(sent(request)).await.expect("it opens");
     let mut bob = service.listen("ada", "bob").await;
     let mut ada = service.watch("ada-bob", "ada").await;
     assert_eq!(bob.rebuilt.state.data, shown([("title", text("hello"))]));
@@ -392,7 +392,7 @@ async fn settings_of_shared_sessions_are_refused_each_by_its_name() {
         host_grace: Some(ms(1)),
         ..Default::default()
     });
-    refused(service.sessions().open_private_session(request).await).blames(&[
+    refused(service.sessions().open_private_session(sent(request)).await).blames(&[
         "settings.capacity",
         "settings.host_grace",
         "settings.hostprops",
@@ -417,7 +417,7 @@ async fn settings_of_shared_sessions_are_refused_each_by_its_name() {
     let mut request = private("ada", "ada", "bob");
     let (name, host_grace) = ("n\0".to_owned(), Some(ms(4_000_000)));
     request.settings = Some(SessionSettings { name, host_grace, ..Default::default() });
-    let told = refused(service.sessions().open_private_session(request).await);
+    let told = refused(service.sessions().open_private_session(sent(request)).await);
     told.blames(&["settings.host_grace", "settings.name"]);
     service.try_open_private("ada", "ada", "bob").await.expect("it opens");
     let named = SessionSettings { name: "n".to_owned(), ..Default::default() };
@@ -446,7 +446,7 @@ async fn all_who_listen_at_once_share_one_session() {
         let channel = service.connect().await;
         let mut client = proto::delivery_service_client::DeliveryServiceClient::new(channel);
         let mut stream = client
-            .subscribe_to_user(listening("ada", "bob"))
+            .subscribe_to_user(sent(listening("ada", "bob")))
             .await
             .expect("it streams")
             .into_inner();

@@ -39,7 +39,7 @@ async fn the_first_match_is_found_by_users_and_roles_in_join_order() {
         roles: vec![1, 0, 99],
         ..Default::default()
     };
-    let told = refused(service.sessions().get_first_match(request).await);
+    let told = refused(service.sessions().get_first_match(sent(request)).await);
     told.blames(&["session_id", "candidate_ids[1]", "candidate_ids[2]", "roles[1]", "roles[2]"]);
     let many = vec!["bob"; 1001];
     let told = refused(service.try_first_match("finals", "bob", &many, &[]).await);

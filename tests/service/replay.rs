@@ -258,7 +258,7 @@ async fn a_private_opening_is_replayed_with_its_generated_id() {
     };
     let open = |request: &proto::OpenPrivateSessionRequest| {
         let request = request.clone();
-        async { in_time(service.sessions().open_private_session(request)).await }
+        async { in_time(service.sessions().open_private_session(sent(request))).await }
     };
     let first = open(&request).await.expect("it opens").into_inner();
     let again = open(&request).await.expect("it is answered").into_inner();
@@ -402,22 +402,25 @@ async fn acts_on_others_are_not_done_twice() {
         ..Default::default()
     };
     let mut sessions = service.sessions();
-    let swapped = sessions.swap_host(swap.clone()).await.expect("it is done").into_inner();
-    let given = sessions.set_role(role(Role::Admin)).await.expect("it is done").into_inner();
-    let banned = sessions.ban_user(ban.clone()).await.expect("it is done").into_inner();
-    let unbanned = sessions.unban_user(unban.clone()).await.expect("it is done").into_inner();
+    let swapped = sessions.swap_host(sent(swap.clone())).await.expect("it is done").into_inner();
+    let given = sessions.set_role(sent(role(Role::Admin))).await.expect("it is done").into_inner();
+    let banned = sessions.ban_user(sent(ban.clone())).await.expect("it is done").into_inner();
+    let unbanned = sessions.unban_user(sent(unban.clone())).await.expect("it is done").into_inner();
     service.tick();
     service.set_role("finals", "ada", "bob", Role::Moderator).await;
     service.tick();
     service.try_ban("finals", "ada", "kim").await.expect("she is banned again");
     service.tick();
     let revision = service.revision("finals").await;
-    assert_eq!(sessions.swap_host(swap).await.expect("it is answered").into_inner(), swapped);
-    let again = sessions.set_role(role(Role::Admin)).await.expect("it is answered");
+    assert_eq!(sessions.swap_host(sent(swap)).await.expect("it is answered").into_inner(), swapped);
+    let again = sessions.set_role(sent(role(Role::Admin))).await.expect("it is answered");
     assert_eq!(again.into_inner(), given);
-    assert_eq!(sessions.ban_user(ban).await.expect("it is answered").into_inner(), banned);
-    assert_eq!(sessions.unban_user(unban).await.expect("it is answered").into_inner(), unbanned);
-    let told = refused(sessions.set_role(role(Role::Owner)).await);
+    assert_eq!(sessions.ban_user(sent(ban)).await.expect("it is answered").into_inner(), banned);
+    assert_eq!(
+        sessions.unban_user(sent(unban)).await.expect("it is answered").into_inner(),
+        unbanned
+    );
+    let told = refused(sessions.set_role(sent(role(Role::Owner))).await);
     told.is(Code::InvalidArgument, REUSED).names(&["request_id"]);
     service.tick();
     let info = service.info("finals", "ada").await;
@@ -446,7 +449,7 @@ async fn of_calls_that_come_at_the_same_time_one_acts_and_all_are_answered_by_it
                 request_id: "a".to_owned(),
                 ..Default::default()
             };
-            sessions.open_shared_session(open).await.expect("it is answered").into_inner()
+            sessions.open_shared_session(sent(open)).await.expect("it is answered").into_inner()
         });
         writes.spawn(async move {
             let write = SetUserPropsRequest {
@@ -454,7 +457,7 @@ async fn of_calls_that_come_at_the_same_time_one_acts_and_all_are_answered_by_it
                 write: Some(x_in("finals", "a", 1)),
                 ..Default::default()
             };
-            other.set_user_props(write).await.expect("it is answered").into_inner()
+            other.set_user_props(sent(write)).await.expect("it is answered").into_inner()
         });
     }
     let opened = in_time(opens.join_all()).await;

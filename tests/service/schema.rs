@@ -553,16 +553,16 @@ async fn a_private_session_may_have_a_format_too() {
         ..private("ada", "ada", "bob")
     };
     let wrong = with_schema(props([("nmae", int(1))]), props([]));
-    let told = refused(service.sessions().open_private_session(wrong).await);
+    let told = refused(service.sessions().open_private_session(sent(wrong)).await);
     told.blames(&[r#"props["nmae"]"#]);
     let wrong = with_schema(props([]), props([("end", int(1))]));
-    let told = refused(service.sessions().open_private_session(wrong).await);
+    let told = refused(service.sessions().open_private_session(sent(wrong)).await);
     told.blames(&[r#"data["end"]"#]);
     let wrong = with_schema(props([("nmae", int(1))]), props([("end", int(1))]));
-    let told = refused(service.sessions().open_private_session(wrong).await);
+    let told = refused(service.sessions().open_private_session(sent(wrong)).await);
     told.blames(&[r#"props["nmae"]"#, r#"data["end"]"#]);
     let right = with_schema(props([("pos", map([("x", num(0.5))]))]), props([]));
-    let opened = service.sessions().open_private_session(right).await.expect("it opens");
+    let opened = service.sessions().open_private_session(sent(right)).await.expect("it opens");
     let schema = opened.into_inner().session.and_then(|session| session.schema);
     assert!(!schema.expect("it is shown").private_data.is_empty(), "the source sees all of it");
 
@@ -628,7 +628,7 @@ async fn who_has_not_joined_is_told_so_where_members_may_reset() {
             ..Default::default()
         };
         let mut sessions = service.sessions();
-        async move { sessions.reset_session(request).await }
+        async move { sessions.reset_session(sent(request)).await }
     };
     refused(reset("eve").await).is(Code::FailedPrecondition, "NOT_A_MEMBER");
     service.set_role("finals", "ada", "amy", Role::Admin).await;

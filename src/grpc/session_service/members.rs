@@ -7,9 +7,9 @@ use crate::{
         encoder::{Encoder, SnapshotReason},
     },
     grpc::{
+        caller::Caller,
         convert::to_proto,
         encode::{Named, PREFIX},
-        new_user_id,
         once::Once,
         passwords::Joining,
     },
@@ -37,20 +37,17 @@ impl Sessions {
         mut request: proto::JoinSessionRequest,
     ) -> Result<proto::JoinSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let mut door = self.door();
+        let (mut door, app) = self.0.door(headers, &request.app);
         door.once(&once);
-        let app = door.app(&request.app);
-        let named = door.optional_user("user_id", &request.user_id);
+        let user = door.user_or_new(Caller::of(headers), "user_id", &request.user_id);
         let given = door.given("join", request.join.as_ref());
         let join = door.join("join", request.join.clone().unwrap_or_default(), false);
-        let by = named.clone().map_or(Actor::App, Actor::User);
-        let user = named.unwrap_or_else(new_user_id);
         let target = door.target(&request);
-        let missing = self.missing(&mut door, &request, (&app, &user, &join), target.as_ref());
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let target = target.ok_or(Refusal::SessionNotFound)?;
-        let scope = Scope::new(&app, target.id(), &by);
+        let opener = user.as_ref().map(|user| (user, &join));
+        let missing = self.missing(&mut door, &request, (&app, opener), target.as_ref());
+        let (user, target) = door.close_with(|| Some((user?, target?)))?;
+        let is_named = !request.user_id.is_empty();
+        let scope = Scope::of_join(&app, target.id(), is_named.then_some(&user));
         let act = async {
             let app = app.clone();
             let joining = Joining { app, target, user: user.clone(), join, given, peer };
@@ -98,14 +95,9 @@ impl Sessions {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let keep_role = request.keep_role;
         let position = self
-            .command(headers, whose, Once::default(), |door, actor| match actor {
-                Actor::User(user) => Some(Command::Leave { user: user.clone(), keep_role }),
-                Actor::App => {
-                    if request.user_id.is_empty() {
-                        door.fault("user_id", "must not be empty");
-                    }
-                    None
-                }
+            .command(headers, whose, Once::default(), |door, actor| {
+                let user = door.user_of("user_id", actor)?;
+                Some(Command::Leave { user, keep_role })
             })
             .await?;
         Ok(proto::LeaveSessionResponse { position: Some(position) })
@@ -117,21 +109,15 @@ impl Sessions {
         mut request: proto::SetRoleRequest,
     ) -> Result<proto::SetRoleResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let id = door.session("session_id", &request.session_id);
         let target = door.user("target_user_id", &request.target_user_id);
         let role = door.new_role("role", request.role);
         door.once(&once);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let (Some(target), Some(role)) = (target, role) else {
-            return Err(Refusal::MemberNotFound);
-        };
-        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let (actor, id, target, role) = door.close_with(|| Some((actor?, id?, target?, role?)))?;
+        let scope = Scope::new(&app, Some(&id), &actor);
         let act = async {
-            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
             let position = self.0.engine.set_role(&live, &actor, &target, role)?;
             Ok(proto::SetRoleResponse { position: Some(to_proto::position(position)) })
         };
@@ -195,17 +181,14 @@ impl Sessions {
         mut request: proto::SwapHostRequest,
     ) -> Result<proto::SwapHostResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let id = door.session("session_id", &request.session_id);
         let target = door.optional_user("target_user_id", &request.target_user_id);
         door.once(&once);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let (actor, id) = door.close_with(|| Some((actor?, id?)))?;
+        let scope = Scope::new(&app, Some(&id), &actor);
         let act = async {
-            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
             let swapped = self.0.engine.swap_host(&live, &actor, target, request.term);
             let (position, info) = swapped?;
             Ok(proto::SwapHostResponse {
@@ -222,9 +205,7 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::GetFirstMatchRequest,
     ) -> Result<proto::GetFirstMatchResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         if request.candidate_ids.len() > CANDIDATES {
             door.fault("candidate_ids", format!("has more than {CANDIDATES} ids"));
@@ -236,9 +217,8 @@ impl Sessions {
         let roles: Vec<_> =
             roles.filter_map(|(at, role)| door.new_role(&format!("roles[{at}]"), *role)).collect();
         let min = request.min_position.map(|min| door.position("min_position", min));
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let live = self.read(&app, key.as_ref(), &actor, true, min).await?;
+        let (actor, key) = door.close_with(|| Some((actor?, key?)))?;
+        let live = self.read(&app, &key, &actor, true, min).await?;
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;

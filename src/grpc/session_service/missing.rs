@@ -20,11 +20,11 @@ impl Sessions {
         &self,
         door: &mut Door<'_>,
         request: &proto::JoinSessionRequest,
-        (app, user, join): (&AppId, &UserId, &Join),
+        (app, opener): (&AppId, Option<(&UserId, &Join)>),
         target: Option<&Target>,
     ) -> Option<(Opening, Option<Password>)> {
         let mut missing = request.open_if_missing.clone()?;
-        if join.spectator {
+        if request.join.as_ref().is_some_and(|join| join.spectator) {
             door.fault("join.spectator", "who may come to open the session is no spectator");
         }
         door.within("open_if_missing.", |door| {
@@ -57,11 +57,9 @@ impl Sessions {
                 }
             }
             missing.app.clear();
-            missing.user_id = user.to_string();
             let password = door.new_password(missing.settings.as_ref());
-            let mut opening = self.opening(door, missing);
-            opening.app = app.clone();
-            opening.opener = Some((user.clone(), join.clone()));
+            let opener = opener.map(|(user, join)| (user.clone(), join.clone()));
+            let mut opening = self.opening(door, app.clone(), missing, opener);
             match target {
                 Some(Target::Key(SessionKey::Id(id))) => opening.id = id.clone(),
                 Some(Target::Key(SessionKey::Name(name))) => {

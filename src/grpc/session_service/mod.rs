@@ -33,10 +33,6 @@ use tonic::{Request, Response, Status, async_trait};
 pub struct Sessions(pub Context);
 
 impl Sessions {
-    fn door(&self) -> Door<'_> {
-        Door::new(&self.0.limits)
-    }
-
     fn answer<T: Message>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
         let reply = outcome.and_then(|reply| {
             if reply.encoded_len() > MAX_MESSAGE_BYTES {
@@ -52,12 +48,12 @@ impl Sessions {
     async fn read(
         &self,
         app: &AppId,
-        key: Option<&SessionKey>,
+        key: &SessionKey,
         actor: &Actor,
         inside: bool,
         min_position: Option<Position>,
     ) -> Result<Arc<Live>, Refusal> {
-        let live = self.0.engine.find(app, key, actor)?;
+        let live = self.0.engine.find(app, Some(key), actor)?;
         let Some(position) = min_position else { return Ok(live) };
         if inside {
             live.lock().core.check(actor, Act::Receive)?;
@@ -73,23 +69,19 @@ impl Sessions {
         headers: &HeaderMap,
         (app, session, user): (&str, &str, &str),
         once: Once,
-        command: impl FnOnce(&mut Door<'_>, &Actor) -> Option<Command>,
+        command: impl FnOnce(&mut Door<'_>, Option<&Actor>) -> Option<Command>,
     ) -> Result<proto::Position, Refusal> {
-        let mut door = self.door();
+        let (mut door, app, actor) = self.0.enter(headers, app, user);
         door.once(&once);
-        let app = door.app(app);
-        let actor = door.actor(user);
         let id = door.session("session_id", session);
-        let command = command(&mut door, &actor);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let Some(command) = command else { return Err(Refusal::NotAMember) };
+        let command = command(&mut door, actor.as_ref());
+        let (actor, id, command) = door.close_with(|| Some((actor?, id?, command?)))?;
         if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
             self.0.engine.take_update(&app, user)?;
         }
-        let scope = Scope::new(&app, id.as_ref(), &actor);
+        let scope = Scope::new(&app, Some(&id), &actor);
         let act = async {
-            let live = self.0.engine.find(&app, id.map(SessionKey::Id).as_ref(), &actor)?;
+            let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
             self.0.engine.command(&live, &actor, command).map(to_proto::position)
         };
         self.0.once(once, &scope, act).await

@@ -18,10 +18,8 @@ impl Sessions {
         mut request: proto::OpenPrivateSessionRequest,
     ) -> Result<proto::OpenPrivateSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let mut door = self.door();
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         door.once(&once);
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
         let pair = door.pair(&request.source_id, ("listener_id", &request.listener_id));
         let id = match request.session_id.as_str() {
             "" => None,
@@ -30,23 +28,21 @@ impl Sessions {
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(Kind::Private, &wire, self.0.engine.default_session());
         let people = match (&actor, &pair) {
-            (Actor::User(user), Some(pair)) if *user != pair.source => {
+            (Some(Actor::User(user)), Some(pair)) if *user != pair.source => {
                 if !request.roles.is_empty() {
-                    door.fault("roles", "the source or the app gives them");
+                    door.fault("roles", "only the source or the app itself gives them");
                 }
                 People::default()
             }
-            (Actor::User(source), _) => {
+            (Some(Actor::User(source)), _) => {
                 door.people(0, Some(source), (request.roles, vec![], vec![]))
             }
-            (Actor::App, _) => door.people(0, None, (request.roles, vec![], vec![])),
+            _ => door.people(0, None, (request.roles, vec![], vec![])),
         };
         let schema = door.schema("schema", request.schema);
         let props = door.values("props", request.props);
         let data = door.values("data", request.data);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
+        let (actor, pair) = door.close_with(|| Some((actor?, pair?)))?;
         let scope = Scope::new(&app, id.as_ref(), &actor);
         let act = async {
             let id = id.unwrap_or_else(new_session_id);

@@ -4,17 +4,18 @@ use super::Sessions;
 use crate::{
     engine::{Live, Peer, Scope, SessionKey},
     grpc::{
+        caller::Caller,
         convert::{door::Door, to_proto},
         encode::MAX_MESSAGE_BYTES,
-        new_session_id, new_user_id,
+        new_session_id,
         once::Once,
     },
     proto,
     session::{
         Opening,
-        command::{Actor, Command, Setting},
+        command::{Actor, Command, Join, Setting},
         error::Refusal,
-        ids::SessionId,
+        ids::{AppId, SessionId, UserId},
         role::{Act, Standing},
         settings::Kind,
     },
@@ -33,14 +34,11 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::GetSessionInfoRequest,
     ) -> Result<proto::GetSessionInfoResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let min = request.min_position.map(|min| door.position("min_position", min));
         let named = door.session_or_name(&request.session_id, &request.name);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let live = self.read(&app, named.as_ref(), &actor, false, min).await?;
+        let (actor, named) = door.close_with(|| Some((actor?, named?)))?;
+        let live = self.read(&app, &named, &actor, false, min).await?;
         let state = live.lock();
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
@@ -64,9 +62,7 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::ListSessionsRequest,
     ) -> Result<proto::ListSessionsResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let member = door.optional_user("member_id", &request.member_id);
         let name = (!request.name.is_empty()).then(|| door.named("name", &request.name)).flatten();
         let token = &request.page_token;
@@ -82,8 +78,7 @@ impl Sessions {
                 PAGE.1
             }
         };
-        door.close()?;
-        self.0.check_app(headers, &app)?;
+        let actor = door.close_with(|| actor)?;
         let mut page = Listing::new(size);
         let is_later = |id: &SessionId| after.as_ref().is_none_or(|after| id > after);
         if let Some(name) = name.map(SessionKey::Name) {
@@ -123,26 +118,39 @@ impl Sessions {
         mut request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let mut door = self.door();
+        let (mut door, app) = self.0.door(headers, &request.app);
         door.once(&once);
         let get_if_exists = request.get_if_exists;
         let (names_id, names_user) = (!request.session_id.is_empty(), !request.user_id.is_empty());
         let password = door.new_password(request.settings.as_ref());
         let given = door.given("join", request.join.as_ref());
-        let opening = self.opening(&mut door, request);
-        door.close()?;
-        self.0.check_app(headers, &opening.app)?;
-        let user = opening.opener.as_ref().map(|(user, _)| user.clone());
-        let by = user.clone().filter(|_| names_user).map_or(Actor::App, Actor::User);
-        let scope = Scope::new(&opening.app, names_id.then_some(&opening.id), &by);
+        let (caller, joins) = (Caller::of(headers), request.join.is_some());
+        let actor = door.actor_or_new(caller, "user_id", &request.user_id, joins);
+        let join = request.join.take().map(|join| door.join("join", join, false));
+        if join.as_ref().is_some_and(|join| join.spectator) {
+            door.fault("join.spectator", "the opener owns the session and is no spectator");
+        }
+        let opener = match &actor {
+            Some(Actor::User(user)) => Some((user.clone(), join.unwrap_or_default())),
+            _ => None,
+        };
+        let opening = self.opening(&mut door, app.clone(), request, opener);
+        let actor = door.close_with(|| actor)?;
+        let id = names_id.then_some(&opening.id);
+        let scope = match &actor {
+            Actor::User(_) if !names_user => Scope::of_join(&app, id, None),
+            actor => Scope::new(&app, id, actor),
+        };
         let act = async {
             let (joined, existed) =
                 self.0.open(opening, get_if_exists, password, (given, peer)).await?;
             let state = joined.live.lock();
-            let reader = user.clone().map_or(Actor::App, Actor::User);
             Ok(proto::OpenSharedSessionResponse {
-                session: Some(to_proto::session_summary(&state, &reader)),
-                user_id: user.map(|user| user.to_string()).unwrap_or_default(),
+                session: Some(to_proto::session_summary(&state, &actor)),
+                user_id: match &actor {
+                    Actor::User(user) => user.to_string(),
+                    Actor::App => String::new(),
+                },
                 position: Some(to_proto::position(joined.position)),
                 existed,
             })
@@ -154,10 +162,10 @@ impl Sessions {
     pub(super) fn opening(
         &self,
         door: &mut Door<'_>,
+        app: AppId,
         request: proto::OpenSharedSessionRequest,
+        opener: Option<(UserId, Join)>,
     ) -> Opening {
-        let app = door.app(&request.app);
-        let user = door.optional_user("user_id", &request.user_id);
         let id = match request.session_id.as_str() {
             "" => None,
             id => door.session("session_id", id),
@@ -172,16 +180,10 @@ impl Sessions {
         let schema = door.schema("schema", request.schema);
         let data = door.values("data", request.data);
         let private_data = door.values("private_data", request.private_data);
-        let generates = user.is_none() && request.user_id.is_empty() && request.join.is_some();
-        let join = request.join.map(|join| door.join("join", join, false));
-        if join.as_ref().is_some_and(|join| join.spectator) {
-            door.fault("join.spectator", "the opener owns the session and is no spectator");
-        }
-        let user = if generates { Some(new_user_id()) } else { user };
         let now = self.0.engine.clock().now();
         let (roles, users, bans) = (request.roles, request.users, request.bans);
-        let people = door.people(now, user.as_ref(), (roles, users, bans));
-        let opener = user.map(|user| (user, join.unwrap_or_default()));
+        let user = opener.as_ref().map(|(user, _)| user);
+        let people = door.people(now, user, (roles, users, bans));
         let id = id.unwrap_or_else(new_session_id);
         Opening {
             opener,
@@ -199,22 +201,20 @@ impl Sessions {
         peer: Peer,
         request: proto::UpdateSessionRequest,
     ) -> Result<proto::UpdateSessionResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
-        let id = door.session("session_id", &request.session_id).map(SessionKey::Id);
-        let live = self.0.engine.find(&app, id.as_ref(), &actor);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let found = actor.as_ref().map(|actor| self.0.engine.find(&app, key.as_ref(), actor));
+        let live = found.as_ref().and_then(|found| found.as_ref().ok());
         // Which settings there are depends on the kind of the session, where there is one.
-        let kind = live.as_ref().map_or(Kind::Hosted, |live| live.lock().core.kind());
+        let kind = live.map_or(Kind::Hosted, |live| live.lock().core.kind());
         let base = self.0.engine.default_session();
         let wire = request.settings.unwrap_or_default();
         let is_named = |mask: &prost_types::FieldMask| mask.paths.iter().any(|it| it == "password");
         let new_password = request.update_mask.as_ref().is_some_and(is_named);
         let new_password = new_password.then(|| door.new_password(Some(&wire)));
         let mut changes = door.settings_update(kind, &wire, request.update_mask, &base);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let live = live?;
+        let (actor, found) = door.close_with(|| actor.zip(found))?;
+        let live = found?;
         if let Some(password) = new_password {
             // Nothing is hashed for who may not set it.
             live.lock().core.check(&actor, Act::Update)?;
@@ -237,18 +237,15 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::ResetSessionRequest,
     ) -> Result<proto::ResetSessionResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
-        let id = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let schema = door.schema("schema", request.schema);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
+        let (actor, key) = door.close_with(|| actor.zip(key))?;
         // Everybody is sent everything anew, so it is bounded like writes are.
         if let Actor::User(user) = &actor {
             self.0.engine.take_update(&app, user)?;
         }
-        let live = self.0.engine.find(&app, id.as_ref(), &actor)?;
+        let live = self.0.engine.find(&app, Some(&key), &actor)?;
         let position = self.0.engine.reset(&live, &actor, schema)?;
         Ok(proto::ResetSessionResponse { position: Some(to_proto::position(position)) })
     }
@@ -259,7 +256,7 @@ impl Sessions {
         request: proto::DeleteSessionRequest,
     ) -> Result<proto::DeleteSessionResponse, Refusal> {
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
-        let command = |_: &mut Door<'_>, _: &Actor| Some(Command::Delete);
+        let command = |_: &mut Door<'_>, _: Option<&Actor>| Some(Command::Delete);
         self.command(headers, whose, Once::default(), command).await?;
         Ok(proto::DeleteSessionResponse {})
     }

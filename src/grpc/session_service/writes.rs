@@ -21,28 +21,17 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::SetUserPropsRequest,
     ) -> Result<proto::SetUserPropsResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
-        let target = door.optional_user("target_user_id", &request.target_user_id);
-        let user = match (&actor, target) {
-            (Actor::User(user), None) => Some(user.clone()),
-            (Actor::User(user), Some(target)) if *user == target => Some(target),
-            (Actor::User(_), Some(_)) => {
-                door.close()?;
-                return Err(Refusal::NotEntitled);
-            }
-            (Actor::App, target) => {
-                if request.user_id.is_empty() && request.target_user_id.is_empty() {
-                    door.fault("user_id", "this or target_user_id must be given");
-                }
-                target
-            }
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let user = match (&actor, &*request.target_user_id) {
+            (Some(Actor::User(user)), "") => Some(user.clone()),
+            (None, "") => None,
+            (_, target) => door.user("target_user_id", target),
         };
         let write = door.props_write(request.write.unwrap_or_default());
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let Some(user) = user else { return Err(Refusal::NotAMember) };
+        let (actor, user) = door.close_with(|| actor.zip(user))?;
+        if matches!(&actor, Actor::User(actor) if *actor != user) {
+            return Err(Refusal::NotEntitled);
+        }
         self.0.engine.take_update(&app, &user)?;
         let results = self.0.write_props(&app, &actor, &user, write)?;
         let first = results.iter().find_map(|(_, result)| result.as_ref().err());
@@ -90,23 +79,20 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::GetUpdatedUserDataRequest,
     ) -> Result<proto::GetUpdatedUserDataResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let target = match (&actor, request.target_user_id.as_str()) {
-            (Actor::User(user), "") => Some(user.clone()),
+            (Some(Actor::User(user)), "") => Some(user.clone()),
+            (None, "") => None,
             (_, target) => door.user("target_user_id", target),
         };
         let since = request.since.map(|since| door.position("since", since));
         let min = request.min_position.map(|min| door.position("min_position", min));
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let live = self.read(&app, key.as_ref(), &actor, true, min).await?;
+        let (actor, key, target) = door.close_with(|| Some((actor?, key?, target?)))?;
+        let live = self.read(&app, &key, &actor, true, min).await?;
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
-        let target = target.ok_or(Refusal::MemberNotFound)?;
         if session.members().find(&target).is_none() {
             return Err(Refusal::MemberNotFound);
         }
@@ -138,14 +124,11 @@ impl Sessions {
         headers: &HeaderMap,
         request: proto::TransmitSessionUpdatesRequest,
     ) -> Result<proto::TransmitSessionUpdatesResponse, Refusal> {
-        let mut door = self.door();
-        let app = door.app(&request.app);
-        let actor = door.actor(&request.user_id);
+        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let target = door.optional_user("target_user_id", &request.target_user_id);
-        door.close()?;
-        self.0.check_app(headers, &app)?;
-        let live = self.0.engine.find(&app, key.as_ref(), &actor)?;
+        let (actor, key) = door.close_with(|| actor.zip(key))?;
+        let live = self.0.engine.find(&app, Some(&key), &actor)?;
         let position = self.0.engine.transmit(&live, &actor, target.as_ref(), request.resend)?;
         Ok(proto::TransmitSessionUpdatesResponse { position: Some(to_proto::position(position)) })
     }

@@ -32,7 +32,7 @@ async fn try_set_stream(
     service: &Service,
     request: proto::SetStreamRequest,
 ) -> Result<String, Status> {
-    in_time(streams(service).set_stream(request)).await.map(|reply| reply.into_inner().name)
+    in_time(streams(service).set_stream(sent(request))).await.map(|reply| reply.into_inner().name)
 }
 
 /// setStream by ada.
@@ -51,7 +51,7 @@ pub(super) async fn update_stream_data<const N: usize>(
     set: [(&str, proto::Value); N],
 ) {
     let request = proto::UpdateStreamDataRequest { set: props(set), ..update_of("ada", name) };
-    in_time(streams(service).update_stream_data(request)).await.expect("it is updated");
+    in_time(streams(service).update_stream_data(sent(request))).await.expect("it is updated");
 }
 
 fn update_of(user: &str, name: &str) -> proto::UpdateStreamDataRequest {
@@ -64,7 +64,7 @@ fn update_of(user: &str, name: &str) -> proto::UpdateStreamDataRequest {
 
 async fn append<const N: usize>(service: &Service, name: &str, set: [(&str, proto::Value); N]) {
     let request = proto::UpdateStreamDataRequest { append: props(set), ..update_of("ada", name) };
-    in_time(streams(service).update_stream_data(request)).await.expect("it is appended");
+    in_time(streams(service).update_stream_data(sent(request))).await.expect("it is appended");
 }
 
 /// removeStream by ada: of a stream, or of one key.
@@ -75,7 +75,7 @@ async fn remove(service: &Service, name: &str, key: &str) {
         key: key.to_owned(),
         ..Default::default()
     };
-    in_time(streams(service).remove_stream(request)).await.expect("it is removed");
+    in_time(streams(service).remove_stream(sent(request))).await.expect("it is removed");
 }
 
 /// setStreamFunc by ada: of a stream, or of one key.
@@ -87,7 +87,7 @@ async fn set_stream_func(service: &Service, name: &str, key: &str, func: StreamF
         func: Some(func),
         ..Default::default()
     };
-    in_time(streams(service).set_stream_func(request)).await.expect("it is set");
+    in_time(streams(service).set_stream_func(sent(request))).await.expect("it is set");
 }
 
 async fn add_stream_func(service: &Service, name: &str, expression: &str) -> Result<(), Status> {
@@ -97,7 +97,7 @@ async fn add_stream_func(service: &Service, name: &str, expression: &str) -> Res
         expression: expression.to_owned(),
         ..Default::default()
     };
-    in_time(streams(service).add_stream_func(request)).await.map(drop)
+    in_time(streams(service).add_stream_func(sent(request))).await.map(drop)
 }
 
 async fn try_read(
@@ -112,7 +112,9 @@ async fn try_read(
         cursor: cursor.to_owned(),
         ..Default::default()
     };
-    in_time(streams(service).get_stream_update(request)).await.map(tonic::Response::into_inner)
+    in_time(streams(service).get_stream_update(sent(request)))
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 /// getStreamUpdate by bob, from a cursor that it moves on.
@@ -138,7 +140,10 @@ pub(super) async fn subscribe_to_streams(
     service: &Service,
     request: proto::SubscribeToStreamsRequest,
 ) -> Streaming<proto::SubscribeToStreamsResponse> {
-    in_time(streams(service).subscribe_to_streams(request)).await.expect("it begins").into_inner()
+    in_time(streams(service).subscribe_to_streams(sent(request)))
+        .await
+        .expect("it begins")
+        .into_inner()
 }
 
 /// Its next message.
@@ -279,13 +284,13 @@ async fn update_stream_data_is_for_its_creator() {
     set_stream(&service, "pad", [("x", int(1))]).await;
     let by_bob =
         proto::UpdateStreamDataRequest { set: props([("x", int(2))]), ..update_of("bob", "pad") };
-    let told = refused(in_time(streams(&service).update_stream_data(by_bob)).await);
+    let told = refused(in_time(streams(&service).update_stream_data(sent(by_bob))).await);
     told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
     let nothing = proto::UpdateStreamDataRequest {
         set: props([("x", int(2))]),
         ..update_of("ada", "nothing")
     };
-    let told = refused(in_time(streams(&service).update_stream_data(nothing)).await);
+    let told = refused(in_time(streams(&service).update_stream_data(sent(nothing))).await);
     told.is(Code::NotFound, "STREAM_NOT_FOUND");
 }
 
@@ -344,7 +349,7 @@ async fn get_all_stream_updates_answers_by_stream_name() {
             cursor,
             ..Default::default()
         };
-        let reply = in_time(streams(&service).get_all_stream_updates(request)).await;
+        let reply = in_time(streams(&service).get_all_stream_updates(sent(request))).await;
         let reply = reply.expect("it is read").into_inner();
         let mut updates: Vec<_> = reply
             .updates

@@ -138,9 +138,10 @@ async fn update_session_with_another_format() {
         ..Default::default()
     };
     let by_bob = proto::ResetSessionRequest { user_id: "bob".to_owned(), ..request.clone() };
-    let told = refused(in_time(service.sessions().reset_session(by_bob)).await);
+    let told = refused(in_time(service.sessions().reset_session(sent(by_bob))).await);
     told.is(Code::PermissionDenied, "ROLE_TOO_LOW").says("needs", "admin");
-    let reset = in_time(service.sessions().reset_session(request)).await.expect("it is reset");
+    let reset =
+        in_time(service.sessions().reset_session(sent(request))).await.expect("it is reset");
     service.tick();
     assert_eq!(bob.next_snapshot().await, SnapshotReason::ResetSchema);
     assert_eq!(bob.rebuilt.props("bob"), shown([("y", int(0))]));

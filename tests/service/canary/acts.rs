@@ -92,23 +92,23 @@ impl Person {
         for session in sessions {
             for delivery in [Delivery::Latest, Delivery::All] {
                 let request = self.subscription_to(session, delivery);
-                self.hears(self.delivery().subscribe_to_session(request)).await;
+                self.hears(self.delivery().subscribe_to_session(sent(request))).await;
             }
         }
         self.streams_props(sessions, None).await;
         let user_id = self.user();
         let all = proto::ReceiveSessionUpdatesRequest { user_id, ..Default::default() };
-        self.hears(self.delivery().receive_session_updates(all)).await;
+        self.hears(self.delivery().receive_session_updates(sent(all))).await;
         let user_id = self.user();
         let streams = proto::SubscribeToStreamsRequest { user_id, ..Default::default() };
-        self.hears(self.streams().subscribe_to_streams(streams)).await;
+        self.hears(self.streams().subscribe_to_streams(sent(streams))).await;
         if ["listener", "outsider"].contains(&self.name) {
             let source = proto::SubscribeToUserRequest {
                 user_id: self.user(),
                 source_id: "source".to_owned(),
                 ..Default::default()
             };
-            self.hears(self.delivery().subscribe_to_user(source)).await;
+            self.hears(self.delivery().subscribe_to_user(sent(source))).await;
         }
     }
 
@@ -142,9 +142,9 @@ impl Person {
             user_id: self.user(),
             ..Default::default()
         };
-        let _ = in_time(self.sessions().get_session_info(request)).await;
+        let _ = in_time(self.sessions().get_session_info(sent(request))).await;
         let request = subscription(session, self.name);
-        if let Ok(answer) = in_time(self.delivery().subscribe_to_session(request)).await {
+        if let Ok(answer) = in_time(self.delivery().subscribe_to_session(sent(request))).await {
             let _ = in_time(answer.into_inner().message()).await;
         }
     }
@@ -156,14 +156,14 @@ impl Person {
             let member_id = member_id.to_owned();
             let request =
                 proto::ListSessionsRequest { user_id: user(), member_id, ..Default::default() };
-            let _ = in_time(self.sessions().list_sessions(request)).await;
+            let _ = in_time(self.sessions().list_sessions(sent(request))).await;
         }
         let request = proto::GetAllStreamUpdatesRequest { user_id: user(), ..Default::default() };
-        let _ = in_time(self.streams().get_all_stream_updates(request)).await;
+        let _ = in_time(self.streams().get_all_stream_updates(sent(request))).await;
         let cursor = "0".to_owned();
         let request =
             proto::GetAllStreamUpdatesRequest { user_id: user(), cursor, ..Default::default() };
-        let _ = in_time(self.streams().get_all_stream_updates(request)).await;
+        let _ = in_time(self.streams().get_all_stream_updates(sent(request))).await;
         if !guesses {
             return;
         }
@@ -172,16 +172,17 @@ impl Person {
             user_id: user(),
             ..Default::default()
         };
-        let _ = in_time(self.sessions().get_session_info(request)).await;
+        let _ = in_time(self.sessions().get_session_info(sent(request))).await;
         let request = proto::ListSessionsRequest {
             name: session_name.to_owned(),
             user_id: user(),
             ..Default::default()
         };
-        let _ = in_time(self.sessions().list_sessions(request)).await;
+        let _ = in_time(self.sessions().list_sessions(sent(request))).await;
         let settings = SessionSettings { name: session_name.to_owned(), ..Default::default() };
         let _ =
-            in_time(self.sessions().open_shared_session(opening("", self.name, settings))).await;
+            in_time(self.sessions().open_shared_session(sent(opening("", self.name, settings))))
+                .await;
         let request = proto::JoinSessionRequest {
             name: session_name.to_owned(),
             user_id: user(),
@@ -197,29 +198,29 @@ impl Person {
         let mut streams = self.streams();
         let request =
             proto::SetStreamRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.set_stream(request)).await;
+        let _ = in_time(streams.set_stream(sent(request))).await;
         let request =
             proto::RemoveStreamRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.remove_stream(request)).await;
+        let _ = in_time(streams.remove_stream(sent(request))).await;
         let request = proto::UpdateStreamDataRequest {
             user_id: user(),
             name: name(),
             set: props([("x", int(1))]),
             ..Default::default()
         };
-        let _ = in_time(streams.update_stream_data(request)).await;
+        let _ = in_time(streams.update_stream_data(sent(request))).await;
         let request =
             proto::SetStreamFuncRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.set_stream_func(request)).await;
+        let _ = in_time(streams.set_stream_func(sent(request))).await;
         let request =
             proto::GetStreamUpdateRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.get_stream_update(request)).await;
+        let _ = in_time(streams.get_stream_update(sent(request))).await;
         let request = proto::SubscribeToStreamsRequest {
             user_id: user(),
             names: vec![name()],
             ..Default::default()
         };
-        self.hears(streams.subscribe_to_streams(request)).await;
+        self.hears(streams.subscribe_to_streams(sent(request))).await;
     }
 }
 
@@ -247,7 +248,7 @@ pub async fn reads(person: &Person, session: &str) {
         user_id: user(),
         ..Default::default()
     };
-    let info = in_time(sessions.get_session_info(request)).await.map(Response::into_inner);
+    let info = in_time(sessions.get_session_info(sent(request))).await.map(Response::into_inner);
     let last = info.ok().and_then(|info| info.position).unwrap_or_default();
     for target in TARGETS {
         let of = |since| proto::GetUpdatedUserDataRequest {
@@ -259,7 +260,7 @@ pub async fn reads(person: &Person, session: &str) {
         };
         let first = proto::Position { revision: 1, ..last };
         for request in [of(None), of(Some(last)), of(Some(first))] {
-            let _ = in_time(sessions.get_updated_user_data(request)).await;
+            let _ = in_time(sessions.get_updated_user_data(sent(request))).await;
         }
         let request = proto::TransmitSessionUpdatesRequest {
             session_id: session_id(),
@@ -268,15 +269,17 @@ pub async fn reads(person: &Person, session: &str) {
             resend: true,
             ..Default::default()
         };
-        let _ = in_time(sessions.transmit_session_updates(request)).await;
+        let _ = in_time(sessions.transmit_session_updates(sent(request))).await;
     }
     let request = proto::GetFirstMatchRequest {
         session_id: session_id(),
         user_id: user(),
         ..Default::default()
     };
-    let _ = in_time(sessions.get_first_match(request)).await;
-    person.hears(person.delivery().subscribe_to_session(subscription(session, person.name))).await;
+    let _ = in_time(sessions.get_first_match(sent(request))).await;
+    person
+        .hears(person.delivery().subscribe_to_session(sent(subscription(session, person.name))))
+        .await;
     person
         .hears(
             person.delivery().watch_sessions(proto::WatchSessionsRequest {
@@ -301,7 +304,7 @@ async fn writes_that_are_refused(person: &Person, session: &str, tried: &str) {
             write: Some(write.clone()),
             ..Default::default()
         };
-        let _ = in_time(sessions.set_user_props(request)).await;
+        let _ = in_time(sessions.set_user_props(sent(request))).await;
         person.streams_props(&[session], Some(write)).await;
     }
     let value = || BTreeMap::from([("round".to_owned(), text(tried))]);
@@ -311,13 +314,13 @@ async fn writes_that_are_refused(person: &Person, session: &str, tried: &str) {
         ack: proto::Ack::Durable.into(),
         ..data_of(session, person.name)
     };
-    let _ = in_time(sessions.set_session_data(durable)).await;
+    let _ = in_time(sessions.set_session_data(sent(durable))).await;
     let invalid = proto::SetSessionDataRequest {
         set: set(),
         private_set: set(),
         ..data_of(session, person.name)
     };
-    let _ = in_time(sessions.set_session_data(invalid)).await;
+    let _ = in_time(sessions.set_session_data(sent(invalid))).await;
     let harmless = proto::UpdateSessionRequest {
         session_id: session.to_owned(),
         user_id: person.user(),
@@ -325,7 +328,7 @@ async fn writes_that_are_refused(person: &Person, session: &str, tried: &str) {
         update_mask: Some(prost_types::FieldMask { paths: vec!["tick_interval".to_owned()] }),
         ..Default::default()
     };
-    let _ = in_time(sessions.update_session(harmless)).await;
+    let _ = in_time(sessions.update_session(sent(harmless))).await;
 }
 
 async fn openings_that_are_refused(person: &Person, session: &str, tried: &str) {
@@ -336,7 +339,7 @@ async fn openings_that_are_refused(person: &Person, session: &str, tried: &str) 
         private_data: value(),
         ..opening(session, person.name, SessionSettings::default())
     };
-    let _ = in_time(sessions.open_shared_session(taken)).await;
+    let _ = in_time(sessions.open_shared_session(sent(taken))).await;
     let private =
         |source: &str, listener: &str, session_id: &str| proto::OpenPrivateSessionRequest {
             user_id: person.user(),
@@ -349,7 +352,7 @@ async fn openings_that_are_refused(person: &Person, session: &str, tried: &str) 
             ..Default::default()
         };
     for request in [private("source", "listener", ""), private("banned", "outsider", session)] {
-        let _ = in_time(sessions.open_private_session(request)).await;
+        let _ = in_time(sessions.open_private_session(sent(request))).await;
     }
 }
 
@@ -360,7 +363,7 @@ async fn powers(person: &Person, session: &str, tried: &str) {
     let mut sessions = person.sessions();
     let private_set = BTreeMap::from([("seed".to_owned(), text(tried))]);
     let request = proto::SetSessionDataRequest { private_set, ..data_of(session, person.name) };
-    let _ = in_time(sessions.set_session_data(request)).await;
+    let _ = in_time(sessions.set_session_data(sent(request))).await;
     let metadata = BTreeMap::from([("theme".to_owned(), text(tried))]);
     let request = proto::UpdateSessionRequest {
         session_id: session_id(),
@@ -369,7 +372,7 @@ async fn powers(person: &Person, session: &str, tried: &str) {
         update_mask: Some(prost_types::FieldMask { paths: vec!["metadata".to_owned()] }),
         ..Default::default()
     };
-    let _ = in_time(sessions.update_session(request)).await;
+    let _ = in_time(sessions.update_session(sent(request))).await;
     let request = proto::ResetSessionRequest {
         session_id: session_id(),
         user_id: user(),
@@ -379,20 +382,20 @@ async fn powers(person: &Person, session: &str, tried: &str) {
         }),
         ..Default::default()
     };
-    let _ = in_time(sessions.reset_session(request)).await;
+    let _ = in_time(sessions.reset_session(sent(request))).await;
     let request = proto::DeleteSessionRequest {
         session_id: session_id(),
         user_id: user(),
         ..Default::default()
     };
-    let _ = in_time(sessions.delete_session(request)).await;
+    let _ = in_time(sessions.delete_session(sent(request))).await;
     let request = proto::SwapHostRequest {
         session_id: session_id(),
         user_id: user(),
         target_user_id: target(),
         ..Default::default()
     };
-    let _ = in_time(sessions.swap_host(request)).await;
+    let _ = in_time(sessions.swap_host(sent(request))).await;
     let request = proto::SetRoleRequest {
         session_id: session_id(),
         user_id: user(),
@@ -400,7 +403,7 @@ async fn powers(person: &Person, session: &str, tried: &str) {
         role: Role::Owner.into(),
         ..Default::default()
     };
-    let _ = in_time(sessions.set_role(request)).await;
+    let _ = in_time(sessions.set_role(sent(request))).await;
     let request = proto::KickUserRequest {
         session_id: session_id(),
         user_id: user(),
@@ -408,17 +411,17 @@ async fn powers(person: &Person, session: &str, tried: &str) {
         reason: reason(),
         ..Default::default()
     };
-    let _ = in_time(sessions.kick_user(request)).await;
+    let _ = in_time(sessions.kick_user(sent(request))).await;
     let request =
         proto::BanUserRequest { reason: reason(), ..ban_of(session, person.name, "outsider") };
-    let _ = in_time(sessions.ban_user(request)).await;
+    let _ = in_time(sessions.ban_user(sent(request))).await;
     let request = proto::UnbanUserRequest {
         session_id: session_id(),
         user_id: user(),
         target_user_id: "banned".to_owned(),
         ..Default::default()
     };
-    let _ = in_time(sessions.unban_user(request)).await;
+    let _ = in_time(sessions.unban_user(sent(request))).await;
 }
 
 /// How those who are outside try to get in, and to act as if they were in.
@@ -444,25 +447,25 @@ async fn entrances(person: &Person, session: &str, tried: &str) {
         join: Some(password()),
         ..opening(session, person.name, SessionSettings::default())
     };
-    let _ = in_time(sessions.open_shared_session(request)).await;
+    let _ = in_time(sessions.open_shared_session(sent(request))).await;
     let request = proto::SubscribeToSessionRequest {
         join: Some(password()),
         ..subscription(session, person.name)
     };
-    person.hears(person.delivery().subscribe_to_session(request)).await;
+    person.hears(person.delivery().subscribe_to_session(sent(request))).await;
     let request = proto::LeaveSessionRequest {
         session_id: session_id(),
         user_id: user(),
         ..Default::default()
     };
-    let _ = in_time(sessions.leave_session(request)).await;
+    let _ = in_time(sessions.leave_session(sent(request))).await;
     let set = BTreeMap::from([("shown".to_owned(), text(tried))]);
     let request = proto::SetUserPropsRequest {
         user_id: user(),
         write: Some(PropsWrite { set: set.clone(), ..Default::default() }.in_session(session)),
         ..Default::default()
     };
-    let _ = in_time(sessions.set_user_props(request)).await;
+    let _ = in_time(sessions.set_user_props(sent(request))).await;
     let request = proto::SetSessionDataRequest { set, ..data_of(session, person.name) };
-    let _ = in_time(sessions.set_session_data(request)).await;
+    let _ = in_time(sessions.set_session_data(sent(request))).await;
 }

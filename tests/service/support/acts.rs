@@ -1,6 +1,6 @@
 //! Acts on others, and questions about single members.
 
-use super::{Service, in_time, reply};
+use super::{Service, in_time, reply, sent};
 use sessiond::proto;
 use tonic::Status;
 
@@ -48,7 +48,7 @@ impl Service {
             role: role.into(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().set_role(request)).await)
+        reply(in_time(self.sessions().set_role(sent(request))).await)
     }
 
     /// Kicks somebody for a reason, or is refused.
@@ -66,7 +66,7 @@ impl Service {
             reason: reason.to_owned(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().kick_user(request)).await)
+        reply(in_time(self.sessions().kick_user(sent(request))).await)
     }
 
     /// Bans somebody for ever, or is refused.
@@ -84,7 +84,7 @@ impl Service {
         &self,
         request: proto::BanUserRequest,
     ) -> Answer<proto::BanUserResponse> {
-        reply(in_time(self.sessions().ban_user(request)).await)
+        reply(in_time(self.sessions().ban_user(sent(request))).await)
     }
 
     /// Ends a ban, or is refused.
@@ -100,7 +100,7 @@ impl Service {
             target_user_id: target.to_owned(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().unban_user(request)).await)
+        reply(in_time(self.sessions().unban_user(sent(request))).await)
     }
 
     /// Hands the hosting on, or is refused; no target = by the order.
@@ -118,7 +118,7 @@ impl Service {
             term,
             ..Default::default()
         };
-        reply(in_time(self.sessions().swap_host(request)).await)
+        reply(in_time(self.sessions().swap_host(sent(request))).await)
     }
 
     /// The first of these users and roles, or a refusal.
@@ -136,7 +136,7 @@ impl Service {
             roles: roles.iter().map(|role| (*role).into()).collect(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().get_first_match(request)).await)
+        reply(in_time(self.sessions().get_first_match(sent(request))).await)
     }
 
     /// What somebody changed, or a refusal; no position = what is pending.
@@ -154,7 +154,7 @@ impl Service {
             since,
             ..Default::default()
         };
-        reply(in_time(self.sessions().get_updated_user_data(request)).await)
+        reply(in_time(self.sessions().get_updated_user_data(sent(request))).await)
     }
 
     /// Resets a session, with a new format or the one that is there, or is refused.
@@ -170,7 +170,7 @@ impl Service {
             schema,
             ..Default::default()
         };
-        let answer = reply(in_time(self.sessions().reset_session(request)).await);
+        let answer = reply(in_time(self.sessions().reset_session(sent(request))).await);
         answer.map(|reply| reply.position.expect("it has a position"))
     }
 
@@ -189,7 +189,7 @@ impl Service {
             resend,
             ..Default::default()
         };
-        reply(in_time(self.sessions().transmit_session_updates(request)).await)
+        reply(in_time(self.sessions().transmit_session_updates(sent(request))).await)
     }
 }
 

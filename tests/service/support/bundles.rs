@@ -1,7 +1,7 @@
 //! Streams that carry several sessions, as tests read and write them. Every update is applied to the
 //! [`Rebuilt`] of its session.
 
-use super::{GLANCE, Rebuilt, Refused, Service, Step, in_time, node_of, streams::Ending};
+use super::{GLANCE, Rebuilt, Refused, Service, Step, in_time, node_of, sent, streams::Ending};
 use prost::Message;
 use sessiond::proto::{self, SnapshotReason, stream_user_props_request::Message as Up};
 use std::collections::{BTreeMap, HashMap};
@@ -297,7 +297,7 @@ impl Service {
 
     /// Receives all sessions of a user; nothing is read yet.
     pub async fn receive_with(&self, request: proto::ReceiveSessionUpdatesRequest) -> Receiver {
-        let answer = in_time(self.delivery().receive_session_updates(request)).await;
+        let answer = in_time(self.delivery().receive_session_updates(sent(request))).await;
         Receiver::new(node_of(answer.expect("refused in its trailers")))
     }
 }

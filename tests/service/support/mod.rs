@@ -8,6 +8,7 @@
 
 mod acts;
 mod bundles;
+mod caller;
 mod rebuilt;
 mod refused;
 mod streams;
@@ -15,6 +16,7 @@ mod values;
 
 pub use acts::ban_of;
 pub use bundles::{receiving, several_open};
+pub use caller::{as_app, sent};
 pub use rebuilt::{Rebuilt, State};
 pub use refused::{Refused, refused};
 pub use streams::{PropsStream, Step, Watcher};
@@ -202,7 +204,7 @@ impl Service {
         &self,
         opening: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Status> {
-        reply(in_time(self.sessions().open_shared_session(opening)).await)
+        reply(in_time(self.sessions().open_shared_session(sent(opening))).await)
     }
 
     /// Joins a session, to stay until it leaves.
@@ -261,7 +263,7 @@ impl Service {
             keep_role,
             ..Default::default()
         };
-        reply(in_time(self.sessions().leave_session(request)).await)
+        reply(in_time(self.sessions().leave_session(sent(request))).await)
     }
 
     /// Ends a session, or is refused; no user = the app does it.
@@ -271,7 +273,7 @@ impl Service {
             user_id: user.to_owned(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().delete_session(request)).await).map(|_| ())
+        reply(in_time(self.sessions().delete_session(sent(request))).await).map(|_| ())
     }
 
     /// Sets props on a user, for all its sessions.
@@ -319,7 +321,7 @@ impl Service {
         &self,
         request: proto::SetUserPropsRequest,
     ) -> Result<Vec<proto::WriteResult>, Status> {
-        let answer = in_time(self.sessions().set_user_props(request)).await;
+        let answer = in_time(self.sessions().set_user_props(sent(request))).await;
         reply(answer).map(|reply| reply.results)
     }
 
@@ -351,7 +353,7 @@ impl Service {
         &self,
         request: proto::SetSessionDataRequest,
     ) -> Result<proto::Position, Status> {
-        let answer = in_time(self.sessions().set_session_data(request)).await;
+        let answer = in_time(self.sessions().set_session_data(sent(request))).await;
         reply(answer).map(|reply| reply.position.expect("it has a position"))
     }
 
@@ -376,7 +378,7 @@ impl Service {
             update_mask: Some(prost_types::FieldMask { paths }),
             ..Default::default()
         };
-        reply(in_time(self.sessions().update_session(request)).await)
+        reply(in_time(self.sessions().update_session(sent(request))).await)
     }
 
     /// What somebody learns about a session; no user = the app asks.
@@ -395,7 +397,7 @@ impl Service {
             user_id: user.to_owned(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().get_session_info(request)).await)
+        reply(in_time(self.sessions().get_session_info(sent(request))).await)
     }
 
     /// The session of a name, or a refusal.
@@ -409,7 +411,7 @@ impl Service {
             user_id: user.to_owned(),
             ..Default::default()
         };
-        reply(in_time(self.sessions().get_session_info(request)).await)
+        reply(in_time(self.sessions().get_session_info(sent(request))).await)
     }
 
     /// A page of sessions, or a refusal.
@@ -417,7 +419,7 @@ impl Service {
         &self,
         request: proto::ListSessionsRequest,
     ) -> Result<proto::ListSessionsResponse, Status> {
-        reply(in_time(self.sessions().list_sessions(request)).await)
+        reply(in_time(self.sessions().list_sessions(sent(request))).await)
     }
 
     /// The last frame of a session.
@@ -504,7 +506,7 @@ impl Service {
         request: proto::SubscribeToSessionRequest,
         rebuilt: Rebuilt,
     ) -> Watcher {
-        let answer = in_time(self.delivery().subscribe_to_session(request)).await;
+        let answer = in_time(self.delivery().subscribe_to_session(sent(request))).await;
         Watcher::new(node_of(answer.expect("streams are refused in their trailers")), rebuilt)
     }
 
@@ -521,7 +523,7 @@ impl Service {
         request: proto::SubscribeToUserRequest,
         rebuilt: Rebuilt,
     ) -> Watcher {
-        let answer = in_time(self.delivery().subscribe_to_user(request)).await;
+        let answer = in_time(self.delivery().subscribe_to_user(sent(request))).await;
         Watcher::of_user(node_of(answer.expect("streams are refused in their trailers")), rebuilt)
     }
 
@@ -539,7 +541,7 @@ impl Service {
         listener: &str,
     ) -> Result<proto::OpenPrivateSessionResponse, Status> {
         let request = private(user, source, listener);
-        in_time(self.sessions().open_private_session(request)).await.map(Response::into_inner)
+        in_time(self.sessions().open_private_session(sent(request))).await.map(Response::into_inner)
     }
 
     /// The refusal of a subscription.
@@ -656,7 +658,21 @@ pub fn propnames(names: &[&str]) -> SessionSettings {
 impl Service {
     /// Calls any path with any message; the first message of the answer, or the refusal.
     pub async fn call_raw(&self, path: &str, message: impl Into<Bytes>) -> Result<Bytes, Status> {
-        let mut answer = self.stream_raw(path, vec![message.into()]).await?;
+        self.call_raw_as(None, path, message).await
+    }
+
+    /// The same with this value in the metadata `sessiond-as`.
+    pub async fn call_raw_as(
+        &self,
+        caller: Option<&'static str>,
+        path: &str,
+        message: impl Into<Bytes>,
+    ) -> Result<Bytes, Status> {
+        let mut request = Request::new(tokio_stream::iter(vec![message.into()]));
+        if let Some(caller) = caller {
+            request.metadata_mut().insert("sessiond-as", caller.parse().expect("ASCII"));
+        }
+        let mut answer = self.request_raw(path, request).await?;
         match in_time(answer.message()).await? {
             Some(message) => Ok(message),
             None => Err(Status::ok("an empty stream")),
@@ -669,10 +685,17 @@ impl Service {
         path: &str,
         messages: Vec<Bytes>,
     ) -> Result<Streaming<Bytes>, Status> {
+        self.request_raw(path, Request::new(tokio_stream::iter(messages))).await
+    }
+
+    async fn request_raw(
+        &self,
+        path: &str,
+        request: Request<tokio_stream::Iter<std::vec::IntoIter<Bytes>>>,
+    ) -> Result<Streaming<Bytes>, Status> {
         let mut client = tonic::client::Grpc::new(self.channel());
         in_time(client.ready()).await.expect("it is connected");
         let path = PathAndQuery::from_str(path).expect("a path");
-        let request = Request::new(tokio_stream::iter(messages));
         let answer = in_time(client.streaming(request, path, RawCodec)).await?;
         Ok(answer.into_inner())
     }

@@ -12,7 +12,6 @@ use crate::{
     engine::{Position, SessionKey},
     proto,
     session::{
-        command::Actor,
         error::{Faults, Path, Refusal},
         ids::{self, AppId, Key, SessionId, UserId},
         limits::{Limits, Micros, SECOND},
@@ -55,6 +54,15 @@ impl<'a> Door<'a> {
         self.other.map_or(Ok(()), Err)
     }
 
+    /// Passes with what was read of the request if no fault was found. Whatever the door does not
+    /// read, it has noted a fault of.
+    pub fn close_with<T>(self, read: impl FnOnce() -> Option<T>) -> Result<T, Refusal> {
+        self.close()?;
+        let read = read();
+        debug_assert!(read.is_some(), "a fault is noted of whatever is not read");
+        read.ok_or_else(|| Refusal::invalid("", "the request cannot be read"))
+    }
+
     /// Whether no fault was found so far.
     pub fn is_faultless(&self) -> bool {
         self.faults.is_empty()
@@ -91,11 +99,6 @@ impl<'a> Door<'a> {
         let text = if text.is_empty() { DEFAULT_APP } else { text };
         self.id(field, text, AppId::new)
             .unwrap_or_else(|| AppId::new(DEFAULT_APP).expect("a constant that is an id"))
-    }
-
-    /// Who acts; empty = the app.
-    pub fn actor(&mut self, text: &str) -> Actor {
-        self.optional_user("user_id", text).map_or(Actor::App, Actor::User)
     }
 
     /// A user, or none where the field is empty.
