@@ -3,7 +3,7 @@
 use crate::{
     proto::{self, ErrorReason},
     session::{
-        error::{Refusal, Violation},
+        error::{Refusal, Violation, cut},
         limits::{Micros, SECOND},
     },
 };
@@ -13,6 +13,26 @@ use std::{
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+// A refusal travels in trailers, which many clients take 8 KiB of: they answer more with an error of
+// their own. So all that a refusal says is bounded here, wherever its texts come from. At worst the
+// message has three bytes in grpc-message for each of its own, and the details, in which clients
+// expect the message again, have four for each three of theirs.
+
+/// Bytes of a message.
+const MESSAGE_BYTES: usize = 512;
+
+/// Bytes of the path of a field.
+const FIELD_BYTES: usize = 256;
+
+/// Bytes of what is wrong with a field.
+const DESCRIPTION_BYTES: usize = 384;
+
+/// Bytes of all fields that are named, and of what is wrong with them; the others are counted.
+const FIELDS_BYTES: usize = 2048;
+
+/// Bytes of a value in the metadata of an `ErrorInfo`.
+const METADATA_BYTES: usize = 192;
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "sessiond";
@@ -180,6 +200,28 @@ fn told(refusal: &Refusal) -> Told {
     Told { code, reason, metadata, violations, retry_after }
 }
 
+/// The faults that a refusal has room to name, and how many there are besides.
+fn named(violations: &[Violation]) -> Vec<proto::FieldViolation> {
+    let mut named = Vec::new();
+    let mut bytes = 0;
+    for one in violations.iter().filter(|one| one.unnamed == 0) {
+        let field = cut(&one.field, FIELD_BYTES).into_owned();
+        let description = cut(&one.description, DESCRIPTION_BYTES).into_owned();
+        // Around each stand three tags and lengths.
+        bytes += field.len() + description.len() + 10;
+        if bytes > FIELDS_BYTES {
+            break;
+        }
+        named.push(proto::FieldViolation { field, description });
+    }
+    let all: usize = violations.iter().map(|one| one.unnamed.max(1)).sum();
+    if all > named.len() {
+        let Violation { field, description, .. } = Violation::rest(all - named.len());
+        named.push(proto::FieldViolation { field, description });
+    }
+    named
+}
+
 /// The name of a reason without the prefix of its enum.
 fn reason_name(reason: ErrorReason) -> &'static str {
     reason.as_str_name().trim_start_matches("ERROR_REASON_")
@@ -198,10 +240,10 @@ impl Node {
         more: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Status {
         let Told { code, reason, metadata, violations, retry_after } = told(refusal);
-        let violations = violations
+        let violations: Vec<_> = named(&violations)
             .into_iter()
-            .map(|v| tonic_types::FieldViolation::new(v.field, v.description))
-            .collect::<Vec<_>>();
+            .map(|it| tonic_types::FieldViolation::new(it.field, it.description))
+            .collect();
         let mut details = ErrorDetails::new();
         if !violations.is_empty() {
             details.set_bad_request(violations);
@@ -239,14 +281,17 @@ impl Node {
         metadata: impl IntoIterator<Item = (&'static str, String)>,
         mut details: ErrorDetails,
     ) -> Status {
-        let mut metadata: HashMap<String, String> =
-            metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut metadata: HashMap<&str, String> = metadata.into_iter().collect();
         if code == Code::NotFound {
-            metadata.insert("node".to_owned(), self.name.clone());
-            metadata.insert("started_at".to_owned(), self.started_at.clone());
+            metadata.insert("node", self.name.clone());
+            metadata.insert("started_at", self.started_at.clone());
         }
+        let metadata = metadata.into_iter();
+        let metadata: HashMap<String, String> = metadata
+            .map(|(key, value)| (key.to_owned(), cut(&value, METADATA_BYTES).into_owned()))
+            .collect();
         details.set_error_info(reason_name(reason), DOMAIN, metadata);
-        Status::with_error_details(code, message, details)
+        Status::with_error_details(code, cut(&message, MESSAGE_BYTES), details)
     }
 }
 
@@ -259,11 +304,11 @@ pub fn in_band(refusal: &Refusal, seq: u64, session_id: String) -> proto::Refusa
         session_id,
         code: code.into(),
         reason: reason.into(),
-        message: refusal.to_string(),
-        fields: violations
-            .into_iter()
-            .map(|v| proto::FieldViolation { field: v.field, description: v.description })
-            .collect(),
+        message: cut(&refusal.to_string(), MESSAGE_BYTES).into_owned(),
+        fields: named(&violations),
         retry_after: retry_after.map(super::convert::to_proto::span),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Why a command is refused, in the words of the domain. `grpc::status` turns them into statuses.
 
 use super::{ids::SessionId, limits::Micros, role::Role};
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// A field at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,17 +10,37 @@ pub struct Violation {
     pub field: String,
     /// What is wrong with it.
     pub description: String,
+    /// How many faults that nobody names it counts; 0 for one that is named.
+    pub unnamed: usize,
 }
 
 impl Violation {
     /// `description` is wrong with `field`.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { field: field.into(), description: description.into() }
+        Self { field: field.into(), description: description.into(), unnamed: 0 }
+    }
+
+    /// The faults that are only counted.
+    pub fn rest(unnamed: usize) -> Self {
+        Self { field: String::new(), description: format!("and {unnamed} more"), unnamed }
     }
 }
 
-/// Bytes of the faults of a request that are named; further ones are counted. Clients refuse
-/// metadata of more than 8 KiB or 16 KiB, in which it is encoded again as text.
+/// A text that has so many bytes at most, and says so if it was longer.
+pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    const MORE: char = '…';
+    if text.len() <= most {
+        return text.into();
+    }
+    let mut end = most - MORE.len_utf8();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MORE}", &text[..end]).into()
+}
+
+/// Bytes of the faults of a request that are kept; further ones are counted. A client is told fewer
+/// still.
 pub const FAULTS_BYTES: usize = 4 * 1024;
 
 /// The faults of one request: all of them, named as far as a refusal can tell them.
@@ -84,7 +104,7 @@ impl Faults {
     pub fn close(self) -> Vec<Violation> {
         let Self { mut named, unnamed, .. } = self;
         if unnamed > 0 {
-            named.push(Violation::new("", format!("and {unnamed} more")));
+            named.push(Violation::rest(unnamed));
         }
         named
     }
@@ -358,17 +378,24 @@ impl Refusal {
     }
 }
 
-/// The first few; the details have the others.
+/// The first few; the details have more of them.
 fn list(violations: &[Violation]) -> String {
-    const SHOWN: usize = 8;
-    let mut text = violations
-        .iter()
-        .take(SHOWN)
-        .map(|v| format!("{}: {}", v.field, v.description))
-        .collect::<Vec<_>>()
-        .join("; ");
-    if violations.len() > SHOWN {
-        text.push_str(&format!("; and {} more", violations.len() - SHOWN));
+    /// Bytes of those that are named here.
+    const LISTED_BYTES: usize = 320;
+    let mut text = String::new();
+    let mut listed = 0;
+    for Violation { field, description, .. } in violations.iter().filter(|it| it.unnamed == 0) {
+        let one = format!("{field}: {description}");
+        if listed > 0 && text.len() + one.len() > LISTED_BYTES {
+            break;
+        }
+        let separator = if listed > 0 { "; " } else { "" };
+        text = text + separator + &cut(&one, LISTED_BYTES);
+        listed += 1;
+    }
+    let all: usize = violations.iter().map(|it| it.unnamed.max(1)).sum();
+    if all > listed {
+        text.push_str(&format!("; and {} more", all - listed));
     }
     text
 }

@@ -8,6 +8,7 @@ use sessiond::proto::{
     stream_user_props_request::Message as Up,
 };
 use tonic::Code;
+use tonic_types::StatusExt;
 
 const TOO_LONG: usize = 129;
 
@@ -526,18 +527,79 @@ async fn a_private_session_is_not_opened_as_a_shared_one() {
     nothing_changed(&service).await;
 }
 
+/// The faults of a refusal that fits the trailers of every client: how many are named, and how many
+/// both its fields and its message only count.
+#[track_caller]
+fn named_and_counted<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> (usize, usize) {
+    let status = answer.expect_err("it is refused");
+    let told = Refused::new(&status);
+    let fields = told.fields.iter().filter(|field| !field.is_empty()).count();
+    let counted = |text: &str| {
+        let count = text.rsplit_once("and ").and_then(|(_, rest)| rest.strip_suffix(" more"));
+        count.map_or(0, |count| count.parse().expect("a number"))
+    };
+    let details = status.get_error_details();
+    let last = details.bad_request().and_then(|bad| bad.field_violations.last().cloned());
+    assert!(counted(status.message()) > 0, "{}", status.message());
+    (fields, last.map_or(0, |last| counted(&last.description)))
+}
+
 #[tokio::test]
-async fn so_many_faults_that_the_rules_find_are_named_as_clients_take() {
+async fn so_many_faults_are_named_as_every_client_takes() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
-    let keys: Vec<String> = (0..200).map(|at| format!("{at:03} {}", "k".repeat(100))).collect();
+    let write_of = |keys: &[String]| PropsWrite {
+        set: keys.iter().map(|key| (key.clone(), no_kind())).collect(),
+        ..Default::default()
+    };
+    for (count, key) in
+        [(8, "\u{4e2d}".repeat(41)), (8, "\u{1f600}".repeat(31)), (200, "k".repeat(120))]
+    {
+        let keys: Vec<_> = (0..count).map(|at| format!("{key}{at:03}")).collect();
+        let (named, counted) = named_and_counted(service.try_write("ada", write_of(&keys)).await);
+        assert!(named >= 3 && named + counted == count, "{named} of {count} {key:?}");
+    }
+
+    let keys: Vec<String> = (0..60).map(|at| format!("{at:03} {}", "k".repeat(100))).collect();
     let set = keys.iter().map(|key| (key.clone(), int(1)));
     let mut write = PropsWrite { set: set.collect(), ..Default::default() }.in_session("finals");
     service.try_write("ada", write.clone()).await.expect("it is written");
     service.tick();
     write.if_revision = keys.iter().map(|key| (key.clone(), 1)).collect();
-    let told = refused(service.try_write("ada", write).await);
-    let told = told.is(Code::Aborted, "REVISION_CHANGED");
-    assert!((10..50).contains(&told.fields.len()), "{}", told.fields.len());
-    assert_eq!(told.fields[0], "", "the others are counted");
+    let answer = service.try_write("ada", write).await;
+    refused(answer.clone()).is(Code::Aborted, "REVISION_CHANGED");
+    let (named, counted) = named_and_counted(answer);
+    assert!(named >= 8 && named + counted == 60, "{named} and {counted}");
+
+    let paths: Vec<_> = (0..300).map(|at| format!("colour{at}")).collect();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+    let answer = service.try_update("finals", "ada", &paths, Default::default()).await;
+    let (named, counted) = named_and_counted(answer);
+    assert!(named >= 20 && named + counted == 300, "{named} and {counted}");
+
+    let path = "/sessiond.v1.ObjectStreamService/SetStream";
+    for count in [45, 200] {
+        let object = (0..count).map(|at| (format!("pos.{at}"), int(1))).collect();
+        let user_id = "ada".to_owned();
+        let request = proto::SetStreamRequest { user_id, object, ..Default::default() };
+        let (named, counted) =
+            named_and_counted(service.call_raw(path, request.encode_to_vec()).await);
+        assert!(named >= 10 && named + counted == count, "{named} of {count}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_long_text_names_the_first_of_it() {
+    let service = Service::start().await;
+    let path = format!("/no/{}", "path".repeat(1000));
+    refused(service.call_raw(&path, Vec::new()).await).is(Code::Unimplemented, "NOT_IMPLEMENTED");
+    let request = proto::AddStreamFuncRequest {
+        user_id: "ada".to_owned(),
+        name: "f".to_owned(),
+        expression: "\u{4e2d}".repeat(1000),
+        ..Default::default()
+    };
+    let path = "/sessiond.v1.ObjectStreamService/AddStreamFunc";
+    let answer = service.call_raw(path, request.encode_to_vec()).await;
+    refused(answer).is(Code::InvalidArgument, "BAD_EXPRESSION");
 }

@@ -35,6 +35,7 @@ impl Refused {
         let info = details.error_info();
         let info = info.unwrap_or_else(|| panic!("every error has an ErrorInfo: {status:?}"));
         assert_eq!(info.domain, "sessiond");
+        assert!(trailers_bytes(status) < 8 * 1024, "every client takes it: {status:?}");
         if status.code() == Code::NotFound {
             assert_eq!(info.metadata["node"], super::NODE);
             assert!(info.metadata["started_at"].ends_with('Z'), "{info:?}");
@@ -86,4 +87,11 @@ impl Refused {
         assert_eq!(self.metadata.get(key).map(String::as_str), Some(value), "{self:?}");
         self
     }
+}
+
+/// Bytes of a status in trailers, as HTTP/2 counts them.
+fn trailers_bytes(status: &Status) -> usize {
+    let mut trailers = tonic::codegen::http::HeaderMap::new();
+    status.add_header(&mut trailers).expect("it is encoded");
+    trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }

@@ -283,7 +283,7 @@ mod tests {
         let Err(refusal @ Refusal::Invalid(_)) = door.close() else { panic!("it is refused") };
         let Refusal::Invalid(named) = &refusal else { unreachable!() };
         let bytes: usize = named.iter().map(|v| v.field.len() + v.description.len()).sum();
-        assert!(bytes <= FAULTS_BYTES + 32 && refusal.to_string().len() < 1024);
+        assert!(bytes <= FAULTS_BYTES + 32 && refusal.to_string().len() < 512);
         let counted = format!("and {} more", 10_000 - (named.len() - 1));
         assert_eq!(named.last().map(|last| &*last.description), Some(&*counted));
     }

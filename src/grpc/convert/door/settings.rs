@@ -103,10 +103,13 @@ impl Door<'_> {
         }
         let mut known = HashSet::new();
         let mut changes = Vec::new();
+        let mut all = Some(SETTINGS);
         for name in &paths {
             let field = path("update_mask", name);
             if !SETTINGS.contains(&name.as_str()) {
-                self.fault(field, format!("is no setting; there are {}", SETTINGS.join(", ")));
+                // What there is instead is said once.
+                let there_are = all.take().map(|all| format!("; there are {}", all.join(", ")));
+                self.fault(field, format!("is no setting{}", there_are.unwrap_or_default()));
             } else if !known.insert(name) {
                 self.fault(field, "is named twice");
             } else if name == "exclusive" {

@@ -132,7 +132,6 @@ impl Acks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{grpc::status::in_band, session::error::Refusal};
 
     fn write(acks: &mut Acks, seq: u64, results: &[(usize, u64)]) {
         results.iter().for_each(|&(place, revision)| acks.wait_for(place, revision));
@@ -162,11 +161,14 @@ mod tests {
         assert_eq!(acks.waits.len(), 3);
     }
 
+    fn refusal(seq: u64, bytes: usize) -> proto::Refusal {
+        proto::Refusal { seq, message: "x".repeat(bytes), ..Default::default() }
+    }
+
     #[test]
     fn refusals_leave_room_for_the_updates_beside_them() {
         let mut acks = Acks::default();
-        let refusal = Refusal::invalid("write", "x".repeat(1_000));
-        acks.refuse(in_band(&refusal, 1, String::new()));
+        acks.refuse(refusal(1, 1_000));
         acks.dealt_with(1);
         let Told { acked_seq, refusals } = acks.take(|_| 0, MOST - 100);
         assert_eq!((acked_seq, refusals.len()), (0, 0));
@@ -178,8 +180,7 @@ mod tests {
     fn a_message_is_acked_when_all_who_refused_it_were_named() {
         let mut acks = Acks::default();
         for _ in 0..2 {
-            let refusal = Refusal::invalid("write", "x".repeat(200_000));
-            acks.refuse(in_band(&refusal, 7, String::new()));
+            acks.refuse(refusal(7, 200_000));
         }
         acks.dealt_with(7);
         let told: Vec<_> = (0..2).map(|_| acks.take(|_| 0, 0)).collect();
@@ -192,8 +193,7 @@ mod tests {
     fn refusals_that_do_not_fit_a_message_follow_in_the_next() {
         let mut acks = Acks::default();
         for seq in 1..=100 {
-            let refusal = Refusal::invalid("write", "x".repeat(10_000));
-            acks.refuse(in_band(&refusal, seq, String::new()));
+            acks.refuse(refusal(seq, 10_000));
             acks.dealt_with(seq);
         }
         let (mut told, mut messages) = (0, 0);
