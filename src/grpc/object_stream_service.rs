@@ -5,8 +5,10 @@ use super::{
     convert::door::Door,
     delivery::subscribe_to_streams::{Messages, Wanted},
     objects::ROOM,
+    once::Once,
 };
 use crate::{
+    engine::Scope,
     object_stream::{self, Cursor, Definition, Function, KEYS, Room},
     proto::{self, object_stream_service_server::ObjectStreamService},
     session::{
@@ -59,12 +61,14 @@ impl ObjectStreams {
         self.0.objects.write(app, write)
     }
 
-    fn set(
+    async fn set(
         &self,
         headers: &HeaderMap,
-        request: proto::SetStreamRequest,
+        mut request: proto::SetStreamRequest,
     ) -> Result<proto::SetStreamResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        door.once(&once);
         let name = match request.name.as_str() {
             "" => Some(uuid::Uuid::new_v4().to_string().into()),
             name => door.named("name", name),
@@ -92,33 +96,43 @@ impl ObjectStreams {
         let object = door.values("object", request.object);
         let (actor, name) = door.close_with(|| actor.zip(name))?;
         let set = Definition { object, keys, funcs, readers };
-        self.write(&app, &actor, |streams| streams.set(&app, &actor, &name, set))?;
-        Ok(proto::SetStreamResponse { name: name.to_string() })
+        let act = async {
+            self.write(&app, &actor, |streams| streams.set(&app, &actor, &name, set))?;
+            Ok(proto::SetStreamResponse { name: name.to_string() })
+        };
+        self.0.once(once, &Scope::new(&app, None, &actor), act).await
     }
 
-    fn remove(
+    async fn remove(
         &self,
         headers: &HeaderMap,
-        request: proto::RemoveStreamRequest,
+        mut request: proto::RemoveStreamRequest,
     ) -> Result<proto::RemoveStreamResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        door.once(&once);
         let name = door.named("name", &request.name);
         let is_whole = request.key.is_empty();
         let key = if is_whole { None } else { door.nested_key("key", &request.key) };
         let (actor, name) = door.close_with(|| actor.zip(name))?;
-        self.write(&app, &actor, |streams| match key {
-            None => streams.remove(&app, &actor, &name),
-            Some(key) => streams.remove_key(&app, &actor, &name, &key),
-        })?;
-        Ok(proto::RemoveStreamResponse {})
+        let act = async {
+            self.write(&app, &actor, |streams| match key {
+                None => streams.remove(&app, &actor, &name),
+                Some(key) => streams.remove_key(&app, &actor, &name, &key),
+            })?;
+            Ok(proto::RemoveStreamResponse {})
+        };
+        self.0.once(once, &Scope::new(&app, None, &actor), act).await
     }
 
-    fn update(
+    async fn update(
         &self,
         headers: &HeaderMap,
-        request: proto::UpdateStreamDataRequest,
+        mut request: proto::UpdateStreamDataRequest,
     ) -> Result<proto::UpdateStreamDataResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        door.once(&once);
         let name = door.named("name", &request.name);
         if request.set.is_empty() && request.append.is_empty() {
             door.fault("set", "this or append must name at least one key");
@@ -126,8 +140,11 @@ impl ObjectStreams {
         let set = door.nested_values("set", request.set);
         let append = door.nested_values("append", request.append);
         let (actor, name) = door.close_with(|| actor.zip(name))?;
-        self.write(&app, &actor, |streams| streams.update(&app, &actor, &name, set, append))?;
-        Ok(proto::UpdateStreamDataResponse {})
+        let act = async {
+            self.write(&app, &actor, |streams| streams.update(&app, &actor, &name, set, append))?;
+            Ok(proto::UpdateStreamDataResponse {})
+        };
+        self.0.once(once, &Scope::new(&app, None, &actor), act).await
     }
 
     fn set_func(
@@ -256,7 +273,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::SetStreamRequest>,
     ) -> Result<Response<proto::SetStreamResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.set(metadata.as_ref(), request))
+        self.answer(self.set(metadata.as_ref(), request).await)
     }
 
     async fn remove_stream(
@@ -264,7 +281,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::RemoveStreamRequest>,
     ) -> Result<Response<proto::RemoveStreamResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.remove(metadata.as_ref(), request))
+        self.answer(self.remove(metadata.as_ref(), request).await)
     }
 
     async fn update_stream_data(
@@ -272,7 +289,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::UpdateStreamDataRequest>,
     ) -> Result<Response<proto::UpdateStreamDataResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.update(metadata.as_ref(), request))
+        self.answer(self.update(metadata.as_ref(), request).await)
     }
 
     async fn set_stream_func(

@@ -33,9 +33,11 @@ macro_rules! repeatable {
 }
 
 repeatable! {
-    OpenSharedSessionRequest OpenPrivateSessionRequest JoinSessionRequest
-    SwapHostRequest SetRoleRequest BanUserRequest UnbanUserRequest
+    OpenSharedSessionRequest OpenPrivateSessionRequest UpdateSessionRequest ResetSessionRequest
+    JoinSessionRequest LeaveSessionRequest DeleteSessionRequest
+    SwapHostRequest SetRoleRequest KickUserRequest BanUserRequest UnbanUserRequest
     PropsWrite SetSessionDataRequest
+    SetStreamRequest RemoveStreamRequest UpdateStreamDataRequest
 }
 
 /// The id of a request, taken out of it; none if it has none.

@@ -549,3 +549,195 @@ async fn a_stop_answers_what_is_remembered_and_does_nothing_new() {
         told.is(Code::Unavailable, "DRAINING");
     }
 }
+
+/// A request with a request_id for each message that has the field: which call it is of, and the
+/// request. They are about the session `finals` of ada and the object stream `scores` of ada.
+fn repeatable(message: &str) -> Option<(&'static str, Vec<u8>)> {
+    let (user_id, request_id) = ("ada".to_owned(), "again".to_owned());
+    let (session_id, target_user_id) = ("finals".to_owned(), "bob".to_owned());
+    let (name, x) = ("scores".to_owned(), props([("x", list(vec![int(1)]))]));
+    macro_rules! line {
+        ($call:literal, $request:ident { $($field:ident $(: $value:expr)?),* }) => {
+            Some(($call, proto::$request {
+                user_id, request_id, $($field $(: $value)?,)* ..Default::default()
+            }.encode_to_vec()))
+        };
+    }
+    match message {
+        "OpenSharedSessionRequest" => {
+            line!("SessionService/OpenSharedSession", OpenSharedSessionRequest {})
+        }
+        "OpenPrivateSessionRequest" => line!(
+            "SessionService/OpenPrivateSession",
+            OpenPrivateSessionRequest { source_id: "ada".to_owned(), listener_id: target_user_id }
+        ),
+        "UpdateSessionRequest" => {
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["locked".to_owned()] });
+            line!("SessionService/UpdateSession", UpdateSessionRequest { session_id, update_mask })
+        }
+        "ResetSessionRequest" => {
+            line!("SessionService/ResetSession", ResetSessionRequest { session_id })
+        }
+        "JoinSessionRequest" => {
+            let user_id = "kim".to_owned();
+            let request = proto::JoinSessionRequest {
+                user_id,
+                session_id,
+                request_id,
+                omit_snapshot: true,
+                ..Default::default()
+            };
+            Some(("SessionService/JoinSession", request.encode_to_vec()))
+        }
+        "LeaveSessionRequest" => {
+            line!("SessionService/LeaveSession", LeaveSessionRequest { session_id })
+        }
+        "DeleteSessionRequest" => {
+            line!("SessionService/DeleteSession", DeleteSessionRequest { session_id })
+        }
+        "SwapHostRequest" => line!("SessionService/SwapHost", SwapHostRequest { session_id }),
+        "SetRoleRequest" => line!(
+            "SessionService/SetRole",
+            SetRoleRequest { session_id, target_user_id, role: Role::Admin.into() }
+        ),
+        "KickUserRequest" => {
+            line!("SessionService/KickUser", KickUserRequest { session_id, target_user_id })
+        }
+        "BanUserRequest" => {
+            line!("SessionService/BanUser", BanUserRequest { session_id, target_user_id })
+        }
+        "UnbanUserRequest" => line!(
+            "SessionService/UnbanUser",
+            UnbanUserRequest { session_id, target_user_id: "banned".to_owned() }
+        ),
+        "PropsWrite" => {
+            let write = Some(x_in("finals", &request_id, 1));
+            let request = SetUserPropsRequest { user_id, write, ..Default::default() };
+            Some(("SessionService/SetUserProps", request.encode_to_vec()))
+        }
+        "SetSessionDataRequest" => {
+            line!("SessionService/SetSessionData", SetSessionDataRequest { session_id, set: x })
+        }
+        "SetStreamRequest" => {
+            line!("ObjectStreamService/SetStream", SetStreamRequest { object: x })
+        }
+        "RemoveStreamRequest" => {
+            line!("ObjectStreamService/RemoveStream", RemoveStreamRequest { name })
+        }
+        "UpdateStreamDataRequest" => {
+            line!(
+                "ObjectStreamService/UpdateStreamData",
+                UpdateStreamDataRequest { name, append: x }
+            )
+        }
+        _ => None,
+    }
+}
+
+/// The messages of the contract that have a request_id.
+fn messages_with_request_id() -> Vec<String> {
+    let descriptors = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS)
+        .expect("the descriptors are compiled in");
+    let files = descriptors.file.iter().filter(|file| file.package() == "sessiond.v1");
+    let messages = files.flat_map(|file| &file.message_type);
+    let has_id = |message: &&prost_types::DescriptorProto| {
+        message.field.iter().any(|field| field.name() == "request_id")
+    };
+    messages.filter(has_id).map(|message| message.name().to_owned()).collect()
+}
+
+/// Opens the session and sets the object stream that repeatable requests are about, as far as they
+/// are not there.
+async fn set_up(service: &Service) {
+    let mut finals = opening("finals", "ada", SessionSettings::default());
+    finals.kind = proto::SessionKind::Hosted.into();
+    finals.get_if_exists = true;
+    service.try_open(finals).await.expect("it is there");
+    for user in ["ada", "bob"] {
+        let _ = service.try_join("finals", user, JoinOptions::default()).await;
+    }
+    let request = proto::SetStreamRequest {
+        user_id: "ada".to_owned(),
+        name: "scores".to_owned(),
+        object: props([("x", list(vec![int(0)]))]),
+        ..Default::default()
+    };
+    let path = "/sessiond.v1.ObjectStreamService/SetStream";
+    service.call_raw(path, request.encode_to_vec()).await.expect("it is set");
+    service.tick();
+}
+
+/// All that the app sees.
+async fn all_there_is(service: &Service) -> String {
+    let sessions = service.try_list(Default::default()).await.expect("it lists").sessions;
+    let mut seen = Vec::new();
+    for session in sessions {
+        seen.push(format!("{:?}", service.info(&session.session_id, "").await));
+    }
+    let request =
+        proto::GetAllStreamUpdatesRequest { cursor: "0".to_owned(), ..Default::default() };
+    let path = "/sessiond.v1.ObjectStreamService/GetAllStreamUpdates";
+    let streams = service.call_raw_as(Some("app"), path, request.encode_to_vec()).await;
+    let streams = proto::GetAllStreamUpdatesResponse::decode(streams.expect("it is read"));
+    format!("{seen:#?} {:#?}", streams.expect("it is a reply").updates)
+}
+
+#[tokio::test]
+async fn every_request_with_an_id_is_done_once_and_then_answered() {
+    for message in messages_with_request_id() {
+        let Some((call, request)) = repeatable(&message) else { panic!("{message} has no line") };
+        let service = Service::start().await;
+        set_up(&service).await;
+        service.try_ban("finals", "ada", "banned").await.expect("it is banned");
+        let path = format!("/sessiond.v1.{call}");
+        let first = service.call_raw(&path, request.clone()).await.expect("it is done");
+        // What was done is undone by others, so that it would show if it were done again.
+        let is_stream = message == "SetStreamRequest" || message == "UpdateStreamDataRequest";
+        if !is_stream {
+            set_up(&service).await;
+        }
+        service.tick();
+        let before = all_there_is(&service).await;
+        let again = service.call_raw(&path, request.clone()).await.expect("it is answered");
+        assert_eq!(again, first, "{message}");
+        service.tick();
+        assert_eq!(all_there_is(&service).await, before, "{message} is not done again");
+    }
+}
+
+#[tokio::test]
+async fn who_ends_a_session_by_leaving_or_deleting_it_is_answered_after_it_is_gone() {
+    let service = Service::start().await;
+    let leave = proto::LeaveSessionRequest {
+        session_id: "finals".to_owned(),
+        user_id: "ada".to_owned(),
+        request_id: "leave".to_owned(),
+        ..Default::default()
+    };
+    let delete = proto::DeleteSessionRequest {
+        session_id: "finals".to_owned(),
+        user_id: "ada".to_owned(),
+        request_id: "delete".to_owned(),
+        ..Default::default()
+    };
+    let requests = [
+        ("/sessiond.v1.SessionService/LeaveSession", leave.encode_to_vec()),
+        ("/sessiond.v1.SessionService/DeleteSession", delete.encode_to_vec()),
+    ];
+    for (path, request) in requests {
+        service.open_room("finals", "ada").await;
+        service.tick();
+        let first = service.call_raw(path, request.clone()).await.expect("it is done");
+        service.tick();
+        let gone = refused(service.try_info("finals", "ada").await);
+        gone.is(Code::NotFound, "SESSION_NOT_FOUND");
+        let again = service.call_raw(path, request.clone()).await.expect("it is answered");
+        assert_eq!(again, first);
+        // A later session of the same id is another one.
+        service.open_room("finals", "ada").await;
+        service.call_raw(path, request).await.expect("it is answered");
+        service.tick();
+        assert_eq!(service.names("finals").await, ["ada"]);
+        service.try_delete("finals", "").await.expect("it is deleted");
+    }
+}

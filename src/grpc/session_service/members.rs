@@ -90,12 +90,13 @@ impl Sessions {
     pub(super) async fn leave(
         &self,
         headers: &HeaderMap,
-        request: proto::LeaveSessionRequest,
+        mut request: proto::LeaveSessionRequest,
     ) -> Result<proto::LeaveSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let keep_role = request.keep_role;
         let position = self
-            .command(headers, whose, Once::default(), |door, actor| {
+            .command(headers, whose, once, |door, actor| {
                 let user = door.user_of("user_id", actor)?;
                 Some(Command::Leave { user, keep_role })
             })
@@ -127,11 +128,12 @@ impl Sessions {
     pub(super) async fn kick(
         &self,
         headers: &HeaderMap,
-        request: proto::KickUserRequest,
+        mut request: proto::KickUserRequest,
     ) -> Result<proto::KickUserResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let position = self
-            .command(headers, whose, Once::default(), |door, _| {
+            .command(headers, whose, once, |door, _| {
                 let target = door.user("target_user_id", &request.target_user_id);
                 let reason = door.reason("reason", &request.reason);
                 Some(Command::Kick { target: target?, reason })

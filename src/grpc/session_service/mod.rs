@@ -79,7 +79,9 @@ impl Sessions {
         if let (Actor::User(user), Command::SetData { .. }) = (&actor, &command) {
             self.0.engine.take_update(&app, user)?;
         }
-        let scope = Scope::new(&app, Some(&id), &actor);
+        // What ends a session, as its last member does by leaving, is remembered apart from it.
+        let ends = matches!(command, Command::Delete | Command::Leave { .. });
+        let scope = Scope::new(&app, (!ends).then_some(&id), &actor);
         let act = async {
             let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
             self.0.engine.command(&live, &actor, command).map(to_proto::position)

@@ -199,10 +199,13 @@ impl Sessions {
         &self,
         headers: &HeaderMap,
         peer: Peer,
-        request: proto::UpdateSessionRequest,
+        mut request: proto::UpdateSessionRequest,
     ) -> Result<proto::UpdateSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
-        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        door.once(&once);
+        let id = door.session("session_id", &request.session_id);
+        let key = id.clone().map(SessionKey::Id);
         let found = actor.as_ref().map(|actor| self.0.engine.find(&app, key.as_ref(), actor));
         let live = found.as_ref().and_then(|found| found.as_ref().ok());
         // Which settings there are depends on the kind of the session, where there is one.
@@ -213,51 +216,62 @@ impl Sessions {
         let new_password = request.update_mask.as_ref().is_some_and(is_named);
         let new_password = new_password.then(|| door.new_password(Some(&wire)));
         let mut changes = door.settings_update(kind, &wire, request.update_mask, &base);
-        let (actor, found) = door.close_with(|| actor.zip(found))?;
-        let live = found?;
-        if let Some(password) = new_password {
-            // Nothing is hashed for who may not set it.
-            live.lock().core.check(&actor, Act::Update)?;
-            let hash = match password {
-                Some(password) => Some(self.0.passwords.hash(password, peer).await?),
-                None => None,
-            };
-            changes.push(Setting::Password(hash));
-        }
-        let position = self.0.engine.update(&live, &actor, changes)?;
-        let state = live.lock();
-        Ok(proto::UpdateSessionResponse {
-            settings: Some(to_proto::settings(&state.core.accepted_info().settings)),
-            position: Some(to_proto::position(position)),
-        })
+        let (actor, id, found) = door.close_with(|| Some((actor?, id?, found?)))?;
+        let scope = Scope::new(&app, Some(&id), &actor);
+        let act = async {
+            let live = found?;
+            if let Some(password) = new_password {
+                // Nothing is hashed for a user who may not set it.
+                live.lock().core.check(&actor, Act::Update)?;
+                let hash = match password {
+                    Some(password) => Some(self.0.passwords.hash(password, peer).await?),
+                    None => None,
+                };
+                changes.push(Setting::Password(hash));
+            }
+            let position = self.0.engine.update(&live, &actor, changes)?;
+            let state = live.lock();
+            Ok(proto::UpdateSessionResponse {
+                settings: Some(to_proto::settings(&state.core.accepted_info().settings)),
+                position: Some(to_proto::position(position)),
+            })
+        };
+        self.0.once(once, &scope, act).await
     }
 
     pub(super) async fn reset(
         &self,
         headers: &HeaderMap,
-        request: proto::ResetSessionRequest,
+        mut request: proto::ResetSessionRequest,
     ) -> Result<proto::ResetSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
-        let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
+        door.once(&once);
+        let id = door.session("session_id", &request.session_id);
         let schema = door.schema("schema", request.schema);
-        let (actor, key) = door.close_with(|| actor.zip(key))?;
-        // Everybody is sent everything anew, so it is bounded like writes are.
-        if let Actor::User(user) = &actor {
-            self.0.engine.take_update(&app, user)?;
-        }
-        let live = self.0.engine.find(&app, Some(&key), &actor)?;
-        let position = self.0.engine.reset(&live, &actor, schema)?;
-        Ok(proto::ResetSessionResponse { position: Some(to_proto::position(position)) })
+        let (actor, id) = door.close_with(|| actor.zip(id))?;
+        let scope = Scope::new(&app, Some(&id), &actor);
+        let act = async {
+            // Everybody is sent everything again, so it is bounded like writes are.
+            if let Actor::User(user) = &actor {
+                self.0.engine.take_update(&app, user)?;
+            }
+            let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
+            let position = self.0.engine.reset(&live, &actor, schema)?;
+            Ok(proto::ResetSessionResponse { position: Some(to_proto::position(position)) })
+        };
+        self.0.once(once, &scope, act).await
     }
 
     pub(super) async fn delete(
         &self,
         headers: &HeaderMap,
-        request: proto::DeleteSessionRequest,
+        mut request: proto::DeleteSessionRequest,
     ) -> Result<proto::DeleteSessionResponse, Refusal> {
+        let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let command = |_: &mut Door<'_>, _: Option<&Actor>| Some(Command::Delete);
-        self.command(headers, whose, Once::default(), command).await?;
+        self.command(headers, whose, once, command).await?;
         Ok(proto::DeleteSessionResponse {})
     }
 }
