@@ -164,30 +164,7 @@ impl Engine {
         })
     }
 
-    /// Joins several sessions, or none: where one refuses, those that the user joined newly before
-    /// are left again. Returns these, or which one refused.
-    pub fn join_all(
-        &self,
-        user: &UserId,
-        joins: Vec<(Arc<Live>, Join)>,
-    ) -> Result<Vec<Arc<Live>>, (usize, Refusal)> {
-        let mut joined = Vec::new();
-        for (at, (live, join)) in joins.into_iter().enumerate() {
-            // The source of a private session is a member before it joins.
-            let is_new = live.lock().core.members().membership(user).is_none();
-            match self.join(&live, user, join) {
-                Ok(_) if is_new => joined.push(live),
-                Ok(_) => {}
-                Err(refusal) => {
-                    self.leave_again(user, joined);
-                    return Err((at, refusal));
-                }
-            }
-        }
-        Ok(joined)
-    }
-
-    /// Takes back what [`Engine::join_all`] did; a role that waited for the user waits on.
+    /// Takes newly joined sessions back; a role that waited for the user waits on.
     pub fn leave_again(&self, user: &UserId, joined: Vec<Arc<Live>>) {
         for live in joined {
             let leave = Command::Leave { user: user.clone(), keep_role: true };

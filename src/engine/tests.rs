@@ -69,29 +69,6 @@ fn room(engine: &Engine, id: &str, capacity: usize) -> Arc<Live> {
     engine.open(opening, false).expect("it opens").0.live
 }
 
-#[test]
-fn where_one_refuses_those_that_were_joined_newly_are_left_again() {
-    let engine = engine();
-    let [known, new, full, after] = [("known", 5), ("new", 5), ("full", 1), ("after", 5)]
-        .map(|(id, capacity)| room(&engine, id, capacity));
-    let [ada, bob] = ["ada", "bob"].map(|id| UserId::new(id).expect("an id"));
-    for live in [&full, &new] {
-        engine.join(live, &bob, Join::default()).expect("there is a place");
-    }
-    engine.join(&known, &ada, Join::default()).expect("there is a place");
-    let all = [&known, &new, &full, &after].map(|live| (live.clone(), Join::default()));
-    let outcome = engine.join_all(&ada, all.to_vec()).map(|_| ());
-    assert_eq!(outcome, Err((2, Refusal::Full { capacity: 1 })));
-    let has_joined = |live: &Arc<Live>| live.lock().core.has_joined(&ada);
-    assert!(has_joined(&known), "a member from before stays");
-    assert!(!has_joined(&new) && !has_joined(&full) && !has_joined(&after));
-    assert_eq!(engine.sessions_of(&known.app, &ada), std::slice::from_ref(&known.id));
-    let [first, second, ..] = all;
-    let joined = engine.join_all(&ada, vec![first, second]).expect("both take her");
-    assert!(joined.iter().map(|live| &live.id).eq([&new.id]), "only one is new");
-    assert!(has_joined(&new));
-}
-
 fn user(id: &str) -> UserId {
     UserId::new(id).expect("an id")
 }

@@ -9,7 +9,7 @@ pub mod delivery;
 
 pub mod encode;
 /// The numbers of all fields, as `message::FIELD`.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::module_inception)]
 mod field {
     include!(concat!(env!("OUT_DIR"), "/field.rs"));
 }

@@ -3,7 +3,7 @@
 
 use super::Context;
 use crate::{
-    engine::{Compared, Guess, Joined, Password, Peer, SessionKey, Target},
+    engine::{Compared, Guess, Joined, Live, Password, Peer, SessionKey, Target},
     session::{
         Opening,
         command::{Actor, Join},
@@ -12,10 +12,10 @@ use crate::{
         password::PasswordHash,
     },
 };
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// A join as it is asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Joining {
     /// The namespace.
     pub app: AppId,
@@ -75,6 +75,91 @@ impl Claim {
     }
 }
 
+/// A join, with what to open where there is nothing to join.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    joining: Joining,
+    /// With the password of the new session.
+    missing: Option<(Opening, Option<Password>)>,
+    /// Whether it was there to join when the passwords were looked at.
+    found: bool,
+}
+
+impl Entry {
+    /// An entry whose passwords nobody has looked at.
+    pub fn new(joining: Joining, missing: Option<(Opening, Option<Password>)>) -> Self {
+        Self { joining, missing, found: false }
+    }
+
+    /// How.
+    pub fn join(&self) -> &Join {
+        &self.joining.join
+    }
+
+    /// Whether it opens a session as things stand.
+    pub fn opens(&self) -> bool {
+        self.missing.is_some() && !self.found
+    }
+
+    /// The session to join, if there is one.
+    pub fn find(&self, server: &Context) -> Result<Arc<Live>, Refusal> {
+        let Joining { app, target, user, .. } = &self.joining;
+        match target {
+            Target::Key(key) => server.engine.find_to_join(app, Some(key), user),
+            Target::Newest => Err(Refusal::SessionNotFound),
+        }
+    }
+
+    /// Compares or hashes the passwords that are needed as things stand; nothing is done until then.
+    pub async fn prepare(&mut self, server: &Context) -> Result<(), Refusal> {
+        self.found = self.find(server).is_ok();
+        let opens = self.opens();
+        let Joining { app, target, user, join, given, peer } = &mut self.joining;
+        if let (false, Target::Key(key), Some(password)) = (opens, &*target, &*given) {
+            let claim = Claim {
+                app: app.clone(),
+                key: key.clone(),
+                user: user.clone(),
+                join: join.clone(),
+                password: password.clone(),
+                peer: *peer,
+            };
+            join.proven = claim.prove(server).await?;
+        }
+        if let (true, Some((opening, Some(password)))) = (opens, &mut self.missing)
+            && opening.password.is_none()
+        {
+            opening.password = Some(server.passwords.hash(password.clone(), *peer).await?);
+        }
+        Ok(())
+    }
+
+    /// Joins, or opens what is missing; returns whether it did.
+    pub fn enter(&self, server: &Context) -> Result<(Joined, bool), Refusal> {
+        let Joining { app, target, user, join, .. } = &self.joining;
+        let opening = self.missing.as_ref().filter(|_| self.opens()).map(|(it, _)| it.clone());
+        server.engine.join_or_open(app, target, user, join, opening)
+    }
+
+    /// The refusal, unless somebody was faster: then it has to be prepared again.
+    pub fn refused(&self, server: &Context, refusal: Refusal) -> Option<Refusal> {
+        let is_there = || self.find(server).is_ok();
+        match refusal {
+            // To that session nothing was proven yet.
+            Refusal::WrongPassword | Refusal::SessionNotFound
+                if self.opens() && self.joining.given.is_some() && is_there() =>
+            {
+                None
+            }
+            // That the id is taken is all that is to be told of an unlisted one.
+            Refusal::SessionNotFound if self.missing.is_some() => {
+                is_there().then_some(Refusal::SessionExists)
+            }
+            refusal => Some(refusal),
+        }
+    }
+}
+
 impl Context {
     /// Joins a session; if there is none to join, opens one where that is wanted, with its password.
     pub(super) async fn join_or_open(
@@ -82,51 +167,22 @@ impl Context {
         joining: Joining,
         missing: Option<(Opening, Option<Password>)>,
     ) -> Result<(Joined, bool), Refusal> {
-        let Joining { app, target, user, mut join, given, peer } = joining;
-        let (mut missing, password) = missing.unzip();
-        let password = password.flatten();
-        let is_there = || match &target {
-            Target::Key(key) => self.engine.find_to_join(&app, Some(key), &user).is_ok(),
-            Target::Newest => false,
-        };
+        let mut entry = Entry::new(joining, missing);
+        if entry.joining.target == Target::Newest {
+            let Joining { app, target, user, join, .. } = &entry.joining;
+            // Nothing is hashed for a session that need not be opened.
+            match self.engine.join_or_open(app, target, user, join, None) {
+                Err(Refusal::SessionNotFound) if entry.missing.is_some() => {}
+                outcome => return outcome,
+            }
+        }
         loop {
-            let found = is_there();
-            if let (Target::Key(key), Some(password)) = (&target, &given)
-                && (found || missing.is_none())
-            {
-                let claim = Claim {
-                    app: app.clone(),
-                    key: key.clone(),
-                    user: user.clone(),
-                    join: join.clone(),
-                    password: password.clone(),
-                    peer,
-                };
-                join.proven = claim.prove(self).await?;
-            }
-            if let (false, Some(opening), Some(password)) = (found, &mut missing, &password)
-                && opening.password.is_none()
-            {
-                // Nothing is hashed for a session that need not be opened.
-                if target == Target::Newest {
-                    match self.engine.join_or_open(&app, &target, &user, &join, None) {
-                        Err(Refusal::SessionNotFound) => {}
-                        outcome => return outcome,
-                    }
-                }
-                opening.password = Some(self.passwords.hash(password.clone(), peer).await?);
-            }
-            let opening = missing.clone().filter(|_| !found);
-            match self.engine.join_or_open(&app, &target, &user, &join, opening) {
-                // Somebody was faster, and to that session nothing was proven yet.
-                Err(Refusal::WrongPassword | Refusal::SessionNotFound)
-                    if !found && missing.is_some() && given.is_some() && is_there() => {}
-                // That the id is taken is all that is to be told of an unlisted one.
-                Err(Refusal::SessionNotFound) if missing.is_some() => {
-                    if is_there() {
-                        return Err(Refusal::SessionExists);
-                    }
-                }
+            entry.prepare(self).await?;
+            match entry.enter(self) {
+                Err(refusal) => match entry.refused(self, refusal) {
+                    None => {}
+                    Some(refusal) => return Err(refusal),
+                },
                 outcome => return outcome,
             }
         }

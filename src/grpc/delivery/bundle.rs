@@ -7,17 +7,19 @@
 use super::{
     Server,
     compose::{Delivery, MOST},
-    feed::{Ending, Feed, Said, Timer},
+    ending::Ending,
+    feed::{Feed, Said},
+    feeds::Round,
+    timer::Timer,
 };
 use crate::{
-    engine::{Alarm, End},
+    engine::End,
     session::{ids::SessionId, limits::Micros},
 };
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -48,8 +50,8 @@ pub struct Bundle {
     over: Option<End>,
     last_ending: Option<Ending>,
     has_lost: bool,
-    shard: usize,
-    alarm: Arc<Alarm>,
+    /// Of a bundle without subscriptions: when the tick ends that somebody waits for; 0 = nobody.
+    tick_at: Micros,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -64,18 +66,6 @@ struct Entry {
     said: bool,
     is_over: bool,
     is_drained: bool,
-}
-
-/// What a bundle has come to.
-#[derive(Debug)]
-pub enum Round {
-    /// There are updates, in [`Bundle::updates`].
-    Updates,
-    /// There are none, and a message may go: a tick that was waited for is over, or the stream has
-    /// to say that it is alive.
-    Quiet,
-    /// The stream is over as a whole.
-    Over(End),
 }
 
 impl Bundle {
@@ -95,8 +85,7 @@ impl Bundle {
             over: None,
             last_ending: None,
             has_lost: false,
-            shard: fastrand::usize(..),
-            alarm: Alarm::new(),
+            tick_at: 0,
             stopping: Box::pin(server.stopping.clone().cancelled_owned()),
             server: server.clone(),
         }
@@ -132,9 +121,21 @@ impl Bundle {
         self.entries.is_empty()
     }
 
-    /// The subscription of the session that ticks most often.
-    pub fn quickest(&self) -> Option<&Feed> {
-        self.entries.iter().map(|entry| &entry.feed).min_by_key(|feed| feed.subscription().tick())
+    /// Has a message go at the end of a tick: of that of a subscription, or else of the session that
+    /// ticks most often. Without a session ticks are those of the server, which end at the same
+    /// moments for all such streams of a connection: they are woken together and send together.
+    pub fn want_tick(&mut self, place: Option<usize>) {
+        let is_it = |entry: &&Entry| Some(entry.place) == place;
+        let ticks = |entry: &&Entry| entry.feed.subscription().tick();
+        let named = self.entries.iter().find(is_it);
+        match named.or_else(|| self.entries.iter().min_by_key(ticks)) {
+            Some(entry) => entry.feed.subscription().want_tick(),
+            None if self.tick_at == 0 => {
+                let tick = self.server.engine.settings().tick;
+                self.tick_at = (self.server.engine.clock().now() / tick + 1) * tick;
+            }
+            None => {}
+        }
     }
 
     /// The revision up to which everything of a subscription was said.
@@ -146,11 +147,6 @@ impl Bundle {
     /// The updates of the message.
     pub fn updates(&self) -> &[Delivery] {
         &self.message
-    }
-
-    /// How many bytes they are.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// Whether another message follows at once, because this one is full.
@@ -168,9 +164,9 @@ impl Bundle {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// The stream has to say that it is alive; false = it is about to.
-    pub fn beat(&mut self) -> bool {
-        !std::mem::replace(&mut self.beats, true)
+    /// The stream has to say that it is alive.
+    pub fn beat(&mut self) {
+        self.beats = true;
     }
 
     /// The server ends the stream, not the client.
@@ -179,11 +175,11 @@ impl Bundle {
     }
 
     /// What comes next.
-    pub fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<Round> {
+    pub fn poll_round(&mut self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Round> {
         if let Some(end) = self.over.take() {
             return Poll::Ready(Round::Over(end));
         }
-        if !self.goes_on() && self.poll_open(cx).is_pending() {
+        if !self.goes_on() && self.poll_open(timer, cx).is_pending() {
             return Poll::Pending;
         }
         self.fill(cx);
@@ -199,8 +195,10 @@ impl Bundle {
         if let Some(end) = self.over.take() {
             return Poll::Ready(Round::Over(end));
         }
-        let is_alive = self.is_empty() && std::mem::take(&mut self.beats);
-        match std::mem::take(&mut self.heard) || is_alive {
+        if self.is_empty() && std::mem::take(&mut self.beats) {
+            return Poll::Ready(Round::Alive);
+        }
+        match std::mem::take(&mut self.heard) {
             true => Poll::Ready(Round::Quiet),
             false => Poll::Pending,
         }
@@ -208,25 +206,24 @@ impl Bundle {
 
     /// Whether a message may go now; if not, the task is woken when one may, if there is anything
     /// to say.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_open(&mut self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
         let stops = self.stopping.as_mut().poll(cx).is_ready();
-        loop {
-            let is_open = self.opens_at <= self.server.engine.clock().now();
-            if is_open || stops || self.poll_ends(cx) {
-                return Poll::Ready(());
-            }
-            let holds = |entry: &Entry| entry.feed.subscription().is_held();
-            let waits = self.heard || self.beats || !self.foreign.is_empty();
-            if !waits && !self.entries.iter().any(holds) {
-                return Poll::Pending;
-            }
-            let engine = &self.server.engine;
-            self.alarm.set(engine.shard(self.shard), self.opens_at, cx.waker());
-            // A clock that was stepped meanwhile would not ring any more.
-            if engine.clock().now() < self.opens_at {
-                return Poll::Pending;
+        let now = self.server.engine.clock().now();
+        if self.tick_at > 0 {
+            match self.tick_at <= now {
+                true => (self.tick_at, self.heard) = (0, true),
+                false => timer.wake_at(self.tick_at),
             }
         }
+        if self.opens_at <= now || stops || self.poll_ends(cx) {
+            return Poll::Ready(());
+        }
+        let holds = |entry: &Entry| entry.feed.subscription().is_held();
+        let waits = self.heard || self.beats || !self.foreign.is_empty();
+        if waits || self.entries.iter().any(holds) {
+            timer.wake_at(self.opens_at);
+        }
+        Poll::Pending
     }
 
     /// Whether a session has ended, which does not wait.
@@ -301,7 +298,7 @@ impl Bundle {
                 }
                 Poll::Ready(Said::Ended(end)) => {
                     entry.is_over = true;
-                    let ending = entry.feed.ending(end);
+                    let ending = Ending::new(&self.server, end.into());
                     let last = entry.feed.ended(&ending);
                     self.last_ending = Some(ending);
                     return Some(last);
@@ -339,6 +336,9 @@ impl Bundle {
             return;
         }
         self.heard = false;
+        if self.entries.is_empty() {
+            return;
+        }
         let ticks = self.entries.iter().map(|entry| entry.feed.subscription().tick());
         let tick = ticks.filter(|tick| *tick > 0).min();
         let interval = tick.unwrap_or(self.server.engine.settings().tick);

@@ -77,3 +77,8 @@ pub fn compose(updates: &[Delivery], rest: &impl Message) -> Bytes {
     rest.encode_raw(&mut bytes);
     bytes.freeze()
 }
+
+/// A whole message with its prefix.
+pub fn framed(message: &impl Message) -> Bytes {
+    compose(&[], message)
+}

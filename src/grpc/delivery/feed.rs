@@ -1,28 +1,23 @@
 //! One subscription as the messages of a stream: updates, heartbeats, and the end.
 
-use super::Server;
+use super::{compose::framed, ending::Ending};
 use crate::{
-    engine::{Alarm, Encoded, End, Live, Resume, Shard, Step, Subscription},
-    grpc::{
-        convert::to_proto,
-        encode::{PREFIX, is_only_props_of, without_props_of},
-    },
+    engine::{Encoded, End, Live, Resume, Step, Subscription},
+    grpc::encode::{is_only_props_of, without_props_of},
     proto,
-    session::{ids::UserId, limits::Micros},
+    session::ids::UserId,
 };
 use bytes::Bytes;
-use prost::Message;
 use std::{
     collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 /// A subscription with what is still to be sent of its last step.
 #[derive(Debug)]
 pub struct Feed {
     subscription: Subscription,
-    server: Server,
     /// Whose own props are left out.
     without: Option<UserId>,
     /// The parts of a step that are not sent yet.
@@ -46,8 +41,8 @@ pub enum Said {
 
 impl Feed {
     /// A feed of a subscription.
-    pub fn new(server: Server, subscription: Subscription, without: Option<UserId>) -> Self {
-        Self { subscription, server, without, outbox: VecDeque::new(), reached: 0, revision: 0 }
+    pub fn new(subscription: Subscription, without: Option<UserId>) -> Self {
+        Self { subscription, without, outbox: VecDeque::new(), reached: 0, revision: 0 }
     }
 
     /// The session.
@@ -139,206 +134,19 @@ impl Feed {
             ..Default::default()
         })
     }
-
-    /// Tells how a session's end ends the stream.
-    pub fn ending(&self, end: End) -> Ending {
-        Ending::new(&self.server, end.into())
-    }
 }
 
 /// The last message of a session that a client names a position of and cannot have any more.
-pub fn farewell(server: &Server, at: Resume, end: End) -> Bytes {
+pub fn farewell(at: Resume, ending: &Ending) -> Bytes {
     update(proto::SessionUpdate {
         epoch: at.epoch,
         to_revision: at.revision,
-        body: Some(proto::session_update::Body::Ended(Ending::new(server, end.into()).message())),
+        body: Some(proto::session_update::Body::Ended(ending.message())),
         ..Default::default()
     })
 }
 
-/// A `SubscribeToSessionResponse` with its prefix.
+/// The message of one update.
 fn update(update: proto::SessionUpdate) -> Bytes {
-    let response =
-        proto::SubscribeToSessionResponse { update: Some(update), user_id: String::new() };
-    let mut bytes = Vec::with_capacity(PREFIX + response.encoded_len());
-    crate::grpc::encode::put_prefix(&mut bytes, response.encoded_len());
-    bytes.extend(response.encode_to_vec());
-    bytes.into()
-}
-
-/// Why a stream ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// What happened in the session.
-    Session(End),
-    /// The stream is old enough.
-    Age,
-    /// The client was silent for too long.
-    Silent,
-}
-
-impl From<End> for Why {
-    fn from(end: End) -> Self {
-        Why::Session(end)
-    }
-}
-
-/// The end of a stream as it is told: in the last message and in the status.
-#[derive(Debug, Clone)]
-pub struct Ending {
-    reason: proto::EndReason,
-    text: String,
-    banned_until: Option<Micros>,
-    delay: Option<Micros>,
-    /// The status, which says the same.
-    pub status: tonic::Status,
-    /// Whether the client caused it, which is what counts as a lost stream.
-    pub by_client: bool,
-}
-
-impl Ending {
-    /// The one table of ends.
-    pub fn new(server: &Server, why: Why) -> Self {
-        use proto::{EndReason, ErrorReason};
-        use tonic::Code;
-        let spread = |most: Micros| Some(fastrand::u64(0..=most.max(1)));
-        let (reason, code, error, text, delay, by_client) = match &why {
-            Why::Session(End::Left) => {
-                let none = ErrorReason::Unspecified;
-                (EndReason::Left, Code::Ok, none, "the user left the session", None, true)
-            }
-            Why::Session(End::Kicked { .. }) => {
-                let (code, error) = (Code::PermissionDenied, ErrorReason::Kicked);
-                (EndReason::Kicked, code, error, "the user was kicked", None, true)
-            }
-            Why::Session(End::Banned { .. }) => {
-                let (code, error) = (Code::PermissionDenied, ErrorReason::Banned);
-                (EndReason::Banned, code, error, "the user was banned", None, true)
-            }
-            Why::Session(End::Deleted) => {
-                let none = ErrorReason::Unspecified;
-                (EndReason::Deleted, Code::Ok, none, "the session is gone", None, true)
-            }
-            Why::Session(End::Slow) => {
-                let text = "the subscriber did not read for too long";
-                let (code, error) = (Code::ResourceExhausted, ErrorReason::Slow);
-                (EndReason::Slow, code, error, text, None, false)
-            }
-            Why::Session(End::Draining) => {
-                let (code, error) = (Code::Unavailable, ErrorReason::Draining);
-                let delay = spread(server.streams.drain_spread);
-                (EndReason::Draining, code, error, "the server is stopping", delay, false)
-            }
-            Why::Age => {
-                let text = "the stream reached its maximum age";
-                let (code, error) = (Code::Unavailable, ErrorReason::Age);
-                (EndReason::Age, code, error, text, spread(1_000_000), false)
-            }
-            Why::Silent => {
-                let text = "no message came for longer than the silence_timeout";
-                let (code, error) = (Code::DeadlineExceeded, ErrorReason::Silent);
-                (EndReason::Silent, code, error, text, None, true)
-            }
-        };
-        let (said, banned_until) = match why {
-            Why::Session(End::Kicked { reason }) if !reason.is_empty() => (Some(reason), None),
-            Why::Session(End::Banned { until }) => (None, until),
-            _ => (None, None),
-        };
-        let text = said.map_or_else(|| text.to_owned(), |said| format!("{text}: {said}"));
-        let status = server.node.end(code, error, &text, delay);
-        Self { reason, text, banned_until, delay, status, by_client }
-    }
-
-    /// The message that goes before the status.
-    pub fn message(&self) -> proto::Ended {
-        proto::Ended {
-            reason: self.reason.into(),
-            message: self.text.clone(),
-            banned_until: self.banned_until.map(to_proto::moment),
-            reconnect_delay: self.delay.map(to_proto::span),
-        }
-    }
-
-    /// The same for a stream that carries no session.
-    pub fn go_away(&self) -> proto::GoAway {
-        proto::GoAway {
-            reason: self.reason.into(),
-            deadline: None,
-            reconnect_delay: self.delay.map(to_proto::span),
-            message: self.text.clone(),
-        }
-    }
-}
-
-/// When a stream has to do something by itself.
-#[derive(Debug)]
-pub struct Timer {
-    server: Server,
-    shard: usize,
-    ends_at: Micros,
-    heartbeat_at: Micros,
-    alarm: Arc<Alarm>,
-    /// What the alarm is set to, and for which task; it may ring too early.
-    set: Option<(Micros, Waker)>,
-}
-
-impl Timer {
-    /// A timer that begins now.
-    pub fn new(server: &Server) -> Self {
-        let now = server.engine.clock().now();
-        let jitter = |age: Micros| age - fastrand::u64(0..=age / 10);
-        Self {
-            shard: fastrand::usize(..),
-            ends_at: server.streams.max_age.map_or(Micros::MAX, |age| now + jitter(age)),
-            heartbeat_at: now + server.streams.heartbeat,
-            alarm: Alarm::new(),
-            set: None,
-            server: server.clone(),
-        }
-    }
-
-    /// Something was said: the heartbeat can wait.
-    pub fn said(&mut self) {
-        self.said_at(self.server.engine.clock().now());
-    }
-
-    /// The session that was silent for longest said something then.
-    pub fn said_at(&mut self, at: Micros) {
-        self.heartbeat_at = at + self.server.streams.heartbeat;
-    }
-
-    /// What is due; else the task is woken when the first of it, or of `silent_at`, falls due.
-    pub fn poll(&mut self, silent_at: Micros, cx: &mut Context<'_>) -> Poll<Due> {
-        let at = self.heartbeat_at.min(self.ends_at).min(silent_at);
-        if let Some((set, waker)) = &self.set
-            && *set <= at
-            && waker.will_wake(cx.waker())
-            && !self.alarm.has_rung()
-        {
-            return Poll::Pending;
-        }
-        let now = self.server.engine.clock().now();
-        if silent_at <= now {
-            Poll::Ready(Due::End(Why::Silent))
-        } else if self.ends_at <= now {
-            Poll::Ready(Due::End(Why::Age))
-        } else if self.heartbeat_at <= now {
-            Poll::Ready(Due::Heartbeat)
-        } else {
-            let shard: &Shard = self.server.engine.shard(self.shard);
-            self.alarm.set(shard, at, cx.waker());
-            self.set = Some((at, cx.waker().clone()));
-            Poll::Pending
-        }
-    }
-}
-
-/// What a [`Timer`] has come to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Due {
-    /// Say that the stream is alive.
-    Heartbeat,
-    /// End the stream.
-    End(Why),
+    framed(&proto::SubscribeToSessionResponse { update: Some(update), user_id: String::new() })
 }

@@ -1,29 +1,34 @@
 //! The streams. Those that carry frames are served past tonic: see [`hot`]. Those of objects are
 //! served by tonic.
 
+mod acks;
 mod bundle;
 mod compose;
+mod ending;
 mod feed;
+mod feeds;
 pub mod hot;
-mod opening;
 mod receive;
+mod stream;
 mod stream_user_props;
 mod subscribe;
 pub mod subscribe_to_streams;
+mod timer;
 mod usual;
+mod wanted;
 
 use super::{Context, compression, passwords};
 use crate::session::error::Refusal;
 use bytes::Bytes;
 use hot::{Framing, HotBody, Refused};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
-use opening::Opening;
 use receive::ReceiveSessionUpdates;
 use std::sync::Arc;
+use stream::{Call, Opening, Stream};
 use stream_user_props::StreamUserProps;
-use subscribe::Subscribe;
+use subscribe::{SubscribeToSession, SubscribeToUser};
 use tonic::Status;
 
 /// What every stream needs, shared by all.
@@ -44,32 +49,35 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let method = request.uri().path().strip_prefix(PATH)?.to_owned();
-    let (parts, body) = request.into_parts();
-    let server = server.clone();
-    let most = server.streams.max_request_bytes;
-    let framing = Framing { most, gzip: compression::is_gzip(&parts.headers) };
-    let peer = passwords::peer(&parts.extensions);
     Some(match method.as_str() {
-        "SubscribeToSession" => {
-            let stream = Subscribe::to_session(server.clone(), parts.headers);
-            respond(HotBody::new(body, Opening::new(stream, server, peer), framing))
-        }
-        "SubscribeToUser" => {
-            respond(HotBody::new(body, Subscribe::to_user(server, parts.headers), framing))
-        }
-        "ReceiveSessionUpdates" => {
-            respond(HotBody::new(body, ReceiveSessionUpdates::new(server, parts.headers), framing))
-        }
-        "StreamUserProps" => {
-            let stream = StreamUserProps::new(server.clone(), parts.headers);
-            respond(HotBody::new(body, Opening::new(stream, server, peer), framing))
-        }
+        "SubscribeToSession" => open::<SubscribeToSession, _>(server, request),
+        "SubscribeToUser" => open::<SubscribeToUser, _>(server, request),
+        "ReceiveSessionUpdates" => open::<ReceiveSessionUpdates, _>(server, request),
+        "StreamUserProps" => open::<StreamUserProps, _>(server, request),
         method if NOT_YET.contains(&method) => {
             let refusal = Refusal::NotImplemented { field: method.to_owned() };
-            respond(HotBody::new(body, Refused(server.node.status(&refusal)), framing))
+            let refused = Refused(server.node.status(&refusal));
+            let framing = framing(server, request.headers());
+            respond(HotBody::new(request.into_body(), refused, framing))
         }
         _ => return None,
     })
+}
+
+fn open<C: Call, B>(server: &Server, request: Request<B>) -> Response<HotReply>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let (server, peer) = (server.clone(), passwords::peer(&parts.extensions));
+    let framing = framing(&server, &parts.headers);
+    let opening = Opening { server, headers: parts.headers, peer };
+    respond(HotBody::new(body, Stream::<C>::new(opening), framing))
+}
+
+/// How the messages of a request are read.
+fn framing(server: &Server, headers: &HeaderMap) -> Framing {
+    Framing { most: server.streams.max_request_bytes, gzip: compression::is_gzip(headers) }
 }
 
 fn respond<B>(body: B) -> Response<HotReply>

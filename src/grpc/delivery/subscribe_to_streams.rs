@@ -3,7 +3,7 @@
 //! A subscriber is a cursor and a wake-up. It reads when its interval has passed, a write has woken
 //! it, and its client has room; then it gets all that is new since its last read.
 
-use super::feed::{Ending, Why};
+use super::ending::{Ending, Why};
 use crate::{
     engine::{Alarm, End},
     grpc::{

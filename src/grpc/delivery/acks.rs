@@ -1,6 +1,7 @@
 //! What was dealt with of what came up a stream, and when the client may be told.
 
-use crate::{grpc::delivery::compose::MOST, proto};
+use super::compose::MOST;
+use crate::proto;
 use prost::Message;
 use std::collections::VecDeque;
 

@@ -1,0 +1,109 @@
+//! How a stream ends: the one table of ends.
+
+use super::Server;
+use crate::{engine::End, grpc::convert::to_proto, proto, session::limits::Micros};
+
+/// Why a stream ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// What happened in the session.
+    Session(End),
+    /// The stream is old enough.
+    Age,
+    /// The client was silent for too long.
+    Silent,
+}
+
+impl From<End> for Why {
+    fn from(end: End) -> Self {
+        Why::Session(end)
+    }
+}
+
+/// The end of a stream as it is told: in the last message and in the status.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    reason: proto::EndReason,
+    text: String,
+    banned_until: Option<Micros>,
+    delay: Option<Micros>,
+    /// The status, which says the same.
+    pub status: tonic::Status,
+    /// Whether the client caused it, which is what counts as a lost stream.
+    pub by_client: bool,
+}
+
+impl Ending {
+    /// The one table of ends.
+    pub fn new(server: &Server, why: Why) -> Self {
+        use proto::{EndReason, ErrorReason};
+        use tonic::Code;
+        let spread = |most: Micros| Some(fastrand::u64(0..=most.max(1)));
+        let (reason, code, error, text, delay, by_client) = match &why {
+            Why::Session(End::Left) => {
+                let none = ErrorReason::Unspecified;
+                (EndReason::Left, Code::Ok, none, "the user left the session", None, true)
+            }
+            Why::Session(End::Kicked { .. }) => {
+                let (code, error) = (Code::PermissionDenied, ErrorReason::Kicked);
+                (EndReason::Kicked, code, error, "the user was kicked", None, true)
+            }
+            Why::Session(End::Banned { .. }) => {
+                let (code, error) = (Code::PermissionDenied, ErrorReason::Banned);
+                (EndReason::Banned, code, error, "the user was banned", None, true)
+            }
+            Why::Session(End::Deleted) => {
+                let none = ErrorReason::Unspecified;
+                (EndReason::Deleted, Code::Ok, none, "the session is gone", None, true)
+            }
+            Why::Session(End::Slow) => {
+                let text = "the subscriber did not read for too long";
+                let (code, error) = (Code::ResourceExhausted, ErrorReason::Slow);
+                (EndReason::Slow, code, error, text, None, false)
+            }
+            Why::Session(End::Draining) => {
+                let (code, error) = (Code::Unavailable, ErrorReason::Draining);
+                let delay = spread(server.streams.drain_spread);
+                (EndReason::Draining, code, error, "the server is stopping", delay, false)
+            }
+            Why::Age => {
+                let text = "the stream reached its maximum age";
+                let (code, error) = (Code::Unavailable, ErrorReason::Age);
+                (EndReason::Age, code, error, text, spread(1_000_000), false)
+            }
+            Why::Silent => {
+                let text = "no message came for longer than the silence_timeout";
+                let (code, error) = (Code::DeadlineExceeded, ErrorReason::Silent);
+                (EndReason::Silent, code, error, text, None, true)
+            }
+        };
+        let (said, banned_until) = match why {
+            Why::Session(End::Kicked { reason }) if !reason.is_empty() => (Some(reason), None),
+            Why::Session(End::Banned { until }) => (None, until),
+            _ => (None, None),
+        };
+        let text = said.map_or_else(|| text.to_owned(), |said| format!("{text}: {said}"));
+        let status = server.node.end(code, error, &text, delay);
+        Self { reason, text, banned_until, delay, status, by_client }
+    }
+
+    /// The message that goes before the status.
+    pub fn message(&self) -> proto::Ended {
+        proto::Ended {
+            reason: self.reason.into(),
+            message: self.text.clone(),
+            banned_until: self.banned_until.map(to_proto::moment),
+            reconnect_delay: self.delay.map(to_proto::span),
+        }
+    }
+
+    /// The same for a stream that carries no session.
+    pub fn go_away(&self) -> proto::GoAway {
+        proto::GoAway {
+            reason: self.reason.into(),
+            deadline: None,
+            reconnect_delay: self.delay.map(to_proto::span),
+            message: self.text.clone(),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! StreamUserProps: one user's props up, its sessions' updates down.
+
+use super::{
+    Server,
+    acks::{Acks, Told},
+    bundle::Bundle,
+    compose::{Delivery, compose, framed},
+    feed::Feed,
+    feeds::Feeds,
+    hot::Next,
+    stream::{Call, Moment, Occasion, Opening},
+    subscribe::decode,
+    usual::{Usual, UsualWrite},
+    wanted::{Wanted, subscribe},
+};
+use crate::{
+    engine::{Peer, UserStream},
+    grpc::{
+        convert::door::{Door, PropsWrite},
+        new_user_id,
+        status::in_band,
+    },
+    proto::{self, stream_user_props_request::Message as Up},
+    session::{
+        command::{Actor, Command, Write},
+        error::Refusal,
+        ids::{AppId, SessionId},
+        limits::{Micros, SECOND},
+    },
+};
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+use std::collections::HashSet;
+use tonic::Status;
+
+/// How many sessions a stream may subscribe to.
+const SUBSCRIPTIONS: usize = 64;
+
+/// The stream of one call.
+#[derive(Debug)]
+pub struct StreamUserProps {
+    user: UserStream,
+    actor: Actor,
+    silence: Option<Micros>,
+    usual: Usual,
+    last_seq: u64,
+    acks: Acks,
+    /// Goes with the first message.
+    user_id: Option<String>,
+    /// The client sends nothing more.
+    closing: bool,
+}
+
+impl Call for StreamUserProps {
+    const ENDS_WITH_LAST: bool = true;
+
+    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+        let Opening { server, headers, peer } = opening;
+        let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
+        check_seq(seq, 0)?;
+        let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
+        let proto::StreamOpen { app, user_id, subscriptions, silence_timeout } = open;
+        let mut door = Door::new(&server.limits);
+        let app = door.app_in("open.app", &app);
+        let range = (SECOND, 3600 * SECOND);
+        let silence = silence_timeout
+            .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
+        let joins = !subscriptions.is_empty() && subscriptions.iter().all(|it| it.join.is_some());
+        let user = match door.optional_user("open.user_id", &user_id) {
+            Some(user) => user,
+            None => {
+                if user_id.is_empty() && !joins {
+                    let text = match subscriptions.len() {
+                        0 | 1 => "must be given where no subscription joins",
+                        _ => "must be given unless every subscription joins",
+                    };
+                    door.fault("open.user_id", text);
+                }
+                new_user_id()
+            }
+        };
+        let actor = Actor::User(user.clone());
+        let (handles, wanted): (Vec<u32>, Vec<Wanted>) =
+            wanted(&mut door, (&app, &actor, peer), subscriptions).into_iter().unzip();
+        door.close()?;
+        server.check_app(&headers, &app)?;
+        let feeds = subscribe(&server, &app, wanted).await?;
+        let user = server.engine.user_stream(&app, &user)?;
+        let mut acks = Acks::default();
+        acks.dealt_with(seq);
+        let user_id = Some(user.user.to_string());
+        let call = Self {
+            user,
+            actor,
+            silence,
+            usual: Usual::default(),
+            last_seq: seq,
+            acks,
+            user_id,
+            closing: false,
+        };
+        Ok((call, down(&server, handles, feeds)))
+    }
+
+    fn silence(&self) -> Option<Micros> {
+        self.silence
+    }
+
+    fn receive(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        message: Bytes,
+    ) -> Result<(), Refusal> {
+        if self.receive_usual(feeds, &message)? {
+            return Ok(());
+        }
+        let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
+        self.count(seq)?;
+        match message {
+            None => return Err(Refusal::invalid("message", "must be set")),
+            Some(Up::Open(_)) => {
+                return Err(Refusal::WrongFirstMessage("only the first message may be `open`"));
+            }
+            Some(Up::Token(_)) => {
+                let field = "token".to_owned();
+                self.settle(feeds, seq, Err(Refusal::NotImplemented { field }));
+            }
+            Some(Up::Heartbeat(_)) => {
+                self.acks.dealt_with(seq);
+                feeds.want_tick(None);
+            }
+            Some(Up::Write(write)) => {
+                let mut door = Door::new(&server.limits);
+                let write = door.props_write(write);
+                let outcome = door.close().and_then(|()| {
+                    self.usual.learn(write.write.set.iter().map(|(key, _)| key));
+                    self.write(server, feeds, write)
+                });
+                self.settle(feeds, seq, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.acks.is_full()
+    }
+
+    /// The client is done: the stream ends once everything that it sent is acked.
+    fn closed(&mut self) {
+        self.closing = true;
+    }
+
+    fn none_came() -> Refusal {
+        Refusal::WrongFirstMessage("the first message must be `open`")
+    }
+
+    /// Tells how far the messages were dealt with.
+    fn status(call: Option<&Self>, server: &Server, refusal: &Refusal) -> Status {
+        let seq = call.map_or(0, |call| call.acks.seq());
+        server.node.status_with(refusal, [("acked_seq", seq.to_string())])
+    }
+
+    fn tend(&mut self, _: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
+        if self.acks.overflows() {
+            let told = self.acks.take(|place| moment.feeds.said(place), 0);
+            return Some(Next::Message(framed(&own(told, None, None))));
+        }
+        if self.closing && self.acks.is_told() {
+            return Some(Next::End(Status::ok("the client closed the stream")));
+        }
+        None
+    }
+
+    fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {
+        let updates = feeds.updates();
+        let (told, go_away) = match occasion {
+            Occasion::End(ending) => {
+                (self.acks.take_all(), updates.is_empty().then(|| ending.go_away()))
+            }
+            // The last part of what is said within a tick tells how far that is.
+            _ if feeds.goes_on() => (Told::default(), None),
+            _ => {
+                let bytes = updates.iter().map(Delivery::len).sum();
+                (self.acks.take(|place| feeds.said(place), bytes), None)
+            }
+        };
+        if matches!(occasion, Occasion::News) && updates.is_empty() && told.is_empty() {
+            return None;
+        }
+        Some(compose(updates, &own(told, go_away, self.user_id.take())))
+    }
+}
+
+impl StreamUserProps {
+    /// Takes note of a message by its number, which must rise.
+    fn count(&mut self, seq: u64) -> Result<(), Refusal> {
+        check_seq(seq, self.last_seq)?;
+        self.last_seq = seq;
+        Ok(())
+    }
+
+    /// Deals with a message that is nothing unusual; false = it is not one.
+    fn receive_usual(&mut self, feeds: &mut Feeds, message: &[u8]) -> Result<bool, Refusal> {
+        let Some(feed) = feeds.only() else { return Ok(false) };
+        let Some(UsualWrite { seq, set }) = self.usual.read(message, &feed.live().id) else {
+            return Ok(false);
+        };
+        self.count(seq)?;
+        let outcome = self.write_here(feed, Write::of(set), 0);
+        self.settle(feeds, seq, outcome.map(|revision| Written::here(0, revision)));
+        Ok(true)
+    }
+
+    fn write(&self, server: &Server, feeds: &Feeds, write: PropsWrite) -> Result<Written, Refusal> {
+        if let [only] = &*write.sessions
+            && write.once.0.is_none()
+            && let Some((place, _, feed)) = feeds.find(only)
+        {
+            let PropsWrite { write, term, .. } = write;
+            return match self.write_here(feed, write, term) {
+                Ok(revision) => Ok(Written::here(place, revision)),
+                // Which one refused has to be said where there are several.
+                Err(refusal) if feeds.are_several() => Ok(Written {
+                    results: SmallVec::new(),
+                    refused: vec![(feed.live().id.clone(), refusal)],
+                    hears_of_tick: false,
+                }),
+                Err(refusal) => Err(refusal),
+            };
+        }
+        self.user.take_update()?;
+        let UserStream { app, user, .. } = &self.user;
+        let mut results = SmallVec::new();
+        let mut refused = Vec::new();
+        for (id, outcome) in server.write_props(app, &self.actor, user, write)? {
+            match (outcome, feeds.find(&id)) {
+                (Ok(position), Some((place, ..))) => results.push((place, position.revision)),
+                (Ok(_), None) => {}
+                (Err(refusal), _) => refused.push((id, refusal)),
+            }
+        }
+        Ok(Written { results, refused, hears_of_tick: false })
+    }
+
+    /// Writes in a session that the stream subscribes to; the frame that holds it.
+    fn write_here(&self, feed: &Feed, write: Write, term: u64) -> Result<u64, Refusal> {
+        self.user.take_update()?;
+        let command = Command::SetProps { user: self.user.user.clone(), write, term };
+        feed.subscription().command(&self.actor, command).map(|position| position.revision)
+    }
+
+    /// A write was dealt with: its refusals are itemised, its results wait for their frames.
+    fn settle(&mut self, feeds: &mut Feeds, seq: u64, outcome: Result<Written, Refusal>) {
+        let mut hears_of_tick = false;
+        match outcome {
+            Ok(written) => {
+                hears_of_tick = written.hears_of_tick;
+                for (id, refusal) in written.refused {
+                    let handle = feeds.find(&id).map_or(0, |(_, handle, _)| handle);
+                    let refusal = in_band(&refusal, seq, id.to_string());
+                    self.acks.refuse(proto::Refusal { handle, ..refusal });
+                }
+                for (place, revision) in written.results {
+                    self.acks.wait_for(place, revision);
+                    if !written.hears_of_tick {
+                        feeds.want_tick(Some(place));
+                        hears_of_tick = true;
+                    }
+                }
+            }
+            Err(refusal) => self.acks.refuse(in_band(&refusal, seq, String::new())),
+        }
+        self.acks.dealt_with(seq);
+        if !hears_of_tick {
+            feeds.want_tick(None);
+        }
+    }
+}
+
+/// What became of a write that was not refused as a whole.
+struct Written {
+    /// The frames of subscribed sessions that hold it: which subscription, which revision.
+    results: SmallVec<[(usize, u64); 1]>,
+    refused: Vec<(SessionId, Refusal)>,
+    /// The stream is told of the end of the tick already.
+    hears_of_tick: bool,
+}
+
+impl Written {
+    /// One subscription took it, and tells of its tick.
+    fn here(place: usize, revision: u64) -> Self {
+        Self { results: smallvec![(place, revision)], refused: Vec::new(), hears_of_tick: true }
+    }
+}
+
+/// What is this stream's own in a message.
+fn own(
+    told: Told,
+    go_away: Option<proto::GoAway>,
+    user_id: Option<String>,
+) -> proto::StreamUserPropsResponse {
+    let Told { acked_seq, refusals } = told;
+    let user_id = user_id.unwrap_or_default();
+    proto::StreamUserPropsResponse { updates: Vec::new(), acked_seq, refusals, go_away, user_id }
+}
+
+fn check_seq(seq: u64, last: u64) -> Result<(), Refusal> {
+    if seq <= last { Err(Refusal::SeqNotRising { seq, last }) } else { Ok(()) }
+}
+
+/// Checks the subscriptions of a stream; returns each with the client's number for it.
+fn wanted(
+    door: &mut Door<'_>,
+    who: (&AppId, &Actor, Peer),
+    subscriptions: Vec<proto::SessionSubscription>,
+) -> Vec<(u32, Wanted)> {
+    let count = subscriptions.len();
+    if count > SUBSCRIPTIONS {
+        let text = format!("has {count} entries, more than {SUBSCRIPTIONS}");
+        door.fault("open.subscriptions", text);
+        return Vec::new();
+    }
+    let mut handles = HashSet::new();
+    let mut sessions = HashSet::new();
+    let one = |(at, asked): (usize, proto::SessionSubscription)| {
+        let (handle, session) = (asked.handle, &asked.session_id);
+        let prefix = format!("open.subscriptions[{at}].");
+        if count > 1 && handle == 0 {
+            door.fault(format!("{prefix}handle"), "must be given where there are several");
+        } else if !handles.insert(handle) {
+            door.fault(format!("{prefix}handle"), "is used twice");
+        }
+        if !session.is_empty() && !sessions.insert(session.clone()) {
+            door.fault(format!("{prefix}session_id"), "is subscribed to twice");
+        }
+        (handle, Wanted::new(door, &prefix, who, asked))
+    };
+    subscriptions.into_iter().enumerate().map(one).collect()
+}
+
+/// The subscriptions of a stream, each with the client's number for it.
+fn down(server: &Server, handles: Vec<u32>, feeds: Vec<Feed>) -> Feeds {
+    match (<[Feed; 1]>::try_from(feeds), &*handles) {
+        (Ok([feed]), handles) => Feeds::one(feed, handles.first().copied().unwrap_or_default()),
+        (Err(feeds), handles) => {
+            let mut bundle = Box::new(Bundle::new(server));
+            for (at, (feed, handle)) in feeds.into_iter().zip(handles).enumerate() {
+                bundle.add(at, feed, *handle, None);
+            }
+            Feeds::Several(bundle)
+        }
+    }
+}

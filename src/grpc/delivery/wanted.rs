@@ -1,0 +1,196 @@
+//! The sessions that a stream wants: all of them are had, or none.
+
+use super::{Server, feed::Feed};
+use crate::{
+    engine::{Live, Options, Peer, SessionKey, Target},
+    grpc::{
+        convert::door::Door,
+        passwords::{Entry, Joining},
+    },
+    proto,
+    session::{
+        command::{Actor, Join},
+        error::Refusal,
+        ids::{AppId, UserId},
+    },
+};
+use std::sync::Arc;
+
+/// A subscription that has passed the door.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The path of what asks for it in the request.
+    prefix: String,
+    key: Option<SessionKey>,
+    actor: Actor,
+    /// How it joins, if it does.
+    entry: Option<Entry>,
+    options: Options,
+}
+
+impl Wanted {
+    /// Checks what a stream says of a session that it wants; `prefix` is the path of that message.
+    pub fn new(
+        door: &mut Door<'_>,
+        prefix: &str,
+        (app, actor, peer): (&AppId, &Actor, Peer),
+        asked: proto::SessionSubscription,
+    ) -> Self {
+        let proto::SessionSubscription { session_id, join, options, resume, .. } = asked;
+        door.within(prefix, |door| {
+            let key = door.session("session_id", &session_id).map(SessionKey::Id);
+            let given = door.given("join", join.as_ref());
+            let join = join.map(|join| door.join("join", join, true));
+            let entry = match (&key, actor, join) {
+                (Some(key), Actor::User(user), Some(join)) => {
+                    let target = Target::Key(key.clone());
+                    let (app, user) = (app.clone(), user.clone());
+                    Some(Entry::new(Joining { app, target, user, join, given, peer }, None))
+                }
+                _ => None,
+            };
+            let mut options = door.delivery("options", &options.unwrap_or_default());
+            if options.exclude_self && *actor == Actor::App {
+                door.fault("options.exclude_self", "needs a user_id");
+            }
+            options.resume = resume.map(|resume| door.resume("resume", resume));
+            Self { prefix: prefix.to_owned(), key, actor: actor.clone(), entry, options }
+        })
+    }
+
+    /// The same of a session that was found, and joined where that is needed.
+    pub fn of(live: &Live, actor: Actor, options: Options) -> Self {
+        let key = Some(SessionKey::Id(live.id.clone()));
+        Self { prefix: String::new(), key, actor, entry: None, options }
+    }
+
+    fn user(&self) -> Option<&UserId> {
+        match &self.actor {
+            Actor::User(user) => Some(user),
+            Actor::App => None,
+        }
+    }
+
+    /// How it joins a session that is there.
+    fn join(&self) -> Option<&Join> {
+        self.entry.as_ref().map(Entry::join)
+    }
+
+    /// The session, as far as the subscriber may know of it.
+    fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, Refusal> {
+        match &self.entry {
+            // Who knows the id of an unlisted session may join it.
+            Some(entry) => entry.find(server),
+            None => server.engine.find(app, self.key.as_ref(), &self.actor),
+        }
+    }
+
+    /// Whether it would join newly, or is refused, without doing anything. `others` counts the
+    /// sessions that the user is about to join beside.
+    fn check(&self, server: &Server, app: &AppId, others: usize) -> Result<bool, Refusal> {
+        if self.entry.as_ref().is_some_and(Entry::opens) {
+            return Ok(true);
+        }
+        let live = self.find(server, app)?;
+        let Some(user) = self.user() else { return Ok(false) };
+        server.engine.check_subscribe(&live, user, self.join(), others)
+    }
+
+    /// Subscribes, joining first where that is wanted. Returns also whether the user came newly.
+    pub fn feed(&self, server: &Server, app: &AppId) -> Result<(Feed, bool), Refusal> {
+        let (live, join) = match &self.entry {
+            Some(entry) if entry.opens() => (entry.enter(server)?.0.live, None),
+            _ => (self.find(server, app)?, self.join().cloned()),
+        };
+        // The source of a private session is a member before it joins.
+        let is_in = |user| live.lock().core.members().membership(user).is_some();
+        let is_known = join.as_ref().zip(self.user()).is_some_and(|(_, user)| is_in(user));
+        let is_new = self.entry.is_some() && !is_known;
+        let without = self.user().filter(|_| self.options.exclude_self).cloned();
+        let options = self.options.clone();
+        let subscription = server.engine.subscribe(&live, &self.actor, join, options)?;
+        Ok((Feed::new(subscription, without), is_new))
+    }
+
+    /// A refusal as the request understands it; none if somebody was faster.
+    fn refused(&self, server: &Server, refusal: Refusal) -> Option<Refusal> {
+        let refusal = match &self.entry {
+            Some(entry) => entry.refused(server, refusal)?,
+            None => refusal,
+        };
+        Some(refusal.within(&self.prefix))
+    }
+}
+
+/// Subscribes to sessions, in the order in which they are wanted: to all of them or to none.
+/// Everything that can be checked is checked before anything is done, and if one is refused all the
+/// same, those that were joined newly before are left again.
+pub async fn subscribe(
+    server: &Server,
+    app: &AppId,
+    mut wanted: Vec<Wanted>,
+) -> Result<Vec<Feed>, Refusal> {
+    let are_several = wanted.len() > 1;
+    let named = |at: usize, refusal| match are_several {
+        true => {
+            let field = format!("open.subscriptions[{at}]");
+            Refusal::Subscription { field, refusal: Box::new(refusal) }
+        }
+        false => refusal,
+    };
+    loop {
+        for (at, one) in wanted.iter_mut().enumerate() {
+            if let Some(entry) = &mut one.entry {
+                entry.prepare(server).await.map_err(|refusal| named(at, refusal))?;
+            }
+        }
+        match subscribe_to_all(server, app, &wanted) {
+            Ok(feeds) => return Ok(feeds),
+            Err((at, refusal)) => {
+                if let Some(refusal) = wanted[at].refused(server, refusal) {
+                    return Err(named(at, refusal));
+                }
+            }
+        }
+    }
+}
+
+fn subscribe_to_all(
+    server: &Server,
+    app: &AppId,
+    wanted: &[Wanted],
+) -> Result<Vec<Feed>, (usize, Refusal)> {
+    if let [only] = wanted {
+        let outcome = only.feed(server, app);
+        return outcome.map(|(feed, _)| vec![feed]).map_err(|refusal| (0, refusal));
+    }
+    let mut order = Vec::with_capacity(wanted.len());
+    let mut new = 0;
+    for (at, one) in wanted.iter().enumerate() {
+        let is_new = one.check(server, app, new).map_err(|refusal| (at, refusal))?;
+        new += usize::from(is_new);
+        // Joining again and moving cannot be taken back: they come when nothing else is likely to be
+        // refused.
+        order.push((one.join().is_some_and(|join| join.moves), !is_new, at));
+    }
+    order.sort_unstable();
+    let (mut feeds, mut joined) = (Vec::with_capacity(order.len()), Vec::new());
+    for (_, _, at) in order {
+        match wanted[at].feed(server, app) {
+            Ok((feed, is_new)) => {
+                joined.extend(is_new.then(|| feed.live().clone()));
+                feeds.push((at, feed));
+            }
+            Err(refusal) => {
+                feeds.iter_mut().for_each(|(_, feed)| feed.ended_by_server());
+                drop(feeds);
+                if let Some(user) = wanted[at].user() {
+                    server.engine.leave_again(user, joined);
+                }
+                return Err((at, refusal));
+            }
+        }
+    }
+    feeds.sort_unstable_by_key(|(at, _)| *at);
+    Ok(feeds.into_iter().map(|(_, feed)| feed).collect())
+}
