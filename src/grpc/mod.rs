@@ -101,21 +101,18 @@ impl Context {
 
     /// The same of a request that has its own way to say as whom it acts.
     fn door(&self, headers: &HeaderMap, app: &str) -> (Door<'_>, AppId) {
-        let mut door = Door::new(&self.limits);
-        let app = door.app(app);
-        if let Err(Refusal::Invalid(faults)) = self.check_app(headers, &app) {
-            faults.into_iter().for_each(|it| door.fault(it.field, it.description));
-        }
-        (door, app)
+        self.door_in(headers, "app", app)
     }
 
-    /// A client that names the app in its metadata must name the one of the request.
-    fn check_app(&self, headers: &HeaderMap, app: &AppId) -> Result<(), Refusal> {
-        let Some(named) = headers.get(APP_METADATA) else { return Ok(()) };
-        if named.as_bytes() == app.as_bytes() {
-            return Ok(());
+    /// The same where the app stands in a field of another path. A client that names the app in its
+    /// metadata must name the one of the request.
+    fn door_in(&self, headers: &HeaderMap, field: &str, app: &str) -> (Door<'_>, AppId) {
+        let mut door = Door::new(&self.limits);
+        let app = door.app_in(field, app);
+        if headers.get(APP_METADATA).is_some_and(|named| named.as_bytes() != app.as_bytes()) {
+            door.fault(field, format!("the metadata {APP_METADATA} names another app"));
         }
-        Err(Refusal::invalid("app", format!("the metadata {APP_METADATA} names another app")))
+        (door, app)
     }
 }
 

@@ -91,7 +91,12 @@ impl Entry {
         Self { joining, missing, found: false }
     }
 
-    /// How.
+    /// Which session.
+    pub fn target(&self) -> &Target {
+        &self.joining.target
+    }
+
+    /// How the user joins.
     pub fn join(&self) -> &Join {
         &self.joining.join
     }
@@ -155,6 +160,11 @@ impl Entry {
             Refusal::SessionNotFound if self.missing.is_some() => {
                 is_there().then_some(Refusal::SessionExists)
             }
+            // The faults of what the session to open says of itself lie in there.
+            refusal if self.opens() => {
+                let is_of_join = |field: &str| field.starts_with("join.");
+                Some(refusal.within_unless("open_if_missing.", is_of_join))
+            }
             refusal => Some(refusal),
         }
     }
@@ -162,12 +172,7 @@ impl Entry {
 
 impl Context {
     /// Joins a session; if there is none to join, opens one where that is wanted, with its password.
-    pub(super) async fn join_or_open(
-        &self,
-        joining: Joining,
-        missing: Option<(Opening, Option<Password>)>,
-    ) -> Result<(Joined, bool), Refusal> {
-        let mut entry = Entry::new(joining, missing);
+    pub(super) async fn join_or_open(&self, mut entry: Entry) -> Result<(Joined, bool), Refusal> {
         if entry.joining.target == Target::Newest {
             let Joining { app, target, user, join, .. } = &entry.joining;
             // Nothing is hashed for a session that need not be opened.

@@ -496,7 +496,7 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
     let mut request = tonic::Request::new(tokio_stream::iter([open]));
     request.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
     let mut stream = service.delivery().stream_user_props(request).await.expect("it begins");
-    refused(in_time(stream.get_mut().message()).await).blames(&["app"]);
+    refused(in_time(stream.get_mut().message()).await).blames(&["open.app"]);
     nothing_changed(&service).await;
 }
 

@@ -3,7 +3,7 @@
 use crate::support::*;
 use sessiond::proto::{
     Ban, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, Role, Schema, SessionKind,
-    SessionSettings,
+    SessionSettings, SnapshotReason, StreamOpen, SubscribeToSessionRequest,
 };
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -250,4 +250,128 @@ async fn joining_while_the_session_is_deleted_ends_in_one_that_is_there() {
             service.try_delete("finals", "").await.expect("it is deleted");
         }
     }
+}
+
+/// A stream that joins a session or opens it.
+fn watching(id: &str, user: &str, missing: OpenSharedSessionRequest) -> SubscribeToSessionRequest {
+    SubscribeToSessionRequest { open_if_missing: Some(missing), ..tied(id, user) }
+}
+
+/// The same up and down, of any number of sessions.
+fn streaming(user: &str, ids: &[&str], missing: OpenSharedSessionRequest) -> StreamOpen {
+    let mut open = several_open(user, ids);
+    for subscription in &mut open.subscriptions {
+        subscription.join = Some(JoinOptions::default());
+        subscription.open_if_missing = Some(missing.clone());
+    }
+    open
+}
+
+#[tokio::test]
+async fn a_client_whose_session_is_gone_comes_back_with_one_call() {
+    let service = Service::start().await;
+    let settings = SessionSettings { password: Some("secret".to_owned()), ..Default::default() };
+    let missing = OpenSharedSessionRequest {
+        kind: SessionKind::Hosted.into(),
+        settings: Some(settings),
+        ..Default::default()
+    };
+    let join = JoinOptions {
+        password: "secret".to_owned(),
+        props: props([("x", int(1))]),
+        ..Default::default()
+    };
+    let comes = |user| SubscribeToSessionRequest {
+        join: Some(join.clone()),
+        ..watching("finals", user, missing.clone())
+    };
+    let ada = service.watch_with(comes("ada")).await;
+    assert_eq!(ada.rebuilt.props("ada"), shown([("x", int(1))]));
+    let bob = service.watch_with(comes("bob")).await;
+    service.tick();
+    assert_eq!(
+        service.roll("finals").await,
+        [("ada".to_owned(), Role::Owner), ("bob".to_owned(), Role::Member)]
+    );
+    service.try_delete("finals", "").await.expect("it is deleted, as by a restart");
+    let mut bob = service.resume(comes("bob"), &bob.rebuilt).await;
+    assert_eq!(bob.next_snapshot().await, SnapshotReason::EpochChanged);
+    assert_eq!(
+        (bob.rebuilt.session().kind(), &*bob.rebuilt.session().owner_id),
+        (SessionKind::Hosted, "bob")
+    );
+    let mut ada = service.resume(comes("ada"), &ada.rebuilt).await;
+    assert_eq!(ada.next_snapshot().await, SnapshotReason::EpochChanged);
+    let wrong = JoinOptions { password: "wrong".to_owned(), ..Default::default() };
+    let told = service
+        .refused_watch(SubscribeToSessionRequest { join: Some(wrong), ..comes("kim") })
+        .await;
+    told.is(Code::PermissionDenied, "WRONG_PASSWORD");
+    // A new user of a new session.
+    let mut nobody =
+        service.open_watcher(watching("other", "", Default::default()), Rebuilt::default()).await;
+    nobody.next_snapshot().await;
+    assert_eq!(service.names("other").await, std::slice::from_ref(&nobody.user_id));
+}
+
+#[tokio::test]
+async fn of_many_streams_that_join_or_open_at_once_one_opens_and_all_are_in_it() {
+    let service = Service::start().await;
+    for round in 0..10 {
+        let (one, two) = (format!("one {round}"), format!("two {round}"));
+        let mut streams = Vec::new();
+        for at in 0..4 {
+            let open = streaming(&format!("user {at}"), &[&one, &two], Default::default());
+            streams.push(service.open_several(open).await);
+        }
+        for stream in &mut streams {
+            assert_eq!(stream.next().await.sessions(), [&one, &two]);
+        }
+        for id in [&one, &two] {
+            let roll = service.roll(id).await;
+            let owners = roll.iter().filter(|(_, role)| *role == Role::Owner).count();
+            assert_eq!((roll.len(), owners), (4, 1), "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_several_that_are_had_or_none_none_is_opened_where_one_is_refused() {
+    let service = Service::start().await;
+    let locked = SessionSettings { locked: Some(true), ..Default::default() };
+    service.open_room_with("locked", "host", locked).await;
+    let open = streaming("ada", &["missing", "locked"], Default::default());
+    let told = service.open_several(open).await.refused().await;
+    told.is(Code::FailedPrecondition, "SESSION_LOCKED")
+        .says("subscription", "open.subscriptions[1]");
+    refused(service.try_info("missing", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_stream_names_the_faults_of_what_it_would_open_where_they_lie() {
+    let service = Service::start().await;
+    let wrong = OpenSharedSessionRequest {
+        user_id: "bob".to_owned(),
+        kind: SessionKind::Private.into(),
+        ..Default::default()
+    };
+    let told = service.refused_watch(watching("finals", "ada", wrong.clone())).await;
+    told.blames(&["open_if_missing.user_id", "open_if_missing.kind"]);
+    let mut open = streaming("ada", &["a", "b"], wrong);
+    open.subscriptions[0].join = None;
+    open.subscriptions[1].join.get_or_insert_default().spectator = true;
+    service.open_several(open).await.refused().await.blames(&[
+        "open.subscriptions[0].open_if_missing",
+        "open.subscriptions[1].join.spectator",
+        "open.subscriptions[1].open_if_missing.user_id",
+        "open.subscriptions[1].open_if_missing.kind",
+    ]);
+    // What only the rules find.
+    let format = Schema { data_example: props([("map", text(""))]), ..Default::default() };
+    let data = props([("map", int(7))]);
+    let wrong = OpenSharedSessionRequest { schema: Some(format), data, ..Default::default() };
+    let told = service.refused_watch(watching("finals", "ada", wrong.clone())).await;
+    told.blames(&["open_if_missing.data[\"map\"]"]);
+    let told = service.open_several(streaming("ada", &["a", "b"], wrong)).await.refused().await;
+    told.blames(&["open.subscriptions[0].open_if_missing.data[\"map\"]"]);
 }

@@ -13,8 +13,8 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    engine::{End, Follower, Options, Resume, SessionKey, UserStream},
-    grpc::convert::door::{Door, path},
+    engine::{End, Follower, Options, Resume, SessionKey},
+    grpc::convert::door::path,
     proto,
     session::{command::Actor, error::Refusal, ids::SessionId},
 };
@@ -67,9 +67,8 @@ impl Call for ReceiveSessionUpdates {
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
         let Opening { server, headers, .. } = opening;
         let request: proto::ReceiveSessionUpdatesRequest = decode(message)?;
-        let mut door = Door::new(&server.limits);
-        let app = door.app(&request.app);
-        let user = door.user("user_id", &request.user_id);
+        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        let user = door.user_of("user_id", actor.as_ref());
         let options = door.delivery("options", &request.options.unwrap_or_default());
         let mut resume = BTreeMap::new();
         for (id, at) in request.resume {
@@ -79,11 +78,8 @@ impl Call for ReceiveSessionUpdates {
                 resume.insert(id, at);
             }
         }
-        door.close()?;
-        server.check_app(&headers, &app)?;
-        let Some(user) = user else { return Err(Refusal::NotAMember) };
-        let stream: UserStream = server.engine.user_stream(&app, &user)?;
-        let (user, actor) = (stream.follow(), Actor::User(user));
+        let (actor, user) = door.close_with(|| actor.zip(user))?;
+        let user = server.engine.user_stream(&app, &user)?.follow();
         Ok((Self { user, actor, options, resume, places: 0 }, Feeds::none(&server)))
     }
 

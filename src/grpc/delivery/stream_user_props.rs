@@ -16,8 +16,8 @@ use super::{
 use crate::{
     engine::{Peer, UserStream},
     grpc::{
+        caller::Caller,
         convert::door::{Door, PropsWrite},
-        new_user_id,
         status::in_band,
     },
     proto::{self, stream_user_props_request::Message as Up},
@@ -60,30 +60,18 @@ impl Call for StreamUserProps {
         check_seq(seq, 0)?;
         let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
         let proto::StreamOpen { app, user_id, subscriptions, silence_timeout } = open;
-        let mut door = Door::new(&server.limits);
-        let app = door.app_in("open.app", &app);
+        let (mut door, app) = server.door_in(&headers, "open.app", &app);
         let range = (SECOND, 3600 * SECOND);
         let silence = silence_timeout
             .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
         let joins = !subscriptions.is_empty() && subscriptions.iter().all(|it| it.join.is_some());
-        let user = match door.optional_user("open.user_id", &user_id) {
-            Some(user) => user,
-            None => {
-                if user_id.is_empty() && !joins {
-                    let text = match subscriptions.len() {
-                        0 | 1 => "must be given where no subscription joins",
-                        _ => "must be given unless every subscription joins",
-                    };
-                    door.fault("open.user_id", text);
-                }
-                new_user_id()
-            }
-        };
-        let actor = Actor::User(user.clone());
-        let (handles, wanted): (Vec<u32>, Vec<Wanted>) =
-            wanted(&mut door, (&app, &actor, peer), subscriptions).into_iter().unzip();
-        door.close()?;
-        server.check_app(&headers, &app)?;
+        let caller = Caller::of(&headers);
+        let actor = door.actor_or_new(caller, "open.user_id", &user_id, joins);
+        let user = door.user_of("open.user_id", actor.as_ref());
+        let who = (&app, actor.as_ref(), &*user_id, peer);
+        let wanted = wanted(&server, &mut door, who, subscriptions);
+        let (actor, user, wanted) = door.close_with(|| Some((actor?, user?, wanted?)))?;
+        let (handles, wanted): (Vec<u32>, Vec<Wanted>) = wanted.into_iter().unzip();
         let feeds = subscribe(&server, &app, wanted).await?;
         let user = server.engine.user_stream(&app, &user)?;
         let mut acks = Acks::default();
@@ -312,15 +300,16 @@ fn check_seq(seq: u64, last: u64) -> Result<(), Refusal> {
 
 /// Checks the subscriptions of a stream; returns each with the client's number for it.
 fn wanted(
+    server: &Server,
     door: &mut Door<'_>,
-    who: (&AppId, &Actor, Peer),
+    who: (&AppId, Option<&Actor>, &str, Peer),
     subscriptions: Vec<proto::SessionSubscription>,
-) -> Vec<(u32, Wanted)> {
+) -> Option<Vec<(u32, Wanted)>> {
     let count = subscriptions.len();
     if count > SUBSCRIPTIONS {
         let text = format!("has {count} entries, more than {SUBSCRIPTIONS}");
         door.fault("open.subscriptions", text);
-        return Vec::new();
+        return None;
     }
     let mut handles = HashSet::new();
     let mut sessions = HashSet::new();
@@ -335,9 +324,10 @@ fn wanted(
         if !session.is_empty() && !sessions.insert(session.clone()) {
             door.fault(format!("{prefix}session_id"), "is subscribed to twice");
         }
-        (handle, Wanted::new(door, &prefix, who, asked))
+        Wanted::new(server, door, &prefix, who, asked).map(|wanted| (handle, wanted))
     };
-    subscriptions.into_iter().enumerate().map(one).collect()
+    let wanted: Vec<_> = subscriptions.into_iter().enumerate().map(one).collect();
+    wanted.into_iter().collect()
 }
 
 /// The subscriptions of a stream, each with the client's number for it.

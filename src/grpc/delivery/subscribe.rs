@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     grpc::{
-        convert::door::Door,
+        caller::Caller,
         encode::{PREFIX, head_len, put_head, put_prefix},
         field::{subscribe_to_session_response, subscribe_to_user_response},
-        new_session_id, new_user_id,
+        new_session_id,
     },
     proto,
     session::{
@@ -44,12 +44,9 @@ impl Call for SubscribeToSession {
             options,
             resume,
         } = decode(message)?;
-        let mut door = Door::new(&server.limits);
-        let app = door.app(&app);
-        let actor = match (&*user_id, &join) {
-            ("", Some(_)) => Actor::User(new_user_id()),
-            (user_id, _) => door.optional_user("user_id", user_id).map_or(Actor::App, Actor::User),
-        };
+        let (mut door, app) = server.door(&headers, &app);
+        let (caller, joins) = (Caller::of(&headers), join.is_some());
+        let actor = door.actor_or_new(caller, "user_id", &user_id, joins);
         let asked = proto::SessionSubscription {
             handle: 0,
             session_id,
@@ -58,9 +55,9 @@ impl Call for SubscribeToSession {
             options,
             resume,
         };
-        let wanted = Wanted::new(&mut door, "", (&app, &actor, peer), asked);
-        door.close()?;
-        server.check_app(&headers, &app)?;
+        let who = (&app, actor.as_ref(), &*user_id, peer);
+        let wanted = Wanted::new(&server, &mut door, "", who, asked);
+        let (actor, wanted) = door.close_with(|| actor.zip(wanted))?;
         let mut feeds = subscribe(&server, &app, vec![wanted]).await?;
         let feed = feeds.pop().ok_or(Refusal::SessionNotFound)?;
         let told = match actor {
@@ -80,18 +77,16 @@ impl Call for SubscribeToUser {
     async fn open(request: Request, message: Bytes) -> Result<(Self, Feeds), Refusal> {
         let Request { server, headers, .. } = request;
         let request: proto::SubscribeToUserRequest = decode(message)?;
-        let mut door = Door::new(&server.limits);
-        let app = door.app(&request.app);
-        let pair = door.pair(&request.source_id, ("user_id", &request.user_id));
+        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        let listener = door.user_of("user_id", actor.as_ref());
+        let pair = door.pair(&request.source_id, "user_id", listener);
         let base = server.engine.default_session();
         let mut settings = door.settings(Kind::Private, &proto::SessionSettings::default(), base);
         settings.change(Setting::Propnames(door.keys("propnames", &request.propnames)));
         let mut options = door.delivery("options", &request.options.unwrap_or_default());
         options.resume = request.resume.map(|resume| door.resume("resume", resume));
-        door.close()?;
-        server.check_app(&headers, &app)?;
-        let Some(pair) = pair else { return Err(Refusal::NotOfThePair) };
-        let (id, actor) = (new_session_id(), Actor::User(pair.listener.clone()));
+        let (actor, pair) = door.close_with(|| actor.zip(pair))?;
+        let id = new_session_id();
         loop {
             let private = Private::of(pair.clone(), None, Vec::new());
             let opening = Opening::new(app.clone(), id.clone(), Kind::Private, settings.clone());

@@ -3,10 +3,7 @@
 use super::{Server, feed::Feed};
 use crate::{
     engine::{Live, Options, Peer, SessionKey, Target},
-    grpc::{
-        convert::door::Door,
-        passwords::{Entry, Joining},
-    },
+    grpc::{convert::door::Door, passwords::Entry},
     proto,
     session::{
         command::{Actor, Join},
@@ -21,7 +18,7 @@ use std::sync::Arc;
 pub struct Wanted {
     /// The path of what asks for it in the request.
     prefix: String,
-    key: Option<SessionKey>,
+    key: SessionKey,
     actor: Actor,
     /// How it joins, if it does.
     entry: Option<Entry>,
@@ -29,38 +26,58 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Checks what a stream says of a session that it wants; `prefix` is the path of that message.
+    /// Checks what a stream says of a session that it wants; `prefix` is the path of that message,
+    /// and `user_id` is what the request says of the actor.
     pub fn new(
+        server: &Server,
         door: &mut Door<'_>,
         prefix: &str,
-        (app, actor, peer): (&AppId, &Actor, Peer),
+        (app, actor, user_id, peer): (&AppId, Option<&Actor>, &str, Peer),
         asked: proto::SessionSubscription,
-    ) -> Self {
-        let proto::SessionSubscription { session_id, join, options, resume, .. } = asked;
+    ) -> Option<Self> {
+        let proto::SessionSubscription {
+            handle: _,
+            session_id,
+            join,
+            open_if_missing,
+            options,
+            resume,
+        } = asked;
         door.within(prefix, |door| {
-            let key = door.session("session_id", &session_id).map(SessionKey::Id);
-            let given = door.given("join", join.as_ref());
-            let join = join.map(|join| door.join("join", join, true));
-            let entry = match (&key, actor, join) {
-                (Some(key), Actor::User(user), Some(join)) => {
-                    let target = Target::Key(key.clone());
-                    let (app, user) = (app.clone(), user.clone());
-                    Some(Entry::new(Joining { app, target, user, join, given, peer }, None))
-                }
-                _ => None,
-            };
             let mut options = door.delivery("options", &options.unwrap_or_default());
-            if options.exclude_self && *actor == Actor::App {
+            if options.exclude_self && actor == Some(&Actor::App) {
                 door.fault("options.exclude_self", "needs a user_id");
             }
             options.resume = resume.map(|resume| door.resume("resume", resume));
-            Self { prefix: prefix.to_owned(), key, actor: actor.clone(), entry, options }
+            let key = door.session("session_id", &session_id).map(SessionKey::Id);
+            let entry = if join.is_some() {
+                let user = match actor {
+                    Some(Actor::User(user)) => Some(user),
+                    _ => None,
+                };
+                let request = proto::JoinSessionRequest {
+                    user_id: user_id.to_owned(),
+                    session_id,
+                    join,
+                    open_if_missing,
+                    ..Default::default()
+                };
+                let target = key.clone().map(Target::Key);
+                Some(server.entry(door, (app, user, peer), target, &request, true)?)
+            } else {
+                if open_if_missing.is_some() {
+                    door.fault("open_if_missing", "needs join");
+                }
+                None
+            };
+            let actor = actor?.clone();
+            Some(Self { prefix: prefix.to_owned(), key: key?, actor, entry, options })
         })
     }
 
     /// The same of a session that was found, and joined where that is needed.
     pub fn of(live: &Live, actor: Actor, options: Options) -> Self {
-        let key = Some(SessionKey::Id(live.id.clone()));
+        let key = SessionKey::Id(live.id.clone());
         Self { prefix: String::new(), key, actor, entry: None, options }
     }
 
@@ -81,7 +98,7 @@ impl Wanted {
         match &self.entry {
             // Who knows the id of an unlisted session may join it.
             Some(entry) => entry.find(server),
-            None => server.engine.find(app, self.key.as_ref(), &self.actor),
+            None => server.engine.find(app, Some(&self.key), &self.actor),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Members: who comes, goes, and stands where.
 
-use super::{Sessions, missing::of_missing};
+use super::Sessions;
 use crate::{
     engine::{
         Joined, Peer, Scope, SessionKey,
@@ -11,7 +11,6 @@ use crate::{
         convert::to_proto,
         encode::{Named, PREFIX},
         once::Once,
-        passwords::Joining,
     },
     proto,
     session::{
@@ -40,19 +39,14 @@ impl Sessions {
         let (mut door, app) = self.0.door(headers, &request.app);
         door.once(&once);
         let user = door.user_or_new(Caller::of(headers), "user_id", &request.user_id);
-        let given = door.given("join", request.join.as_ref());
-        let join = door.join("join", request.join.clone().unwrap_or_default(), false);
         let target = door.target(&request);
-        let opener = user.as_ref().map(|user| (user, &join));
-        let missing = self.missing(&mut door, &request, (&app, opener), target.as_ref());
-        let (user, target) = door.close_with(|| Some((user?, target?)))?;
+        let who = (&app, user.as_ref(), peer);
+        let entry = self.0.entry(&mut door, who, target, &request, false);
+        let (user, entry) = door.close_with(|| user.zip(entry))?;
         let is_named = !request.user_id.is_empty();
-        let scope = Scope::of_join(&app, target.id(), is_named.then_some(&user));
+        let scope = Scope::of_join(&app, entry.target().id(), is_named.then_some(&user));
         let act = async {
-            let app = app.clone();
-            let joining = Joining { app, target, user: user.clone(), join, given, peer };
-            let outcome = self.0.join_or_open(joining, missing).await;
-            let (Joined { live, position }, opened) = outcome.map_err(of_missing)?;
+            let (Joined { live, position }, opened) = self.0.join_or_open(entry).await?;
             let state = live.lock();
             let role = state.core.members().membership(&user).map(|membership| membership.role);
             Ok(proto::JoinSessionResponse {

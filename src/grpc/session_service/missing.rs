@@ -1,22 +1,42 @@
 //! Joining, and opening what is not there to join.
 
-use super::Sessions;
 use crate::{
-    engine::{Password, SessionKey, Target},
-    grpc::convert::door::Door,
+    engine::{Password, Peer, SessionKey, Target},
+    grpc::{
+        Context,
+        convert::door::Door,
+        passwords::{Entry, Joining},
+    },
     proto,
     session::{
         Opening,
         command::Join,
-        error::Refusal,
         ids::{AppId, UserId},
     },
 };
 
-impl Sessions {
-    /// The session to open for a user if there is none to join, with its password. What the request says itself, its
-    /// `open_if_missing` need not say again, and must not say otherwise.
-    pub(super) fn missing(
+impl Context {
+    /// How a user joins, and what is opened if there is nothing to join. `by_stream` decides the
+    /// default presence.
+    pub(in crate::grpc) fn entry(
+        &self,
+        door: &mut Door<'_>,
+        (app, user, peer): (&AppId, Option<&UserId>, Peer),
+        target: Option<Target>,
+        request: &proto::JoinSessionRequest,
+        by_stream: bool,
+    ) -> Option<Entry> {
+        let given = door.given("join", request.join.as_ref());
+        let join = door.join("join", request.join.clone().unwrap_or_default(), by_stream);
+        let opener = user.map(|user| (user, &join));
+        let missing = self.missing(door, request, (app, opener), target.as_ref());
+        let (app, user, target) = (app.clone(), user?.clone(), target?);
+        Some(Entry::new(Joining { app, target, user, join, given, peer }, missing))
+    }
+
+    /// The session to open for a user if there is none to join, with its password. What the request
+    /// says itself, its `open_if_missing` need not say again, and must not say otherwise.
+    fn missing(
         &self,
         door: &mut Door<'_>,
         request: &proto::JoinSessionRequest,
@@ -70,12 +90,6 @@ impl Sessions {
             Some((opening, password))
         })
     }
-}
-
-/// The faults of what the session to open says of itself lie in `open_if_missing`; those of the join
-/// are the request's own.
-pub(super) fn of_missing(refusal: Refusal) -> Refusal {
-    refusal.within_unless("open_if_missing.", |field| field.starts_with("join."))
 }
 
 impl Door<'_> {

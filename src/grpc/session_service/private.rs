@@ -20,7 +20,8 @@ impl Sessions {
         let once = Once::of("request_id", &mut request);
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         door.once(&once);
-        let pair = door.pair(&request.source_id, ("listener_id", &request.listener_id));
+        let listener = door.user("listener_id", &request.listener_id);
+        let pair = door.pair(&request.source_id, "listener_id", listener);
         let id = match request.session_id.as_str() {
             "" => None,
             id => door.session("session_id", id),

@@ -4,6 +4,7 @@ use super::Sessions;
 use crate::{
     engine::{Live, Peer, Scope, SessionKey},
     grpc::{
+        Context,
         caller::Caller,
         convert::{door::Door, to_proto},
         encode::MAX_MESSAGE_BYTES,
@@ -134,7 +135,7 @@ impl Sessions {
             Some(Actor::User(user)) => Some((user.clone(), join.unwrap_or_default())),
             _ => None,
         };
-        let opening = self.opening(&mut door, app.clone(), request, opener);
+        let opening = self.0.opening(&mut door, app.clone(), request, opener);
         let actor = door.close_with(|| actor)?;
         let id = names_id.then_some(&opening.id);
         let scope = match &actor {
@@ -156,43 +157,6 @@ impl Sessions {
             })
         };
         self.0.once(once, &scope, act).await
-    }
-
-    /// What is needed to open a shared session.
-    pub(super) fn opening(
-        &self,
-        door: &mut Door<'_>,
-        app: AppId,
-        request: proto::OpenSharedSessionRequest,
-        opener: Option<(UserId, Join)>,
-    ) -> Opening {
-        let id = match request.session_id.as_str() {
-            "" => None,
-            id => door.session("session_id", id),
-        };
-        if request.get_if_exists && request.session_id.is_empty() {
-            door.fault("get_if_exists", "needs a session_id");
-        }
-        let kind = door.kind(request.kind);
-        let mut wire = request.settings.unwrap_or_default();
-        door.profile(request.profile, &mut wire, request.schema.is_some());
-        let settings = door.settings(kind, &wire, self.0.engine.default_session());
-        let schema = door.schema("schema", request.schema);
-        let data = door.values("data", request.data);
-        let private_data = door.values("private_data", request.private_data);
-        let now = self.0.engine.clock().now();
-        let (roles, users, bans) = (request.roles, request.users, request.bans);
-        let user = opener.as_ref().map(|(user, _)| user);
-        let people = door.people(now, user, (roles, users, bans));
-        let id = id.unwrap_or_else(new_session_id);
-        Opening {
-            opener,
-            people,
-            data,
-            private_data,
-            schema,
-            ..Opening::new(app, id, kind, settings)
-        }
     }
 
     pub(super) async fn update(
@@ -273,6 +237,45 @@ impl Sessions {
         let command = |_: &mut Door<'_>, _: Option<&Actor>| Some(Command::Delete);
         self.command(headers, whose, once, command).await?;
         Ok(proto::DeleteSessionResponse {})
+    }
+}
+
+impl Context {
+    /// What is needed to open a shared session.
+    pub(super) fn opening(
+        &self,
+        door: &mut Door<'_>,
+        app: AppId,
+        request: proto::OpenSharedSessionRequest,
+        opener: Option<(UserId, Join)>,
+    ) -> Opening {
+        let id = match request.session_id.as_str() {
+            "" => None,
+            id => door.session("session_id", id),
+        };
+        if request.get_if_exists && request.session_id.is_empty() {
+            door.fault("get_if_exists", "needs a session_id");
+        }
+        let kind = door.kind(request.kind);
+        let mut wire = request.settings.unwrap_or_default();
+        door.profile(request.profile, &mut wire, request.schema.is_some());
+        let settings = door.settings(kind, &wire, self.engine.default_session());
+        let schema = door.schema("schema", request.schema);
+        let data = door.values("data", request.data);
+        let private_data = door.values("private_data", request.private_data);
+        let now = self.engine.clock().now();
+        let (roles, users, bans) = (request.roles, request.users, request.bans);
+        let user = opener.as_ref().map(|(user, _)| user);
+        let people = door.people(now, user, (roles, users, bans));
+        let id = id.unwrap_or_else(new_session_id);
+        Opening {
+            opener,
+            people,
+            data,
+            private_data,
+            schema,
+            ..Opening::new(app, id, kind, settings)
+        }
     }
 }
 

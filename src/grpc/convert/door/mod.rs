@@ -90,11 +90,6 @@ impl<'a> Door<'a> {
     }
 
     /// A namespace; empty = the default one.
-    pub fn app(&mut self, text: &str) -> AppId {
-        self.app_in("app", text)
-    }
-
-    /// A namespace in a field of another path.
     pub fn app_in(&mut self, field: &str, text: &str) -> AppId {
         let text = if text.is_empty() { DEFAULT_APP } else { text };
         self.id(field, text, AppId::new)
@@ -116,16 +111,15 @@ impl<'a> Door<'a> {
         self.id(field, text, SessionId::new)
     }
 
-    /// The source and the listener of a private session.
-    pub fn pair(&mut self, source: &str, (field, listener): (&str, &str)) -> Option<Pair> {
-        let source = if source == listener && !source.is_empty() {
+    /// The source of a private session with its listener, who stands in another field.
+    pub fn pair(&mut self, source: &str, field: &str, listener: Option<UserId>) -> Option<Pair> {
+        let source = self.user("source_id", source);
+        let (source, listener) = (source?, listener?);
+        if source == listener {
             self.fault("source_id", format!("must be another user than {field}"));
-            None
-        } else {
-            self.user("source_id", source)
-        };
-        let listener = self.user(field, listener);
-        source.zip(listener).map(|(source, listener)| Pair { source, listener })
+            return None;
+        }
+        Some(Pair { source, listener })
     }
 
     /// A session by its id or by its name, of which exactly one must be given.
