@@ -71,6 +71,9 @@ fn links_lead_somewhere() {
     let documents = [
         "README.md",
         "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
         COMING_FROM,
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
