@@ -1,4 +1,4 @@
-"""Plays the recording into a room: every aircraft is a user who joins, writes and leaves.
+"""Plays the recording into a room: every aircraft is a user that joins, writes and leaves.
 
 Every aircraft has a stream of its own (StreamUserProps) and sends each of its reports as one write:
 what the report knows is set, what it does not know is removed. At every checkpoint the clock stops:
@@ -32,7 +32,8 @@ from display import ReplayDisplay
 ROUND_S = 0.01
 
 # After a stall longer than this the recorded clock is late for good. Catching up at once would be a
-# burst, and the server takes at most 200 writes a second of one user (burst: one second's worth).
+# burst, and the server takes at most 200 writes a second of one user (burst: one second's worth). It
+# merges more than that.
 CATCH_UP_S = 0.3
 
 # Above this speed an aircraft has more than one report in a round, and only its latest is sent: a
@@ -63,7 +64,7 @@ class Outcome:
 
 
 class Room:
-    """The session, and this program's view of it: the data, not the props."""
+    """The session, and this program's view of it: the data, not the props. All of it as the app."""
 
     def __init__(self, channel, app: str, session_id: str):
         self.calls = wire.service_grpc.SessionServiceStub(channel)
@@ -81,29 +82,33 @@ class Room:
         )
         wire.fill(request.data, {options.CHECKPOINT: checkpoint})
         try:
-            await self.calls.OpenSharedSession(request, timeout=patience, wait_for_ready=True)
+            await self.calls.OpenSharedSession(
+                request, metadata=wire.AS_APP, timeout=patience, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as refused:
             if refused.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise
             # Left behind by a run that was killed.
             await self.delete()
-            await self.calls.OpenSharedSession(request)
+            await self.calls.OpenSharedSession(request, metadata=wire.AS_APP)
 
     async def delete(self):
         await self.calls.DeleteSession(
-            wire.service.DeleteSessionRequest(app=self.app, session_id=self.session_id)
+            wire.service.DeleteSessionRequest(app=self.app, session_id=self.session_id),
+            metadata=wire.AS_APP,
         )
 
     async def stop_clock(self, checkpoint: dict):
         request = wire.service.SetSessionDataRequest(app=self.app, session_id=self.session_id)
         wire.fill(request.set, {options.CHECKPOINT: checkpoint})
-        return (await self.calls.SetSessionData(request)).position
+        return (await self.calls.SetSessionData(request, metadata=wire.AS_APP)).position
 
     async def start_clock(self):
         await self.calls.SetSessionData(
             wire.service.SetSessionDataRequest(
                 app=self.app, session_id=self.session_id, remove=[options.CHECKPOINT]
-            )
+            ),
+            metadata=wire.AS_APP,
         )
 
     async def listen(self):
@@ -120,7 +125,7 @@ class Room:
                 request.resume.position.revision = place.revision
                 request.resume.view = place.view
             try:
-                async for response in self.streams.SubscribeToSession(request):
+                async for response in self.streams.SubscribeToSession(request, metadata=wire.AS_APP):
                     self.state.apply(response.update)
                     self._changed.set()
             except grpc.aio.AioRpcError as lost:

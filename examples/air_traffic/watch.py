@@ -92,7 +92,9 @@ class Watch:
         """One subscription, from the first message until it ends or is cut."""
         resumed = self.state.resume()
         snapshots = self.state.snapshots
-        call = self.streams.SubscribeToSession(self._request(resumed))
+        call = self.streams.SubscribeToSession(
+            self._request(resumed), metadata=() if self.chosen.spectator else wire.AS_APP
+        )
         cut_at = time.monotonic() + self.chosen.cut_every if self.chosen.cut_every else None
         for response in call:
             self._heard = time.monotonic()
@@ -119,6 +121,7 @@ class Watch:
             raise Failed("the stream ended without saying why")
 
     def _request(self, place):
+        """The same options every time: a resume with others would be answered with a snapshot."""
         request = wire.delivery.SubscribeToSessionRequest(
             app=self.chosen.app, session_id=self.chosen.session
         )
@@ -194,7 +197,7 @@ class Watch:
         }
         wire.fill(request.set, {options.VERDICT + self.chosen.name: verdict})
         try:
-            self.calls.SetSessionData(request)
+            self.calls.SetSessionData(request, metadata=wire.AS_APP)
         except grpc.RpcError as refused:
             # A replayer that waits for nobody may have closed the room.
             if refused.code() is not grpc.StatusCode.NOT_FOUND:

@@ -27,6 +27,9 @@ except ImportError as missing:
 
 KINDS = {bool: "flag", int: "integer", float: "number", str: "text"}
 
+# The metadata of a call that acts as the app itself, above every role; its user_id stays empty.
+AS_APP = (("sessiond-as", "app"),)
+
 
 def fill(entries, values: dict):
     """Sets a map<string, Value> of a message."""

@@ -127,7 +127,7 @@ func numbers(values ...float64) *sessiond.Value {
 
 // texts is a list.
 func texts(values ...string) *sessiond.Value {
-	list := &sessiond.List{}
+	list := &sessiond.ListValue{}
 	for _, value := range values {
 		list.Items = append(list.Items, text(value))
 	}
@@ -135,5 +135,5 @@ func texts(values ...string) *sessiond.Value {
 }
 
 func entries(values object) *sessiond.Value {
-	return &sessiond.Value{Kind: &sessiond.Value_Map{Map: &sessiond.Map{Entries: values}}}
+	return &sessiond.Value{Kind: &sessiond.Value_Map{Map: &sessiond.MapValue{Entries: values}}}
 }

@@ -43,7 +43,7 @@ func main() {
 	}
 	defer connection.Close()
 	service := &service{ctx: ctx, client: sessiond.NewObjectStreamServiceClient(connection)}
-	service.beginAnew(address)
+	service.startOver(address)
 
 	controller(service)
 	sensor(service)

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -25,9 +26,14 @@ type service struct {
 	cursor     string
 }
 
-// beginAnew waits for the server, and removes what a run that was cut off may have left.
-func (s *service) beginAnew(address string) {
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
+// asApp is for calls that act as the app itself, above creators and readers: they name no user.
+func (s *service) asApp() context.Context {
+	return metadata.AppendToOutgoingContext(s.ctx, "sessiond-as", "app")
+}
+
+// startOver waits for the server, and removes what a run that was cut off may have left.
+func (s *service) startOver(address string) {
+	ctx, cancel := context.WithTimeout(s.asApp(), patience)
 	defer cancel()
 	request := &sessiond.GetAllStreamUpdatesRequest{App: app, Cursor: "0"}
 	there, err := s.client.GetAllStreamUpdates(ctx, request, grpc.WaitForReady(true))
@@ -78,9 +84,9 @@ func (s *service) update(name string, set, add object) {
 	done("UpdateStreamData", err)
 }
 
-// remove removes a key, or, without one, the stream. The app itself does it, who may everything.
+// remove removes a key, or, without one, the stream. The app itself does it.
 func (s *service) remove(name, key string) {
-	_, err := s.client.RemoveStream(s.ctx, &sessiond.RemoveStreamRequest{App: app, Name: name, Key: key})
+	_, err := s.client.RemoveStream(s.asApp(), &sessiond.RemoveStreamRequest{App: app, Name: name, Key: key})
 	done("RemoveStream", err)
 }
 
