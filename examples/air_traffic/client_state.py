@@ -28,6 +28,7 @@ class LostMessage(BrokenRule):
 @dataclass
 class Member:
     role: int
+    join_order: int
     disconnected: bool = False
     props: dict = field(default_factory=dict)
 
@@ -50,6 +51,8 @@ class ClientState:
         self.private_data: dict = {}
         # By user id, in join order.
         self.members: dict[str, Member] = {}
+        # Whether the next step is the first of its stream.
+        self._is_first = True
         # Counted over all updates, spectators left out.
         self.joins = 0
         self.leaves = 0
@@ -91,13 +94,14 @@ class ClientState:
             if update.more:
                 return False
             parts, self._parts = self._parts, []
-            return self._step(parts)
+            moved, self._is_first = self._step(parts), False
+            return moved
         if body == "heartbeat":
             if not self.snapshots:
                 raise BrokenRule("a heartbeat before the first snapshot")
             if update.to_revision < self.revision:
                 raise BrokenRule(f"a heartbeat at {update.to_revision}, after {self.revision}")
-            self.revision = update.to_revision
+            self.revision, self._is_first = update.to_revision, False
             return True
         if body == "ended":
             self.ended = update.ended
@@ -106,7 +110,7 @@ class ClientState:
 
     def resume(self) -> Place | None:
         """Where a new subscription goes on; None = from a snapshot. To be called before each."""
-        self._parts, self.ended = [], None
+        self._parts, self.ended, self._is_first = [], None, True
         return Place(self.epoch, self.revision, self.view) if self.snapshots else None
 
     def _expect_part(self, update, body):
@@ -133,14 +137,19 @@ class ClientState:
         return True
 
     def _start_over(self, first, states):
-        before = self.senders.keys()
+        known, before = self.members.keys(), self.senders.keys()
         self.session, self.data, self.private_data, self.members = None, {}, {}, {}
         joins, leaves = self.joins, self.leaves
         self._change(states)
-        # What a snapshot hides cannot be counted: only who is new and who is gone.
         after = self.senders.keys()
-        self.joins = joins + len(after - before)
-        self.leaves = leaves + len(before - after)
+        left = {departure.user_id for changes in states for departure in changes.left}
+        if not self._is_first and (unnamed := known - self.members.keys() - left):
+            raise LostMessage(f"a snapshot without {', '.join(sorted(unnamed))} does not say that they left")
+        # Those who came and went between two updates are named as well. The first snapshot of a stream
+        # names nobody: there only members who are new and members who are gone can be counted.
+        unseen = len(left - known)
+        self.joins = joins + len(after - before) + unseen
+        self.leaves = leaves + len(before - after) + unseen
         self.epoch, self.view, self.revision = first.epoch, first.snapshot.view, first.to_revision
         self.snapshots += 1
 
@@ -162,6 +171,8 @@ class ClientState:
                 # Came and went between two updates.
                 self.joins += 1
                 self.leaves += 1
+        if any(change.join_order for changes in steps for change in changes.members):
+            self.members = dict(sorted(self.members.items(), key=lambda member: member[1].join_order))
 
     def _change_member(self, change):
         member = self.members.get(change.user_id)
@@ -169,11 +180,11 @@ class ClientState:
             if not change.role:
                 raise LostMessage(f"{change.user_id} has joined, but has no role")
             if member is not None:
-                # Left and came back; back in, it is the last one in join order.
+                # Left and came back.
                 self._drop_member(change.user_id)
             if change.role != wire.session.ROLE_SPECTATOR:
                 self.joins += 1
-            member = self.members[change.user_id] = Member(change.role)
+            member = self.members[change.user_id] = Member(change.role, change.join_order)
         if change.role:
             member.role = change.role
         if change.HasField("disconnected"):

@@ -20,9 +20,14 @@ def named(values: dict) -> list:
     return items
 
 
-def member(user_id: str, role: int = 0, removed=(), replaces: bool = False, **props):
+def member(user_id: str, role: int = 0, removed=(), replaces: bool = False, order: int = 0, **props):
     return wire.update.MemberChange(
-        user_id=user_id, role=role, props=named(props), removed=removed, replaces=replaces
+        user_id=user_id,
+        role=role,
+        props=named(props),
+        removed=removed,
+        replaces=replaces,
+        join_order=order,
     )
 
 
@@ -40,12 +45,12 @@ def changes(since: int, to: int, *members, left=(), more=False, data=None, data_
     )
 
 
-def snapshot(to: int, *members, epoch: int = 1, more=False):
+def snapshot(to: int, *members, epoch: int = 1, more=False, left=()):
+    state = wire.update.Changes(
+        members=members, left=[wire.update.Departure(user_id=user_id) for user_id in left]
+    )
     return wire.update.SessionUpdate(
-        epoch=epoch,
-        to_revision=to,
-        more=more,
-        snapshot=wire.update.Snapshot(view=7, state=wire.update.Changes(members=members)),
+        epoch=epoch, to_revision=to, more=more, snapshot=wire.update.Snapshot(view=7, state=state)
     )
 
 
@@ -69,10 +74,18 @@ class Steps(unittest.TestCase):
     def test_a_second_snapshot_forgets_everything(self):
         state = after(
             snapshot(5, member("a", MEMBER, x=1.0), member("b", MEMBER)),
-            snapshot(9, member("b", MEMBER), member("c", MEMBER, y=2), epoch=2),
+            snapshot(9, member("b", MEMBER), member("c", MEMBER, y=2), epoch=2, left=["a"]),
         )
         self.assertEqual(state.senders, {"b": {}, "c": {"y": 2}})
         self.assertEqual((state.joins, state.leaves, state.epoch, state.revision), (3, 1, 2, 9))
+
+    def test_members_are_in_join_order_however_they_are_listed(self):
+        state = after(
+            snapshot(1, member("zed", MEMBER, order=1)),
+            changes(1, 4, *(member(user, MEMBER, order=order) for user, order in (("kim", 4), ("amy", 3)))),
+            changes(4, 5, member("zed", MEMBER, replaces=True, order=5), member("bob", MEMBER, order=2)),
+        )
+        self.assertEqual(list(state.members), ["bob", "amy", "kim", "zed"])
 
     def test_changes_set_and_remove(self):
         state = after(
@@ -141,7 +154,7 @@ class JoinsAndLeaves(unittest.TestCase):
     def test_replaces_is_a_leave_and_a_join(self):
         state = after(
             snapshot(1, member("a", MEMBER, x=1, y=1), member("b", MEMBER)),
-            changes(1, 2, member("a", MEMBER, replaces=True, x=2)),
+            changes(1, 2, member("a", MEMBER, replaces=True, order=2, x=2)),
         )
         self.assertEqual((state.joins, state.leaves), (3, 1))
         self.assertEqual(list(state.senders.items()), [("b", {}), ("a", {"x": 2})])
@@ -149,6 +162,19 @@ class JoinsAndLeaves(unittest.TestCase):
     def test_who_came_and_went_unseen_is_counted_if_named(self):
         state = after(snapshot(1), changes(1, 9, left=["a"]))
         self.assertEqual((state.joins, state.leaves), (1, 1))
+
+    def test_a_snapshot_on_an_open_stream_names_all_that_left(self):
+        before = snapshot(1, member("a", MEMBER), member("b", MEMBER))
+        state = after(before, snapshot(5, member("b", MEMBER), left=["a", "c"]))
+        self.assertEqual((state.joins, state.leaves), (3, 2))
+        with self.assertRaises(LostMessage):
+            after(before, snapshot(5, member("b", MEMBER)))
+
+    def test_the_snapshot_of_a_new_stream_names_nobody(self):
+        state = after(snapshot(1, member("a", MEMBER), member("b", MEMBER)))
+        state.resume()
+        state.apply(snapshot(5, member("b", MEMBER)))
+        self.assertEqual((state.joins, state.leaves), (2, 1))
 
     def test_spectators_do_not_count(self):
         state = after(
