@@ -19,7 +19,7 @@ const OTHER_FORMAT = {
   playerData: { name: '__unset__', position: { x: -1, y: -1 } },
 };
 
-async function play(stage) {
+async function play(stage, backend) {
   const cable = new Cable(address);
   const cloud = stage.player('CloudOfDust', address);
   const now = stage.player('NowYouSeeMe', await cable.plugIn());
@@ -132,6 +132,21 @@ async function play(stage) {
   await stage.does(other, 'leaveSession');
   await stage.hears(other, { command: 'sessionLeave' });
   await stage.isRefused(cloud, 'joinSession', sessionID, 'NOT_FOUND', 'SESSION_NOT_FOUND');
+
+  stage.chapter('the server loses the session, as by a restart; each player comes back with one call');
+  await stage.does(cloud, 'createSession', FORMAT);
+  await stage.hears(cloud, join(cloud, FORMAT));
+  await stage.does(other, 'joinSession', cloud.sessionID);
+  await stage.hears(other, join(other, FORMAT), of('playerJoin', cloud, FORMAT.playerData));
+  await stage.hears(cloud, of('playerJoin', other, FORMAT.playerData));
+  console.log('  a backend deletes the session, as the app itself');
+  await backend.callAsApp('DeleteSession', { sessionId: cloud.sessionID });
+  for (const player of [cloud, other]) await stage.hears(player, { command: 'sessionLost' });
+  await stage.does(cloud, 'comeBack', FORMAT);
+  await stage.hears(cloud, join(cloud, FORMAT));
+  await stage.does(other, 'comeBack', FORMAT);
+  await stage.hears(other, join(other, FORMAT), of('playerJoin', cloud, FORMAT.playerData));
+  await stage.hears(cloud, of('playerJoin', other, FORMAT.playerData));
   stage.end();
 }
 
@@ -141,14 +156,13 @@ function why(error) {
   return error.stack;
 }
 
-const knock = new Connection(address, app);
+const backend = new Connection(address, app);
 try {
-  await knock.ready(5000);
+  await backend.ready(5000);
 } catch {
   console.error(`session server: no server at ${address}; start one: cargo run --release -- serve`);
   process.exit(1);
 }
-knock.close();
 
 // Whatever happens, it does not take longer than this.
 setTimeout(() => {
@@ -158,7 +172,7 @@ setTimeout(() => {
 
 const stage = new Stage(app);
 try {
-  await play(stage);
+  await play(stage, backend);
   console.log(`session server: ok: ${stage.passed} checks passed`);
   process.exit(0);
 } catch (error) {

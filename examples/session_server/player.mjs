@@ -2,7 +2,7 @@
 
 import { Connection, json, values } from './wire.mjs';
 
-const NOBODY = { data: {}, players: new Map() };
+const NOBODY = { data: {}, players: new Map(), order: new Map() };
 
 export class Player {
   /** `hear` is told of every event, as an object with its `command`. */
@@ -65,6 +65,19 @@ export class Player {
     await this.connection.call('LeaveSession', this.#here());
   }
 
+  /** The connection or the session was lost: one call resumes, joins, and opens what is missing. */
+  async comeBack({ sessionData, playerData }) {
+    this.#subscribe({
+      join: {},
+      openIfMissing: {
+        profile: 'SESSION_PROFILE_SESSION_SERVER',
+        schema: { dataExample: values(sessionData), propsExample: values(playerData) },
+      },
+      // With the same options as before: here with none.
+      resume: { position: { epoch: this.epoch, revision: this.revision }, view: this.view },
+    });
+  }
+
   close() {
     this.stream?.cancel();
     this.connection.close();
@@ -77,7 +90,9 @@ export class Player {
   // Events.
 
   #forget() {
+    this.epoch = 0;
     this.revision = 0;
+    this.view = 0;
     this.state = NOBODY;
     this.parts = [];
     // In the session, as far as the updates have told.
@@ -87,7 +102,12 @@ export class Player {
   #follow(sessionID, playerID) {
     this.#forget();
     Object.assign(this, { sessionID, playerID });
-    this.stream = this.connection.subscribe({ sessionId: sessionID, userId: playerID });
+    this.#subscribe({});
+  }
+
+  #subscribe(request) {
+    this.parts = [];
+    this.stream = this.connection.subscribe({ ...this.#here(), ...request });
     this.stream.on('data', ({ update }) => this.#take(update));
     this.stream.on('error', () => this.hear({ command: 'connectionLost' }));
   }
@@ -95,7 +115,8 @@ export class Player {
   /** One update, as update.proto describes it; all parts of a step are applied together. */
   #take(update) {
     if (update.body === 'ended') {
-      this.hear(update.ended.reason === 'END_REASON_LEFT' ? { command: 'sessionLeave' } : update.ended);
+      const command = update.ended.reason === 'END_REASON_LEFT' ? 'sessionLeave' : 'sessionLost';
+      this.hear({ command });
     } else if (update.body === 'heartbeat') {
       this.revision = update.toRevision;
     } else {
@@ -112,6 +133,12 @@ export class Player {
         this.state = apply(this.state, changes);
       }
       this.revision = first.toRevision;
+      if (isSnapshot) {
+        this.epoch = first.epoch;
+        this.view = first.snapshot.view;
+        // Another session of the same id: what this player knew is of no use any more.
+        if (first.snapshot.reason === 'SNAPSHOT_REASON_EPOCH_CHANGED') this.joined = false;
+      }
       this.#tell(before, isSnapshot && first.snapshot.reason === 'SNAPSHOT_REASON_RESET_SCHEMA');
     }
   }
@@ -134,9 +161,9 @@ export class Player {
     if (isReset) {
       // Everybody has the defaults, this player as well.
       this.hear({ command: 'sessionUpdate', sessionData, playerData: players.get(this.playerID) });
-      return;
+    } else if (!same(before.data, sessionData)) {
+      this.hear({ command: 'sessionUpdate', sessionData });
     }
-    if (!same(before.data, sessionData)) this.hear({ command: 'sessionUpdate', sessionData });
     for (const playerID of before.players.keys()) {
       // One's own leaving is a sessionLeave, when the stream has ended.
       if (!players.has(playerID) && playerID !== this.playerID) this.hear({ command: 'playerLeave', playerID });
@@ -144,20 +171,22 @@ export class Player {
     for (const [playerID, playerData] of players) {
       const known = before.players.get(playerID);
       if (!known) said('playerJoin', playerID);
-      else if (!same(known, playerData)) said('playerUpdate', playerID);
+      else if (!isReset && !same(known, playerData)) said('playerUpdate', playerID);
     }
   }
 }
 
 function apply(state, changes) {
   const players = new Map(state.players);
-  for (const { userId, replaces, props, removed } of changes.members) {
-    // Who left and came back has lost its place in the order of joining.
-    if (replaces) players.delete(userId);
-    players.set(userId, setAndDrop(players.get(userId) ?? {}, props, removed));
+  const order = new Map(state.order);
+  for (const { userId, replaces, props, removed, joinOrder } of changes.members) {
+    const known = replaces ? undefined : players.get(userId);
+    if (known === undefined) order.set(userId, joinOrder);
+    players.set(userId, setAndDrop(known ?? {}, props, removed));
   }
   for (const { userId } of changes.left) players.delete(userId);
-  return { data: setAndDrop(state.data, changes.data, changes.dataRemoved), players };
+  const joined = [...players].sort(([one], [other]) => order.get(one) - order.get(other));
+  return { data: setAndDrop(state.data, changes.data, changes.dataRemoved), players: new Map(joined), order };
 }
 
 function setAndDrop(known, set, removed) {

@@ -18,6 +18,10 @@ const { sessiond } = grpc.loadPackageDefinition(definitions);
 // How long the server may take for a call; tests on a busy machine are slow.
 const PATIENCE_MS = 20_000;
 
+// The metadata of a call that acts as the app itself, above every role; such a call names no user.
+const AS_APP = new grpc.Metadata();
+AS_APP.set('sessiond-as', 'app');
+
 export class Refused extends Error {
   /** Why a call was refused: the code's name, the reason for machines, the fields at fault. */
   constructor(error) {
@@ -48,14 +52,18 @@ export class Connection {
     this.streams = new sessiond.v1.DeliveryService(address, credentials, options);
   }
 
-  async call(name, request) {
+  async call(name, request, metadata = new grpc.Metadata()) {
     const { calls } = this;
     const options = { deadline: Date.now() + PATIENCE_MS };
     try {
-      return await promisify(calls[name]).call(calls, { app: this.app, ...request }, options);
+      return await promisify(calls[name]).call(calls, { app: this.app, ...request }, metadata, options);
     } catch (error) {
       throw new Refused(error);
     }
+  }
+
+  callAsApp(name, request) {
+    return this.call(name, request, AS_APP);
   }
 
   subscribe(request) {

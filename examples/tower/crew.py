@@ -1,4 +1,4 @@
-"""Who is in the session: aircraft, which see the tower only, and controllers, one of whom is host."""
+"""The members: aircraft, which see the tower only, and controllers, one of which is the host."""
 
 import asyncio
 import struct
@@ -10,7 +10,7 @@ import recording
 # What the host shows to the members.
 SHOWN = ("information", "in_sight", "sequence")
 
-# What the host keeps for itself and for the next host: callsigns, by aircraft.
+# What the host keeps for itself, so that the next host does not take it over: callsigns, by aircraft.
 HIDDEN = "strips"
 
 # Those below are in the approach sequence.

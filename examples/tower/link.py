@@ -34,8 +34,9 @@ class Link:
         self._call = None
         self._moved = asyncio.Event()
 
-    async def join(self, props: dict):
-        """Joins with first props. The membership is tied to the stream: it ends with it."""
+    async def join(self, props: dict, missing=None):
+        """Joins with first props, and opens the session `missing` if there is none. The membership is
+        tied to the stream: it ends with it."""
         self._call = self.streams.StreamUserProps()
         request = self._next()
         request.open.app = self.app
@@ -43,6 +44,8 @@ class Link:
         subscription = request.open.subscriptions.add(session_id=SESSION)
         subscription.join.SetInParent()
         wire.fill(subscription.join.props, props)
+        if missing:
+            subscription.open_if_missing.CopyFrom(missing)
         await self._call.write(request)
 
     async def listen(self):

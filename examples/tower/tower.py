@@ -57,13 +57,13 @@ class Play:
         return Controller(self.secrets, *self.common, name, self.chosen.patience)
 
     async def run(self):
-        await self._open()
+        await self._clear()
         moments = [m for m in self.recorded.checkpoints(CHECKS) if m < self.recorded.ends_at]
         events = iter(self.recorded.events())
         pending = next(events)
         async with asyncio.TaskGroup() as tasks:
             for controller in (self.tower, self.relief):
-                await controller.join({})
+                await controller.join({}, self._session())
                 tasks.create_task(controller.listen())
                 await controller.until(lambda c=controller: c.host, "a host")
             for at, moment in enumerate(moments, 1):
@@ -90,32 +90,34 @@ class Play:
             self._compare_secrets()
             await self.delete()
 
-    async def _open(self):
-        request = wire.service.OpenSharedSessionRequest(
-            app=self.chosen.app,
-            session_id=SESSION,
-            user_id=self.tower.user_id,
-            kind=wire.session.SESSION_KIND_HOSTED,
-        )
-        # The host sees these of everybody; the members see those, of the host.
-        request.settings.propnames.extend([*recording.PROPS, HIDDEN])
-        request.settings.hostprops.extend(SHOWN)
+    async def _clear(self):
+        """Waits for the server, and ends a session that a run which was killed has left behind."""
         try:
-            await self.calls.OpenSharedSession(request, timeout=SERVER_S, wait_for_ready=True)
+            await self.delete(timeout=SERVER_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as refused:
             if refused.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise Failed(
                     f"no server at {self.chosen.address}; start one: cargo run --release -- serve"
                 ) from None
-            if refused.code() is not grpc.StatusCode.ALREADY_EXISTS:
+            if refused.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
-            # Left behind by a run that was killed.
-            await self.delete()
-            await self.calls.OpenSharedSession(request)
 
-    async def delete(self):
+    def _session(self):
+        """The session as the first controller opens it."""
+        session = wire.service.OpenSharedSessionRequest(kind=wire.session.SESSION_KIND_HOSTED)
+        # The host sees these of everybody; the members see those, of the host.
+        session.settings.propnames.extend([*recording.PROPS, HIDDEN])
+        session.settings.hostprops.extend(SHOWN)
+        # 0: an aircraft that closes its stream is gone at once.
+        session.settings.rejoin_grace.SetInParent()
+        return session
+
+    async def delete(self, **options):
+        """As the app itself."""
         await self.calls.DeleteSession(
-            wire.service.DeleteSessionRequest(app=self.chosen.app, session_id=SESSION)
+            wire.service.DeleteSessionRequest(app=self.chosen.app, session_id=SESSION),
+            metadata=wire.AS_APP,
+            **options,
         )
 
     def _hand_over(self, event: recording.Event, tasks: asyncio.TaskGroup):
@@ -179,9 +181,8 @@ class Play:
                 raise Failed(f"{controller.user_id} got {controller.reasons}")
         if wrong := recording.differences(self.recorded.state_at(moment), self.relief.aircraft):
             raise Failed(f"the relief sees {'; '.join(wrong[:3])}")
-        # It has taken over what the tower showed, and what the tower kept for itself.
-        strips = {user: props["callsign"] for user, props in self.relief.aircraft.items()}
-        if self.relief.of_host != self.tower.said | {HIDDEN: strips}:
+        # It has taken over what the tower showed, and nothing of what the tower kept for itself.
+        if self.relief.of_host != self.tower.said:
             raise Failed(f"the relief took over {self.relief.of_host}")
         for link in (self.tower, *self.in_air.values()):
             if link.of_host != self.tower.said or link.of_others:
