@@ -52,11 +52,14 @@ class Watched(Watch):
         super().__init__(chosen, RECORDED, WatchDisplay(plain=True))
         self.display.line = lambda text: None
         self.answers = []
-        self.calls = SimpleNamespace(SetSessionData=self.answers.append)
+        self.calls = SimpleNamespace(SetSessionData=self.take_answer)
         self.updates = iter(updates)
         self.streams = SimpleNamespace(SubscribeToSession=self.subscribe)
 
-    def subscribe(self, request):
+    def take_answer(self, request, metadata):
+        self.answers.append((request, metadata))
+
+    def subscribe(self, request, metadata):
         count = 0
         for count, update in enumerate(self.updates, 1):
             yield wire.delivery.SubscribeToSessionResponse(update=update)
@@ -69,7 +72,7 @@ class Watching(unittest.TestCase):
         watch = Watched(stream())
         watch.run()
         self.assertEqual((watch.checks, watch.state.joins, watch.state.leaves), (2, 1, 1))
-        self.assertEqual(len(watch.answers), 3)
+        self.assertEqual([metadata for _, metadata in watch.answers], [wire.AS_APP] * 3)
 
     def test_a_wrong_prop_fails(self):
         updates = stream()
