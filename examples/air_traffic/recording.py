@@ -1,4 +1,4 @@
-"""The recording: which aircraft reported what, and who is in the air at a moment.
+"""The recording: which aircraft reported what, and which are in the air at a moment.
 
 Everything here is a pure function of the recording. The replayer takes the order of events from it;
 the watcher asks it what the state has to be. Moments are milliseconds since 1970.

@@ -253,8 +253,8 @@ class Pilot:
                 await self._wake.wait()
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The stream had ended, and now the one who reads it may get grpc's own INTERNAL instead
-            # of the server's status. A new stream will tell.
+            # The stream had ended. Now its reader may get grpc's own INTERNAL instead of the server's
+            # status. A new stream shows what is wrong.
             self._write_failed = True
 
     def _open(self):

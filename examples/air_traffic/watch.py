@@ -110,7 +110,7 @@ class Watch:
                 self._compare_reports()
                 self._compare_checkpoint()
             self.display.show(self)
-            # After the end the room is closed at once: who is away then does not hear of it.
+            # After the end the room is closed at once: a watcher that is cut then would miss it.
             if cut_at and self._heard > cut_at and not self._saw_the_end:
                 call.cancel()
                 away = random.uniform(0, CUT_S)
@@ -171,7 +171,7 @@ class Watch:
             wrong.append(f"{played} joins and leaves were played instead of {expected}")
         counted = self.state.joins, self.state.leaves
         if self._missed is None:
-            # Who comes to the empty room has missed nothing.
+            # A watcher that comes to the empty room has missed nothing.
             self._missed = expected[0] - counted[0], expected[1] - counted[1]
         counted = counted[0] + self._missed[0], counted[1] + self._missed[1]
         if counted != expected:
@@ -207,7 +207,7 @@ class Watch:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_shared(parser)
-    parser.add_argument("--name", default="watcher", help="who answers (%(default)s)")
+    parser.add_argument("--name", default="watcher", help="name of this watcher (%(default)s)")
     parser.add_argument(
         "--spectator", action="store_true", help="join as a spectator instead of acting as the app"
     )

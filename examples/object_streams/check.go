@@ -17,7 +17,7 @@ func chapter(title string) {
 	fmt.Printf("\n%s\n", title)
 }
 
-// equal prints what is there, unless it is just a number, and ends the program if something else
+// equal prints what is there, unless it is only a number, and ends the program if something else
 // should be.
 func equal(what string, actual, expected any) {
 	if !reflect.DeepEqual(actual, expected) {

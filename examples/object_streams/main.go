@@ -55,7 +55,7 @@ func main() {
 // Modes, functions and nested keys, and a reader that is sent what is new.
 func controller(service *service) {
 	chapter("a controller is set up")
-	// A pull of the trigger is told when it begins, and neither while it lasts nor when it ends.
+	// A pull of the trigger is news when it starts, and not while it lasts or when it ends.
 	service.addFunc("pulled", "value >= 0.5 && (last == null || last < 0.5) ? value : null")
 	service.setStream(&sessiond.SetStreamRequest{
 		Name: "controller",
@@ -92,7 +92,7 @@ func controller(service *service) {
 			does: "the stick moves, as a nested key; the gyro goes on",
 			set:  object{"stick.x": number(0.5)},
 			add:  object{"gyro": numbers(0.03)},
-			// ALL_LATEST: the elements that are new. Of the map just the key that is new.
+			// ALL_LATEST: the elements that are new. Of the map only the key that is new.
 			hears: "frame=1 gyro=[0.03] stick.x=0.5",
 		},
 		{

@@ -101,7 +101,7 @@ async function play(stage, backend) {
     'INVALID_ARGUMENT', 'INVALID_FIELDS', ['write.set["position"]["x"]', 'write.set["position"]["z"]'],
   );
 
-  stage.chapter('who joins later finds the new format');
+  stage.chapter('a player that joins later finds the new format');
   await stage.does(other, 'joinSession');
   await stage.hears(
     other,

@@ -5,7 +5,7 @@ import { Connection, json, values } from './wire.mjs';
 const NOBODY = { data: {}, players: new Map(), order: new Map() };
 
 export class Player {
-  /** `hear` is told of every event, as an object with its `command`. */
+  /** `hear` is called with every event, an object with its `command`. */
   constructor(label, address, app, hear) {
     this.label = label;
     this.connection = new Connection(address, app);
@@ -95,7 +95,7 @@ export class Player {
     this.view = 0;
     this.state = NOBODY;
     this.parts = [];
-    // In the session, as far as the updates have told.
+    // In the session, as far as this player knows from the updates.
     this.joined = false;
   }
 

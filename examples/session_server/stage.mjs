@@ -1,4 +1,4 @@
-// Who does what and who hears what, printed and compared with what has to be.
+// What each player does and hears, printed and compared with what has to be.
 
 import { isDeepStrictEqual } from 'node:util';
 import { Player } from './player.mjs';
@@ -58,7 +58,7 @@ export class Stage {
     this.#compare(`what else ${player.label} hears`, player.heard, []);
   }
 
-  /** Nobody has heard anything that was not told above. */
+  /** No player has heard anything else. */
   end() {
     for (const player of this.players) {
       this.#compare(`what else ${player.label} hears`, player.heard, []);

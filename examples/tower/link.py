@@ -103,7 +103,7 @@ class Link:
 
     @property
     def of_others(self) -> dict[str, dict]:
-        """Whom but the host this user sees something of."""
+        """The members other than the host of whom this user sees something."""
         return {
             user: props for user, props in self.state.senders.items() if props and user != self.host
         }

@@ -83,7 +83,7 @@ class Play:
                 await self._compare(at, moment)
                 if at == len(moments) // 2:
                     await self._change_shift(moment)
-            # The recording stops here: whoever is still in the air leaves now.
+            # The recording stops here: every aircraft that is still in the air leaves now.
             for aircraft in self.in_air.values():
                 aircraft.hand_over(None)
             await self.host.until(lambda: not self.host.aircraft, "the last aircraft leaves")
