@@ -76,7 +76,8 @@ async fn every_unary_call_reads_gzip_and_answers_without() {
     type Sessions<T> = proto::session_service_client::SessionServiceClient<T>;
     type Reflection<T> = v1::server_reflection_client::ServerReflectionClient<T>;
     type OldReflection<T> = v1alpha::server_reflection_client::ServerReflectionClient<T>;
-    answers!(Sessions<_>, list_sessions(ListSessionsRequest::default()));
+    let list = ListSessionsRequest { user_id: "ada".to_owned(), ..Default::default() };
+    answers!(Sessions<_>, list_sessions(list));
     let stream = proto::SetStreamRequest { user_id: "ada".to_owned(), ..Default::default() };
     answers!(ObjectStreamServiceClient<_>, set_stream(stream));
     answers!(HealthClient<_>, check(HealthCheckRequest::default()));
