@@ -5,15 +5,18 @@
 //! `kind` says what values may be, `sources` where they come from and which place wins.
 
 mod kind;
+mod listen;
 mod sources;
 
 use self::kind::{
-    address, bytes, count, duration, duration_or_none, filter, format, node_name, switch,
+    bytes, count, duration, duration_or_none, filter, format, listen, node_name, switch,
 };
 use self::sources::Values;
-pub use self::sources::{ConfigError, Given, Resolved};
+pub use self::{
+    listen::Listen,
+    sources::{ConfigError, Given, Resolved},
+};
 use crate::logging;
-use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -35,10 +38,14 @@ macro_rules! settings {
         }
 
         impl Config {
-            fn read(values: &Values) -> Result<Self, ConfigError> {
-                Ok(Config {
-                    $($($field: values.read(&name_of(stringify!($field)), &$kind($($range)?))?,)+)+
-                })
+            /// Nothing, if a value is wrong; every one that is becomes a fault.
+            fn read(values: &Values, faults: &mut Vec<ConfigError>) -> Option<Self> {
+                $($(
+                    let name = name_of(stringify!($field));
+                    let $field = values.read(&name, &$kind($($range)?));
+                    let $field = $field.map_err(|fault| faults.push(fault)).ok();
+                )+)+
+                Some(Config { $($($field: $field?,)+)+ })
             }
         }
 
@@ -65,8 +72,9 @@ macro_rules! settings {
 // `sessiond` every pod finds SESSIOND_PORT, SESSIOND_PORT_* and SESSIOND_SERVICE_*.
 settings! {
     "Listening" {
-        /// Address to listen on; port 0 takes any free port.
-        listen: SocketAddr = "127.0.0.1:7000", address();
+        /// Where to listen. `:7000` is all interfaces, `7000` this machine alone, a host name its first
+        /// address that the machine has, IPv4 before IPv6; port 0 is any free port.
+        listen: Listen = "127.0.0.1:7000", listen();
         /// Name of this node, sent as `sessiond-node` with every response. Unless set, the host name.
         node: String = host_name(), node_name();
         /// Threads that serve connections and tick sessions. Unless set, one per available core.
@@ -190,7 +198,9 @@ pub fn settings() -> &'static [Setting] {
 
 impl Default for Config {
     fn default() -> Self {
-        Config::read(&Values::defaults()).expect("every default is within its range")
+        let mut faults = Vec::new();
+        let config = Config::read(&Values::default(), &mut faults);
+        config.unwrap_or_else(|| panic!("every default is within its range: {faults:?}"))
     }
 }
 
@@ -211,11 +221,12 @@ fn available_cores() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     #[test]
     fn the_defaults_are_typed_and_valid() {
         let config = Config::default();
-        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7000)));
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7000)).into());
         assert_eq!(config.tick_interval, Duration::from_millis(10));
         assert_eq!(config.stream_max_age, Some(Duration::from_secs(3600)));
         assert_eq!(config.max_request_bytes, 65_536);
@@ -226,8 +237,7 @@ mod tests {
     #[test]
     fn no_variable_is_one_that_kubernetes_sets() {
         for setting in settings() {
-            let taken = ["SESSIOND_PORT", "SESSIOND_SERVICE"];
-            assert!(!taken.iter().any(|taken| setting.env.starts_with(taken)), "{}", setting.env);
+            assert!(!sources::is_of_kubernetes(&setting.env), "{}", setting.env);
         }
     }
 }

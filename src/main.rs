@@ -5,7 +5,6 @@
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use sessiond::{bench, config, logging, probe, server};
-use std::error::Error;
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
@@ -28,8 +27,16 @@ enum Verb {
     /// Every setting is taken from its flag, else from its environment variable, else from the
     /// configuration file, else from its default. Durations are written 10ms, 15s, 5m, 1h or 7d,
     /// sizes 64KiB, 1MiB or in plain bytes.
+    ///
+    /// Exits with 0 after a stop by signal, with 2 and a line for each reason if it cannot start.
     Serve(config::Given),
     /// Ask a running server whether it is well
+    ///
+    /// Without --address it asks where `sessiond serve` listens with the same configuration file and
+    /// the same environment. A server that was started with the flag --listen is asked with --address.
+    ///
+    /// Exits with 0 if the server is well, with 1 if not or without an answer within 2 seconds, with
+    /// 2 if the settings are wrong.
     Health(probe::ProbeArgs),
     /// Measure what the server costs
     ///
@@ -41,26 +48,45 @@ enum Verb {
 
 fn main() -> ExitCode {
     match Arguments::try_parse().map(|arguments| arguments.verb) {
-        Ok(Verb::Serve(given)) => match serve(given) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&error.to_string()),
-        },
-        Ok(Verb::Health(arguments)) => probe::run(arguments),
+        Ok(Verb::Serve(given)) => exit(serve(given)),
+        Ok(Verb::Health(arguments)) => exit(health(arguments)),
         Ok(Verb::Bench(arguments)) => bench::run(arguments),
         Ok(Verb::BenchFloor(arguments)) => bench::run_floor(arguments),
         Err(error) => answer(&error),
     }
 }
 
-fn serve(given: config::Given) -> Result<(), Box<dyn Error>> {
-    let resolved = given.resolve()?;
+/// Why something was not done: a line each.
+type Reasons = Vec<String>;
+
+fn exit(outcome: Result<ExitCode, Reasons>) -> ExitCode {
+    outcome.unwrap_or_else(|reasons| refuse(&reasons))
+}
+
+fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
+    let resolved = given.resolve().map_err(told)?;
     if resolved.print_config {
-        write!(stdout(), "{resolved}")?;
-        return Ok(());
+        write!(stdout(), "{resolved}").map_err(|error| told([error]))?;
+        return Ok(ExitCode::SUCCESS);
     }
     logging::init(resolved.config.log_format, &resolved.config.log_filter);
-    server::run(resolved.config)?;
-    Ok(())
+    server::run(resolved.config).map_err(|error| told([error]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks where `serve` would listen with the same file and environment.
+fn health(arguments: probe::ProbeArgs) -> Result<ExitCode, Reasons> {
+    let probe::ProbeArgs { address, config } = arguments;
+    let given = config::Given::to_ask(address, config);
+    let listen = given.resolve().map_err(told)?.config.listen;
+    if listen.port() == 0 {
+        return Err(told([format!("{listen} is any free port: give the server's --address")]));
+    }
+    Ok(probe::run(&listen, listen.addresses_to_ask()))
+}
+
+fn told(reasons: impl IntoIterator<Item = impl ToString>) -> Reasons {
+    reasons.into_iter().map(|reason| reason.to_string()).collect()
 }
 
 /// Help and version come as errors, too, and are printed as they are; of a mistake only the reason.
@@ -69,17 +95,19 @@ fn answer(error: &clap::Error) -> ExitCode {
         let text = error.to_string();
         let (reason, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
         let (reason, _) = reason.split_once("\n\nFor more").unwrap_or((reason, ""));
-        return refuse(reason.trim_start_matches("error: "));
+        return refuse(&[reason.trim_start_matches("error: ")]);
     }
     let _ = error.print();
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// Says why nothing was started, in one line whatever the reason quotes.
-fn refuse(reason: &str) -> ExitCode {
-    let lines = reason.lines().map(str::trim);
-    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    let line = lines.join(", ").replace(":, ", ": ");
-    let _ = writeln!(stderr(), "sessiond: {line}");
+/// Says why nothing was started, in one line a reason whatever it quotes.
+fn refuse(reasons: &[impl AsRef<str>]) -> ExitCode {
+    for reason in reasons {
+        let lines = reason.as_ref().lines().map(str::trim);
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        let line = lines.join(", ").replace(":, ", ": ");
+        let _ = writeln!(stderr(), "sessiond: {line}");
+    }
     ExitCode::from(2)
 }

@@ -1,6 +1,7 @@
 //! `sessiond health`: asks a running server whether it is well, for container health checks.
 
-use std::{process::ExitCode, time::Duration};
+use clap::value_parser;
+use std::{ffi::OsString, fmt::Display, io, net::SocketAddr, process::ExitCode, time::Duration};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -12,31 +13,47 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Which server to ask.
 #[derive(Debug, clap::Args)]
 pub struct ProbeArgs {
-    /// The server's address
-    #[arg(long, default_value = "127.0.0.1:7000", value_name = "ADDRESS")]
-    address: String,
+    /// Ask the server at this address, not the one of the settings
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+    /// Read the settings from this TOML file; the environment wins over it
+    #[arg(long, value_name = "FILE", env = "SESSIOND_CONFIG", hide_env_values = true)]
+    #[arg(value_parser = value_parser!(OsString))]
+    pub config: Option<OsString>,
 }
 
-/// Exit code 0 if the server is serving; else 1 and one line that says what it is.
-pub fn run(args: ProbeArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-        runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, ask(&args.address))
-                .await
-                .unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
-        })
-    });
-    match outcome {
+/// Asks at one address after the other. Exit code 0 if a server is serving there; else 1 and one line
+/// that says what it is.
+pub fn run(name: &impl Display, addresses: io::Result<Vec<SocketAddr>>) -> ExitCode {
+    match answer(addresses) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("sessiond: {} is not well: {reason}", args.address);
+            eprintln!("sessiond: {name} is not well: {reason}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn ask(address: &str) -> Result<(), String> {
+fn answer(addresses: io::Result<Vec<SocketAddr>>) -> Result<(), String> {
+    let addresses = addresses.map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(async {
+        let asking = async {
+            let mut outcome = Err("the name has no address".to_owned());
+            for address in addresses {
+                outcome = ask(address).await;
+                if outcome.is_ok() {
+                    break;
+                }
+            }
+            outcome
+        };
+        let late = |_| Err(format!("no answer within {PATIENCE:?}"));
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(late)
+    })
+}
+
+async fn ask(address: SocketAddr) -> Result<(), String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| format!("not an address: {error}"))?;
     let channel = endpoint.connect().await.map_err(|error| {

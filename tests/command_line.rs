@@ -17,7 +17,9 @@ fn without_a_verb_the_help_is_printed() {
 
 #[test]
 fn help_and_version_are_no_refusals() {
-    for question in [&["--help"][..], &["serve", "--help"], &["bench", "--help"]] {
+    for question in
+        [&["--help"][..], &["serve", "--help"], &["health", "--help"], &["bench", "--help"]]
+    {
         assert!(success(sessiond().args(question)).contains("Usage: sessiond"));
     }
     let version = success(sessiond().arg("--version"));
@@ -120,7 +122,7 @@ fn every_setting_refuses_nonsense_from_every_place() {
     // Neither ASCII, nor a number, nor a single line: wrong for a setting of any kind.
     const NONSENSE: &str = "\u{e9}\n";
     for Setting { name, env, takes, .. } in settings() {
-        let file = file_with(&format!("{name}.toml"), &format!("{name} = {:?}", NONSENSE));
+        let file = file_with(&format!("{name}.toml"), &format!("{name} = {NONSENSE:?}"));
         for (place, line) in [
             (format!("the flag --{name}"), refusal(serve().args([&format!("--{name}"), NONSENSE]))),
             (format!("the environment variable {env}"), refusal(serve().env(env, NONSENSE))),
@@ -155,6 +157,86 @@ fn an_unknown_key_is_refused_with_the_nearest_name() {
     let line = refusal(serve().args(["--config", &file]));
     let reason = "there is no setting \"tick_interval\"; the nearest is \"tick-interval\"";
     assert_eq!(line, format!("{file}:3: {reason}"));
+}
+
+#[test]
+fn every_fault_of_every_place_is_named_at_once() {
+    let file = "threads = 0\nno-such = 1\nnode = true\nmax-members = 5\nlog-format = \"xml\"";
+    let file = file_with("faults.toml", file);
+    let mut serve = serve();
+    serve.args(["--config", &file, "--tick-interval=fast", "--user-ttl=0s", "--max-users=9"]);
+    serve.envs([("SESSIOND_MAX_KEYS", "1"), ("SESSIOND_LISTEN", "here")]);
+    // Hidden by a flag, and a fault all the same.
+    serve.env("SESSIOND_MAX_USERS", "none");
+    let told: Vec<_> = refusals(&mut serve).iter().map(|line| cut_at_reason(line)).collect();
+    let expected = [
+        format!("{file}:2: there is no setting \"no-such\""),
+        format!("node cannot be \"true\" (from {file}:3)"),
+        "the environment: there is no setting \"SESSIOND_MAX_KEYS\"".to_owned(),
+        format!("threads cannot be \"0\" (from {file}:1)"),
+        format!("log-format cannot be \"xml\" (from {file}:5)"),
+        "listen cannot be \"here\" (from the environment variable SESSIOND_LISTEN)".to_owned(),
+        "max-users cannot be \"none\" (from the environment variable SESSIOND_MAX_USERS)"
+            .to_owned(),
+        "tick-interval cannot be \"fast\" (from the flag --tick-interval)".to_owned(),
+        "user-ttl cannot be \"0s\" (from the flag --user-ttl)".to_owned(),
+    ];
+    assert_eq!(told, expected);
+    // Whoever asks for the health goes by the same settings.
+    let mut health = sessiond();
+    let lines = refusals(health.arg("health").env("SESSIOND_LISTN", "1").env("SESSIOND_NODE", " "));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+/// What is wrong, without what would be right.
+fn cut_at_reason(line: &str) -> String {
+    let (wrong, _) = line.split_once(": expected ").or(line.split_once("; the nearest")).unwrap();
+    wrong.to_owned()
+}
+
+#[test]
+fn an_unknown_variable_is_refused_with_the_nearest_name() {
+    for (unknown, nearest) in [
+        ("SESSIOND_LISTN", "SESSIOND_LISTEN"),
+        ("SESSIOND_TICKINTERVAL", "SESSIOND_TICK_INTERVAL"),
+        ("SESSIOND_CONFIGURATION", "SESSIOND_CONFIG"),
+        ("SESSIOND_LISTEN_PORT", "SESSIOND_LISTEN"),
+        ("SESSIOND_", "SESSIOND_NODE"),
+    ] {
+        let line = refusal(serve().env(unknown, "1"));
+        let reason = format!("there is no setting {unknown:?}; the nearest is {nearest:?}");
+        assert_eq!(line, format!("the environment: {reason}"));
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_sets_are_ignored() {
+    let mut beside_services = print_config();
+    for name in [
+        "PORT",
+        "PORT_7000_TCP",
+        "PORT_7000_TCP_ADDR",
+        "SERVICE_HOST",
+        "SERVICE_PORT_GRPC",
+        "BLUE_SERVICE_HOST",
+        "BLUE_SERVICE_PORT",
+        "BLUE_PORT_7000_TCP_PROTO",
+    ] {
+        beside_services.env(format!("SESSIOND_{name}"), "10.0.0.1");
+    }
+    beside_services.env("SESSIOND_BLUE_PORT", "tcp://10.0.0.1:7000");
+    assert_eq!(printed(&mut beside_services), printed(&mut print_config()));
+}
+
+#[test]
+fn a_place_to_listen_is_written_in_many_ways() {
+    for listen in ["7000", ":7000", "localhost:7000", "0.0.0.0:7000", "[::]:7000", "node-1.a:0"] {
+        assert_eq!(printed(print_config().args(["--listen", listen]))["listen"], listen);
+    }
+    for wrong in ["localhost", "127.0.0.1", "::1", "http://localhost:7000", "7000:", "1.2.3:7000"] {
+        let line = refusal(serve().args(["--listen", wrong]));
+        assert!(line.starts_with(&format!("listen cannot be {wrong:?}")), "{line}");
+    }
 }
 
 #[test]
@@ -264,11 +346,17 @@ fn success(command: &mut Command) -> String {
 
 /// The one line with which the program refuses to start.
 fn refusal(command: &mut Command) -> String {
+    let lines = refusals(command);
+    let [line] = &lines[..] else { panic!("{command:?} says {lines:?}, not one line") };
+    line.clone()
+}
+
+/// The lines with which it does.
+fn refusals(command: &mut Command) -> Vec<String> {
     let Answer { code, out, err } = answer(command);
     assert_eq!((code, out.as_str()), (2, ""), "{command:?} says {err}");
-    let line = err.strip_prefix("sessiond: ").and_then(|err| err.strip_suffix('\n'));
-    let line = line.filter(|line| !line.contains('\n'));
-    line.unwrap_or_else(|| panic!("{command:?} says {err:?}, not one line")).to_owned()
+    let line = |line: &str| line.strip_prefix("sessiond: ").map(str::to_owned);
+    err.lines().map(|it| line(it).unwrap_or_else(|| panic!("{command:?} says {it:?}"))).collect()
 }
 
 /// The settings that a command prints, by name.

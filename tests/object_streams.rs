@@ -46,7 +46,7 @@ async fn service_with(change: impl FnOnce(&mut Config)) -> Service {
 
 async fn service_by(clock: Clock, change: impl FnOnce(&mut Config)) -> Service {
     let mut config = Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         threads: 2,
         drain_timeout: Duration::from_secs(5),
         ..Config::default()

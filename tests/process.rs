@@ -1,7 +1,10 @@
 //! The program as a process: it comes up, says where it listens, answers, and goes when it is told to.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    net::TcpStream,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -14,8 +17,18 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sessiond"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+        Self::start_at("127.0.0.1:0")
+    }
+
+    fn start_at(listen: &str) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+        Self::start_by(program, &["--listen", listen])
+    }
+
+    fn start_by(mut program: Command, flags: &[&str]) -> Self {
+        let mut child = program
+            .args(["serve", "--log-format", "json"])
+            .args(flags)
             .env_clear()
             .stderr(Stdio::piped())
             .spawn()
@@ -36,12 +49,18 @@ impl Server {
     }
 
     fn is_healthy(&self) -> bool {
-        let probe = Command::new(env!("CARGO_BIN_EXE_sessiond"))
-            .args(["health", "--address", &self.address])
-            .env_clear()
-            .output();
-        probe.expect("the program runs").status.success()
+        health().args(["--address", &self.address]).output().expect("it runs").status.success()
     }
+
+    fn port(&self) -> &str {
+        self.address.rsplit_once(':').expect("an address").1
+    }
+}
+
+fn health() -> Command {
+    let mut health = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    health.arg("health").env_clear();
+    health
 }
 
 impl Drop for Server {
@@ -84,4 +103,55 @@ fn a_port_that_is_taken_ends_it_with_2_and_one_line() {
     assert_eq!(second.status.code(), Some(2), "{told}");
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains(&server.address), "{told}");
+}
+
+#[test]
+fn the_health_of_the_server_is_asked_where_the_settings_say() {
+    let server = Server::start();
+    let port = server.port();
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("health.toml");
+    let is_well = |command: &mut Command| {
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    };
+    for listen in [
+        format!("127.0.0.1:{port}"),
+        format!("0.0.0.0:{port}"),
+        format!("localhost:{port}"),
+        format!(":{port}"),
+        port.to_owned(),
+    ] {
+        is_well(health().env("SESSIOND_LISTEN", &listen));
+        is_well(health().args(["--address", &listen]).env("SESSIOND_LISTEN", "127.0.0.1:1"));
+        fs::write(&file, format!("listen = {listen:?}")).expect("it is written");
+        is_well(health().arg("--config").arg(&file));
+        is_well(health().env("SESSIOND_CONFIG", &file));
+        is_well(health().env("SESSIOND_CONFIG", "").env("SESSIOND_LISTEN", &listen));
+    }
+    let elsewhere = health().env("SESSIOND_LISTEN", "127.0.0.1:1").output().expect("it runs");
+    assert_eq!(elsewhere.status.code(), Some(1), "{elsewhere:?}");
+    let anywhere = health().env("SESSIOND_LISTEN", ":0").output().expect("it runs");
+    assert_eq!(anywhere.status.code(), Some(2), "nobody knows the port: {anywhere:?}");
+}
+
+#[test]
+fn it_listens_at_names_on_all_interfaces_and_on_a_bare_port() {
+    for (listen, begin) in [("localhost:0", &["127.0.0.1:", "[::1]:"][..]), ("0", &["127.0.0.1:"])]
+    {
+        let server = Server::start_at(listen);
+        let begins = begin.iter().any(|begin| server.address.starts_with(begin));
+        assert!(begins && server.is_healthy(), "{listen} is {}", server.address);
+    }
+    let server = Server::start_at(":0");
+    assert!(["[::]:", "0.0.0.0:"].iter().any(|all| server.address.starts_with(all)));
+    let reached = TcpStream::connect(format!("127.0.0.1:{}", server.port()));
+    assert!(reached.is_ok() && server.is_healthy(), "{} is {reached:?}", server.address);
+    let nowhere = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+        .args(["serve", "--listen", "nowhere.invalid:0"])
+        .env_clear()
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8(nowhere.stderr).expect("text");
+    assert_eq!(nowhere.status.code(), Some(2), "{told}");
+    assert!(told.contains("nowhere.invalid:0"), "{told}");
 }

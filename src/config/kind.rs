@@ -1,7 +1,7 @@
 //! What the value of a setting may be: how its text is read, and what people are told about it.
 
+use super::listen::Listen;
 use crate::logging;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The values a setting takes.
@@ -56,8 +56,8 @@ pub fn switch() -> Kind<bool> {
     Kind::new(SWITCH, "true or false", |text| text.parse().ok())
 }
 
-pub fn address() -> Kind<SocketAddr> {
-    Kind::new("IP:PORT", "an IP address and a port", |text| text.parse().ok())
+pub fn listen() -> Kind<Listen> {
+    Kind::new("HOST:PORT", "HOST:PORT, :PORT or PORT", Listen::read)
 }
 
 /// Sent as metadata, hence ASCII, and without outer blanks, which would be lost on the way.

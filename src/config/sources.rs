@@ -8,17 +8,17 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{env, fmt, fs, io};
 use toml::Spanned;
 
-/// Why the settings cannot be used, in one line.
+/// One reason why the settings cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the fields are named by the messages
 pub enum ConfigError {
     /// A value that its setting cannot have.
     #[error("{name} cannot be {value:?} (from {place}): expected {takes}")]
     WrongValue { name: &'static str, value: String, place: String, takes: String },
-    /// A key of the file that is no setting.
+    /// A key of the file, or a variable of the environment, that is no setting.
     #[error("{place}: there is no setting {key:?}; the nearest is {nearest:?}")]
     UnknownKey { place: String, key: String, nearest: &'static str },
     /// The file is not there or not readable.
@@ -29,25 +29,40 @@ pub enum ConfigError {
     NotToml { place: String, message: String },
 }
 
-/// What the command line and the environment gave `sessiond serve`.
+/// What the command line gave `sessiond serve`.
 #[derive(Debug, Clone)]
 pub struct Given {
-    values: Values,
+    flags: Values,
     file: Option<PathBuf>,
     print_config: bool,
 }
 
 impl Given {
-    /// Adds the file and the defaults, and reads every setting.
-    pub fn resolve(self) -> Result<Resolved, ConfigError> {
-        let mut values = Values::defaults();
-        if let Some(path) = &self.file {
-            values.override_with(file_values(path)?);
-            // A mistake in the file is told even while a flag hides it.
-            Config::read(&values)?;
+    /// What is given to find a server that runs: where it listens, if that is known, and the file.
+    pub fn to_ask(address: Option<String>, file: Option<OsString>) -> Self {
+        let place = "the flag --address".to_owned();
+        let listen = address.map(|text| ("listen", Value { text, place }));
+        let file = file.filter(|path| !path.is_empty()).map(PathBuf::from);
+        Given { flags: Values(listen.into_iter().collect()), file, print_config: false }
+    }
+
+    /// Adds the environment, the file and the defaults, and reads every setting. The faults of all
+    /// places are told together, also of those that a stronger place hides.
+    pub fn resolve(self) -> Result<Resolved, Vec<ConfigError>> {
+        let mut faults = Vec::new();
+        let file = self.file.map(|path| file_values(&path, &mut faults)).unwrap_or_default();
+        let environment = environment_values(&mut faults);
+        for place in [&file, &environment, &self.flags] {
+            Config::read(place, &mut faults);
         }
-        values.override_with(self.values);
-        Ok(Resolved { config: Config::read(&values)?, print_config: self.print_config, values })
+        let mut values = file;
+        values.override_with(environment);
+        values.override_with(self.flags);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let config = Config::read(&values, &mut faults).ok_or(faults)?;
+        Ok(Resolved { config, print_config: self.print_config, values })
     }
 }
 
@@ -70,8 +85,8 @@ impl fmt::Display for Resolved {
                 heading = setting.heading;
                 writeln!(out, "{gap}# {heading}")?;
             }
-            let Value { text, place } = &self.values.0[setting.name.as_str()];
-            writeln!(out, "{} = {} # {place}", setting.name, toml_value(setting, text))?;
+            let Value { text, place } = self.values.of(setting);
+            writeln!(out, "{} = {} # {place}", setting.name, toml_value(setting, &text))?;
         }
         Ok(())
     }
@@ -87,8 +102,8 @@ fn toml_value(setting: &Setting, text: &str) -> toml::Value {
     }
 }
 
-/// The text of settings, by name.
-#[derive(Debug, Clone)]
+/// The text of settings, by name; those that are not in here have their defaults.
+#[derive(Debug, Clone, Default)]
 pub struct Values(HashMap<&'static str, Value>);
 
 #[derive(Debug, Clone)]
@@ -99,22 +114,20 @@ struct Value {
 }
 
 impl Values {
-    pub fn defaults() -> Self {
-        let default = |setting: &'static Setting| {
-            let value = Value { text: setting.default.clone(), place: "the default".to_owned() };
-            (setting.name.as_str(), value)
-        };
-        Values(settings().iter().map(default).collect())
-    }
-
     pub fn read<T>(&self, name: &str, kind: &Kind<T>) -> Result<T, ConfigError> {
-        let (name, Value { text, place }) = self.0.get_key_value(name).expect("each has a default");
-        (kind.read)(text).ok_or_else(|| ConfigError::WrongValue {
-            name,
-            value: text.clone(),
-            place: place.clone(),
+        let setting = settings().iter().find(|it| it.name == name).expect("it is declared");
+        let Value { text, place } = self.of(setting);
+        (kind.read)(&text).ok_or(ConfigError::WrongValue {
+            name: &setting.name,
+            value: text,
+            place,
             takes: kind.takes.clone(),
         })
+    }
+
+    fn of(&self, setting: &'static Setting) -> Value {
+        let default = || Value { text: setting.default.clone(), place: "the default".to_owned() };
+        self.0.get(setting.name.as_str()).cloned().unwrap_or_else(default)
     }
 
     fn override_with(&mut self, stronger: Values) {
@@ -122,7 +135,20 @@ impl Values {
     }
 }
 
-fn file_values(path: &Path) -> Result<Values, ConfigError> {
+/// What the file says, as far as it can be understood.
+fn file_values(path: &Path, faults: &mut Vec<ConfigError>) -> Values {
+    let table = read_file(path).map_err(|fault| faults.push(fault)).unwrap_or_default();
+    let entry = |(key, place, value): (String, String, toml::Value)| {
+        let setting = setting_called(&key, &place)?;
+        let text = text_of(setting, value, &place)?;
+        Ok((setting.name.as_str(), Value { text, place }))
+    };
+    let values = table.into_iter().map(entry);
+    Values(values.filter_map(|it| it.map_err(|fault| faults.push(fault)).ok()).collect())
+}
+
+/// The keys of the file, in its order, where they are, and their values.
+fn read_file(path: &Path) -> Result<Vec<(String, String, toml::Value)>, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|cause| ConfigError::UnreadableFile { path: path.to_owned(), cause })?;
     let place_at = |offset| {
@@ -134,26 +160,71 @@ fn file_values(path: &Path) -> Result<Values, ConfigError> {
             place: place_at(error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
         })?;
+    let mut entries: Vec<_> = table.into_iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
     let entry = |(key, value): (Spanned<String>, Spanned<toml::Value>)| {
         let place = place_at(key.span().start);
-        let setting = setting_called(key.get_ref(), &place)?;
-        let text = text_of(setting, value.into_inner(), &place)?;
-        Ok((setting.name.as_str(), Value { text, place }))
+        (key.into_inner(), place, value.into_inner())
     };
-    table.into_iter().map(entry).collect::<Result<_, _>>().map(Values)
+    Ok(entries.into_iter().map(entry).collect())
+}
+
+/// What the environment says, where an empty variable counts as unset.
+fn environment_values(faults: &mut Vec<ConfigError>) -> Values {
+    let mut values = Values::default();
+    let mut variables: Vec<_> = env::vars_os().filter(|(_, text)| !text.is_empty()).collect();
+    variables.sort();
+    for (name, text) in variables {
+        let (name, text) = (name.to_string_lossy(), text.to_string_lossy());
+        let is_ours = name.starts_with(ENV_PREFIX) && name != FILE_ENV;
+        // Of a Service `sessiond-blue`: SESSIOND_BLUE_PORT=tcp://10.0.0.1:7000.
+        let is_link = name.ends_with("_PORT") && text.contains("://");
+        if !is_ours || is_of_kubernetes(&name) || is_link {
+            continue;
+        }
+        let Some(setting) = settings().iter().find(|setting| setting.env == name) else {
+            let names = settings().iter().map(|setting| setting.env.as_str()).chain([FILE_ENV]);
+            faults.push(ConfigError::UnknownKey {
+                place: "the environment".to_owned(),
+                nearest: nearest(&name, names),
+                key: name.into_owned(),
+            });
+            continue;
+        };
+        let text = text.into_owned();
+        let place = format!("the environment variable {}", setting.env);
+        values.0.insert(&setting.name, Value { text, place });
+    }
+    values
+}
+
+/// Whether Kubernetes sets this variable in every pod beside a Service called `sessiond`, or called
+/// `sessiond-` and more: SESSIOND_PORT, SESSIOND_PORT_7000_TCP, SESSIOND_SERVICE_HOST and the like.
+pub fn is_of_kubernetes(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(ENV_PREFIX) else { return false };
+    let is_of_service = |rest: &str| {
+        let port = rest.strip_prefix("PORT_").and_then(|rest| rest.split_once('_'));
+        let is_port = port.is_some_and(|(port, protocol)| {
+            let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            is_number && ["TCP", "UDP", "SCTP"].iter().any(|it| protocol.starts_with(it))
+        });
+        is_port || rest.starts_with("SERVICE_HOST") || rest.starts_with("SERVICE_PORT")
+    };
+    let ends = rest.match_indices('_').map(|(at, _)| &rest[at + 1..]);
+    let is_own = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
+    is_own || ends.into_iter().any(is_of_service)
 }
 
 fn setting_called(key: &str, place: &str) -> Result<&'static Setting, ConfigError> {
     settings().iter().find(|setting| setting.name == key).ok_or_else(|| ConfigError::UnknownKey {
         place: place.to_owned(),
         key: key.to_owned(),
-        nearest: nearest_name(key),
+        nearest: nearest(key, settings().iter().map(|setting| setting.name.as_str())),
     })
 }
 
-fn nearest_name(key: &str) -> &'static str {
-    let names = settings().iter().map(|setting| setting.name.as_str());
-    names.min_by_key(|name| strsim::damerau_levenshtein(name, key)).expect("there are settings")
+fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> &'static str {
+    names.min_by_key(|it| strsim::damerau_levenshtein(it, name)).expect("there are settings")
 }
 
 fn text_of(
@@ -176,6 +247,7 @@ fn text_of(
 
 const FILE: &str = "config";
 const FILE_ENV: &str = "SESSIOND_CONFIG";
+const ENV_PREFIX: &str = "SESSIOND_";
 const PRINT: &str = "print-config";
 
 impl Args for Given {
@@ -215,17 +287,16 @@ fn text_argument(name: &'static str, env: &'static str) -> Arg {
 
 impl FromArgMatches for Given {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let value = |setting: &'static Setting| {
+        let flag = |setting: &'static Setting| {
             let (text, source) = given(matches, &setting.name)?;
-            let place = match source {
-                ValueSource::CommandLine => format!("the flag --{}", setting.name),
-                _ => format!("the environment variable {}", setting.env),
-            };
+            let place = format!("the flag --{}", setting.name);
             let text = text.to_string_lossy().into_owned();
-            Some((setting.name.as_str(), Value { text, place }))
+            let value = (setting.name.as_str(), Value { text, place });
+            // The environment is read on its own, so that a flag hides none of its faults.
+            (source == ValueSource::CommandLine).then_some(value)
         };
         Ok(Given {
-            values: Values(settings().iter().filter_map(value).collect()),
+            flags: Values(settings().iter().filter_map(flag).collect()),
             file: given(matches, FILE).map(|(path, _)| path.into()),
             print_config: matches.get_flag(PRINT),
         })

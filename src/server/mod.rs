@@ -4,13 +4,14 @@
 mod connection;
 
 use crate::{
-    config::Config,
+    config::{Config, Listen},
     engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
     grpc::{self, Objects, Runs, StreamSettings, encode::Named, status::Node},
     object_stream::{self, ObjectStreams},
     session::limits::{Limits, Micros},
 };
 use connection::{Connections, Router};
+use rustix::io::Errno;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -37,7 +38,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {cause}")]
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: Listen,
         /// Why.
         cause: io::Error,
     },
@@ -70,10 +71,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     main.block_on(async {
         let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
         let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
-        let exposed = !config.listen.ip().is_loopback();
         let server = Server::start(config, Clock::machine()).await?;
         tracing::info!(address = %server.address(), "listening");
-        if exposed {
+        if !server.address().ip().is_loopback() {
             tracing::warn!(
                 address = %server.address(),
                 "ANYONE who reaches this address may read and change every session: there is no \
@@ -95,6 +95,22 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> io::Result<tokio::signal::un
     tokio::signal::unix::signal(kind)
 }
 
+/// The first address that this machine has; one that is taken is not passed over for another.
+fn bind(listen: &Listen) -> io::Result<TcpListener> {
+    let is_absent = |error: &io::Error| {
+        error.kind() == io::ErrorKind::AddrNotAvailable
+            || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
+    };
+    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in listen.addresses()? {
+        outcome = TcpListener::bind(address);
+        if !outcome.as_ref().is_err_and(is_absent) {
+            break;
+        }
+    }
+    outcome
+}
+
 impl Server {
     /// Binds the address and serves. With a stepped clock nothing ticks by itself: see
     /// [`Engine::advance`].
@@ -109,8 +125,8 @@ impl Server {
         clock: Clock,
         cost: HashCost,
     ) -> Result<Self, StartError> {
-        let refused = |cause| StartError::Listen { address: config.listen, cause };
-        let listener = TcpListener::bind(config.listen).map_err(refused)?;
+        let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
+        let listener = bind(&config.listen).map_err(refused)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -52,7 +52,8 @@ async fn every_duration_serves_at_its_least_and_at_its_greatest() {
             let config = config_with(flag);
             let tick = config.tick_interval.as_millis() as u64;
             let service = Service::start_with(|defaults| {
-                *defaults = Config { listen: defaults.listen, node: NODE.to_owned(), ..config };
+                *defaults =
+                    Config { listen: defaults.listen.clone(), node: NODE.to_owned(), ..config };
             })
             .await;
             service.open_room("finals", "ada").await;

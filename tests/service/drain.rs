@@ -96,7 +96,7 @@ async fn a_write_up_a_stream_during_the_drain_is_refused() {
 async fn an_address_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("any port");
     let address = taken.local_addr().expect("it has an address");
-    let config = sessiond::config::Config { listen: address, ..Default::default() };
+    let config = sessiond::config::Config { listen: address.into(), ..Default::default() };
     let clock = sessiond::engine::Clock::stepped(BEGIN);
     let error = sessiond::server::Server::start(config, clock).await.expect_err("it is taken");
     let told = error.to_string();

@@ -77,7 +77,7 @@ impl Service {
     /// A server with other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             node: NODE.to_owned(),
             threads: 2,
             ..Config::default()
