@@ -43,6 +43,12 @@ impl Server {
         Self { child, log, address }
     }
 
+    /// The next line of the log with `text` in it.
+    fn says(&mut self, text: &str) -> String {
+        let line = self.log.by_ref().map_while(Result::ok).find(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("it says {text:?}"))
+    }
+
     fn signal(&self, signal: &str) {
         let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(kill.expect("there is a kill").success());
@@ -103,6 +109,24 @@ fn a_port_that_is_taken_ends_it_with_2_and_one_line() {
     assert_eq!(second.status.code(), Some(2), "{told}");
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains(&server.address), "{told}");
+}
+
+#[test]
+fn signals_without_a_meaning_are_ignored() {
+    let mut server = Server::start();
+    for signal in ["HUP", "USR1", "USR2"] {
+        server.signal(&format!("-{signal}"));
+        let line = server.says("ignored");
+        assert!(line.contains(&format!("SIG{signal}")), "{line}");
+        server.signal(&format!("-{signal}"));
+    }
+    server.signal("-PIPE");
+    assert!(server.is_healthy());
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
+    let rest: Vec<_> = server.log.by_ref().map_while(Result::ok).collect();
+    assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("ignored")), "once is enough: {rest:?}");
 }
 
 #[test]

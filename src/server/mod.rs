@@ -2,6 +2,7 @@
 //! one function each.
 
 mod connection;
+mod signals;
 
 use crate::{
     config::{Config, Listen},
@@ -12,6 +13,7 @@ use crate::{
 };
 use connection::{Connections, Router};
 use rustix::io::Errno;
+use signals::StopSignals;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -69,8 +71,7 @@ pub struct Server {
 pub fn run(config: Config) -> Result<(), StartError> {
     let main = runtime::Builder::new_current_thread().enable_all().build()?;
     main.block_on(async {
-        let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
-        let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut signals = StopSignals::listen()?;
         let server = Server::start(config, Clock::machine()).await?;
         tracing::info!(address = %server.address(), "listening");
         if !server.address().ip().is_loopback() {
@@ -80,19 +81,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
                  authentication; listen on 127.0.0.1 or keep the network closed"
             );
         }
-        let signal = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
+        let signal = signals.next().await;
         tracing::info!(signal, "stopping");
         server.stop().await;
         tracing::info!("stopped");
         Ok(())
     })
-}
-
-fn signal(kind: tokio::signal::unix::SignalKind) -> io::Result<tokio::signal::unix::Signal> {
-    tokio::signal::unix::signal(kind)
 }
 
 /// The first address that this machine has; one that is taken is not passed over for another.
