@@ -25,6 +25,15 @@ impl Server {
         Self::start_by(program, &["--listen", listen])
     }
 
+    /// A server that a shell starts which may have so many files open, and may raise that.
+    fn start_with_files((soft, hard): (u32, u32), flags: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = r#"ulimit -Sn "$0" && ulimit -Hn "$1" && shift && exec "$@""#;
+        shell.args(["-c", script, &soft.to_string(), &hard.to_string()]);
+        shell.arg(env!("CARGO_BIN_EXE_sessiond"));
+        Self::start_by(shell, &[&["--listen", "127.0.0.1:0", "--threads", "1"], flags].concat())
+    }
+
     fn start_by(mut program: Command, flags: &[&str]) -> Self {
         let mut child = program
             .args(["serve", "--log-format", "json"])
@@ -178,4 +187,32 @@ fn it_listens_at_names_on_all_interfaces_and_on_a_bare_port() {
     let told = String::from_utf8(nowhere.stderr).expect("text");
     assert_eq!(nowhere.status.code(), Some(2), "{told}");
     assert!(told.contains("nowhere.invalid:0"), "{told}");
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_told() {
+    for (max_connections, is_too_many) in [("412", false), ("413", true)] {
+        let flags = ["--max-connections", max_connections];
+        let mut server = Server::start_with_files((64, 512), &flags);
+        let line = server.says("file descriptors");
+        assert!(line.contains("\"limit\":512"), "{line}");
+        server.signal("-TERM");
+        let rest: Vec<_> = server.log.by_ref().map_while(Result::ok).collect();
+        let warned = rest.iter().any(|line| line.contains("or lower max-connections"));
+        assert_eq!(warned, is_too_many, "{rest:?}");
+    }
+}
+
+#[test]
+fn running_out_of_files_is_told_once_and_ends_with_the_connections() {
+    let mut server = Server::start_with_files((40, 40), &[]);
+    let connect = |_| TcpStream::connect(&server.address).expect("the kernel accepts");
+    let connections: Vec<_> = (0..60).map(connect).collect();
+    server.says("cannot accept");
+    drop(connections);
+    while !server.is_healthy() {}
+    server.signal("-TERM");
+    let rest: Vec<_> = server.log.by_ref().map_while(Result::ok).collect();
+    assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("cannot accept")), "{rest:?}");
 }

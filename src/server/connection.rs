@@ -1,5 +1,6 @@
 //! Sockets to HTTP/2 connections to calls.
 
+use super::descriptors::{Failures, is_of_one_connection};
 use crate::{
     config::Config,
     engine::Peer,
@@ -26,7 +27,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context as Task, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -60,6 +61,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const PROBES: u32 = 2;
 const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
+/// How long nothing is accepted once there are no more file descriptors.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
 
@@ -80,6 +84,7 @@ impl Connections {
         workers: Vec<UnboundedSender<std::net::TcpStream>>,
     ) {
         let mut next = workers.iter().cycle();
+        let mut failures = Failures::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -94,10 +99,15 @@ impl Connections {
                         let _ = worker.send(socket);
                     }
                 }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                }
                 Err(error) => {
-                    // Out of file descriptors, most likely: closing connections frees some.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(Duration::from_millis(100)).await;
+                    if let Some(times) = failures.count(Instant::now()) {
+                        tracing::warn!(%error, times, "cannot accept connections: newcomers wait");
+                    }
+                    // The end of a connection makes room for the next, but nothing tells of it here.
+                    sleep(SHORTAGE_PAUSE).await;
                 }
             }
         }

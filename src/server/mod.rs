@@ -2,6 +2,7 @@
 //! one function each.
 
 mod connection;
+mod descriptors;
 mod signals;
 
 use crate::{
@@ -72,8 +73,10 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let main = runtime::Builder::new_current_thread().enable_all().build()?;
     main.block_on(async {
         let mut signals = StopSignals::listen()?;
+        let (limit, max_connections) = (descriptors::raise_limit(), config.max_connections);
         let server = Server::start(config, Clock::machine()).await?;
         tracing::info!(address = %server.address(), "listening");
+        descriptors::tell(limit, max_connections);
         if !server.address().ip().is_loopback() {
             tracing::warn!(
                 address = %server.address(),
