@@ -1,7 +1,5 @@
 //! The front door: arguments and logging in, exit code out.
 
-#![forbid(unsafe_code)]
-
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use sessiond::{bench, config, logging, probe, server};
