@@ -30,8 +30,9 @@ enum Verb {
     Serve(config::Given),
     /// Ask a running server whether it is well
     ///
-    /// Without --address it asks where `sessiond serve` listens with the same configuration file and
-    /// the same environment. A server that was started with the flag --listen is asked with --address.
+    /// Without --address it asks where `sessiond serve` listens with the same settings: at
+    /// SESSIOND_LISTEN, else at `listen` in the configuration file, else at 127.0.0.1:7000. A server
+    /// that was started with the flag --listen is asked with --address.
     ///
     /// Exits with 0 if the server is well, with 1 if not or without an answer within 2 seconds, with
     /// 2 if the settings are wrong.
