@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// One typed value. Cloning is cheap: everything larger than a word is shared.
 ///
-/// Equality is what "no change" means: kinds differ, NaN equals NaN, 0.0 equals -0.0.
+/// Equality is what "no change" means: kinds differ, NaN equals NaN, and -0.0 is not 0.0.
 #[derive(Debug, Clone)]
 pub enum Value {
     /// A value of its own; it removes nothing.
@@ -47,7 +47,7 @@ impl PartialEq for Value {
             }
             (Floats(a), Floats(b)) => {
                 a.len() == b.len()
-                    && a.iter().zip(&**b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()))
+                    && a.iter().zip(&**b).all(|(a, b)| same_number((*a).into(), (*b).into()))
             }
             (Integers(a), Integers(b)) => a == b,
             (List(a), List(b)) => a == b,
@@ -60,7 +60,7 @@ impl PartialEq for Value {
 impl Eq for Value {}
 
 fn same_number(a: f64, b: f64) -> bool {
-    a == b || (a.is_nan() && b.is_nan())
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
 #[cfg(test)]
@@ -72,7 +72,24 @@ mod tests {
         assert_eq!(Value::Number(f64::NAN), Value::Number(-f64::NAN));
         assert_eq!(Value::Numbers([1.0, f64::NAN].into()), Value::Numbers([1.0, f64::NAN].into()));
         assert_ne!(Value::Number(f64::NAN), Value::Number(0.0));
-        assert_eq!(Value::Number(0.0), Value::Number(-0.0));
+    }
+
+    #[test]
+    fn the_sign_of_zero_is_a_change_however_deep_it_lies() {
+        let of = |zero: f64| {
+            let number = Value::Number(zero);
+            [
+                number.clone(),
+                Value::Numbers([1.0, zero].into()),
+                Value::Floats([1.0, zero as f32].into()),
+                Value::List([number.clone()].into()),
+                Value::Map([("k".into(), Value::List([number].into()))].into()),
+            ]
+        };
+        for (zero, negative) in of(0.0).into_iter().zip(of(-0.0)) {
+            assert_ne!(zero, negative);
+            assert_eq!(negative, negative.clone());
+        }
     }
 
     #[test]

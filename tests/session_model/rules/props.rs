@@ -1,7 +1,8 @@
 //! Values, whichever way they come, and the selection of keys.
 
-use crate::session_model::stage::{
-    Stage, host, keys, members, opening_by, remove, set, spectator, text, too_low, user,
+use crate::session_model::{
+    picture::Changes,
+    stage::{Stage, host, keys, members, opening_by, remove, set, spectator, text, too_low, user},
 };
 use sessiond::session::{
     Opening,
@@ -59,6 +60,22 @@ fn nan_over_nan_is_no_change() {
     stage.set("ada", "x", Value::Number(-f64::NAN)).unwrap();
     assert_eq!(stage.tick(), before + 1);
     assert!(stage.news(&members()).is_silent());
+}
+
+#[test]
+fn minus_zero_over_zero_is_a_change_for_who_is_told_the_latest_and_for_who_is_told_all() {
+    let mut stage = Stage::room().with(&["ada"]);
+    stage.set("ada", "x", Value::Number(0.0)).unwrap();
+    let from = stage.tick();
+    stage.session.keep_log();
+    stage.set("ada", "x", Value::Number(-0.0)).unwrap();
+    stage.tick();
+    let (_, event) = stage.session.logged_after(from).next().unwrap();
+    let all = Changes::logged(&stage.session, &members(), event);
+    for changes in [stage.news(&members()), all] {
+        let Value::Number(number) = changes.of("ada").unwrap().props.set["x"] else { panic!() };
+        assert!(number.is_sign_negative());
+    }
 }
 
 #[test]
