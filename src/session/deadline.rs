@@ -59,18 +59,19 @@ impl Session {
             return;
         };
         membership.streams += 1;
+        membership.has_streamed = true;
         if std::mem::take(&mut membership.absent) {
             membership.presence = Presence::Tied;
         }
-        self.connected(now, ix);
+        self.show_connection(now, ix, true);
     }
 
-    /// A member shows itself: by a stream or by joining again.
-    pub(super) fn connected(&mut self, now: Micros, ix: MemberIx) {
+    /// A member has shown itself, or has lost its last stream.
+    pub(super) fn show_connection(&mut self, now: Micros, ix: MemberIx, is_connected: bool) {
         let Some(membership) = &mut self.members.get_mut(ix).now else {
             return;
         };
-        if std::mem::take(&mut membership.disconnected) {
+        if std::mem::replace(&mut membership.disconnected, !is_connected) == is_connected {
             self.log_status(ix);
             self.members.mark(ix);
             self.open = true;
@@ -78,38 +79,40 @@ impl Session {
         }
     }
 
-    /// A member's stream is over. Only the last one of a tied member matters. An end that the
-    /// server caused gives the client time to come back.
+    /// A member's stream is over. With the last one a tied member begins to leave; an end that the
+    /// server caused gives it time to come back. An explicit one stays.
     pub(super) fn stream_closed(&mut self, now: Micros, ix: MemberIx, lost: bool) {
         let rejoin_grace = self.accepted.settings.rejoin_grace;
         let Some(membership) = &mut self.members.get_mut(ix).now else {
             return;
         };
         membership.streams = membership.streams.saturating_sub(1);
-        if membership.streams > 0 || membership.presence != Presence::Tied {
+        if membership.streams > 0 {
             return;
         }
-        let grace = if lost { rejoin_grace } else { rejoin_grace.max(SERVER_END_GRACE) };
-        self.open = true;
-        if grace == 0 {
-            return self.remove_member(now, ix, Departure::Lost);
+        if membership.presence == Presence::Tied {
+            let grace = if lost { rejoin_grace } else { rejoin_grace.max(SERVER_END_GRACE) };
+            if grace == 0 {
+                return self.remove_member(now, ix, Departure::Lost);
+            }
+            self.set_deadline(ix, Some(now + grace));
         }
-        membership.disconnected = true;
-        self.log_status(ix);
-        self.members.mark(ix);
-        self.set_deadline(ix, Some(now + grace));
-        self.settle_host(now);
+        self.show_connection(now, ix, false);
     }
 
-    /// A tied member without a stream leaves at `join_timeout` after joining.
+    /// A tied member without a stream leaves at `join_timeout` after joining, and not before a grace
+    /// that it has already.
     pub(super) fn expect_stream(&mut self, now: Micros, ix: MemberIx) {
         let Some(membership) = &self.members.get(ix).now else {
             return;
         };
-        if membership.presence == Presence::Tied && membership.streams == 0 {
-            self.set_deadline(ix, Some(now + self.limits.join_timeout));
-        } else if membership.presence == Presence::Explicit {
-            self.set_deadline(ix, None);
+        match membership.presence {
+            Presence::Tied if membership.streams == 0 => {
+                let at = now + self.limits.join_timeout;
+                self.set_deadline(ix, membership.deadline.max(Some(at)));
+            }
+            Presence::Tied => {}
+            Presence::Explicit => self.set_deadline(ix, None),
         }
     }
 

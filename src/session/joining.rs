@@ -93,6 +93,7 @@ impl Session {
                 disconnected: false,
                 absent: false,
                 streams: 0,
+                has_streamed: false,
                 order,
                 joined_at: now,
                 deadline: None,
@@ -141,8 +142,9 @@ impl Session {
         Ok(())
     }
 
-    /// Joining again changes no role and no prop; it connects the member again, and the presence is
-    /// taken where the call names one.
+    /// Joining again changes no role and no prop, and takes the presence where the call names one. It
+    /// connects a tied member again; one that is explicit and has had a stream is connected by streams
+    /// only.
     pub(super) fn join_again(
         &mut self,
         now: Micros,
@@ -150,12 +152,13 @@ impl Session {
         join: Join,
     ) -> Result<(), Refusal> {
         self.source_joins(ix, &join)?;
-        if let (Some(presence), Some(membership)) =
-            (join.presence, &mut self.members.get_mut(ix).now)
-        {
-            membership.presence = presence;
-        }
-        self.connected(now, ix);
+        let Some(membership) = &mut self.members.get_mut(ix).now else { return Ok(()) };
+        membership.presence = join.presence.unwrap_or(membership.presence);
+        let is_connected = match membership.presence {
+            Presence::Tied => true,
+            Presence::Explicit => membership.streams > 0 || !membership.has_streamed,
+        };
+        self.show_connection(now, ix, is_connected);
         self.expect_stream(now, ix);
         Ok(())
     }
@@ -170,7 +173,10 @@ impl Session {
         self.remove_member(now, ix, Departure::Left);
         // A private session ends with its source, and nobody is to own it then.
         if !keep_role && !self.is_source(user) {
-            self.roles.remove(user);
+            // It gives up what raises: who was made a spectator stays one.
+            if self.roles.get(user).is_some_and(|role| *role > Role::Member) {
+                self.roles.remove(user);
+            }
             if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership(user);
             }

@@ -37,6 +37,9 @@ pub struct Limits {
 /// disconnected at least.
 pub const SERVER_END_GRACE: Micros = 30 * SECOND;
 
+/// How long a tied member that is lost stays where the settings do not say so.
+pub const REJOIN_GRACE: Micros = 10 * SECOND;
+
 /// The least life of a session that nobody has joined since it was opened.
 pub const UNUSED_TTL: Micros = 60 * SECOND;
 

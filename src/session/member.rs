@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub enum Presence {
     /// Shown as disconnected for a while, then it leaves.
     Tied,
-    /// It stays.
+    /// It stays, shown as disconnected.
     Explicit,
 }
 
@@ -51,12 +51,14 @@ pub struct Membership {
     pub role: Role,
     /// What happens when the last stream is lost.
     pub presence: Presence,
-    /// The last stream is lost.
+    /// It has lost its last stream, and shown itself in no other way since.
     pub disconnected: bool,
     /// It is shown without having joined: see [`super::private`].
     pub absent: bool,
     /// Open streams of the user in this session.
     pub streams: u32,
+    /// It has had a stream.
+    pub(super) has_streamed: bool,
     /// Counts joins in the session; smaller joined earlier, and each membership has its own.
     pub order: u64,
     /// When it joined.

@@ -71,6 +71,7 @@ impl Session {
                 disconnected: !is_present,
                 absent: true,
                 streams: 0,
+                has_streamed: false,
                 order,
                 joined_at: now,
                 deadline: None,
@@ -97,7 +98,8 @@ impl Session {
         self.set_deadline(ix, None);
         let member = self.members.get_mut(ix);
         let Some(source) = &mut member.now else { return };
-        (source.absent, source.presence, source.streams) = (true, Presence::Explicit, 0);
+        (source.absent, source.presence) = (true, Presence::Explicit);
+        (source.streams, source.has_streamed) = (0, false);
         let user = member.user.clone();
         self.left.push(user);
         self.show_absent(ix);

@@ -3,7 +3,7 @@
 use super::{
     command::Setting,
     ids::{Key, UserId},
-    limits::Micros,
+    limits::{Micros, REJOIN_GRACE},
     member::Presence,
     role::Role,
     value::Value,
@@ -95,7 +95,7 @@ impl Settings {
             host_grace: 0,
             inherit_host_data: true,
             presence: None,
-            rejoin_grace: 0,
+            rejoin_grace: REJOIN_GRACE,
             empty_ttl: 0,
             max_age: 0,
             exclusive: false,

@@ -43,6 +43,7 @@ fn create_session(format: proto::Schema) -> proto::OpenSharedSessionRequest {
     proto::OpenSharedSessionRequest {
         settings: Some(proto::SessionSettings {
             exclusive: Some(true),
+            rejoin_grace: Some(ms(0)),
             reset_role: Role::Member.into(),
             ..Default::default()
         }),

@@ -42,7 +42,8 @@ mod subscribe_to_user {
         service.open_room("lobby", "source").await;
         service.set("source", [("key", int(1)), ("other", int(1))]).await;
         service.tick();
-        let (_, mut me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
+        let (_other, mut me) =
+            subscribe_to_user_with(&service, with_propnames("me", "source")).await;
         assert_eq!(me.rebuilt.props("source"), shown([("key", int(1))]));
         assert!(!me.rebuilt.member("source").disconnected, "it is in the lobby");
         // What is set on the user reaches its private sessions and its shared ones alike.
@@ -63,7 +64,7 @@ mod subscribe_to_user {
             options: Some(options),
             ..with_propnames("me", "source")
         };
-        let (_, mut onupdate) = subscribe_to_user_with(&service, request).await;
+        let (_other, mut onupdate) = subscribe_to_user_with(&service, request).await;
         for watcher in [&mut onupdate, &mut onframe] {
             service.tick_until(watcher, |it| it.knows("me")).await;
         }
@@ -93,7 +94,8 @@ mod subscribe_to_user {
     #[tokio::test]
     async fn a_user_who_is_not_there_is_shown_as_disconnected() {
         let service = Service::start().await;
-        let (_, mut me) = subscribe_to_user_with(&service, with_propnames("me", "source")).await;
+        let (_other, mut me) =
+            subscribe_to_user_with(&service, with_propnames("me", "source")).await;
         service.tick_until(&mut me, |it| it.knows("source")).await;
         assert!(me.rebuilt.member("source").disconnected);
         service.open_room("lobby", "source").await;
@@ -166,7 +168,7 @@ mod subscribe_to_session {
     #[tokio::test]
     async fn default_stream_setup_is_a_datastream_which_you_can_update() {
         let service = Service::start().await;
-        let (mut ada, _) = room_of_two(&service).await;
+        let (mut ada, _other) = room_of_two(&service).await;
         let mut open = stream_open("session", "eve");
         open.subscriptions[0].join = Some(JoinOptions::default());
         let mut stream = service.open_stream(open).await;
@@ -181,7 +183,7 @@ mod subscribe_to_session {
     #[tokio::test]
     async fn without_it_it_is_to_be_handled_yourself() {
         let service = Service::start().await;
-        let (_, mut bob) = room_of_two(&service).await;
+        let (_other, mut bob) = room_of_two(&service).await;
         service.set_in("session", "bob", [("key1", int(1))]).await;
         service.tick();
         bob.next_changes().await;
@@ -191,7 +193,7 @@ mod subscribe_to_session {
     #[tokio::test]
     async fn onupdate_and_onframe_come_for_subscribers_as_for_who_opened() {
         let service = Service::start().await;
-        let (_, mut onframe) = room_of_two(&service).await;
+        let (_other, mut onframe) = room_of_two(&service).await;
         let mut onupdate = onupdate(&service, "session", "bob").await;
         for value in [1, 1, 2] {
             service.set_in("session", "ada", [("key1", int(value))]).await;
@@ -304,7 +306,7 @@ mod manual {
     #[tokio::test]
     async fn update_user_stream_triggers_an_update_to_the_listening_user() {
         let service = Service::start().await;
-        let (mut ada, _) = room_of_two(&service).await;
+        let (mut ada, _other) = room_of_two(&service).await;
         // Two messages a second at most, unless it asks for more.
         let options = DeliveryOptions { max_rate_hz: 2, ..Default::default() };
         let request = proto::SubscribeToSessionRequest {
@@ -340,7 +342,7 @@ mod manual {
 #[tokio::test]
 async fn updates_may_merge_into_what_a_key_holds() {
     let service = Service::start().await;
-    let (mut ada, _) = room_of_two(&service).await;
+    let (mut ada, _other) = room_of_two(&service).await;
     let state = map([("a", int(1)), ("b", int(2))]);
     service.set_in("session", "bob", [("key1", state)]).await;
     service.tick();

@@ -179,6 +179,6 @@ async fn a_client_that_vanishes_takes_its_streams_along() {
     ada.next_changes().await;
     drop(bob);
     drop(delivery);
-    service.tick_until(&mut ada, |it| !it.knows("bob")).await;
+    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
     let _ = service.try_list(ListSessionsRequest::default()).await.expect("it is fine");
 }

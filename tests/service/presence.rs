@@ -17,9 +17,9 @@ async fn has(service: &Service, user: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_tied_member_leaves_at_once_when_its_stream_is_cancelled() {
+async fn without_rejoin_grace_a_tied_member_leaves_when_its_stream_is_cancelled() {
     let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    service.open_room_with("finals", "ada", with_grace(0)).await;
     let mut ada = service.watch("finals", "ada").await;
     let bob = service.watch_joining("finals", "bob").await;
     service.tick();
@@ -45,7 +45,7 @@ async fn a_tied_member_leaves_at_once_when_its_stream_is_cancelled() {
 #[tokio::test]
 async fn a_stream_of_props_ties_its_member_as_well() {
     let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    service.open_room_with("finals", "ada", with_grace(0)).await;
     let mut ada = service.watch("finals", "ada").await;
     for is_closed in [false, true] {
         let mut open = stream_open("finals", "bob");
@@ -110,7 +110,7 @@ async fn with_rejoin_grace_a_lost_member_leaves_when_it_does_not_come_back() {
 #[tokio::test]
 async fn a_member_that_is_silent_for_too_long_counts_as_lost() {
     let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    service.open_room_with("finals", "ada", with_grace(0)).await;
     let mut ada = service.watch("finals", "ada").await;
     let mut open = stream_open("finals", "bob");
     open.subscriptions[0].join = Some(JoinOptions::default());
@@ -186,9 +186,9 @@ async fn a_tied_member_without_a_stream_leaves_15_s_after_joining() {
 }
 
 #[tokio::test]
-async fn an_explicit_member_stays_until_it_leaves() {
+async fn an_explicit_member_without_its_stream_is_disconnected_and_stays_until_it_leaves() {
     let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    service.open_room_with("finals", "ada", with_grace(0)).await;
     service.join("finals", "bob").await;
     let mut ada = service.watch("finals", "ada").await;
     service.tick();
@@ -209,7 +209,7 @@ async fn an_explicit_member_stays_until_it_leaves() {
     service.advance(60_000);
     for user in ["ada", "bob", "kim"] {
         assert!(has(&service, user).await, "{user}");
-        assert!(!ada.rebuilt.member(user).disconnected, "{user}");
+        assert_eq!(ada.rebuilt.member(user).disconnected, user != "ada", "{user}");
     }
     service.leave("finals", "bob").await;
     service.tick();
@@ -219,7 +219,7 @@ async fn an_explicit_member_stays_until_it_leaves() {
 #[tokio::test]
 async fn the_streams_of_a_user_count_together() {
     let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    service.open_room_with("finals", "ada", with_grace(0)).await;
     let mut ada = service.watch("finals", "ada").await;
     let first = service.watch_joining("finals", "bob").await;
     let second = service.stream("finals", "bob").await;
@@ -241,7 +241,7 @@ async fn the_streams_of_a_user_count_together() {
 #[tokio::test]
 async fn ownership_survives_lost_presence() {
     let service = Service::start().await;
-    service.open_room("finals", "opener").await;
+    service.open_room_with("finals", "opener", with_grace(0)).await;
     let mut bob = service.watch_joining("finals", "bob").await;
     service.tick();
     bob.next_changes().await;

@@ -16,7 +16,7 @@ async fn what_is_not_chosen_has_its_default() {
         unlisted: Some(false),
         host_grace: Some(ms(0)),
         inherit_host_data: Some(true),
-        rejoin_grace: Some(ms(0)),
+        rejoin_grace: Some(ms(10_000)),
         empty_ttl: Some(ms(0)),
         max_age: Some(ms(0)),
         exclusive: Some(false),

@@ -271,6 +271,7 @@ async fn closing_the_sending_side_ends_the_stream_once_all_is_acked() {
 async fn each_session_resumes_where_the_client_was() {
     let service = Service::start().await;
     rooms(&service, "ada", &["delta", "quiet", "other"]).await;
+    let _stays = service.receive("ada").await;
     let mut ada = service.several("ada", &["delta", "quiet", "other"]).await;
     let known = ["delta", "quiet", "other"].map(|session| ada.copy(session).clone());
     ada.close();
@@ -496,8 +497,8 @@ async fn the_loss_of_the_stream_is_lost_presence_in_every_session() {
     let mut b = service.watch("b", "host").await;
     assert!(a.rebuilt.knows("ada") && b.rebuilt.knows("ada"));
     drop(ada);
-    service.tick_until(&mut a, |it| !it.knows("ada")).await;
-    service.tick_until(&mut b, |it| !it.knows("ada")).await;
+    service.tick_until(&mut a, |it| it.member("ada").disconnected).await;
+    service.tick_until(&mut b, |it| it.member("ada").disconnected).await;
 }
 
 #[tokio::test]

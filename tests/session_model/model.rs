@@ -81,6 +81,7 @@ pub struct Member {
     pub presence: Presence,
     pub disconnected: bool,
     pub streams: u32,
+    pub has_streamed: bool,
     pub order: u64,
     pub joined_at: Micros,
     /// When it leaves unless something happens.
@@ -250,8 +251,9 @@ impl Model {
             Command::StreamOpened { user } => {
                 let member = self.member_mut(user)?;
                 member.streams += 1;
+                member.has_streamed = true;
                 member.due = None;
-                self.shows_itself(now, user);
+                self.is_shown(now, user, false);
             }
             Command::StreamClosed { user, membership, lost } => {
                 if self.member(user)?.order == *membership {
@@ -430,6 +432,7 @@ impl Model {
             presence: join.presence.unwrap_or(by_default),
             disconnected: false,
             streams: 0,
+            has_streamed: false,
             order: self.orders,
             joined_at: now,
             due: None,
@@ -459,7 +462,9 @@ impl Model {
     fn join_again(&mut self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
         let member = self.member_mut(user)?;
         member.presence = join.presence.unwrap_or(member.presence);
-        self.shows_itself(now, user);
+        let only_by_streams = member.presence == Presence::Explicit && member.has_streamed;
+        let is_lost = only_by_streams && member.streams == 0;
+        self.is_shown(now, user, is_lost);
         self.expect_stream(now, user);
         Ok(())
     }
@@ -468,12 +473,13 @@ impl Model {
         let join_timeout = self.limits.join_timeout;
         let Some(member) = self.members.get_mut(user) else { return };
         let waits = member.presence == Presence::Tied && member.streams == 0;
-        member.due = waits.then_some(now + join_timeout);
+        let grace = member.due.unwrap_or(0);
+        member.due = waits.then_some(grace.max(now + join_timeout));
     }
 
-    fn shows_itself(&mut self, now: Micros, user: &UserId) {
+    fn is_shown(&mut self, now: Micros, user: &UserId, disconnected: bool) {
         let Some(member) = self.members.get_mut(user) else { return };
-        if std::mem::take(&mut member.disconnected) {
+        if std::mem::replace(&mut member.disconnected, disconnected) != disconnected {
             self.open = true;
             self.settle_host(now, None);
         }
@@ -484,17 +490,17 @@ impl Model {
         let grace = if lost { rejoin_grace } else { rejoin_grace.max(SERVER_END_GRACE) };
         let member = self.member_mut(user)?;
         member.streams = member.streams.saturating_sub(1);
-        if member.streams > 0 || member.presence == Presence::Explicit {
+        if member.streams > 0 {
             return Ok(());
         }
-        if grace == 0 {
+        if member.presence == Presence::Tied && grace == 0 {
             self.remove(now, user, Departure::Lost);
-        } else {
-            member.disconnected = true;
-            member.due = Some(now + grace);
-            self.open = true;
-            self.settle_host(now, None);
+            return Ok(());
         }
+        if member.presence == Presence::Tied {
+            member.due = Some(now + grace);
+        }
+        self.is_shown(now, user, true);
         Ok(())
     }
 
@@ -504,7 +510,9 @@ impl Model {
         if keep_role {
             return Ok(());
         }
-        self.roles.remove(user);
+        if self.roles.get(user) != Some(&Role::Spectator) {
+            self.roles.remove(user);
+        }
         self.disown(user);
         Ok(())
     }

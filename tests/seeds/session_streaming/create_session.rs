@@ -20,7 +20,7 @@ async fn userinfo_just_needs_an_id_or_it_will_make_one_for_you() {
 #[tokio::test]
 async fn socket_id_tells_the_connections_of_a_user_apart() {
     let service = Service::start().await;
-    let (_, mut one) = room_of_two(&service).await;
+    let (_other, mut one) = room_of_two(&service).await;
     let mut other = service.watch("session", "bob").await;
     service.set_in("session", "ada", [("key1", int(1))]).await;
     service.tick();
@@ -123,7 +123,7 @@ async fn appname_creates_lookup_tables_based_on_the_application_name() {
 #[tokio::test]
 async fn object_is_the_data_structure_of_the_outgoing_datastream() {
     let service = Service::start().await;
-    let (_, bob) = room_of_two(&service).await;
+    let (_other, bob) = room_of_two(&service).await;
     assert_eq!(bob.rebuilt.props("ada"), shown([("key1", int(0))]));
 }
 
@@ -155,7 +155,7 @@ async fn callback_runs_once_on_return() {
 #[tokio::test]
 async fn onupdate_gets_per_update_responses_for_sequential_data_operations() {
     let service = Service::start().await;
-    let (_, mut latest) = room_of_two(&service).await;
+    let (_other, mut latest) = room_of_two(&service).await;
     let mut onupdate = onupdate(&service, "session", "bob").await;
     for value in [1, 2, 2, 1] {
         service.set_in("session", "ada", [("key1", int(value))]).await;
@@ -177,7 +177,7 @@ async fn onupdate_gets_per_update_responses_for_sequential_data_operations() {
 #[tokio::test]
 async fn onframe_gets_frame_tick_responses_for_frontend_updates() {
     let service = Service::start().await;
-    let (_, mut onframe) = room_of_two(&service).await;
+    let (_other, mut onframe) = room_of_two(&service).await;
     for value in [1, 2, 2, 4] {
         service.set_in("session", "ada", [("key1", int(value))]).await;
     }
@@ -190,7 +190,7 @@ async fn onframe_gets_frame_tick_responses_for_frontend_updates() {
 #[tokio::test]
 async fn applying_all_updates_yields_the_frame() {
     let service = Service::start().await;
-    let (_, mut onframe) = room_of_two(&service).await;
+    let (_other, mut onframe) = room_of_two(&service).await;
     let mut onupdate = onupdate(&service, "session", "bob").await;
     for round in 0..5 {
         for value in [round, round + 10, round] {

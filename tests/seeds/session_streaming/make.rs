@@ -41,7 +41,7 @@ async fn makes(service: &Service, ada: &mut Watcher, by: &str, role: Role) {
 #[tokio::test]
 async fn make_admin_and_remove_admin() {
     let service = Service::start().await;
-    let (mut ada, _) = room_of_two(&service).await;
+    let (mut ada, _other) = room_of_two(&service).await;
     let locked = || SessionSettings { locked: Some(true), ..Default::default() };
     refused(service.try_update("session", "bob", &["locked"], locked()).await)
         .is(Code::PermissionDenied, "ROLE_TOO_LOW");
@@ -57,7 +57,7 @@ async fn make_admin_and_remove_admin() {
 #[tokio::test]
 async fn make_moderator_and_remove_moderator() {
     let service = Service::start().await;
-    let (mut ada, _) = room_of_two(&service).await;
+    let (mut ada, _other) = room_of_two(&service).await;
     service.join("session", "eve").await;
     service.tick();
     ada.next_changes().await;
@@ -74,7 +74,7 @@ async fn make_moderator_and_remove_moderator() {
 #[tokio::test]
 async fn make_owner_passes_the_session_on() {
     let service = Service::start().await;
-    let (mut ada, _) = room_of_two(&service).await;
+    let (mut ada, _other) = room_of_two(&service).await;
     makes(&service, &mut ada, "ada", Role::Owner).await;
     assert_eq!(ada.rebuilt.session().owner_id, "bob");
     assert_eq!(ada.rebuilt.member("ada").role, Role::Admin, "the former owner becomes admin");

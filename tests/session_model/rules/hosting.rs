@@ -223,6 +223,7 @@ fn the_props_of_the_last_host_wait_until_there_is_another() {
 fn a_host_that_comes_back_as_a_spectator_still_leaves_its_props_to_the_next() {
     let mut stage = Stage::hosted();
     stage.update(Setting::HostGrace(10 * SECOND));
+    stage.update(Setting::RejoinGrace(0));
     stage.stream("ada");
     stage.join("ben").unwrap();
     stage.set("ada", "a", text("by ada")).unwrap();
@@ -414,6 +415,7 @@ fn a_swap_shows_the_new_host_with_what_it_inherits() {
 fn a_swap_ends_the_wait_for_a_lost_host_which_hands_nothing_on_from_outside() {
     let mut stage = Stage::hosted();
     stage.update(Setting::HostGrace(10 * SECOND));
+    stage.update(Setting::RejoinGrace(0));
     for name in ["ada", "ben", "cleo"] {
         stage.stream(name);
     }

@@ -434,6 +434,7 @@ fn of_a_host_that_is_thrown_out_the_next_one_inherits_what_was_shown() {
 fn a_host_that_is_thrown_out_is_not_waited_for() {
     let mut stage = Stage::hosted();
     stage.update(Setting::HostGrace(10 * SECOND));
+    stage.update(Setting::RejoinGrace(0));
     for name in ["ada", "ben", "cleo"] {
         stage.stream(name);
     }

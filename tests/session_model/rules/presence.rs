@@ -55,8 +55,15 @@ fn a_lost_member_is_disconnected_for_the_rejoin_grace_and_then_leaves() {
 }
 
 #[test]
-fn without_a_rejoin_grace_a_lost_member_leaves_at_once() {
+fn the_rejoin_grace_is_ten_seconds_by_default_and_without_one_a_lost_member_leaves_at_once() {
     let mut stage = Stage::room().with(&["ada"]);
+    stage.stream("ben");
+    stage.lose_stream("ben");
+    stage.pass(10 * SECOND - 1);
+    assert!(stage.is_in("ben") && stage.is_disconnected("ben"));
+    stage.pass(1);
+    assert!(!stage.is_in("ben"));
+    stage.update(Setting::RejoinGrace(0));
     stage.stream("ben");
     stage.lose_stream("ben");
     assert!(!stage.is_in("ben"));
@@ -80,6 +87,7 @@ fn an_end_that_the_server_caused_leaves_thirty_seconds_at_least() {
 #[test]
 fn several_streams_of_a_user_count_together() {
     let mut stage = Stage::room().with(&["ada"]);
+    stage.update(Setting::RejoinGrace(0));
     stage.stream("ben");
     stage.open_stream("ben");
     stage.lose_stream("ben");
@@ -102,12 +110,73 @@ fn an_old_stream_is_nothing_to_a_new_membership() {
 }
 
 #[test]
-fn an_explicit_member_stays_until_it_leaves() {
-    let mut stage = Stage::room().with(&["ada"]);
-    stage.open_stream("ada");
-    stage.lose_stream("ada");
+fn an_explicit_member_that_has_had_a_stream_is_disconnected_while_it_has_none_and_stays() {
+    let mut stage = Stage::room().with(&["ada", "ben"]);
     stage.pass(1000 * SECOND);
-    assert!(stage.is_in("ada") && !stage.is_disconnected("ada"));
+    assert!(!stage.is_disconnected("ben"), "it never had a stream");
+    for lost in [true, false] {
+        stage.open_stream("ada");
+        stage.open_stream("ada");
+        stage.close_stream("ada", lost);
+        assert!(!stage.is_disconnected("ada"));
+        stage.tick();
+        stage.close_stream("ada", lost);
+        stage.tick();
+        assert_eq!(stage.news(&members()).of("ada").unwrap().disconnected, Some(true));
+        stage.pass(1000 * SECOND);
+        assert!(stage.is_in("ada") && stage.is_disconnected("ada"));
+        stage.join("ada").unwrap();
+        assert!(stage.is_disconnected("ada"), "it has no stream yet");
+        stage.open_stream("ada");
+        assert!(!stage.is_disconnected("ada"));
+        stage.close_stream("ada", lost);
+    }
+}
+
+#[test]
+fn an_explicit_host_that_is_disconnected_is_a_lost_host() {
+    let mut stage = Stage::hosted().with(&["ada", "ben"]);
+    stage.open_stream("ada");
+    assert_eq!(stage.host(), Some("ada"));
+    stage.lose_stream("ada");
+    assert_eq!(stage.host(), Some("ben"));
+}
+
+#[test]
+fn joining_again_connects_a_tied_member_and_shortens_no_grace() {
+    let limits = Limits { join_timeout: SECOND, ..Limits::default() };
+    let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
+    stage.update(Setting::RejoinGrace(8 * SECOND));
+    stage.stream("ben");
+    stage.lose_stream("ben");
+    stage.pass(SECOND / 3);
+    stage.join("ben").unwrap();
+    assert!(!stage.is_disconnected("ben"));
+    stage.pass(8 * SECOND - SECOND / 3 - 1);
+    assert!(stage.is_in("ben"));
+    stage.join("ben").unwrap();
+    stage.pass(SECOND - 1);
+    assert!(stage.is_in("ben"), "the join timeout is longer by now");
+    stage.pass(1);
+    assert!(!stage.is_in("ben"));
+}
+
+#[test]
+fn leaving_gives_up_only_what_raises() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room)).with(&["spec", "mod"]);
+    for (name, role) in [("spec", Role::Spectator), ("mod", Role::Moderator)] {
+        let give = Command::SetRole { target: user(name), role, user_props: Vec::new() };
+        stage.try_to(Actor::App, give).unwrap();
+        stage.leave(name);
+        stage.join(name).unwrap();
+    }
+    assert_eq!(stage.standing("spec"), Standing::Joined(Role::Spectator));
+    assert_eq!(stage.standing("mod"), Standing::Joined(Role::Member));
+    // One that joined as a spectator by its own wish may join as it likes.
+    stage.join_with("own", spectator()).unwrap();
+    stage.leave("own");
+    stage.join("own").unwrap();
+    assert_eq!(stage.standing("own"), Standing::Joined(Role::Member));
 }
 
 #[test]

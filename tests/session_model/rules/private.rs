@@ -162,6 +162,7 @@ proptest! {
         deeds in prop::collection::vec(deed(), 1..60),
     ) {
         let mut stage = stage();
+        stage.update(Setting::RejoinGrace(0));
         let mut held = BTreeMap::new();
         let mut selected = Vec::new();
         let (mut streams, mut is_seen) = (0, false);

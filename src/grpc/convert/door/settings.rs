@@ -61,6 +61,7 @@ impl Door<'_> {
                 if settings.presence == 0 {
                     settings.presence = proto::Presence::Tied.into();
                 }
+                settings.rejoin_grace.get_or_insert_default();
                 if !has_schema {
                     self.fault("schema", "must be given with this profile");
                 }
@@ -224,9 +225,12 @@ impl Door<'_> {
                 Setting::InheritHostData(wire.inherit_host_data.unwrap_or(true))
             }
             "presence" => Setting::Presence(self.presence(&field, wire.presence)),
-            "rejoin_grace" => {
-                Setting::RejoinGrace(self.span(&field, wire.rejoin_grace, (0, DAY), 0))
-            }
+            "rejoin_grace" => Setting::RejoinGrace(self.span(
+                &field,
+                wire.rejoin_grace,
+                (0, DAY),
+                base.rejoin_grace,
+            )),
             "empty_ttl" => Setting::EmptyTtl(self.span(&field, wire.empty_ttl, (0, 365 * DAY), 0)),
             "max_age" => Setting::MaxAge(self.span(&field, wire.max_age, (0, 36500 * DAY), 0)),
             "data_role" => {
