@@ -256,3 +256,61 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{engine, settings};
+
+    fn job() -> Job {
+        Job::Alarm(Weak::new())
+    }
+
+    #[test]
+    fn a_job_is_on_the_list_until_it_falls_due_or_is_dropped() {
+        let shard = Shard::default();
+        let (first, second, later) =
+            (shard.add(5, job()), shard.add(5, job()), shard.add(6, job()));
+        drop(first);
+        assert_eq!((shard.next(), shard.jobs()), (Some(5), 2));
+        drop(second);
+        assert_eq!((shard.next(), shard.jobs()), (Some(6), 1));
+        assert!(shard.take_due(5).is_none());
+        assert_eq!(shard.take_due(6).map(Iterator::count), Some(1));
+        drop(later);
+        assert_eq!((shard.next(), shard.jobs()), (None, 0));
+    }
+
+    #[test]
+    fn who_drops_a_job_that_fell_due_takes_no_other_one_off() {
+        let shard = Shard::default();
+        let due = shard.add(5, job());
+        assert_eq!(shard.take_due(5).map(Iterator::count), Some(1));
+        let next = shard.add(5, job());
+        drop(due);
+        assert_eq!(shard.jobs(), 1, "it has the same moment and place");
+        drop(next);
+        assert_eq!(shard.jobs(), 0);
+    }
+
+    #[test]
+    fn an_alarm_that_is_put_off_stays_on_the_list_for_its_first_moment() {
+        let engine = engine(settings());
+        let (shard, now) = (engine.shard(0), engine.clock().now());
+        let alarm = Alarm::new();
+        for (at, listed) in [(20, 20), (30, 20), (40, 20), (10, 10), (50, 10)] {
+            alarm.set(shard, now + at, Waker::noop());
+            assert_eq!((shard.next(), shard.jobs()), (Some(now + listed), 1));
+        }
+        engine.advance(10);
+        assert!(!alarm.has_rung());
+        assert_eq!(shard.next(), Some(now + 50));
+        engine.advance(40);
+        assert!(alarm.has_rung());
+        assert_eq!(shard.jobs(), 0);
+        alarm.set(shard, now + 60, Waker::noop());
+        assert!(!alarm.has_rung(), "it is set again");
+        drop(alarm);
+        assert_eq!(shard.jobs(), 0);
+    }
+}
