@@ -184,7 +184,7 @@ fn a_million_of_each_twice_take_no_more_memory_than_once() {
     let engine = engine(settings());
     let lasting = room(&engine, "lasting", |settings| settings.empty_ttl = YEAR);
     type Act<'a> = &'a dyn Fn(usize, &str);
-    let kinds: [(&str, Act); 6] = [
+    let kinds: [(&str, Act<'_>); 6] = [
         ("sessions", &|_, id| session(&engine, id)),
         ("sessions in use", &|_, id| session_in_use(&engine, id)),
         ("streams of users", &|_, id| user_stream(&engine, id)),
