@@ -26,6 +26,25 @@ pub enum SnapshotReason {
     LogOverflow,
 }
 
+/// A snapshot for a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Why.
+    pub reason: SnapshotReason,
+    /// Names who left after this revision, which the subscriber has come to; 0 = it has come to none.
+    pub since: u64,
+    /// From this revision on the subscriber was not told what it should have been told one by one;
+    /// 0 = nothing is lost.
+    pub lost_from: u64,
+}
+
+impl Snapshot {
+    /// For somebody who has not been told anything before.
+    pub fn new(reason: SnapshotReason) -> Self {
+        Self { reason, since: 0, lost_from: 0 }
+    }
+}
+
 /// What a subscriber receives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -116,14 +135,12 @@ pub trait Encoder: Send + Sync + 'static {
         spans: bool,
     ) -> Option<Encoded>;
 
-    /// The whole view; `except` leaves the props of one user out. From the revision `lost_from` on
-    /// the subscriber was not told what it should have been told one by one; 0 = nothing is lost.
+    /// The whole view; `except` leaves the props of one user out.
     fn snapshot(
         &self,
         session: &Session,
         view: &View,
-        reason: SnapshotReason,
-        lost_from: u64,
+        snapshot: Snapshot,
         except: Option<&UserId>,
     ) -> Encoded;
 }

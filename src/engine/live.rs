@@ -2,7 +2,7 @@
 
 use super::{
     Clock,
-    encoder::{Delivery, Encoded, Encoder, SnapshotReason},
+    encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason},
     logs::LogShare,
     shard::Listed,
     subscriber::{End, Resume, Step, Subscriber},
@@ -76,12 +76,9 @@ pub(super) struct Shared {
     latest: Option<Kept<Arc<Encoded>>>,
     /// Steps that lead there from further back; none where the view shows nothing of it.
     merged: Vec<Kept<Option<Arc<Encoded>>>>,
-    snapshot: Option<(SnapshotKey, Arc<Encoded>)>,
+    /// The last snapshot, as it was encoded at a revision.
+    snapshot: Option<(u64, Snapshot, Arc<Encoded>)>,
 }
-
-/// What a snapshot that was encoded says: its revision, why, and from which revision on updates
-/// were lost.
-type SnapshotKey = (u64, SnapshotReason, u64);
 
 /// A step that was encoded, to be shared.
 #[derive(Debug)]
@@ -264,7 +261,7 @@ impl State {
     /// told of in its own view.
     fn place_again(&mut self, told: u64) {
         for (_, shared) in &mut self.views {
-            shared.fingerprint = self.core.fingerprint(&shared.view);
+            shared.fingerprint = self.core.fingerprint(&shared.view, None);
         }
         let keys: Vec<usize> = self.subscribers.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -291,7 +288,7 @@ impl State {
         &self,
         actor: &Actor,
         view: &View,
-        delivery: Delivery,
+        (delivery, exclude_self): (Delivery, bool),
         at: Resume,
     ) -> Result<(), SnapshotReason> {
         let (core, revision) = (&self.core, at.revision);
@@ -305,7 +302,8 @@ impl State {
             Err(SnapshotReason::ResetSchema)
         } else if revision < reach || revision == 0 {
             Err(too_old)
-        } else if at.view != core.fingerprint(view) || !fits {
+        } else if at.view != core.fingerprint(view, actor.user().filter(|_| exclude_self)) || !fits
+        {
             Err(SnapshotReason::ViewChanged)
         } else {
             Ok(())
@@ -322,7 +320,7 @@ impl State {
         let known = self.views.iter().find(|(_, shared)| is_it(shared)).map(|(key, _)| key);
         let key = known.unwrap_or_else(|| {
             self.views.insert(Shared {
-                fingerprint: self.core.fingerprint(&view),
+                fingerprint: self.core.fingerprint(&view, None),
                 view,
                 delivery,
                 subscribers: 0,
@@ -428,18 +426,16 @@ impl State {
         if let Some(reason) = subscriber.snapshot.take() {
             let is_lost = is_behind || reason == SnapshotReason::LogOverflow;
             let lost_from = if is_all && is_lost && position > 0 { position + 1 } else { 0 };
+            // Most find nobody missing, and share one snapshot.
+            let since = if self.core.has_departures(position) { position } else { 0 };
+            let snapshot = Snapshot { reason, since, lost_from };
             subscriber.resumes = false;
             subscriber.caught_up(self.core.revision());
             subscriber.fingerprint = shared.fingerprint;
-            return Some(Step::Update(match (&subscriber.actor, subscriber.exclude_self) {
-                (Actor::User(user), true) => Arc::new(encoder.snapshot(
-                    &self.core,
-                    &shared.view,
-                    reason,
-                    lost_from,
-                    Some(user),
-                )),
-                _ => shared.snapshot(&self.core, reason, lost_from, encoder),
+            let except = subscriber.actor.user().filter(|_| excludes);
+            return Some(Step::Update(match except {
+                None => shared.snapshot(&self.core, snapshot, encoder),
+                _ => Arc::new(encoder.snapshot(&self.core, &shared.view, snapshot, except)),
             }));
         }
         if subscriber.position < shared.changed || subscriber.resumes {
@@ -532,17 +528,15 @@ impl Shared {
     fn snapshot(
         &mut self,
         core: &Session,
-        reason: SnapshotReason,
-        lost_from: u64,
+        snapshot: Snapshot,
         encoder: &dyn Encoder,
     ) -> Arc<Encoded> {
-        let key = (core.revision(), reason, lost_from);
+        let revision = core.revision();
         match &self.snapshot {
-            Some((known, encoded)) if *known == key => encoded.clone(),
+            Some((at, known, encoded)) if (*at, *known) == (revision, snapshot) => encoded.clone(),
             _ => {
-                let encoded = encoder.snapshot(core, &self.view, reason, lost_from, None);
-                let encoded = Arc::new(encoded);
-                self.snapshot = Some((key, encoded.clone()));
+                let encoded = Arc::new(encoder.snapshot(core, &self.view, snapshot, None));
+                self.snapshot = Some((revision, snapshot, encoded.clone()));
                 encoded
             }
         }

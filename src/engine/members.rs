@@ -6,7 +6,7 @@ use super::{
     exclusive::Slot,
     live::{Live, State},
     position,
-    subscriber::{Begin, Options, Subscriber, Subscription},
+    subscriber::{Begin, Options, Resume, Subscriber, Subscription},
 };
 use crate::session::{
     Session,
@@ -182,6 +182,8 @@ impl Engine {
         options: Options,
     ) -> (Subscription, Vec<Waker>) {
         let Options { props, exclude_self, interval, delivery, resume } = options;
+        // The app has no props of its own.
+        let exclude_self = exclude_self && actor.user().is_some();
         let mut wake = Vec::new();
         if delivery == Delivery::All {
             // The log begins after a whole frame.
@@ -193,12 +195,12 @@ impl Engine {
         let view = View { class: state.core.class_of(actor), props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),
-            Some(at) => match state.check_resume(actor, &view, delivery, at) {
+            Some(at) => match state.check_resume(actor, &view, (delivery, exclude_self), at) {
                 Ok(()) => Begin::After(at.revision),
                 Err(reason) => Begin::Snapshot(reason),
             },
         };
-        let fingerprint = state.core.fingerprint(&view);
+        let fingerprint = state.core.fingerprint(&view, None);
         let view = state.enter_view(view, delivery, exclude_self);
         let member = match actor {
             Actor::App => None,
@@ -211,11 +213,10 @@ impl Engine {
         let how = (exclude_self, interval);
         let mut subscriber =
             Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
-        use SnapshotReason::{LogOverflow, ResetSchema, ViewChanged};
-        if let (Some(at), Some(LogOverflow | ViewChanged | ResetSchema)) =
-            (resume.filter(|_| delivery == Delivery::All), subscriber.snapshot)
-        {
-            // From there on it is told that updates are lost.
+        let is_known =
+            |at: &Resume| at.epoch == state.core.epoch() && at.revision <= state.core.revision();
+        if let Some(at) = resume.filter(is_known) {
+            // A snapshot names who left since, and says that updates since are lost.
             subscriber.position = at.revision;
         }
         let key = state.subscribers.insert(subscriber);

@@ -2,7 +2,7 @@
 
 use super::{Clock, Encoded, Engine, EngineSettings, Live, encoder::Encoder};
 use crate::{
-    engine::encoder::SnapshotReason,
+    engine::encoder::Snapshot,
     session::{
         Opening, Session,
         ids::{AppId, SessionId, UserId},
@@ -25,14 +25,7 @@ impl Encoder for Mute {
         None
     }
 
-    fn snapshot(
-        &self,
-        _: &Session,
-        _: &View,
-        _: SnapshotReason,
-        _: u64,
-        _: Option<&UserId>,
-    ) -> Encoded {
+    fn snapshot(&self, _: &Session, _: &View, _: Snapshot, _: Option<&UserId>) -> Encoded {
         Encoded::default()
     }
 }

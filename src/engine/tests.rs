@@ -1,16 +1,12 @@
 //! What several sessions of a user come to together.
 
-use super::{
-    Clock, Encoded, Engine, EngineSettings, Live, WriteOutcome,
-    encoder::{Encoder, SnapshotReason},
-    is_taken,
-};
+use super::{Engine, EngineSettings, Live, WriteOutcome, is_taken, testing};
 use crate::session::{
     Info, Opening, Session,
     command::{Actor, Command, Join, Setting, Write},
     error::Refusal,
     ids::{AppId, SessionId, UserId},
-    limits::{Limits, SECOND},
+    limits::Limits,
     member::Departure,
     private::{Pair, Private},
     settings::{Keys, Kind, Settings},
@@ -19,46 +15,8 @@ use crate::session::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Nobody subscribes.
-struct Mute;
-
-impl Encoder for Mute {
-    fn changes(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
-        None
-    }
-
-    fn snapshot(
-        &self,
-        _: &Session,
-        _: &View,
-        _: SnapshotReason,
-        _: u64,
-        _: Option<&UserId>,
-    ) -> Encoded {
-        Encoded::default()
-    }
-
-    fn log(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
-        None
-    }
-}
-
 fn engine() -> Engine {
-    let settings = EngineSettings {
-        shards: 1,
-        tick: 10_000,
-        slow_limit: 60 * SECOND,
-        user_ttl: 60 * SECOND,
-        max_sessions: 10,
-        max_users: 10,
-        max_sessions_per_user: 10,
-        max_listeners_per_user: 10,
-        max_updates_per_second: 200,
-        max_replay_bytes: 1024,
-        max_logs_bytes: 1024,
-        limits: Limits::default(),
-    };
-    Engine::new(settings, Clock::stepped(SECOND), Arc::new(Mute))
+    testing::engine(EngineSettings { shards: 1, ..testing::settings() })
 }
 
 fn room(engine: &Engine, id: &str, capacity: usize) -> Arc<Live> {

@@ -9,7 +9,7 @@ pub use exclude::{is_only_props_of, without_props_of};
 
 use super::{convert::to_proto, field};
 use crate::{
-    engine::encoder::{Encoded, Encoder, MemberSpan, Message, SnapshotReason, Spans},
+    engine::encoder::{Encoded, Encoder, MemberSpan, Message, Snapshot, SnapshotReason, Spans},
     proto,
     session::{
         Info, Session,
@@ -73,19 +73,21 @@ impl Encoder for Named {
         &self,
         session: &Session,
         view: &View,
-        reason: SnapshotReason,
-        lost_from: u64,
+        Snapshot { reason, since, lost_from }: Snapshot,
         except: Option<&UserId>,
     ) -> Encoded {
         let mut body = Body::new(false, except.cloned());
         session.show_all(view, &mut body);
+        if since > 0 {
+            session.show_departures(since, &mut body);
+        }
         let head = Head {
             from: 0,
             to: session.revision(),
             snapshot: Some(SnapshotHead {
                 epoch: session.epoch(),
                 reason,
-                view: session.fingerprint(view),
+                view: session.fingerprint(view, except),
                 lost_from,
             }),
         };
@@ -288,7 +290,7 @@ impl ChangeSink for Body {
     fn member(&mut self, change: MemberChange<'_>) {
         self.end_member();
         self.muted = self.except.as_ref() == Some(change.user);
-        self.make_room(change.user.len() + 16);
+        self.make_room(change.user.len() + 32);
         self.user = Some(change.user.clone());
         let buf = &mut self.member;
         put_bytes(buf, field::member_change::USER_ID, change.user.as_bytes());
@@ -300,6 +302,9 @@ impl ChangeSink for Body {
         }
         if let Some(disconnected) = change.disconnected {
             put_varint(buf, field::member_change::DISCONNECTED, u64::from(disconnected));
+        }
+        if let Some(order) = change.order {
+            put_varint(buf, field::member_change::JOIN_ORDER, order);
         }
         if change.replaces || change.role.is_some() || change.disconnected.is_some() {
             self.status = buf.len();

@@ -21,6 +21,16 @@ pub enum Actor {
     User(UserId),
 }
 
+impl Actor {
+    /// The user, if it is one.
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::App => None,
+            Self::User(user) => Some(user),
+        }
+    }
+}
+
 /// Keys to set and keys to remove; no key twice.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Write {

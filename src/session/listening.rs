@@ -228,7 +228,8 @@ impl Session {
     }
 
     fn eyes(&self) -> Eyes {
-        let print = |class| self.fingerprint(&View { class, props: Default::default() });
+        let view = |class| View { class, props: Default::default() };
+        let print = |class| self.fingerprint(&view(class), None);
         Eyes { prints: [print(Class::Members), print(Class::Host)], keeper: self.keeper().cloned() }
     }
 

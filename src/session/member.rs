@@ -59,7 +59,7 @@ pub struct Membership {
     pub streams: u32,
     /// It has had a stream.
     pub(super) has_streamed: bool,
-    /// Counts joins in the session; smaller joined earlier, and each membership has its own.
+    /// Counts joins in the session, from 1; smaller joined earlier, and each membership has its own.
     pub order: u64,
     /// When it joined.
     pub joined_at: Micros,

@@ -10,6 +10,7 @@ pub mod command;
 mod data;
 mod deadline;
 pub mod error;
+mod fingerprint;
 pub mod frame;
 mod host;
 pub mod ids;
@@ -235,7 +236,7 @@ impl Session {
             password,
             names: Names::default(),
             members: Members::default(),
-            next_order: 0,
+            next_order: 1,
             spectators: 0,
             roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
             bans: FxHashMap::default(),

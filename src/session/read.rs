@@ -49,6 +49,7 @@ impl Session {
             replaces,
             role,
             disconnected: disconnected.then_some(membership.disconnected),
+            order: shown.is_none().then_some(membership.order),
         });
         for slot in slots {
             sink.prop(self.names.key(slot.key), slot.accepted.as_ref());

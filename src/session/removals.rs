@@ -47,10 +47,9 @@ impl Removals {
         self.list.push_back(Removal { revision, at, gone });
     }
 
-    /// Forgets everything: no delta begins before `revision`.
-    pub fn clear(&mut self, revision: u64) {
-        self.list.clear();
-        self.departed.clear();
+    /// No delta begins before `revision`: of what went until then, only who left is still told.
+    pub fn begin_at(&mut self, revision: u64) {
+        self.list.retain(|removal| matches!(removal.gone, Gone::Member(..)));
         self.horizon = revision;
     }
 

@@ -38,7 +38,7 @@ impl Session {
         self.open = true;
         self.cut_log();
         let frame = self.flush(now);
-        self.removals.clear(self.revision);
+        self.removals.begin_at(self.revision);
         self.reset_revision = self.revision;
         let views_changed = [&before, &frame].into_iter().flatten().any(|it| it.views_changed);
         let departed = before.map(|before| before.departed).unwrap_or_default();

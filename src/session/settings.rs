@@ -11,7 +11,7 @@ use super::{
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Who sees whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Everyone sees everyone.
     Room,

@@ -12,10 +12,9 @@ use super::{
     slots::Slot,
     value::Value,
 };
-use std::hash::{Hash, Hasher};
 
 /// Whose eyes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Ordinary members. Room: everyone's `propnames`. Hosted: the host's `hostprops`.
     Members,
@@ -75,6 +74,9 @@ pub struct MemberChange<'a> {
     pub role: Option<Role>,
     /// Whether it is disconnected, if that changed.
     pub disconnected: Option<bool>,
+    /// Where the membership stands in join order, as [`super::member::Membership::order`]; named
+    /// wherever this is all of the member, as then nobody need know it.
+    pub order: Option<u64>,
 }
 
 impl Session {
@@ -147,31 +149,6 @@ impl Session {
         self.pair().is_none() || self.is_visible_to(&Actor::User(user.clone()))
     }
 
-    /// A number that changes when a view comes to show something else than what changed in the
-    /// state: a client that holds another one needs a snapshot.
-    pub fn fingerprint(&self, view: &View) -> u32 {
-        let mut hasher = rustc_hash::FxHasher::default();
-        let settings = &self.shown.settings;
-        ("view", self.kind, view.class, &view.props).hash(&mut hasher);
-        match (self.kind, view.class) {
-            (Kind::Room | Kind::Private, _) => settings.propnames.hash(&mut hasher),
-            (Kind::Hosted, Class::Members) => {
-                let shown = if settings.hostprops.is_empty() {
-                    &settings.propnames
-                } else {
-                    &settings.hostprops
-                };
-                shown.hash(&mut hasher);
-            }
-            (Kind::Hosted, Class::Host) => {
-                (&settings.propnames, &settings.hostprops).hash(&mut hasher);
-            }
-        }
-        let hash = hasher.finish();
-        // Zero is what a client sends that names none.
-        ((hash ^ (hash >> 32)) as u32).max(1)
-    }
-
     /// Shows a whole view, members in join order.
     pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
         sink.session(self, &self.shown, view.class);
@@ -210,13 +187,26 @@ impl Session {
         for (member, shown) in self.members.changed_after(from) {
             self.show_member(view, from, member, shown, sink);
         }
-        for (user, departure) in self.removals.departures_after(from) {
-            let back =
-                self.members.find(user).is_some_and(|ix| self.members.get(ix).shown.is_some());
-            if !back {
-                sink.left(user, departure);
-            }
+        self.show_departures(from, sink);
+    }
+
+    /// Shows who has left after revision `from` and is not back, as far as that is remembered.
+    pub fn show_departures(&self, from: u64, sink: &mut impl ChangeSink) {
+        for (user, departure) in self.departures_after(from) {
+            sink.left(user, departure);
         }
+    }
+
+    /// Whether [`Session::show_departures`] shows anybody.
+    pub fn has_departures(&self, from: u64) -> bool {
+        self.departures_after(from).next().is_some()
+    }
+
+    fn departures_after(&self, from: u64) -> impl Iterator<Item = (&UserId, Departure)> {
+        let is_back = |user: &UserId| {
+            self.members.find(user).is_some_and(|ix| self.members.get(ix).shown.is_some())
+        };
+        self.removals.departures_after(from).filter(move |(user, _)| !is_back(user))
     }
 
     pub(super) fn show_member(
@@ -243,6 +233,7 @@ impl Session {
                         replaces: false,
                         role: status.then_some(shown.role),
                         disconnected: status.then_some(shown.disconnected),
+                        order: None,
                     },
                 );
             }
@@ -271,6 +262,7 @@ impl Session {
             replaces,
             role: Some(shown.role),
             disconnected: shown.disconnected.then_some(true),
+            order: Some(shown.order),
         });
         for slot in member.slots.iter() {
             if slot.shown.is_some() && self.sees(view, member, slot) {
@@ -290,8 +282,8 @@ impl Session {
                         continue;
                     }
                     if !std::mem::replace(&mut begun, true) {
-                        let (role, disconnected) = (None, None);
-                        sink.member(MemberChange { user, replaces: false, role, disconnected });
+                        let (replaces, role, disconnected, order) = (false, None, None, None);
+                        sink.member(MemberChange { user, replaces, role, disconnected, order });
                     }
                     sink.prop(key, value.as_ref());
                 }
@@ -306,8 +298,9 @@ impl Session {
             }
             Event::Joined(who) => self.show_logged_whole(view, who, false, sink),
             Event::Status { user, role, disconnected } => {
+                let (replaces, order) = (false, None);
                 let (role, disconnected) = (Some(*role), Some(*disconnected));
-                sink.member(MemberChange { user, replaces: false, role, disconnected });
+                sink.member(MemberChange { user, replaces, role, disconnected, order });
             }
             Event::Left { user, departure } => sink.left(user, *departure),
             Event::Info(info) => sink.session(self, info, view.class),
@@ -332,6 +325,7 @@ impl Session {
             replaces,
             role: Some(who.role),
             disconnected: who.disconnected.then_some(true),
+            order: Some(who.order),
         });
         for (key, value) in &who.props {
             if self.sees_logged(view, &who.user, who.of_host, key) {

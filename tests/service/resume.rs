@@ -1,7 +1,10 @@
 //! Resume: a delta from where the client was, or a snapshot that says why not.
 
 use crate::support::*;
-use sessiond::proto::{EndReason, SessionSettings, SnapshotReason, SubscribeToSessionRequest};
+use sessiond::proto::{
+    Delivery, DeliveryOptions, DepartureReason, EndReason, SessionSettings, SnapshotReason,
+    SubscribeToSessionRequest,
+};
 use std::time::Duration;
 use tonic::Code;
 
@@ -237,4 +240,128 @@ async fn a_stream_of_its_maximum_age_ends_and_resumes_with_a_delta() {
     bob.next_changes().await;
     assert!(!bob.rebuilt.member("bob").disconnected);
     assert_eq!(bob.rebuilt.props("ada"), shown([("x", int(2))]));
+}
+
+#[tokio::test]
+async fn a_snapshot_names_who_left_since_the_subscriber_was_told() {
+    let service = Service::start().await;
+    for session in ["owned", "reset", "resent", "all"] {
+        service.open_room(session, "ada").await;
+        for user in ["bob", "kim", "lee"] {
+            service.join(session, user).await;
+        }
+    }
+    service.tick();
+    let mut owned = service.watch("owned", "bob").await;
+    let mut reset = service.watch("reset", "bob").await;
+    let mut resent = service.watch("resent", "bob").await;
+    let options = DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() };
+    let all = SubscribeToSessionRequest { options: Some(options), ..subscription("all", "bob") };
+    let mut all = service.watch_with(all).await;
+    for session in ["owned", "reset", "resent", "all"] {
+        service.set_in(session, "kim", [("x", int(1))]).await;
+        service.try_kick(session, "ada", "kim", "").await.expect("she may");
+        service.leave(session, "lee").await;
+        service.join(session, "lee").await;
+    }
+    service.leave("owned", "ada").await;
+    service.try_reset("reset", "ada", None).await.expect("she may");
+    service.try_transmit("resent", "ada", "", true).await.expect("she may");
+    service.tick();
+    for (watcher, reason) in [
+        (&mut owned, SnapshotReason::ViewChanged),
+        (&mut reset, SnapshotReason::ResetSchema),
+        (&mut resent, SnapshotReason::Resent),
+        (&mut all, SnapshotReason::LogOverflow),
+    ] {
+        assert_eq!(watcher.next_snapshot().await, reason);
+        let left = &watcher.rebuilt.left;
+        assert_eq!(left.get("kim"), Some(&DepartureReason::Kicked), "{reason:?}");
+        assert_eq!(left.contains_key("ada"), reason == SnapshotReason::ViewChanged);
+        assert!(!left.contains_key("lee"), "he is back");
+    }
+}
+
+#[tokio::test]
+async fn a_resume_with_a_snapshot_names_who_left_meanwhile() {
+    let service = Service::start().await;
+    let before = room_with_reader(&service).await;
+    service.leave("finals", "bob").await;
+    service.tick();
+    let options = DeliveryOptions { props: vec!["y".to_owned()], ..Default::default() };
+    let other =
+        SubscribeToSessionRequest { options: Some(options), ..subscription("finals", "ada") };
+    let mut ada = service.resume(other.clone(), &before).await;
+    assert_eq!(ada.next_snapshot().await, SnapshotReason::ViewChanged);
+    assert!(ada.rebuilt.left.keys().eq(["bob"]));
+    // Of another epoch nothing is known.
+    let mut epoch = before.again();
+    epoch.epoch -= 1;
+    let mut ada = service.resume(subscription("finals", "ada"), &epoch).await;
+    assert_eq!(ada.next_snapshot().await, SnapshotReason::EpochChanged);
+    assert!(ada.rebuilt.left.is_empty());
+}
+
+#[tokio::test]
+async fn a_resume_with_other_options_begins_with_a_snapshot() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    service.join("finals", "bob").await;
+    service.tick();
+    let _ada = service.stream("finals", "ada").await;
+    let _bob = service.stream("finals", "bob").await;
+    let x = || vec!["x".to_owned()];
+    let options = [
+        DeliveryOptions::default(),
+        DeliveryOptions { exclude_self: true, ..Default::default() },
+        DeliveryOptions { props: x(), ..Default::default() },
+        DeliveryOptions { props: x(), exclude_self: true, ..Default::default() },
+    ];
+    let with = |user, options: &DeliveryOptions| SubscribeToSessionRequest {
+        options: Some(options.clone()),
+        ..subscription("finals", user)
+    };
+    for before in &options {
+        let known = service.watch_with(with("ada", before)).await.rebuilt.again();
+        service
+            .set_in("finals", "ada", [("x", int(service.revision("finals").await as i64))])
+            .await;
+        service.tick();
+        for after in &options {
+            let mut ada = service.resume(with("ada", after), &known).await;
+            match ada.next().await {
+                Step::Snapshot(reason) => {
+                    assert!(before != after);
+                    assert_eq!(reason, SnapshotReason::ViewChanged);
+                }
+                _ => assert_eq!(before, after),
+            }
+            let own = ada.rebuilt.props("ada");
+            assert_eq!(own.is_empty(), after.exclude_self, "{before:?} {after:?}");
+        }
+    }
+    // Neither does somebody else go on without the props of the first.
+    let known = service.watch_with(with("ada", &options[1])).await.rebuilt.again();
+    let mut bob = service.resume(with("bob", &options[1]), &known).await;
+    assert_eq!(bob.next_snapshot().await, SnapshotReason::ViewChanged);
+}
+
+#[tokio::test]
+async fn who_follows_the_join_order_shows_what_the_session_tells() {
+    let service = Service::start().await;
+    service.open_room("finals", "zed").await;
+    let mut zed = service.watch("finals", "zed").await;
+    for user in ["bob", "amy", "kim"] {
+        service.join("finals", user).await;
+    }
+    service.set_in("finals", "kim", [("x", int(1))]).await;
+    service.tick();
+    service.leave("finals", "bob").await;
+    service.tick();
+    service.join("finals", "bob").await;
+    service.tick();
+    let told = service.info("finals", "zed").await.members;
+    let told: Vec<_> = told.into_iter().map(|member| member.user_id).collect();
+    assert_eq!(told, ["zed", "amy", "kim", "bob"]);
+    service.tick_until(&mut zed, |it| it.order == told).await;
 }

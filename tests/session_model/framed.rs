@@ -74,6 +74,7 @@ impl Framed {
                     let figure = Figure {
                         role: member.role,
                         disconnected: member.disconnected,
+                        order: member.order,
                         props: self.visible(view, user, member),
                     };
                     (user.to_string(), figure)
@@ -138,6 +139,7 @@ impl Framed {
             replaces,
             role: Some(new.role),
             disconnected: new.disconnected.then_some(true),
+            order: Some(new.order),
             props: Diff { set: new.props.clone(), ..Diff::default() },
         };
         let Some(known) = self.members.get(user) else {
@@ -153,23 +155,25 @@ impl Framed {
             replaces: false,
             role: status.then_some(new.role),
             disconnected: status.then_some(new.disconnected),
+            order: None,
             props: difference(&old.props, &new.props),
         };
         (change != Change::default()).then_some(change)
     }
 
-    /// How many removals a session has to remember because of what went from here to `next`.
-    pub fn removals_to(&self, next: &Framed) -> usize {
+    /// How many removals of keys, and of members, a session has to remember because of what went from
+    /// here to `next`.
+    pub fn removals_to(&self, next: &Framed) -> [usize; 2] {
         let gone = |before: &BTreeMap<Key, Value>, after: &BTreeMap<Key, Value>| {
             before.keys().filter(|key| !after.contains_key(*key)).count()
         };
-        let of_members = self.members.iter().map(|(user, member)| match next.members.get(user) {
-            Some(after) => gone(&member.props, &after.props),
-            None => 1,
-        });
-        of_members.sum::<usize>()
-            + gone(&self.data, &next.data)
-            + gone(&self.private_data, &next.private_data)
+        let stays = |(user, member): (&UserId, &FramedMember)| {
+            next.members.get(user).map(|after| gone(&member.props, &after.props))
+        };
+        let stay: Vec<_> = self.members.iter().filter_map(stays).collect();
+        let left = self.members.len() - stay.len();
+        let of_data = gone(&self.data, &next.data) + gone(&self.private_data, &next.private_data);
+        [stay.iter().sum::<usize>() + of_data, left]
     }
 
     fn visible(&self, view: &View, user: &UserId, member: &FramedMember) -> BTreeMap<Key, Value> {

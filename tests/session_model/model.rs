@@ -65,13 +65,21 @@ pub struct Model {
     /// Whoever has been host, if only for a moment.
     hosts: BTreeSet<UserId>,
     departures: BTreeMap<UserId, Departure>,
-    removals: Vec<(u64, Micros)>,
+    removals: Vec<Removal>,
     orders: u64,
     emptied_at: Option<Micros>,
     /// When a lost host is replaced.
     host_due: Option<Micros>,
     /// What the next host takes over, where there is no host to ask.
     heritage: Option<Heritage>,
+}
+
+/// Something that went, and is remembered.
+#[derive(Debug, Clone, Copy)]
+struct Removal {
+    revision: u64,
+    at: Micros,
+    of_member: bool,
 }
 
 /// A membership.
@@ -131,7 +139,7 @@ impl Model {
             hosts: BTreeSet::new(),
             departures: BTreeMap::new(),
             removals: Vec::new(),
-            orders: 0,
+            orders: 1,
             emptied_at: None,
             host_due: None,
             heritage: None,
@@ -277,7 +285,7 @@ impl Model {
     fn frame(&mut self, next: Framed, now: Micros) {
         self.open = false;
         let Limits { removals: most, removal_memory, .. } = self.limits;
-        while let Some(&(revision, at)) = self.removals.first()
+        while let Some(&Removal { revision, at, .. }) = self.removals.first()
             && (self.removals.len() > most || at + removal_memory <= now)
         {
             self.horizon_at_most = self.horizon_at_most.max(revision);
@@ -287,9 +295,13 @@ impl Model {
         self.departed.clear();
         self.data_log.clear();
         self.framed_data = [self.data.clone(), self.private_data.clone()];
-        let gone = self.history.last().map_or(0, |last| last.removals_to(&next));
+        let gone = self.history.last().map_or([0, 0], |last| last.removals_to(&next));
         self.history.push(next);
-        self.removals.extend((0..gone).map(|_| (self.history.len() as u64, now)));
+        let revision = self.history.len() as u64;
+        for (count, of_member) in gone.into_iter().zip([false, true]) {
+            let removal = Removal { revision, at: now, of_member };
+            self.removals.extend((0..count).map(|_| removal));
+        }
     }
 
     /// What is accepted, as a frame shows it.
@@ -397,6 +409,7 @@ impl Model {
             replaces: same.is_none() && known.is_some(),
             role: (same.map(|same| same.role) != Some(now.role)).then_some(now.role),
             disconnected: (was_disconnected != now.disconnected).then_some(now.disconnected),
+            order: same.is_none().then_some(now.order),
             props: difference(&before, &visible(self.accepted_props(user))),
         };
         (change != Change::default()).then_some(change)

@@ -26,6 +26,8 @@ pub struct Picture {
 pub struct Figure {
     pub role: Role,
     pub disconnected: bool,
+    /// Members stand in this order.
+    pub order: u64,
     pub props: BTreeMap<Key, Value>,
 }
 
@@ -53,6 +55,7 @@ pub struct Change {
     pub replaces: bool,
     pub role: Option<Role>,
     pub disconnected: Option<bool>,
+    pub order: Option<u64>,
     pub props: Diff,
 }
 
@@ -83,6 +86,11 @@ impl Changes {
         collect(|sink| session.show_changes(view, from, sink))
     }
 
+    /// What a snapshot names beside the state for who has come to a revision.
+    pub fn departures_after(session: &Session, from: u64) -> BTreeMap<String, Departure> {
+        collect(|sink| session.show_departures(from, sink)).left
+    }
+
     /// What an update of the log does in the view.
     pub fn logged(session: &Session, view: &View, event: &Event) -> Self {
         collect(|sink| session.show_logged(view, event, sink))
@@ -110,6 +118,13 @@ impl Changes {
 }
 
 impl Picture {
+    /// The members in the order in which they joined.
+    pub fn in_join_order(&self) -> Vec<&str> {
+        let mut members: Vec<_> = self.members.iter().collect();
+        members.sort_by_key(|(_, figure)| figure.order);
+        members.into_iter().map(|(user, _)| &**user).collect()
+    }
+
     /// What a snapshot shows.
     pub fn of_snapshot(snapshot: &Changes) -> Self {
         let mut picture = Self::default();
@@ -133,10 +148,12 @@ impl Picture {
             let known = self.members.entry(user.clone()).or_insert_with(|| Figure {
                 role: change.role.expect("the role comes with a member that is new"),
                 disconnected: false,
+                order: change.order.expect("the order comes with a member that is new"),
                 props: BTreeMap::new(),
             });
             known.role = change.role.unwrap_or(known.role);
             known.disconnected = change.disconnected.unwrap_or(known.disconnected);
+            known.order = change.order.unwrap_or(known.order);
             change.props.apply(&mut known.props);
         }
         for user in changes.left.keys() {
@@ -194,9 +211,10 @@ impl ChangeSink for Collector {
 
     fn member(&mut self, change: MemberChange<'_>) {
         self.turn_to(Chapter::Members);
-        let MemberChange { user, replaces, role, disconnected } = change;
+        let MemberChange { user, replaces, role, disconnected, order } = change;
         assert!(self.changes.of(user).is_none(), "{user} came twice in one step");
-        let change = Change { replaces, role, disconnected, props: Diff::default() };
+        let props = Diff::default();
+        let change = Change { replaces, role, disconnected, order, props };
         self.changes.members.push((user.to_string(), change));
     }
 

@@ -25,7 +25,7 @@ impl Position {
         Self {
             epoch: session.epoch(),
             revision: session.revision(),
-            fingerprint: session.fingerprint(view),
+            fingerprint: session.fingerprint(view, None),
         }
     }
 
@@ -37,7 +37,7 @@ impl Position {
             Err(NoDelta::Future)
         } else if self.revision < session.horizon() || self.revision == 0 {
             Err(NoDelta::TooOld)
-        } else if self.fingerprint != session.fingerprint(view) {
+        } else if self.fingerprint != session.fingerprint(view, None) {
             Err(NoDelta::ViewChanged)
         } else {
             Ok(())

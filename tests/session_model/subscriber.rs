@@ -92,7 +92,7 @@ impl Watch {
         };
         assert!(snapshot.members.iter().all(is_plain), "{snapshot:?}");
 
-        let fingerprint = session.fingerprint(view);
+        let fingerprint = session.fingerprint(view, None);
         for (earlier, (other, _)) in model.history.iter().zip(&self.frames) {
             let same = earlier.selection(view) == last.selection(view);
             assert_eq!(*other == fingerprint, same, "fingerprints of {view:?}");
@@ -114,7 +114,7 @@ impl Watch {
     /// The session was reset, after a frame for what was open; the earlier frames lead nowhere.
     pub fn reset(&mut self, session: &Session, model: &Model, frames: usize) {
         self.snapshot(session, model);
-        let fingerprint = session.fingerprint(&self.view);
+        let fingerprint = session.fingerprint(&self.view, None);
         self.frames.extend((0..frames).map(|_| (fingerprint, false)));
     }
 
@@ -122,7 +122,7 @@ impl Watch {
     pub fn between_frames(&self, session: &Session, model: &Model) {
         self.snapshot(session, model);
         let last = self.frames.last().map(|(fingerprint, _)| *fingerprint);
-        assert_eq!(last, Some(session.fingerprint(&self.view)));
+        assert_eq!(last, Some(session.fingerprint(&self.view, None)));
     }
 
     fn snapshot(&self, session: &Session, model: &Model) -> Changes {
@@ -139,7 +139,8 @@ impl Watch {
         let view = &self.view;
         for (revision, (fingerprint, _)) in (1..).zip(&self.frames) {
             let at = Position { epoch: session.epoch(), revision, fingerprint: *fingerprint };
-            let may = revision >= session.horizon() && *fingerprint == session.fingerprint(view);
+            let may =
+                revision >= session.horizon() && *fingerprint == session.fingerprint(view, None);
             assert_eq!(at.resume(session, view).is_ok(), may);
             if may {
                 let changes = Changes::after(session, view, revision);
@@ -148,7 +149,7 @@ impl Watch {
                 picture.apply(&changes);
                 assert_eq!(picture, model.last().picture(view), "{view:?} from {revision}");
             }
-            let same = *fingerprint == session.fingerprint(view);
+            let same = *fingerprint == session.fingerprint(view, None);
             if same && session.log_fits(&Actor::App, view, revision) {
                 self.listen(session, model, revision);
             }

@@ -152,6 +152,7 @@ impl ChangeSink for OneMember {
             replaces: change.replaces,
             role: change.role.map_or(proto::Role::Unspecified, role).into(),
             disconnected: change.disconnected,
+            join_order: change.order.unwrap_or_default(),
             ..Default::default()
         });
     }

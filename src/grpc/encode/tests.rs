@@ -43,6 +43,7 @@ impl ChangeSink for Reference {
             replaces: change.replaces,
             role: change.role.map_or(0, |role| to_proto::role(role).into()),
             disconnected: change.disconnected,
+            join_order: change.order.unwrap_or_default(),
             ..Default::default()
         });
     }
@@ -196,7 +197,7 @@ proptest! {
         session.flush(4_000_000);
 
         let (update, state) =
-            decode(&Named.snapshot(&session, &view(), SnapshotReason::First, 0, None));
+            decode(&Named.snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None));
         let mut reference = Reference::default();
         session.show_all(&view(), &mut reference);
         prop_assert_eq!(update.epoch, session.epoch());
@@ -242,7 +243,7 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
         session.apply(2_000_000, &Actor::App, command).expect("it joins");
     }
     session.flush(3_000_000);
-    let encoded = Named.snapshot(&session, &view(), SnapshotReason::First, 0, None);
+    let encoded = Named.snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None);
     assert!(encoded.messages.len() > 4);
     let (_, state) = decode(&encoded);
     let mut reference = Reference::default();
@@ -372,7 +373,8 @@ fn a_snapshot_says_from_where_on_updates_were_lost() {
     }
     let reason = SnapshotReason::LogOverflow;
     for (lost_from, lost_to) in [(3, 8), (0, 0)] {
-        let encoded = Named.snapshot(&session, &view(), reason, lost_from, None);
+        let snapshot = Snapshot { lost_from, ..Snapshot::new(reason) };
+        let encoded = Named.snapshot(&session, &view(), snapshot, None);
         let (update, state) = decode(&encoded);
         let Some(Step::Snapshot(snapshot)) = update.body else { panic!("a snapshot") };
         assert_eq!((snapshot.lost_from, snapshot.lost_to), (lost_from, lost_to));

@@ -4,7 +4,7 @@ use super::Sessions;
 use crate::{
     engine::{
         Joined, Peer, Scope, SessionKey,
-        encoder::{Encoder, SnapshotReason},
+        encoder::{Encoder, Snapshot, SnapshotReason},
     },
     grpc::{
         caller::Caller,
@@ -75,7 +75,8 @@ impl Sessions {
         let state = live.lock();
         state.core.check(&actor, Act::Receive).ok()?;
         let view = View { class: state.core.class_of(&actor), props: Default::default() };
-        let encoded = Named.snapshot(&state.core, &view, SnapshotReason::First, 0, None);
+        let encoded =
+            Named.snapshot(&state.core, &view, Snapshot::new(SnapshotReason::First), None);
         drop(state);
         let [message] = &*encoded.messages else { return None };
         proto::SubscribeToSessionResponse::decode(message.bytes.slice(PREFIX..)).ok()?.update

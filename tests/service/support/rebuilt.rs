@@ -7,7 +7,8 @@ use super::{
 };
 use prost::Message;
 use sessiond::proto::{
-    self, Changes, NamedValue, Role, SessionUpdate, SnapshotReason, session_update::Body,
+    self, Changes, DepartureReason, NamedValue, Role, SessionUpdate, SnapshotReason,
+    session_update::Body,
 };
 use std::collections::{BTreeMap, HashSet};
 
@@ -24,8 +25,10 @@ pub struct Rebuilt {
     pub state: State,
     /// The revisions whose updates were lost before the last snapshot, as it says; 0 = none.
     pub lost: (u64, u64),
-    /// The members as they came: the order of joining, unless somebody left and came back.
+    /// The members in the order of joining.
     pub order: Vec<String>,
+    /// Who the last snapshot says has left.
+    pub left: BTreeMap<String, DepartureReason>,
     /// The parts of a step that is not complete.
     parts: Vec<SessionUpdate>,
     ended: bool,
@@ -51,6 +54,8 @@ pub struct Member {
     pub role: Role,
     /// Whether it is disconnected.
     pub disconnected: bool,
+    /// Where it stands in the order of joining.
+    pub join_order: u64,
     /// The props.
     pub props: Shown,
 }
@@ -116,7 +121,11 @@ impl Rebuilt {
             return None;
         }
         let parts = std::mem::take(&mut self.parts);
-        Some(self.step(parts))
+        let step = self.step(parts);
+        let mut members: Vec<_> = self.state.members.iter().collect();
+        members.sort_by_key(|(_, member)| member.join_order);
+        self.order = members.into_iter().map(|(user, _)| user.clone()).collect();
+        Some(step)
     }
 
     fn step(&mut self, parts: Vec<SessionUpdate>) -> Step {
@@ -220,11 +229,13 @@ impl Rebuilt {
             self.take_member(change, is_one_frame, is_snapshot);
         }
         for departure in &changes.left {
-            assert!(!is_snapshot, "nobody leaves in a snapshot");
-            proto::DepartureReason::try_from(departure.reason).expect("a reason that is known");
+            let reason = DepartureReason::try_from(departure.reason).expect("it is known");
             let known = self.state.members.remove(&departure.user_id);
-            self.order.retain(|user| *user != departure.user_id);
             assert!(known.is_some() || !is_one_frame, "who leaves was a member: {departure:?}");
+            if is_snapshot {
+                assert_eq!(known, None, "a snapshot shows nobody who has left");
+                self.left.insert(departure.user_id.clone(), reason);
+            }
         }
     }
 
@@ -237,11 +248,9 @@ impl Rebuilt {
             assert!(known || !is_one_frame, "who is replaced was a member: {change:?}");
             self.state.members.remove(user);
         }
-        if !known {
-            self.order.push(user.clone());
-        }
         let is_new = !known || change.replaces;
         assert!(!is_new || role != Role::Unspecified, "who is new has a role: {change:?}");
+        assert_eq!(is_new, change.join_order != 0, "who is new has a place: {change:?}");
         let member = self.state.members.entry(user.clone()).or_default();
         if !is_new && is_one_frame {
             let news = (role != Role::Unspecified && role != member.role)
@@ -252,6 +261,9 @@ impl Rebuilt {
         }
         if role != Role::Unspecified {
             member.role = role;
+        }
+        if change.join_order != 0 {
+            member.join_order = change.join_order;
         }
         if let Some(disconnected) = change.disconnected {
             member.disconnected = disconnected;

@@ -154,7 +154,7 @@ impl Model {
         self.begin_data();
         self.heritage = None;
         self.frame(self.framed(), now);
-        self.removals.clear();
+        self.removals.retain(|removal| removal.of_member);
         self.horizon_at_most = self.revision();
         Ok(())
     }

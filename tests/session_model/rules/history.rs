@@ -1,6 +1,7 @@
 //! Revisions, deltas and what is remembered of what is gone.
 
 use crate::session_model::{
+    picture::Changes,
     position::{NoDelta, Position},
     stage::{Stage, keys, members, opening, opening_by, remove, set, text, user},
 };
@@ -11,7 +12,7 @@ use sessiond::session::{
     member::Departure,
     settings::Kind,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 fn remembering(removals: usize) -> Stage {
     let limits = Limits { removals, ..Limits::default() };
@@ -270,4 +271,59 @@ fn a_session_without_frames_holds_no_more_than_what_is_set() {
     let early = size_after(1000..1010, &mut stage);
     let late = size_after(1010..1500, &mut stage);
     assert!(late < early + 200, "{early} -> {late}");
+}
+
+#[test]
+fn who_orders_members_as_they_are_told_shows_the_join_order_whatever_came_in_between() {
+    let mut stage = Stage::room().with(&["zed", "bob", "amy", "kim"]);
+    let mut picture = stage.picture(&members());
+    assert_eq!(picture.in_join_order(), ["zed", "bob", "amy", "kim"]);
+    let known = stage.session.revision();
+    for name in ["kim", "amy"] {
+        stage.set(name, "x", text("first")).unwrap();
+        stage.tick();
+    }
+    // Of these two one is gone for a moment, and one within a frame.
+    stage.leave("bob");
+    stage.tick();
+    stage.join("bob").unwrap();
+    stage.tick();
+    stage.leave("zed");
+    stage.join("zed").unwrap();
+    stage.join("lee").unwrap();
+    stage.tick();
+    picture.apply(&stage.since(&members(), known));
+    assert_eq!(picture.in_join_order(), ["amy", "kim", "bob", "zed", "lee"]);
+    assert_eq!(picture.in_join_order(), stage.joined());
+    assert_eq!(stage.picture(&members()).in_join_order(), stage.joined());
+}
+
+#[test]
+fn a_snapshot_names_who_left_since_as_far_as_it_is_remembered_and_across_a_reset() {
+    let mut stage = remembering(2).with(&["ben", "cleo", "dan", "eve"]);
+    let known = stage.session.revision();
+    let kick = Command::Kick { target: user("ben"), reason: "".into() };
+    stage.try_to(Actor::App, kick).unwrap();
+    stage.tick();
+    stage.leave("cleo");
+    stage.session.reset(stage.now, &Actor::App, None).unwrap();
+    let left = |stage: &Stage, from| Changes::departures_after(&stage.session, from);
+    let both = [("ben", Departure::Kicked), ("cleo", Departure::Left)];
+    let named = |list: &[(&str, Departure)]| -> BTreeMap<_, _> {
+        list.iter().map(|(name, departure)| (name.to_string(), *departure)).collect()
+    };
+    assert_eq!(left(&stage, known), named(&both));
+    assert_eq!(left(&stage, known + 1), named(&both[1..]));
+    assert!(!stage.session.has_departures(stage.session.revision()));
+    stage.join("cleo").unwrap();
+    stage.tick();
+    assert_eq!(left(&stage, known), named(&both[..1]), "who is back has not left");
+    for name in ["dan", "eve"] {
+        stage.leave(name);
+        stage.tick();
+    }
+    stage.tick();
+    stage.set("ada", "x", text("1")).unwrap();
+    stage.tick();
+    assert!(!left(&stage, known).contains_key("ben"), "it is forgotten");
 }
