@@ -31,6 +31,21 @@ async fn rooms(service: &Service, user: &str, sessions: &[&str]) {
 }
 
 #[tokio::test]
+async fn a_tick_that_gets_shorter_holds_for_the_next_message() {
+    let service = Service::start().await;
+    let tick = |span| SessionSettings { tick_interval: Some(ms(span)), ..Default::default() };
+    for session in ["a", "b"] {
+        service.open_room_with(session, "host", tick(60_000)).await;
+        service.join(session, "ada").await;
+    }
+    service.advance(60_000);
+    let mut ada = service.several("ada", &["a", "b"]).await;
+    service.set_in("a", "host", [("x", int(1))]).await;
+    service.update("a", "host", &["tick_interval"], tick(10)).await;
+    ada.tick_until(&service, |ada| ada.copy("a").props("host") == shown([("x", int(1))])).await;
+}
+
+#[tokio::test]
 async fn what_several_sessions_say_within_a_tick_goes_in_one_message() {
     const ROUNDS: usize = 20;
     let sessions = ["a", "b", "c", "d", "e", "f"];

@@ -40,8 +40,8 @@ pub struct Bundle {
     rest: Option<Bytes>,
     /// The message is full, and another one follows at once.
     is_full: bool,
-    /// No news go before this.
-    opens_at: Micros,
+    /// When the tick of the last message began; none = there was no message.
+    began: Option<Micros>,
     /// A tick that somebody waits for is over.
     heard: bool,
     /// Every session says its position with the next message.
@@ -79,7 +79,7 @@ impl Bundle {
             at: 0,
             rest: None,
             is_full: false,
-            opens_at: 0,
+            began: None,
             heard: false,
             beats: true,
             over: None,
@@ -215,13 +215,14 @@ impl Bundle {
                 false => timer.wake_at(self.tick_at),
             }
         }
-        if self.opens_at <= now || stops || self.poll_ends(cx) {
+        // Who looks for ends learns of a tick that has got shorter.
+        if self.opens_at() <= now || stops || self.poll_ends(cx) || self.opens_at() <= now {
             return Poll::Ready(());
         }
         let holds = |entry: &Entry| entry.feed.subscription().is_held();
         let waits = self.heard || self.beats || !self.foreign.is_empty();
         if waits || self.entries.iter().any(holds) {
-            timer.wake_at(self.opens_at);
+            timer.wake_at(self.opens_at());
         }
         Poll::Pending
     }
@@ -339,12 +340,21 @@ impl Bundle {
         if self.entries.is_empty() {
             return;
         }
+        // Who is a little late stays in step.
+        let opens_at = self.opens_at();
+        let in_step = opens_at..opens_at + self.interval() / 4;
+        self.began = Some(if in_step.contains(&now) { opens_at } else { now });
+    }
+
+    /// No news go before this.
+    fn opens_at(&self) -> Micros {
+        self.began.map_or(0, |began| began + self.interval())
+    }
+
+    /// The shortest of the ticks, as they are now.
+    fn interval(&self) -> Micros {
         let ticks = self.entries.iter().map(|entry| entry.feed.subscription().tick());
         let tick = ticks.filter(|tick| *tick > 0).min();
-        let interval = tick.unwrap_or(self.server.engine.settings().tick);
-        // Who is a little late stays in step.
-        let in_step = self.opens_at..self.opens_at + interval / 4;
-        let began = if in_step.contains(&now) { self.opens_at } else { now };
-        self.opens_at = began + interval;
+        tick.unwrap_or(self.server.engine.settings().tick)
     }
 }
