@@ -2,10 +2,11 @@
 
 use super::{
     Context,
-    convert::door::Door,
+    convert::door::{Door, path},
     delivery::subscribe_to_streams::{Messages, Wanted},
     objects::ROOM,
     once::Once,
+    status::text::{About, Asks},
 };
 use crate::{
     engine::Scope,
@@ -41,8 +42,8 @@ impl ObjectStreams {
         Self(Arc::new(context))
     }
 
-    fn answer<T>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        outcome.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
+    fn answer<T>(&self, about: &About, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        outcome.map(Response::new).map_err(|refusal| self.0.node.status_about(&refusal, about))
     }
 
     /// A write of somebody whose request has passed the door.
@@ -244,7 +245,10 @@ impl ObjectStreams {
         }
         {
             let state = self.0.objects.lock();
-            names.iter().try_for_each(|name| state.streams.check_reads(&app, &actor, name))?;
+            for name in &names {
+                let checked = state.streams.check_reads(&app, &actor, name);
+                checked.map_err(|refusal| refusal.of(path("names", name)))?;
+            }
         }
         let watch = self.0.objects.watch(&app);
         let names = (!names.is_empty()).then_some(names);
@@ -273,7 +277,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::SetStreamRequest>,
     ) -> Result<Response<proto::SetStreamResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.set(metadata.as_ref(), request).await)
+        self.answer(&request.about(), self.set(metadata.as_ref(), request).await)
     }
 
     async fn remove_stream(
@@ -281,7 +285,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::RemoveStreamRequest>,
     ) -> Result<Response<proto::RemoveStreamResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.remove(metadata.as_ref(), request).await)
+        self.answer(&request.about(), self.remove(metadata.as_ref(), request).await)
     }
 
     async fn update_stream_data(
@@ -289,7 +293,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::UpdateStreamDataRequest>,
     ) -> Result<Response<proto::UpdateStreamDataResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.update(metadata.as_ref(), request).await)
+        self.answer(&request.about(), self.update(metadata.as_ref(), request).await)
     }
 
     async fn set_stream_func(
@@ -297,7 +301,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::SetStreamFuncRequest>,
     ) -> Result<Response<proto::SetStreamFuncResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.set_func(metadata.as_ref(), request))
+        self.answer(&request.about(), self.set_func(metadata.as_ref(), request))
     }
 
     async fn add_stream_func(
@@ -305,7 +309,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::AddStreamFuncRequest>,
     ) -> Result<Response<proto::AddStreamFuncResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.add_func(metadata.as_ref(), request))
+        self.answer(&request.about(), self.add_func(metadata.as_ref(), request))
     }
 
     async fn get_stream_update(
@@ -313,7 +317,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::GetStreamUpdateRequest>,
     ) -> Result<Response<proto::GetStreamUpdateResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.read_one(metadata.as_ref(), request).await)
+        self.answer(&request.about(), self.read_one(metadata.as_ref(), request).await)
     }
 
     async fn get_all_stream_updates(
@@ -321,7 +325,7 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::GetAllStreamUpdatesRequest>,
     ) -> Result<Response<proto::GetAllStreamUpdatesResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.read_all(metadata.as_ref(), request).await)
+        self.answer(&request.about(), self.read_all(metadata.as_ref(), request).await)
     }
 
     async fn subscribe_to_streams(
@@ -329,6 +333,6 @@ impl ObjectStreamService for ObjectStreams {
         request: Request<proto::SubscribeToStreamsRequest>,
     ) -> Result<Response<Messages>, Status> {
         let (metadata, _, request) = request.into_parts();
-        self.answer(self.subscribe(metadata.as_ref(), request))
+        self.answer(&request.about(), self.subscribe(metadata.as_ref(), request))
     }
 }

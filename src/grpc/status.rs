@@ -1,4 +1,6 @@
-//! Refusals as statuses and as in-band refusals: one table.
+//! Refusals as statuses and as in-band refusals: one table. What they say is in [`text`].
+
+pub mod text;
 
 use crate::{
     proto::{self, ErrorReason},
@@ -7,10 +9,8 @@ use crate::{
         limits::{Micros, SECOND},
     },
 };
-use std::{
-    collections::HashMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::Duration};
+use text::{About, Subject, text};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -140,8 +140,7 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::TargetRank => (Code::PermissionDenied, Reason::TargetRank),
         Refusal::Banned { until } => {
             if let Some(until) = until {
-                let until = UNIX_EPOCH + Duration::from_micros(*until);
-                metadata.push(("until", humantime::format_rfc3339_millis(until).to_string()));
+                metadata.push(("until", text::moment(*until)));
             }
             (Code::PermissionDenied, Reason::Banned)
         }
@@ -228,15 +227,34 @@ fn reason_name(reason: ErrorReason) -> &'static str {
 }
 
 impl Node {
-    /// The status that a call ends with.
+    /// The status that a call ends with of which nothing is known.
     pub fn status(&self, refusal: &Refusal) -> Status {
         self.status_with(refusal, [])
+    }
+
+    /// The status that a call ends with.
+    pub fn status_about(&self, refusal: &Refusal, about: &About) -> Status {
+        let named = match (refusal, &about.session) {
+            (Refusal::SessionNotFound, Subject::Id(id)) => Some(("session_id", id.clone())),
+            (Refusal::SessionNotFound, Subject::Name(name)) => Some(("name", name.clone())),
+            _ => None,
+        };
+        self.refuse(refusal, about, named)
     }
 
     /// The same, with more metadata in the `ErrorInfo`.
     pub fn status_with(
         &self,
         refusal: &Refusal,
+        more: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Status {
+        self.refuse(refusal, &About::default(), more)
+    }
+
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        about: &About,
         more: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Status {
         let Told { code, reason, metadata, violations, retry_after } = told(refusal);
@@ -252,7 +270,7 @@ impl Node {
             details.set_retry_info(Some(Duration::from_micros(after)));
         }
         let metadata = metadata.into_iter().chain(more);
-        self.finish(code, reason, refusal.to_string(), metadata, details)
+        self.finish(code, reason, text(refusal, about), metadata, details)
     }
 
     /// The status that a stream ends with which was fine until then.
@@ -298,13 +316,14 @@ impl Node {
 /// A refusal that goes down a stream, which lives on.
 pub fn in_band(refusal: &Refusal, seq: u64, session_id: String) -> proto::Refusal {
     let Told { code, reason, violations, retry_after, .. } = told(refusal);
+    let about = About::session(&session_id);
     proto::Refusal {
         seq,
         handle: 0,
         session_id,
         code: code.into(),
         reason: reason.into(),
-        message: cut(&refusal.to_string(), MESSAGE_BYTES).into_owned(),
+        message: cut(&text(refusal, &about), MESSAGE_BYTES).into_owned(),
         fields: named(&violations),
         retry_after: retry_after.map(super::convert::to_proto::span),
     }

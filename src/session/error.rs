@@ -246,7 +246,7 @@ pub enum Refusal {
     #[error("the session has no such position")]
     UnknownPosition,
     /// The request id is that of a request with other content.
-    #[error("{field}: the id was used for a request with other content")]
+    #[error("{field}: the id was used for a request with other content; choose a new one")]
     RequestIdReused {
         /// The path of the field.
         field: &'static str,
@@ -304,7 +304,7 @@ pub enum Refusal {
         field: String,
     },
     /// The server has no durable store.
-    #[error("ack: the server has no durable store")]
+    #[error("ack: the server has no durable store; leave it out or ask for ACCEPTED")]
     NoStore,
     /// One of several users that a call is about is refused, and so all of it is.
     #[error("{field}: {why}")]
@@ -330,7 +330,7 @@ pub enum Refusal {
         most: usize,
     },
     /// The sequence number of a message is not above that of the one before.
-    #[error("{seq} does not rise above {last}")]
+    #[error("seq must rise from message to message, from 1 on: {seq} came after {last}")]
     SeqNotRising {
         /// That of the message.
         seq: u64,

@@ -604,3 +604,91 @@ async fn a_refusal_of_a_long_text_names_the_first_of_it() {
     let answer = service.call_raw(path, request.encode_to_vec()).await;
     refused(answer).is(Code::InvalidArgument, "BAD_EXPRESSION");
 }
+
+/// What the refusal of a call says.
+async fn said<T>(answer: impl Future<Output = Result<T, tonic::Status>>) -> String {
+    answer.await.err().expect("it is refused").message().to_owned()
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_thing_and_the_way_out() {
+    let service = Service::start().await;
+    service.open_hosted("finals", "ada", propnames(&[])).await;
+    service.open_room("lobby", "ada").await;
+    for user in ["bob", "kim"] {
+        service.join("finals", user).await;
+    }
+    service.set_role("finals", "", "kim", proto::Role::Moderator).await;
+    service.try_ban("finals", "ada", "eve").await.expect("it is banned");
+    service.tick();
+
+    let unknown = r#"no session "nowhere" is open, or the caller may not know of it; OpenSharedSession opens one"#;
+    assert_eq!(said(service.try_info("nowhere", "ada")).await, unknown);
+    assert_eq!(said(service.try_join("nowhere", "ada", JoinOptions::default())).await, unknown);
+    assert_eq!(said(service.try_delete("nowhere", "")).await, unknown);
+    let unnamed = r#"no session named "cup" is open, or the caller may not know of it; OpenSharedSession opens one"#;
+    assert_eq!(said(service.try_info_by_name("cup", "ada")).await, unnamed);
+    let told = refused(service.try_info("nowhere", "ada").await).says("session_id", "nowhere");
+    told.is(Code::NotFound, "SESSION_NOT_FOUND");
+
+    let low = r#"user "kim" has the role moderator in session "finals"; this needs the role owner or a higher one, which SetRole gives"#;
+    assert_eq!(said(service.try_delete("finals", "kim")).await, low);
+    let outside = r#"the role of user "zoe" in session "finals" is too low; this needs the role owner or a higher one, which SetRole gives"#;
+    assert_eq!(said(service.try_delete("finals", "zoe")).await, outside);
+    let rank = r#"the role of user "ada" is not below that of user "kim", and only a higher role, or the app itself, may act on it"#;
+    assert_eq!(said(service.try_kick("finals", "kim", "ada", "")).await, rank);
+    let stranger = r#"user "zoe" is not a member of session "finals""#;
+    assert_eq!(said(service.try_kick("finals", "ada", "zoe", "")).await, stranger);
+    let not_in = r#"user "zoe" is not a member of session "finals"; JoinSession makes it one"#;
+    assert_eq!(said(service.try_leave("finals", "zoe", false)).await, not_in);
+    let write = || write([("x", int(1))]).in_session("finals");
+    assert_eq!(said(service.try_write("zoe", write())).await, not_in);
+    let banned = r#"user "eve" is banned from session "finals"; UnbanUser ends it"#;
+    assert_eq!(said(service.try_join("finals", "eve", JoinOptions::default())).await, banned);
+    let not_banned = r#"user "bob" is not banned from session "finals""#;
+    assert_eq!(said(service.try_unban("finals", "ada", "bob")).await, not_banned);
+    let no_host = r#"session "lobby" has no host: this is for hosted sessions"#;
+    assert_eq!(said(service.try_swap_host("lobby", "ada", "bob", 0)).await, no_host);
+    let taken =
+        r#"session "finals" is open already; get_if_exists returns it, JoinSession joins it"#;
+    let again = opening("finals", "zoe", SessionSettings::default());
+    assert_eq!(said(service.try_open(again)).await, taken);
+    let of_another = proto::SetUserPropsRequest {
+        user_id: "kim".to_owned(),
+        target_user_id: "bob".to_owned(),
+        write: Some(write()),
+        ..Default::default()
+    };
+    let own = "only the app itself writes props of another user: leave target_user_id empty, or act \
+        as the app with the metadata sessiond-as: app";
+    assert_eq!(said(service.try_set_props(of_another)).await, own);
+
+    let at = service.info("finals", "ada").await.position.expect("it has a position");
+    let asked = proto::Position { revision: at.revision + 9, ..at };
+    let read = proto::GetSessionInfoRequest {
+        user_id: "ada".to_owned(),
+        session_id: "finals".to_owned(),
+        min_position: Some(asked),
+        ..Default::default()
+    };
+    let beyond = format!(
+        r#"min_position (epoch {}, revision {}) is no position of session "finals", whose last frame is epoch {}, revision {}; take one that a reply named"#,
+        asked.epoch, asked.revision, at.epoch, at.revision
+    );
+    assert_eq!(said(service.sessions().get_session_info(read)).await, beyond);
+    let compared = PropsWrite { if_revision: [("x".to_owned(), 999)].into(), ..write() };
+    let text = said(service.try_write("ada", compared)).await;
+    assert!(
+        text.starts_with(r#"a revision that the request names is no position of session "finals""#),
+        "{text}"
+    );
+
+    let path = "/metrics";
+    let no_call =
+        r#"there is no call "/metrics"; this is a gRPC server, and reflection lists its calls"#;
+    assert_eq!(said(service.call_raw(path, Vec::new())).await, no_call);
+    let mut stream = service.silent_stream().await;
+    stream.send_as(0, Some(Up::Open(stream_open("finals", "ada"))));
+    let seq = "seq must rise from message to message, from 1 on: 0 came after 0";
+    assert_eq!(said(stream.next_message()).await, seq);
+}

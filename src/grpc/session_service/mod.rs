@@ -12,6 +12,7 @@ use super::{
     encode::MAX_MESSAGE_BYTES,
     once::Once,
     passwords,
+    status::text::{About, Asks, Subject},
 };
 use crate::{
     engine::{Live, Position, Scope, SessionKey},
@@ -20,7 +21,7 @@ use crate::{
         command::{Actor, Command},
         error::Refusal,
         ids::AppId,
-        role::Act,
+        role::{Act, Standing},
     },
 };
 use http::HeaderMap;
@@ -33,14 +34,47 @@ use tonic::{Request, Response, Status, async_trait};
 pub struct Sessions(pub Context);
 
 impl Sessions {
-    fn answer<T: Message>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    fn answer<T: Message>(
+        &self,
+        app: &str,
+        about: About,
+        outcome: Result<T, Refusal>,
+    ) -> Result<Response<T>, Status> {
         let reply = outcome.and_then(|reply| {
             if reply.encoded_len() > MAX_MESSAGE_BYTES {
                 return Err(Refusal::ReplyTooLarge { most: MAX_MESSAGE_BYTES });
             }
             Ok(reply)
         });
-        reply.map(Response::new).map_err(|refusal| self.0.node.status(&refusal))
+        reply.map(Response::new).map_err(|refusal| {
+            let about = self.known(app, about, &refusal);
+            self.0.node.status_about(&refusal, &about)
+        })
+    }
+
+    /// What a refusal also tells of the session that the caller may know of.
+    fn known(&self, app: &str, about: About, refusal: &Refusal) -> About {
+        let (Refusal::RoleTooLow { .. } | Refusal::UnknownPosition, Subject::Id(id)) =
+            (refusal, &about.session)
+        else {
+            return about;
+        };
+        let limits = &self.0.limits;
+        let mut door = Door::new(limits);
+        let (app, id) = (door.app(app), door.session("session_id", id));
+        let user = door.user("user_id", &about.user);
+        let Ok((id, user)) = door.close_with(|| id.zip(user)) else { return about };
+        let actor = Actor::User(user);
+        let Ok(live) = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor) else {
+            return about;
+        };
+        let session = &live.lock().core;
+        let role = match session.standing(&actor) {
+            Standing::Joined(role) | Standing::Away(role) => Some(role),
+            _ => None,
+        };
+        let (epoch, revision) = (session.epoch(), session.revision());
+        About { role, at: Some(proto::Position { epoch, revision }), ..about }
     }
 
     /// The session that a read asks for, once it shows the frame that it asks for; who has to be
@@ -104,7 +138,9 @@ macro_rules! serve {
                 request: Request<proto::$request>,
             ) -> Result<Response<proto::$response>, Status> {
                 let (metadata, _, request) = request.into_parts();
-                self.answer(self.$serve(&metadata.into_headers(), request).await)
+                let (app, about) = (request.app.clone(), request.about());
+                let outcome = self.$serve(&metadata.into_headers(), request).await;
+                self.answer(&app, about, outcome)
             })*
 
             $(async fn $peered(
@@ -113,7 +149,9 @@ macro_rules! serve {
             ) -> Result<Response<proto::$peer_response>, Status> {
                 let (metadata, extensions, request) = request.into_parts();
                 let (headers, peer) = (metadata.into_headers(), passwords::peer(&extensions));
-                self.answer(self.$serve_peer(&headers, peer, request).await)
+                let (app, about) = (request.app.clone(), request.about());
+                let outcome = self.$serve_peer(&headers, peer, request).await;
+                self.answer(&app, about, outcome)
             })*
         }
     };

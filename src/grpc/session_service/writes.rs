@@ -3,7 +3,11 @@
 use super::Sessions;
 use crate::{
     engine::{Position, SessionKey, is_taken},
-    grpc::{convert::to_proto, once::Once, status::in_band},
+    grpc::{
+        convert::{door::path, to_proto},
+        once::Once,
+        status::in_band,
+    },
     proto,
     session::{
         command::{Actor, Command},
@@ -34,9 +38,13 @@ impl Sessions {
         }
         self.0.engine.take_update(&app, &user)?;
         let results = self.0.write_props(&app, &actor, &user, write)?;
-        let first = results.iter().find_map(|(_, result)| result.as_ref().err());
-        if let (false, Some(refusal)) = (is_taken(&results), first) {
-            return Err(refusal.clone());
+        let first = results.iter().find_map(|(id, result)| Some((id, result.as_ref().err()?)));
+        if let (false, Some((id, refusal))) = (is_taken(&results), first) {
+            let refusal = refusal.clone();
+            return Err(match results.len() {
+                1 => refusal,
+                _ => refusal.of(path("write.session_ids", id)),
+            });
         }
         let result = |(id, result): (SessionId, Result<Position, Refusal>)| proto::WriteResult {
             session_id: id.to_string(),

@@ -135,6 +135,18 @@ proptest! {
             let bytes = trailers_bytes(&status);
             // The header that names the node stands beside them where a call is refused at once.
             prop_assert!(bytes < TRAILERS_BYTES - 256, "{bytes} bytes: {refusal:?}");
+            let position = proto::Position { epoch: number, revision: number };
+            let about = About {
+                session: Subject::Id(text.clone()),
+                user: text.clone(),
+                target: text.clone(),
+                stream: text.clone(),
+                positions: vec![("min_position", position), ("since", position)],
+                role: Some(Role::Moderator),
+                at: Some(position),
+            };
+            let bytes = trailers_bytes(&node().status_about(&refusal, &about));
+            prop_assert!(bytes < TRAILERS_BYTES - 256, "{bytes} bytes: {refusal:?}");
             let told = in_band(&refusal, number, "s".repeat(128));
             prop_assert!(told.encoded_len() < IN_BAND_BYTES, "{}: {refusal:?}", told.encoded_len());
         }
