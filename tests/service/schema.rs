@@ -604,13 +604,16 @@ async fn the_profile_of_session_server_is_one_setting() {
     assert_eq!(settings.exclusive, Some(true));
     assert_eq!(settings.reset_role(), Role::Member);
     assert_eq!(settings.presence(), proto::Presence::Tied);
+    assert_eq!(settings.rejoin_grace, Some(ms(0)), "who is lost leaves at once");
     // What is given wins.
     request.session_id = "other".to_owned();
     request.user_id = "bob".to_owned();
-    request.settings = Some(SessionSettings { exclusive: Some(false), ..Default::default() });
+    let rejoin_grace = Some(ms(7));
+    request.settings =
+        Some(SessionSettings { exclusive: Some(false), rejoin_grace, ..Default::default() });
     let opened = service.try_open(request.clone()).await.expect("it opens");
     let settings = opened.session.and_then(|session| session.settings).expect("all settings");
-    assert_eq!(settings.exclusive, Some(false));
+    assert_eq!((settings.exclusive, settings.rejoin_grace), (Some(false), rejoin_grace));
     assert_eq!(settings.presence(), proto::Presence::Tied);
     (request.session_id, request.profile) = ("third".to_owned(), 7);
     refused(service.try_open(request).await).blames(&["profile"]);

@@ -58,10 +58,11 @@ impl Door<'_> {
                 if settings.reset_role == 0 {
                     settings.reset_role = proto::Role::Member.into();
                 }
+                // Who is lost leaves at once.
+                settings.rejoin_grace.get_or_insert_default();
                 if settings.presence == 0 {
                     settings.presence = proto::Presence::Tied.into();
                 }
-                settings.rejoin_grace.get_or_insert_default();
                 if !has_schema {
                     self.fault("schema", "must be given with this profile");
                 }
@@ -77,15 +78,14 @@ impl Door<'_> {
         wire: &proto::SessionSettings,
         base: Settings,
     ) -> Settings {
-        let mut settings = base.clone();
-        for name in SETTINGS {
-            if let Some(change) = self.setting(kind, name, wire, &base) {
+        // The two of a private session.
+        let capacity = if kind == Kind::Private { 2 } else { base.capacity };
+        let exclusive = wire.exclusive.unwrap_or(base.exclusive);
+        let mut settings = Settings { capacity, exclusive, ..base.clone() };
+        for one in SETTINGS {
+            if let Some(change) = self.setting(kind, one, wire, &base) {
                 settings.change(change);
             }
-        }
-        settings.exclusive = wire.exclusive.unwrap_or(false);
-        if settings.exclusive && kind == Kind::Private {
-            self.fault("settings.exclusive", "is for shared sessions only");
         }
         settings
     }
@@ -107,16 +107,20 @@ impl Door<'_> {
         let mut all = Some(SETTINGS);
         for name in &paths {
             let field = path("update_mask", name);
-            if !SETTINGS.contains(&name.as_str()) {
+            let Some(one) = SETTINGS.iter().find(|one| one.name == name) else {
                 // What there is instead is said once.
-                let there_are = all.take().map(|all| format!("; there are {}", all.join(", ")));
+                let names = |all: &[OneSetting]| all.iter().map(|one| one.name).collect::<Vec<_>>();
+                let there_are =
+                    all.take().map(|all| format!("; there are {}", names(all).join(", ")));
                 self.fault(field, format!("is no setting{}", there_are.unwrap_or_default()));
-            } else if !known.insert(name) {
+                continue;
+            };
+            if !known.insert(name) {
                 self.fault(field, "is named twice");
             } else if name == "exclusive" {
                 self.fault(field, "is fixed at the opening");
             } else {
-                changes.extend(self.setting(kind, name, wire, base));
+                changes.extend(self.setting(kind, one, wire, base));
             }
         }
         changes
@@ -126,157 +130,156 @@ impl Door<'_> {
     fn setting(
         &mut self,
         kind: Kind,
-        name: &str,
+        one: &OneSetting,
         wire: &proto::SessionSettings,
         base: &Settings,
     ) -> Option<Setting> {
-        let field = format!("settings.{name}");
-        // What has no place here is not looked into: one fault of it is enough.
-        let hosted = |door: &mut Self, is_set: bool| {
-            let is_out_of_place = is_set && kind != Kind::Hosted;
-            if is_out_of_place {
-                door.fault(&field, "is for hosted sessions only");
-            }
-            (!is_out_of_place).then_some(())
+        let field = format!("settings.{}", one.name);
+        let out_of_place = match one.sessions {
+            Sessions::Hosted if kind != Kind::Hosted => Some("is for hosted sessions only"),
+            Sessions::Shared if kind == Kind::Private => Some("is for shared sessions only"),
+            _ => None,
         };
-        let shared = |door: &mut Self, is_set: bool| {
-            let is_out_of_place = is_set && kind == Kind::Private;
-            if is_out_of_place {
-                door.fault(&field, "is for shared sessions only");
+        match out_of_place {
+            // What has no place here is not looked into: one fault of it is enough.
+            Some(fault) if (one.is_set)(wire) => {
+                self.fault(field, fault);
+                None
             }
-            (!is_out_of_place).then_some(())
-        };
-        Some(match name {
-            "name" => {
-                shared(self, !wire.name.is_empty())?;
-                let name = if wire.name.is_empty() { None } else { self.named(&field, &wire.name) };
-                Setting::Name(name)
-            }
-            "propnames" => Setting::Propnames(self.keys(&field, &wire.propnames)),
-            "hostprops" => {
-                hosted(self, !wire.hostprops.is_empty())?;
-                Setting::Hostprops(self.keys(&field, &wire.hostprops))
-            }
-            "tick_interval" => {
-                let range = (1000, 60 * SECOND);
-                Setting::Tick(self.span(&field, wire.tick_interval, range, base.tick))
-            }
-            "pacing" => Setting::Pacing(match proto::Pacing::try_from(wire.pacing) {
-                Ok(proto::Pacing::Unspecified | proto::Pacing::Tick) => Pacing::Tick,
-                Ok(proto::Pacing::Eager) => Pacing::Eager,
-                Err(_) => {
-                    self.fault(&field, format!("{} is no pacing", wire.pacing));
-                    Pacing::Tick
-                }
-            }),
-            "capacity" if kind == Kind::Private => {
-                shared(self, wire.capacity.is_some())?;
-                Setting::Capacity(2)
-            }
-            "capacity" => {
-                let most = self.limits.members;
-                let capacity = wire.capacity.map_or(most, |capacity| capacity as usize);
-                if capacity == 0 || capacity > most {
-                    self.fault(&field, format!("must be between 1 and {most}"));
-                }
-                Setting::Capacity(capacity)
-            }
-            "locked" => {
-                shared(self, wire.locked.is_some())?;
-                Setting::Locked(wire.locked.unwrap_or(false))
-            }
-            "unlisted" => {
-                shared(self, wire.unlisted.is_some())?;
-                Setting::Unlisted(wire.unlisted.unwrap_or(false))
-            }
-            "metadata" => {
-                let size: usize = wire
-                    .metadata
-                    .iter()
-                    .map(|(key, value)| key.len() + value.encoded_len() + 8)
-                    .sum();
-                if size > METADATA_BYTES {
-                    self.fault(&field, format!("has {size} bytes, more than {METADATA_BYTES}"));
-                }
-                if wire.metadata.len() > self.limits.props_per_user {
-                    let most = self.limits.props_per_user;
-                    self.fault(&field, format!("has more than {most} keys"));
-                }
-                let mut metadata = self.values(&field, wire.metadata.clone());
-                metadata.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-                Setting::Metadata(metadata.into())
-            }
-            "successors" => {
-                hosted(self, !wire.successors.is_empty())?;
-                if wire.successors.len() > SUCCESSORS {
-                    self.fault(&field, format!("has more than {SUCCESSORS} ids"));
-                }
-                let ids = wire.successors.iter().enumerate();
-                let users: Vec<_> =
-                    ids.filter_map(|(at, id)| self.user(&format!("{field}[{at}]"), id)).collect();
-                Setting::Successors(users.into())
-            }
-            "host_grace" => {
-                hosted(self, wire.host_grace.is_some())?;
-                Setting::HostGrace(self.span(&field, wire.host_grace, (0, 3600 * SECOND), 0))
-            }
-            "inherit_host_data" => {
-                hosted(self, wire.inherit_host_data.is_some())?;
-                Setting::InheritHostData(wire.inherit_host_data.unwrap_or(true))
-            }
-            "presence" => Setting::Presence(self.presence(&field, wire.presence)),
-            "rejoin_grace" => Setting::RejoinGrace(self.span(
-                &field,
-                wire.rejoin_grace,
-                (0, DAY),
-                base.rejoin_grace,
-            )),
-            "empty_ttl" => Setting::EmptyTtl(self.span(&field, wire.empty_ttl, (0, 365 * DAY), 0)),
-            "max_age" => Setting::MaxAge(self.span(&field, wire.max_age, (0, 36500 * DAY), 0)),
-            "data_role" => {
-                let role = self.role(&field, wire.data_role);
-                Setting::DataRole(role.unwrap_or(Role::Member))
-            }
-            // Fixed at the opening: no change of a setting.
-            "exclusive" => return None,
-            "password" => {
-                // What it is goes its own way: see `Door::new_password`.
-                shared(self, wire.password.as_ref().is_some_and(|text| !text.is_empty()))?;
-                return None;
-            }
-            "reset_role" => Setting::ResetRole(match self.role(&field, wire.reset_role) {
-                None => Role::Admin,
-                Some(role @ (Role::Admin | Role::Member)) => role,
-                Some(_) => {
-                    self.fault(&field, "must be ADMIN or MEMBER");
-                    Role::Admin
-                }
-            }),
-            _ => return None,
-        })
+            Some(_) => None,
+            None => (one.read)(self, &field, wire, base),
+        }
     }
 }
 
-/// Every setting by its name on the wire.
-const SETTINGS: [&str; 20] = [
-    "name",
-    "propnames",
-    "hostprops",
-    "tick_interval",
-    "pacing",
-    "capacity",
-    "locked",
-    "unlisted",
-    "metadata",
-    "successors",
-    "host_grace",
-    "inherit_host_data",
-    "presence",
-    "rejoin_grace",
-    "empty_ttl",
-    "max_age",
-    "exclusive",
-    "password",
-    "data_role",
-    "reset_role",
-];
+/// A setting as the wire has it.
+struct OneSetting {
+    name: &'static str,
+    sessions: Sessions,
+    is_set: fn(&proto::SessionSettings) -> bool,
+    read: fn(&mut Door<'_>, &str, &proto::SessionSettings, &Settings) -> Option<Setting>,
+}
+
+/// Which sessions have a setting.
+enum Sessions {
+    All,
+    Shared,
+    Hosted,
+}
+
+/// The table of settings: each by its name on the wire, the sessions that have it, and how it is read.
+/// A setting that is not among them does not compile.
+macro_rules! settings {
+    ($($name:ident: $sessions:ident, |$door:ident, $field:ident, $value:ident, $base:ident| $read:expr;)*) => {
+        const SETTINGS: &[OneSetting] = &[$(OneSetting {
+            name: stringify!($name),
+            sessions: Sessions::$sessions,
+            is_set: |wire| is_set(&wire.$name),
+            read: |$door, $field, wire, $base| {
+                let $value = &wire.$name;
+                $read
+            },
+        }),*];
+
+        const _: fn(proto::SessionSettings) = |wire| {
+            let proto::SessionSettings { $($name: _),* } = wire;
+        };
+    };
+}
+
+settings! {
+    name: Shared, |door, field, name, _base| {
+        let name = if name.is_empty() { None } else { door.named(field, name) };
+        Some(Setting::Name(name))
+    };
+    propnames: All, |door, field, keys, _base| Some(Setting::Propnames(door.keys(field, keys)));
+    hostprops: Hosted, |door, field, keys, _base| Some(Setting::Hostprops(door.keys(field, keys)));
+    tick_interval: All, |door, field, span, base| {
+        Some(Setting::Tick(door.span(field, *span, (1000, 60 * SECOND), base.tick)))
+    };
+    pacing: All, |door, field, pacing, base| {
+        Some(Setting::Pacing(match proto::Pacing::try_from(*pacing) {
+            Ok(proto::Pacing::Unspecified) => base.pacing,
+            Ok(proto::Pacing::Tick) => Pacing::Tick,
+            Ok(proto::Pacing::Eager) => Pacing::Eager,
+            Err(_) => {
+                door.fault(field, format!("{pacing} is no pacing"));
+                base.pacing
+            }
+        }))
+    };
+    capacity: Shared, |door, field, capacity, base| {
+        let most = door.limits.members;
+        let capacity = capacity.map_or(base.capacity, |capacity| capacity as usize);
+        if capacity == 0 || capacity > most {
+            door.fault(field, format!("must be between 1 and {most}"));
+        }
+        Some(Setting::Capacity(capacity))
+    };
+    locked: Shared, |_door, _field, locked, base| {
+        Some(Setting::Locked(locked.unwrap_or(base.locked)))
+    };
+    unlisted: Shared, |_door, _field, unlisted, base| {
+        Some(Setting::Unlisted(unlisted.unwrap_or(base.unlisted)))
+    };
+    metadata: All, |door, field, metadata, _base| {
+        let size: usize =
+            metadata.iter().map(|(key, value)| key.len() + value.encoded_len() + 8).sum();
+        if size > METADATA_BYTES {
+            door.fault(field, format!("has {size} bytes, more than {METADATA_BYTES}"));
+        }
+        let most = door.limits.props_per_user;
+        if metadata.len() > most {
+            door.fault(field, format!("has more than {most} keys"));
+        }
+        let mut metadata = door.values(field, metadata.clone());
+        metadata.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Some(Setting::Metadata(metadata.into()))
+    };
+    successors: Hosted, |door, field, successors, _base| {
+        if successors.len() > SUCCESSORS {
+            door.fault(field, format!("has more than {SUCCESSORS} ids"));
+        }
+        let ids = successors.iter().enumerate();
+        let users: Vec<_> =
+            ids.filter_map(|(at, id)| door.user(&format!("{field}[{at}]"), id)).collect();
+        Some(Setting::Successors(users.into()))
+    };
+    host_grace: Hosted, |door, field, span, base| {
+        Some(Setting::HostGrace(door.span(field, *span, (0, 3600 * SECOND), base.host_grace)))
+    };
+    inherit_host_data: Hosted, |_door, _field, inherits, base| {
+        Some(Setting::InheritHostData(inherits.unwrap_or(base.inherit_host_data)))
+    };
+    presence: All, |door, field, presence, base| {
+        Some(Setting::Presence(door.presence(field, *presence).or(base.presence)))
+    };
+    rejoin_grace: All, |door, field, span, base| {
+        Some(Setting::RejoinGrace(door.span(field, *span, (0, DAY), base.rejoin_grace)))
+    };
+    empty_ttl: All, |door, field, span, base| {
+        Some(Setting::EmptyTtl(door.span(field, *span, (0, 365 * DAY), base.empty_ttl)))
+    };
+    max_age: All, |door, field, span, base| {
+        Some(Setting::MaxAge(door.span(field, *span, (0, 36500 * DAY), base.max_age)))
+    };
+    // Fixed at the opening: see `Door::settings`.
+    exclusive: Shared, |_door, _field, _exclusive, _base| None;
+    // It is hashed before it becomes a setting: see `Door::new_password`.
+    password: Shared, |_door, _field, _password, _base| None;
+    data_role: All, |door, field, role, base| {
+        Some(Setting::DataRole(door.role(field, *role).unwrap_or(base.data_role)))
+    };
+    reset_role: All, |door, field, role, base| {
+        let role = door.role(field, *role).unwrap_or(base.reset_role);
+        if !matches!(role, Role::Admin | Role::Member) {
+            door.fault(field, "must be ADMIN or MEMBER");
+        }
+        Some(Setting::ResetRole(role))
+    };
+}
+
+/// Whether a field of a message says something.
+fn is_set<T: Default + PartialEq>(value: &T) -> bool {
+    *value != T::default()
+}
