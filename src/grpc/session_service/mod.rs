@@ -61,7 +61,7 @@ impl Sessions {
         };
         let limits = &self.0.limits;
         let mut door = Door::new(limits);
-        let (app, id) = (door.app(app), door.session("session_id", id));
+        let (app, id) = (door.app_in("app", app), door.session("session_id", id));
         let user = door.user("user_id", &about.user);
         let Ok((id, user)) = door.close_with(|| id.zip(user)) else { return about };
         let actor = Actor::User(user);
