@@ -61,6 +61,10 @@ impl Engine {
         mut join: Join,
         slot: &Slot,
     ) -> Result<Accepted, Refusal> {
+        // First props are an update like others; of who is in already they change nothing.
+        if !join.props.is_empty() && !state.core.has_joined(user) {
+            self.take_update_of(record)?;
+        }
         join.user_props = record.props();
         let command = Command::Join { user: user.clone(), join };
         let actor = Actor::User(user.clone());

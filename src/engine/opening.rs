@@ -67,7 +67,7 @@ impl Engine {
         let (exclusive, openers) = (opening.settings.exclusive, opening.opener.iter().len());
         let mut slots = Vec::with_capacity(records.len());
         let joins = opening.opener.iter_mut().chain(&mut opening.people.users);
-        for (at, ((user, join), record)) in joins.zip(&*records).enumerate() {
+        for (at, ((user, join), record)) in joins.zip(&mut *records).enumerate() {
             let slot = self.check_slot(&app, (user, record), (&id, exclusive), join.moves);
             let slot = match at.checked_sub(openers) {
                 None => slot,
@@ -79,6 +79,9 @@ impl Engine {
                     refusal => refusal.of(users_field(at)),
                 }),
             }?;
+            if !join.props.is_empty() {
+                self.take_update_of(record)?;
+            }
             join.user_props = record.props();
             slots.push((user.clone(), slot));
         }

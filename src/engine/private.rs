@@ -71,9 +71,12 @@ impl Engine {
             users.len() - 1
         });
         let live = self.with_users(&app, &users, |records| {
-            let record = &records[at];
+            let record = &mut records[at];
             if record.sources.len() >= most {
                 return Err(Refusal::LimitReached { limit: "max-listeners-per-user", most });
+            }
+            if !private.props.is_empty() {
+                self.take_update_of(record)?;
             }
             (private.user_props, private.is_present) = (record.props(), record.is_present());
             opening.private = Some(private);

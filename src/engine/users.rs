@@ -62,8 +62,12 @@ struct Following {
 impl Engine {
     /// Takes one update of a user out of its bucket.
     pub fn take_update(&self, app: &AppId, user: &UserId) -> Result<(), Refusal> {
-        let (now, rate) = (self.clock().now(), self.inner.settings.max_updates_per_second);
-        self.with_user(app, user, |record| record.take_update(now, rate))
+        self.with_user(app, user, |record| self.take_update_of(record))
+    }
+
+    /// The same with the user locked.
+    pub(super) fn take_update_of(&self, record: &mut User) -> Result<(), Refusal> {
+        record.take_update(self.clock().now(), self.inner.settings.max_updates_per_second)
     }
 
     /// A stream of a user begins: as long as it has one it is not forgotten.
@@ -212,8 +216,7 @@ pub struct UserStream {
 impl UserStream {
     /// Takes one update of the user out of its bucket.
     pub fn take_update(&self) -> Result<(), Refusal> {
-        let rate = self.engine.inner.settings.max_updates_per_second;
-        self.record.lock().take_update(self.engine.clock().now(), rate)
+        self.engine.take_update_of(&mut self.record.lock())
     }
 }
 

@@ -19,7 +19,7 @@ pub mod limits;
 mod listening;
 pub mod log;
 pub mod member;
-mod merge;
+pub mod merge;
 pub mod moderation;
 mod names;
 pub mod opening;

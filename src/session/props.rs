@@ -114,6 +114,16 @@ impl Session {
         Ok(ix)
     }
 
+    /// Whether a write without conditions would be refused as things stand.
+    pub fn check_write(&self, actor: &Actor, user: &UserId, write: &Write) -> Result<(), Refusal> {
+        let ix = self.writer(actor, user)?;
+        self.check_is_source(user)?;
+        self.check_props_format(self.rank_of(actor), write, Paths::PROPS)?;
+        let slots = &self.members.get(ix).slots;
+        let write = self.merged(slots, write.clone(), Paths::PROPS)?;
+        self.check_room(slots, &write)
+    }
+
     /// Every key that `if_revision` names has not changed in a frame after that revision and has no
     /// change pending. From `known` on it is known when a key went that is not there. Revision 0
     /// says that nothing is shown or pending under the key, whatever was there before.

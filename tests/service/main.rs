@@ -22,6 +22,7 @@ mod newest;
 mod not_yet;
 mod open_if_missing;
 mod opening;
+mod over_rate;
 mod passwords;
 mod permissions;
 mod presence;

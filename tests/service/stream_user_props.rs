@@ -124,28 +124,6 @@ async fn a_refused_write_is_itemised_and_the_stream_lives_on() {
 }
 
 #[tokio::test]
-async fn a_write_that_comes_too_fast_is_refused_with_the_time_to_wait() {
-    let service = Service::start_with(|config| config.max_updates_per_second = 5).await;
-    service.open_room("finals", "ada").await;
-    let mut ada = service.stream("finals", "ada").await;
-    let writes: Vec<_> = (0..7).map(|n| ada.write(write([("n", int(n))]))).collect();
-    ada.until_acked(&service, writes[6]).await;
-    let refused: Vec<_> = ada.refusals.iter().map(|it| it.seq).collect();
-    assert_eq!(refused, writes[5..]);
-    for refusal in &ada.refusals {
-        assert_eq!(refusal.code, Code::ResourceExhausted as i32);
-        assert_eq!(refusal.reason(), ErrorReason::RateLimited);
-        let after = refusal.retry_after.expect("it says when to try again");
-        assert!(after.seconds == 0 && (1..=200_000_000).contains(&after.nanos), "{after:?}");
-    }
-    assert_eq!(ada.rebuilt.props("ada"), shown([("n", int(4))]));
-    service.advance(200);
-    let seq = ada.write(write([("n", int(7))]));
-    ada.until_acked(&service, seq).await;
-    assert_eq!(ada.rebuilt.props("ada"), shown([("n", int(7))]));
-}
-
-#[tokio::test]
 async fn the_first_message_must_open_the_stream() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;

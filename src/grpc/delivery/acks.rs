@@ -14,8 +14,10 @@ const REFUSALS_BYTES: usize = 256 * 1024;
 /// What was dealt with and not told yet.
 #[derive(Debug, Default)]
 pub struct Acks {
-    /// Everything up to here was dealt with.
+    /// Everything up to here was dealt with, but for what waits to be written.
     seq: u64,
+    /// The last message before all that waits to be written.
+    held_after: Option<u64>,
     /// The frames that hold results and were not said yet, in the order of the first result.
     waits: VecDeque<Wait>,
     /// What the client was told.
@@ -54,20 +56,32 @@ impl Told {
 impl Acks {
     /// Everything up to here was dealt with, told or not.
     pub fn seq(&self) -> u64 {
+        self.held_after.map_or(self.seq, |held| held.min(self.seq))
+    }
+
+    /// The last message that came.
+    pub fn last(&self) -> u64 {
         self.seq
     }
 
-    /// The message that is being dealt with has a result in a frame of a subscription.
-    pub fn wait_for(&mut self, place: usize, revision: u64) {
+    /// What comes after a message waits to be written; none = nothing does.
+    pub fn hold(&mut self, after: Option<u64>) {
+        self.held_after = after;
+    }
+
+    /// The messages after one that are being dealt with have a result in a frame of a subscription.
+    pub fn wait_for(&mut self, after: u64, place: usize, revision: u64) {
         let covers = |wait: &Wait| wait.place == place && wait.revision >= revision;
         if !self.waits.iter().any(covers) {
-            self.waits.push_back(Wait { after: self.seq, place, revision });
+            self.waits.push_back(Wait { after, place, revision });
         }
     }
 
-    /// The message that is being dealt with, or a part of it, is refused.
+    /// A message, or a part of it, is refused.
     pub fn refuse(&mut self, refusal: proto::Refusal) {
-        self.refusals.push(refusal);
+        // What has waited is refused later than what came after it.
+        let at = self.refusals.partition_point(|known| known.seq <= refusal.seq);
+        self.refusals.insert(at, refusal);
     }
 
     /// A message was dealt with.
@@ -81,7 +95,7 @@ impl Acks {
         while self.waits.front().is_some_and(|wait| wait.revision <= said(wait.place)) {
             self.waits.pop_front();
         }
-        let seq = self.waits.front().map_or(self.seq, |wait| wait.after);
+        let seq = self.waits.front().map_or(self.seq(), |wait| wait.after.min(self.seq()));
         if seq <= self.told && self.refusals.is_empty() {
             return Told::default();
         }
@@ -135,7 +149,7 @@ mod tests {
     use super::*;
 
     fn write(acks: &mut Acks, seq: u64, results: &[(usize, u64)]) {
-        results.iter().for_each(|&(place, revision)| acks.wait_for(place, revision));
+        results.iter().for_each(|&(place, revision)| acks.wait_for(seq - 1, place, revision));
         acks.dealt_with(seq);
     }
 
@@ -164,6 +178,27 @@ mod tests {
 
     fn refusal(seq: u64, bytes: usize) -> proto::Refusal {
         proto::Refusal { seq, message: "x".repeat(bytes), ..Default::default() }
+    }
+
+    #[test]
+    fn what_waits_to_be_written_holds_the_acks_of_what_comes_after() {
+        let mut acks = Acks::default();
+        write(&mut acks, 1, &[(0, 5)]);
+        acks.hold(Some(1));
+        [2, 3].into_iter().for_each(|seq| acks.dealt_with(seq));
+        acks.refuse(in_band(&Refusal::NotAMember, 3, String::new()));
+        let told = acks.take(|_| 9, 0);
+        assert_eq!((told.acked_seq, told.refusals.len(), acks.seq()), (1, 0, 1));
+        assert!(acks.take_all().is_empty() && !acks.is_told(), "nor at the end");
+        // It is written now: one session shows it, another refuses it.
+        acks.wait_for(1, 0, 10);
+        acks.refuse(in_band(&Refusal::NotAMember, 2, String::new()));
+        acks.hold(None);
+        assert!(acks.take(|_| 9, 0).is_empty());
+        let told = acks.take(|_| 10, 0);
+        assert_eq!(told.acked_seq, 3);
+        assert!(told.refusals.iter().map(|it| it.seq).eq([2, 3]));
+        assert!(acks.is_told());
     }
 
     #[test]

@@ -145,11 +145,6 @@ impl Feeds {
         }
     }
 
-    /// Whether the stream may carry several sessions.
-    pub fn are_several(&self) -> bool {
-        matches!(self, Self::Several(_))
-    }
-
     /// The revision up to which everything of a subscription was said.
     pub fn said(&self, place: usize) -> u64 {
         match self {

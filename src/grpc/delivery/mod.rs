@@ -2,6 +2,7 @@
 //! served by tonic.
 
 mod acks;
+mod backlog;
 mod bundle;
 mod compose;
 mod ending;

@@ -3,6 +3,7 @@
 use super::{
     Server,
     acks::{Acks, Told},
+    backlog::{Backlog, Waiting},
     bundle::Bundle,
     compose::{Delivery, compose, framed},
     feed::Feed,
@@ -14,10 +15,11 @@ use super::{
     wanted::{Wanted, subscribe},
 };
 use crate::{
-    engine::{Peer, UserStream},
+    engine::{Peer, SessionKey, UserStream},
     grpc::{
         caller::Caller,
         convert::door::{Door, PropsWrite},
+        once::Once,
         status::in_band,
     },
     proto::{self, stream_user_props_request::Message as Up},
@@ -45,6 +47,8 @@ pub struct StreamUserProps {
     usual: Usual,
     last_seq: u64,
     acks: Acks,
+    /// What is over the user's rate.
+    backlog: Backlog,
     /// Goes with the first message.
     user_id: Option<String>,
     /// The client sends nothing more.
@@ -84,6 +88,7 @@ impl Call for StreamUserProps {
             usual: Usual::default(),
             last_seq: seq,
             acks,
+            backlog: Backlog::default(),
             user_id,
             closing: false,
         };
@@ -100,7 +105,7 @@ impl Call for StreamUserProps {
         feeds: &mut Feeds,
         message: Bytes,
     ) -> Result<(), Refusal> {
-        if self.receive_usual(feeds, &message)? {
+        if self.receive_usual(server, feeds, &message)? {
             return Ok(());
         }
         let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
@@ -112,7 +117,8 @@ impl Call for StreamUserProps {
             }
             Some(Up::Token(_)) => {
                 let field = "token".to_owned();
-                self.settle(feeds, seq, Err(Refusal::NotImplemented { field }));
+                self.settle(feeds, (seq - 1, seq), Err(Refusal::NotImplemented { field }));
+                self.acks.dealt_with(seq);
             }
             Some(Up::Heartbeat(_)) => {
                 self.acks.dealt_with(seq);
@@ -121,11 +127,14 @@ impl Call for StreamUserProps {
             Some(Up::Write(write)) => {
                 let mut door = Door::new(&server.limits);
                 let write = door.props_write(write);
-                let outcome = door.close().and_then(|()| {
-                    self.usual.learn(write.write.set.iter().map(|(key, _)| key));
-                    self.write(server, feeds, write)
-                });
-                self.settle(feeds, seq, outcome);
+                match door.close() {
+                    Ok(()) => {
+                        self.usual.learn(write.write.set.iter().map(|(key, _)| key));
+                        self.write(server, feeds, seq, write);
+                    }
+                    Err(refusal) => self.settle(feeds, (seq - 1, seq), Err(refusal)),
+                }
+                self.acks.dealt_with(seq);
             }
         }
         Ok(())
@@ -150,7 +159,10 @@ impl Call for StreamUserProps {
         server.node.status_with(refusal, [("acked_seq", seq.to_string())])
     }
 
-    fn tend(&mut self, _: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
+    fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
+        if let Err(Refusal::RateLimited { retry_after, .. }) = self.catch_up(server, moment.feeds) {
+            moment.timer.wake_at(server.engine.clock().now() + retry_after);
+        }
         if self.acks.overflows() {
             let told = self.acks.take(|place| moment.feeds.said(place), 0);
             return Some(Next::Message(framed(&own(told, None, None))));
@@ -190,18 +202,95 @@ impl StreamUserProps {
     }
 
     /// Deals with a message that is nothing unusual; false = it is not one.
-    fn receive_usual(&mut self, feeds: &mut Feeds, message: &[u8]) -> Result<bool, Refusal> {
+    fn receive_usual(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        message: &[u8],
+    ) -> Result<bool, Refusal> {
         let Some(feed) = feeds.only() else { return Ok(false) };
         let Some(UsualWrite { seq, set }) = self.usual.read(message, &feed.live().id) else {
             return Ok(false);
         };
         self.count(seq)?;
-        let outcome = self.write_here(feed, Write::of(set), 0);
-        self.settle(feeds, seq, outcome.map(|revision| Written::here(0, revision)));
+        let write = Write::of(set);
+        if self.backlog.is_empty() && self.user.take_update().is_ok() {
+            let outcome = self.write_here(feed, write, 0);
+            let outcome = outcome.map(|revision| Written::here(0, revision));
+            self.settle(feeds, (self.acks.last(), seq), outcome);
+        } else {
+            let sessions = vec![feed.live().id.clone()];
+            let write = PropsWrite { write, sessions, term: 0, once: Once::default() };
+            self.write(server, feeds, seq, write);
+        }
+        self.acks.dealt_with(seq);
         Ok(true)
     }
 
-    fn write(&self, server: &Server, feeds: &Feeds, write: PropsWrite) -> Result<Written, Refusal> {
+    /// Writes what the user's rate lets through. A plain write over it waits; nothing overtakes what
+    /// waits, so that any other is over the rate as long as something does.
+    fn write(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
+        let messages = (self.acks.last(), seq);
+        let is_let = self.catch_up(server, feeds).and_then(|()| self.user.take_update());
+        let outcome = match is_let {
+            Ok(()) => self.apply(server, feeds, write),
+            Err(limited) if write.is_plain() => {
+                match self.put_off(server, messages, write, limited) {
+                    None => return self.acks.hold(self.backlog.after()),
+                    Some(outcome) => outcome,
+                }
+            }
+            Err(limited) => Err(limited),
+        };
+        self.settle(feeds, messages, outcome);
+    }
+
+    /// Has a plain write wait; returns what became of it if it does not.
+    fn put_off(
+        &mut self,
+        server: &Server,
+        messages: (u64, u64),
+        write: PropsWrite,
+        limited: Refusal,
+    ) -> Option<Result<Written, Refusal>> {
+        let UserStream { app, user, .. } = &self.user;
+        let refusals = |sessions: &[SessionId], write: &Write| {
+            let refusal = |id: &SessionId| {
+                let key = SessionKey::Id(id.clone());
+                let live = server.engine.find(app, Some(&key), &self.actor);
+                let check =
+                    live.and_then(|it| it.lock().core.check_write(&self.actor, user, write));
+                check.err().map(|refusal| (id.clone(), refusal))
+            };
+            sessions.iter().filter_map(refusal).collect::<Vec<_>>()
+        };
+        // It need not wait for its turn to be refused, nor hold others up until then.
+        let refused = refusals(&write.sessions, &write.write);
+        if !refused.is_empty() && refused.len() == write.sessions.len() {
+            return Some(Ok(Written { refused, ..Written::default() }));
+        }
+        let takes = |sessions: &[SessionId], write: &Write| refusals(sessions, write).is_empty();
+        let fits = self.backlog.add(messages, write, &server.limits, takes);
+        (!fits).then_some(Err(limited))
+    }
+
+    /// Writes what has waited, as far as the user's rate lets it through.
+    fn catch_up(&mut self, server: &Server, feeds: &mut Feeds) -> Result<(), Refusal> {
+        while !self.backlog.is_empty() {
+            self.user.take_update()?;
+            let Some(waiting) = self.backlog.pop() else { break };
+            let write = waiting.write();
+            let Waiting { after, seq, sessions, .. } = waiting;
+            let write = PropsWrite { write, sessions, term: 0, once: Once::default() };
+            let outcome = self.apply(server, feeds, write);
+            self.settle(feeds, (after, seq), outcome);
+            self.acks.hold(self.backlog.after());
+        }
+        Ok(())
+    }
+
+    /// Writes; the update was taken out of the user's bucket.
+    fn apply(&self, server: &Server, feeds: &Feeds, write: PropsWrite) -> Result<Written, Refusal> {
         if let [only] = &*write.sessions
             && write.once.0.is_none()
             && let Some((place, _, feed)) = feeds.find(only)
@@ -209,49 +298,54 @@ impl StreamUserProps {
             let PropsWrite { write, term, .. } = write;
             return match self.write_here(feed, write, term) {
                 Ok(revision) => Ok(Written::here(place, revision)),
-                // Which one refused has to be said where there are several.
-                Err(refusal) if feeds.are_several() => Ok(Written {
-                    results: SmallVec::new(),
-                    refused: vec![(feed.live().id.clone(), refusal)],
-                    hears_of_tick: false,
-                }),
-                Err(refusal) => Err(refusal),
+                Err(refusal) => {
+                    let refused = vec![(feed.live().id.clone(), refusal)];
+                    Ok(Written { refused, ..Written::default() })
+                }
             };
         }
-        self.user.take_update()?;
         let UserStream { app, user, .. } = &self.user;
-        let mut results = SmallVec::new();
-        let mut refused = Vec::new();
+        let mut written = Written::default();
         for (id, outcome) in server.write_props(app, &self.actor, user, write)? {
             match (outcome, feeds.find(&id)) {
-                (Ok(position), Some((place, ..))) => results.push((place, position.revision)),
+                (Ok(position), Some((place, ..))) => {
+                    written.results.push((place, position.revision));
+                }
                 (Ok(_), None) => {}
-                (Err(refusal), _) => refused.push((id, refusal)),
+                (Err(refusal), _) => written.refused.push((id, refusal)),
             }
         }
-        Ok(Written { results, refused, hears_of_tick: false })
+        Ok(written)
     }
 
     /// Writes in a session that the stream subscribes to; the frame that holds it.
     fn write_here(&self, feed: &Feed, write: Write, term: u64) -> Result<u64, Refusal> {
-        self.user.take_update()?;
         let command = Command::SetProps { user: self.user.user.clone(), write, term };
         feed.subscription().command(&self.actor, command).map(|position| position.revision)
     }
 
-    /// A write was dealt with: its refusals are itemised, its results wait for their frames.
-    fn settle(&mut self, feeds: &mut Feeds, seq: u64, outcome: Result<Written, Refusal>) {
+    /// The messages after one, up to another, were written: what is refused is itemised, results wait
+    /// for their frames.
+    fn settle(
+        &mut self,
+        feeds: &mut Feeds,
+        (after, seq): (u64, u64),
+        outcome: Result<Written, Refusal>,
+    ) {
         let mut hears_of_tick = false;
         match outcome {
             Ok(written) => {
                 hears_of_tick = written.hears_of_tick;
                 for (id, refusal) in written.refused {
                     let handle = feeds.find(&id).map_or(0, |(_, handle, _)| handle);
-                    let refusal = in_band(&refusal, seq, id.to_string());
+                    // Which one refused is said where there may be several.
+                    let is_only = feeds.only().is_some_and(|feed| feed.live().id == id);
+                    let id = if is_only { String::new() } else { id.to_string() };
+                    let refusal = in_band(&refusal, seq, id);
                     self.acks.refuse(proto::Refusal { handle, ..refusal });
                 }
                 for (place, revision) in written.results {
-                    self.acks.wait_for(place, revision);
+                    self.acks.wait_for(after, place, revision);
                     if !written.hears_of_tick {
                         feeds.want_tick(Some(place));
                         hears_of_tick = true;
@@ -260,7 +354,6 @@ impl StreamUserProps {
             }
             Err(refusal) => self.acks.refuse(in_band(&refusal, seq, String::new())),
         }
-        self.acks.dealt_with(seq);
         if !hears_of_tick {
             feeds.want_tick(None);
         }
@@ -268,6 +361,7 @@ impl StreamUserProps {
 }
 
 /// What became of a write that was not refused as a whole.
+#[derive(Default)]
 struct Written {
     /// The frames of subscribed sessions that hold it: which subscription, which revision.
     results: SmallVec<[(usize, u64); 1]>,
@@ -279,7 +373,7 @@ struct Written {
 impl Written {
     /// One subscription took it, and tells of its tick.
     fn here(place: usize, revision: u64) -> Self {
-        Self { results: smallvec![(place, revision)], refused: Vec::new(), hears_of_tick: true }
+        Self { results: smallvec![(place, revision)], hears_of_tick: true, ..Self::default() }
     }
 }
 

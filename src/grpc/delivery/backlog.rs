@@ -1,0 +1,350 @@
+//! What waits because its user writes faster than it may: plain writes, merged key by key into one
+//! for each target, so that the last value of a key is never lost.
+//!
+//! Merging does what the writes would do one after the other. So a write is merged only into one
+//! for the very same sessions, only where nothing that waits behind that one writes the same keys
+//! there, and only if every session would take both in one; or else it waits by itself.
+
+use crate::{
+    grpc::convert::door::PropsWrite,
+    session::{
+        command::Write,
+        ids::{Key, SessionId},
+        limits::Limits,
+        merge::Patch,
+        size,
+        value::Value,
+    },
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The most bytes that wait on a stream: those of the merged writes.
+const MOST: usize = 64 * 1024;
+
+/// Bytes that a key or a session counts for beside what it is made of.
+const OVERHEAD: usize = 16;
+
+/// The writes of a stream that wait, in the order in which they go.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+/// Writes for the same sessions, merged into one.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The last message before the first of them.
+    pub after: u64,
+    /// The last of them.
+    pub seq: u64,
+    /// Where; none = on the user.
+    pub sessions: Vec<SessionId>,
+    changes: BTreeMap<Key, Change>,
+}
+
+/// What happens to a key.
+#[derive(Debug, Clone, PartialEq)]
+enum Change {
+    /// It is this from then on.
+    Put(Value),
+    /// This map is merged into what is there.
+    Merge(Value),
+    Remove,
+}
+
+impl PropsWrite {
+    /// Whether it may be merged with others: it has no condition, and nobody asks for its own result.
+    pub fn is_plain(&self) -> bool {
+        self.write.if_revision.is_empty() && self.term == 0 && self.once.0.is_none()
+    }
+}
+
+impl Backlog {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The last message before all that waits.
+    pub fn after(&self) -> Option<u64> {
+        self.waiting.front().map(|waiting| waiting.after)
+    }
+
+    /// Adds a plain write, the message `seq` after the message `after`. `takes` says whether all of
+    /// these sessions would take a write as things stand. False = too much waits already.
+    pub fn add(
+        &mut self,
+        (after, seq): (u64, u64),
+        write: PropsWrite,
+        limits: &Limits,
+        takes: impl FnOnce(&[SessionId], &Write) -> bool,
+    ) -> bool {
+        let PropsWrite { write, mut sessions, .. } = write;
+        sessions.sort_unstable();
+        let new = Waiting { after, seq, sessions, changes: changes(write) };
+        let place = self.place(&new);
+        let both = place.and_then(|at| self.waiting[at].clone().then(&new, limits));
+        if let (Some(at), Some(both)) = (place, both)
+            && takes(&both.sessions, &both.write())
+        {
+            let bytes = self.bytes - self.waiting[at].bytes() + both.bytes();
+            let fits = bytes <= MOST;
+            if fits {
+                (self.waiting[at], self.bytes) = (both, bytes);
+            }
+            return fits;
+        }
+        let bytes = self.bytes + new.bytes();
+        let fits = bytes <= MOST;
+        if fits {
+            self.waiting.push_back(new);
+            self.bytes = bytes;
+        }
+        fits
+    }
+
+    /// What goes next.
+    pub fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.bytes -= waiting.bytes();
+        Some(waiting)
+    }
+
+    /// Where a write may be merged in: the last one for the same sessions, unless one behind it has
+    /// something in common with both.
+    fn place(&self, new: &Waiting) -> Option<usize> {
+        for (at, waiting) in self.waiting.iter().enumerate().rev() {
+            if waiting.sessions == new.sessions {
+                return Some(at);
+            }
+            if waiting.meets(new) {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+impl Waiting {
+    /// What it does, as one write.
+    pub fn write(&self) -> Write {
+        let mut write = Write::default();
+        for (key, change) in &self.changes {
+            match change {
+                Change::Put(value) => write.set.push((key.clone(), value.clone())),
+                Change::Merge(value) => {
+                    write.set.push((key.clone(), value.clone()));
+                    write.merge_maps = true;
+                }
+                Change::Remove => write.remove.push(key.clone()),
+            }
+        }
+        write
+    }
+
+    /// Both in one, this first; none if one write cannot do that.
+    fn then(mut self, later: &Self, limits: &Limits) -> Option<Self> {
+        self.seq = later.seq;
+        for (key, later) in &later.changes {
+            let both = match self.changes.remove(key) {
+                Some(change) => change.then(later.clone())?,
+                None => later.clone(),
+            };
+            if both.value().is_some_and(|value| size::of(value) > limits.value_bytes) {
+                return None;
+            }
+            self.changes.insert(key.clone(), both);
+        }
+        let merges = self.changes.values().any(|it| matches!(it, Change::Merge(_)));
+        let replaces = self.changes.values().any(|it| matches!(it, Change::Put(Value::Map(_))));
+        let fits = self.changes.len() <= limits.props_per_user && !(merges && replaces);
+        fits.then_some(self)
+    }
+
+    /// Whether both write a key in a session, as far as can be told: what is written on the user may
+    /// go to all of them.
+    fn meets(&self, other: &Self) -> bool {
+        let (here, there) = (&self.sessions, &other.sessions);
+        let is_there = |id: &SessionId| there.contains(id);
+        let shares_session = here.is_empty() || there.is_empty() || here.iter().any(is_there);
+        shares_session && other.changes.keys().any(|key| self.changes.contains_key(key))
+    }
+
+    fn bytes(&self) -> usize {
+        let ids: usize = self.sessions.iter().map(|id| id.len() + OVERHEAD).sum();
+        let change = |(key, change): (&Key, &Change)| {
+            key.len() + change.value().map_or(0, size::of) + OVERHEAD
+        };
+        ids + self.changes.iter().map(change).sum::<usize>() + OVERHEAD
+    }
+}
+
+fn changes(write: Write) -> BTreeMap<Key, Change> {
+    let merges = write.merge_maps;
+    let set = write.set.into_iter().map(|(key, value)| match value {
+        Value::Map(_) if merges => (key, Change::Merge(value)),
+        value => (key, Change::Put(value)),
+    });
+    set.chain(write.remove.into_iter().map(|key| (key, Change::Remove))).collect()
+}
+
+impl Change {
+    fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Put(value) | Self::Merge(value) => Some(value),
+            Self::Remove => None,
+        }
+    }
+
+    /// Both in one, this first; none if there is no such change.
+    fn then(self, later: Self) -> Option<Self> {
+        let Self::Merge(new) = later else { return Some(later) };
+        match self {
+            Self::Put(there) => merged(&there, &new).map(Self::Put),
+            Self::Remove => Some(Self::Put(new)),
+            Self::Merge(there) => {
+                if replaces(&there, &new) {
+                    return None;
+                }
+                merged(&there, &new).map(Self::Merge)
+            }
+        }
+    }
+}
+
+/// What a map makes of a value that it is merged into.
+fn merged(there: &Value, new: &Value) -> Option<Value> {
+    Patch::set(new, true).apply(Some(there))
+}
+
+/// Whether a map puts a map somewhere in place of something else: merged into a third map, both in
+/// one would keep there what one after the other would not.
+fn replaces(there: &Value, new: &Value) -> bool {
+    match (there, new) {
+        (Value::Map(there), Value::Map(new)) => new.iter().any(|(key, new)| {
+            let there = there.iter().find(|(known, _)| known == key);
+            there.is_some_and(|(_, there)| replaces(there, new))
+        }),
+        (_, Value::Map(_)) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::once::Once;
+    use proptest::prelude::*;
+
+    /// What is set: on the user, and in each session.
+    type State = BTreeMap<(String, Key), Value>;
+
+    const SESSIONS: [&str; 2] = ["a", "b"];
+
+    /// What a write does: on the user = there and in all sessions.
+    fn apply(state: &mut State, sessions: &[SessionId], write: &Write) {
+        let everywhere = ["", "a", "b"].map(str::to_owned);
+        let named: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+        for place in if named.is_empty() { &everywhere[..] } else { &named } {
+            for (key, patch) in write.patches() {
+                let slot = (place.clone(), key.clone());
+                match patch.apply(state.get(&slot)) {
+                    Some(value) => drop(state.insert(slot, value)),
+                    None => drop(state.remove(&slot)),
+                }
+            }
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let scalar = (0i64..9).prop_map(Value::Integer);
+        scalar.prop_recursive(3, 12, 3, |inner| {
+            prop::collection::btree_map("[a-b]", inner, 0..3).prop_map(|entries| {
+                Value::Map(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
+            })
+        })
+    }
+
+    fn write() -> impl Strategy<Value = PropsWrite> {
+        let changes = prop::collection::btree_map("[x-z]", prop::option::of(value()), 1..3);
+        let sessions = prop::sample::subsequence(&SESSIONS[..], 0..=2);
+        (changes, sessions, any::<bool>()).prop_map(|(changes, sessions, merge_maps)| {
+            let mut write = Write { merge_maps, ..Write::default() };
+            for (key, value) in changes {
+                match value {
+                    Some(value) => write.set.push((key.as_str().into(), value)),
+                    None => write.remove.push(key.as_str().into()),
+                }
+            }
+            let sessions = sessions.iter().map(|id| SessionId::new(id).expect("an id")).collect();
+            PropsWrite { write, sessions, term: 0, once: Once::default() }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_merged_does_what_all_do_one_after_the_other(
+            before in write(),
+            writes in prop::collection::vec(write(), 1..12),
+            takes in any::<u16>(),
+        ) {
+            let mut one_by_one = State::new();
+            apply(&mut one_by_one, &before.sessions, &before.write);
+            let mut at_once = one_by_one.clone();
+            let mut backlog = Backlog::default();
+            for (seq, write) in (1..).zip(writes) {
+                apply(&mut one_by_one, &write.sessions, &write.write);
+                let takes = takes & (1 << seq) != 0;
+                assert!(backlog.add((seq - 1, seq), write, &Limits::default(), |_, _| takes));
+            }
+            let mut after = 0;
+            while let Some(waiting) = backlog.pop() {
+                prop_assert!(after <= waiting.after && waiting.after < waiting.seq);
+                after = waiting.after;
+                apply(&mut at_once, &waiting.sessions, &waiting.write());
+            }
+            prop_assert_eq!(at_once, one_by_one);
+            prop_assert_eq!(backlog.bytes, 0);
+        }
+    }
+
+    fn set(key: &str, value: Value, sessions: &[&str]) -> PropsWrite {
+        let sessions = sessions.iter().map(|id| SessionId::new(id).expect("an id")).collect();
+        PropsWrite {
+            write: Write::of(vec![(key.into(), value)]),
+            sessions,
+            term: 0,
+            once: Once::default(),
+        }
+    }
+
+    #[test]
+    fn there_is_one_for_each_target_and_each_key_once() {
+        let mut backlog = Backlog::default();
+        let limits = Limits::default();
+        for n in 0..10_000 {
+            let key = ["x", "y"][n as usize % 2];
+            for sessions in [&["a"][..], &["b"], &["a", "b"], &["b", "a"]] {
+                // Another key in those that lie over the others.
+                let key = if sessions.len() > 1 { "z" } else { key };
+                let write = set(key, Value::Integer(n), sessions);
+                assert!(backlog.add((0, 1), write, &limits, |_, _| true));
+            }
+        }
+        assert_eq!(backlog.waiting.len(), 3);
+        assert!(backlog.bytes < 500);
+    }
+
+    #[test]
+    fn at_most_64_kib_wait() {
+        let mut backlog = Backlog::default();
+        let limits = Limits::default();
+        let text = |len: usize| Value::Text("x".repeat(len).into());
+        let mut add =
+            |key: &str, len| backlog.add((0, 1), set(key, text(len), &["a"]), &limits, |_, _| true);
+        assert!(["k", "l", "m", "n"].iter().all(|key| add(key, 16_000)));
+        assert!(!add("o", 2_000) && !add("k", 18_000));
+        assert!(add("k", 8_000) && add("o", 2_000), "a smaller value makes room");
+    }
+}
