@@ -2,21 +2,19 @@
 
 use super::{
     Context,
-    convert::door::{Door, path},
-    delivery::subscribe_to_streams::{Messages, Wanted},
+    convert::door::Door,
     objects::ROOM,
     once::Once,
     status::text::{About, Asks},
 };
 use crate::{
     engine::Scope,
-    object_stream::{self, Cursor, Definition, Function, KEYS, Room},
+    object_stream::{self, Cursor, Definition, Function, KEYS, NAMES, Room},
     proto::{self, object_stream_service_server::ObjectStreamService},
     session::{
         command::Actor,
         error::Refusal,
         ids::{AppId, Key},
-        limits::SECOND,
     },
 };
 use http::HeaderMap;
@@ -25,12 +23,6 @@ use std::{
     sync::Arc,
 };
 use tonic::{Request, Response, Status, async_trait};
-
-/// The most readers that a stream names, and streams that a subscriber names.
-const NAMES: usize = 256;
-
-/// How often a subscriber may hear: the least, the most, and by default.
-const INTERVAL: (u64, u64, u64) = (1000, 60 * SECOND, 10_000);
 
 /// Serves `ObjectStreamService`.
 #[derive(Debug)]
@@ -224,36 +216,6 @@ impl ObjectStreams {
             reset: reading.reset,
         })
     }
-
-    fn subscribe(
-        &self,
-        headers: &HeaderMap,
-        request: proto::SubscribeToStreamsRequest,
-    ) -> Result<Messages, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
-        if request.names.len() > NAMES {
-            door.fault("names", format!("has more than {NAMES} names"));
-        }
-        let names = request.names.iter().enumerate();
-        let names = names.filter_map(|(at, name)| door.named(&format!("names[{at}]"), name));
-        let names: BTreeSet<Key> = names.collect();
-        let (least, most, default) = INTERVAL;
-        let interval = door.span("interval", request.interval, (least, most), default);
-        let actor = door.close_with(|| actor)?;
-        if self.0.engine.is_draining() {
-            return Err(Refusal::Draining);
-        }
-        {
-            let state = self.0.objects.lock();
-            for name in &names {
-                let checked = state.streams.check_reads(&app, &actor, name);
-                checked.map_err(|refusal| refusal.of(path("names", name)))?;
-            }
-        }
-        let watch = self.0.objects.watch(&app);
-        let names = (!names.is_empty()).then_some(names);
-        Ok(Messages::new(self.0.clone(), Wanted { watch, actor, names, interval }))
-    }
 }
 
 /// The cursor of a request; none = the shared one.
@@ -270,7 +232,8 @@ fn cursor(door: &mut Door<'_>, text: &str) -> Option<Cursor> {
 
 #[async_trait]
 impl ObjectStreamService for ObjectStreams {
-    type SubscribeToStreamsStream = Messages;
+    type SubscribeToStreamsStream =
+        tokio_stream::Empty<Result<proto::SubscribeToStreamsResponse, Status>>;
 
     async fn set_stream(
         &self,
@@ -328,11 +291,12 @@ impl ObjectStreamService for ObjectStreams {
         self.answer(&request.about(), self.read_all(metadata.as_ref(), request).await)
     }
 
+    /// Never called: the streams are served by [`super::delivery`].
     async fn subscribe_to_streams(
         &self,
         request: Request<proto::SubscribeToStreamsRequest>,
-    ) -> Result<Response<Messages>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.subscribe(metadata.as_ref(), request))
+    ) -> Result<Response<Self::SubscribeToStreamsStream>, Status> {
+        let field = "SubscribeToStreams".to_owned();
+        self.answer(&request.get_ref().about(), Err(Refusal::NotImplemented { field }))
     }
 }

@@ -33,6 +33,9 @@ use stream::{Access, Place, Stream};
 /// Keys of a stream; maps count by their keys.
 pub const KEYS: usize = 256;
 
+/// The readers that a stream names, and the streams that a subscriber names.
+pub const NAMES: usize = 256;
+
 /// Functions of an app.
 pub const FUNCTIONS: usize = 64;
 

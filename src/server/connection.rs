@@ -294,11 +294,11 @@ impl Router {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let is_delivery = is_grpc && request.uri().path().starts_with(delivery::PATH);
+        let is_stream = is_grpc && delivery::serves(request.uri().path());
         let unread = compression::check(request.headers(), &self.context.node).err();
         let mut response = if let Some(status) = unread.filter(|_| is_grpc) {
             status.into_http().map(Reply::Cold)
-        } else if is_delivery {
+        } else if is_stream {
             let path = request.uri().path().to_owned();
             match delivery::serve(&self.context, request) {
                 Some(response) => response.map(Reply::Hot),

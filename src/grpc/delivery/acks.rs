@@ -186,13 +186,13 @@ mod tests {
         write(&mut acks, 1, &[(0, 5)]);
         acks.hold(Some(1));
         [2, 3].into_iter().for_each(|seq| acks.dealt_with(seq));
-        acks.refuse(in_band(&Refusal::NotAMember, 3, String::new()));
+        acks.refuse(refusal(3, 20));
         let told = acks.take(|_| 9, 0);
         assert_eq!((told.acked_seq, told.refusals.len(), acks.seq()), (1, 0, 1));
         assert!(acks.take_all().is_empty() && !acks.is_told(), "nor at the end");
         // It is written now: one session shows it, another refuses it.
         acks.wait_for(1, 0, 10);
-        acks.refuse(in_band(&Refusal::NotAMember, 2, String::new()));
+        acks.refuse(refusal(2, 20));
         acks.hold(None);
         assert!(acks.take(|_| 9, 0).is_empty());
         let told = acks.take(|_| 10, 0);

@@ -91,6 +91,11 @@ impl Bundle {
         }
     }
 
+    /// The same, which says nothing until there is something to say.
+    pub fn silent(server: &Server) -> Self {
+        Self { beats: false, ..Self::new(server) }
+    }
+
     /// Adds a subscription, whose updates have a number or an id. `place` is what it is called in
     /// here, and is not used twice.
     pub fn add(&mut self, place: usize, feed: Feed, handle: u32, session_id: Option<SessionId>) {

@@ -58,6 +58,11 @@ impl Feeds {
         Self::Several(Box::new(Bundle::new(server)))
     }
 
+    /// The same of a stream that says nothing until there is something to say.
+    pub fn silent(server: &Server) -> Self {
+        Self::Several(Box::new(Bundle::silent(server)))
+    }
+
     /// What comes next.
     pub fn poll(&mut self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Round> {
         match self {

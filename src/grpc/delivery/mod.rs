@@ -1,5 +1,4 @@
-//! The streams. Those that carry frames are served past tonic: see [`hot`]. Those of objects are
-//! served by tonic.
+//! The streams, which are served past tonic: see [`hot`] and [`stream`].
 
 mod acks;
 mod backlog;
@@ -13,7 +12,7 @@ mod receive;
 mod stream;
 mod stream_user_props;
 mod subscribe;
-pub mod subscribe_to_streams;
+mod subscribe_to_streams;
 mod timer;
 mod usual;
 mod wanted;
@@ -30,6 +29,7 @@ use std::sync::Arc;
 use stream::{Call, Opening, Stream};
 use stream_user_props::StreamUserProps;
 use subscribe::{SubscribeToSession, SubscribeToUser};
+use subscribe_to_streams::SubscribeToStreams;
 use tonic::Status;
 
 /// What every stream needs, shared by all.
@@ -39,17 +39,29 @@ type Server = Arc<Context>;
 pub type HotReply = UnsyncBoxBody<Bytes, Status>;
 
 /// The path that all calls of `DeliveryService` begin with.
-pub const PATH: &str = "/sessiond.v1.DeliveryService/";
+const PATH: &str = "/sessiond.v1.DeliveryService/";
+
+/// The path of the stream of `ObjectStreamService`.
+const SUBSCRIBE_TO_STREAMS: &str = "/sessiond.v1.ObjectStreamService/SubscribeToStreams";
 
 /// The streams of `DeliveryService` that the server does not have yet.
 const NOT_YET: [&str; 2] = ["Gateway", "WatchSessions"];
 
-/// Answers a call of `DeliveryService`; none if there is no such call.
+/// Whether a call is a stream.
+pub fn serves(path: &str) -> bool {
+    path.starts_with(PATH) || path == SUBSCRIBE_TO_STREAMS
+}
+
+/// Answers a call that is a stream; none if there is no such call.
 pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let method = request.uri().path().strip_prefix(PATH)?.to_owned();
+    let path = request.uri().path();
+    if path == SUBSCRIBE_TO_STREAMS {
+        return Some(open::<SubscribeToStreams, _>(server, request));
+    }
+    let method = path.strip_prefix(PATH)?.to_owned();
     Some(match method.as_str() {
         "SubscribeToSession" => open::<SubscribeToSession, _>(server, request),
         "SubscribeToUser" => open::<SubscribeToUser, _>(server, request),

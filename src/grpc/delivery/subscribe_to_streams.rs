@@ -3,185 +3,144 @@
 //! A subscriber is a cursor and a wake-up. It reads when its interval has passed, a write has woken
 //! it, and its client has room; then it gets all that is new since its last read.
 
-use super::ending::{Ending, Why};
+use super::{
+    Server,
+    compose::framed,
+    feeds::Feeds,
+    hot::Next,
+    stream::{Call, Moment, Occasion, Opening},
+    subscribe::decode,
+};
 use crate::{
-    engine::{Alarm, End},
     grpc::{
-        Context,
+        convert::door::path,
         objects::{ROOM, Watch},
-        runs::Place,
     },
-    object_stream::{Cursor, Lasts, Reading, Room},
+    object_stream::{Cursor, Lasts, NAMES, Reading, Room},
     proto,
-    session::{command::Actor, ids::Key, limits::Micros},
+    session::{
+        command::Actor,
+        error::Refusal,
+        ids::Key,
+        limits::{Micros, SECOND},
+    },
 };
-use std::{
-    collections::BTreeSet,
-    fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::Arc,
-    task::{Poll, ready},
-};
-use tokio_stream::Stream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::Status;
+use bytes::Bytes;
+use std::{collections::BTreeSet, fmt, pin::Pin, task::Poll};
 
-type Message = Result<proto::SubscribeToStreamsResponse, Status>;
+/// How often a subscriber may hear: the least, the most, and by default.
+const INTERVAL: (Micros, Micros, Micros) = (1000, 60 * SECOND, 10_000);
 
-/// A message, and the subscription unless it is over.
-type Next = dyn Future<Output = (Message, Option<Subscription>)> + Send;
-
-/// What to subscribe to.
-#[derive(Debug)]
-pub struct Wanted {
+/// The stream of one call.
+pub struct SubscribeToStreams {
     /// Whose news.
-    pub watch: Watch,
-    /// Who reads.
-    pub actor: Actor,
+    watch: Watch,
+    actor: Actor,
     /// Which streams; none = all.
-    pub names: Option<BTreeSet<Key>>,
-    /// How often at most.
-    pub interval: Micros,
-}
-
-/// The messages of one call.
-pub struct Messages {
-    /// None = it is over.
-    next: Option<Pin<Box<Next>>>,
-}
-
-impl fmt::Debug for Messages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Messages").finish_non_exhaustive()
-    }
-}
-
-impl Messages {
-    /// The messages of a new subscription.
-    pub fn new(server: Arc<Context>, wanted: Wanted) -> Self {
-        let subscription = Subscription::new(server, wanted);
-        Self { next: Some(Box::pin(subscription.next())) }
-    }
-}
-
-impl Stream for Messages {
-    type Item = Message;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Message>> {
-        let Some(next) = &mut self.next else { return Poll::Ready(None) };
-        let (message, subscription) = ready!(next.as_mut().poll(cx));
-        self.next = subscription.map(|subscription| Box::pin(subscription.next()) as _);
-        Poll::Ready(Some(message))
-    }
-}
-
-struct Subscription {
-    server: Arc<Context>,
-    wanted: Wanted,
+    names: Option<BTreeSet<Key>>,
+    interval: Micros,
     cursor: Cursor,
     lasts: Lasts,
-    alarm: Arc<Alarm>,
-    shard: usize,
     /// The interval is over then.
     read_at: Micros,
-    heartbeat_at: Micros,
-    ends_at: Micros,
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What was read, while functions look at it.
+    telling: Option<Pin<Box<Telling>>>,
 }
 
-/// What a subscription has come to.
-enum Due {
-    News(Reading, Option<Place>),
-    Heartbeat,
-    End(Why),
+type Telling = dyn Future<Output = proto::SubscribeToStreamsResponse> + Send;
+
+impl fmt::Debug for SubscribeToStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscribeToStreams").finish_non_exhaustive()
+    }
 }
 
-impl Subscription {
-    fn new(server: Arc<Context>, wanted: Wanted) -> Self {
-        let now = server.engine.clock().now();
-        let jitter = |age: Micros| age - fastrand::u64(0..=age / 10);
-        Self {
+impl Call for SubscribeToStreams {
+    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+        let Opening { server, headers, .. } = opening;
+        let request: proto::SubscribeToStreamsRequest = decode(message)?;
+        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        if request.names.len() > NAMES {
+            door.fault("names", format!("has more than {NAMES} names"));
+        }
+        let names = request.names.iter().enumerate();
+        let names = names.filter_map(|(at, name)| door.named(&format!("names[{at}]"), name));
+        let names: BTreeSet<Key> = names.collect();
+        let (least, most, default) = INTERVAL;
+        let interval = door.span("interval", request.interval, (least, most), default);
+        let actor = door.close_with(|| actor)?;
+        if server.engine.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        {
+            let state = server.objects.lock();
+            for name in &names {
+                let checked = state.streams.check_reads(&app, &actor, name);
+                checked.map_err(|refusal| refusal.of(path("names", name)))?;
+            }
+        }
+        let call = Self {
+            watch: server.objects.watch(&app),
+            actor,
+            names: (!names.is_empty()).then_some(names),
+            interval,
             cursor: Cursor::default(),
             lasts: Lasts::new(),
-            alarm: Alarm::new(),
-            shard: fastrand::usize(..),
-            read_at: now,
-            heartbeat_at: now + server.streams.heartbeat,
-            ends_at: server.streams.max_age.map_or(Micros::MAX, |age| now + jitter(age)),
-            stopping: Box::pin(server.stopping.clone().cancelled_owned()),
-            wanted,
-            server,
-        }
+            read_at: 0,
+            telling: None,
+        };
+        Ok((call, Feeds::silent(&server)))
     }
 
-    async fn next(mut self) -> (Message, Option<Self>) {
+    fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
         loop {
-            let message = match poll_fn(|cx| self.poll_due(cx)).await {
-                Due::End(why) => return (Err(Ending::new(&self.server, why).status), None),
-                Due::Heartbeat => Default::default(),
-                Due::News(Reading { updates, reset, more, .. }, place) => {
-                    let updates = self.server.objects.tell(updates, place).await;
-                    if updates.is_empty() && !reset && !more {
-                        continue;
-                    }
-                    proto::SubscribeToStreamsResponse { updates, reset, more }
+            if let Some(telling) = &mut self.telling {
+                let Poll::Ready(news) = telling.as_mut().poll(moment.cx) else { return None };
+                self.telling = None;
+                if news != proto::SubscribeToStreamsResponse::default() {
+                    moment.timer.said();
+                    return Some(Next::Message(framed(&news)));
                 }
+            }
+            let now = server.engine.clock().now();
+            if now < self.read_at {
+                moment.timer.wake_at(self.read_at);
+                return None;
+            }
+            let mut state = server.objects.lock();
+            let Ok(place) = server.objects.reserve(&state, self.watch.app()) else {
+                // Too many wait: what is new stays where it is until the next interval.
+                self.read_at = now + self.interval;
+                continue;
             };
-            self.heartbeat_at = self.server.engine.clock().now() + self.server.streams.heartbeat;
-            return (Ok(message), Some(self));
+            let reading = state.streams.read(
+                self.watch.app(),
+                &self.actor,
+                self.names.as_ref(),
+                &self.cursor,
+                &mut Room::new(ROOM),
+                Some(&mut self.lasts),
+            );
+            let Reading { updates, reset, more, cursor, .. } = reading;
+            if let Some(cursor) = cursor {
+                self.cursor = cursor;
+            }
+            if updates.is_empty() && !reset && !more {
+                self.watch.wake(&mut state, moment.cx.waker());
+                return None;
+            }
+            drop(state);
+            self.read_at = if more { now } else { now + self.interval };
+            let objects = server.objects.clone();
+            self.telling = Some(Box::pin(async move {
+                let updates = objects.tell(updates, place).await;
+                proto::SubscribeToStreamsResponse { updates, reset, more }
+            }));
         }
     }
 
-    fn poll_due(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Due> {
-        if self.stopping.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Due::End(Why::Session(End::Draining)));
-        }
-        let clock = self.server.engine.clock();
-        loop {
-            let now = clock.now();
-            if self.ends_at <= now {
-                return Poll::Ready(Due::End(Why::Age));
-            }
-            let mut wake_at = self.ends_at.min(self.heartbeat_at);
-            if self.read_at <= now {
-                let mut state = self.server.objects.lock();
-                let Ok(place) = self.server.objects.reserve(&state, self.wanted.watch.app()) else {
-                    // Too many wait: what is new stays where it is until the next interval.
-                    drop(state);
-                    self.read_at = now + self.wanted.interval;
-                    continue;
-                };
-                let reading = state.streams.read(
-                    self.wanted.watch.app(),
-                    &self.wanted.actor,
-                    self.wanted.names.as_ref(),
-                    &self.cursor,
-                    &mut Room::new(ROOM),
-                    Some(&mut self.lasts),
-                );
-                if let Some(cursor) = &reading.cursor {
-                    self.cursor.clone_from(cursor);
-                }
-                if !reading.updates.is_empty() || reading.reset || reading.more {
-                    self.read_at = if reading.more { now } else { now + self.wanted.interval };
-                    return Poll::Ready(Due::News(reading, place));
-                }
-                self.wanted.watch.wake(&mut state, cx.waker());
-            } else {
-                wake_at = wake_at.min(self.read_at);
-            }
-            if self.heartbeat_at <= now {
-                return Poll::Ready(Due::Heartbeat);
-            }
-            self.alarm.set(self.server.engine.shard(self.shard), wake_at, cx.waker());
-            // A clock that was stepped meanwhile would not ring any more.
-            if clock.now() < wake_at {
-                return Poll::Pending;
-            }
-        }
+    fn compose(&mut self, _: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {
+        let is_alive = matches!(occasion, Occasion::Alive);
+        is_alive.then(|| framed(&proto::SubscribeToStreamsResponse::default()))
     }
 }
