@@ -6,7 +6,7 @@ use crate::{
     engine::Peer,
     grpc::{
         Context, NODE_METADATA, ObjectStreams, Sessions, compression,
-        delivery::{self, HotReply},
+        delivery::{self, HotReply, Seat},
     },
     proto::{
         self, object_stream_service_server::ObjectStreamServiceServer,
@@ -114,8 +114,12 @@ impl Connections {
     }
 
     /// Serves the sockets that are handed to one worker, until it is told to stop and they are done.
-    pub async fn work(self: Arc<Self>, mut sockets: UnboundedReceiver<std::net::TcpStream>) {
-        loop {
+    pub async fn work(
+        self: Arc<Self>,
+        worker: usize,
+        mut sockets: UnboundedReceiver<std::net::TcpStream>,
+    ) {
+        for connection in 0.. {
             let socket = tokio::select! {
                 socket = sockets.recv() => socket,
                 () = self.cut.cancelled() => return,
@@ -123,7 +127,7 @@ impl Connections {
             let Some(socket) = socket else { break };
             let server = self.clone();
             self.tracker.spawn(async move {
-                if let Err(error) = server.serve(socket).await {
+                if let Err(error) = server.serve(socket, Seat { worker, connection }).await {
                     tracing::debug!(error, "a connection failed");
                 }
             });
@@ -131,7 +135,7 @@ impl Connections {
         self.cut.cancelled().await;
     }
 
-    async fn serve(&self, socket: std::net::TcpStream) -> Result<(), String> {
+    async fn serve(&self, socket: std::net::TcpStream, seat: Seat) -> Result<(), String> {
         let told = |error: io::Error| error.to_string();
         let mut socket = TcpStream::from_std(socket).map_err(told)?;
         socket.set_nodelay(true).map_err(told)?;
@@ -148,6 +152,7 @@ impl Connections {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let router = router.clone();
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(seat);
             async move { router.call(request).await }
         });
         let mut connection = pin!(self.http2().serve_connection(io, service));

@@ -181,7 +181,7 @@ impl Server {
                         engine.run_shard(shard).await;
                     });
                 }
-                runtime.block_on(server.work(sockets));
+                runtime.block_on(server.work(shard, sockets));
             };
             workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
             inboxes.push(inbox);

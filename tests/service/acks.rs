@@ -8,7 +8,10 @@ use sessiond::{
         ids::{AppId, SessionId},
     },
 };
-use std::task::{Context, Poll, Waker};
+use std::{
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 #[tokio::test]
 async fn who_waits_anew_before_it_is_told_of_a_tick_is_told_of_both() {
@@ -51,4 +54,39 @@ async fn the_opening_is_acked_with_the_first_message() {
     open.subscriptions.clear();
     let mut stream = service.open_stream(open).await;
     assert_eq!(stream.next_message().await.expect("it is open").acked_seq, 1);
+}
+
+#[tokio::test]
+async fn streams_that_only_send_are_acked_at_the_same_moments_over_one_connection() {
+    let service =
+        Service::start_with(|config| config.tick_interval = Duration::from_millis(100)).await;
+    service.open_room("finals", "ada").await;
+    let mut streams = Vec::new();
+    for user in ["bob", "kim", "zoe"] {
+        service.join("finals", user).await;
+        let mut open = stream_open("", user);
+        open.subscriptions.clear();
+        let mut stream = service.open_stream(open).await;
+        stream.next_message().await.expect("it is open");
+        streams.push((user, stream));
+    }
+    // One of them shows where a tick ends.
+    let (_, first) = &mut streams[0];
+    first.write(write([("x", int(1))]));
+    while first.glance().await.is_none() {
+        service.advance(3);
+    }
+    for (user, stream) in &mut streams {
+        service.advance(2);
+        stream.write(write([("x", int(2))]));
+        let is_there = async || {
+            let pending = service.try_updated("finals", "ada", user, None).await;
+            pending.expect("she may").change.is_some_and(|it| !it.props.is_empty())
+        };
+        in_time(async { while !is_there().await {} }).await;
+    }
+    service.advance(100 - 3 * 2);
+    for (_, stream) in &mut streams {
+        stream.next_message().await.expect("it is acked");
+    }
 }

@@ -5,7 +5,7 @@
 //! end, with all that is there by then.
 
 use super::{
-    Server,
+    Seat, Server,
     compose::{Delivery, MOST},
     ending::Ending,
     feed::{Feed, Said},
@@ -28,6 +28,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 #[derive(Debug)]
 pub struct Bundle {
     server: Server,
+    seat: Seat,
     entries: Vec<Entry>,
     /// What is said of sessions that the stream does not carry.
     foreign: VecDeque<Delivery>,
@@ -70,8 +71,9 @@ struct Entry {
 
 impl Bundle {
     /// A bundle without subscriptions, which is to say something at once.
-    pub fn new(server: &Server) -> Self {
+    pub fn new(server: &Server, seat: Seat) -> Self {
         Self {
+            seat,
             entries: Vec::new(),
             foreign: VecDeque::new(),
             message: Vec::new(),
@@ -92,8 +94,8 @@ impl Bundle {
     }
 
     /// The same, which says nothing until there is something to say.
-    pub fn silent(server: &Server) -> Self {
-        Self { beats: false, ..Self::new(server) }
+    pub fn silent(server: &Server, seat: Seat) -> Self {
+        Self { beats: false, ..Self::new(server, seat) }
     }
 
     /// Adds a subscription, whose updates have a number or an id. `place` is what it is called in
@@ -128,7 +130,7 @@ impl Bundle {
 
     /// Has a message go at the end of a tick: of that of a subscription, or else of the session that
     /// ticks most often. Without a session ticks are those of the server, which end at the same
-    /// moments for all such streams of a connection: they are woken together and send together.
+    /// moments for all such streams of a connection.
     pub fn want_tick(&mut self, place: Option<usize>) {
         let is_it = |entry: &&Entry| Some(entry.place) == place;
         let ticks = |entry: &&Entry| entry.feed.subscription().tick();
@@ -136,8 +138,8 @@ impl Bundle {
         match named.or_else(|| self.entries.iter().min_by_key(ticks)) {
             Some(entry) => entry.feed.subscription().want_tick(),
             None if self.tick_at == 0 => {
-                let tick = self.server.engine.settings().tick;
-                self.tick_at = (self.server.engine.clock().now() / tick + 1) * tick;
+                let engine = &self.server.engine;
+                self.tick_at = self.seat.tick_end(engine.clock().now(), engine.settings().tick);
             }
             None => {}
         }

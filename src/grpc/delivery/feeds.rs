@@ -2,7 +2,7 @@
 //! number of them.
 
 use super::{
-    Server,
+    Seat, Server,
     bundle::Bundle,
     compose::Delivery,
     ending::Ending,
@@ -54,13 +54,13 @@ impl Feeds {
     }
 
     /// No subscription: what the stream has to say is of its own.
-    pub fn none(server: &Server) -> Self {
-        Self::Several(Box::new(Bundle::new(server)))
+    pub fn none(server: &Server, seat: Seat) -> Self {
+        Self::Several(Box::new(Bundle::new(server, seat)))
     }
 
     /// The same of a stream that says nothing until there is something to say.
-    pub fn silent(server: &Server) -> Self {
-        Self::Several(Box::new(Bundle::silent(server)))
+    pub fn silent(server: &Server, seat: Seat) -> Self {
+        Self::Several(Box::new(Bundle::silent(server, seat)))
     }
 
     /// What comes next.

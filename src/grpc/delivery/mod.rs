@@ -18,7 +18,7 @@ mod usual;
 mod wanted;
 
 use super::{Context, compression, passwords};
-use crate::session::error::Refusal;
+use crate::session::{error::Refusal, limits::Micros};
 use bytes::Bytes;
 use hot::{Framing, HotBody, Refused};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -34,6 +34,28 @@ use tonic::Status;
 
 /// What every stream needs, shared by all.
 type Server = Arc<Context>;
+
+/// Which connection a stream came over. All that its streams do at moments of their own is rung for
+/// on the thread that serves it, and their acks at the same moments: so they are woken by nobody
+/// else, and send together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seat {
+    /// The thread, which ticks the shard of the same number.
+    pub worker: usize,
+    /// How many connections the thread had before.
+    pub connection: u64,
+}
+
+/// Over how many parts of a tick the connections of a thread spread.
+const PHASES: u64 = 64;
+
+impl Seat {
+    /// When the next tick ends, by a clock that is as late as the connection's part of a tick.
+    fn tick_end(self, now: Micros, tick: Micros) -> Micros {
+        let phase = self.connection % PHASES * tick / PHASES;
+        (now - phase) / tick * tick + tick + phase
+    }
+}
 
 /// The body of a stream's response.
 pub type HotReply = UnsyncBoxBody<Bytes, Status>;
@@ -83,8 +105,9 @@ where
 {
     let (parts, body) = request.into_parts();
     let (server, peer) = (server.clone(), passwords::peer(&parts.extensions));
+    let seat = parts.extensions.get().copied().unwrap_or_default();
     let framing = framing(&server, &parts.headers);
-    let opening = Opening { server, headers: parts.headers, peer };
+    let opening = Opening { server, headers: parts.headers, peer, seat };
     respond(HotBody::new(body, Stream::<C>::new(opening), framing))
 }
 
@@ -101,4 +124,27 @@ where
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_share_a_tick_and_each_has_its_own_end_of_it() {
+        const TICK: Micros = 10_000;
+        let begin = 1_767_225_600_000_000;
+        let ends = |connection| {
+            let seat = Seat { worker: 0, connection };
+            (begin..begin + 3 * TICK).map(move |now| (now, seat.tick_end(now, TICK)))
+        };
+        for connection in [0, 1, 63, 64, 1_000_001] {
+            assert!(ends(connection).all(|(now, end)| (now + 1..=now + TICK).contains(&end)));
+            let mut moments: Vec<_> = ends(connection).map(|(_, end)| end).collect();
+            moments.dedup();
+            assert!(moments.len() <= 4 && moments.windows(2).all(|it| it[1] - it[0] == TICK));
+        }
+        let first = |connection| ends(connection).next().map(|(_, end)| end);
+        assert!((0..PHASES).all(|other| other == 5 || first(other) != first(5)));
+    }
 }

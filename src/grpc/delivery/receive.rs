@@ -65,7 +65,7 @@ impl ReceiveSessionUpdates {
 
 impl Call for ReceiveSessionUpdates {
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, .. } = opening;
+        let Opening { server, headers, seat, .. } = opening;
         let request: proto::ReceiveSessionUpdatesRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
         let user = door.user_of("user_id", actor.as_ref());
@@ -80,7 +80,7 @@ impl Call for ReceiveSessionUpdates {
         }
         let (actor, user) = door.close_with(|| actor.zip(user))?;
         let user = server.engine.user_stream(&app, &user)?.follow();
-        Ok((Self { user, actor, options, resume, places: 0 }, Feeds::none(&server)))
+        Ok((Self { user, actor, options, resume, places: 0 }, Feeds::none(&server, seat)))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {

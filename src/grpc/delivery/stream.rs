@@ -4,7 +4,7 @@
 //! what happens in its sessions, and its last message says why.
 
 use super::{
-    Server,
+    Seat, Server,
     ending::{Ending, Why},
     feeds::{Feeds, Round},
     hot::{HotStream, Next},
@@ -82,6 +82,8 @@ pub struct Opening {
     pub headers: HeaderMap,
     /// Where the call comes from.
     pub peer: Peer,
+    /// Over which connection.
+    pub seat: Seat,
 }
 
 /// A poll of a stream, as its call sees it.
@@ -109,6 +111,7 @@ pub enum Occasion<'a> {
 /// The stream of one call.
 pub struct Stream<C> {
     server: Server,
+    seat: Seat,
     state: State<C>,
 }
 
@@ -133,7 +136,7 @@ struct Open<C> {
 impl<C: Call> Stream<C> {
     /// A stream that waits for its first message.
     pub fn new(opening: Opening) -> Self {
-        Self { server: opening.server.clone(), state: State::First(opening) }
+        Self { server: opening.server.clone(), seat: opening.seat, state: State::First(opening) }
     }
 
     fn call(&self) -> Option<&C> {
@@ -153,7 +156,7 @@ impl<C: Call> Stream<C> {
         let opened = ready!(opened.as_mut().poll(cx));
         let messages = std::mem::take(messages);
         let (call, feeds) = opened.map_err(|refusal| self.status(&refusal))?;
-        let timer = Timer::new(&self.server, call.silence());
+        let timer = Timer::new(&self.server, self.seat, call.silence());
         self.state = State::Open(Open { call, feeds, timer });
         Poll::Ready(messages.into_iter().try_for_each(|message| self.receive(message)))
     }

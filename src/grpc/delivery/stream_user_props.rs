@@ -1,7 +1,7 @@
 //! StreamUserProps: one user's props up, its sessions' updates down.
 
 use super::{
-    Server,
+    Seat, Server,
     acks::{Acks, Told},
     backlog::{Backlog, Waiting},
     bundle::Bundle,
@@ -59,7 +59,7 @@ impl Call for StreamUserProps {
     const ENDS_WITH_LAST: bool = true;
 
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, peer } = opening;
+        let Opening { server, headers, peer, seat } = opening;
         let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
         check_seq(seq, 0)?;
         let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
@@ -92,7 +92,7 @@ impl Call for StreamUserProps {
             user_id,
             closing: false,
         };
-        Ok((call, down(&server, handles, feeds)))
+        Ok((call, down(&server, seat, handles, feeds)))
     }
 
     fn silence(&self) -> Option<Micros> {
@@ -425,11 +425,11 @@ fn wanted(
 }
 
 /// The subscriptions of a stream, each with the client's number for it.
-fn down(server: &Server, handles: Vec<u32>, feeds: Vec<Feed>) -> Feeds {
+fn down(server: &Server, seat: Seat, handles: Vec<u32>, feeds: Vec<Feed>) -> Feeds {
     match (<[Feed; 1]>::try_from(feeds), &*handles) {
         (Ok([feed]), handles) => Feeds::one(feed, handles.first().copied().unwrap_or_default()),
         (Err(feeds), handles) => {
-            let mut bundle = Box::new(Bundle::new(server));
+            let mut bundle = Box::new(Bundle::new(server, seat));
             for (at, (feed, handle)) in feeds.into_iter().zip(handles).enumerate() {
                 bundle.add(at, feed, *handle, None);
             }

@@ -34,7 +34,7 @@ pub struct SubscribeToUser(Option<String>);
 
 impl Call for SubscribeToSession {
     async fn open(request: Request, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Request { server, headers, peer } = request;
+        let Request { server, headers, peer, .. } = request;
         let proto::SubscribeToSessionRequest {
             app,
             user_id,

@@ -57,7 +57,7 @@ impl fmt::Debug for SubscribeToStreams {
 
 impl Call for SubscribeToStreams {
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, .. } = opening;
+        let Opening { server, headers, seat, .. } = opening;
         let request: proto::SubscribeToStreamsRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
         if request.names.len() > NAMES {
@@ -89,7 +89,7 @@ impl Call for SubscribeToStreams {
             read_at: 0,
             telling: None,
         };
-        Ok((call, Feeds::silent(&server)))
+        Ok((call, Feeds::silent(&server, seat)))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {

@@ -1,6 +1,6 @@
 //! When a stream has to do something by itself.
 
-use super::{Server, ending::Why};
+use super::{Seat, Server, ending::Why};
 use crate::{
     engine::{Alarm, Shard},
     session::limits::Micros,
@@ -14,7 +14,7 @@ use std::{
 #[derive(Debug)]
 pub struct Timer {
     server: Server,
-    shard: usize,
+    seat: Seat,
     ends_at: Micros,
     heartbeat_at: Micros,
     silence: Option<Micros>,
@@ -38,11 +38,11 @@ pub enum Due {
 
 impl Timer {
     /// A timer that begins now, of a stream that ends after so long without a message.
-    pub fn new(server: &Server, silence: Option<Micros>) -> Self {
+    pub fn new(server: &Server, seat: Seat, silence: Option<Micros>) -> Self {
         let now = server.engine.clock().now();
         let jitter = |age: Micros| age - fastrand::u64(0..=age / 10);
         let mut timer = Self {
-            shard: fastrand::usize(..),
+            seat,
             ends_at: server.streams.max_age.map_or(Micros::MAX, |age| now + jitter(age)),
             heartbeat_at: now + server.streams.heartbeat,
             silence,
@@ -101,7 +101,7 @@ impl Timer {
             self.heartbeat_at = Micros::MAX;
             return Poll::Ready(Due::Heartbeat);
         }
-        let shard = self.server.engine.shard(self.shard);
+        let shard = self.server.engine.shard(self.seat.worker);
         self.far.set(shard, at, cx);
         if is_soon {
             self.near.set(shard, self.soon_at, cx);
