@@ -247,7 +247,7 @@ mod tests {
         let everywhere = ["", "a", "b"].map(str::to_owned);
         let named: Vec<String> = sessions.iter().map(ToString::to_string).collect();
         for place in if named.is_empty() { &everywhere[..] } else { &named } {
-            for (key, patch) in write.patches() {
+            for (key, patch) in write.patches(|_| None) {
                 let slot = (place.clone(), key.clone());
                 match patch.apply(state.get(&slot)) {
                     Some(value) => drop(state.insert(slot, value)),
