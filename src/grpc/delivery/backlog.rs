@@ -202,7 +202,8 @@ impl Change {
         let Self::Merge(new) = later else { return Some(later) };
         match self {
             Self::Put(there) => merged(&there, &new).map(Self::Put),
-            Self::Remove => Some(Self::Put(new)),
+            // A schema may put its default where a key is removed: what is merged then is not known.
+            Self::Remove => None,
             Self::Merge(there) => {
                 if replaces(&there, &new) {
                     return None;
