@@ -202,7 +202,7 @@ impl Change {
         let Self::Merge(new) = later else { return Some(later) };
         match self {
             Self::Put(there) => merged(&there, &new).map(Self::Put),
-            // A schema may put its default where a key is removed: what is merged then is not known.
+            // Where a session has a default for the key, it is merged into that.
             Self::Remove => None,
             Self::Merge(there) => {
                 if replaces(&there, &new) {
@@ -335,6 +335,23 @@ mod tests {
         }
         assert_eq!(backlog.waiting.len(), 3);
         assert!(backlog.bytes < 500);
+    }
+
+    #[test]
+    fn what_is_merged_into_what_was_removed_waits_by_itself() {
+        let mut backlog = Backlog::default();
+        let merge = Write { merge_maps: true, ..Write::of(vec![("x".into(), map("a"))]) };
+        let remove = Write { remove: vec!["x".into()], ..Write::default() };
+        for write in [remove.clone(), merge.clone(), merge.clone()] {
+            let write = PropsWrite { write, ..set("x", Value::Null, &["a"]) };
+            assert!(backlog.add((0, 1), write, &Limits::default(), |_, _| true));
+        }
+        let waiting: Vec<Write> = backlog.waiting.iter().map(Waiting::write).collect();
+        assert_eq!(waiting, [remove, merge], "the session may have a default in between");
+    }
+
+    fn map(key: &str) -> Value {
+        Value::Map([(key.into(), Value::Null)].into())
     }
 
     #[test]
