@@ -1,6 +1,8 @@
-//! The import rules of `src/lib.rs`: a room that uses what it must not fails here.
+//! The import rules of `src/lib.rs`: a room that uses what it must not fails here, and so do files of
+//! the core that use each other in a circle.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -104,6 +106,32 @@ fn no_room_uses_what_it_must_not() {
 }
 
 #[test]
+fn the_files_of_the_core_use_each_other_in_no_circle() {
+    let files = rust_files(Path::new("src/session").to_owned());
+    let name = |file: &Path| file.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a readable file");
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        texts.insert(name(&file).expect("a name"), code(text));
+    }
+    // The front of the room uses all files, and its tests too.
+    texts.retain(|name, _| !["mod", "tests"].contains(&name.as_str()));
+    // Whoever uses nothing that is left is in no circle.
+    loop {
+        let names: Vec<_> = texts.keys().cloned().collect();
+        let others = |own: &String, text: &mut String| {
+            names.iter().any(|name| name != own && uses(text, &format!("super::{name}")))
+        };
+        texts.retain(others);
+        if texts.len() == names.len() {
+            break;
+        }
+    }
+    assert!(texts.is_empty(), "in a circle, or before one: {:?}", texts.keys());
+}
+
+#[test]
 fn a_forbidden_import_is_seen() {
     let sees = |text: &str, name| uses(&code(text), name);
     assert!(sees("use tokio::sync::mpsc;", "tokio"));
@@ -115,6 +143,8 @@ fn a_forbidden_import_is_seen() {
     ));
     assert!(sees("use crate::{engine::{A, B}, config};", "crate::config"));
     assert!(!sees("use crate::{engine::{config, B}, session};", "crate::config"));
+    assert!(sees("use super::{\n    Session,\n    role::Role,\n};", "super::role"));
+    assert!(!sees("use super::{Session, error::role};", "super::role"));
     assert!(!sees("// what tokio::spawn does is not our concern", "tokio"));
     assert!(!sees("let tokio_free = 1;", "tokio"));
     assert!(!sees("use http_body::Body;", "http"));
@@ -135,8 +165,8 @@ fn uses(code: &str, name: &str) -> bool {
         !before.is_some_and(|c| is_name(c) || (c == ':' && !name.starts_with("crate")))
             && !after.is_some_and(is_name)
     });
-    let Some(room) = name.strip_prefix("crate::") else { return alone };
-    let grouped = code.split("crate::{").skip(1).any(|group| {
+    let Some((root @ ("crate" | "super"), room)) = name.split_once("::") else { return alone };
+    let grouped = code.split(&format!("{root}::{{")).skip(1).any(|group| {
         let mut depth = 0;
         let mut first = String::new();
         for c in group.chars() {

@@ -7,11 +7,11 @@ use sessiond::{
     grpc::encode::Named,
     session::{
         Opening,
+        ban::Ban,
         command::{Actor, Command, Join},
         error::Refusal,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, SECOND},
-        moderation::Ban,
         opening::People,
         settings::{Kind, Settings},
     },

@@ -3,11 +3,12 @@
 use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position};
 use crate::session::{
     Info,
-    command::{Actor, Command, Setting, Write},
+    access::Act,
+    command::{Actor, Command, Write},
     error::Refusal,
     ids::{AppId, UserId},
-    role::Act,
     schema::Schema,
+    settings::Setting,
 };
 use std::{sync::Arc, task::Waker};
 

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::session::{
     Session,
+    access::Act,
     command::{Accepted, Actor, Command, Join},
     error::Refusal,
     ids::UserId,
-    role::{Act, Role},
+    role::Role,
     user::User,
     view::View,
 };

@@ -252,8 +252,9 @@ mod tests {
     use crate::{
         engine::testing::{app, engine, opening, room, settings},
         session::{
-            command::{Actor, Command, Setting},
+            command::{Actor, Command},
             error::Refusal,
+            settings::Setting,
         },
     };
     use std::sync::Arc;

@@ -342,14 +342,14 @@ impl Subscription {
         step.map_or(Poll::Pending, |step| Poll::Ready((step, revision)))
     }
 
-    /// The position up to which everything was sent, as (epoch, revision).
-    pub fn position(&self) -> (u64, u64) {
+    /// The position up to which everything was sent.
+    pub fn position(&self) -> Position {
         let state = self.live.lock();
         let subscriber = &state.subscribers[self.key];
         let is_behind = subscriber.position < state.views[subscriber.view].changed;
         let waits = is_behind || subscriber.snapshot.is_some() || subscriber.end == Some(End::Slow);
         let sent = if waits { subscriber.position } else { state.core.revision() };
-        (state.core.epoch(), sent)
+        Position { epoch: state.core.epoch(), revision: sent }
     }
 
     /// Applies a command of the subscriber to the session. At the end of its tick, whether accepted

@@ -3,13 +3,13 @@
 use super::{Engine, EngineSettings, Live, WriteOutcome, is_taken, testing};
 use crate::session::{
     Info, Opening, Session,
-    command::{Actor, Command, Join, Setting, Write},
+    command::{Actor, Command, Join, Write},
     error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::Limits,
     member::Departure,
     private::{Pair, Private},
-    settings::{Keys, Kind, Settings},
+    settings::{Keys, Kind, Setting, Settings},
     value::Value,
     view::{ChangeSink, Class, MemberChange, View},
 };

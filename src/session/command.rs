@@ -1,13 +1,11 @@
 //! What can be asked of a session.
 
 use super::{
+    ban::Ban,
     ids::{Key, UserId},
-    limits::Micros,
-    member::Presence,
-    moderation::Ban,
     password::PasswordHash,
     role::Role,
-    settings::{Keys, Pacing},
+    settings::{Presence, Setting},
     value::Value,
 };
 use std::sync::Arc;
@@ -81,31 +79,6 @@ pub struct Join {
     pub proven: Option<PasswordHash>,
     /// Leaves the other exclusive session that the user is in, instead of being refused.
     pub moves: bool,
-}
-
-/// One setting to change.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // named as the fields of `Settings`
-pub enum Setting {
-    Name(Option<Key>),
-    Propnames(Keys),
-    Hostprops(Keys),
-    Tick(Micros),
-    Pacing(Pacing),
-    Capacity(usize),
-    Locked(bool),
-    Unlisted(bool),
-    Metadata(Arc<[(Key, Value)]>),
-    Successors(Arc<[UserId]>),
-    HostGrace(Micros),
-    InheritHostData(bool),
-    Presence(Option<Presence>),
-    RejoinGrace(Micros),
-    EmptyTtl(Micros),
-    MaxAge(Micros),
-    DataRole(Role),
-    Password(Option<PasswordHash>),
-    ResetRole(Role),
 }
 
 /// What is asked. Each is accepted whole or refused whole.

@@ -2,13 +2,14 @@
 
 use super::{
     Session,
+    access::Act,
     command::{Actor, Write},
     error::Refusal,
     ids::UserId,
     limits::Micros,
     props::write_all,
     removals::Gone,
-    role::{Act, Role},
+    role::Role,
     schema::{Fields, Paths, Schema, default_of, defaults},
     settings::Kind,
 };

@@ -2,14 +2,17 @@
 
 use super::{
     Session,
+    ban::Ban,
     limits::{Micros, SERVER_END_GRACE, UNUSED_TTL},
-    member::{Departure, MemberIx, Presence},
-    moderation::Ban,
+    member::{Departure, MemberIx},
+    settings::Presence,
 };
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 
 /// What a moment is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Deadline {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Deadline {
     /// A tied member has been without a stream for too long.
     Member(MemberIx),
     /// A lost host is replaced.
@@ -22,28 +25,56 @@ pub enum Deadline {
     Log,
 }
 
+/// What is due when; each at one moment at most.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    by_moment: BTreeSet<(Micros, Deadline)>,
+    moments: FxHashMap<Deadline, Micros>,
+}
+
+impl Deadlines {
+    /// When something is due.
+    pub fn at(&self, deadline: Deadline) -> Option<Micros> {
+        self.moments.get(&deadline).copied()
+    }
+
+    /// It is due then, and at no other moment; none = it is not due any more.
+    pub fn set(&mut self, deadline: Deadline, at: Option<Micros>) {
+        if let Some(before) = self.moments.remove(&deadline) {
+            self.by_moment.remove(&(before, deadline));
+        }
+        if let Some(at) = at {
+            self.moments.insert(deadline, at);
+            self.by_moment.insert((at, deadline));
+        }
+    }
+
+    /// When something is due next.
+    pub fn next(&self) -> Option<Micros> {
+        self.by_moment.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out what is due next, if it is due by now.
+    pub fn take_due(&mut self, now: Micros) -> Option<Deadline> {
+        let (_, deadline) = *self.by_moment.first().filter(|(at, _)| *at <= now)?;
+        self.set(deadline, None);
+        Some(deadline)
+    }
+}
+
 impl Session {
     /// When [`Session::pass_time`] has something to do next.
     pub fn next_deadline(&self) -> Option<Micros> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.deadlines.next()
     }
 
     /// Does what is due.
     pub fn pass_time(&mut self, now: Micros) {
-        while let Some(&(at, deadline)) = self.deadlines.first()
-            && at <= now
-            && !self.ended
+        while !self.ended
+            && let Some(deadline) = self.deadlines.take_due(now)
         {
-            self.deadlines.pop_first();
             match deadline {
-                Deadline::Member(ix) => {
-                    if let Some(membership) =
-                        self.members.try_get_mut(ix).and_then(|member| member.now.as_mut())
-                    {
-                        membership.deadline = None;
-                    }
-                    self.remove_member(now, ix, Departure::Lost);
-                }
+                Deadline::Member(ix) => self.remove_member(now, ix, Departure::Lost),
                 Deadline::Host => self.host_grace_over(),
                 Deadline::Empty | Deadline::Age => self.ended = true,
                 Deadline::Log => self.log = None,
@@ -54,7 +85,7 @@ impl Session {
 
     /// A member's stream begins: it is connected.
     pub(super) fn stream_opened(&mut self, now: Micros, ix: MemberIx) {
-        self.set_deadline(ix, None);
+        self.deadlines.set(Deadline::Member(ix), None);
         let Some(membership) = &mut self.members.get_mut(ix).now else {
             return;
         };
@@ -95,7 +126,7 @@ impl Session {
             if grace == 0 {
                 return self.remove_member(now, ix, Departure::Lost);
             }
-            self.set_deadline(ix, Some(now + grace));
+            self.deadlines.set(Deadline::Member(ix), Some(now + grace));
         }
         self.show_connection(now, ix, false);
     }
@@ -109,31 +140,18 @@ impl Session {
         match membership.presence {
             Presence::Tied if membership.streams == 0 => {
                 let at = now + self.limits.join_timeout;
-                self.set_deadline(ix, membership.deadline.max(Some(at)));
+                let at = self.deadlines.at(Deadline::Member(ix)).max(Some(at));
+                self.deadlines.set(Deadline::Member(ix), at);
             }
             Presence::Tied => {}
-            Presence::Explicit => self.set_deadline(ix, None),
-        }
-    }
-
-    pub(super) fn set_deadline(&mut self, ix: MemberIx, at: Option<Micros>) {
-        let Some(membership) = &mut self.members.get_mut(ix).now else {
-            return;
-        };
-        if let Some(before) = std::mem::replace(&mut membership.deadline, at) {
-            self.deadlines.remove(&(before, Deadline::Member(ix)));
-        }
-        if let Some(at) = at {
-            self.deadlines.insert((at, Deadline::Member(ix)));
+            Presence::Explicit => self.deadlines.set(Deadline::Member(ix), None),
         }
     }
 
     /// Called after every change of membership and of `empty_ttl`: a session without anybody, or a private one without its listener, ends
     /// `empty_ttl` after the last leave; one that nobody has joined yet gets at least a minute.
     pub(super) fn settle_emptiness(&mut self, now: Micros) {
-        if let Some(at) = self.empty_deadline.take() {
-            self.deadlines.remove(&(at, Deadline::Empty));
-        }
+        self.deadlines.set(Deadline::Empty, None);
         if !self.is_empty() {
             return;
         }
@@ -150,21 +168,13 @@ impl Session {
         if at <= now {
             self.ended = true;
         } else {
-            self.empty_deadline = Some(at);
-            self.deadlines.insert((at, Deadline::Empty));
+            self.deadlines.set(Deadline::Empty, Some(at));
         }
     }
 
     /// Called when `max_age` changes.
     pub(super) fn settle_age(&mut self) {
-        if let Some(at) = self.age_deadline.take() {
-            self.deadlines.remove(&(at, Deadline::Age));
-        }
         let max_age = self.accepted.settings.max_age;
-        if max_age > 0 {
-            let at = self.created_at + max_age;
-            self.age_deadline = Some(at);
-            self.deadlines.insert((at, Deadline::Age));
-        }
+        self.deadlines.set(Deadline::Age, (max_age > 0).then(|| self.created_at + max_age));
     }
 }

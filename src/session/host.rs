@@ -2,13 +2,14 @@
 
 use super::{
     Session,
+    access::Act,
     command::{Actor, Write},
     deadline::Deadline,
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
-    role::{Act, Role},
+    role::Role,
     schema::default_of,
     settings::Kind,
     value::Value,
@@ -37,14 +38,13 @@ impl Session {
         if self.members.membership(&host).is_some_and(is_candidate) {
             self.stop_waiting();
             self.heritage = None;
-        } else if self.host_deadline.is_some() {
+        } else if self.deadlines.at(Deadline::Host).is_some() {
             // The grace that held when the host was lost is not over.
         } else if self.accepted.settings.host_grace == 0 {
             self.elect_host();
         } else {
             let at = now + self.accepted.settings.host_grace;
-            self.host_deadline = Some(at);
-            self.deadlines.insert((at, Deadline::Host));
+            self.deadlines.set(Deadline::Host, Some(at));
         }
     }
 
@@ -79,7 +79,6 @@ impl Session {
 
     /// The grace of a lost host is over.
     pub(super) fn host_grace_over(&mut self) {
-        self.host_deadline = None;
         self.elect_host();
         self.open = true;
     }
@@ -93,9 +92,7 @@ impl Session {
     }
 
     fn stop_waiting(&mut self) {
-        if let Some(at) = self.host_deadline.take() {
-            self.deadlines.remove(&(at, Deadline::Host));
-        }
+        self.deadlines.set(Deadline::Host, None);
     }
 
     fn elect_host(&mut self) {

@@ -1,15 +1,17 @@
-//! Who comes and who goes.
+//! Who comes and who goes, and who has to give the password.
 
 use super::{
     Session,
-    command::{Join, Write},
+    command::{Actor, Join, Write},
+    deadline::Deadline,
     error::Refusal,
     ids::UserId,
     limits::Micros,
-    member::{Departed, Departure, MemberIx, Membership, Presence},
+    member::{Departed, Departure, MemberIx, Membership},
+    password::PasswordHash,
     role::Role,
     schema::Paths,
-    settings::Kind,
+    settings::{Kind, Presence},
 };
 use std::sync::Arc;
 
@@ -47,6 +49,53 @@ impl Session {
         password
     }
 
+    /// The password that has to be proven before somebody joins; none if the join needs none.
+    /// Refused where no password would help, so that nobody compares one in vain.
+    pub fn password_for(
+        &self,
+        now: Micros,
+        user: &UserId,
+        join: &Join,
+    ) -> Result<Option<&PasswordHash>, Refusal> {
+        if self.members.membership(user).is_some() || self.check_password(user, None).is_ok() {
+            return Ok(None);
+        }
+        match self.check_join(now, user, join) {
+            Err(Refusal::WrongPassword | Refusal::SessionNotFound) => Ok(self.password.as_ref()),
+            Err(refusal) => Err(refusal),
+            Ok(()) => Ok(None),
+        }
+    }
+
+    /// Whether somebody may know of the session by joining it like this: asked before anything else
+    /// that could refuse, so that nothing tells an unlisted session from none.
+    pub fn check_may_know(&self, user: &UserId, join: &Join) -> Result<(), Refusal> {
+        match self.check_password(user, join.proven.as_ref()) {
+            Err(Refusal::SessionNotFound) => Err(Refusal::SessionNotFound),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether somebody new may pass. The opener does, and who has come to moderate does. It has to
+    /// be the password in force that was proven, not one that was changed since.
+    pub(super) fn check_password(
+        &self,
+        user: &UserId,
+        proven: Option<&PasswordHash>,
+    ) -> Result<(), Refusal> {
+        let Some(password) = &self.password else { return Ok(()) };
+        let opens = self.revision == 0;
+        let is_trusted = self.roles.of(user).is_some_and(|role| role >= Role::Moderator);
+        if proven == Some(password) || opens || is_trusted {
+            return Ok(());
+        }
+        // To whom the session is not there it is not there with a wrong password either.
+        Err(match self.is_visible_to(&Actor::User(user.clone())) {
+            true => Refusal::WrongPassword,
+            false => Refusal::SessionNotFound,
+        })
+    }
+
     /// What happens to a member whose join does not say so when its last stream is lost.
     pub(super) fn presence_by_default(&self, is_stream: bool) -> Presence {
         let of_call = if is_stream { Presence::Tied } else { Presence::Explicit };
@@ -58,8 +107,8 @@ impl Session {
     }
 
     pub(super) fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
-        match self.roles.get(user) {
-            Some(&role) => role,
+        match self.roles.of(user) {
+            Some(role) => role,
             None if join.spectator => Role::Spectator,
             None => Role::Member,
         }
@@ -96,7 +145,6 @@ impl Session {
                 has_streamed: false,
                 order,
                 joined_at: now,
-                deadline: None,
             },
         );
         let settings = &self.shown.settings;
@@ -174,8 +222,8 @@ impl Session {
         // A private session ends with its source, and nobody is to own it then.
         if !keep_role && !self.is_source(user) {
             // It gives up what raises: who was made a spectator stays one.
-            if self.roles.get(user).is_some_and(|role| *role > Role::Member) {
-                self.roles.remove(user);
+            if self.roles.of(user).is_some_and(|role| role > Role::Member) {
+                self.roles.take(user);
             }
             if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership(user);
@@ -193,7 +241,7 @@ impl Session {
                 _ => self.ended = true,
             }
         }
-        self.set_deadline(ix, None);
+        self.deadlines.set(Deadline::Member(ix), None);
         self.bequeath(&user);
         let Some(membership) = self.members.leave(ix, departure) else {
             return;
@@ -226,7 +274,7 @@ impl Session {
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
         Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
         let Some((ix, user)) = next else { return };
-        self.roles.insert(user, Role::Owner);
+        self.roles.give(user, Role::Owner);
         if let Some(membership) = &mut self.members.get_mut(ix).now {
             membership.role = Role::Owner;
         }

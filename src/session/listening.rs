@@ -19,11 +19,7 @@ impl Session {
     /// is not in it, so whoever calls closes the open frame first.
     pub fn keep_log(&mut self) {
         match &mut self.log {
-            Some(log) => {
-                if let Some(until) = log.until.take() {
-                    self.deadlines.remove(&(until, Deadline::Log));
-                }
-            }
+            Some(_) => self.deadlines.set(Deadline::Log, None),
             None => {
                 let info = self.accepted.clone();
                 let mut log = Log::new(self.revision, info, self.eyes(), &self.limits);
@@ -37,12 +33,8 @@ impl Session {
 
     /// Nobody subscribes to all any more: the log stays for a while, for those who come back.
     pub fn release_log(&mut self, now: Micros) {
-        if let Some(log) = &mut self.log
-            && log.until.is_none()
-        {
-            let until = now + self.limits.log_memory;
-            log.until = Some(until);
-            self.deadlines.insert((until, Deadline::Log));
+        if self.log.is_some() && self.deadlines.at(Deadline::Log).is_none() {
+            self.deadlines.set(Deadline::Log, Some(now + self.limits.log_memory));
         }
     }
 

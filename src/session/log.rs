@@ -5,7 +5,7 @@
 use super::{
     Info,
     ids::{Key, UserId},
-    limits::{Limits, Micros},
+    limits::Limits,
     member::Departure,
     role::Role,
     size,
@@ -144,11 +144,9 @@ pub struct Log {
     pub start: u64,
     /// What was told of the session last.
     pub info: Arc<Info>,
-    /// When nobody has listened for long enough.
-    pub until: Option<Micros>,
     /// What decides who sees what, as of the last frame.
     pub(super) eyes: Eyes,
-    /// By [`super::view::Class`]: since when it has seen by the same rules.
+    /// By class: since when it has seen by the same rules.
     pub since: [u64; 2],
     /// Since when the same user has been in the host's class.
     pub keeper_since: u64,
@@ -176,7 +174,6 @@ impl Log {
             most_bytes: limits.log_bytes,
             start,
             info,
-            until: None,
             eyes,
             since: [0; 2],
             keeper_since: 0,

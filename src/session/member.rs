@@ -1,18 +1,9 @@
 //! Who is in a session, and in which order they changed.
 
-use super::{ids::UserId, limits::Micros, role::Role, slots::Slots};
+use super::{ids::UserId, limits::Micros, role::Role, settings::Presence, slots::Slots};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// What happens to a member whose last stream is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// Shown as disconnected for a while, then it leaves.
-    Tied,
-    /// It stays, shown as disconnected.
-    Explicit,
-}
 
 /// A membership that ended, for those who still hold streams of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +54,6 @@ pub struct Membership {
     pub order: u64,
     /// When it joined.
     pub joined_at: Micros,
-    /// When it leaves unless something happens.
-    pub(super) deadline: Option<Micros>,
 }
 
 /// A membership as subscribers see it: as of the last frame.

@@ -6,6 +6,8 @@
 //! first and stamps what differs with the frame's revision; every snapshot and every delta is then a
 //! question asked of the shown state ([`view`]).
 
+pub mod access;
+pub mod ban;
 pub mod command;
 mod data;
 mod deadline;
@@ -20,7 +22,7 @@ mod listening;
 pub mod log;
 pub mod member;
 pub mod merge;
-pub mod moderation;
+mod moderation;
 mod names;
 pub mod opening;
 pub mod password;
@@ -41,26 +43,26 @@ pub mod value;
 pub mod view;
 mod writers;
 
-use command::{Accepted, Actor, Command, Join, Setting, Write};
-use deadline::Deadline;
+use access::{Act, Standing};
+use ban::Bans;
+use command::{Accepted, Actor, Command, Join, Write};
+use deadline::Deadlines;
 use error::Refusal;
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
 use log::Log;
 use member::{Departed, MemberIx, Members};
-use moderation::Ban;
 use names::Names;
 use opening::People;
 use password::PasswordHash;
 use private::{Pair, Private};
 use removals::Removals;
-use role::{Act, Role, Standing};
-use rustc_hash::FxHashMap;
+use role::{Role, Roles};
 use schema::{Paths, Schema};
-use settings::{Kind, Settings};
+use settings::{Kind, Setting, Settings};
 use slots::Slots;
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use value::Value;
 use writers::Writers;
 
@@ -157,12 +159,10 @@ pub struct Session {
     members: Members,
     next_order: u64,
     spectators: usize,
-    /// Roles other than member, of people who have joined and of people who have not.
-    roles: FxHashMap<UserId, Role>,
-    bans: FxHashMap<UserId, Ban>,
+    roles: Roles,
+    bans: Bans,
     /// Hosted: the props of a host that is gone, until there is another.
     heritage: Option<Heritage>,
-    host_deadline: Option<Micros>,
 
     data: Slots,
     private_data: Slots,
@@ -180,10 +180,8 @@ pub struct Session {
     /// Every update one by one, while somebody listens.
     log: Option<Box<Log>>,
 
-    deadlines: BTreeSet<(Micros, Deadline)>,
+    deadlines: Deadlines,
     emptied_at: Option<Micros>,
-    empty_deadline: Option<Micros>,
-    age_deadline: Option<Micros>,
 }
 
 impl Session {
@@ -238,10 +236,9 @@ impl Session {
             members: Members::default(),
             next_order: 1,
             spectators: 0,
-            roles: owner.into_iter().map(|user| (user, Role::Owner)).collect(),
-            bans: FxHashMap::default(),
+            roles: Roles::default(),
+            bans: Bans::default(),
             heritage: None,
-            host_deadline: None,
             data: Slots::default(),
             private_data: Slots::default(),
             data_revision: 0,
@@ -252,13 +249,11 @@ impl Session {
             left: Vec::new(),
             departed: Vec::new(),
             log: None,
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             emptied_at: None,
-            empty_deadline: None,
-            age_deadline: None,
         };
         let (data, private_data) = (Write::of(data), Write::of(private_data));
-        session.know(people.roles, people.bans);
+        session.know(owner, people.roles, people.bans);
         session.check_first_format(&data, &private_data, private.as_ref(), opener.as_ref())?;
         session.begin_data();
         session.set_data(&Actor::App, data, private_data)?;
@@ -386,9 +381,9 @@ impl Session {
         Ok(())
     }
 
-    /// Whether an actor may do something here, by the table in [`role`].
+    /// Whether an actor may do something here, by the table in [`access`].
     pub fn check(&self, actor: &Actor, act: Act) -> Result<(), Refusal> {
-        role::check(self.standing(actor), act)
+        access::check(self.standing(actor), act)
     }
 
     /// In what capacity an actor acts here.
@@ -396,9 +391,9 @@ impl Session {
         let Actor::User(user) = actor else {
             return Standing::App;
         };
-        match (self.members.membership(user), self.roles.get(user)) {
+        match (self.members.membership(user), self.roles.of(user)) {
             (Some(membership), _) => Standing::Joined(membership.role),
-            (None, Some(&role)) => Standing::Away(role),
+            (None, Some(role)) => Standing::Away(role),
             (None, None) => Standing::Outsider,
         }
     }

@@ -2,36 +2,17 @@
 
 use super::{
     Session,
+    access::{self, Act},
+    ban::Ban,
     command::{Actor, Write},
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
     member::{Departure, MemberIx},
-    role::{self, Act, Role},
+    role::{ROLES, Role},
     value::Value,
 };
 use std::sync::Arc;
-
-/// How many bans a session remembers.
-const BANS: usize = 10_000;
-
-/// How many users may have a role other than member, whether they have joined or not.
-const ROLES: usize = 20_000;
-
-/// Why somebody may not join, and until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ban {
-    /// In the words of who banned.
-    pub reason: Arc<str>,
-    /// When it ends; none = never.
-    pub until: Option<Micros>,
-}
-
-impl Ban {
-    fn holds(&self, now: Micros) -> bool {
-        self.until.is_none_or(|until| until > now)
-    }
-}
 
 impl Session {
     /// Gives a role, to members and to people who have not joined. A former owner becomes admin.
@@ -52,7 +33,7 @@ impl Session {
         if old.is_some_and(|old| (old == Role::Spectator) != (new == Role::Spectator)) {
             self.check_place(new)?;
         }
-        if self.roles.len() >= ROLES && new != Role::Member && !self.roles.contains_key(&target) {
+        if !self.roles.has_room(&target, new) {
             return Err(Refusal::LimitReached { limit: "roles", most: ROLES });
         }
         if new == Role::Owner {
@@ -88,11 +69,7 @@ impl Session {
     }
 
     fn put_role(&mut self, user: &UserId, role: Role) {
-        if role == Role::Member {
-            self.roles.remove(user);
-        } else {
-            self.roles.insert(user.clone(), role);
-        }
+        self.roles.give(user.clone(), role);
         if let Some(ix) = self.members.find(user)
             && let Some(membership) = &mut self.members.get_mut(ix).now
         {
@@ -136,15 +113,9 @@ impl Session {
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         self.check_rank(actor, &target)?;
-        if self.bans.len() >= BANS && !self.bans.contains_key(&target) {
-            if self.bans.values().all(|ban| ban.holds(now)) {
-                return Err(Refusal::LimitReached { limit: "bans", most: BANS });
-            }
-            self.bans.retain(|_, ban| ban.holds(now));
-        }
         let until = ban.until;
-        self.bans.insert(target.clone(), ban);
-        self.roles.remove(&target);
+        self.bans.add(now, target.clone(), ban)?;
+        self.roles.take(&target);
         self.cut_log_of(&target);
         if let Ok(ix) = self.member(&target) {
             self.take_back_props(ix);
@@ -184,17 +155,9 @@ impl Session {
         target: &str,
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
-        if !self.bans.get(target).is_some_and(|ban| ban.holds(now)) {
-            return Err(Refusal::BanNotFound);
-        }
-        self.bans.remove(target);
+        self.bans.lift(now, target)?;
         self.settle_listener(now);
         Ok(())
-    }
-
-    /// The ban of a user, while it holds.
-    pub(super) fn ban_of(&self, now: Micros, user: &str) -> Option<&Ban> {
-        self.bans.get(user).filter(|ban| ban.holds(now))
     }
 
     /// Whether an actor may have things sent: to all moderators and the host, to itself everybody.
@@ -213,7 +176,7 @@ impl Session {
 
     /// Refuses who is banned.
     pub(super) fn check_ban(&self, now: Micros, user: &str) -> Result<(), Refusal> {
-        match self.ban_of(now, user) {
+        match self.bans.of(now, user) {
             Some(ban) => Err(Refusal::Banned { until: ban.until }),
             None => Ok(()),
         }
@@ -224,18 +187,15 @@ impl Session {
         if self.check(actor, Act::Moderate).is_err() {
             return Vec::new();
         }
-        let holding = self.bans.iter().filter(|(_, ban)| ban.holds(now));
-        let mut bans: Vec<_> = holding.map(|(user, ban)| (user.clone(), ban.clone())).collect();
-        bans.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        bans
+        self.bans.all(now)
     }
 
     /// Nobody acts on somebody of the same or a higher rank, so nobody acts on itself.
     fn check_rank(&self, actor: &Actor, target: &str) -> Result<(), Refusal> {
-        let target = match (self.members.membership(target), self.roles.get(target)) {
+        let target = match (self.members.membership(target), self.roles.of(target)) {
             (Some(membership), _) => Some(membership.role),
-            (None, role) => role.copied(),
+            (None, role) => role,
         };
-        role::check_rank(self.standing(actor), target)
+        access::check_rank(self.standing(actor), target)
     }
 }

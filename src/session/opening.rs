@@ -2,11 +2,11 @@
 
 use super::{
     Session,
+    ban::Ban,
     command::{Join, Write},
     error::Refusal,
     ids::UserId,
     limits::Micros,
-    moderation::Ban,
     private::Private,
     role::Role,
     schema::{Examination, Paths},
@@ -38,9 +38,15 @@ pub fn users_field(at: usize) -> String {
 
 impl Session {
     /// Roles and bans that are there before anybody comes.
-    pub(super) fn know(&mut self, roles: Vec<(UserId, Role)>, bans: Vec<(UserId, Ban)>) {
-        self.roles.extend(roles.into_iter().filter(|(_, role)| *role != Role::Member));
-        self.bans.extend(bans);
+    pub(super) fn know(
+        &mut self,
+        owner: Option<UserId>,
+        roles: Vec<(UserId, Role)>,
+        bans: Vec<(UserId, Ban)>,
+    ) {
+        let roles = owner.map(|owner| (owner, Role::Owner)).into_iter().chain(roles);
+        roles.for_each(|(user, role)| self.roles.give(user, role));
+        self.bans = bans.into_iter().collect();
     }
 
     /// Whether the first data and the first props fit the schema, where there is one: all of them

@@ -6,15 +6,16 @@
 
 use super::{
     Session,
+    ban::Ban,
     command::{Join, Write},
+    deadline::Deadline,
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
-    member::{MemberIx, Membership, Presence},
-    moderation::Ban,
+    member::{MemberIx, Membership},
     role::Role,
     schema::Paths,
-    settings::Kind,
+    settings::{Kind, Presence},
     value::Value,
 };
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl Session {
 
     /// The role of the source of a session that opens.
     pub(super) fn role_of_source(&self, private: &Private) -> Role {
-        self.roles.get(&private.pair.source).copied().unwrap_or(Role::Member)
+        self.roles.of(&private.pair.source).unwrap_or(Role::Member)
     }
 
     /// Shows the source, who has not joined.
@@ -74,7 +75,6 @@ impl Session {
                 has_streamed: false,
                 order,
                 joined_at: now,
-                deadline: None,
             },
         );
         self.put_props(ix, Write::of(first));
@@ -95,7 +95,7 @@ impl Session {
 
     /// The source's own membership is over, and nobody wished it: it is shown as absent.
     pub(super) fn source_lost(&mut self, ix: MemberIx) {
-        self.set_deadline(ix, None);
+        self.deadlines.set(Deadline::Member(ix), None);
         let member = self.members.get_mut(ix);
         let Some(source) = &mut member.now else { return };
         (source.absent, source.presence) = (true, Presence::Explicit);
@@ -178,7 +178,7 @@ impl Session {
 
     /// The ban of the listener: it holds only as long as the session does, so the session stays.
     pub(super) fn listener_ban(&self, now: Micros) -> Option<&Ban> {
-        self.ban_of(now, &self.pair.as_ref()?.listener)
+        self.bans.of(now, &self.pair.as_ref()?.listener)
     }
 
     /// Who is banned has changed, and with the listener's ban how long the session stays.

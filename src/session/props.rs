@@ -2,12 +2,13 @@
 
 use super::{
     Session,
+    access::Act,
     command::{Actor, Write},
     error::{Faults, Path, Refusal},
     ids::{Key, UserId},
     member::MemberIx,
     names::Names,
-    role::{Act, Role},
+    role::Role,
     schema::{Fields, Paths, default_of, defaults},
     settings::{Kind, Settings},
     slots::Slots,

@@ -1,12 +1,7 @@
 //! All values of a session back to where they began.
 
 use super::{
-    Session,
-    command::Actor,
-    error::Refusal,
-    frame::Frame,
-    limits::Micros,
-    role::{Act, Role},
+    Session, access::Act, command::Actor, error::Refusal, frame::Frame, limits::Micros, role::Role,
     schema::Schema,
 };
 use std::sync::Arc;

@@ -2,11 +2,12 @@
 
 use super::{
     Session,
+    access::Standing,
     command::{Actor, Write},
     error::{Faults, Path, Refusal},
     ids::Key,
     limits::Limits,
-    role::{Role, Standing},
+    role::Role,
     size,
     value::Value,
 };

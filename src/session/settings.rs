@@ -1,10 +1,9 @@
 //! What the opener chooses and an admin may change.
 
 use super::{
-    command::Setting,
     ids::{Key, UserId},
     limits::{Micros, REJOIN_GRACE},
-    member::Presence,
+    password::PasswordHash,
     role::Role,
     value::Value,
 };
@@ -19,6 +18,15 @@ pub enum Kind {
     Hosted,
     /// One source, one listener: only these two see the source's props.
     Private,
+}
+
+/// What happens to a member whose last stream is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Shown as disconnected for a while, then it leaves.
+    Tied,
+    /// It stays, shown as disconnected.
+    Explicit,
 }
 
 /// When frames are made.
@@ -75,6 +83,31 @@ pub struct Settings {
     pub data_role: Role,
     /// The lowest role that resets the session.
     pub reset_role: Role,
+}
+
+/// One setting to change.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // named as the fields of `Settings`
+pub enum Setting {
+    Name(Option<Key>),
+    Propnames(Keys),
+    Hostprops(Keys),
+    Tick(Micros),
+    Pacing(Pacing),
+    Capacity(usize),
+    Locked(bool),
+    Unlisted(bool),
+    Metadata(Arc<[(Key, Value)]>),
+    Successors(Arc<[UserId]>),
+    HostGrace(Micros),
+    InheritHostData(bool),
+    Presence(Option<Presence>),
+    RejoinGrace(Micros),
+    EmptyTtl(Micros),
+    MaxAge(Micros),
+    DataRole(Role),
+    Password(Option<PasswordHash>),
+    ResetRole(Role),
 }
 
 impl Settings {

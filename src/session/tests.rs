@@ -11,7 +11,7 @@ fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
     for &(name, role) in users {
         let user = UserId::new(name).unwrap();
         if role > Role::Member {
-            session.roles.insert(user.clone(), role);
+            session.roles.give(user.clone(), role);
         }
         if role == Role::Owner {
             Arc::make_mut(&mut session.accepted).owner = Some(user.clone());

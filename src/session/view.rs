@@ -2,12 +2,13 @@
 
 use super::{
     Info, Session,
+    access::Standing,
     command::Actor,
     ids::UserId,
     log::{Event, Whole},
     member::{Departure, Member, Shown},
     removals::Gone,
-    role::{Role, Standing},
+    role::Role,
     settings::{Keys, Kind},
     slots::Slot,
     value::Value,

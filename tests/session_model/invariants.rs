@@ -3,11 +3,12 @@
 use super::steps::USERS;
 use sessiond::session::{
     Session,
+    access::Standing,
+    ban::Ban,
     command::{Actor, Command},
     ids::UserId,
     limits::Micros,
-    moderation::Ban,
-    role::{Role, Standing},
+    role::Role,
     settings::Kind,
 };
 use std::collections::BTreeMap;

@@ -13,15 +13,15 @@ use super::{
 };
 use sessiond::session::{
     Info, Opening, Session,
-    command::{Actor, Command, Join, Setting, Write},
+    ban::Ban,
+    command::{Actor, Command, Join, Write},
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
-    moderation::Ban,
     role::Role,
     schema::Schema,
-    settings::{Keys, Kind, Settings},
+    settings::{Keys, Kind, Setting, Settings},
     user::User,
     value::Value,
     view::{Class, View},

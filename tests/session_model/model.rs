@@ -13,15 +13,16 @@ use super::{
 use hosting::Heritage;
 use sessiond::session::{
     Info, Opening,
-    command::{Accepted, Actor, Command, Join, Setting, Write},
+    access::Standing,
+    ban::Ban,
+    command::{Accepted, Actor, Command, Join, Write},
     error::{Refusal, Violation},
     ids::{Key, UserId},
     limits::{Limits, Micros, SERVER_END_GRACE, UNUSED_TTL},
-    member::{Departed, Departure, Presence},
-    moderation::Ban,
+    member::{Departed, Departure},
     password::PasswordHash,
-    role::{Role, Standing},
-    settings::Kind,
+    role::Role,
+    settings::{Kind, Presence, Setting},
     value::Value,
     view::View,
 };

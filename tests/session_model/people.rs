@@ -3,7 +3,7 @@
 use super::steps::{USERS, user};
 use proptest::{collection, prelude::*, sample};
 use sessiond::session::{
-    command::Join, ids::UserId, limits::Micros, moderation::Ban, opening::People, role::Role,
+    ban::Ban, command::Join, ids::UserId, limits::Micros, opening::People, role::Role,
 };
 
 /// What the opening says of a user.

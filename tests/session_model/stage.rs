@@ -6,14 +6,14 @@ use super::{
 };
 use sessiond::session::{
     Opening, Session,
-    command::{Accepted, Actor, Command, Join, Setting, Write},
+    access::Standing,
+    command::{Accepted, Actor, Command, Join, Write},
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
-    member::Presence,
     private::{Pair, Private},
-    role::{Role, Standing},
-    settings::{Keys, Kind, Settings},
+    role::Role,
+    settings::{Keys, Kind, Presence, Setting, Settings},
     value::Value,
     view::{Class, View},
 };

@@ -3,14 +3,12 @@
 use super::people::{Place, places};
 use proptest::{collection, prelude::*, sample};
 use sessiond::session::{
-    command::Setting,
     ids::{Key, UserId},
     limits::{Limits, Micros, SECOND},
-    member::Presence,
     password::PasswordHash,
     role::Role,
     schema::{Field, Fields, Schema, Type},
-    settings::{Keys, Kind, Settings},
+    settings::{Keys, Kind, Presence, Setting, Settings},
     value::Value,
 };
 use std::sync::Arc;

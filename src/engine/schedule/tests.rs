@@ -5,9 +5,9 @@ use crate::{
         testing::{engine, room, settings, user},
     },
     session::{
-        command::{Actor, Command, Join, Setting, Write},
+        command::{Actor, Command, Join, Write},
         limits::SECOND,
-        settings::Pacing,
+        settings::{Pacing, Setting},
         value::Value,
     },
 };

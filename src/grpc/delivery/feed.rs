@@ -2,7 +2,7 @@
 
 use super::{compose::framed, ending::Ending};
 use crate::{
-    engine::{Encoded, End, Live, Resume, Step, Subscription},
+    engine::{Encoded, End, Live, Position, Resume, Step, Subscription},
     grpc::encode::{is_only_props_of, without_props_of},
     proto,
     session::ids::UserId,
@@ -116,7 +116,7 @@ impl Feed {
 
     /// A heartbeat with the position up to which everything was sent.
     pub fn heartbeat(&self) -> Bytes {
-        let (_, revision) = self.subscription.position();
+        let revision = self.subscription.position().revision;
         update(proto::SessionUpdate {
             to_revision: revision,
             body: Some(proto::session_update::Body::Heartbeat(proto::Heartbeat {})),
@@ -126,7 +126,7 @@ impl Feed {
 
     /// The last message.
     pub fn ended(&self, end: &Ending) -> Bytes {
-        let (epoch, revision) = self.subscription.position();
+        let Position { epoch, revision } = self.subscription.position();
         update(proto::SessionUpdate {
             epoch,
             to_revision: revision,

@@ -15,10 +15,10 @@ use crate::{
     proto,
     session::{
         Opening,
-        command::{Actor, Setting},
+        command::Actor,
         error::Refusal,
         private::Private,
-        settings::Kind,
+        settings::{Kind, Setting},
     },
 };
 use bytes::{BufMut, Bytes, BytesMut};

@@ -14,11 +14,11 @@ use crate::{
     },
     proto,
     session::{
+        access::Act,
+        ban::Ban,
         command::{Actor, Command},
         error::Refusal,
         ids::{AppId, SessionId, UserId},
-        moderation::Ban,
-        role::Act,
         view::View,
     },
 };

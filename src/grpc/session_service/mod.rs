@@ -18,10 +18,10 @@ use crate::{
     engine::{Live, Position, Scope, SessionKey},
     proto::{self, session_service_server::SessionService},
     session::{
+        access::{Act, Standing},
         command::{Actor, Command},
         error::Refusal,
         ids::AppId,
-        role::{Act, Standing},
     },
 };
 use http::HeaderMap;

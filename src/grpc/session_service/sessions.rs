@@ -14,11 +14,11 @@ use crate::{
     proto,
     session::{
         Opening,
-        command::{Actor, Command, Join, Setting},
+        access::{Act, Standing},
+        command::{Actor, Command, Join},
         error::Refusal,
         ids::{AppId, SessionId, UserId},
-        role::{Act, Standing},
-        settings::Kind,
+        settings::{Kind, Setting},
     },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};

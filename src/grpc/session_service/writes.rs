@@ -10,10 +10,10 @@ use crate::{
     },
     proto,
     session::{
+        access::Act,
         command::{Actor, Command},
         error::Refusal,
         ids::SessionId,
-        role::Act,
         view::View,
     },
 };

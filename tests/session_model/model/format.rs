@@ -3,11 +3,12 @@
 use super::{Model, Props};
 use crate::session_model::framed::{Framed, FramedMember};
 use sessiond::session::{
+    access::Standing,
     command::{Actor, Write},
     error::{Refusal, Violation},
     ids::UserId,
     limits::Micros,
-    role::{Role, Standing},
+    role::Role,
     schema::{Field, Fields, Schema, Type},
     value::Value,
 };

@@ -2,13 +2,14 @@
 
 use super::{Heritage, Model, Props};
 use sessiond::session::{
+    access::Standing,
+    ban::Ban,
     command::{Actor, Write},
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
     member::Departure,
-    moderation::Ban,
-    role::{Role, Standing},
+    role::Role,
     value::Value,
 };
 

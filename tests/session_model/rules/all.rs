@@ -5,13 +5,13 @@ use crate::session_model::{
     stage::{Stage, host, keys, members, opening_by, remove, set, text, user},
 };
 use sessiond::session::{
-    command::{Actor, Command, Join, Setting, Write},
+    ban::Ban,
+    command::{Actor, Command, Join, Write},
     ids::Key,
     limits::{Limits, SECOND},
     member::Departure,
-    moderation::Ban,
     role::Role,
-    settings::Kind,
+    settings::{Kind, Setting},
     value::Value,
     view::View,
 };

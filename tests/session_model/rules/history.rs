@@ -7,10 +7,10 @@ use crate::session_model::{
 };
 use sessiond::session::{
     Session,
-    command::{Actor, Command, Join, Setting, Write},
+    command::{Actor, Command, Join, Write},
     limits::{Limits, SECOND},
     member::Departure,
-    settings::Kind,
+    settings::{Kind, Setting},
 };
 use std::{collections::BTreeMap, sync::Arc};
 

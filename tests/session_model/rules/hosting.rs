@@ -8,11 +8,11 @@ use crate::session_model::{
     },
 };
 use sessiond::session::{
-    command::{Actor, Command, Join, Setting, Write},
+    command::{Actor, Command, Join, Write},
     error::Refusal,
     limits::{Limits, SECOND},
     role::Role,
-    settings::Kind,
+    settings::{Kind, Setting},
     value::Value,
     view::{Class, View},
 };

@@ -3,11 +3,12 @@
 use crate::session_model::stage::{Stage, opening, opening_by, spectator, text, too_low, user};
 use sessiond::session::{
     Opening, Session,
-    command::{Actor, Command, Join, Setting},
+    access::Standing,
+    command::{Actor, Command, Join},
     error::Refusal,
     limits::{Limits, SECOND},
-    role::{Role, Standing},
-    settings::Kind,
+    role::Role,
+    settings::{Kind, Setting},
 };
 use std::sync::Arc;
 

@@ -4,13 +4,14 @@ use crate::session_model::stage::{
     Outcome, Stage, keys, members, opening_by, remove, set, spectator, text, too_low, user,
 };
 use sessiond::session::{
-    command::{Actor, Command, Setting, Write},
+    access::Standing,
+    ban::Ban,
+    command::{Actor, Command, Write},
     error::Refusal,
     limits::{Limits, SECOND},
     member::Departure,
-    moderation::Ban,
-    role::{Role, Standing},
-    settings::Kind,
+    role::Role,
+    settings::{Kind, Setting},
 };
 
 const ROLES: [(&str, Role); 5] = [

@@ -6,11 +6,12 @@ use crate::session_model::{
 };
 use sessiond::session::{
     Opening,
-    command::{Actor, Command, Join, Setting},
+    access::Standing,
+    ban::Ban,
+    command::{Actor, Command, Join},
     error::Refusal,
-    moderation::Ban,
-    role::{Role, Standing},
-    settings::Kind,
+    role::Role,
+    settings::{Kind, Setting},
 };
 
 const WRONG: Outcome = Err(Refusal::WrongPassword);

@@ -2,12 +2,13 @@
 
 use crate::session_model::stage::{Stage, members, opening_by, spectator, tied, user};
 use sessiond::session::{
-    command::{Actor, Command, Join, Setting},
+    access::Standing,
+    command::{Actor, Command, Join},
     error::Refusal,
     limits::{Limits, SECOND},
-    member::{Departure, Presence},
-    role::{Role, Standing},
-    settings::Kind,
+    member::Departure,
+    role::Role,
+    settings::{Kind, Presence, Setting},
 };
 
 #[test]

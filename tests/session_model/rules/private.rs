@@ -6,11 +6,12 @@ use crate::session_model::stage::{
 use proptest::prelude::*;
 use sessiond::session::{
     Opening, Session,
-    command::{Actor, Command, Join, Setting, Write},
+    access::Standing,
+    command::{Actor, Command, Join, Write},
     error::Refusal,
     limits::{Limits, SECOND},
-    member::Presence,
-    role::{Role, Standing},
+    role::Role,
+    settings::{Presence, Setting},
     value::Value,
 };
 use std::{collections::BTreeMap, sync::Arc};

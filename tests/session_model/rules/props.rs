@@ -6,11 +6,11 @@ use crate::session_model::{
 };
 use sessiond::session::{
     Opening,
-    command::{Actor, Command, Join, Setting, Write},
+    command::{Actor, Command, Join, Write},
     error::Refusal,
     limits::Limits,
     role::Role,
-    settings::Kind,
+    settings::{Kind, Setting},
     value::Value,
 };
 

@@ -5,11 +5,11 @@ use crate::session_model::{
     stage::{Stage, host, keys, members, opening_by, remove, set, spectator, text, too_low, user},
 };
 use sessiond::session::{
-    command::{Actor, Command, Setting},
+    command::{Actor, Command},
     error::Refusal,
     limits::Limits,
     role::Role,
-    settings::Kind,
+    settings::{Kind, Setting},
     view::View,
 };
 

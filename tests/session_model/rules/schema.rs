@@ -10,13 +10,13 @@ use crate::session_model::{
 };
 use sessiond::session::{
     Opening, Session,
-    command::{Actor, Command, Join, Setting, Write},
+    command::{Actor, Command, Join, Write},
     error::{FAULTS_BYTES, Faults, Refusal},
     ids::Key,
     limits::Limits,
     role::Role,
     schema::{self, Field, Fields, Schema, Type},
-    settings::Kind,
+    settings::{Kind, Setting},
     value::Value,
 };
 use std::sync::Arc;

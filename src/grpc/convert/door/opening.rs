@@ -4,8 +4,7 @@ use super::{Door, path};
 use crate::{
     proto,
     session::{
-        ids::UserId, limits::Micros, moderation::Ban, opening::People, opening::users_field,
-        role::Role,
+        ban::Ban, ids::UserId, limits::Micros, opening::People, opening::users_field, role::Role,
     },
 };
 use std::collections::{BTreeMap, HashSet};

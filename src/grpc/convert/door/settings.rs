@@ -5,10 +5,9 @@ use crate::{
     engine::Password,
     proto,
     session::{
-        command::Setting,
         limits::SECOND,
         role::Role,
-        settings::{Kind, Pacing, Settings},
+        settings::{Kind, Pacing, Setting, Settings},
     },
 };
 use prost::Message;

@@ -10,7 +10,7 @@ use crate::{
         error::Refusal,
         ids::{Key, SessionId},
         limits::SECOND,
-        member::Presence,
+        settings::Presence,
         value::Value,
     },
 };
