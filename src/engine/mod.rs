@@ -46,6 +46,7 @@ pub use users::{Follower, UserStream};
 pub use waiting::WAITING_READS;
 
 use crate::session::{
+    epoch::Epoch,
     error::Refusal,
     ids::{Key, SessionId},
     limits::{Limits, Micros},
@@ -105,7 +106,7 @@ pub struct EngineSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The incarnation.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The frame.
     pub revision: u64,
 }

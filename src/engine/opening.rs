@@ -6,6 +6,7 @@ use super::{
 use crate::session::{
     Opening, Session,
     command::Join,
+    epoch::Epoch,
     error::Refusal,
     ids::{AppId, SessionId, UserId},
     opening::users_field,
@@ -86,9 +87,9 @@ impl Engine {
             slots.push((user.clone(), slot));
         }
         let now = self.clock().now();
-        let next = |last: u64| Some(now.max(last + 1));
+        let next = |last: u64| Some(Epoch(last).next(now).0);
         let last = self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let last = last.unwrap_or_default();
+        let last = Epoch(last.unwrap_or_default());
         let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
         let hash = registry::hash(core.app(), core.id());
         let shard = (hash % self.inner.shards.len() as u64) as usize;
@@ -164,7 +165,7 @@ impl Engine {
     }
 
     fn join_newest(&self, app: &AppId, user: &UserId, join: &Join) -> Result<Joined, Refusal> {
-        let mut before = u64::MAX;
+        let mut before = Epoch::MAX;
         for _ in 0..NEWEST_LOOKS {
             let Some((epoch, live)) = self.inner.registry.newest(app, before) else { break };
             before = epoch;

@@ -2,6 +2,7 @@
 
 use super::{footprint::Footprint, live::Live, users::UserRecord};
 use crate::session::{
+    epoch::Epoch,
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
@@ -38,7 +39,7 @@ pub struct Registry {
     /// The sessions of each app in the order of ids, for listing.
     ordered: DashMap<AppId, BTreeMap<SessionId, Arc<Live>>, FxBuildHasher>,
     /// The sessions of each app that anybody may join, by epoch: in the order of their opening.
-    open_to_all: DashMap<AppId, BTreeMap<u64, Arc<Live>>, FxBuildHasher>,
+    open_to_all: DashMap<AppId, BTreeMap<Epoch, Arc<Live>>, FxBuildHasher>,
     session_count: AtomicUsize,
     max_sessions: usize,
     max_users: usize,
@@ -185,7 +186,7 @@ impl Registry {
     }
 
     /// Notes that anybody may join a session, or not any more. Called with the session locked.
-    pub fn offer(&self, live: &Arc<Live>, epoch: u64, is_open: bool) {
+    pub fn offer(&self, live: &Arc<Live>, epoch: Epoch, is_open: bool) {
         if is_open {
             self.open_to_all.entry(live.app.clone()).or_default().insert(epoch, live.clone());
         } else if let Entry::Occupied(mut app) = self.open_to_all.entry(live.app.clone()) {
@@ -197,7 +198,7 @@ impl Registry {
     }
 
     /// The session opened last before an epoch among those that anybody may join.
-    pub fn newest(&self, app: &AppId, before: u64) -> Option<(u64, Arc<Live>)> {
+    pub fn newest(&self, app: &AppId, before: Epoch) -> Option<(Epoch, Arc<Live>)> {
         let sessions = self.open_to_all.get(app)?;
         sessions.range(..before).next_back().map(|(epoch, live)| (*epoch, live.clone()))
     }

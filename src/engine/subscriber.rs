@@ -8,6 +8,7 @@ use super::{
 };
 use crate::session::{
     command::{Actor, Command},
+    epoch::Epoch,
     error::Refusal,
     ids::UserId,
     limits::Micros,
@@ -75,7 +76,7 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
     /// The incarnation of the session.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The last revision that the client applied.
     pub revision: u64,
     /// The fingerprint of its last snapshot.

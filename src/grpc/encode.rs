@@ -85,7 +85,7 @@ impl Encoder for Named {
             from: 0,
             to: session.revision(),
             snapshot: Some(SnapshotHead {
-                epoch: session.epoch(),
+                epoch: session.epoch().0,
                 reason,
                 view: session.fingerprint(view, except),
                 lost_from,

@@ -11,6 +11,7 @@ pub mod ban;
 pub mod command;
 mod data;
 mod deadline;
+pub mod epoch;
 pub mod error;
 mod fingerprint;
 pub mod frame;
@@ -47,6 +48,7 @@ use access::{Act, Standing};
 use ban::Bans;
 use command::{Accepted, Actor, Command, Join, Write};
 use deadline::Deadlines;
+use epoch::Epoch;
 use error::Refusal;
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
@@ -140,7 +142,7 @@ pub struct Session {
     is_source_seen: bool,
     created_at: Micros,
     limits: Arc<Limits>,
-    epoch: u64,
+    epoch: Epoch,
     revision: u64,
     last_frame_at: Micros,
     /// Something was accepted since the last frame.
@@ -191,7 +193,7 @@ impl Session {
         opening: Opening,
         limits: Arc<Limits>,
         now: Micros,
-        last_epoch: u64,
+        last_epoch: Epoch,
     ) -> Result<Self, Refusal> {
         let Opening {
             app,
@@ -222,7 +224,7 @@ impl Session {
             is_source_seen: false,
             created_at: now,
             limits,
-            epoch: now.max(last_epoch + 1),
+            epoch: last_epoch.next(now),
             revision: 0,
             last_frame_at: now,
             open: true,
@@ -436,7 +438,7 @@ impl Session {
     }
 
     /// This incarnation of its history.
-    pub fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 

@@ -7,7 +7,8 @@ use super::*;
 fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
     let (app, id) = (AppId::new("app").unwrap(), SessionId::new("session").unwrap());
     let opening = Opening::new(app, id, kind, Settings::new(10_000, 10));
-    let mut session = Session::open(opening, Arc::new(Limits::default()), 1000, 0).unwrap();
+    let mut session =
+        Session::open(opening, Arc::new(Limits::default()), 1000, Epoch::default()).unwrap();
     for &(name, role) in users {
         let user = UserId::new(name).unwrap();
         if role > Role::Member {

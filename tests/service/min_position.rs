@@ -6,6 +6,7 @@ use sessiond::{
     proto::{self, Position, Role, SessionSettings},
     session::{
         command::Actor,
+        epoch::Epoch,
         error::Refusal,
         ids::{AppId, SessionId},
     },
@@ -206,7 +207,7 @@ async fn so_many_reads_of_a_session_may_wait_and_those_given_up_leave_room() {
     let first = service.open_room("finals", "ada").await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
     let live = live(&service);
-    let next = engine::Position { epoch: first.epoch, revision: first.revision + 1 };
+    let next = engine::Position { epoch: Epoch(first.epoch), revision: first.revision + 1 };
     let mut waiting: Vec<_> =
         (0..WAITING_READS).map(|_| Box::pin(service.engine().framed(&live, next))).collect();
     assert!(waiting.iter_mut().all(|read| poll(read.as_mut()).is_pending()));

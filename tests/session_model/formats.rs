@@ -6,6 +6,7 @@ use proptest::{collection, option, prelude::*, sample, test_runner::Config};
 use sessiond::session::{
     Opening, Session,
     command::{Actor, Command, Join, Write},
+    epoch::Epoch,
     error::{Faults, Refusal},
     ids::Key,
     limits::Limits,
@@ -248,7 +249,7 @@ proptest! {
             schema: Some(Arc::new(schema)),
             ..super::stage::opening_by("ada", Kind::Room)
         };
-        let mut session = Session::open(opening, limits, 1, 0).expect("it opens");
+        let mut session = Session::open(opening, limits, 1, Epoch::default()).expect("it opens");
         let join = Command::Join { user: user("ben"), join: Join::default() };
         session.apply(1, &Actor::App, join).expect("ben joins");
         session.flush(1);

@@ -15,6 +15,7 @@ use sessiond::session::{
     Info, Opening, Session,
     ban::Ban,
     command::{Actor, Command, Join, Write},
+    epoch::Epoch,
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
@@ -376,7 +377,7 @@ impl Lockstep {
         assert_eq!(session.take_left(), std::mem::take(&mut model.left));
         assert_eq!(**session.accepted_info(), model.info);
         assert_eq!(**session.info(), model.last().info);
-        let position = (session.epoch(), session.revision(), session.pending_revision());
+        let position = (session.epoch().0, session.revision(), session.pending_revision());
         assert_eq!(position, (model.epoch, model.revision(), model.pending_revision()));
         assert_eq!((session.is_open(), session.has_ended()), (model.open, model.ended));
         assert!(session.horizon() <= model.horizon_at_most.min(session.revision()));
@@ -438,7 +439,7 @@ impl Lockstep {
         self.apply(&Actor::App, Command::Update(Vec::new()));
         self.flush(0);
         let users = std::mem::take(&mut self.model.users);
-        let epoch = self.session.epoch();
+        let epoch = self.session.epoch().0;
         (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
         self.invariants = Invariants::begin(self.session.bans(self.now, &Actor::App));
         self.watches.iter_mut().for_each(Watch::start_anew);
@@ -544,7 +545,7 @@ fn open(
     loop {
         let limits = start.limits.clone();
         let model = Model::open(opening.clone(), limits.clone(), now, last_epoch, props.clone());
-        let session = Session::open(opening.clone(), Arc::new(limits), now, last_epoch);
+        let session = Session::open(opening.clone(), Arc::new(limits), now, Epoch(last_epoch));
         match (session, model) {
             (Ok(session), Ok(model)) => {
                 assert_eq!((session.revision(), session.created_at()), (1, now));

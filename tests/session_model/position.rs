@@ -1,6 +1,6 @@
 //! Where a client is, and whether it can go on from there.
 
-use sessiond::session::{Session, view::View};
+use sessiond::session::{Session, epoch::Epoch, view::View};
 
 /// Why a resume is answered with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum NoDelta {
 /// What a client names when it resumes.
 #[derive(Debug, Clone, Copy)]
 pub struct Position {
-    pub epoch: u64,
+    pub epoch: Epoch,
     pub revision: u64,
     pub fingerprint: u32,
 }

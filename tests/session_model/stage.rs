@@ -8,6 +8,7 @@ use sessiond::session::{
     Opening, Session,
     access::Standing,
     command::{Accepted, Actor, Command, Join, Write},
+    epoch::Epoch,
     error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
@@ -103,7 +104,7 @@ impl Stage {
 
     pub fn open_with(opening: Opening, limits: Limits) -> Self {
         let now = 1_000_000_000;
-        let session = Session::open(opening, Arc::new(limits), now, 0).unwrap();
+        let session = Session::open(opening, Arc::new(limits), now, Epoch::default()).unwrap();
         Self { session, now }
     }
 

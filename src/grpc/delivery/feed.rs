@@ -128,7 +128,7 @@ impl Feed {
     pub fn ended(&self, end: &Ending) -> Bytes {
         let Position { epoch, revision } = self.subscription.position();
         update(proto::SessionUpdate {
-            epoch,
+            epoch: epoch.0,
             to_revision: revision,
             body: Some(proto::session_update::Body::Ended(end.message())),
             ..Default::default()
@@ -139,7 +139,7 @@ impl Feed {
 /// The last message of a session that a client names a position of and cannot have any more.
 pub fn farewell(at: Resume, ending: &Ending) -> Bytes {
     update(proto::SessionUpdate {
-        epoch: at.epoch,
+        epoch: at.epoch.0,
         to_revision: at.revision,
         body: Some(proto::session_update::Body::Ended(ending.message())),
         ..Default::default()

@@ -4,6 +4,7 @@ use super::*;
 use crate::session::{
     Opening,
     command::{Actor, Command, Join, Write},
+    epoch::Epoch,
     ids::{AppId, Key, SessionId},
     limits::Limits,
     settings::{Kind, Settings},
@@ -106,7 +107,8 @@ fn opening() -> Opening {
 }
 
 fn session() -> Session {
-    Session::open(opening(), Arc::new(Limits::default()), 1_000_000, 0).expect("it opens")
+    Session::open(opening(), Arc::new(Limits::default()), 1_000_000, Epoch::default())
+        .expect("it opens")
 }
 
 fn apply(session: &mut Session, (number, keys): &Deed) {
@@ -200,7 +202,7 @@ proptest! {
             decode(&Named.snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None));
         let mut reference = Reference::default();
         session.show_all(&view(), &mut reference);
-        prop_assert_eq!(update.epoch, session.epoch());
+        prop_assert_eq!(update.epoch, session.epoch().0);
         prop_assert_eq!(update.to_revision, session.revision());
         prop_assert_eq!(&state, &reference.0);
 
@@ -325,7 +327,8 @@ proptest! {
 fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
     let limits = Limits { log_bytes: usize::MAX, ..Limits::default() };
     let opening = opening();
-    let mut session = Session::open(opening, Arc::new(limits), 1_000_000, 0).expect("it opens");
+    let mut session =
+        Session::open(opening, Arc::new(limits), 1_000_000, Epoch::default()).expect("it opens");
     session.keep_log();
     let large = Value::Data(vec![7; 16_000].into());
     let props: Vec<_> =

@@ -223,7 +223,7 @@ impl Sessions {
         Ok(proto::GetFirstMatchResponse {
             member: Some(to_proto::member(&member.user, shown)),
             position: Some(proto::Position {
-                epoch: session.epoch(),
+                epoch: session.epoch().0,
                 revision: session.revision(),
             }),
         })

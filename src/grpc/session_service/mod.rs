@@ -74,7 +74,7 @@ impl Sessions {
             _ => None,
         };
         let (epoch, revision) = (session.epoch(), session.revision());
-        About { role, at: Some(proto::Position { epoch, revision }), ..about }
+        About { role, at: Some(to_proto::position(Position { epoch, revision })), ..about }
     }
 
     /// The session that a read asks for, once it shows the frame that it asks for; who has to be

@@ -52,7 +52,7 @@ impl Sessions {
                 .map(|(user, ban)| to_proto::ban(user, ban))
                 .collect(),
             position: Some(proto::Position {
-                epoch: session.epoch(),
+                epoch: session.epoch().0,
                 revision: session.revision(),
             }),
         })

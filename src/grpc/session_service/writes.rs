@@ -123,7 +123,7 @@ impl Sessions {
         };
         Ok(proto::GetUpdatedUserDataResponse {
             change: one.0,
-            position: Some(proto::Position { epoch: session.epoch(), revision }),
+            position: Some(proto::Position { epoch: session.epoch().0, revision }),
         })
     }
 

@@ -8,6 +8,7 @@ use crate::session_model::{
 use sessiond::session::{
     Session,
     command::{Actor, Command, Join, Write},
+    epoch::Epoch,
     limits::{Limits, SECOND},
     member::Departure,
     settings::{Kind, Setting},
@@ -210,17 +211,18 @@ fn a_position_of_another_epoch_or_of_the_future_is_worthless() {
     let at = stage.position(&members());
     let later = Position { revision: at.revision + 1, ..at };
     assert_eq!(stage.resume(later, &members()), Err(NoDelta::Future));
-    let other = Position { epoch: at.epoch + 1, ..at };
+    let other = Position { epoch: Epoch(at.epoch.0 + 1), ..at };
     assert_eq!(stage.resume(other, &members()), Err(NoDelta::EpochChanged));
 }
 
 #[test]
 fn the_epoch_of_a_session_made_anew_is_greater_whatever_the_clock_says() {
     let limits = Arc::new(Limits::default());
-    let open = |now, last| Session::open(opening(Kind::Room), limits.clone(), now, last).unwrap();
-    assert_eq!(open(1000, 0).epoch(), 1000);
-    assert_eq!(open(1000, 1000).epoch(), 1001);
-    assert_eq!(open(900, 1000).epoch(), 1001);
+    let open =
+        |now, last| Session::open(opening(Kind::Room), limits.clone(), now, Epoch(last)).unwrap();
+    assert_eq!(open(1000, 0).epoch(), Epoch(1000));
+    assert_eq!(open(1000, 1000).epoch(), Epoch(1001));
+    assert_eq!(open(900, 1000).epoch(), Epoch(1001));
 }
 
 #[test]

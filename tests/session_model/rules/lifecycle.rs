@@ -5,6 +5,7 @@ use sessiond::session::{
     Opening, Session,
     access::Standing,
     command::{Actor, Command, Join},
+    epoch::Epoch,
     error::Refusal,
     limits::{Limits, SECOND},
     role::Role,
@@ -112,7 +113,7 @@ fn an_opening_over_a_limit_is_refused() {
     let limits = Arc::new(Limits { props_per_user: 1, ..Limits::default() });
     let two = vec![("a".into(), text("1")), ("b".into(), text("1"))];
     let too_many = |opening| {
-        let refused = Session::open(opening, limits.clone(), 1000, 0).map(|_| ());
+        let refused = Session::open(opening, limits.clone(), 1000, Epoch::default()).map(|_| ());
         assert_eq!(refused, Err(Refusal::LimitReached { limit: "max-props-per-user", most: 1 }));
     };
     too_many(Opening { data: two.clone(), ..opening(Kind::Room) });

@@ -8,6 +8,7 @@ use sessiond::session::{
     Opening, Session,
     access::Standing,
     command::{Actor, Command, Join, Write},
+    epoch::Epoch,
     error::Refusal,
     limits::{Limits, SECOND},
     role::Role,
@@ -89,7 +90,7 @@ fn nobody_but_the_source_has_props() {
     let props = vec![("x".into(), text("b"))];
     let join = Join { props: props.clone(), ..Join::default() };
     let with_props = Opening { opener: Some((user("ben"), join)), ..opening_private() };
-    let opened = Session::open(with_props, Arc::new(Limits::default()), 1, 0);
+    let opened = Session::open(with_props, Arc::new(Limits::default()), 1, Epoch::default());
     assert_eq!(opened.err(), Some(Refusal::NeedsSource));
     let before = stage.session.revision();
     assert!(!stage.write_on_user("ben", Write::of(props)).concerned);

@@ -11,6 +11,7 @@ use crate::session_model::{
 use sessiond::session::{
     Opening, Session,
     command::{Actor, Command, Join, Write},
+    epoch::Epoch,
     error::{FAULTS_BYTES, Faults, Refusal},
     ids::Key,
     limits::Limits,
@@ -189,11 +190,11 @@ fn a_write_is_refused_whole_with_every_violation_named() {
     let mut opening = playing(game());
     opening.data = values(&[("start", Value::Integer(0))]);
     opening.private_data = values(&[("secret", Value::Integer(0))]);
-    let found = Session::open(opening, Arc::new(Limits::default()), 1, 0);
+    let found = Session::open(opening, Arc::new(Limits::default()), 1, Epoch::default());
     assert_eq!(blamed(found), [r#"data["start"]"#, r#"private_data["secret"]"#]);
     let mut opening = playing(game());
     opening.opener.as_mut().unwrap().1.props = values(&[("name", Value::Null)]);
-    let found = Session::open(opening, Arc::new(Limits::default()), 1, 0);
+    let found = Session::open(opening, Arc::new(Limits::default()), 1, Epoch::default());
     assert_eq!(blamed(found), [r#"join.props["name"]"#]);
 }
 

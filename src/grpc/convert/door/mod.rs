@@ -12,6 +12,7 @@ use crate::{
     engine::{Position, SessionKey},
     proto,
     session::{
+        epoch::Epoch,
         error::{Faults, Path, Refusal},
         ids::{self, AppId, Key, SessionId, UserId},
         limits::{Limits, Micros, SECOND},
@@ -164,7 +165,8 @@ impl<'a> Door<'a> {
         if position.epoch == 0 || position.revision == 0 {
             self.fault(field, "needs epoch and revision");
         }
-        Position { epoch: position.epoch, revision: position.revision }
+        let epoch = Epoch(position.epoch);
+        Position { epoch, revision: position.revision }
     }
 
     /// A text for people, up to 1,024 bytes.
