@@ -12,7 +12,22 @@ use super::{
     role::Role,
     schema::{Fields, Paths, Schema, default_of, defaults},
     settings::Kind,
+    slots::Slots,
+    writers::Writers,
 };
+
+/// The session data.
+#[derive(Debug, Default)]
+pub(super) struct Data {
+    pub shared: Slots,
+    pub private: Slots,
+    /// The revision of the last change of either.
+    pub revision: u64,
+    /// Something was accepted since the last frame.
+    pub dirty: bool,
+    /// Who wrote what since then.
+    pub writers: Writers,
+}
 
 impl Session {
     pub(super) fn set_data(
@@ -21,29 +36,29 @@ impl Session {
         shared: Write,
         private: Write,
     ) -> Result<(), Refusal> {
-        let in_shared = self.merged(&self.data, shared.clone(), Paths::DATA);
-        let in_private = self.merged(&self.private_data, private.clone(), Paths::PRIVATE_DATA);
+        let in_shared = self.merged(&self.data.shared, shared.clone(), Paths::DATA);
+        let in_private = self.merged(&self.data.private, private.clone(), Paths::PRIVATE_DATA);
         let (in_shared, in_private) = both(in_shared, in_private)?;
-        self.check_room(&self.data, &shared)?;
-        self.check_room(&self.private_data, &private)?;
+        self.check_room(&self.data.shared, &shared)?;
+        self.check_room(&self.data.private, &private)?;
         let schema = self.accepted.schema.clone();
         let fields = schema.as_deref().map(|schema| [&schema.data, &schema.private_data]);
         for (is_private, write) in [(false, &shared), (true, &private)] {
             let fields = fields.map(|parts| parts[usize::from(is_private)]);
             for (key, patch) in write.patches(|key| default_of(fields, key)) {
-                let slots = if is_private { &self.private_data } else { &self.data };
+                let slots = if is_private { &self.data.private } else { &self.data.shared };
                 let names = &self.names;
                 let before = || names.find(key).and_then(|key| slots.accepted(key)).cloned();
-                self.data_writers.note(writer, (is_private, key.clone()), before, patch);
+                self.data.writers.note(writer, (is_private, key.clone()), before, patch);
             }
         }
         let logged = self.data_keys_to_log(&shared, &private);
         let (names, settings) = (&mut self.names, &self.shown.settings);
         let [of_shared, of_private] = fields.map_or([None; 2], |parts| parts.map(Some));
-        write_all(&mut self.data, in_shared, of_shared, names, settings);
-        write_all(&mut self.private_data, in_private, of_private, names, settings);
+        write_all(&mut self.data.shared, in_shared, of_shared, names, settings);
+        write_all(&mut self.data.private, in_private, of_private, names, settings);
         self.log_data(logged);
-        self.data_dirty = true;
+        self.data.dirty = true;
         self.open = true;
         Ok(())
     }
@@ -56,8 +71,8 @@ impl Session {
         };
         let (shared, private) = (values(|it| &it.data), values(|it| &it.private_data));
         let (names, settings) = (&mut self.names, &self.shown.settings);
-        self.data.begin_anew(shared, names, settings);
-        self.private_data.begin_anew(private, names, settings);
+        self.data.shared.begin_anew(shared, names, settings);
+        self.data.private.begin_anew(private, names, settings);
     }
 
     /// What a user wrote into the session data and no frame shows yet is as if it had never been
@@ -65,9 +80,9 @@ impl Session {
     pub(super) fn take_back_data(&mut self, user: &UserId) {
         let settings = &self.shown.settings;
         let mut is_told = false;
-        self.data_writers.take_back(user, |(is_private, key), value| {
+        self.data.writers.take_back(user, |(is_private, key), value| {
             is_told = true;
-            let slots = if *is_private { &mut self.private_data } else { &mut self.data };
+            let slots = if *is_private { &mut self.data.private } else { &mut self.data.shared };
             slots.write(key, value, &mut self.names, settings);
         });
         if is_told {
@@ -104,19 +119,19 @@ impl Session {
     }
 
     pub(super) fn frame_data(&mut self, now: Micros) {
-        if !std::mem::take(&mut self.data_dirty) {
+        if !std::mem::take(&mut self.data.dirty) {
             return;
         }
-        self.data_writers.clear();
+        self.data.writers.clear();
         let (revision, removals) = (self.revision, &mut self.removals);
-        let shared = self.data.frame(revision, &mut self.names, |key| {
+        let shared = self.data.shared.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Data(key));
         });
-        let private = self.private_data.frame(revision, &mut self.names, |key| {
+        let private = self.data.private.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::PrivateData(key));
         });
         if shared || private {
-            self.data_revision = revision;
+            self.data.revision = revision;
         }
     }
 }

@@ -135,7 +135,8 @@ impl Session {
             let accepted = |key: &Key| names.find(key).and_then(|key| slots.accepted(key)).cloned();
             keys.into_iter().map(|key| (key.clone(), accepted(&key))).collect()
         };
-        let (shared, private) = (values(&self.data, shared), values(&self.private_data, private));
+        let (shared, private) =
+            (values(&self.data.shared, shared), values(&self.data.private, private));
         log.push(Event::Data { shared, private });
     }
 

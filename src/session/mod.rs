@@ -47,6 +47,7 @@ mod writers;
 use access::{Act, Standing};
 use ban::Bans;
 use command::{Accepted, Actor, Command, Join, Write};
+use data::Data;
 use deadline::Deadlines;
 use epoch::Epoch;
 use error::Refusal;
@@ -63,10 +64,8 @@ use removals::Removals;
 use role::{Role, Roles};
 use schema::{Paths, Schema};
 use settings::{Kind, Setting, Settings};
-use slots::Slots;
 use std::sync::Arc;
 use value::Value;
-use writers::Writers;
 
 /// What is told of a session as a whole, and sent whole when anything in it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,12 +165,7 @@ pub struct Session {
     /// Hosted: the props of a host that is gone, until there is another.
     heritage: Option<Heritage>,
 
-    data: Slots,
-    private_data: Slots,
-    /// The revision of the last change of session data.
-    data_revision: u64,
-    data_dirty: bool,
-    data_writers: Writers,
+    data: Data,
     removals: Removals,
     /// The frame of the last reset; 0 = there was none.
     reset_revision: u64,
@@ -241,11 +235,7 @@ impl Session {
             roles: Roles::default(),
             bans: Bans::default(),
             heritage: None,
-            data: Slots::default(),
-            private_data: Slots::default(),
-            data_revision: 0,
-            data_dirty: false,
-            data_writers: Writers::default(),
+            data: Data::default(),
             removals: Removals::default(),
             reset_revision: 0,
             left: Vec::new(),
@@ -313,8 +303,8 @@ impl Session {
                 self.check_data_format(rank, (&shared, paths.0), (&private, paths.1))?;
                 self.check_term(actor, term)?;
                 let known = self.horizon();
-                self.check_unchanged(&self.data, &shared, known, "if_revision")?;
-                self.check_unchanged(&self.private_data, &private, known, "private_if_revision")?;
+                self.check_unchanged(&self.data.shared, &shared, known, "if_revision")?;
+                self.check_unchanged(&self.data.private, &private, known, "private_if_revision")?;
                 self.set_data(actor, shared, private)?;
             }
             Command::SetRole { target, role, user_props } => {

@@ -42,8 +42,8 @@ impl Session {
 
     fn forget_values(&mut self) {
         self.begin_data();
-        self.data_writers.clear();
-        self.data_dirty = true;
+        self.data.writers.clear();
+        self.data.dirty = true;
         // What a host that is gone has left was of before.
         self.heritage = None;
         let first = self.first_props(Vec::new());

@@ -154,11 +154,11 @@ impl Session {
     pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
         sink.session(self, &self.shown, view.class);
         let value = |slot: &'_ Slot| slot.shown.is_some();
-        for slot in self.data.iter().filter(|slot| value(slot)) {
+        for slot in self.data.shared.iter().filter(|slot| value(slot)) {
             sink.data(self.names.key(slot.key), slot.shown.as_ref());
         }
         if view.class.sees_private_data() {
-            for slot in self.private_data.iter().filter(|slot| value(slot)) {
+            for slot in self.data.private.iter().filter(|slot| value(slot)) {
                 sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
             }
         }
@@ -175,12 +175,12 @@ impl Session {
         if self.info_revision > from {
             sink.session(self, &self.shown, view.class);
         }
-        if self.data_revision > from {
-            for slot in self.data.iter().filter(|slot| slot.revision > from) {
+        if self.data.revision > from {
+            for slot in self.data.shared.iter().filter(|slot| slot.revision > from) {
                 sink.data(self.names.key(slot.key), slot.shown.as_ref());
             }
             if view.class.sees_private_data() {
-                for slot in self.private_data.iter().filter(|slot| slot.revision > from) {
+                for slot in self.data.private.iter().filter(|slot| slot.revision > from) {
                     sink.private_data(self.names.key(slot.key), slot.shown.as_ref());
                 }
             }
@@ -384,8 +384,8 @@ impl Session {
         while let Some((revision, gone)) = self.removals.expire(now, &self.limits) {
             let needed = match gone {
                 Gone::Member(..) => true,
-                Gone::Data(key) => self.data.forget(key, revision, &mut self.names),
-                Gone::PrivateData(key) => self.private_data.forget(key, revision, &mut self.names),
+                Gone::Data(key) => self.data.shared.forget(key, revision, &mut self.names),
+                Gone::PrivateData(key) => self.data.private.forget(key, revision, &mut self.names),
                 Gone::Prop(ix, key) => match self.members.try_get_mut(ix) {
                     Some(member) => member.slots.forget(key, revision, &mut self.names),
                     None => false,
