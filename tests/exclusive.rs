@@ -3,13 +3,13 @@
 
 use proptest::{collection, prelude::*, sample, test_runner::Config};
 use sessiond::{
-    engine::{Clock, Engine, EngineSettings, SessionKey, Target},
+    engine::{Clock, Engine, EngineSettings, Refusal, SessionKey, Target},
     grpc::encode::Named,
     session::{
         Opening,
         ban::Ban,
         command::{Actor, Command, Join},
-        error::Refusal,
+        error::Refusal as Rule,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, SECOND},
         opening::People,
@@ -207,13 +207,13 @@ impl Model {
     }
 
     fn room(&mut self, session: usize) -> Result<&mut Room, Refusal> {
-        self.sessions.get_mut(SESSIONS[session]).ok_or(Refusal::SessionNotFound)
+        self.sessions.get_mut(SESSIONS[session]).ok_or(Refusal::NOT_FOUND)
     }
 
     fn leave(&mut self, session: &'static str, user: usize) -> Result<(), Refusal> {
-        let room = self.sessions.get_mut(session).ok_or(Refusal::SessionNotFound)?;
+        let room = self.sessions.get_mut(session).ok_or(Refusal::NOT_FOUND)?;
         if !room.members.remove(&user) {
-            return Err(Refusal::NotAMember);
+            return Err(Rule::NotAMember.into());
         }
         if room.members.is_empty() {
             self.sessions.remove(session);
@@ -222,10 +222,10 @@ impl Model {
     }
 
     fn join(&mut self, session: &'static str, user: usize, moves: bool) -> Outcome {
-        let room = self.sessions.get(session).ok_or(Refusal::SessionNotFound)?;
+        let room = self.sessions.get(session).ok_or(Refusal::NOT_FOUND)?;
         self.check(user, session, moves)?;
         if room.bans.contains(&user) {
-            return Err(Refusal::Banned { until: None });
+            return Err(Rule::Banned { until: None }.into());
         }
         if let Some(other) = self.other(user, session) {
             self.leave(other, user)?;
@@ -247,7 +247,7 @@ impl Model {
                 for (at, user) in users.iter().enumerate() {
                     self.check(*user, id, false).map_err(|refusal| {
                         let told = if opener.is_some() { in_another(None) } else { refusal };
-                        told.of(format!("users[{at}]"))
+                        Refusal::OfUser { at, why: Box::new(told) }
                     })?;
                 }
                 if let Some((other, opener)) =
@@ -265,11 +265,11 @@ impl Model {
             Step::Newest { user, moves } => {
                 let rooms = self.sessions.iter().filter(|(_, room)| !room.bans.contains(user));
                 let newest = rooms.max_by_key(|(_, room)| room.opened).map(|(id, _)| *id);
-                self.join(newest.ok_or(Refusal::SessionNotFound)?, *user, *moves)
+                self.join(newest.ok_or(Refusal::NOT_FOUND)?, *user, *moves)
             }
             Step::Leave { session, user } => self.leave(SESSIONS[*session], *user).map(|()| None),
             Step::Kick { session, user } => match self.leave(SESSIONS[*session], *user) {
-                Err(Refusal::NotAMember) => Err(Refusal::MemberNotFound),
+                Err(Refusal::Rules(Rule::NotAMember)) => Err(Rule::MemberNotFound.into()),
                 outcome => outcome.map(|()| None),
             },
             Step::Ban { session, user } => {
@@ -279,7 +279,7 @@ impl Model {
             }
             Step::Unban { session, user } => match self.room(*session)?.bans.remove(user) {
                 true => Ok(None),
-                false => Err(Refusal::BanNotFound),
+                false => Err(Rule::BanNotFound.into()),
             },
             Step::Delete { session } => {
                 self.room(*session)?;

@@ -1,11 +1,12 @@
 //! What is asked of sessions and users.
 
+use super::error::Refusal;
 use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position};
+use crate::session::error::Refusal as Rule;
 use crate::session::{
     Info,
     access::Act,
     command::{Actor, Command, Write},
-    error::Refusal,
     ids::{AppId, UserId},
     schema::Schema,
     settings::Setting,
@@ -197,8 +198,8 @@ impl Engine {
                 self.schedule(live, &mut state);
                 Some(Ok(position(&state, accepted.revision)))
             }
-            Ok(_) | Err(Refusal::SessionNotFound | Refusal::NotAMember) => None,
-            Err(refusal) => Some(Err(refusal)),
+            Ok(_) | Err(Rule::SessionNotFound | Rule::NotAMember) => None,
+            Err(refusal) => Some(Err(refusal.into())),
         }
     }
 }

@@ -5,10 +5,10 @@
 //! that one session tells whether the slot is taken: nothing has to be given back when somebody
 //! leaves, is kicked or banned, or a session ends.
 
+use super::error::Refusal;
 use super::{Engine, live::Live};
 use crate::session::{
     command::{Actor, Command},
-    error::Refusal,
     ids::{AppId, SessionId, UserId},
     user::User,
 };

@@ -1,7 +1,7 @@
 //! How often somebody may guess a session's password.
 
+use super::error::Refusal;
 use crate::session::{
-    error::Refusal,
     ids::{AppId, SessionId},
     limits::{Micros, SECOND},
 };

@@ -1,10 +1,10 @@
 //! Which sessions there are: opened, found, ended.
 
+use super::error::Refusal;
 use super::{Engine, Joined, Page, SessionKey, live::Live, position, subscriber::End};
 use crate::session::{
     Opening,
     command::Actor,
-    error::Refusal,
     ids::{AppId, SessionId, UserId},
 };
 use std::{
@@ -26,7 +26,7 @@ impl Engine {
                 }
                 let position = match opening.opener.clone() {
                     Some((user, join)) => match self.join(&live, &user, join) {
-                        Err(Refusal::SessionNotFound) if self.is_over(&live) => continue,
+                        Err(Refusal::NOT_FOUND) if self.is_over(&live) => continue,
                         outcome => outcome?,
                     },
                     None => {
@@ -62,7 +62,7 @@ impl Engine {
             Some(SessionKey::Id(id)) => registry.session(app, id),
             Some(SessionKey::Name(name)) => registry.named(app, name),
         };
-        live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::SessionNotFound)
+        live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::NOT_FOUND)
     }
 
     /// A session that a user may try to join.
@@ -74,7 +74,7 @@ impl Engine {
     ) -> Result<Arc<Live>, Refusal> {
         let live = self.find(app, key, &Actor::App)?;
         let is_open = live.lock().core.is_open_to(user);
-        is_open.then_some(live).ok_or(Refusal::SessionNotFound)
+        is_open.then_some(live).ok_or(Refusal::NOT_FOUND)
     }
 
     /// The app's sessions after an id, in the order of ids.

@@ -1,5 +1,6 @@
 //! A session that is running: the rules' state with those who receive it.
 
+use super::error::Refusal;
 use super::{
     Clock,
     encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason},
@@ -10,7 +11,6 @@ use super::{
 use crate::session::{
     Session,
     command::Actor,
-    error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
     member::{Departed, Departure},

@@ -1,5 +1,6 @@
 //! Who joins and who subscribes.
 
+use super::error::Refusal;
 use super::{
     Engine, Position,
     encoder::{Delivery, SnapshotReason},
@@ -12,7 +13,6 @@ use crate::session::{
     Session,
     access::Act,
     command::{Accepted, Actor, Command, Join},
-    error::Refusal,
     ids::UserId,
     role::Role,
     user::User,
@@ -43,7 +43,7 @@ impl Engine {
             let position = {
                 let mut state = live.lock();
                 if !should_be(&state.core) {
-                    return Err(Refusal::SessionNotFound);
+                    return Err(Refusal::NOT_FOUND);
                 }
                 let accepted = self.join_locked(live, &mut state, (user, record), join, &slot)?;
                 position(&state, accepted.revision)
@@ -109,7 +109,7 @@ impl Engine {
                 live.lock().core.check_may_know(user, &join)?;
                 let wanted = (&live.id, live.exclusive);
                 let slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
-                Ok((join, slot))
+                Ok::<_, Refusal>((join, slot))
             });
             let (join, slot) = join.transpose()?.unzip();
             let subscription = {
@@ -151,7 +151,7 @@ impl Engine {
             }
             let state = live.lock();
             if state.core.has_ended() {
-                return Err(Refusal::SessionNotFound);
+                return Err(Refusal::NOT_FOUND);
             }
             let Some(join) = join else {
                 state.core.check(&Actor::User(user.clone()), Act::Receive)?;

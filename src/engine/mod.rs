@@ -8,6 +8,7 @@
 mod clock;
 mod commands;
 pub mod encoder;
+mod error;
 mod exclusive;
 mod footprint;
 mod guesses;
@@ -33,6 +34,7 @@ mod waiting;
 
 pub use clock::Clock;
 pub use encoder::{Delivery, Encoded};
+pub use error::Refusal;
 pub use footprint::Footprint;
 pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
@@ -47,7 +49,6 @@ pub use waiting::WAITING_READS;
 
 use crate::session::{
     epoch::Epoch,
-    error::Refusal,
     ids::{Key, SessionId},
     limits::{Limits, Micros},
     settings::Settings,

@@ -1,15 +1,15 @@
 //! Sessions that are opened with people in them, and sessions that are joined or else opened.
 
+use super::error::Refusal;
 use super::{
     Engine, GROUPS, Joined, SessionKey, exclusive::Moved, live::Live, logs::LogShare, registry,
 };
+use crate::session::error::Refusal as Rule;
 use crate::session::{
     Opening, Session,
     command::Join,
     epoch::Epoch,
-    error::Refusal,
     ids::{AppId, SessionId, UserId},
-    opening::users_field,
     user::User,
 };
 use std::{
@@ -72,12 +72,15 @@ impl Engine {
             let slot = self.check_slot(&app, (user, record), (&id, exclusive), join.moves);
             let slot = match at.checked_sub(openers) {
                 None => slot,
-                Some(at) => slot.map_err(|refusal| match refusal {
-                    // Where somebody else is, only the app may know.
-                    Refusal::AlreadyInSession { .. } if openers > 0 => {
-                        Refusal::AlreadyInSession { session: None }.of(users_field(at))
-                    }
-                    refusal => refusal.of(users_field(at)),
+                Some(at) => slot.map_err(|refusal| {
+                    let why = Box::new(match refusal {
+                        // Where somebody else is, only the app may know.
+                        Refusal::AlreadyInSession { .. } if openers > 0 => {
+                            Refusal::AlreadyInSession { session: None }
+                        }
+                        refusal => refusal,
+                    });
+                    Refusal::OfUser { at, why }
                 }),
             }?;
             if !join.props.is_empty() {
@@ -121,11 +124,11 @@ impl Engine {
             (Target::Key(key), missing) => self.join_key(app, key, user, join, missing),
             (Target::Newest, missing) => {
                 match (self.join_newest(app, user, join), missing) {
-                    (Err(Refusal::SessionNotFound), Some(missing)) => {
+                    (Err(Refusal::NOT_FOUND), Some(missing)) => {
                         // Of two who find none, one waits here and finds what the other opened.
                         let _one_at_a_time = self.inner.matching.lock();
                         match self.join_newest(app, user, join) {
-                            Err(Refusal::SessionNotFound) => self.open(missing, false).map(opened),
+                            Err(Refusal::NOT_FOUND) => self.open(missing, false).map(opened),
                             outcome => outcome.map(|joined| (joined, false)),
                         }
                     }
@@ -147,11 +150,11 @@ impl Engine {
         loop {
             if let Ok(live) = self.find_to_join(app, Some(key), user) {
                 match self.join(&live, user, join.clone()) {
-                    Err(Refusal::SessionNotFound) if self.is_over(&live) => {}
+                    Err(Refusal::NOT_FOUND) if self.is_over(&live) => {}
                     outcome => return outcome.map(|position| (Joined { live, position }, false)),
                 }
             }
-            let Some(missing) = &missing else { return Err(Refusal::SessionNotFound) };
+            let Some(missing) = &missing else { return Err(Refusal::NOT_FOUND) };
             looks += 1;
             match self.open(missing.clone(), false) {
                 // Somebody was faster; or the id or the name is that of a session which the key does
@@ -175,11 +178,11 @@ impl Engine {
                 continue;
             }
             match self.join_if(&live, user, join.clone(), suits) {
-                Err(Refusal::SessionNotFound | Refusal::Full { .. }) => {}
+                Err(Refusal::Rules(Rule::SessionNotFound | Rule::Full { .. })) => {}
                 outcome => return outcome.map(|position| Joined { live, position }),
             }
         }
-        Err(Refusal::SessionNotFound)
+        Err(Refusal::NOT_FOUND)
     }
 
     /// Whether a session that was found has ended; then it is out of the way.

@@ -4,12 +4,12 @@
 //! that however many come nobody else is held up. What is guessed is counted where it is hashed, not
 //! where it comes in: of those that come at once no more are hashed than may be wrong.
 
+use super::error::Refusal;
 use super::{
     guesses::{Guess, Guesses, Peer},
     priority,
 };
 use crate::session::{
-    error::Refusal,
     limits::{Micros, SECOND},
     password::PasswordHash,
 };

@@ -1,10 +1,10 @@
 //! Private sessions: one per source and listener, found by them, and told of the source.
 
+use super::error::Refusal;
 use super::{Engine, Joined, live::Live, position};
 use crate::session::{
     Opening,
     command::{Actor, Command},
-    error::Refusal,
     ids::AppId,
     private::Private,
     user::User,
@@ -25,7 +25,7 @@ impl Engine {
         loop {
             if let Some(live) = self.inner.registry.private(&app, &private.pair) {
                 match self.enter_private(&live, &opening) {
-                    Err(Refusal::SessionNotFound) if live.lock().core.has_ended() => {
+                    Err(Refusal::NOT_FOUND) if live.lock().core.has_ended() => {
                         self.retire(&live);
                         continue;
                     }

@@ -1,9 +1,9 @@
 //! Which sessions and users there are.
 
+use super::error::Refusal;
 use super::{footprint::Footprint, live::Live, users::UserRecord};
 use crate::session::{
     epoch::Epoch,
-    error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
     private::Pair,
@@ -251,10 +251,10 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use crate::{
+        engine::Refusal,
         engine::testing::{app, engine, opening, room, settings},
         session::{
             command::{Actor, Command},
-            error::Refusal,
             settings::Setting,
         },
     };

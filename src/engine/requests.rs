@@ -4,13 +4,13 @@
 //! What is remembered is kept by place: the session, the user or the app that a call acts on. A
 //! place's lock comes before those of users and sessions.
 
+use super::error::Refusal;
 use super::{
     Engine, Position, WriteOutcome, is_taken,
     shard::{Job, Listed},
 };
 use crate::session::{
     command::Actor,
-    error::Refusal,
     ids::{AppId, Key, SessionId, UserId},
     limits::{Micros, SECOND},
 };
@@ -329,7 +329,7 @@ impl Engine {
         let requests = &self.inner.requests;
         loop {
             let known = requests.with_ids(scope, self.clock().now(), |ids, _| {
-                Ok(match ids.look_up(request)? {
+                Ok::<_, Refusal>(match ids.look_up(request)? {
                     Known::Done(reply) => ControlFlow::Break(Begun::Replay(reply)),
                     Known::Acting(over) => ControlFlow::Continue(over),
                     Known::Nothing => {

@@ -1,5 +1,6 @@
 //! Somebody who receives a session: a position and a wake-up, never a queue.
 
+use super::error::Refusal;
 use super::{
     Engine, Position,
     encoder::{Delivery, Encoded, SnapshotReason},
@@ -9,7 +10,6 @@ use super::{
 use crate::session::{
     command::{Actor, Command},
     epoch::Epoch,
-    error::Refusal,
     ids::UserId,
     limits::Micros,
 };

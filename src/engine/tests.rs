@@ -1,10 +1,10 @@
 //! What several sessions of a user come to together.
 
+use super::error::Refusal;
 use super::{Engine, EngineSettings, Live, WriteOutcome, is_taken, testing};
 use crate::session::{
     Info, Opening, Session,
     command::{Actor, Command, Join, Write},
-    error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::Limits,
     member::Departure,
@@ -108,7 +108,7 @@ fn a_write_on_the_user_that_no_session_takes_and_some_refuse_changes_nothing_any
     engine.command(&full, &Actor::App, fill).expect("it is just full");
     let outcomes = write(&engine, &set("x", 1));
     assert!(!is_taken(&outcomes), "{outcomes:?}");
-    let refusal = Refusal::LimitReached { limit: "max-props-per-user", most };
+    let refusal = Refusal::props_per_user(most);
     assert_eq!(outcomes, [(full.id.clone(), Err(refusal))]);
     let later = showing(&engine, "later", &["x"]);
     for live in [&full, &hides, &later] {

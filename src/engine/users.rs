@@ -1,12 +1,12 @@
 //! Users beyond their sessions: their records, their streams, how fast they may write, and who
 //! hears of the sessions that they join.
 
+use super::error::Refusal;
 use super::{
     Engine,
     shard::{Job, Listed},
 };
 use crate::session::{
-    error::Refusal,
     ids::{AppId, SessionId, UserId},
     limits::{Micros, SECOND},
     user::User,
@@ -67,7 +67,8 @@ impl Engine {
 
     /// The same with the user locked.
     pub(super) fn take_update_of(&self, record: &mut User) -> Result<(), Refusal> {
-        record.take_update(self.clock().now(), self.inner.settings.max_updates_per_second)
+        let per_second = self.inner.settings.max_updates_per_second;
+        Ok(record.take_update(self.clock().now(), per_second)?)
     }
 
     /// A stream of a user begins: as long as it has one it is not forgotten.

@@ -1,7 +1,8 @@
 //! Reads that wait for a frame.
 
+use super::error::Refusal;
 use super::{Engine, Position, live::Live};
-use crate::session::error::Refusal;
+use crate::session::error::Refusal as Rule;
 use std::{
     pin::Pin,
     sync::Arc,
@@ -18,7 +19,7 @@ impl Engine {
         {
             let core = &live.lock().core;
             if position.epoch != core.epoch() || position.revision > core.pending_revision() {
-                return Err(Refusal::UnknownPosition);
+                return Err(Refusal::Rules(Rule::UnknownPosition));
             }
         }
         Framed { engine: self, live, revision: position.revision, waiting: None }.await
@@ -41,7 +42,7 @@ impl Future for Framed<'_> {
         let live = self.live;
         let mut state = live.lock();
         if state.core.has_ended() {
-            return Poll::Ready(Err(Refusal::SessionNotFound));
+            return Poll::Ready(Err(Refusal::NOT_FOUND));
         }
         if self.revision <= state.core.revision() {
             return Poll::Ready(Ok(()));

@@ -103,7 +103,8 @@ impl Door<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{error::Refusal, limits::Limits};
+    use crate::grpc::error::Refusal;
+    use crate::session::limits::Limits;
 
     /// Who acts, or the fields at fault.
     fn acts(metadata: &[&'static str], user_id: &str) -> Result<Option<UserId>, Vec<String>> {
@@ -118,7 +119,7 @@ mod tests {
             Ok(Actor::App) => Ok(None),
             Ok(Actor::User(user)) => Ok(Some(user)),
             Err(Refusal::Invalid(faults)) => Err(faults.into_iter().map(|it| it.field).collect()),
-            Err(refusal) => panic!("{refusal}"),
+            Err(refusal) => panic!("{refusal:?}"),
         }
     }
 

@@ -2,7 +2,7 @@
 //! decoded.
 
 use super::status::Node;
-use crate::session::error::Refusal;
+use crate::grpc::error::Refusal;
 use prost::Message;
 use std::marker::PhantomData;
 use tonic::{

@@ -1,8 +1,9 @@
 //! Compressed messages: gzip is read, nothing is compressed on the way out. What a client accepts,
 //! which most libraries say of themselves, is no wish; and frames are small, and shared.
 
+use super::error::Refusal;
 use super::status::Node;
-use crate::{proto::ErrorReason, session::error::Refusal};
+use crate::proto::ErrorReason;
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue};

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod delivery;
 
 pub mod encode;
+pub mod error;
 /// The numbers of all fields, as `message::FIELD`.
 #[allow(dead_code, clippy::module_inception)]
 mod field {
@@ -27,12 +28,12 @@ pub use objects::Objects;
 pub use runs::Runs;
 pub use session_service::Sessions;
 
+use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome},
+    engine::{self, Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome},
     session::{
         Opening,
         command::{Actor, Command, Join},
-        error::Refusal,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, Micros},
         private::{Pair, Private},
@@ -127,7 +128,7 @@ impl Context {
         actor: &Actor,
         user: &UserId,
         write: PropsWrite,
-    ) -> Result<Vec<WriteOutcome>, Refusal> {
+    ) -> Result<Vec<WriteOutcome>, engine::Refusal> {
         let PropsWrite { write, sessions, term, once: Once(request) } = write;
         let request = request.map(|request| request.about(user));
         if sessions.is_empty() {
@@ -137,7 +138,7 @@ impl Context {
             let act = || Ok(Reply::OnUser(act()?.into()));
             return match self.engine.once(&scope, request, act)? {
                 Reply::OnUser(outcomes) => Ok(outcomes.to_vec()),
-                _ => Err(Refusal::RequestIdReused { field: "write.request_id" }),
+                _ => Err(engine::Refusal::RequestIdReused { field: "write.request_id" }),
             };
         }
         let one = |id: SessionId| {
@@ -154,7 +155,7 @@ impl Context {
                     let act = || Ok(Reply::Written(act()?));
                     self.engine.once(&scope, request, act).and_then(|reply| match reply {
                         Reply::Written(position) => Ok(position),
-                        _ => Err(Refusal::RequestIdReused { field: "write.request_id" }),
+                        _ => Err(engine::Refusal::RequestIdReused { field: "write.request_id" }),
                     })
                 }
             };
@@ -173,12 +174,12 @@ impl Context {
         opening: Opening,
         private: Private,
         is_stream: bool,
-    ) -> Result<(Joined, bool), Refusal> {
+    ) -> Result<(Joined, bool), engine::Refusal> {
         let Pair { source, listener } = &private.pair;
         let joins = match actor {
             Actor::App => listener,
             Actor::User(user) if user == source || user == listener => user,
-            Actor::User(_) => return Err(Refusal::NotOfThePair),
+            Actor::User(_) => return Err(Rule::NotOfThePair.into()),
         };
         let has_consent = *actor == Actor::App || joins == source || self.open_subscriptions;
         let join = Join { is_stream, ..Join::default() };

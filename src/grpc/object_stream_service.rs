@@ -5,15 +5,15 @@ use super::{
     convert::door::Door,
     objects::ROOM,
     once::Once,
-    status::text::{About, Asks},
+    status::about::{About, Asks},
 };
+use crate::grpc::error::Refusal;
 use crate::{
     engine::Scope,
     object_stream::{self, Cursor, Definition, Function, KEYS, NAMES, Room},
     proto::{self, object_stream_service_server::ObjectStreamService},
     session::{
         command::Actor,
-        error::Refusal,
         ids::{AppId, Key},
     },
 };
@@ -43,15 +43,15 @@ impl ObjectStreams {
         &self,
         app: &AppId,
         actor: &Actor,
-        write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, Refusal>,
+        write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, object_stream::Refusal>,
     ) -> Result<T, Refusal> {
         if self.0.engine.is_draining() {
-            return Err(Refusal::Draining);
+            return Err(Refusal::DRAINING);
         }
         if let Actor::User(user) = actor {
             self.0.engine.take_update(app, user)?;
         }
-        self.0.objects.write(app, write)
+        Ok(self.0.objects.write(app, write)?)
     }
 
     async fn set(
@@ -163,7 +163,8 @@ impl ObjectStreams {
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let (actor, name) = door.close_with(|| actor.zip(name))?;
-        let function = Function::new(&request.expression).map_err(Refusal::BadExpression)?;
+        let function = Function::new(&request.expression);
+        let function = function.map_err(object_stream::Refusal::BadExpression)?;
         self.write(&app, &actor, |streams| streams.add_func(&app, &actor, &name, function))?;
         Ok(proto::AddStreamFuncResponse {})
     }

@@ -5,10 +5,9 @@ use super::{
     runs::{Place, Runs},
 };
 use crate::{
-    object_stream::{ObjectStreams, Update},
+    object_stream::{ObjectStreams, Refusal, Update},
     proto,
     session::{
-        error::Refusal,
         ids::{AppId, Key},
         value::Value,
     },

@@ -1,13 +1,11 @@
 //! Calls with a request id: done once, then answered from memory.
 
 use super::{Context, convert::door::Door};
+use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Begun, Reply, RequestId, Scope},
+    engine::{self, Begun, Reply, RequestId, Scope},
     proto,
-    session::{
-        error::Refusal,
-        ids::{self, ID_BYTES},
-    },
+    session::ids::{self, ID_BYTES},
 };
 use prost::Message;
 
@@ -97,7 +95,9 @@ impl Context {
                     Reply::Message(bytes) => T::decode(bytes).ok(),
                     _ => None,
                 };
-                message.ok_or(Refusal::RequestIdReused { field: request.field })
+                message.ok_or(Refusal::Engine(engine::Refusal::RequestIdReused {
+                    field: request.field,
+                }))
             }
         }
     }

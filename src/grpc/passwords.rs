@@ -2,12 +2,13 @@
 //! lock is held meanwhile, and what has changed until then is the rules' affair.
 
 use super::Context;
+use crate::grpc::error::Refusal;
+use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Compared, Guess, Joined, Live, Password, Peer, SessionKey, Target},
+    engine::{self, Compared, Guess, Joined, Live, Password, Peer, SessionKey, Target},
     session::{
         Opening,
         command::{Actor, Join},
-        error::Refusal,
         ids::{AppId, SessionId, UserId},
         password::PasswordHash,
     },
@@ -107,11 +108,11 @@ impl Entry {
     }
 
     /// The session to join, if there is one.
-    pub fn find(&self, server: &Context) -> Result<Arc<Live>, Refusal> {
+    pub fn find(&self, server: &Context) -> Result<Arc<Live>, engine::Refusal> {
         let Joining { app, target, user, .. } = &self.joining;
         match target {
             Target::Key(key) => server.engine.find_to_join(app, Some(key), user),
-            Target::Newest => Err(Refusal::SessionNotFound),
+            Target::Newest => Err(engine::Refusal::NOT_FOUND),
         }
     }
 
@@ -140,25 +141,25 @@ impl Entry {
     }
 
     /// Joins, or opens what is missing; returns whether it did.
-    pub fn enter(&self, server: &Context) -> Result<(Joined, bool), Refusal> {
+    pub fn enter(&self, server: &Context) -> Result<(Joined, bool), engine::Refusal> {
         let Joining { app, target, user, join, .. } = &self.joining;
         let opening = self.missing.as_ref().filter(|_| self.opens()).map(|(it, _)| it.clone());
         server.engine.join_or_open(app, target, user, join, opening)
     }
 
     /// The refusal, unless somebody was faster: then it has to be prepared again.
-    pub fn refused(&self, server: &Context, refusal: Refusal) -> Option<Refusal> {
+    pub fn refused(&self, server: &Context, refusal: impl Into<Refusal>) -> Option<Refusal> {
         let is_there = || self.find(server).is_ok();
-        match refusal {
+        match refusal.into() {
             // To that session nothing was proven yet.
-            Refusal::WrongPassword | Refusal::SessionNotFound
+            Refusal::Rules(Rule::WrongPassword) | Refusal::NOT_FOUND
                 if self.opens() && self.joining.given.is_some() && is_there() =>
             {
                 None
             }
             // That the id is taken is all that is to be told of an unlisted one.
-            Refusal::SessionNotFound if self.missing.is_some() => {
-                is_there().then_some(Refusal::SessionExists)
+            Refusal::NOT_FOUND if self.missing.is_some() => {
+                is_there().then(|| engine::Refusal::SessionExists.into())
             }
             // The faults of what the session to open says of itself lie in there.
             refusal if self.opens() => {
@@ -177,8 +178,8 @@ impl Context {
             let Joining { app, target, user, join, .. } = &entry.joining;
             // Nothing is hashed for a session that need not be opened.
             match self.engine.join_or_open(app, target, user, join, None) {
-                Err(Refusal::SessionNotFound) if entry.missing.is_some() => {}
-                outcome => return outcome,
+                Err(refusal) if refusal.is_not_found() && entry.missing.is_some() => {}
+                outcome => return Ok(outcome?),
             }
         }
         loop {
@@ -188,7 +189,7 @@ impl Context {
                     None => {}
                     Some(refusal) => return Err(refusal),
                 },
-                outcome => return outcome,
+                outcome => return Ok(outcome?),
             }
         }
     }
@@ -229,11 +230,13 @@ impl Context {
             }
             match self.engine.open(opening.clone(), get_if_exists) {
                 // Somebody was faster, and to that session nothing was proven yet.
-                Err(Refusal::WrongPassword | Refusal::SessionNotFound)
+                Err(engine::Refusal::Rules(Rule::WrongPassword | Rule::SessionNotFound))
                     if !exists && given.is_some() => {}
                 // That the id is taken is all that is to be told of an unlisted one.
-                Err(Refusal::SessionNotFound) => return Err(Refusal::SessionExists),
-                outcome => return outcome,
+                Err(refusal) if refusal.is_not_found() => {
+                    return Err(engine::Refusal::SessionExists.into());
+                }
+                outcome => return Ok(outcome?),
             }
         }
     }

@@ -6,8 +6,8 @@
 
 use crate::{
     engine::priority,
-    object_stream::Call,
-    session::{error::Refusal, value::Value},
+    object_stream::{Call, Refusal},
+    session::value::Value,
 };
 use parking_lot::Mutex;
 use std::{

@@ -1,16 +1,19 @@
-//! Refusals as statuses and as in-band refusals: one table. What they say is in [`text`].
+//! Refusals as statuses and as in-band refusals, bounded; what each says is in [`table`].
 
-pub mod text;
+pub mod about;
+mod table;
 
+use super::error::Refusal;
 use crate::{
     proto::{self, ErrorReason},
     session::{
-        error::{Refusal, Violation, cut},
-        limits::{Micros, SECOND},
+        error::{Violation, cut},
+        limits::Micros,
     },
 };
+use about::{About, Subject};
 use std::{collections::HashMap, time::Duration};
-use text::{About, Subject, text};
+use table::{Told, tell};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -44,159 +47,6 @@ pub struct Node {
     pub name: String,
     /// When it started, in RFC 3339.
     pub started_at: String,
-}
-
-/// A refusal as the wire tells it.
-struct Told {
-    code: Code,
-    reason: ErrorReason,
-    metadata: Vec<(&'static str, String)>,
-    violations: Vec<Violation>,
-    retry_after: Option<Micros>,
-}
-
-/// The table.
-fn told(refusal: &Refusal) -> Told {
-    use ErrorReason as Reason;
-    let mut metadata = Vec::new();
-    let mut violations = Vec::new();
-    let mut retry_after = None;
-    let (code, reason) = match refusal {
-        Refusal::Invalid(named) => {
-            violations.clone_from(named);
-            (Code::InvalidArgument, Reason::InvalidFields)
-        }
-        Refusal::NotImplemented { field } => {
-            metadata.push(("field", field.clone()));
-            (Code::Unimplemented, Reason::NotImplemented)
-        }
-        Refusal::SessionNotFound => (Code::NotFound, Reason::SessionNotFound),
-        Refusal::StreamNotFound => (Code::NotFound, Reason::StreamNotFound),
-        Refusal::FunctionNotFound => (Code::NotFound, Reason::FunctionNotFound),
-        Refusal::BadExpression(fault) => {
-            violations.push(Violation::new("expression", fault.clone()));
-            (Code::InvalidArgument, Reason::BadExpression)
-        }
-        Refusal::StreamNameTaken => (Code::AlreadyExists, Reason::NameTaken),
-        Refusal::NeedsCreator => {
-            metadata.push(("needs", "creator".to_owned()));
-            (Code::PermissionDenied, Reason::RoleTooLow)
-        }
-        Refusal::SessionExists => (Code::AlreadyExists, Reason::SessionExists),
-        Refusal::NameTaken => (Code::AlreadyExists, Reason::NameTaken),
-        Refusal::NotAMember => (Code::FailedPrecondition, Reason::NotAMember),
-        Refusal::WrongPassword => (Code::PermissionDenied, Reason::WrongPassword),
-        Refusal::TooManyGuesses { most, retry_after: after, .. } => {
-            metadata.push(("limit", "guesses".to_owned()));
-            metadata.push(("most", most.to_string()));
-            retry_after = Some(*after);
-            (Code::ResourceExhausted, Reason::TooManyGuesses)
-        }
-        Refusal::PasswordsBusy { limit, most, retry_after: after } => {
-            metadata.push(("limit", (*limit).to_owned()));
-            metadata.push(("most", most.to_string()));
-            retry_after = Some(*after);
-            (Code::ResourceExhausted, Reason::LimitReached)
-        }
-        Refusal::Locked => (Code::FailedPrecondition, Reason::SessionLocked),
-        Refusal::AlreadyInSession { session } => {
-            if let Some(session) = session {
-                metadata.push(("session_id", session.to_string()));
-            }
-            (Code::FailedPrecondition, Reason::AlreadyInSession)
-        }
-        Refusal::Of { field, why } => {
-            let mut told = told(why);
-            told.metadata.push(("field", field.clone()));
-            return told;
-        }
-        Refusal::NoStore => (Code::FailedPrecondition, Reason::NoStore),
-        Refusal::StaleTerm { current } => {
-            metadata.push(("term", current.to_string()));
-            (Code::FailedPrecondition, Reason::StaleTerm)
-        }
-        Refusal::Full { capacity } => {
-            metadata.push(("limit", "capacity".to_owned()));
-            metadata.push(("most", capacity.to_string()));
-            (Code::ResourceExhausted, Reason::SessionFull)
-        }
-        Refusal::RoleTooLow { needs } => {
-            metadata.push(("needs", needs.to_string()));
-            (Code::PermissionDenied, Reason::RoleTooLow)
-        }
-        Refusal::NotAWriter(named) => {
-            violations.clone_from(named);
-            (Code::PermissionDenied, Reason::NotAWriter)
-        }
-        Refusal::SchemaNeedsSessionId => (Code::FailedPrecondition, Reason::SchemaNeedsSessionId),
-        Refusal::NeedsHost => {
-            metadata.push(("needs", "host".to_owned()));
-            (Code::PermissionDenied, Reason::RoleTooLow)
-        }
-        Refusal::NotTheHost => (Code::FailedPrecondition, Reason::NotTheHost),
-        Refusal::NeedsSource => (Code::FailedPrecondition, Reason::WrongKind),
-        Refusal::NotOfThePair => (Code::PermissionDenied, Reason::NotEntitled),
-        Refusal::NoConsent => (Code::PermissionDenied, Reason::NoConsent),
-        Refusal::TargetRank => (Code::PermissionDenied, Reason::TargetRank),
-        Refusal::Banned { until } => {
-            if let Some(until) = until {
-                metadata.push(("until", text::moment(*until)));
-            }
-            (Code::PermissionDenied, Reason::Banned)
-        }
-        Refusal::BanNotFound => (Code::NotFound, Reason::BanNotFound),
-        Refusal::MemberNotFound => (Code::NotFound, Reason::MemberNotFound),
-        Refusal::NoCandidate => (Code::FailedPrecondition, Reason::NoCandidate),
-        Refusal::WrongKind => (Code::FailedPrecondition, Reason::WrongKind),
-        Refusal::UnknownPosition => (Code::FailedPrecondition, Reason::UnknownPosition),
-        Refusal::RequestIdReused { field } => {
-            let what = "the id was used for a request with other content";
-            violations.push(Violation::new(*field, what));
-            (Code::InvalidArgument, Reason::RequestIdReused)
-        }
-        Refusal::RevisionChanged(named) => {
-            violations.clone_from(named);
-            (Code::Aborted, Reason::RevisionChanged)
-        }
-        Refusal::NotEntitled => (Code::PermissionDenied, Reason::NotEntitled),
-        Refusal::LimitReached { limit, most } => {
-            metadata.push(("limit", (*limit).to_owned()));
-            metadata.push(("most", most.to_string()));
-            (Code::ResourceExhausted, Reason::LimitReached)
-        }
-        Refusal::RateLimited { per_second, retry_after: after } => {
-            metadata.push(("limit", "max-updates-per-second".to_owned()));
-            metadata.push(("most", per_second.to_string()));
-            retry_after = Some(*after);
-            (Code::ResourceExhausted, Reason::RateLimited)
-        }
-        Refusal::MessageTooLarge { most } => {
-            metadata.push(("limit", "max-request-bytes".to_owned()));
-            metadata.push(("most", most.to_string()));
-            (Code::ResourceExhausted, Reason::MessageTooLarge)
-        }
-        Refusal::ReplyTooLarge { most } => {
-            metadata.push(("limit", "reply".to_owned()));
-            metadata.push(("most", most.to_string()));
-            (Code::ResourceExhausted, Reason::ReplyTooLarge)
-        }
-        Refusal::Malformed(_) => (Code::InvalidArgument, Reason::MalformedMessage),
-        Refusal::SeqNotRising { .. } => {
-            violations.push(Violation::new("seq", refusal.to_string()));
-            (Code::InvalidArgument, Reason::SeqNotRising)
-        }
-        Refusal::Subscription { field, refusal } => {
-            let mut told = told(refusal);
-            told.metadata.push(("subscription", field.clone()));
-            return told;
-        }
-        Refusal::WrongFirstMessage(_) => (Code::InvalidArgument, Reason::WrongFirstMessage),
-        Refusal::Draining => {
-            retry_after = Some(SECOND);
-            (Code::Unavailable, Reason::Draining)
-        }
-    };
-    Told { code, reason, metadata, violations, retry_after }
 }
 
 /// The faults that a refusal has room to name, and how many there are besides.
@@ -235,8 +85,8 @@ impl Node {
     /// The status that a call ends with.
     pub fn status_about(&self, refusal: &Refusal, about: &About) -> Status {
         let named = match (refusal, &about.session) {
-            (Refusal::SessionNotFound, Subject::Id(id)) => Some(("session_id", id.clone())),
-            (Refusal::SessionNotFound, Subject::Name(name)) => Some(("name", name.clone())),
+            (&Refusal::NOT_FOUND, Subject::Id(id)) => Some(("session_id", id.clone())),
+            (&Refusal::NOT_FOUND, Subject::Name(name)) => Some(("name", name.clone())),
             _ => None,
         };
         self.refuse(refusal, about, named)
@@ -257,7 +107,8 @@ impl Node {
         about: &About,
         more: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Status {
-        let Told { code, reason, metadata, violations, retry_after } = told(refusal);
+        let Told { code, reason, message, metadata, violations, retry_after } =
+            tell(refusal, about);
         let violations: Vec<_> = named(&violations)
             .into_iter()
             .map(|it| tonic_types::FieldViolation::new(it.field, it.description))
@@ -270,7 +121,7 @@ impl Node {
             details.set_retry_info(Some(Duration::from_micros(after)));
         }
         let metadata = metadata.into_iter().chain(more);
-        self.finish(code, reason, text(refusal, about), metadata, details)
+        self.finish(code, reason, message, metadata, details)
     }
 
     /// The status that a stream ends with which was fine until then.
@@ -315,15 +166,15 @@ impl Node {
 
 /// A refusal that goes down a stream, which lives on.
 pub fn in_band(refusal: &Refusal, seq: u64, session_id: String) -> proto::Refusal {
-    let Told { code, reason, violations, retry_after, .. } = told(refusal);
-    let about = About::session(&session_id);
+    let Told { code, reason, message, violations, retry_after, .. } =
+        tell(refusal, &About::session(&session_id));
     proto::Refusal {
         seq,
         handle: 0,
         session_id,
         code: code.into(),
         reason: reason.into(),
-        message: cut(&text(refusal, &about), MESSAGE_BYTES).into_owned(),
+        message: cut(&message, MESSAGE_BYTES).into_owned(),
         fields: named(&violations),
         retry_after: retry_after.map(super::convert::to_proto::span),
     }

@@ -7,6 +7,7 @@
 //! has of every stream, and nothing is kept for it.
 
 mod cursor;
+mod error;
 mod function;
 mod leaf;
 mod stream;
@@ -14,13 +15,14 @@ mod stream;
 mod tests;
 
 pub use cursor::{BEGINNING, Cursor, Page};
+pub use error::Refusal;
 pub use function::Function;
 pub use leaf::Mode;
 pub use stream::{Call, Definition, Func, Room, Update};
 
 use crate::session::{
     command::Actor,
-    error::Refusal,
+    error::Violation,
     ids::{AppId, Key},
     value::Value,
 };
@@ -181,7 +183,7 @@ impl ObjectStreams {
             if !stream.access.writes(actor) {
                 return Err(match stream.access.reads(actor) {
                     true => Refusal::NeedsCreator,
-                    false => Refusal::StreamNameTaken,
+                    false => Refusal::NameTaken,
                 });
             }
         } else if self.streams >= self.bounds.streams {
@@ -219,9 +221,9 @@ impl ObjectStreams {
         change: impl FnOnce(&mut Stream, &Functions, u64) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let revision = self.revision + 1;
-        let app = self.apps.get_mut(app).ok_or(Refusal::StreamNotFound)?;
+        let app = self.apps.get_mut(app).ok_or(Refusal::NotFound)?;
         let stream = app.streams.get_mut(name).filter(|stream| stream.access.reads(actor));
-        let stream = stream.ok_or(Refusal::StreamNotFound)?;
+        let stream = stream.ok_or(Refusal::NotFound)?;
         if !stream.access.writes(actor) {
             return Err(Refusal::NeedsCreator);
         }
@@ -292,7 +294,7 @@ impl ObjectStreams {
         let checked = check_func(known, &func);
         self.change(app, actor, name, |stream, _, _| match found {
             true => checked.and_then(|()| stream.set_func(key, func)),
-            false => Err(Refusal::StreamNotFound),
+            false => Err(Refusal::NotFound),
         })
     }
 
@@ -333,7 +335,7 @@ impl ObjectStreams {
     /// Whether somebody may read a stream.
     pub fn check_reads(&self, app: &AppId, actor: &Actor, name: &str) -> Result<(), Refusal> {
         let stream = self.apps.get(app).and_then(|app| app.readable(name, actor));
-        stream.map(|_| ()).ok_or(Refusal::StreamNotFound)
+        stream.map(|_| ()).ok_or(Refusal::NotFound)
     }
 
     /// Whether a cursor was given out by this incarnation.
@@ -359,10 +361,13 @@ impl ObjectStreams {
             cursor => cursor,
         };
         if cursor.iter().any(|cursor| cursor.page.iter().any(|page| page.name != *name)) {
-            return Err(Refusal::invalid("cursor", "belongs to the read of another stream"));
+            return Err(Refusal::Invalid(vec![Violation::new(
+                "cursor",
+                "belongs to the read of another stream",
+            )]));
         }
-        let app = self.apps.get_mut(app).ok_or(Refusal::StreamNotFound)?;
-        let stream = app.streams.get_mut(name).ok_or(Refusal::StreamNotFound)?;
+        let app = self.apps.get_mut(app).ok_or(Refusal::NotFound)?;
+        let stream = app.streams.get_mut(name).ok_or(Refusal::NotFound)?;
         let shares = cursor.is_none();
         let place = match cursor {
             None => stream.shared.clone(),

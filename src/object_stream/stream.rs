@@ -1,5 +1,6 @@
 //! One stream: its object, key by key, and how each key is read.
 
+use super::error::Refusal;
 use super::{
     Functions, KEYS, Lasts,
     function::Function,
@@ -7,7 +8,7 @@ use super::{
 };
 use crate::session::{
     command::Actor,
-    error::{Refusal, Violation},
+    error::Violation,
     ids::{Key, UserId},
     size,
     value::Value,

@@ -1,5 +1,6 @@
 //! The rules against a naive model, and one by one.
 
+use super::error::Refusal;
 use super::{leaf::ARRAY_ELEMENTS, *};
 use crate::session::{error::Violation, ids::UserId};
 use proptest::prelude::*;
@@ -348,13 +349,13 @@ fn who_may_not_read_learns_nothing_and_readers_do_not_write() {
         s.0.update(&app(), actor, &key(name), vec![(key("n"), Value::Integer(1))], Vec::new())
     };
     assert_eq!(write(&mut s, &user("bob"), "s"), Err(Refusal::NeedsCreator));
-    assert_eq!(write(&mut s, &user("eve"), "s"), Err(Refusal::StreamNotFound));
-    assert_eq!(write(&mut s, &user("eve"), "none"), Err(Refusal::StreamNotFound));
+    assert_eq!(write(&mut s, &user("eve"), "s"), Err(Refusal::NotFound));
+    assert_eq!(write(&mut s, &user("eve"), "none"), Err(Refusal::NotFound));
     assert_eq!(write(&mut s, &Actor::App, "s"), Ok(true));
     assert_eq!(s.0.check_reads(&app(), &user("ada"), "s"), Ok(()));
     assert_eq!(s.0.check_reads(&app(), &user("bob"), "s"), Ok(()));
-    assert_eq!(s.0.check_reads(&app(), &user("eve"), "s"), Err(Refusal::StreamNotFound));
-    assert_eq!(s.0.set(&app(), &user("eve"), &name, object([])), Err(Refusal::StreamNameTaken));
+    assert_eq!(s.0.check_reads(&app(), &user("eve"), "s"), Err(Refusal::NotFound));
+    assert_eq!(s.0.set(&app(), &user("eve"), &name, object([])), Err(Refusal::NameTaken));
     assert_eq!(s.0.set(&app(), &user("bob"), &name, object([])), Err(Refusal::NeedsCreator));
     let all = |s: &mut Subject, actor: &str, cursor: &Cursor| {
         s.0.read(&app(), &user(actor), None, cursor, &mut Room::new(1 << 20), None)
@@ -601,7 +602,7 @@ impl Reader {
         let (bob, name) = (user("bob"), NAMES[name]);
         let single = |reading: Result<Single, Refusal>| match reading {
             Ok(reading) => Some(reading),
-            Err(Refusal::StreamNotFound) => None,
+            Err(Refusal::NotFound) => None,
             Err(other) => panic!("{other:?}"),
         };
         match way {

@@ -7,12 +7,12 @@ use crate::{
     grpc::{
         Context, NODE_METADATA, ObjectStreams, Sessions, compression,
         delivery::{self, HotReply, Seat},
+        error::Refusal,
     },
     proto::{
         self, object_stream_service_server::ObjectStreamServiceServer,
         session_service_server::SessionServiceServer,
     },
-    session::error::Refusal,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};

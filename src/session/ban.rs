@@ -1,6 +1,10 @@
 //! Who is kept out.
 
-use super::{error::Refusal, ids::UserId, limits::Micros};
+use super::{
+    error::{Limit, Refusal},
+    ids::UserId,
+    limits::Micros,
+};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -44,7 +48,7 @@ impl Bans {
     pub fn add(&mut self, now: Micros, user: UserId, ban: Ban) -> Result<(), Refusal> {
         if self.0.len() >= BANS && !self.0.contains_key(&user) {
             if self.0.values().all(|ban| ban.holds(now)) {
-                return Err(Refusal::LimitReached { limit: "bans", most: BANS });
+                return Err(Refusal::LimitReached { limit: Limit::Bans, most: BANS });
             }
             self.0.retain(|_, ban| ban.holds(now));
         }

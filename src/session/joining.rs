@@ -4,7 +4,7 @@ use super::{
     Session,
     command::{Actor, Join, Write},
     deadline::Deadline,
-    error::Refusal,
+    error::{Refusal, Violation},
     ids::UserId,
     limits::Micros,
     member::{Departed, Departure, MemberIx, Membership},
@@ -37,7 +37,8 @@ impl Session {
             self.check_is_source(user)?;
         }
         if role == Role::Spectator && !join.props.is_empty() {
-            return Err(Refusal::invalid("join.props", "a spectator never sends"));
+            let fault = Violation::new(Paths::JOIN.set, "a spectator never sends");
+            return Err(Refusal::Invalid(vec![fault]));
         }
         // Whoever opens a session that is locked from the start is in.
         if self.accepted.settings.locked && self.revision > 0 {

@@ -5,7 +5,7 @@ use super::{
     access::{self, Act},
     ban::Ban,
     command::{Actor, Write},
-    error::Refusal,
+    error::{Limit, Refusal},
     ids::{Key, UserId},
     limits::Micros,
     member::{Departure, MemberIx},
@@ -34,7 +34,7 @@ impl Session {
             self.check_place(new)?;
         }
         if !self.roles.has_room(&target, new) {
-            return Err(Refusal::LimitReached { limit: "roles", most: ROLES });
+            return Err(Refusal::LimitReached { limit: Limit::Roles, most: ROLES });
         }
         if new == Role::Owner {
             let former = Arc::make_mut(&mut self.accepted).owner.replace(target.clone());

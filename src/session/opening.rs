@@ -31,11 +31,6 @@ impl People {
     }
 }
 
-/// How a request names one of [`People::users`].
-pub fn users_field(at: usize) -> String {
-    format!("users[{at}]")
-}
-
 impl Session {
     /// Roles and bans that are there before anybody comes.
     pub(super) fn know(
@@ -97,7 +92,8 @@ impl Session {
             }
         }
         for (at, (user, join)) in users.into_iter().enumerate() {
-            self.admit(now, user, join).map_err(|refusal| refusal.of(users_field(at)))?;
+            self.admit(now, user, join)
+                .map_err(|why| Refusal::OfUser { at, why: Box::new(why) })?;
         }
         self.settle_host(now);
         Ok(())

@@ -4,7 +4,7 @@ use super::{
     Session,
     access::Act,
     command::{Actor, Write},
-    error::{Faults, Path, Refusal},
+    error::{Faults, Limit, Path, Refusal},
     ids::{Key, UserId},
     member::MemberIx,
     names::Names,
@@ -100,7 +100,7 @@ impl Session {
     fn check_count(&self, keys: usize) -> Result<(), Refusal> {
         let most = self.limits.props_per_user;
         if keys > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+            return Err(Refusal::LimitReached { limit: Limit::PropsPerUser, most });
         }
         Ok(())
     }

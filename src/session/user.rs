@@ -2,7 +2,7 @@
 
 use super::{
     command::Write,
-    error::Refusal,
+    error::{Limit, Refusal},
     ids::{Key, SessionId},
     limits::{Micros, SECOND},
     schema::Paths,
@@ -75,7 +75,7 @@ impl User {
         let more = write.set.iter().filter(|(key, _)| !self.props.contains_key(key)).count();
         let fewer = write.remove.iter().filter(|key| self.props.contains_key(*key)).count();
         if more > 0 && self.props.len() + more - fewer > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+            return Err(Refusal::LimitReached { limit: Limit::PropsPerUser, most });
         }
         Ok(())
     }

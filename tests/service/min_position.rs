@@ -2,12 +2,11 @@
 
 use crate::support::*;
 use sessiond::{
-    engine::{self, SessionKey, WAITING_READS},
+    engine::{self, Refusal, SessionKey, WAITING_READS},
     proto::{self, Position, Role, SessionSettings},
     session::{
         command::Actor,
         epoch::Epoch,
-        error::Refusal,
         ids::{AppId, SessionId},
     },
 };

@@ -16,7 +16,7 @@ use sessiond::session::{
     access::Standing,
     ban::Ban,
     command::{Accepted, Actor, Command, Join, Write},
-    error::{Refusal, Violation},
+    error::{Limit, Refusal, Violation},
     ids::{Key, UserId},
     limits::{Limits, Micros, SERVER_END_GRACE, UNUSED_TTL},
     member::{Departed, Departure},
@@ -434,7 +434,7 @@ impl Model {
         let role = self.roles.get(user).copied().unwrap_or(asked);
         let is_spectator = role == Role::Spectator;
         if is_spectator && !join.props.is_empty() {
-            return Err(Refusal::invalid("join.props", ""));
+            return Err(Refusal::Invalid(vec![Violation::new("join.props", "")]));
         }
         if self.info.settings.locked {
             return Err(Refusal::Locked);
@@ -641,7 +641,7 @@ impl Model {
         after.retain(|key, _| !write.remove.contains(key));
         let most = self.limits.props_per_user;
         if after.len() > most {
-            return Err(Refusal::LimitReached { limit: "max-props-per-user", most });
+            return Err(Refusal::LimitReached { limit: Limit::PropsPerUser, most });
         }
         Ok(after)
     }

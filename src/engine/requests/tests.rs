@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::{EngineSettings, testing};
+use crate::session::error::Refusal as Rule;
 use std::{
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
@@ -77,8 +78,8 @@ fn what_is_given_up_or_refused_leaves_nothing_behind() {
     let (engine, scope) = (engine(), in_session("a"));
     drop(ticket(poll(pin!(engine.begin(&scope, &request("id", 1))))));
     assert!(is_empty(&engine));
-    let refused = engine.once(&scope, request("id", 1), || Err(Refusal::Locked));
-    assert!(matches!(refused, Err(Refusal::Locked)), "{refused:?}");
+    let refused = engine.once(&scope, request("id", 1), || Err(Refusal::Rules(Rule::Locked)));
+    assert!(matches!(refused, Err(Refusal::Rules(Rule::Locked))), "{refused:?}");
     assert!(is_empty(&engine));
 }
 
@@ -110,8 +111,8 @@ fn a_session_that_ends_is_forgotten_and_what_is_being_done_then_is_not() {
     acting.succeeded(message("of the next one"));
     assert_eq!(replayed(poll(waiting)), "of the next one");
     assert!(matches!(
-        engine.once(&scope, request("first", 1), || Err(Refusal::Locked)),
-        Err(Refusal::Locked)
+        engine.once(&scope, request("first", 1), || Err(Refusal::Rules(Rule::Locked))),
+        Err(Refusal::Rules(Rule::Locked))
     ));
     engine.advance(REMEMBERED_FOR + SWEEP_INTERVAL);
     assert!(is_empty(&engine));
@@ -139,7 +140,7 @@ fn so_much_is_remembered_and_no_more_is_begun() {
 fn a_write_on_a_user_that_every_session_refused_is_no_success() {
     let (engine, scope) = (engine(), in_session("a"));
     let id = SessionId::new("a").unwrap();
-    let refused = || Ok(Reply::OnUser([(id.clone(), Err(Refusal::Locked))].into()));
+    let refused = || Ok(Reply::OnUser([(id.clone(), Err(Refusal::Rules(Rule::Locked)))].into()));
     engine.once(&scope, request("id", 1), refused).unwrap();
     assert!(is_empty(&engine));
     let none = || Ok(Reply::OnUser([].into()));

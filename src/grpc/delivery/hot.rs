@@ -3,7 +3,7 @@
 //! A response body that reads the request itself and yields the shared bytes of frames: no channel
 //! and no reader task per stream.
 
-use crate::{grpc::compression, session::error::Refusal};
+use crate::grpc::{compression, error::Refusal};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use std::{

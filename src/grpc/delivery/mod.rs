@@ -18,7 +18,8 @@ mod usual;
 mod wanted;
 
 use super::{Context, compression, passwords};
-use crate::session::{error::Refusal, limits::Micros};
+use crate::grpc::error::Refusal;
+use crate::session::limits::Micros;
 use bytes::Bytes;
 use hot::{Framing, HotBody, Refused};
 use http::{HeaderMap, HeaderValue, Request, Response, header};

@@ -12,11 +12,12 @@ use super::{
     subscribe::decode,
     wanted::Wanted,
 };
+use crate::grpc::error::Refusal;
 use crate::{
     engine::{End, Follower, Options, Resume, SessionKey},
     grpc::convert::door::path,
     proto,
-    session::{command::Actor, error::Refusal, ids::SessionId},
+    session::{command::Actor, ids::SessionId},
 };
 use bytes::Bytes;
 use std::{
@@ -45,7 +46,8 @@ impl ReceiveSessionUpdates {
         for id in sessions.into_iter().filter(|id| !carried.contains(id)) {
             let options = Options { resume: self.resume.remove(&id), ..self.options.clone() };
             let live = server.engine.find(app, Some(&SessionKey::Id(id.clone())), &self.actor);
-            let feed = live
+            let feed = live.map_err(Refusal::from);
+            let feed = feed
                 .and_then(|live| Wanted::of(&live, self.actor.clone(), options).feed(server, app));
             // Who is not let in has just gone, or the session has.
             let Ok((feed, _)) = feed else { continue };

@@ -10,10 +10,8 @@ use super::{
     hot::{HotStream, Next},
     timer::{Due, Timer},
 };
-use crate::{
-    engine::Peer,
-    session::{error::Refusal, limits::Micros},
-};
+use crate::grpc::error::Refusal;
+use crate::{engine::Peer, session::limits::Micros};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::{

@@ -14,6 +14,8 @@ use super::{
     usual::{Usual, UsualWrite},
     wanted::{Wanted, subscribe},
 };
+use crate::grpc::error::Refusal;
+use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{Peer, SessionKey, UserStream},
     grpc::{
@@ -25,7 +27,6 @@ use crate::{
     proto::{self, stream_user_props_request::Message as Up},
     session::{
         command::{Actor, Command, Write},
-        error::Refusal,
         ids::{AppId, SessionId},
         limits::{Micros, SECOND},
     },
@@ -160,7 +161,9 @@ impl Call for StreamUserProps {
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
-        if let Err(Refusal::RateLimited { retry_after, .. }) = self.catch_up(server, moment.feeds) {
+        if let Err(Refusal::Rules(Rule::RateLimited { retry_after, .. })) =
+            self.catch_up(server, moment.feeds)
+        {
             moment.timer.wake_at(server.engine.clock().now() + retry_after);
         }
         if self.acks.overflows() {
@@ -231,7 +234,7 @@ impl StreamUserProps {
     /// waits, so that any other is over the rate as long as something does.
     fn write(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
         let messages = (self.acks.last(), seq);
-        let is_let = self.catch_up(server, feeds).and_then(|()| self.user.take_update());
+        let is_let = self.catch_up(server, feeds).and_then(|()| Ok(self.user.take_update()?));
         let outcome = match is_let {
             Ok(()) => self.apply(server, feeds, write),
             Err(limited) if write.is_plain() => {
@@ -258,9 +261,9 @@ impl StreamUserProps {
             let refusal = |id: &SessionId| {
                 let key = SessionKey::Id(id.clone());
                 let live = server.engine.find(app, Some(&key), &self.actor);
-                let check =
-                    live.and_then(|it| it.lock().core.check_write(&self.actor, user, write));
-                check.err().map(|refusal| (id.clone(), refusal))
+                let check = live
+                    .and_then(|live| Ok(live.lock().core.check_write(&self.actor, user, write)?));
+                check.err().map(|refusal| (id.clone(), refusal.into()))
             };
             sessions.iter().filter_map(refusal).collect::<Vec<_>>()
         };
@@ -312,7 +315,7 @@ impl StreamUserProps {
                     written.results.push((place, position.revision));
                 }
                 (Ok(_), None) => {}
-                (Err(refusal), _) => written.refused.push((id, refusal)),
+                (Err(refusal), _) => written.refused.push((id, refusal.into())),
             }
         }
         Ok(written)
@@ -321,7 +324,7 @@ impl StreamUserProps {
     /// Writes in a session that the stream subscribes to; the frame that holds it.
     fn write_here(&self, feed: &Feed, write: Write, term: u64) -> Result<u64, Refusal> {
         let command = Command::SetProps { user: self.user.user.clone(), write, term };
-        feed.subscription().command(&self.actor, command).map(|position| position.revision)
+        Ok(feed.subscription().command(&self.actor, command)?.revision)
     }
 
     /// The messages after one, up to another, were written: what is refused is itemised, results wait

@@ -5,6 +5,7 @@ use super::{
     stream::{Call, Occasion, Opening as Request},
     wanted::{Wanted, subscribe},
 };
+use crate::grpc::error::Refusal;
 use crate::{
     grpc::{
         caller::Caller,
@@ -16,7 +17,6 @@ use crate::{
     session::{
         Opening,
         command::Actor,
-        error::Refusal,
         private::Private,
         settings::{Kind, Setting},
     },
@@ -59,7 +59,7 @@ impl Call for SubscribeToSession {
         let wanted = Wanted::new(&server, &mut door, "", who, asked);
         let (actor, wanted) = door.close_with(|| actor.zip(wanted))?;
         let mut feeds = subscribe(&server, &app, vec![wanted]).await?;
-        let feed = feeds.pop().ok_or(Refusal::SessionNotFound)?;
+        let feed = feeds.pop().ok_or(Refusal::NOT_FOUND)?;
         let told = match actor {
             Actor::User(user) => Some(user.to_string()),
             Actor::App => None,
@@ -94,7 +94,7 @@ impl Call for SubscribeToUser {
             let live = joined.live;
             match Wanted::of(&live, actor.clone(), options.clone()).feed(&server, &app) {
                 // It ended between the two: the next one is another.
-                Err(Refusal::SessionNotFound) if live.lock().core.has_ended() => {}
+                Err(Refusal::NOT_FOUND) if live.lock().core.has_ended() => {}
                 Err(refusal) => return Err(refusal),
                 Ok((feed, _)) => {
                     return Ok((Self(Some(live.id.to_string())), Feeds::one(feed, 0)));

@@ -11,6 +11,7 @@ use super::{
     stream::{Call, Moment, Occasion, Opening},
     subscribe::decode,
 };
+use crate::grpc::error::Refusal;
 use crate::{
     grpc::{
         convert::door::path,
@@ -20,7 +21,6 @@ use crate::{
     proto,
     session::{
         command::Actor,
-        error::Refusal,
         ids::Key,
         limits::{Micros, SECOND},
     },
@@ -70,13 +70,13 @@ impl Call for SubscribeToStreams {
         let interval = door.span("interval", request.interval, (least, most), default);
         let actor = door.close_with(|| actor)?;
         if server.engine.is_draining() {
-            return Err(Refusal::Draining);
+            return Err(Refusal::DRAINING);
         }
         {
             let state = server.objects.lock();
             for name in &names {
                 let checked = state.streams.check_reads(&app, &actor, name);
-                checked.map_err(|refusal| refusal.of(path("names", name)))?;
+                checked.map_err(|refusal| Refusal::from(refusal).of(path("names", name)))?;
             }
         }
         let call = Self {

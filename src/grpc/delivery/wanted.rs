@@ -1,13 +1,13 @@
 //! The sessions that a stream wants: all of them are had, or none.
 
 use super::{Server, feed::Feed};
+use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Live, Options, Peer, SessionKey, Target},
+    engine::{self, Live, Options, Peer, SessionKey, Target},
     grpc::{convert::door::Door, passwords::Entry},
     proto,
     session::{
         command::{Actor, Join},
-        error::Refusal,
         ids::{AppId, UserId},
     },
 };
@@ -94,7 +94,7 @@ impl Wanted {
     }
 
     /// The session, as far as the subscriber may know of it.
-    fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, Refusal> {
+    fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, engine::Refusal> {
         match &self.entry {
             // Who knows the id of an unlisted session may join it.
             Some(entry) => entry.find(server),
@@ -110,7 +110,7 @@ impl Wanted {
         }
         let live = self.find(server, app)?;
         let Some(user) = self.user() else { return Ok(false) };
-        server.engine.check_subscribe(&live, user, self.join(), others)
+        Ok(server.engine.check_subscribe(&live, user, self.join(), others)?)
     }
 
     /// Subscribes, joining first where that is wanted. Returns also whether the user came newly.
@@ -151,7 +151,7 @@ pub async fn subscribe(
     let named = |at: usize, refusal| match are_several {
         true => {
             let field = format!("open.subscriptions[{at}]");
-            Refusal::Subscription { field, refusal: Box::new(refusal) }
+            Refusal::Subscription { field, why: Box::new(refusal) }
         }
         false => refusal,
     };

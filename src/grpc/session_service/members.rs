@@ -1,6 +1,8 @@
 //! Members: who comes, goes, and stands where.
 
 use super::Sessions;
+use crate::grpc::error::Refusal;
+use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{
         Joined, Peer, Scope, SessionKey,
@@ -17,7 +19,6 @@ use crate::{
         access::Act,
         ban::Ban,
         command::{Actor, Command},
-        error::Refusal,
         ids::{AppId, SessionId, UserId},
         view::View,
     },
@@ -219,7 +220,8 @@ impl Sessions {
         let state = live.lock();
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
-        let (member, shown) = session.first_match(&users, &roles).ok_or(Refusal::MemberNotFound)?;
+        let (member, shown) =
+            session.first_match(&users, &roles).ok_or(Refusal::Rules(Rule::MemberNotFound))?;
         Ok(proto::GetFirstMatchResponse {
             member: Some(to_proto::member(&member.user, shown)),
             position: Some(proto::Position {

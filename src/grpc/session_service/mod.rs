@@ -12,15 +12,16 @@ use super::{
     encode::MAX_MESSAGE_BYTES,
     once::Once,
     passwords,
-    status::text::{About, Asks, Subject},
+    status::about::{About, Asks, Subject},
 };
+use crate::grpc::error::Refusal;
+use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{Live, Position, Scope, SessionKey},
     proto::{self, session_service_server::SessionService},
     session::{
         access::{Act, Standing},
         command::{Actor, Command},
-        error::Refusal,
         ids::AppId,
     },
 };
@@ -54,8 +55,10 @@ impl Sessions {
 
     /// What a refusal also tells of the session that the caller may know of.
     fn known(&self, app: &str, about: About, refusal: &Refusal) -> About {
-        let (Refusal::RoleTooLow { .. } | Refusal::UnknownPosition, Subject::Id(id)) =
-            (refusal, &about.session)
+        let (
+            Refusal::Rules(Rule::RoleTooLow { .. }) | Refusal::Rules(Rule::UnknownPosition),
+            Subject::Id(id),
+        ) = (refusal, &about.session)
         else {
             return about;
         };
@@ -94,7 +97,7 @@ impl Sessions {
         }
         self.0.engine.framed(&live, position).await?;
         let is_visible = live.lock().core.is_visible_to(actor);
-        if is_visible { Ok(live) } else { Err(Refusal::SessionNotFound) }
+        if is_visible { Ok(live) } else { Err(Refusal::NOT_FOUND) }
     }
 
     /// A command of one user to one session.
@@ -118,7 +121,7 @@ impl Sessions {
         let scope = Scope::new(&app, (!ends).then_some(&id), &actor);
         let act = async {
             let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
-            self.0.engine.command(&live, &actor, command).map(to_proto::position)
+            Ok(to_proto::position(self.0.engine.command(&live, &actor, command)?))
         };
         self.0.once(once, &scope, act).await
     }

@@ -1,13 +1,12 @@
 //! Private sessions.
 
 use super::Sessions;
+use crate::grpc::error::Refusal;
 use crate::{
     engine::Scope,
     grpc::{convert::to_proto, new_session_id, once::Once},
     proto,
-    session::{
-        Opening, command::Actor, error::Refusal, opening::People, private::Private, settings::Kind,
-    },
+    session::{Opening, command::Actor, opening::People, private::Private, settings::Kind},
 };
 use http::HeaderMap;
 

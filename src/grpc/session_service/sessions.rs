@@ -1,6 +1,7 @@
 //! Sessions: found, opened, changed, ended.
 
 use super::Sessions;
+use crate::grpc::error::Refusal;
 use crate::{
     engine::{Live, Peer, Scope, SessionKey},
     grpc::{
@@ -16,7 +17,6 @@ use crate::{
         Opening,
         access::{Act, Standing},
         command::{Actor, Command, Join},
-        error::Refusal,
         ids::{AppId, SessionId, UserId},
         settings::{Kind, Setting},
     },

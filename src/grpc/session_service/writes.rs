@@ -1,8 +1,10 @@
 //! Writes, and what is told of a user.
 
 use super::Sessions;
+use crate::grpc::error::Refusal;
+use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Position, SessionKey, is_taken},
+    engine::{SessionKey, WriteOutcome, is_taken},
     grpc::{
         convert::{door::path, to_proto},
         once::Once,
@@ -12,8 +14,6 @@ use crate::{
     session::{
         access::Act,
         command::{Actor, Command},
-        error::Refusal,
-        ids::SessionId,
         view::View,
     },
 };
@@ -40,16 +40,16 @@ impl Sessions {
         let results = self.0.write_props(&app, &actor, &user, write)?;
         let first = results.iter().find_map(|(id, result)| Some((id, result.as_ref().err()?)));
         if let (false, Some((id, refusal))) = (is_taken(&results), first) {
-            let refusal = refusal.clone();
+            let refusal = Refusal::from(refusal.clone());
             return Err(match results.len() {
                 1 => refusal,
                 _ => refusal.of(path("write.session_ids", id)),
             });
         }
-        let result = |(id, result): (SessionId, Result<Position, Refusal>)| proto::WriteResult {
+        let result = |(id, result): WriteOutcome| proto::WriteResult {
             session_id: id.to_string(),
             position: result.as_ref().ok().copied().map(to_proto::position),
-            refusal: result.err().map(|refusal| in_band(&refusal, 0, id.to_string())),
+            refusal: result.err().map(|refusal| in_band(&refusal.into(), 0, id.to_string())),
         };
         Ok(proto::SetUserPropsResponse { results: results.into_iter().map(result).collect() })
     }
@@ -102,7 +102,7 @@ impl Sessions {
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
         if session.members().find(&target).is_none() {
-            return Err(Refusal::MemberNotFound);
+            return Err(Refusal::Rules(Rule::MemberNotFound));
         }
         let view = |class| View { class, props: Default::default() };
         let mut one = to_proto::OneMember::default();
@@ -114,7 +114,7 @@ impl Sessions {
             }
             Some(since) => {
                 if since.epoch != session.epoch() || since.revision > session.pending_revision() {
-                    return Err(Refusal::UnknownPosition);
+                    return Err(Refusal::Rules(Rule::UnknownPosition));
                 }
                 let view = view(session.class_of(&actor));
                 session.show_member_after(&view, &target, since.revision, &mut one);

@@ -1,5 +1,13 @@
 use super::*;
-use crate::session::role::Role;
+use crate::{
+    engine::Refusal as Engine,
+    object_stream::Refusal as Objects,
+    session::{
+        error::{Limit, Refusal as Rule},
+        ids::SessionId,
+        role::Role,
+    },
+};
 use http::HeaderMap;
 use proptest::{collection, prelude::*};
 use prost::Message;
@@ -37,76 +45,111 @@ fn faults() -> impl Strategy<Value = Vec<Violation>> {
     ]
 }
 
-/// A list of every variant: one that is forgotten does not compile.
+/// Lists of every variant: one that is forgotten does not compile.
 macro_rules! every_variant {
-    ($text:ident, $number:ident, $faults:ident; $($pattern:pat => $refusal:expr;)*) => {
-        fn every_refusal($text: &str, $number: u64, $faults: &[Violation]) -> Vec<Refusal> {
+    ($name:ident of $kind:ident: $text:ident, $number:ident, $faults:ident;
+     $($pattern:pat => $refusal:expr;)*) => {
+        #[allow(unused_variables)]
+        fn $name($text: &str, $number: u64, $faults: &[Violation]) -> Vec<Refusal> {
             #[allow(dead_code)]
-            fn is_listed(refusal: &Refusal) {
+            fn is_listed(refusal: &$kind) {
                 match refusal { $($pattern => {})* }
             }
-            vec![$($refusal),*]
+            let listed: Vec<$kind> = vec![$($refusal),*];
+            listed.into_iter().map(Into::into).collect()
         }
     };
 }
 
 every_variant! {
-    text, number, faults;
+    every_rule of Rule: text, number, faults;
+    Rule::Invalid(_) => Rule::Invalid(faults.to_vec());
+    Rule::SessionNotFound => Rule::SessionNotFound;
+    Rule::NotAMember => Rule::NotAMember;
+    Rule::WrongPassword => Rule::WrongPassword;
+    Rule::Locked => Rule::Locked;
+    Rule::Full { .. } => Rule::Full { capacity: number as usize };
+    Rule::RoleTooLow { .. } => Rule::RoleTooLow { needs: Role::Owner };
+    Rule::NotAWriter(_) => Rule::NotAWriter(faults.to_vec());
+    Rule::SchemaNeedsSessionId => Rule::SchemaNeedsSessionId;
+    Rule::NeedsHost => Rule::NeedsHost;
+    Rule::NeedsSource => Rule::NeedsSource;
+    Rule::NotOfThePair => Rule::NotOfThePair;
+    Rule::TargetRank => Rule::TargetRank;
+    Rule::Banned { .. } => Rule::Banned { until: Some(number % 253_402_300_000_000_000) };
+    Rule::BanNotFound => Rule::BanNotFound;
+    Rule::MemberNotFound => Rule::MemberNotFound;
+    Rule::NoCandidate => Rule::NoCandidate;
+    Rule::WrongKind => Rule::WrongKind;
+    Rule::RevisionChanged(_) => Rule::RevisionChanged(faults.to_vec());
+    Rule::UnknownPosition => Rule::UnknownPosition;
+    Rule::StaleTerm { .. } => Rule::StaleTerm { current: number };
+    Rule::NotTheHost => Rule::NotTheHost;
+    Rule::LimitReached { .. } =>
+        Rule::LimitReached { limit: Limit::PropsPerUser, most: number as usize };
+    Rule::RateLimited { .. } => Rule::RateLimited { per_second: number, retry_after: number };
+    Rule::OfUser { .. } =>
+        Rule::OfUser { at: number as usize, why: Box::new(Rule::Invalid(faults.to_vec())) };
+}
+
+every_variant! {
+    every_of_engine of Engine: text, number, faults;
+    Engine::Rules(_) => Engine::NOT_FOUND;
+    Engine::SessionExists => Engine::SessionExists;
+    Engine::NameTaken => Engine::NameTaken;
+    Engine::AlreadyInSession { .. } =>
+        Engine::AlreadyInSession { session: SessionId::new(&"\u{1f300}".repeat(32)).ok() };
+    Engine::NoConsent => Engine::NoConsent;
+    Engine::TooManyGuesses { .. } =>
+        Engine::TooManyGuesses { most: number, each: number, retry_after: number };
+    Engine::PasswordsBusy { .. } =>
+        Engine::PasswordsBusy { limit: "passwords", most: number as usize, retry_after: number };
+    Engine::RequestIdReused { .. } => Engine::RequestIdReused { field: "write.request_id" };
+    Engine::LimitReached { .. } =>
+        Engine::LimitReached { limit: "sessions", most: number as usize };
+    Engine::OfUser { .. } =>
+        Engine::OfUser { at: number as usize, why: Box::new(Engine::SessionExists) };
+    Engine::Draining => Engine::Draining;
+}
+
+every_variant! {
+    every_of_objects of Objects: text, number, faults;
+    Objects::Invalid(_) => Objects::Invalid(faults.to_vec());
+    Objects::NotFound => Objects::NotFound;
+    Objects::NameTaken => Objects::NameTaken;
+    Objects::NeedsCreator => Objects::NeedsCreator;
+    Objects::FunctionNotFound => Objects::FunctionNotFound;
+    Objects::BadExpression(_) => Objects::BadExpression(text.to_owned());
+    Objects::LimitReached { .. } =>
+        Objects::LimitReached { limit: "streams", most: number as usize };
+}
+
+every_variant! {
+    every_of_calls of Refusal: text, number, faults;
+    Refusal::Rules(_) => Refusal::NOT_FOUND;
+    Refusal::Engine(_) => Refusal::DRAINING;
+    Refusal::Objects(_) => Refusal::Objects(Objects::NotFound);
     Refusal::Invalid(_) => Refusal::Invalid(faults.to_vec());
-    Refusal::SessionNotFound => Refusal::SessionNotFound;
-    Refusal::SessionExists => Refusal::SessionExists;
-    Refusal::NameTaken => Refusal::NameTaken;
-    Refusal::NotAMember => Refusal::NotAMember;
-    Refusal::WrongPassword => Refusal::WrongPassword;
-    Refusal::TooManyGuesses { .. } =>
-        Refusal::TooManyGuesses { most: number, each: number, retry_after: number };
-    Refusal::PasswordsBusy { .. } =>
-        Refusal::PasswordsBusy { limit: "passwords", most: number as usize, retry_after: number };
-    Refusal::Locked => Refusal::Locked;
-    Refusal::AlreadyInSession { .. } =>
-        Refusal::AlreadyInSession { session: crate::session::ids::SessionId::new(&"\u{1f300}".repeat(32)).ok() };
-    Refusal::Full { .. } => Refusal::Full { capacity: number as usize };
-    Refusal::RoleTooLow { .. } => Refusal::RoleTooLow { needs: Role::Owner };
-    Refusal::NotAWriter(_) => Refusal::NotAWriter(faults.to_vec());
-    Refusal::SchemaNeedsSessionId => Refusal::SchemaNeedsSessionId;
-    Refusal::NeedsHost => Refusal::NeedsHost;
-    Refusal::NeedsSource => Refusal::NeedsSource;
-    Refusal::NotOfThePair => Refusal::NotOfThePair;
-    Refusal::NoConsent => Refusal::NoConsent;
-    Refusal::TargetRank => Refusal::TargetRank;
-    Refusal::Banned { .. } => Refusal::Banned { until: Some(number % 253_402_300_000_000_000) };
-    Refusal::BanNotFound => Refusal::BanNotFound;
-    Refusal::MemberNotFound => Refusal::MemberNotFound;
-    Refusal::NoCandidate => Refusal::NoCandidate;
-    Refusal::WrongKind => Refusal::WrongKind;
-    Refusal::RevisionChanged(_) => Refusal::RevisionChanged(faults.to_vec());
-    Refusal::UnknownPosition => Refusal::UnknownPosition;
-    Refusal::RequestIdReused { .. } => Refusal::RequestIdReused { field: "write.request_id" };
-    Refusal::StreamNotFound => Refusal::StreamNotFound;
-    Refusal::StreamNameTaken => Refusal::StreamNameTaken;
-    Refusal::NeedsCreator => Refusal::NeedsCreator;
-    Refusal::FunctionNotFound => Refusal::FunctionNotFound;
-    Refusal::BadExpression(_) => Refusal::BadExpression(text.to_owned());
-    Refusal::StaleTerm { .. } => Refusal::StaleTerm { current: number };
-    Refusal::NotTheHost => Refusal::NotTheHost;
-    Refusal::LimitReached { .. } =>
-        Refusal::LimitReached { limit: "sessions", most: number as usize };
-    Refusal::RateLimited { .. } =>
-        Refusal::RateLimited { per_second: number, retry_after: number };
-    Refusal::Draining => Refusal::Draining;
     Refusal::NotEntitled => Refusal::NotEntitled;
     Refusal::NotImplemented { .. } => Refusal::NotImplemented { field: text.to_owned() };
     Refusal::NoStore => Refusal::NoStore;
-    Refusal::Of { .. } => Refusal::NotAWriter(faults.to_vec()).of(text);
+    Refusal::Of { .. } => Refusal::Rules(Rule::NotAWriter(faults.to_vec())).of(text);
     Refusal::Malformed(_) => Refusal::Malformed(text.to_owned());
     Refusal::MessageTooLarge { .. } => Refusal::MessageTooLarge { most: number as usize };
     Refusal::ReplyTooLarge { .. } => Refusal::ReplyTooLarge { most: number as usize };
     Refusal::SeqNotRising { .. } => Refusal::SeqNotRising { seq: number, last: number };
     Refusal::Subscription { .. } => Refusal::Subscription {
         field: text.to_owned(),
-        refusal: Box::new(Refusal::Invalid(faults.to_vec()).of(text)),
+        why: Box::new(Refusal::Invalid(faults.to_vec()).of(text)),
     };
     Refusal::WrongFirstMessage(_) => Refusal::WrongFirstMessage("must open the stream");
+}
+
+fn every_refusal(text: &str, number: u64, faults: &[Violation]) -> Vec<Refusal> {
+    [every_rule, every_of_engine, every_of_objects, every_of_calls]
+        .into_iter()
+        .flat_map(|every| every(text, number, faults))
+        .collect()
 }
 
 fn node() -> Node {

@@ -28,7 +28,7 @@ impl Model {
             self.join(now, &user, &join)?;
         }
         for (at, (user, join)) in people.users.iter().enumerate() {
-            self.join(now, user, join).map_err(|refusal| refusal.of(format!("users[{at}]")))?;
+            self.join(now, user, join).map_err(|why| Refusal::OfUser { at, why: Box::new(why) })?;
         }
         (self.kind, self.info.settings.locked) = (kind, locked);
         self.settle_host(now, None);

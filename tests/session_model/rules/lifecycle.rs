@@ -6,7 +6,7 @@ use sessiond::session::{
     access::Standing,
     command::{Actor, Command, Join},
     epoch::Epoch,
-    error::Refusal,
+    error::{Limit, Refusal},
     limits::{Limits, SECOND},
     role::Role,
     settings::{Kind, Setting},
@@ -114,7 +114,7 @@ fn an_opening_over_a_limit_is_refused() {
     let two = vec![("a".into(), text("1")), ("b".into(), text("1"))];
     let too_many = |opening| {
         let refused = Session::open(opening, limits.clone(), 1000, Epoch::default()).map(|_| ());
-        assert_eq!(refused, Err(Refusal::LimitReached { limit: "max-props-per-user", most: 1 }));
+        assert_eq!(refused, Err(Refusal::LimitReached { limit: Limit::PropsPerUser, most: 1 }));
     };
     too_many(Opening { data: two.clone(), ..opening(Kind::Room) });
     too_many(Opening { private_data: two.clone(), ..opening(Kind::Room) });

@@ -7,7 +7,7 @@ use sessiond::session::{
     access::Standing,
     ban::Ban,
     command::{Actor, Command, Write},
-    error::Refusal,
+    error::{Limit, Refusal},
     limits::{Limits, SECOND},
     member::Departure,
     role::Role,
@@ -229,7 +229,7 @@ fn roles_and_bans_are_bounded() {
     for n in 0..20_000 {
         give(&mut stage, Actor::App, &format!("u{n}"), Role::Moderator).unwrap();
     }
-    let full = Err(Refusal::LimitReached { limit: "roles", most: 20_000 });
+    let full = Err(Refusal::LimitReached { limit: Limit::Roles, most: 20_000 });
     assert_eq!(give(&mut stage, Actor::App, "one more", Role::Moderator), full);
     give(&mut stage, Actor::App, "u7", Role::Admin).unwrap();
     give(&mut stage, Actor::App, "one more", Role::Member).unwrap();
@@ -240,7 +240,7 @@ fn roles_and_bans_are_bounded() {
     for n in 0..10_000 {
         ban_until(&mut stage, Actor::App, &format!("b{n}"), Some(end)).unwrap();
     }
-    let full = Err(Refusal::LimitReached { limit: "bans", most: 10_000 });
+    let full = Err(Refusal::LimitReached { limit: Limit::Bans, most: 10_000 });
     assert_eq!(ban(&mut stage, Actor::App, "one more"), full);
     ban_until(&mut stage, Actor::App, "b7", Some(end)).unwrap();
     stage.pass(SECOND);

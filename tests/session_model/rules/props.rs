@@ -7,7 +7,7 @@ use crate::session_model::{
 use sessiond::session::{
     Opening,
     command::{Actor, Command, Join, Write},
-    error::Refusal,
+    error::{Limit, Refusal},
     limits::Limits,
     role::Role,
     settings::{Kind, Setting},
@@ -200,7 +200,7 @@ fn a_spectator_never_sends() {
 fn a_user_has_a_bounded_number_of_keys_in_a_session_whichever_way_they_came() {
     let limits = Limits { props_per_user: 2, ..Limits::default() };
     let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
-    let full = Refusal::LimitReached { limit: "max-props-per-user", most: 2 };
+    let full = Refusal::LimitReached { limit: Limit::PropsPerUser, most: 2 };
     let value = |key: &str| (key.into(), text("1"));
     let join = |of_user: &[&str], first: &[&str]| Join {
         user_props: of_user.iter().copied().map(value).collect(),

@@ -3,9 +3,7 @@
 use super::{Door, path};
 use crate::{
     proto,
-    session::{
-        ban::Ban, ids::UserId, limits::Micros, opening::People, opening::users_field, role::Role,
-    },
+    session::{ban::Ban, ids::UserId, limits::Micros, opening::People, role::Role},
 };
 use std::collections::{BTreeMap, HashSet};
 
@@ -73,7 +71,7 @@ impl Door<'_> {
         let mut known = HashSet::new();
         let mut joining = Vec::with_capacity(users.len());
         for (at, user) in users.iter().enumerate().take(PEOPLE) {
-            let field = users_field(at);
+            let field = format!("users[{at}]");
             let Some(user) = self.user(&field, user) else { continue };
             if opener == Some(&user) {
                 self.fault(field, "the opener joins anyway");

@@ -1,13 +1,13 @@
 //! What users send: joining, writing, and how they want to be served.
 
 use super::{Door, path, values::plain_value};
+use crate::grpc::error::Refusal;
 use crate::{
     engine::{Delivery, Options, Password, Position, Resume},
     grpc::once::Once,
     proto,
     session::{
         command::{Join, Write},
-        error::Refusal,
         ids::{Key, SessionId},
         limits::SECOND,
         settings::Presence,

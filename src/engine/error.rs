@@ -1,0 +1,88 @@
+//! Why the engine refuses: the rules of a session do, or there is another reason beside them.
+
+use crate::session::{
+    error::{Limit, Refusal as Rule},
+    ids::SessionId,
+    limits::Micros,
+};
+
+/// Why something was refused. What is refused has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The rules of the session refuse.
+    Rules(Rule),
+    /// The session id is taken.
+    SessionExists,
+    /// The session name is taken.
+    NameTaken,
+    /// The user is in another exclusive session.
+    AlreadyInSession {
+        /// Which one, if the caller may know.
+        session: Option<SessionId>,
+    },
+    /// The listener asks for a private session that the source has not opened.
+    NoConsent,
+    /// Too many wrong passwords came from the same address.
+    TooManyGuesses {
+        /// How many may come at once.
+        most: u64,
+        /// After how long there may be one more.
+        each: Micros,
+        /// When the next one may come.
+        retry_after: Micros,
+    },
+    /// So many passwords wait to be hashed that no more are taken.
+    PasswordsBusy {
+        /// Which bound it is.
+        limit: &'static str,
+        /// How many may wait.
+        most: usize,
+        /// When to try again.
+        retry_after: Micros,
+    },
+    /// The request id is that of a request with other content.
+    RequestIdReused {
+        /// The path of the field.
+        field: &'static str,
+    },
+    /// A bound of the engine was met.
+    LimitReached {
+        /// Which one, as the configuration calls it.
+        limit: &'static str,
+        /// Its value.
+        most: usize,
+    },
+    /// One of the users that join at the opening is refused, and so is the opening.
+    OfUser {
+        /// Which one.
+        at: usize,
+        /// Why.
+        why: Box<Refusal>,
+    },
+    /// The server is stopping.
+    Draining,
+}
+
+impl Refusal {
+    /// No such session, or none that the caller may know of.
+    pub const NOT_FOUND: Self = Self::Rules(Rule::SessionNotFound);
+
+    /// Whether there is no such session, or none that the caller may know of.
+    pub fn is_not_found(&self) -> bool {
+        *self == Self::NOT_FOUND
+    }
+
+    /// The keys that a user may have in a session are used up.
+    pub fn props_per_user(most: usize) -> Self {
+        Rule::LimitReached { limit: Limit::PropsPerUser, most }.into()
+    }
+}
+
+impl From<Rule> for Refusal {
+    fn from(rule: Rule) -> Self {
+        match rule {
+            Rule::OfUser { at, why } => Self::OfUser { at, why: Box::new((*why).into()) },
+            rule => Self::Rules(rule),
+        }
+    }
+}

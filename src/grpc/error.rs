@@ -1,0 +1,122 @@
+//! Why a call is refused: by the rules, by the engine, by the object streams, or because of the call
+//! itself. [`super::status`] says it to clients.
+
+use crate::{
+    engine, object_stream,
+    session::error::{Refusal as Rule, Violation},
+};
+
+/// Why a call was refused. A refused call has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The rules of the session refuse.
+    Rules(Rule),
+    /// The engine refuses.
+    Engine(engine::Refusal),
+    /// The object streams refuse.
+    Objects(object_stream::Refusal),
+    /// The request is wrong whatever the state is; every fault is named.
+    Invalid(Vec<Violation>),
+    /// The caller may not act for this user.
+    NotEntitled,
+    /// The server does not have this.
+    NotImplemented {
+        /// The call or the path of the field.
+        field: String,
+    },
+    /// The server has no durable store.
+    NoStore,
+    /// A field of the request names what is refused.
+    Of {
+        /// Its path.
+        field: String,
+        /// Why.
+        why: Box<Refusal>,
+    },
+    /// One of several subscriptions that open together was refused, and so are all.
+    Subscription {
+        /// The path of the subscription.
+        field: String,
+        /// Why it was.
+        why: Box<Refusal>,
+    },
+    /// The message could not be decoded.
+    Malformed(String),
+    /// The message is over the size limit.
+    MessageTooLarge {
+        /// How many bytes it may have.
+        most: usize,
+    },
+    /// The reply would be over the size limit.
+    ReplyTooLarge {
+        /// How many bytes it may have.
+        most: usize,
+    },
+    /// The sequence number of a message is not above that of the one before.
+    SeqNotRising {
+        /// That of the message.
+        seq: u64,
+        /// That of the one before.
+        last: u64,
+    },
+    /// The first message of a stream is not the opening one, or a later one is.
+    WrongFirstMessage(&'static str),
+}
+
+impl Refusal {
+    /// No such session, or none that the caller may know of.
+    pub const NOT_FOUND: Self = Self::Rules(Rule::SessionNotFound);
+
+    /// The server is stopping.
+    pub const DRAINING: Self = Self::Engine(engine::Refusal::Draining);
+
+    /// One field at fault.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// The refusal of what a field names.
+    pub fn of(self, field: impl Into<String>) -> Self {
+        Self::Of { field: field.into(), why: Box::new(self) }
+    }
+
+    /// The same with the faults of a message that stands at `prefix` in the request.
+    pub fn within(self, prefix: &str) -> Self {
+        self.within_unless(prefix, |_| false)
+    }
+
+    /// The same, but for the fields that stand in the request itself.
+    pub fn within_unless(mut self, prefix: &str, is_outside: impl Fn(&str) -> bool) -> Self {
+        if let Self::Invalid(faults)
+        | Self::Rules(Rule::Invalid(faults) | Rule::NotAWriter(faults)) = &mut self
+        {
+            let is_inside = |field: &str| !field.is_empty() && !is_outside(field);
+            for fault in faults.iter_mut().filter(|fault| is_inside(&fault.field)) {
+                fault.field.insert_str(0, prefix);
+            }
+        }
+        self
+    }
+}
+
+impl From<Rule> for Refusal {
+    fn from(rule: Rule) -> Self {
+        engine::Refusal::from(rule).into()
+    }
+}
+
+impl From<engine::Refusal> for Refusal {
+    fn from(refusal: engine::Refusal) -> Self {
+        match refusal {
+            engine::Refusal::Rules(rule) => Self::Rules(rule),
+            engine::Refusal::OfUser { at, why } => Self::from(*why).of(format!("users[{at}]")),
+            refusal => Self::Engine(refusal),
+        }
+    }
+}
+
+impl From<object_stream::Refusal> for Refusal {
+    fn from(refusal: object_stream::Refusal) -> Self {
+        Self::Objects(refusal)
+    }
+}

@@ -1,0 +1,420 @@
+//! The one table of refusals: the code, the reason and the words of each.
+
+use super::about::{About, Subject, moment};
+use crate::{
+    engine::Refusal as Engine,
+    grpc::error::Refusal,
+    object_stream::Refusal as Objects,
+    proto::{self, ErrorReason as Reason},
+    session::{
+        error::{Limit, Refusal as Rule, Violation, cut},
+        limits::{Micros, SECOND},
+    },
+};
+use tonic::Code;
+
+/// A refusal as a client is told it.
+pub struct Told {
+    pub code: Code,
+    pub reason: Reason,
+    pub message: String,
+    pub metadata: Vec<(&'static str, String)>,
+    pub violations: Vec<Violation>,
+    pub retry_after: Option<Micros>,
+}
+
+impl Told {
+    fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
+        let (metadata, violations) = (Vec::new(), Vec::new());
+        Self { code, reason, message: message.into(), metadata, violations, retry_after: None }
+    }
+
+    /// Fields at fault; the message names the first few of them.
+    fn of_fields(code: Code, reason: Reason, violations: &[Violation]) -> Self {
+        Self { violations: violations.to_vec(), ..Self::new(code, reason, list(violations)) }
+    }
+
+    /// One field at fault.
+    fn of_field(reason: Reason, field: &str, fault: &str, message: impl Into<String>) -> Self {
+        let violations = vec![Violation::new(field, fault)];
+        Self { violations, ..Self::new(Code::InvalidArgument, reason, message) }
+    }
+
+    /// A limit that was met.
+    fn limit(reason: Reason, limit: &str, most: impl ToString, message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceExhausted, reason, message)
+            .with("limit", limit)
+            .with("most", most.to_string())
+    }
+
+    fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+
+    fn after(self, retry_after: Micros) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// The same of a field that names what is refused.
+    fn named(self, key: &'static str, field: &str) -> Self {
+        let message = format!("{field}: {}", self.message);
+        Self { message, ..self }.with(key, field)
+    }
+}
+
+/// What a client is told of a refusal of a request.
+pub fn tell(refusal: &Refusal, about: &About) -> Told {
+    match refusal {
+        Refusal::Rules(rule) => of_rules(rule, about),
+        Refusal::Engine(refusal) => of_engine(refusal, about),
+        Refusal::Objects(refusal) => of_objects(refusal, about),
+        Refusal::Invalid(named) => {
+            Told::of_fields(Code::InvalidArgument, Reason::InvalidFields, named)
+        }
+        Refusal::NotEntitled => Told::new(
+            Code::PermissionDenied,
+            Reason::NotEntitled,
+            "only the app itself writes props of another user: leave target_user_id empty, or act \
+             as the app with the metadata sessiond-as: app",
+        ),
+        Refusal::NotImplemented { field } => {
+            let message = match field.starts_with('/') {
+                true => format!(
+                    "there is no call {field:?}; this is a gRPC server, and reflection lists its calls"
+                ),
+                false => format!("{field}: this server does not have it yet"),
+            };
+            Told::new(Code::Unimplemented, Reason::NotImplemented, message)
+                .with("field", field.clone())
+        }
+        Refusal::NoStore => Told::new(
+            Code::FailedPrecondition,
+            Reason::NoStore,
+            "ack: the server has no durable store; leave it out or ask for ACCEPTED",
+        ),
+        Refusal::Of { field, why } => {
+            // The user that acts is not the one that is refused.
+            tell(why, &About { user: String::new(), ..about.clone() }).named("field", field)
+        }
+        Refusal::Subscription { field, why } => tell(why, about).named("subscription", field),
+        Refusal::Malformed(fault) => Told::new(
+            Code::InvalidArgument,
+            Reason::MalformedMessage,
+            format!("the message cannot be decoded: {fault}"),
+        ),
+        Refusal::MessageTooLarge { most } => Told::limit(
+            Reason::MessageTooLarge,
+            "max-request-bytes",
+            most,
+            format!("the message has more than {most} bytes"),
+        ),
+        Refusal::ReplyTooLarge { most } => Told::limit(
+            Reason::ReplyTooLarge,
+            "reply",
+            most,
+            format!("the reply would have more than {most} bytes"),
+        ),
+        Refusal::SeqNotRising { seq, last } => {
+            let fault = format!(
+                "seq must rise from message to message, from 1 on: {seq} came after {last}"
+            );
+            Told::of_field(Reason::SeqNotRising, "seq", &fault, fault.clone())
+        }
+        Refusal::WrongFirstMessage(fault) => {
+            Told::new(Code::InvalidArgument, Reason::WrongFirstMessage, *fault)
+        }
+    }
+}
+
+fn of_rules(rule: &Rule, about: &About) -> Told {
+    use Code::{FailedPrecondition, NotFound, PermissionDenied};
+    let (session, user) = (about.the_session(), about.the_user());
+    match rule {
+        Rule::Invalid(named) => {
+            Told::of_fields(Code::InvalidArgument, Reason::InvalidFields, named)
+        }
+        Rule::SessionNotFound => {
+            let message = match &about.session {
+                Subject::None => {
+                    "no such session is open, or the caller may not know of it".to_owned()
+                }
+                Subject::Id(id) => not_open(&format!("{id:?}")),
+                Subject::Name(name) => not_open(&format!("named {name:?}")),
+            };
+            Told::new(NotFound, Reason::SessionNotFound, message)
+        }
+        Rule::NotAMember => Told::new(
+            FailedPrecondition,
+            Reason::NotAMember,
+            format!("{user} is not a member of {session}; JoinSession makes it one"),
+        ),
+        Rule::WrongPassword => Told::new(
+            PermissionDenied,
+            Reason::WrongPassword,
+            format!("{session} has a password, and join.password is not it"),
+        ),
+        Rule::Locked => Told::new(
+            FailedPrecondition,
+            Reason::SessionLocked,
+            format!("{session} is locked and takes no new members; UpdateSession unlocks it"),
+        ),
+        Rule::Full { capacity } => Told::limit(
+            Reason::SessionFull,
+            "capacity",
+            capacity,
+            format!("{session} is full: its settings.capacity is {capacity}"),
+        ),
+        Rule::RoleTooLow { needs } => {
+            let has = match about.role {
+                Some(role) => format!("{user} has the role {role} in {session}"),
+                None => format!("the role of {user} in {session} is too low"),
+            };
+            let message =
+                format!("{has}; this needs the role {needs} or a higher one, which SetRole gives");
+            Told::new(PermissionDenied, Reason::RoleTooLow, message).with("needs", needs.to_string())
+        }
+        Rule::NotAWriter(named) => Told::of_fields(PermissionDenied, Reason::NotAWriter, named),
+        Rule::SchemaNeedsSessionId => Told::new(
+            FailedPrecondition,
+            Reason::SchemaNeedsSessionId,
+            "the session has a schema: a write must name it in session_ids",
+        ),
+        Rule::NeedsHost => Told::new(
+            PermissionDenied,
+            Reason::RoleTooLow,
+            format!("{user} does not host {session}, and only its host may do this"),
+        )
+        .with("needs", "host"),
+        Rule::NeedsSource => Told::new(
+            FailedPrecondition,
+            Reason::WrongKind,
+            "a private session shows its source's props and private data alone",
+        ),
+        Rule::NotOfThePair => Told::new(
+            PermissionDenied,
+            Reason::NotEntitled,
+            format!(
+                "only the source and the listener join a private session, and {user} is neither"
+            ),
+        ),
+        Rule::TargetRank => {
+            let target = about.the_target();
+            let message = format!(
+                "the role of {target} is not below that of {user}, and only a higher role, or the \
+                 app itself, may act on it"
+            );
+            Told::new(PermissionDenied, Reason::TargetRank, message)
+        }
+        Rule::Banned { until } => {
+            let ends = until.map(moment);
+            let told = ends.as_ref().map_or_else(String::new, |ends| format!(" until {ends}"));
+            let message = format!("{user} is banned from {session}{told}; UnbanUser ends it");
+            let told = Told::new(PermissionDenied, Reason::Banned, message);
+            ends.into_iter().fold(told, |told, ends| told.with("until", ends))
+        }
+        Rule::BanNotFound => {
+            let message = format!("{} is not banned from {session}", about.the_target());
+            Told::new(NotFound, Reason::BanNotFound, message)
+        }
+        Rule::MemberNotFound => {
+            let message = match &*about.target {
+                "" => format!("no member of {session} is the one that is asked for"),
+                target => format!("user {target:?} is not a member of {session}"),
+            };
+            Told::new(NotFound, Reason::MemberNotFound, message)
+        }
+        Rule::NoCandidate => {
+            let none = match &*about.target {
+                "" => format!("nobody in {session} can become host"),
+                target => format!("user {target:?} cannot become host of {session}"),
+            };
+            let message = format!("{none}: a host is a connected member and no spectator");
+            Told::new(FailedPrecondition, Reason::NoCandidate, message)
+        }
+        Rule::WrongKind => Told::new(
+            FailedPrecondition,
+            Reason::WrongKind,
+            format!("{session} has no host: this is for hosted sessions"),
+        ),
+        Rule::RevisionChanged(named) => {
+            Told::of_fields(Code::Aborted, Reason::RevisionChanged, named)
+        }
+        Rule::UnknownPosition => {
+            Told::new(FailedPrecondition, Reason::UnknownPosition, unknown_position(about))
+        }
+        Rule::StaleTerm { current } => Told::new(
+            FailedPrecondition,
+            Reason::StaleTerm,
+            format!("the term of the host of {session} is {current} by now"),
+        )
+        .with("term", current.to_string()),
+        Rule::NotTheHost => Told::new(
+            FailedPrecondition,
+            Reason::NotTheHost,
+            format!("the write names a term of the host of {session}, and {user} is not the host"),
+        ),
+        Rule::LimitReached { limit, most } => at_limit(
+            match limit {
+                Limit::PropsPerUser => "max-props-per-user",
+                Limit::Roles => "roles",
+                Limit::Bans => "bans",
+            },
+            *most,
+        ),
+        Rule::RateLimited { per_second, retry_after } => Told::limit(
+            Reason::RateLimited,
+            "max-updates-per-second",
+            per_second,
+            format!(
+                "{user} sends more than {per_second} updates a second; RetryInfo says when the next \
+                 one fits"
+            ),
+        )
+        .after(*retry_after),
+        Rule::OfUser { at, why } => of_rules(why, about).named("field", &format!("users[{at}]")),
+    }
+}
+
+fn of_engine(refusal: &Engine, about: &About) -> Told {
+    use Code::{AlreadyExists, FailedPrecondition, PermissionDenied, Unavailable};
+    match refusal {
+        Engine::Rules(rule) => of_rules(rule, about),
+        Engine::SessionExists => {
+            let session = about.the_session();
+            let message = format!(
+                "{session} is open already; get_if_exists returns it, JoinSession joins it"
+            );
+            Told::new(AlreadyExists, Reason::SessionExists, message)
+        }
+        Engine::NameTaken => Told::new(
+            AlreadyExists,
+            Reason::NameTaken,
+            "another open session has the name in settings.name; choose another one",
+        ),
+        Engine::AlreadyInSession { session } => {
+            let named = session.as_ref().map(|session| format!(", {:?},", &**session));
+            let message = format!(
+                "{} is in another exclusive session{} and has to leave it first; a join with `move` \
+                 does both",
+                about.the_user(),
+                named.unwrap_or_default(),
+            );
+            let told = Told::new(FailedPrecondition, Reason::AlreadyInSession, message);
+            session.iter().fold(told, |told, session| told.with("session_id", session.to_string()))
+        }
+        Engine::NoConsent => Told::new(
+            PermissionDenied,
+            Reason::NoConsent,
+            "only the source, or the app itself, opens a private session",
+        ),
+        Engine::TooManyGuesses { most, each, retry_after } => {
+            let each = each / SECOND;
+            let message =
+                format!("too many wrong passwords: {most} at once, then one every {each} s");
+            Told::limit(Reason::TooManyGuesses, "guesses", most, message).after(*retry_after)
+        }
+        Engine::PasswordsBusy { limit, most, retry_after } => {
+            let message = format!("{most} passwords wait to be checked already");
+            Told::limit(Reason::LimitReached, limit, most, message).after(*retry_after)
+        }
+        Engine::RequestIdReused { field } => {
+            let fault = "the id was used for a request with other content";
+            let message = format!("{field}: {fault}; choose a new one");
+            Told::of_field(Reason::RequestIdReused, field, fault, message)
+        }
+        Engine::LimitReached { limit, most } => at_limit(limit, *most),
+        Engine::OfUser { at, why } => of_engine(why, about).named("field", &format!("users[{at}]")),
+        Engine::Draining => Told::new(
+            Unavailable,
+            Reason::Draining,
+            "the server is stopping; connect again to reach another one",
+        )
+        .after(SECOND),
+    }
+}
+
+fn of_objects(refusal: &Objects, about: &About) -> Told {
+    let stream = about.the_stream();
+    match refusal {
+        Objects::Invalid(named) => {
+            Told::of_fields(Code::InvalidArgument, Reason::InvalidFields, named)
+        }
+        Objects::NotFound => Told::new(
+            Code::NotFound,
+            Reason::StreamNotFound,
+            format!("{stream} is not there, or the caller may not read it; SetStream makes one"),
+        ),
+        Objects::NameTaken => Told::new(
+            Code::AlreadyExists,
+            Reason::NameTaken,
+            format!("{stream} is there, and the caller may not read it; choose another name"),
+        ),
+        Objects::NeedsCreator => {
+            let created = match &*about.stream {
+                "" => "it".to_owned(),
+                stream => format!("{stream:?}"),
+            };
+            let message = format!(
+                "{} did not create {created}, and only its creator or the app itself may do this",
+                about.the_user(),
+            );
+            Told::new(Code::PermissionDenied, Reason::RoleTooLow, message).with("needs", "creator")
+        }
+        Objects::FunctionNotFound => Told::new(
+            Code::NotFound,
+            Reason::FunctionNotFound,
+            "the request names a stream function that is not there; AddStreamFunc adds it",
+        ),
+        Objects::BadExpression(fault) => {
+            let message = format!("the expression {fault}");
+            Told::of_field(Reason::BadExpression, "expression", fault, message)
+        }
+        Objects::LimitReached { limit, most } => at_limit(limit, *most),
+    }
+}
+
+fn at_limit(limit: &str, most: usize) -> Told {
+    let message = format!("the limit {limit} is reached: at most {most}");
+    Told::limit(Reason::LimitReached, limit, most, message)
+}
+
+fn not_open(which: &str) -> String {
+    format!(
+        "no session {which} is open, or the caller may not know of it; OpenSharedSession opens one"
+    )
+}
+
+fn unknown_position(about: &About) -> String {
+    let at = |it: &proto::Position| format!("epoch {}, revision {}", it.epoch, it.revision);
+    let named = about.positions.iter().map(|(field, it)| format!("{field} ({})", at(it)));
+    let named = match &*named.collect::<Vec<_>>().join(" or ") {
+        "" => "a revision that the request names".to_owned(),
+        named => named.to_owned(),
+    };
+    let last = about.at.as_ref();
+    let last = last.map_or_else(String::new, |it| format!(", whose last frame is {}", at(it)));
+    format!("{named} is no position of {}{last}; take one that a reply named", about.the_session())
+}
+
+/// The first few; the details have more of them.
+fn list(violations: &[Violation]) -> String {
+    /// Bytes of those that are named here.
+    const LISTED_BYTES: usize = 320;
+    let mut text = String::new();
+    let mut listed = 0;
+    for Violation { field, description, .. } in violations.iter().filter(|it| it.unnamed == 0) {
+        let one = format!("{field}: {description}");
+        if listed > 0 && text.len() + one.len() > LISTED_BYTES {
+            break;
+        }
+        let separator = if listed > 0 { "; " } else { "" };
+        text = text + separator + &cut(&one, LISTED_BYTES);
+        listed += 1;
+    }
+    let all: usize = violations.iter().map(|it| it.unnamed.max(1)).sum();
+    if all > listed {
+        text.push_str(&format!("; and {} more", all - listed));
+    }
+    text
+}
