@@ -159,9 +159,9 @@ impl Engine {
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
         self.with_user(app, user, |record| {
-            // Each session gets the value that came of it, not what was merged.
-            let write = &record.merged(write.clone(), self.inner.limits.value_bytes)?;
-            record.check_room(write, self.inner.limits.props_per_user)?;
+            // What is merged is merged into the value of each session, as into that of the user.
+            let merged = record.merged(write.clone(), self.inner.limits.value_bytes)?;
+            record.check_room(&merged, self.inner.limits.props_per_user)?;
             let mut outcomes = Vec::new();
             let mut unconcerned = Vec::new();
             for id in record.sessions.union(&record.sources) {
@@ -177,7 +177,7 @@ impl Engine {
                     let outcome = self.write_in(&live, user, write, true);
                     outcomes.extend(outcome.map(|outcome| (live.id.clone(), outcome)));
                 }
-                record.write(write);
+                record.write(&merged);
             }
             Ok(outcomes)
         })

@@ -79,26 +79,27 @@ fn reason_name(reason: ErrorReason) -> &'static str {
 impl Node {
     /// The status that a call ends with of which nothing is known.
     pub fn status(&self, refusal: &Refusal) -> Status {
-        self.status_with(refusal, [])
+        self.status_about(refusal, &About::default())
     }
 
     /// The status that a call ends with.
     pub fn status_about(&self, refusal: &Refusal, about: &About) -> Status {
-        let named = match (refusal, &about.session) {
-            (&Refusal::NOT_FOUND, Subject::Id(id)) => Some(("session_id", id.clone())),
-            (&Refusal::NOT_FOUND, Subject::Name(name)) => Some(("name", name.clone())),
-            _ => None,
-        };
-        self.refuse(refusal, about, named)
+        self.status_with(refusal, about, [])
     }
 
     /// The same, with more metadata in the `ErrorInfo`.
     pub fn status_with(
         &self,
         refusal: &Refusal,
+        about: &About,
         more: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Status {
-        self.refuse(refusal, &About::default(), more)
+        let named = match (refusal, &about.session) {
+            (&Refusal::NOT_FOUND, Subject::Id(id)) => Some(("session_id", id.clone())),
+            (&Refusal::NOT_FOUND, Subject::Name(name)) => Some(("name", name.clone())),
+            _ => None,
+        };
+        self.refuse(refusal, about, named.into_iter().chain(more))
     }
 
     fn refuse(
@@ -165,9 +166,8 @@ impl Node {
 }
 
 /// A refusal that goes down a stream, which lives on.
-pub fn in_band(refusal: &Refusal, seq: u64, session_id: String) -> proto::Refusal {
-    let Told { code, reason, message, violations, retry_after, .. } =
-        tell(refusal, &About::session(&session_id));
+pub fn in_band(refusal: &Refusal, seq: u64, session_id: String, about: &About) -> proto::Refusal {
+    let Told { code, reason, message, violations, retry_after, .. } = tell(refusal, about);
     proto::Refusal {
         seq,
         handle: 0,

@@ -35,7 +35,9 @@ impl Session {
         if self.accepted.schema.is_some() {
             return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
         }
-        self.check_room(&self.members.get(ix).slots, &write)?;
+        let slots = &self.members.get(ix).slots;
+        let write = self.merged(slots, write, Paths::PROPS)?;
+        self.check_room(slots, &write)?;
         if concerned || hidden {
             self.put_props(ix, write);
             self.open |= concerned;
@@ -148,7 +150,11 @@ impl Session {
         };
         let (mut lost, root) = (Faults::default(), Path::Root(field));
         for (key, revision) in write.if_revision.iter().filter(changed) {
-            lost.add(Path::Key(&root, key), format!("the key has changed after {revision}"));
+            let fault = match revision {
+                0 => "the key holds a value, or one is pending".to_owned(),
+                revision => format!("the key has changed after {revision}"),
+            };
+            lost.add(Path::Key(&root, key), fault);
         }
         if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost.close())) }
     }

@@ -631,13 +631,14 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
     let told = refused(service.try_info("nowhere", "ada").await).says("session_id", "nowhere");
     told.is(Code::NotFound, "SESSION_NOT_FOUND");
 
-    let low = r#"user "kim" has the role moderator in session "finals"; this needs the role owner or a higher one, which SetRole gives"#;
+    let low = r#"user "kim" has the role moderator in session "finals"; only the owner, or the app itself, may do this"#;
     assert_eq!(said(service.try_delete("finals", "kim")).await, low);
-    let outside = r#"the role of user "zoe" in session "finals" is too low; this needs the role owner or a higher one, which SetRole gives"#;
+    let outside = r#"the role of user "zoe" in session "finals" is too low; only the owner, or the app itself, may do this"#;
     assert_eq!(said(service.try_delete("finals", "zoe")).await, outside);
     let rank = r#"the role of user "ada" is not below that of user "kim", and only a higher role, or the app itself, may act on it"#;
     assert_eq!(said(service.try_kick("finals", "kim", "ada", "")).await, rank);
-    let stranger = r#"user "zoe" is not a member of session "finals""#;
+    let stranger =
+        r#"user "zoe" is not a member of session "finals"; GetSessionInfo lists the members"#;
     assert_eq!(said(service.try_kick("finals", "ada", "zoe", "")).await, stranger);
     let not_in = r#"user "zoe" is not a member of session "finals"; JoinSession makes it one"#;
     assert_eq!(said(service.try_leave("finals", "zoe", false)).await, not_in);
@@ -679,7 +680,7 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
     let compared = PropsWrite { if_revision: [("x".to_owned(), 999)].into(), ..write() };
     let text = said(service.try_write("ada", compared)).await;
     assert!(
-        text.starts_with(r#"a revision that the request names is no position of session "finals""#),
+        text.starts_with(r#"a revision in if_revision is no position of session "finals""#),
         "{text}"
     );
 
@@ -689,6 +690,6 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
     assert_eq!(said(service.call_raw(path, Vec::new())).await, no_call);
     let mut stream = service.silent_stream().await;
     stream.send_as(0, Some(Up::Open(stream_open("finals", "ada"))));
-    let seq = "seq must rise from message to message, from 1 on: 0 came after 0";
+    let seq = "the seq of the first message must be 1 or more, not 0";
     assert_eq!(said(stream.next_message()).await, seq);
 }

@@ -12,7 +12,10 @@ use super::{
     subscribe::decode,
     wanted::Wanted,
 };
-use crate::grpc::error::Refusal;
+use crate::grpc::{
+    error::Refusal,
+    status::about::{About, Asks},
+};
 use crate::{
     engine::{End, Follower, Options, Resume, SessionKey},
     grpc::convert::door::path,
@@ -95,6 +98,11 @@ impl Call for ReceiveSessionUpdates {
             self.take_in(server, bundle, sessions);
         }
         None
+    }
+
+    fn about(message: Bytes) -> About {
+        decode(message)
+            .map_or_else(|_| About::default(), |it: proto::ReceiveSessionUpdatesRequest| it.about())
     }
 
     fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {

@@ -10,7 +10,7 @@ use super::{
     hot::{HotStream, Next},
     timer::{Due, Timer},
 };
-use crate::grpc::error::Refusal;
+use crate::grpc::{error::Refusal, status::about::About};
 use crate::{engine::Peer, session::limits::Micros};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -32,6 +32,11 @@ pub trait Call: Sized + Send + Unpin + 'static {
         opening: Opening,
         message: Bytes,
     ) -> impl Future<Output = Result<(Self, Feeds), Refusal>> + Send + 'static;
+
+    /// What the first message is about, for the refusal of it.
+    fn about(_: Bytes) -> About {
+        About::default()
+    }
 
     /// The stream ends if no message comes up for so long.
     fn silence(&self) -> Option<Micros> {
@@ -57,8 +62,8 @@ pub trait Call: Sized + Send + Unpin + 'static {
     }
 
     /// What a refusal ends the stream with, whether it was open or not.
-    fn status(_: Option<&Self>, server: &Server, refusal: &Refusal) -> Status {
-        server.node.status(refusal)
+    fn status(_: Option<&Self>, server: &Server, refusal: &Refusal, about: &About) -> Status {
+        server.node.status_about(refusal, about)
     }
 
     /// Does what is due by itself, before the sessions are asked; returns what is to be said at once.
@@ -119,7 +124,7 @@ enum State<C> {
     /// No message has come.
     First(Opening),
     /// The first message is being dealt with; others came in the same piece with it.
-    Opening(Opened<C>, VecDeque<Bytes>),
+    Opening(Opened<C>, Bytes, VecDeque<Bytes>),
     Open(Open<C>),
     /// The last message is out.
     Over(Status),
@@ -145,12 +150,18 @@ impl<C: Call> Stream<C> {
     }
 
     fn status(&self, refusal: &Refusal) -> Status {
-        C::status(self.call(), &self.server, refusal)
+        let about = match &self.state {
+            State::Opening(_, first, _) => C::about(first.clone()),
+            _ => About::default(),
+        };
+        C::status(self.call(), &self.server, refusal, &about)
     }
 
     /// Waits until the first message was dealt with.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        let State::Opening(opened, messages) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let State::Opening(opened, _, messages) = &mut self.state else {
+            return Poll::Ready(Ok(()));
+        };
         let opened = ready!(opened.as_mut().poll(cx));
         let messages = std::mem::take(messages);
         let (call, feeds) = opened.map_err(|refusal| self.status(&refusal))?;
@@ -166,8 +177,8 @@ impl<C: Call> HotStream for Stream<C> {
             State::First(_) => {
                 let over = State::Over(Status::cancelled("the stream did not open"));
                 if let State::First(opening) = std::mem::replace(&mut self.state, over) {
-                    self.state =
-                        State::Opening(Box::pin(C::open(opening, message)), VecDeque::new());
+                    let opened = Box::pin(C::open(opening, message.clone()));
+                    self.state = State::Opening(opened, message, VecDeque::new());
                 }
                 // Most open at once. Who does not is polled again right after this.
                 match self.poll_open(&mut Context::from_waker(Waker::noop())) {
@@ -175,7 +186,7 @@ impl<C: Call> HotStream for Stream<C> {
                     Poll::Pending => Ok(()),
                 }
             }
-            State::Opening(_, messages) => {
+            State::Opening(_, _, messages) => {
                 messages.push_back(message);
                 Ok(())
             }

@@ -22,7 +22,7 @@ use crate::{
         caller::Caller,
         convert::door::{Door, PropsWrite},
         once::Once,
-        status::in_band,
+        status::{about::About, in_band},
     },
     proto::{self, stream_user_props_request::Message as Up},
     session::{
@@ -155,9 +155,21 @@ impl Call for StreamUserProps {
     }
 
     /// Tells how far the messages were dealt with.
-    fn status(call: Option<&Self>, server: &Server, refusal: &Refusal) -> Status {
+    fn status(call: Option<&Self>, server: &Server, refusal: &Refusal, about: &About) -> Status {
         let seq = call.map_or(0, |call| call.acks.seq());
-        server.node.status_with(refusal, [("acked_seq", seq.to_string())])
+        server.node.status_with(refusal, about, [("acked_seq", seq.to_string())])
+    }
+
+    fn about(message: Bytes) -> About {
+        let request: Result<proto::StreamUserPropsRequest, _> = decode(message);
+        let Some(Up::Open(open)) = request.ok().and_then(|request| request.message) else {
+            return About::default();
+        };
+        let about = match &*open.subscriptions {
+            [only] => About::session(&only.session_id),
+            _ => About::default(),
+        };
+        About { user: open.user_id, ..about }
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
@@ -321,6 +333,11 @@ impl StreamUserProps {
         Ok(written)
     }
 
+    /// What a write of the user in a session is about.
+    fn about(&self, session_id: &str) -> About {
+        About { user: self.user.user.to_string(), ..About::session(session_id) }
+    }
+
     /// Writes in a session that the stream subscribes to; the frame that holds it.
     fn write_here(&self, feed: &Feed, write: Write, term: u64) -> Result<u64, Refusal> {
         let command = Command::SetProps { user: self.user.user.clone(), write, term };
@@ -343,8 +360,9 @@ impl StreamUserProps {
                     let handle = feeds.find(&id).map_or(0, |(_, handle, _)| handle);
                     // Which one refused is said where there may be several.
                     let is_only = feeds.only().is_some_and(|feed| feed.live().id == id);
+                    let about = self.about(&id);
                     let id = if is_only { String::new() } else { id.to_string() };
-                    let refusal = in_band(&refusal, seq, id);
+                    let refusal = in_band(&refusal, seq, id, &about);
                     self.acks.refuse(proto::Refusal { handle, ..refusal });
                 }
                 for (place, revision) in written.results {
@@ -355,7 +373,11 @@ impl StreamUserProps {
                     }
                 }
             }
-            Err(refusal) => self.acks.refuse(in_band(&refusal, seq, String::new())),
+            Err(refusal) => {
+                let only = feeds.only().map(|feed| feed.live().id.to_string());
+                let about = self.about(&only.unwrap_or_default());
+                self.acks.refuse(in_band(&refusal, seq, String::new(), &about));
+            }
         }
         if !hears_of_tick {
             feeds.want_tick(None);

@@ -5,7 +5,10 @@ use super::{
     stream::{Call, Occasion, Opening as Request},
     wanted::{Wanted, subscribe},
 };
-use crate::grpc::error::Refusal;
+use crate::grpc::{
+    error::Refusal,
+    status::about::{About, Asks},
+};
 use crate::{
     grpc::{
         caller::Caller,
@@ -67,6 +70,11 @@ impl Call for SubscribeToSession {
         Ok((Self(told), Feeds::one(feed, 0)))
     }
 
+    fn about(message: Bytes) -> About {
+        decode(message)
+            .map_or_else(|_| About::default(), |it: proto::SubscribeToSessionRequest| it.about())
+    }
+
     fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {
         only_update(feeds, occasion, subscribe_to_session_response::USER_ID, &mut self.0)
     }
@@ -101,6 +109,11 @@ impl Call for SubscribeToUser {
                 }
             }
         }
+    }
+
+    fn about(message: Bytes) -> About {
+        decode(message)
+            .map_or_else(|_| About::default(), |it: proto::SubscribeToUserRequest| it.about())
     }
 
     fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {

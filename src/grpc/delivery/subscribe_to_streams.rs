@@ -11,7 +11,10 @@ use super::{
     stream::{Call, Moment, Occasion, Opening},
     subscribe::decode,
 };
-use crate::grpc::error::Refusal;
+use crate::grpc::{
+    error::Refusal,
+    status::about::{About, Asks},
+};
 use crate::{
     grpc::{
         convert::door::path,
@@ -137,6 +140,11 @@ impl Call for SubscribeToStreams {
                 proto::SubscribeToStreamsResponse { updates, reset, more }
             }));
         }
+    }
+
+    fn about(message: Bytes) -> About {
+        decode(message)
+            .map_or_else(|_| About::default(), |it: proto::SubscribeToStreamsRequest| it.about())
     }
 
     fn compose(&mut self, _: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {

@@ -8,7 +8,7 @@ use crate::{
     grpc::{
         convert::{door::path, to_proto},
         once::Once,
-        status::in_band,
+        status::{about::About, in_band},
     },
     proto,
     session::{
@@ -49,7 +49,9 @@ impl Sessions {
         let result = |(id, result): WriteOutcome| proto::WriteResult {
             session_id: id.to_string(),
             position: result.as_ref().ok().copied().map(to_proto::position),
-            refusal: result.err().map(|refusal| in_band(&refusal.into(), 0, id.to_string())),
+            refusal: result
+                .err()
+                .map(|refusal| in_band(&refusal.into(), 0, id.to_string(), &About::session(&id))),
         };
         Ok(proto::SetUserPropsResponse { results: results.into_iter().map(result).collect() })
     }

@@ -153,6 +153,8 @@ asks! {
     UnbanUserRequest(id: session_id, target: target_user_id);
     TransmitSessionUpdatesRequest(id: session_id, target: target_user_id);
     SubscribeToSessionRequest(id: session_id);
+    SubscribeToUserRequest();
+    ReceiveSessionUpdatesRequest();
     SetStreamRequest(stream: name);
     RemoveStreamRequest(stream: name);
     UpdateStreamDataRequest(stream: name);

@@ -9,6 +9,7 @@ use crate::{
     session::{
         error::{Limit, Refusal as Rule, Violation, cut},
         limits::{Micros, SECOND},
+        role::Role,
     },
 };
 use tonic::Code;
@@ -116,10 +117,11 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             format!("the reply would have more than {most} bytes"),
         ),
         Refusal::SeqNotRising { seq, last } => {
-            let fault = format!(
-                "seq must rise from message to message, from 1 on: {seq} came after {last}"
-            );
-            Told::of_field(Reason::SeqNotRising, "seq", &fault, fault.clone())
+            let message = match last {
+                0 => format!("the seq of the first message must be 1 or more, not {seq}"),
+                _ => format!("seq must rise from message to message: {seq} came after {last}"),
+            };
+            Told::of_field(Reason::SeqNotRising, "seq", "must rise", message)
         }
         Refusal::WrongFirstMessage(fault) => {
             Told::new(Code::InvalidArgument, Reason::WrongFirstMessage, *fault)
@@ -137,7 +139,7 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::SessionNotFound => {
             let message = match &about.session {
                 Subject::None => {
-                    "no such session is open, or the caller may not know of it".to_owned()
+                    "no session that the request asks for is open, or the caller may not know of it".to_owned()
                 }
                 Subject::Id(id) => not_open(&format!("{id:?}")),
                 Subject::Name(name) => not_open(&format!("named {name:?}")),
@@ -170,8 +172,10 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
                 Some(role) => format!("{user} has the role {role} in {session}"),
                 None => format!("the role of {user} in {session} is too low"),
             };
-            let message =
-                format!("{has}; this needs the role {needs} or a higher one, which SetRole gives");
+            let message = match needs {
+                Role::Owner => format!("{has}; only the owner, or the app itself, may do this"),
+                _ => format!("{has}; this needs the role {needs} or a higher one, which SetRole gives"),
+            };
             Told::new(PermissionDenied, Reason::RoleTooLow, message).with("needs", needs.to_string())
         }
         Rule::NotAWriter(named) => Told::of_fields(PermissionDenied, Reason::NotAWriter, named),
@@ -222,6 +226,7 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
                 "" => format!("no member of {session} is the one that is asked for"),
                 target => format!("user {target:?} is not a member of {session}"),
             };
+            let message = format!("{message}; GetSessionInfo lists the members");
             Told::new(NotFound, Reason::MemberNotFound, message)
         }
         Rule::NoCandidate => {
@@ -246,7 +251,7 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::StaleTerm { current } => Told::new(
             FailedPrecondition,
             Reason::StaleTerm,
-            format!("the term of the host of {session} is {current} by now"),
+            format!("the term of the host of {session} is {current}, as session.term tells"),
         )
         .with("term", current.to_string()),
         Rule::NotTheHost => Told::new(
@@ -267,8 +272,7 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
             "max-updates-per-second",
             per_second,
             format!(
-                "{user} sends more than {per_second} updates a second; RetryInfo says when the next \
-                 one fits"
+                "{user} sends more than {per_second} updates a second; wait as long as the details say"
             ),
         )
         .after(*retry_after),
@@ -389,7 +393,7 @@ fn unknown_position(about: &About) -> String {
     let at = |it: &proto::Position| format!("epoch {}, revision {}", it.epoch, it.revision);
     let named = about.positions.iter().map(|(field, it)| format!("{field} ({})", at(it)));
     let named = match &*named.collect::<Vec<_>>().join(" or ") {
-        "" => "a revision that the request names".to_owned(),
+        "" => "a revision in if_revision".to_owned(),
         named => named.to_owned(),
     };
     let last = about.at.as_ref();
@@ -404,7 +408,7 @@ fn list(violations: &[Violation]) -> String {
     let mut text = String::new();
     let mut listed = 0;
     for Violation { field, description, .. } in violations.iter().filter(|it| it.unnamed == 0) {
-        let one = format!("{field}: {description}");
+        let one = format!("{}: {description}", cut(field, LISTED_BYTES / 2));
         if listed > 0 && text.len() + one.len() > LISTED_BYTES {
             break;
         }

@@ -174,7 +174,7 @@ proptest! {
         faults in faults(),
     ) {
         for refusal in every_refusal(&text, number, &faults) {
-            let status = node().status_with(&refusal, [("acked_seq", number.to_string())]);
+            let status = node().status_with(&refusal, &About::default(), [("acked_seq", number.to_string())]);
             let bytes = trailers_bytes(&status);
             // The header that names the node stands beside them where a call is refused at once.
             prop_assert!(bytes < TRAILERS_BYTES - 256, "{bytes} bytes: {refusal:?}");
@@ -190,7 +190,7 @@ proptest! {
             };
             let bytes = trailers_bytes(&node().status_about(&refusal, &about));
             prop_assert!(bytes < TRAILERS_BYTES - 256, "{bytes} bytes: {refusal:?}");
-            let told = in_band(&refusal, number, "s".repeat(128));
+            let told = in_band(&refusal, number, "s".repeat(128), &about);
             prop_assert!(told.encoded_len() < IN_BAND_BYTES, "{}: {refusal:?}", told.encoded_len());
         }
         let end = node().end(Code::PermissionDenied, ErrorReason::Kicked, &text, Some(number));
@@ -203,7 +203,7 @@ proptest! {
         let refusal = Refusal::Invalid(faults);
         let details = node().status(&refusal).get_error_details();
         let mut fields = details.bad_request().expect("it names fields").field_violations.clone();
-        let in_band = in_band(&refusal, 0, String::new()).fields;
+        let in_band = in_band(&refusal, 0, String::new(), &About::default()).fields;
         prop_assert_eq!(
             in_band.iter().map(|it| (&it.field, &it.description)).collect::<Vec<_>>(),
             fields.iter().map(|it| (&it.field, &it.description)).collect::<Vec<_>>()

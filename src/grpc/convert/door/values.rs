@@ -122,19 +122,24 @@ impl Door<'_> {
             Wire::Floats(floats) => Value::Floats(floats.items.into()),
             Wire::Integers(integers) => Value::Integers(integers.items.into()),
             Wire::List(list) => {
-                let mut items = Vec::with_capacity(list.items.len());
+                let count = list.items.len();
+                let mut items = Vec::with_capacity(count);
                 for (at, item) in list.items.into_iter().enumerate() {
-                    items.push(self.value(&format!("{field}[{at}]"), item, level + 1)?);
+                    items.extend(self.value(&format!("{field}[{at}]"), item, level + 1));
                 }
-                Value::List(items.into())
+                (items.len() == count).then(|| Value::List(items.into()))?
             }
             Wire::Map(map) => {
-                let mut entries = Vec::with_capacity(map.entries.len());
+                let count = map.entries.len();
+                let mut entries = Vec::with_capacity(count);
                 for (key, item) in map.entries {
                     let field = path(field, &key);
                     let key = self.key(&field, &key);
                     let item = self.value(&field, item, level + 1);
-                    entries.push(key.zip(item)?);
+                    entries.extend(key.zip(item));
+                }
+                if entries.len() < count {
+                    return None;
                 }
                 entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
                 Value::Map(entries.into())
