@@ -36,12 +36,14 @@ pub struct Snapshot {
     /// From this revision on the subscriber was not told what it should have been told one by one;
     /// 0 = nothing is lost.
     pub lost_from: u64,
+    /// How what comes after it is delivered.
+    pub delivery: Delivery,
 }
 
 impl Snapshot {
     /// For somebody who has not been told anything before.
     pub fn new(reason: SnapshotReason) -> Self {
-        Self { reason, since: 0, lost_from: 0 }
+        Self { reason, since: 0, lost_from: 0, delivery: Delivery::Latest }
     }
 }
 
@@ -53,6 +55,19 @@ pub enum Delivery {
     Latest,
     /// Every accepted write and event.
     All,
+}
+
+impl Delivery {
+    /// What a client names to continue: the fingerprint of its view, with another one for each
+    /// delivery. As in [`Session::fingerprint`], `except` is a user whose props are left out.
+    pub fn fingerprint(self, session: &Session, view: &View, except: Option<&UserId>) -> u32 {
+        let of_view = session.fingerprint(view, except);
+        match self {
+            Self::Latest => of_view,
+            // Zero is what a client sends that names none.
+            Self::All => (!of_view).max(1),
+        }
+    }
 }
 
 /// One step of one view, encoded once and shared by all who are in it.

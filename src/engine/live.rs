@@ -294,6 +294,7 @@ impl State {
         let (core, revision) = (&self.core, at.revision);
         let (reach, too_old) = delivery.reach(core);
         let fits = delivery == Delivery::Latest || core.log_fits(actor, view, revision);
+        let except = actor.user().filter(|_| exclude_self);
         if at.epoch != core.epoch() {
             Err(SnapshotReason::EpochChanged)
         } else if revision > core.revision() {
@@ -302,8 +303,7 @@ impl State {
             Err(SnapshotReason::ResetSchema)
         } else if revision < reach || revision == 0 {
             Err(too_old)
-        } else if at.view != core.fingerprint(view, actor.user().filter(|_| exclude_self)) || !fits
-        {
+        } else if at.view != delivery.fingerprint(core, view, except) || !fits {
             Err(SnapshotReason::ViewChanged)
         } else {
             Ok(())
@@ -428,7 +428,7 @@ impl State {
             let lost_from = if is_all && is_lost && position > 0 { position + 1 } else { 0 };
             // Most find nobody missing, and share one snapshot.
             let since = if self.core.has_departures(position) { position } else { 0 };
-            let snapshot = Snapshot { reason, since, lost_from };
+            let snapshot = Snapshot { reason, since, lost_from, delivery: shared.delivery };
             subscriber.resumes = false;
             subscriber.caught_up(self.core.revision());
             subscriber.fingerprint = shared.fingerprint;

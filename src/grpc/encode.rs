@@ -73,7 +73,7 @@ impl Encoder for Named {
         &self,
         session: &Session,
         view: &View,
-        Snapshot { reason, since, lost_from }: Snapshot,
+        Snapshot { reason, since, lost_from, delivery }: Snapshot,
         except: Option<&UserId>,
     ) -> Encoded {
         let mut body = Body::new(false, except.cloned());
@@ -87,7 +87,7 @@ impl Encoder for Named {
             snapshot: Some(SnapshotHead {
                 epoch: session.epoch().0,
                 reason,
-                view: session.fingerprint(view, except),
+                view: delivery.fingerprint(session, view, except),
                 lost_from,
             }),
         };

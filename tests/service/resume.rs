@@ -316,11 +316,14 @@ async fn a_resume_with_other_options_begins_with_a_snapshot() {
         DeliveryOptions { exclude_self: true, ..Default::default() },
         DeliveryOptions { props: x(), ..Default::default() },
         DeliveryOptions { props: x(), exclude_self: true, ..Default::default() },
+        DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() },
     ];
     let with = |user, options: &DeliveryOptions| SubscribeToSessionRequest {
         options: Some(options.clone()),
         ..subscription("finals", user)
     };
+    // So that there is a log to go on with.
+    let _all = service.watch_with(with("bob", &options[4])).await;
     for before in &options {
         let known = service.watch_with(with("ada", before)).await.rebuilt.again();
         service
