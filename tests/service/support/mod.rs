@@ -17,7 +17,7 @@ mod values;
 pub use acts::ban_of;
 pub use bundles::{receiving, several_open};
 pub use caller::{as_app, sent};
-pub use rebuilt::{Rebuilt, State};
+pub use rebuilt::{Member, Rebuilt, State};
 pub use refused::{Refused, refused};
 pub use streams::{PropsStream, Step, Watcher};
 pub use values::*;

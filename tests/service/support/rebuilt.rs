@@ -27,7 +27,7 @@ pub struct Rebuilt {
     pub lost: (u64, u64),
     /// The members in the order of joining.
     pub order: Vec<String>,
-    /// Who the last snapshot says has left.
+    /// The users who left, as the last step says; nobody of them is back by its end.
     pub left: BTreeMap<String, DepartureReason>,
     /// The parts of a step that is not complete.
     parts: Vec<SessionUpdate>,
@@ -121,9 +121,12 @@ impl Rebuilt {
             return None;
         }
         let parts = std::mem::take(&mut self.parts);
+        self.left.clear();
         let step = self.step(parts);
         let mut members: Vec<_> = self.state.members.iter().collect();
         members.sort_by_key(|(_, member)| member.join_order);
+        let is_told_apart = |pair: &[(_, &Member)]| pair[0].1.join_order < pair[1].1.join_order;
+        assert!(members.windows(2).all(is_told_apart), "each has a place of its own: {members:?}");
         self.order = members.into_iter().map(|(user, _)| user.clone()).collect();
         Some(step)
     }
@@ -201,6 +204,9 @@ impl Rebuilt {
             at = update.revision;
             let change = update.change.as_ref().expect("an update changes something");
             assert_ne!(*change, Changes::default(), "an update changes something");
+            for departure in &change.left {
+                assert!(self.knows(&departure.user_id), "who leaves was a member: {departure:?}");
+            }
             self.take(change, false, false);
             self.check_whole(change);
         }
@@ -234,8 +240,8 @@ impl Rebuilt {
             assert!(known.is_some() || !is_one_frame, "who leaves was a member: {departure:?}");
             if is_snapshot {
                 assert_eq!(known, None, "a snapshot shows nobody who has left");
-                self.left.insert(departure.user_id.clone(), reason);
             }
+            self.left.insert(departure.user_id.clone(), reason);
         }
     }
 
@@ -248,6 +254,7 @@ impl Rebuilt {
             assert!(known || !is_one_frame, "who is replaced was a member: {change:?}");
             self.state.members.remove(user);
         }
+        self.left.remove(user);
         let is_new = !known || change.replaces;
         assert!(!is_new || role != Role::Unspecified, "who is new has a role: {change:?}");
         assert_eq!(is_new, change.join_order != 0, "who is new has a place: {change:?}");
