@@ -1,6 +1,6 @@
 //! What the engine needs from whoever knows the wire: a view of a session in, bytes out.
 
-use crate::session::{Session, ids::UserId, view::View};
+use crate::session::{Session, ids::UserId, revision::Revision, view::View};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::ops::Range;
@@ -31,11 +31,11 @@ pub enum SnapshotReason {
 pub struct Snapshot {
     /// Why.
     pub reason: SnapshotReason,
-    /// Names who left after this revision, which the subscriber has come to; 0 = it has come to none.
-    pub since: u64,
+    /// Names who left after this revision, if the subscriber has come to one.
+    pub since: Revision,
     /// From this revision on the subscriber was not told what it should have been told one by one;
-    /// 0 = nothing is lost.
-    pub lost_from: u64,
+    /// none = nothing is lost.
+    pub lost_from: Revision,
     /// How what comes after it is delivered.
     pub delivery: Delivery,
 }
@@ -43,7 +43,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// For somebody who has not been told anything before.
     pub fn new(reason: SnapshotReason) -> Self {
-        Self { reason, since: 0, lost_from: 0, delivery: Delivery::Latest }
+        let none = Revision::NONE;
+        Self { reason, since: none, lost_from: none, delivery: Delivery::Latest }
     }
 }
 
@@ -133,8 +134,8 @@ pub trait Encoder: Send + Sync + 'static {
         &self,
         session: &Session,
         view: &View,
-        after: u64,
-        from: u64,
+        after: Revision,
+        from: Revision,
         spans: bool,
     ) -> Option<Encoded>;
 
@@ -145,8 +146,8 @@ pub trait Encoder: Send + Sync + 'static {
         &self,
         session: &Session,
         view: &View,
-        after: u64,
-        from: u64,
+        after: Revision,
+        from: Revision,
         spans: bool,
     ) -> Option<Encoded>;
 

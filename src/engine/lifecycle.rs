@@ -6,6 +6,7 @@ use crate::session::{
     Opening,
     command::Actor,
     ids::{AppId, SessionId, UserId},
+    revision::Revision,
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -42,7 +43,7 @@ impl Engine {
                 Err(refusal) => return Err(refusal),
                 Ok(live) => {
                     tracing::debug!(app = %app, session = %id, "session opened");
-                    let first = position(&live.lock(), 1);
+                    let first = position(&live.lock(), Revision::FIRST);
                     return Ok((Joined { live, position: first }, false));
                 }
             }

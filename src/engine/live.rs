@@ -14,6 +14,7 @@ use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::Micros,
     member::{Departed, Departure},
+    revision::Revision,
     schema::Schema,
     settings::Pacing,
     view::View,
@@ -71,20 +72,20 @@ pub(super) struct Shared {
     /// How many of them leave themselves out.
     pub(super) excluding: usize,
     /// The last revision at which the view changed, as far as anybody in it knows.
-    pub(super) changed: u64,
+    pub(super) changed: Revision,
     /// The step that led there.
     latest: Option<Kept<Arc<Encoded>>>,
     /// Steps that lead there from further back; none where the view shows nothing of it.
     merged: Vec<Kept<Option<Arc<Encoded>>>>,
     /// The last snapshot, as it was encoded at a revision.
-    snapshot: Option<(u64, Snapshot, Arc<Encoded>)>,
+    snapshot: Option<(Revision, Snapshot, Arc<Encoded>)>,
 }
 
 /// A step that was encoded, to be shared.
 #[derive(Debug)]
 struct Kept<T> {
     /// Where it begins.
-    from: u64,
+    from: Revision,
     /// It says where each member lies; without that it is not for who leaves itself out.
     spans: bool,
     step: T,
@@ -172,7 +173,7 @@ impl State {
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(frame.revision, &frame.departed);
             if frame.views_changed {
-                self.place_again(frame.revision - 1);
+                self.place_again(frame.revision.previous());
             }
             for (_, shared) in &mut self.views {
                 shared.framed(&self.core, frame.revision, encoder);
@@ -194,7 +195,7 @@ impl State {
         let frame = self.core.reset(now, actor, schema)?;
         self.logs.settle(&mut self.core);
         // The reset is alone in its frame: who left did so in the one before.
-        self.end_departed(frame.revision - 1, &frame.departed);
+        self.end_departed(frame.revision.previous(), &frame.departed);
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
             subscriber.begin_to_lose(shared.delivery, shared.changed, told);
@@ -239,7 +240,7 @@ impl State {
     }
 
     /// Ends the subscriptions of memberships that are over.
-    fn end_departed(&mut self, revision: u64, departed: &[Departed]) {
+    fn end_departed(&mut self, revision: Revision, departed: &[Departed]) {
         if departed.is_empty() {
             return;
         }
@@ -259,7 +260,7 @@ impl State {
     /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
     /// view shows something else gets a snapshot of it. `told` is the last frame that it could be
     /// told of in its own view.
-    fn place_again(&mut self, told: u64) {
+    fn place_again(&mut self, told: Revision) {
         for (_, shared) in &mut self.views {
             shared.fingerprint = self.core.fingerprint(&shared.view, None);
         }
@@ -299,9 +300,9 @@ impl State {
             Err(SnapshotReason::EpochChanged)
         } else if revision > core.revision() {
             Err(SnapshotReason::Future)
-        } else if (1..core.reset_revision()).contains(&revision) {
+        } else if revision.is_some() && revision < core.reset_revision() {
             Err(SnapshotReason::ResetSchema)
-        } else if revision < reach || revision == 0 {
+        } else if revision < reach || revision.is_none() {
             Err(too_old)
         } else if at.view != delivery.fingerprint(core, view, except) || !fits {
             Err(SnapshotReason::ViewChanged)
@@ -425,9 +426,13 @@ impl State {
         }
         if let Some(reason) = subscriber.snapshot.take() {
             let is_lost = is_behind || reason == SnapshotReason::LogOverflow;
-            let lost_from = if is_all && is_lost && position > 0 { position + 1 } else { 0 };
+            let lost_from = if is_all && is_lost && position.is_some() {
+                position.next()
+            } else {
+                Revision::NONE
+            };
             // Most find nobody missing, and share one snapshot.
-            let since = if self.core.has_departures(position) { position } else { 0 };
+            let since = if self.core.has_departures(position) { position } else { Revision::NONE };
             let snapshot = Snapshot { reason, since, lost_from, delivery: shared.delivery };
             subscriber.resumes = false;
             subscriber.caught_up(self.core.revision());
@@ -488,7 +493,7 @@ impl State {
 
 impl Delivery {
     /// From which revision on there are deltas, and what who is further behind is told.
-    fn reach(self, core: &Session) -> (u64, SnapshotReason) {
+    fn reach(self, core: &Session) -> (Revision, SnapshotReason) {
         match self {
             Self::Latest => (core.horizon(), SnapshotReason::TooOld),
             Self::All => (core.log_start(), SnapshotReason::LogOverflow),
@@ -498,10 +503,10 @@ impl Delivery {
 
 impl Shared {
     /// A frame was made: encodes the step that leads there from the view's last change.
-    fn framed(&mut self, core: &Session, revision: u64, encoder: &dyn Encoder) {
+    fn framed(&mut self, core: &Session, revision: Revision, encoder: &dyn Encoder) {
         let from = self.changed;
         let spans = self.excluding > 0;
-        let step = self.encode(core, (revision - 1, from), spans, encoder);
+        let step = self.encode(core, (revision.previous(), from), spans, encoder);
         let is_lost = self.delivery == Delivery::All && core.log_start() >= revision;
         if step.is_some() || is_lost {
             self.latest = step.map(|step| Kept { from, spans, step: Arc::new(step) });
@@ -515,7 +520,7 @@ impl Shared {
     fn encode(
         &self,
         core: &Session,
-        (after, from): (u64, u64),
+        (after, from): (Revision, Revision),
         spans: bool,
         encoder: &dyn Encoder,
     ) -> Option<Encoded> {
@@ -546,7 +551,7 @@ impl Shared {
     /// one for who is further behind.
     fn step_from(
         &mut self,
-        position: u64,
+        position: Revision,
         excludes: bool,
         core: &Session,
         encoder: &dyn Encoder,
@@ -571,7 +576,7 @@ impl Shared {
     }
 
     /// The latest step, if it can be applied at a position.
-    fn latest_from(&self, position: u64, excludes: bool) -> Option<&Arc<Encoded>> {
+    fn latest_from(&self, position: Revision, excludes: bool) -> Option<&Arc<Encoded>> {
         let latest = self.latest.as_ref()?;
         (latest.from <= position && latest.serves(excludes)).then_some(&latest.step)
     }

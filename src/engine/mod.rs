@@ -51,6 +51,7 @@ use crate::session::{
     epoch::Epoch,
     ids::{Key, SessionId},
     limits::{Limits, Micros},
+    revision::Revision,
     settings::Settings,
 };
 use encoder::Encoder;
@@ -109,7 +110,7 @@ pub struct Position {
     /// The incarnation.
     pub epoch: Epoch,
     /// The frame.
-    pub revision: u64,
+    pub revision: Revision,
 }
 
 /// What a session is found by.
@@ -244,6 +245,6 @@ impl Engine {
     }
 }
 
-fn position(state: &State, revision: u64) -> Position {
+fn position(state: &State, revision: Revision) -> Position {
     Position { epoch: state.core.epoch(), revision }
 }

@@ -7,6 +7,7 @@ use crate::session::{
     command::{Actor, Command},
     ids::AppId,
     private::Private,
+    revision::Revision,
     user::User,
 };
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Engine {
             records[at].sources.insert(id.clone());
             Ok(live)
         })?;
-        let first = position(&live.lock(), 1);
+        let first = position(&live.lock(), Revision::FIRST);
         tracing::debug!(app = %app, session = %id, "private session opened");
         Ok(Joined { live, position: first })
     }

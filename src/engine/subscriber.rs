@@ -12,6 +12,7 @@ use crate::session::{
     epoch::Epoch,
     ids::UserId,
     limits::Micros,
+    revision::Revision,
 };
 use std::{
     sync::{
@@ -78,7 +79,7 @@ pub struct Resume {
     /// The incarnation of the session.
     pub epoch: Epoch,
     /// The last revision that the client applied.
-    pub revision: u64,
+    pub revision: Revision,
     /// The fingerprint of its last snapshot.
     pub view: u32,
 }
@@ -87,7 +88,7 @@ pub struct Resume {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Begin {
     /// With what changed after a revision.
-    After(u64),
+    After(Revision),
     /// With a snapshot.
     Snapshot(SnapshotReason),
 }
@@ -107,7 +108,7 @@ pub(super) struct Subscriber {
     /// There is something that the last poll did not take, because it can wait.
     pub held: bool,
     /// Everything up to this revision was sent.
-    pub position: u64,
+    pub position: Revision,
     pub fingerprint: u32,
     /// A snapshot is due, for this reason.
     pub snapshot: Option<SnapshotReason>,
@@ -122,7 +123,7 @@ pub(super) struct Subscriber {
     pub behind_since: Option<Micros>,
     pub end: Option<End>,
     /// The frame in which its user was out of the session: it is shown nothing of later ones.
-    pub out_since: Option<u64>,
+    pub out_since: Option<Revision>,
     /// Tells the subscription that there may be something; set together with taking the waker.
     pub signal: Arc<AtomicBool>,
     waker: Option<Waker>,
@@ -157,7 +158,7 @@ impl Subscriber {
     ) -> Self {
         let (position, snapshot) = match begin {
             Begin::After(revision) => (revision, None),
-            Begin::Snapshot(reason) => (0, Some(reason)),
+            Begin::Snapshot(reason) => (Revision::NONE, Some(reason)),
         };
         Self {
             actor,
@@ -183,7 +184,7 @@ impl Subscriber {
 
     /// A snapshot takes the place of all that a view tells after the frame `told`: who subscribes to
     /// every update and had everything up to there, loses what comes after.
-    pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: u64, told: u64) {
+    pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: Revision, told: Revision) {
         if delivery == Delivery::All && self.position >= changed && self.snapshot.is_none() {
             self.position = self.position.max(told);
         }
@@ -211,18 +212,18 @@ impl Subscriber {
     }
 
     /// Whether there is something to tell in a view that changed last at a revision.
-    pub(super) fn has_news(&self, changed: u64) -> bool {
+    pub(super) fn has_news(&self, changed: Revision) -> bool {
         self.snapshot.is_some() || self.position < changed || self.resumes
     }
 
     /// Whether what it would be shown comes from after the frame in which its user was out, in a view
     /// that changed last at a revision, of a session that is at another one.
-    pub(super) fn is_too_late(&self, changed: u64, revision: u64) -> bool {
+    pub(super) fn is_too_late(&self, changed: Revision, revision: Revision) -> bool {
         let shown = if self.snapshot.is_some() { revision } else { changed };
         self.out_since.is_some_and(|out| out < shown)
     }
 
-    pub(super) fn caught_up(&mut self, revision: u64) {
+    pub(super) fn caught_up(&mut self, revision: Revision) {
         self.position = revision;
         self.behind_since = None;
     }
@@ -285,13 +286,13 @@ impl Subscription {
     }
 
     /// The next step with the session's revision, or a wake-up when there may be one.
-    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<(Step, Revision)> {
         self.poll(cx, false)
     }
 
     /// The same, but news stay where they are: takes the end, with all that comes before it, and
     /// the end of a tick that was waited for. [`Subscription::is_held`] says whether there are news.
-    pub fn poll_urgent(&mut self, cx: &mut Context<'_>) -> Poll<(Step, u64)> {
+    pub fn poll_urgent(&mut self, cx: &mut Context<'_>) -> Poll<(Step, Revision)> {
         self.poll(cx, true)
     }
 
@@ -305,7 +306,7 @@ impl Subscription {
         self.tick
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, urgent: bool) -> Poll<(Step, u64)> {
+    fn poll(&mut self, cx: &mut Context<'_>, urgent: bool) -> Poll<(Step, Revision)> {
         let clock = self.engine.clock();
         let rests = |waker: &Waker| waker.will_wake(cx.waker());
         let is_time = |pace: &Pace| pace.until.is_some_and(|until| until <= clock.now());

@@ -7,6 +7,7 @@ use crate::{
         Opening, Session,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, SECOND},
+        revision::Revision,
         settings::{Kind, Settings},
         view::View,
     },
@@ -17,11 +18,11 @@ use std::sync::Arc;
 pub struct Mute;
 
 impl Encoder for Mute {
-    fn changes(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
+    fn changes(&self, _: &Session, _: &View, _: Revision, _: Revision, _: bool) -> Option<Encoded> {
         None
     }
 
-    fn log(&self, _: &Session, _: &View, _: u64, _: u64, _: bool) -> Option<Encoded> {
+    fn log(&self, _: &Session, _: &View, _: Revision, _: Revision, _: bool) -> Option<Encoded> {
         None
     }
 

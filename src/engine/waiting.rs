@@ -2,7 +2,7 @@
 
 use super::error::Refusal;
 use super::{Engine, Position, live::Live};
-use crate::session::error::Refusal as Rule;
+use crate::session::{error::Refusal as Rule, revision::Revision};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -30,7 +30,7 @@ impl Engine {
 struct Framed<'a> {
     engine: &'a Engine,
     live: &'a Arc<Live>,
-    revision: u64,
+    revision: Revision,
     /// Where the session has the waker.
     waiting: Option<usize>,
 }

@@ -15,6 +15,7 @@ use crate::{
         Info, Session,
         ids::UserId,
         member::Departure,
+        revision::Revision,
         size,
         value::Value,
         view::{ChangeSink, Class, MemberChange, View},
@@ -48,8 +49,8 @@ impl Encoder for Named {
         &self,
         session: &Session,
         view: &View,
-        after: u64,
-        from: u64,
+        after: Revision,
+        from: Revision,
         spans: bool,
     ) -> Option<Encoded> {
         let mut body = Body::new(spans, None);
@@ -62,8 +63,8 @@ impl Encoder for Named {
         &self,
         session: &Session,
         view: &View,
-        after: u64,
-        from: u64,
+        after: Revision,
+        from: Revision,
         spans: bool,
     ) -> Option<Encoded> {
         log::updates(session, view, after, from, spans)
@@ -78,11 +79,11 @@ impl Encoder for Named {
     ) -> Encoded {
         let mut body = Body::new(false, except.cloned());
         session.show_all(view, &mut body);
-        if since > 0 {
+        if since.is_some() {
             session.show_departures(since, &mut body);
         }
         let head = Head {
-            from: 0,
+            from: Revision::NONE,
             to: session.revision(),
             snapshot: Some(SnapshotHead {
                 epoch: session.epoch().0,
@@ -97,8 +98,8 @@ impl Encoder for Named {
 
 /// What a step says beside its changes.
 struct Head {
-    from: u64,
-    to: u64,
+    from: Revision,
+    to: Revision,
     snapshot: Option<SnapshotHead>,
 }
 
@@ -107,7 +108,7 @@ struct SnapshotHead {
     epoch: u64,
     reason: SnapshotReason,
     view: u32,
-    lost_from: u64,
+    lost_from: Revision,
 }
 
 /// One part of a step while it grows: the content of a `Changes`.
@@ -232,9 +233,9 @@ impl Part {
         let first = head.snapshot.as_ref().filter(|_| at == 0);
         match first {
             Some(first) => put_varint(&mut start, update::EPOCH, first.epoch),
-            None => put_varint(&mut start, update::FROM_REVISION, head.from),
+            None => put_varint(&mut start, update::FROM_REVISION, head.from.0),
         }
-        put_varint(&mut start, update::TO_REVISION, head.to);
+        put_varint(&mut start, update::TO_REVISION, head.to.0);
         if more {
             put_varint(&mut start, update::MORE, 1);
         }
@@ -245,9 +246,9 @@ impl Part {
                 put_varint(&mut inner, snapshot::REASON, reason as u64);
                 encode_key(snapshot::VIEW, WireType::ThirtyTwoBit, &mut inner);
                 inner.put_u32_le(first.view);
-                if first.lost_from > 0 {
-                    put_varint(&mut inner, snapshot::LOST_FROM, first.lost_from);
-                    put_varint(&mut inner, snapshot::LOST_TO, head.to);
+                if first.lost_from.is_some() {
+                    put_varint(&mut inner, snapshot::LOST_FROM, first.lost_from.0);
+                    put_varint(&mut inner, snapshot::LOST_TO, head.to.0);
                 }
                 put_head(&mut inner, snapshot::STATE, changes);
                 put_head(&mut start, update::SNAPSHOT, inner.len() + changes);

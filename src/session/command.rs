@@ -4,6 +4,7 @@ use super::{
     ban::Ban,
     ids::{Key, UserId},
     password::PasswordHash,
+    revision::Revision,
     role::Role,
     settings::{Presence, Setting},
     value::Value,
@@ -37,7 +38,7 @@ pub struct Write {
     /// Keys that go.
     pub remove: Vec<Key>,
     /// Keys that must not have changed after a revision, or all of the write is refused.
-    pub if_revision: Vec<(Key, u64)>,
+    pub if_revision: Vec<(Key, Revision)>,
     /// How many of the last in `set` came as plain JSON, where their faults are to be named.
     pub plain: usize,
     /// Maps are merged into the maps that are there, those within them too; see [`Write::merged`].
@@ -190,7 +191,7 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     /// The frame that shows it.
-    pub revision: u64,
+    pub revision: Revision,
     /// Whether it concerns the session at all: a write on the user does only where the session
     /// selects a written key.
     pub concerned: bool,

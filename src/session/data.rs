@@ -9,6 +9,7 @@ use super::{
     limits::Micros,
     props::write_all,
     removals::Gone,
+    revision::Revision,
     role::Role,
     schema::{Fields, Paths, Schema, default_of, defaults},
     settings::Kind,
@@ -22,7 +23,7 @@ pub(super) struct Data {
     pub shared: Slots,
     pub private: Slots,
     /// The revision of the last change of either.
-    pub revision: u64,
+    pub revision: Revision,
     /// Something was accepted since the last frame.
     pub dirty: bool,
     /// Who wrote what since then.

@@ -5,13 +5,14 @@ use super::{
     limits::Micros,
     member::{Departed, MemberIx, Membership, Shown},
     removals::Gone,
+    revision::Revision,
 };
 
 /// What one tick made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Its revision.
-    pub revision: u64,
+    pub revision: Revision,
     /// Host, owner or the selection of keys changed: members may have come to see another view.
     pub views_changed: bool,
     /// The memberships that ended.
@@ -32,12 +33,12 @@ impl Session {
             return None;
         }
         self.expire_removals(now);
-        self.revision += 1;
+        self.revision = self.revision.next();
         self.last_frame_at = now;
         let revision = self.revision;
         let before = std::mem::replace(&mut self.shown, self.accepted.clone());
         let mut views_changed = false;
-        if before != self.shown || revision == 1 {
+        if before != self.shown || revision == Revision::FIRST {
             self.info_revision = revision;
             let sight_changed = before.host != self.shown.host
                 || before.settings.propnames != self.shown.settings.propnames
@@ -105,7 +106,7 @@ impl Session {
                     joined: revision,
                     replaces,
                     status: revision,
-                    hosting: 0,
+                    hosting: Revision::NONE,
                 });
                 changed = true;
             }

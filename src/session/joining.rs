@@ -41,7 +41,7 @@ impl Session {
             return Err(Refusal::Invalid(vec![fault]));
         }
         // Whoever opens a session that is locked from the start is in.
-        if self.accepted.settings.locked && self.revision > 0 {
+        if self.accepted.settings.locked && self.revision.is_some() {
             return Err(Refusal::Locked);
         }
         self.check_place(role)?;
@@ -85,7 +85,7 @@ impl Session {
         proven: Option<&PasswordHash>,
     ) -> Result<(), Refusal> {
         let Some(password) = &self.password else { return Ok(()) };
-        let opens = self.revision == 0;
+        let opens = self.revision.is_none();
         let is_trusted = self.roles.of(user).is_some_and(|role| role >= Role::Moderator);
         if proven == Some(password) || opens || is_trusted {
             return Ok(());

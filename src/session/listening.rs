@@ -9,6 +9,7 @@ use super::{
     limits::Micros,
     log::{Event, Eyes, Log, Values, Whole},
     member::{Departure, MemberIx},
+    revision::Revision,
     settings::Kind,
     slots::Slots,
     view::{Class, View},
@@ -39,13 +40,13 @@ impl Session {
     }
 
     /// Every frame after this revision can be told update by update.
-    pub fn log_start(&self) -> u64 {
+    pub fn log_start(&self) -> Revision {
         self.log.as_ref().map_or(self.revision, |log| log.start)
     }
 
     /// Whether an actor in the class of a view has seen by the same rules ever since a revision, so
     /// that it may be told all updates since.
-    pub fn log_fits(&self, actor: &Actor, view: &View, revision: u64) -> bool {
+    pub fn log_fits(&self, actor: &Actor, view: &View, revision: Revision) -> bool {
         let Some(log) = &self.log else { return true };
         let keeps = view.class == Class::Host && *actor != Actor::App;
         revision >= log.since[view.class as usize] && !(keeps && revision < log.keeper_since)
@@ -53,7 +54,7 @@ impl Session {
 
     /// The updates of the frames after a revision, which must not be before
     /// [`Session::log_start`]; [`Session::show_logged`] shows what a view sees of one.
-    pub fn logged_after(&self, revision: u64) -> impl Iterator<Item = (u64, &Event)> {
+    pub fn logged_after(&self, revision: Revision) -> impl Iterator<Item = (Revision, &Event)> {
         self.log.iter().flat_map(move |log| log.after(revision))
     }
 

@@ -7,6 +7,7 @@ use super::{
     ids::{Key, UserId},
     limits::Limits,
     member::Departure,
+    revision::Revision,
     role::Role,
     size,
     value::Value,
@@ -124,7 +125,7 @@ impl Event {
 /// The updates of one frame.
 #[derive(Debug)]
 struct Framed {
-    revision: u64,
+    revision: Revision,
     updates: Vec<Event>,
     bytes: usize,
 }
@@ -141,15 +142,15 @@ pub struct Log {
     most_updates: usize,
     most_bytes: usize,
     /// Every frame after this revision is in it.
-    pub start: u64,
+    pub start: Revision,
     /// What was told of the session last.
     pub info: Arc<Info>,
     /// What decides who sees what, as of the last frame.
     pub(super) eyes: Eyes,
     /// By class: since when it has seen by the same rules.
-    pub since: [u64; 2],
+    pub since: [Revision; 2],
     /// Since when the same user has been in the host's class.
-    pub keeper_since: u64,
+    pub keeper_since: Revision,
 }
 
 /// What decides which rules apply to a class of readers, and who is in it.
@@ -163,7 +164,7 @@ pub struct Eyes {
 
 impl Log {
     /// A log that begins after the frame `start`.
-    pub fn new(start: u64, info: Arc<Info>, eyes: Eyes, limits: &Limits) -> Self {
+    pub fn new(start: Revision, info: Arc<Info>, eyes: Eyes, limits: &Limits) -> Self {
         Self {
             frames: VecDeque::new(),
             open: Vec::new(),
@@ -175,8 +176,8 @@ impl Log {
             start,
             info,
             eyes,
-            since: [0; 2],
-            keeper_since: 0,
+            since: [Revision::NONE; 2],
+            keeper_since: Revision::NONE,
         }
     }
 
@@ -231,7 +232,7 @@ impl Log {
     }
 
     /// The open frame is made under a revision.
-    pub fn seal(&mut self, revision: u64) {
+    pub fn seal(&mut self, revision: Revision) {
         if std::mem::take(&mut self.lost) {
             self.frames.clear();
             (self.updates, self.bytes) = (0, 0);
@@ -246,7 +247,7 @@ impl Log {
     }
 
     /// The updates of the frames after `revision`, with their revisions.
-    pub fn after(&self, revision: u64) -> impl Iterator<Item = (u64, &Event)> {
+    pub fn after(&self, revision: Revision) -> impl Iterator<Item = (Revision, &Event)> {
         let from = self.frames.partition_point(|frame| frame.revision <= revision);
         self.frames
             .range(from..)

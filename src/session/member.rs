@@ -1,6 +1,8 @@
 //! Who is in a session, and in which order they changed.
 
-use super::{ids::UserId, limits::Micros, role::Role, settings::Presence, slots::Slots};
+use super::{
+    ids::UserId, limits::Micros, revision::Revision, role::Role, settings::Presence, slots::Slots,
+};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::{collections::BTreeMap, sync::Arc};
@@ -68,13 +70,13 @@ pub struct Shown {
     /// When it joined.
     pub joined_at: Micros,
     /// The revision of the join.
-    pub(super) joined: u64,
-    /// The revision at which an earlier membership of the user ended; 0 = none that is remembered.
-    pub(super) replaces: u64,
+    pub(super) joined: Revision,
+    /// The revision at which an earlier membership of the user ended, if that is remembered.
+    pub(super) replaces: Revision,
     /// The revision at which role or `disconnected` last changed.
-    pub(super) status: u64,
+    pub(super) status: Revision,
     /// The revision at which it last became or ceased to be host.
-    pub(super) hosting: u64,
+    pub(super) hosting: Revision,
 }
 
 /// One user in the session.
@@ -92,7 +94,7 @@ pub struct Member {
     pub(super) departure: Departure,
     dirty: bool,
     /// The revision of the last change of anything.
-    pub(super) changed: u64,
+    pub(super) changed: Revision,
     newer: Option<MemberIx>,
     older: Option<MemberIx>,
 }
@@ -153,7 +155,7 @@ impl Members {
     }
 
     /// Everyone whom the last frame shows, whose last change is after `revision`; latest first.
-    pub fn changed_after(&self, revision: u64) -> impl Iterator<Item = (&Member, &Shown)> {
+    pub fn changed_after(&self, revision: Revision) -> impl Iterator<Item = (&Member, &Shown)> {
         let mut next = self.newest;
         std::iter::from_fn(move || {
             let member = self.get(next?);
@@ -176,7 +178,7 @@ impl Members {
                     slots: Slots::default(),
                     departure: Departure::Left,
                     dirty: false,
-                    changed: 0,
+                    changed: Revision::NONE,
                     newer: None,
                     older: None,
                 };
@@ -227,7 +229,7 @@ impl Members {
     }
 
     /// The member changed at `revision`: it becomes the latest of all.
-    pub(super) fn touch(&mut self, ix: MemberIx, revision: u64) {
+    pub(super) fn touch(&mut self, ix: MemberIx, revision: Revision) {
         self.unlink(ix);
         let newest = self.newest.replace(ix);
         let member = self.get_mut(ix);

@@ -32,6 +32,7 @@ mod props;
 mod read;
 mod removals;
 mod reset;
+pub mod revision;
 pub mod role;
 pub mod schema;
 pub mod settings;
@@ -61,6 +62,7 @@ use opening::People;
 use password::PasswordHash;
 use private::{Pair, Private};
 use removals::Removals;
+use revision::Revision;
 use role::{Role, Roles};
 use schema::{Paths, Schema};
 use settings::{Kind, Setting, Settings};
@@ -142,7 +144,7 @@ pub struct Session {
     created_at: Micros,
     limits: Arc<Limits>,
     epoch: Epoch,
-    revision: u64,
+    revision: Revision,
     last_frame_at: Micros,
     /// Something was accepted since the last frame.
     open: bool,
@@ -150,9 +152,9 @@ pub struct Session {
 
     accepted: Arc<Info>,
     shown: Arc<Info>,
-    info_revision: u64,
+    info_revision: Revision,
     /// The revision at which it last changed who sees which keys of whom.
-    sight_revision: u64,
+    sight_revision: Revision,
     /// Told to nobody.
     password: Option<PasswordHash>,
 
@@ -167,8 +169,8 @@ pub struct Session {
 
     data: Data,
     removals: Removals,
-    /// The frame of the last reset; 0 = there was none.
-    reset_revision: u64,
+    /// The frame of the last reset, if there was one.
+    reset_revision: Revision,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
     /// Which memberships ended since the last frame.
@@ -219,14 +221,14 @@ impl Session {
             created_at: now,
             limits,
             epoch: last_epoch.next(now),
-            revision: 0,
+            revision: Revision::NONE,
             last_frame_at: now,
             open: true,
             ended: false,
             shown: accepted.clone(),
             accepted,
-            info_revision: 0,
-            sight_revision: 0,
+            info_revision: Revision::NONE,
+            sight_revision: Revision::NONE,
             password,
             names: Names::default(),
             members: Members::default(),
@@ -237,7 +239,7 @@ impl Session {
             heritage: None,
             data: Data::default(),
             removals: Removals::default(),
-            reset_revision: 0,
+            reset_revision: Revision::NONE,
             left: Vec::new(),
             departed: Vec::new(),
             log: None,
@@ -433,7 +435,7 @@ impl Session {
     }
 
     /// The last frame.
-    pub fn revision(&self) -> u64 {
+    pub fn revision(&self) -> Revision {
         self.revision
     }
 
@@ -443,8 +445,8 @@ impl Session {
     }
 
     /// The frame that shows everything accepted so far.
-    pub fn pending_revision(&self) -> u64 {
-        self.revision + u64::from(self.open)
+    pub fn pending_revision(&self) -> Revision {
+        if self.open { self.revision.next() } else { self.revision }
     }
 
     /// Whether the next [`Session::flush`] makes a frame.
@@ -477,13 +479,13 @@ impl Session {
         &self.members
     }
 
-    /// The frame of the last reset, after which nothing is as it was; 0 = there was none.
-    pub fn reset_revision(&self) -> u64 {
+    /// The frame of the last reset, after which nothing is as it was, if there was one.
+    pub fn reset_revision(&self) -> Revision {
         self.reset_revision
     }
 
     /// Deltas can begin at this revision or later.
-    pub fn horizon(&self) -> u64 {
+    pub fn horizon(&self) -> Revision {
         self.removals.horizon
     }
 }

@@ -8,6 +8,7 @@ use super::{
     ids::{Key, UserId},
     member::MemberIx,
     names::Names,
+    revision::Revision,
     role::Role,
     schema::{Fields, Paths, default_of, defaults},
     settings::{Kind, Settings},
@@ -134,24 +135,24 @@ impl Session {
         &self,
         slots: &Slots,
         write: &Write,
-        known: u64,
+        known: Revision,
         field: &str,
     ) -> Result<(), Refusal> {
         if write.if_revision.iter().any(|(_, revision)| *revision > self.pending_revision()) {
             return Err(Refusal::UnknownPosition);
         }
-        let changed = |(key, revision): &&(Key, u64)| {
+        let changed = |(key, revision): &&(Key, Revision)| {
             match (self.names.find(key).and_then(|key| slots.get(key)), *revision) {
-                (Some(slot), 0) => slot.shown.is_some() || slot.accepted.is_some(),
+                (Some(slot), Revision::NONE) => slot.shown.is_some() || slot.accepted.is_some(),
                 (Some(slot), revision) => slot.revision > revision || slot.is_pending(),
                 // Removed so long ago that nobody knows when.
-                (None, revision) => revision > 0 && revision < known,
+                (None, revision) => revision.is_some() && revision < known,
             }
         };
         let (mut lost, root) = (Faults::default(), Path::Root(field));
         for (key, revision) in write.if_revision.iter().filter(changed) {
-            let fault = match revision {
-                0 => "the key holds a value, or one is pending".to_owned(),
+            let fault = match *revision {
+                Revision::NONE => "the key holds a value, or one is pending".to_owned(),
                 revision => format!("the key has changed after {revision}"),
             };
             lost.add(Path::Key(&root, key), fault);

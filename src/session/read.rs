@@ -4,6 +4,7 @@ use super::{
     Session,
     ids::UserId,
     member::{Member, Shown},
+    revision::Revision,
     role::Role,
     slots::Slot,
     view::{ChangeSink, MemberChange, View},
@@ -62,7 +63,7 @@ impl Session {
         &self,
         view: &View,
         user: &str,
-        after: u64,
+        after: Revision,
         sink: &mut impl ChangeSink,
     ) {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };

@@ -5,6 +5,7 @@ use super::{
     limits::{Limits, Micros},
     member::{Departure, MemberIx},
     names::KeyIx,
+    revision::Revision,
 };
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ pub enum Gone {
 
 #[derive(Debug)]
 struct Removal {
-    revision: u64,
+    revision: Revision,
     at: Micros,
     gone: Gone,
 }
@@ -33,14 +34,14 @@ struct Removal {
 #[derive(Debug, Default)]
 pub struct Removals {
     list: VecDeque<Removal>,
-    departed: FxHashMap<UserId, u64>,
+    departed: FxHashMap<UserId, Revision>,
     /// Deltas can begin at this revision or later.
-    pub horizon: u64,
+    pub horizon: Revision,
 }
 
 impl Removals {
     /// Something went at `revision`.
-    pub fn push(&mut self, revision: u64, at: Micros, gone: Gone) {
+    pub fn push(&mut self, revision: Revision, at: Micros, gone: Gone) {
         if let Gone::Member(user, _) = &gone {
             self.departed.insert(user.clone(), revision);
         }
@@ -48,18 +49,21 @@ impl Removals {
     }
 
     /// No delta begins before `revision`: of what went until then, only who left is still told.
-    pub fn begin_at(&mut self, revision: u64) {
+    pub fn begin_at(&mut self, revision: Revision) {
         self.list.retain(|removal| matches!(removal.gone, Gone::Member(..)));
         self.horizon = revision;
     }
 
-    /// The revision at which a user last left; 0 = not remembered.
-    pub fn departed(&self, user: &str) -> u64 {
-        self.departed.get(user).copied().unwrap_or(0)
+    /// The revision at which a user last left, if that is remembered.
+    pub fn departed(&self, user: &str) -> Revision {
+        self.departed.get(user).copied().unwrap_or_default()
     }
 
     /// Who left after `revision`, each user once, with the revision.
-    pub fn departures_after(&self, revision: u64) -> impl Iterator<Item = (&UserId, Departure)> {
+    pub fn departures_after(
+        &self,
+        revision: Revision,
+    ) -> impl Iterator<Item = (&UserId, Departure)> {
         self.list.iter().rev().take_while(move |removal| removal.revision > revision).filter_map(
             |removal| match &removal.gone {
                 Gone::Member(user, departure) if self.departed(user) == removal.revision => {
@@ -72,7 +76,7 @@ impl Removals {
 
     /// Takes out the oldest removal that is over the bounds. Whoever takes it raises the horizon if
     /// a delta would have needed it.
-    pub fn expire(&mut self, now: Micros, limits: &Limits) -> Option<(u64, Gone)> {
+    pub fn expire(&mut self, now: Micros, limits: &Limits) -> Option<(Revision, Gone)> {
         let oldest = self.list.front()?;
         if self.list.len() <= limits.removals && now < oldest.at + limits.removal_memory {
             return None;

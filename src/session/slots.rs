@@ -3,6 +3,7 @@
 use super::{
     ids::Key,
     names::{KeyIx, Names},
+    revision::Revision,
     settings::Settings,
     value::Value,
 };
@@ -16,8 +17,8 @@ pub struct Slot {
     pub accepted: Option<Value>,
     /// As of the last frame; none = a tombstone that lets deltas name the removal.
     pub shown: Option<Value>,
-    /// The revision at which `shown` last changed; 0 = never shown.
-    pub revision: u64,
+    /// The revision at which `shown` last changed; none = never shown.
+    pub revision: Revision,
 }
 
 impl Slot {
@@ -75,13 +76,14 @@ impl Slots {
             _ => {
                 let key = names.take(key, settings);
                 let at = self.find(key).unwrap_or_else(|at| at);
-                self.slots.insert(at, Slot { key, accepted: None, shown: None, revision: 0 });
+                let (accepted, shown, revision) = (None, None, Revision::NONE);
+                self.slots.insert(at, Slot { key, accepted, shown, revision });
                 at
             }
         };
         let slot = &mut self.slots[at];
         slot.accepted = value;
-        if slot.revision == 0 && slot.accepted.is_none() {
+        if slot.revision.is_none() && slot.accepted.is_none() {
             let slot = self.slots.remove(at);
             names.give_back(slot.key);
         }
@@ -118,7 +120,7 @@ impl Slots {
     /// whether anything changed. Slots that neither show nor hold anything are dropped.
     pub fn frame(
         &mut self,
-        revision: u64,
+        revision: Revision,
         names: &mut Names,
         mut removed: impl FnMut(KeyIx),
     ) -> bool {
@@ -126,7 +128,7 @@ impl Slots {
         let mut unused = false;
         for slot in &mut self.slots {
             if !slot.is_pending() {
-                unused |= slot.revision == 0 && slot.shown.is_none();
+                unused |= slot.revision.is_none() && slot.shown.is_none();
                 continue;
             }
             slot.shown = slot.accepted.clone();
@@ -138,7 +140,7 @@ impl Slots {
         }
         if unused {
             self.slots.retain(|slot| {
-                let keep = slot.revision > 0 || slot.accepted.is_some();
+                let keep = slot.revision.is_some() || slot.accepted.is_some();
                 if !keep {
                     names.give_back(slot.key);
                 }
@@ -149,14 +151,14 @@ impl Slots {
     }
 
     /// Drops the tombstone that a key got at `revision`, if it is still one; returns whether it was.
-    pub fn forget(&mut self, key: KeyIx, revision: u64, names: &mut Names) -> bool {
+    pub fn forget(&mut self, key: KeyIx, revision: Revision, names: &mut Names) -> bool {
         let Ok(at) = self.find(key) else { return false };
         let slot = &mut self.slots[at];
         if slot.shown.is_some() || slot.revision != revision {
             return false;
         }
         if slot.accepted.is_some() {
-            slot.revision = 0;
+            slot.revision = Revision::NONE;
         } else {
             self.slots.remove(at);
             names.give_back(key);

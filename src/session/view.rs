@@ -8,6 +8,7 @@ use super::{
     log::{Event, Whole},
     member::{Departure, Member, Shown},
     removals::Gone,
+    revision::Revision,
     role::Role,
     settings::{Keys, Kind},
     slots::Slot,
@@ -171,7 +172,7 @@ impl Session {
 
     /// Shows what changed in a view after revision `from`, which must not be before
     /// [`Session::horizon`] unless the view showed no change since.
-    pub fn show_changes(&self, view: &View, from: u64, sink: &mut impl ChangeSink) {
+    pub fn show_changes(&self, view: &View, from: Revision, sink: &mut impl ChangeSink) {
         if self.info_revision > from {
             sink.session(self, &self.shown, view.class);
         }
@@ -192,18 +193,18 @@ impl Session {
     }
 
     /// Shows who has left after revision `from` and is not back, as far as that is remembered.
-    pub fn show_departures(&self, from: u64, sink: &mut impl ChangeSink) {
+    pub fn show_departures(&self, from: Revision, sink: &mut impl ChangeSink) {
         for (user, departure) in self.departures_after(from) {
             sink.left(user, departure);
         }
     }
 
     /// Whether [`Session::show_departures`] shows anybody.
-    pub fn has_departures(&self, from: u64) -> bool {
+    pub fn has_departures(&self, from: Revision) -> bool {
         self.departures_after(from).next().is_some()
     }
 
-    fn departures_after(&self, from: u64) -> impl Iterator<Item = (&UserId, Departure)> {
+    fn departures_after(&self, from: Revision) -> impl Iterator<Item = (&UserId, Departure)> {
         let is_back = |user: &UserId| {
             self.members.find(user).is_some_and(|ix| self.members.get(ix).shown.is_some())
         };
@@ -213,7 +214,7 @@ impl Session {
     pub(super) fn show_member(
         &self,
         view: &View,
-        from: u64,
+        from: Revision,
         member: &Member,
         shown: &Shown,
         sink: &mut impl ChangeSink,

@@ -8,6 +8,7 @@ use sessiond::{
         command::Actor,
         epoch::Epoch,
         ids::{AppId, SessionId},
+        revision::Revision,
     },
 };
 use std::{
@@ -206,11 +207,12 @@ async fn so_many_reads_of_a_session_may_wait_and_those_given_up_leave_room() {
     let first = service.open_room("finals", "ada").await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
     let live = live(&service);
-    let next = engine::Position { epoch: Epoch(first.epoch), revision: first.revision + 1 };
+    let next =
+        engine::Position { epoch: Epoch(first.epoch), revision: Revision(first.revision + 1) };
     let mut waiting: Vec<_> =
         (0..WAITING_READS).map(|_| Box::pin(service.engine().framed(&live, next))).collect();
     assert!(waiting.iter_mut().all(|read| poll(read.as_mut()).is_pending()));
-    for answer in ask(&service, "ada", Position { revision: next.revision, ..first }).await {
+    for answer in ask(&service, "ada", Position { revision: next.revision.0, ..first }).await {
         let told = refused(answer).is(Code::ResourceExhausted, "LIMIT_REACHED");
         told.says("limit", "waiting-reads").says("most", &WAITING_READS.to_string());
     }

@@ -5,6 +5,7 @@ use sessiond::session::{
     Session,
     command::{Actor, Command, Write},
     ids::Key,
+    revision::Revision,
     settings::Keys,
     value::Value,
     view::{Class, View},
@@ -18,7 +19,7 @@ type Place = (String, Key);
 #[derive(Debug, Default)]
 pub struct Listener {
     /// The frame that it knew when it began to listen.
-    began: Option<u64>,
+    began: Option<Revision>,
     heard: Vec<Heard>,
     /// What was heard and then taken back.
     taken_back: Vec<Heard>,
@@ -94,12 +95,12 @@ impl Listener {
             return;
         }
         let view = View { class: Class::Host, props: Keys::default() };
-        let before = model.at(revision - 1);
+        let before = model.at(revision.previous());
         if before.selection(&view) != model.last().selection(&view) {
             return;
         }
         let mut told: BTreeMap<Place, Vec<Value>> = BTreeMap::new();
-        for (of, event) in session.logged_after(revision - 1) {
+        for (of, event) in session.logged_after(revision.previous()) {
             assert_eq!(of, revision);
             let changes = Changes::logged(session, &view, event);
             let members = changes.members.iter().map(|(user, it)| (&**user, &it.props));

@@ -20,6 +20,7 @@ use sessiond::session::{
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
+    revision::Revision,
     role::Role,
     schema::Schema,
     settings::{Keys, Kind, Setting, Settings},
@@ -294,13 +295,13 @@ impl Lockstep {
         (key, behind): (Key, u64),
         write: Write,
     ) {
-        let history = self.model.history.iter().zip(1..);
+        let history = self.model.history.iter().zip((1..).map(Revision));
         let gone = history.filter(|(framed, _)| framed.departures.contains_key(&user));
-        let gone = gone.map(|(_, revision)| revision).last().unwrap_or(1);
+        let gone = gone.map(|(_, revision)| revision).last().unwrap_or(Revision::FIRST);
         let known = self.session.horizon().max(gone);
         let revision = match behind {
-            3 => 0,
-            behind => self.model.revision().saturating_sub(behind).max(known),
+            3 => Revision::NONE,
+            behind => Revision(self.model.revision().0.saturating_sub(behind)).max(known),
         };
         let write = Write { if_revision: vec![(key, revision)], ..write };
         let actor = Actor::User(user.clone());
@@ -548,7 +549,7 @@ fn open(
         let session = Session::open(opening.clone(), Arc::new(limits), now, Epoch(last_epoch));
         match (session, model) {
             (Ok(session), Ok(model)) => {
-                assert_eq!((session.revision(), session.created_at()), (1, now));
+                assert_eq!((session.revision(), session.created_at()), (Revision::FIRST, now));
                 return (session, model);
             }
             (session, model) => {

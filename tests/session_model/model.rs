@@ -21,6 +21,7 @@ use sessiond::session::{
     limits::{Limits, Micros, SERVER_END_GRACE, UNUSED_TTL},
     member::{Departed, Departure},
     password::PasswordHash,
+    revision::Revision,
     role::Role,
     settings::{Kind, Presence, Setting},
     value::Value,
@@ -56,7 +57,7 @@ pub struct Model {
     /// Who left since somebody last asked, in order.
     pub left: Vec<UserId>,
     /// The revision from which on every removal must still be known.
-    pub horizon_at_most: u64,
+    pub horizon_at_most: Revision,
     /// The memberships that ended since the last frame, whether a frame ever showed them or not.
     pub departed: Vec<Departed>,
     bans: BTreeMap<UserId, Ban>,
@@ -78,7 +79,7 @@ pub struct Model {
 /// Something that went, and is remembered.
 #[derive(Debug, Clone, Copy)]
 struct Removal {
-    revision: u64,
+    revision: Revision,
     at: Micros,
     of_member: bool,
 }
@@ -133,7 +134,7 @@ impl Model {
             open: true,
             ended: false,
             left: Vec::new(),
-            horizon_at_most: 0,
+            horizon_at_most: Revision::NONE,
             departed: Vec::new(),
             bans: BTreeMap::new(),
             data_log: Vec::new(),
@@ -156,18 +157,23 @@ impl Model {
     }
 
     /// The revision of the last frame.
-    pub fn revision(&self) -> u64 {
-        self.history.len() as u64
+    pub fn revision(&self) -> Revision {
+        Revision(self.history.len() as u64)
     }
 
     /// The revision that shows what is accepted.
-    pub fn pending_revision(&self) -> u64 {
-        self.revision() + u64::from(self.open)
+    pub fn pending_revision(&self) -> Revision {
+        if self.open { self.revision().next() } else { self.revision() }
     }
 
     /// The state as of a revision.
-    pub fn at(&self, revision: u64) -> &Framed {
-        &self.history[revision as usize - 1]
+    pub fn at(&self, revision: Revision) -> &Framed {
+        &self.since(revision)[0]
+    }
+
+    /// The states from a revision on.
+    pub fn since(&self, revision: Revision) -> &[Framed] {
+        &self.history[revision.0 as usize - 1..]
     }
 
     /// The last framed state.
@@ -274,7 +280,7 @@ impl Model {
     }
 
     /// Makes a frame if there is anything to frame.
-    pub fn flush(&mut self, now: Micros) -> Option<u64> {
+    pub fn flush(&mut self, now: Micros) -> Option<Revision> {
         if !self.open {
             return None;
         }
@@ -298,7 +304,7 @@ impl Model {
         self.framed_data = [self.data.clone(), self.private_data.clone()];
         let gone = self.history.last().map_or([0, 0], |last| last.removals_to(&next));
         self.history.push(next);
-        let revision = self.history.len() as u64;
+        let revision = self.revision();
         for (count, of_member) in gone.into_iter().zip([false, true]) {
             let removal = Removal { revision, at: now, of_member };
             self.removals.extend((0..count).map(|_| removal));
@@ -677,17 +683,16 @@ impl Model {
         accepted: &Props,
         shown: impl Fn(&Framed, &Key) -> Option<Value>,
     ) -> Result<(), Refusal> {
-        let changed = |(key, revision): &&(Key, u64)| {
-            let Some(from) = revision.checked_sub(1) else {
+        let changed = |(key, revision): &&(Key, Revision)| {
+            if revision.is_none() {
                 return accepted.contains_key(key) || shown(self.last(), key).is_some();
-            };
-            let from = self.history[from as usize..].iter();
-            let mut values = from.map(|framed| shown(framed, key));
+            }
+            let mut values = self.since(*revision).iter().map(|framed| shown(framed, key));
             let first = values.next().expect("the revision is one of the past");
             values.any(|value| value != first) || accepted.get(key).cloned() != first
         };
         let violation =
-            |(key, _): &(Key, u64)| Violation::new(format!("{field}[{key:?}]"), "has changed");
+            |(key, _): &(Key, Revision)| Violation::new(format!("{field}[{key:?}]"), "has changed");
         let lost: Vec<_> = write.if_revision.iter().filter(changed).map(violation).collect();
         if lost.is_empty() { Ok(()) } else { Err(Refusal::RevisionChanged(lost)) }
     }

@@ -6,6 +6,7 @@ use sessiond::session::{
     ids::Key,
     log::Event,
     member::Departure,
+    revision::Revision,
     role::Role,
     value::Value,
     view::{ChangeSink, Class, MemberChange, View},
@@ -82,12 +83,12 @@ impl Changes {
     }
 
     /// What changed in the view after a revision.
-    pub fn after(session: &Session, view: &View, from: u64) -> Self {
+    pub fn after(session: &Session, view: &View, from: Revision) -> Self {
         collect(|sink| session.show_changes(view, from, sink))
     }
 
     /// What a snapshot names beside the state for who has come to a revision.
-    pub fn departures_after(session: &Session, from: u64) -> BTreeMap<String, Departure> {
+    pub fn departures_after(session: &Session, from: Revision) -> BTreeMap<String, Departure> {
         collect(|sink| session.show_departures(from, sink)).left
     }
 
@@ -102,7 +103,7 @@ impl Changes {
     }
 
     /// What changed of one member after a revision.
-    pub fn of_member_after(session: &Session, view: &View, user: &str, after: u64) -> Self {
+    pub fn of_member_after(session: &Session, view: &View, user: &str, after: Revision) -> Self {
         collect(|sink| session.show_member_after(view, user, after, sink))
     }
 

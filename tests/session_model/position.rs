@@ -1,6 +1,6 @@
 //! Where a client is, and whether it can go on from there.
 
-use sessiond::session::{Session, epoch::Epoch, view::View};
+use sessiond::session::{Session, epoch::Epoch, revision::Revision, view::View};
 
 /// Why a resume is answered with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum NoDelta {
 #[derive(Debug, Clone, Copy)]
 pub struct Position {
     pub epoch: Epoch,
-    pub revision: u64,
+    pub revision: Revision,
     pub fingerprint: u32,
 }
 
@@ -35,7 +35,7 @@ impl Position {
             Err(NoDelta::EpochChanged)
         } else if self.revision > session.revision() {
             Err(NoDelta::Future)
-        } else if self.revision < session.horizon() || self.revision == 0 {
+        } else if self.revision < session.horizon() || self.revision.is_none() {
             Err(NoDelta::TooOld)
         } else if self.fingerprint != session.fingerprint(view, None) {
             Err(NoDelta::ViewChanged)

@@ -13,6 +13,7 @@ use sessiond::session::{
     ids::{AppId, Key, SessionId, UserId},
     limits::{Limits, Micros},
     private::{Pair, Private},
+    revision::Revision,
     role::Role,
     settings::{Keys, Kind, Presence, Setting, Settings},
     value::Value,
@@ -192,18 +193,18 @@ impl Stage {
     }
 
     /// Makes a frame, or not; returns the last revision.
-    pub fn tick(&mut self) -> u64 {
+    pub fn tick(&mut self) -> Revision {
         self.session.flush(self.now);
         self.session.revision()
     }
 
     /// What a view is sent that has everything before the last frame.
     pub fn news(&self, view: &View) -> Changes {
-        Changes::after(&self.session, view, self.session.revision() - 1)
+        Changes::after(&self.session, view, self.session.revision().previous())
     }
 
     /// What a view is sent that has everything up to a revision.
-    pub fn since(&self, view: &View, revision: u64) -> Changes {
+    pub fn since(&self, view: &View, revision: Revision) -> Changes {
         Changes::after(&self.session, view, revision)
     }
 

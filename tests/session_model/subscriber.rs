@@ -10,6 +10,7 @@ use sessiond::session::{
     Session,
     command::Actor,
     ids::UserId,
+    revision::Revision,
     settings::{Keys, Kind},
     value::Value,
     view::{Class, View},
@@ -99,7 +100,7 @@ impl Watch {
         }
         let quiet = match self.frames.last() {
             Some((before, _)) if *before == fingerprint => {
-                let from = model.revision() - 1;
+                let from = model.revision().previous();
                 let mut changes = Changes::after(session, view, from);
                 changes.members.sort_by(|(a, _), (b, _)| a.cmp(b));
                 assert_eq!(changes, model.at(from).changes_to(last, view), "{view:?}");
@@ -137,7 +138,7 @@ impl Watch {
     /// Resumes from every revision that there ever was.
     pub fn resume_from_everywhere(&self, session: &Session, model: &Model) {
         let view = &self.view;
-        for (revision, (fingerprint, _)) in (1..).zip(&self.frames) {
+        for (revision, (fingerprint, _)) in (1..).map(Revision).zip(&self.frames) {
             let at = Position { epoch: session.epoch(), revision, fingerprint: *fingerprint };
             let may =
                 revision >= session.horizon() && *fingerprint == session.fingerprint(view, None);
@@ -158,7 +159,7 @@ impl Watch {
 
     /// Who applies every update since a revision, if they are there, knows what the view shows after
     /// the last frame, and what it shows after each frame on the way.
-    fn listen(&self, session: &Session, model: &Model, from: u64) {
+    fn listen(&self, session: &Session, model: &Model, from: Revision) {
         if from < session.log_start() {
             return;
         }
@@ -168,7 +169,11 @@ impl Watch {
         for (revision, event) in session.logged_after(from) {
             assert!(at <= revision && from < revision && revision <= model.revision());
             if at < revision {
-                assert_eq!(picture, model.at(revision - 1).picture(view), "{view:?} from {from}");
+                assert_eq!(
+                    picture,
+                    model.at(revision.previous()).picture(view),
+                    "{view:?} from {from}"
+                );
                 at = revision;
             }
             let changes = Changes::logged(session, view, event);
@@ -179,11 +184,11 @@ impl Watch {
     }
 
     /// What has to be true of a delta beside that it leads to the right state.
-    fn check(&self, model: &Model, from: u64, changes: &Changes) {
+    fn check(&self, model: &Model, from: Revision, changes: &Changes) {
         let (view, last) = (&self.view, model.last());
         assert_no_leak(model, view, changes);
-        let since = &model.history[from as usize - 1..];
-        let quiet = self.frames[from as usize..].iter().all(|(_, quiet)| *quiet);
+        let since = model.since(from);
+        let quiet = self.frames[from.0 as usize..].iter().all(|(_, quiet)| *quiet);
         assert!(!quiet || changes.is_silent(), "{view:?} from {from} sends {changes:?}");
         if view.class == Class::Members {
             assert_eq!(changes.private_data, Default::default());

@@ -38,7 +38,7 @@ fn update(engine: &Engine, live: &Arc<Live>, setting: Setting) {
 }
 
 fn revision(live: &Live) -> u64 {
-    live.lock().core.revision()
+    live.lock().core.revision().0
 }
 
 /// How long it takes until there is another frame.

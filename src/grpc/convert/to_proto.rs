@@ -65,7 +65,7 @@ pub fn departure(departure: Departure) -> proto::DepartureReason {
 
 /// A position.
 pub fn position(position: engine::Position) -> proto::Position {
-    proto::Position { epoch: position.epoch.0, revision: position.revision }
+    proto::Position { epoch: position.epoch.0, revision: position.revision.0 }
 }
 
 /// A moment.

@@ -1,7 +1,7 @@
 //! What was dealt with of what came up a stream, and when the client may be told.
 
 use super::compose::MOST;
-use crate::proto;
+use crate::{proto, session::revision::Revision};
 use prost::Message;
 use std::collections::VecDeque;
 
@@ -34,7 +34,7 @@ struct Wait {
     after: u64,
     /// Which subscription says it.
     place: usize,
-    revision: u64,
+    revision: Revision,
 }
 
 /// Acks and refusals that go with a message.
@@ -70,7 +70,7 @@ impl Acks {
     }
 
     /// The messages after one that are being dealt with have a result in a frame of a subscription.
-    pub fn wait_for(&mut self, after: u64, place: usize, revision: u64) {
+    pub fn wait_for(&mut self, after: u64, place: usize, revision: Revision) {
         let covers = |wait: &Wait| wait.place == place && wait.revision >= revision;
         if !self.waits.iter().any(covers) {
             self.waits.push_back(Wait { after, place, revision });
@@ -91,7 +91,7 @@ impl Acks {
 
     /// What can be told beside so many bytes of updates: the seq, and the refusals up to it.
     /// `said` is the revision up to which everything of a subscription was said.
-    pub fn take(&mut self, said: impl Fn(usize) -> u64, bytes: usize) -> Told {
+    pub fn take(&mut self, said: impl Fn(usize) -> Revision, bytes: usize) -> Told {
         while self.waits.front().is_some_and(|wait| wait.revision <= said(wait.place)) {
             self.waits.pop_front();
         }
@@ -125,7 +125,7 @@ impl Acks {
 
     /// What can be told at the end of the stream.
     pub fn take_all(&mut self) -> Told {
-        self.take(|_| u64::MAX, 0)
+        self.take(|_| Revision::MAX, 0)
     }
 
     /// Whether refusals wait that can be told at once.
@@ -149,7 +149,9 @@ mod tests {
     use super::*;
 
     fn write(acks: &mut Acks, seq: u64, results: &[(usize, u64)]) {
-        results.iter().for_each(|&(place, revision)| acks.wait_for(seq - 1, place, revision));
+        results
+            .iter()
+            .for_each(|&(place, revision)| acks.wait_for(seq - 1, place, Revision(revision)));
         acks.dealt_with(seq);
     }
 
@@ -161,7 +163,7 @@ mod tests {
         write(&mut acks, 3, &[(0, 5)]);
         write(&mut acks, 4, &[(1, 10)]);
         write(&mut acks, 5, &[(0, 5)]);
-        let mut tell = |said: [u64; 2]| acks.take(|place| said[place], 0).acked_seq;
+        let mut tell = |said: [u64; 2]| acks.take(|place| Revision(said[place]), 0).acked_seq;
         assert_eq!(tell([4, 8]), 1);
         assert_eq!(tell([5, 8]), 0, "one of two is not said yet");
         assert_eq!(tell([5, 9]), 3);
@@ -187,15 +189,15 @@ mod tests {
         acks.hold(Some(1));
         [2, 3].into_iter().for_each(|seq| acks.dealt_with(seq));
         acks.refuse(refusal(3, 20));
-        let told = acks.take(|_| 9, 0);
+        let told = acks.take(|_| Revision(9), 0);
         assert_eq!((told.acked_seq, told.refusals.len(), acks.seq()), (1, 0, 1));
         assert!(acks.take_all().is_empty() && !acks.is_told(), "nor at the end");
         // It is written now: one session shows it, another refuses it.
-        acks.wait_for(1, 0, 10);
+        acks.wait_for(1, 0, Revision(10));
         acks.refuse(refusal(2, 20));
         acks.hold(None);
-        assert!(acks.take(|_| 9, 0).is_empty());
-        let told = acks.take(|_| 10, 0);
+        assert!(acks.take(|_| Revision(9), 0).is_empty());
+        let told = acks.take(|_| Revision(10), 0);
         assert_eq!(told.acked_seq, 3);
         assert!(told.refusals.iter().map(|it| it.seq).eq([2, 3]));
         assert!(acks.is_told());
@@ -206,10 +208,10 @@ mod tests {
         let mut acks = Acks::default();
         acks.refuse(refusal(1, 1_000));
         acks.dealt_with(1);
-        let Told { acked_seq, refusals } = acks.take(|_| 0, MOST - 100);
+        let Told { acked_seq, refusals } = acks.take(|_| Revision::NONE, MOST - 100);
         assert_eq!((acked_seq, refusals.len()), (0, 0));
         assert!(acks.overflows());
-        assert_eq!(acks.take(|_| 0, 0).acked_seq, 1);
+        assert_eq!(acks.take(|_| Revision::NONE, 0).acked_seq, 1);
     }
 
     #[test]
@@ -219,7 +221,7 @@ mod tests {
             acks.refuse(refusal(7, 200_000));
         }
         acks.dealt_with(7);
-        let told: Vec<_> = (0..2).map(|_| acks.take(|_| 0, 0)).collect();
+        let told: Vec<_> = (0..2).map(|_| acks.take(|_| Revision::NONE, 0)).collect();
         assert!(told[0].acked_seq < 7, "one of its refusals is not told yet");
         assert_eq!(told[1].acked_seq, 7);
         assert!(told.iter().all(|told| told.refusals.len() == 1));
@@ -234,7 +236,7 @@ mod tests {
         }
         let (mut told, mut messages) = (0, 0);
         loop {
-            let Told { acked_seq, refusals } = acks.take(|_| 0, 0);
+            let Told { acked_seq, refusals } = acks.take(|_| Revision::NONE, 0);
             let bytes: usize = refusals.iter().map(Message::encoded_len).sum();
             assert!(bytes <= REFUSALS_BYTES && !refusals.is_empty());
             assert!(refusals.iter().map(|refusal| refusal.seq).eq(told + 1..=acked_seq));

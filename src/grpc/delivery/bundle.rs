@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::End,
-    session::{ids::SessionId, limits::Micros},
+    session::{ids::SessionId, limits::Micros, revision::Revision},
 };
 use bytes::Bytes;
 use std::{
@@ -146,9 +146,9 @@ impl Bundle {
     }
 
     /// The revision up to which everything of a subscription was said.
-    pub fn said(&self, place: usize) -> u64 {
+    pub fn said(&self, place: usize) -> Revision {
         let entry = self.entries.iter().find(|entry| entry.place == place);
-        entry.map_or(u64::MAX, |entry| entry.feed.revision())
+        entry.map_or(Revision::MAX, |entry| entry.feed.revision())
     }
 
     /// The updates of the message.

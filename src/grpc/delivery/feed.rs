@@ -5,7 +5,7 @@ use crate::{
     engine::{Encoded, End, Live, Position, Resume, Step, Subscription},
     grpc::encode::{is_only_props_of, without_props_of},
     proto,
-    session::ids::UserId,
+    session::{ids::UserId, revision::Revision},
 };
 use bytes::Bytes;
 use std::{
@@ -23,9 +23,9 @@ pub struct Feed {
     /// The parts of a step that are not sent yet.
     outbox: VecDeque<Bytes>,
     /// The revision of the last step.
-    reached: u64,
+    reached: Revision,
     /// The revision up to which all steps were said whole.
-    revision: u64,
+    revision: Revision,
 }
 
 /// What a feed says next: the bytes of a `SubscribeToSessionResponse`.
@@ -42,7 +42,13 @@ pub enum Said {
 impl Feed {
     /// A feed of a subscription.
     pub fn new(subscription: Subscription, without: Option<UserId>) -> Self {
-        Self { subscription, without, outbox: VecDeque::new(), reached: 0, revision: 0 }
+        Self {
+            subscription,
+            without,
+            outbox: VecDeque::new(),
+            reached: Revision::NONE,
+            revision: Revision::NONE,
+        }
     }
 
     /// The session.
@@ -62,7 +68,7 @@ impl Feed {
 
     /// The revision of the session at the last poll: every write of that frame or an earlier one is
     /// in what was said since, unless the subscriber bounds its rate: then it may still come.
-    pub fn revision(&self) -> u64 {
+    pub fn revision(&self) -> Revision {
         self.revision
     }
 
@@ -76,7 +82,10 @@ impl Feed {
         self.poll(|subscription| subscription.poll_urgent(cx))
     }
 
-    fn poll(&mut self, poll: impl FnOnce(&mut Subscription) -> Poll<(Step, u64)>) -> Poll<Said> {
+    fn poll(
+        &mut self,
+        poll: impl FnOnce(&mut Subscription) -> Poll<(Step, Revision)>,
+    ) -> Poll<Said> {
         let said = match self.outbox.pop_front() {
             Some(bytes) => Said::Update(bytes),
             None => {
@@ -118,7 +127,7 @@ impl Feed {
     pub fn heartbeat(&self) -> Bytes {
         let revision = self.subscription.position().revision;
         update(proto::SessionUpdate {
-            to_revision: revision,
+            to_revision: revision.0,
             body: Some(proto::session_update::Body::Heartbeat(proto::Heartbeat {})),
             ..Default::default()
         })
@@ -129,7 +138,7 @@ impl Feed {
         let Position { epoch, revision } = self.subscription.position();
         update(proto::SessionUpdate {
             epoch: epoch.0,
-            to_revision: revision,
+            to_revision: revision.0,
             body: Some(proto::session_update::Body::Ended(end.message())),
             ..Default::default()
         })
@@ -140,7 +149,7 @@ impl Feed {
 pub fn farewell(at: Resume, ending: &Ending) -> Bytes {
     update(proto::SessionUpdate {
         epoch: at.epoch.0,
-        to_revision: at.revision,
+        to_revision: at.revision.0,
         body: Some(proto::session_update::Body::Ended(ending.message())),
         ..Default::default()
     })

@@ -9,7 +9,10 @@ use super::{
     feed::{Feed, Said},
     timer::Timer,
 };
-use crate::{engine::End, session::ids::SessionId};
+use crate::{
+    engine::End,
+    session::{ids::SessionId, revision::Revision},
+};
 use bytes::Bytes;
 use std::task::{Context, Poll};
 
@@ -151,7 +154,7 @@ impl Feeds {
     }
 
     /// The revision up to which everything of a subscription was said.
-    pub fn said(&self, place: usize) -> u64 {
+    pub fn said(&self, place: usize) -> Revision {
         match self {
             Self::One(one) => one.feed.revision(),
             Self::Several(bundle) => bundle.said(place),

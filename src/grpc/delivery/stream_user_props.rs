@@ -29,6 +29,7 @@ use crate::{
         command::{Actor, Command, Write},
         ids::{AppId, SessionId},
         limits::{Micros, SECOND},
+        revision::Revision,
     },
 };
 use bytes::Bytes;
@@ -339,7 +340,7 @@ impl StreamUserProps {
     }
 
     /// Writes in a session that the stream subscribes to; the frame that holds it.
-    fn write_here(&self, feed: &Feed, write: Write, term: u64) -> Result<u64, Refusal> {
+    fn write_here(&self, feed: &Feed, write: Write, term: u64) -> Result<Revision, Refusal> {
         let command = Command::SetProps { user: self.user.user.clone(), write, term };
         Ok(feed.subscription().command(&self.actor, command)?.revision)
     }
@@ -389,7 +390,7 @@ impl StreamUserProps {
 #[derive(Default)]
 struct Written {
     /// The frames of subscribed sessions that hold it: which subscription, which revision.
-    results: SmallVec<[(usize, u64); 1]>,
+    results: SmallVec<[(usize, Revision); 1]>,
     refused: Vec<(SessionId, Refusal)>,
     /// The stream is told of the end of the tick already.
     hears_of_tick: bool,
@@ -397,7 +398,7 @@ struct Written {
 
 impl Written {
     /// One subscription took it, and tells of its tick.
-    fn here(place: usize, revision: u64) -> Self {
+    fn here(place: usize, revision: Revision) -> Self {
         Self { results: smallvec![(place, revision)], hears_of_tick: true, ..Self::default() }
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::encoder::{Encoded, Message, UpdateSpan, UpdateSpans},
-    session::{Session, ids::UserId, view::View},
+    session::{Session, ids::UserId, revision::Revision, view::View},
 };
 use prost::encoding::encoded_len_varint;
 
@@ -28,8 +28,8 @@ struct Updates {
 pub fn updates(
     session: &Session,
     view: &View,
-    after: u64,
-    from: u64,
+    after: Revision,
+    from: Revision,
     spans: bool,
 ) -> Option<Encoded> {
     let mut done = Vec::new();
@@ -56,7 +56,7 @@ pub fn updates(
 }
 
 impl Updates {
-    fn put(&mut self, revision: u64, part: &Part) {
+    fn put(&mut self, revision: Revision, part: &Part) {
         let start = self.bytes.len();
         put_update(&mut self.bytes, revision, &part.changes);
         let range = start..self.bytes.len();
@@ -79,11 +79,11 @@ impl Updates {
         }
     }
 
-    fn message(self, from: u64, to: u64, more: bool) -> Message {
+    fn message(self, from: Revision, to: Revision, more: bool) -> Message {
         use field::session_update as update;
         let mut start = Vec::with_capacity(32);
-        put_varint(&mut start, update::FROM_REVISION, from);
-        put_varint(&mut start, update::TO_REVISION, to);
+        put_varint(&mut start, update::FROM_REVISION, from.0);
+        put_varint(&mut start, update::TO_REVISION, to.0);
         if more {
             put_varint(&mut start, update::MORE, 1);
         }
@@ -100,18 +100,18 @@ impl Updates {
     }
 }
 
-fn put_update(buf: &mut Vec<u8>, revision: u64, changes: &[u8]) {
+fn put_update(buf: &mut Vec<u8>, revision: Revision, changes: &[u8]) {
     put_head(buf, field::update_log::UPDATES, content_len(revision, changes.len()));
-    put_varint(buf, field::logged_update::REVISION, revision);
+    put_varint(buf, field::logged_update::REVISION, revision.0);
     put_bytes(buf, field::logged_update::CHANGE, changes);
 }
 
-fn update_len(revision: u64, changes: usize) -> usize {
+fn update_len(revision: Revision, changes: usize) -> usize {
     let content = content_len(revision, changes);
     head_len(field::update_log::UPDATES, content) + content
 }
 
-fn content_len(revision: u64, changes: usize) -> usize {
-    let revision = 1 + encoded_len_varint(revision);
+fn content_len(revision: Revision, changes: usize) -> usize {
+    let revision = 1 + encoded_len_varint(revision.0);
     revision + head_len(field::logged_update::CHANGE, changes) + changes
 }

@@ -203,7 +203,7 @@ proptest! {
         let mut reference = Reference::default();
         session.show_all(&view(), &mut reference);
         prop_assert_eq!(update.epoch, session.epoch().0);
-        prop_assert_eq!(update.to_revision, session.revision());
+        prop_assert_eq!(update.to_revision, session.revision().0);
         prop_assert_eq!(&state, &reference.0);
 
         let mut reference = Reference::default();
@@ -212,7 +212,7 @@ proptest! {
             None => prop_assert_eq!(reference.0, proto::Changes::default()),
             Some(encoded) => {
                 let (update, changes) = decode(&encoded);
-                prop_assert_eq!((update.from_revision, update.to_revision), (from, session.revision()));
+                prop_assert_eq!((update.from_revision, update.to_revision), (from.0, session.revision().0));
                 prop_assert_eq!(&changes, &reference.0);
                 for number in 0..6 {
                     let own = user(number);
@@ -226,7 +226,7 @@ proptest! {
                     let is_empty = rest == proto::Changes::default();
                     prop_assert_eq!(is_only_props_of(message, &own), is_empty);
                     let update = decode_one(&without_props_of(message, &own));
-                    prop_assert_eq!(update.from_revision, from);
+                    prop_assert_eq!(update.from_revision, from.0);
                     prop_assert_eq!(update.body, Some(Step::Changes(rest)));
                 }
             }
@@ -251,16 +251,17 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
     let mut reference = Reference::default();
     session.show_all(&view(), &mut reference);
     assert_eq!(state, reference.0);
-    let changes = Named.changes(&session, &view(), 1, 1, false).expect("there are changes");
+    let first = Revision::FIRST;
+    let changes = Named.changes(&session, &view(), first, first, false).expect("there are changes");
     assert_eq!(decode(&changes).1.members.len(), 3);
 }
 
 /// What the log tells a view, as the generated type.
-fn told(session: &Session, view: &View, after: u64) -> Vec<proto::LoggedUpdate> {
+fn told(session: &Session, view: &View, after: Revision) -> Vec<proto::LoggedUpdate> {
     let updates = session.logged_after(after).map(|(revision, event)| {
         let mut reference = Reference::default();
         session.show_logged(view, event, &mut reference);
-        proto::LoggedUpdate { revision, change: Some(reference.0) }
+        proto::LoggedUpdate { revision: revision.0, change: Some(reference.0) }
     });
     updates.filter(|update| update.change != Some(proto::Changes::default())).collect()
 }
@@ -304,9 +305,9 @@ proptest! {
             story.iter().for_each(|deed| apply(&mut session, deed));
             session.flush(3_000_000);
         }
-        let (after, span) = (1, (1, session.revision()));
+        let (after, span) = (Revision::FIRST, (1, session.revision().0));
         let expected = told(&session, &view(), after);
-        match Named.log(&session, &view(), after, 1, true) {
+        match Named.log(&session, &view(), after, after, true) {
             None => prop_assert_eq!(expected, vec![]),
             Some(encoded) => {
                 prop_assert_eq!(&decode_log(&encoded, span), &expected);
@@ -339,7 +340,8 @@ fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
         session.apply(2_000_000, &Actor::App, command).expect("it joins");
     }
     session.flush(3_000_000);
-    let encoded = Named.log(&session, &view(), 1, 1, true).expect("there are updates");
+    let first = Revision::FIRST;
+    let encoded = Named.log(&session, &view(), first, first, true).expect("there are updates");
     assert!(encoded.messages.len() > 4);
     let mut joined: Vec<proto::MemberChange> = Vec::new();
     for update in decode_log(&encoded, (1, 2)) {
@@ -351,7 +353,7 @@ fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
             }
         }
     }
-    let expected = told(&session, &view(), 1).into_iter();
+    let expected = told(&session, &view(), first).into_iter();
     let expected: Vec<_> =
         expected.flat_map(|update| update.change.expect("it changes something").members).collect();
     assert_eq!(joined, expected);
@@ -376,7 +378,7 @@ fn a_snapshot_says_from_where_on_updates_were_lost() {
     }
     let reason = SnapshotReason::LogOverflow;
     for (lost_from, lost_to) in [(3, 8), (0, 0)] {
-        let snapshot = Snapshot { lost_from, ..Snapshot::new(reason) };
+        let snapshot = Snapshot { lost_from: Revision(lost_from), ..Snapshot::new(reason) };
         let encoded = Named.snapshot(&session, &view(), snapshot, None);
         let (update, state) = decode(&encoded);
         let Some(Step::Snapshot(snapshot)) = update.body else { panic!("a snapshot") };

@@ -226,7 +226,7 @@ impl Sessions {
             member: Some(to_proto::member(&member.user, shown)),
             position: Some(proto::Position {
                 epoch: session.epoch().0,
-                revision: session.revision(),
+                revision: session.revision().0,
             }),
         })
     }

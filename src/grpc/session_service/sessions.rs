@@ -53,7 +53,7 @@ impl Sessions {
                 .collect(),
             position: Some(proto::Position {
                 epoch: session.epoch().0,
-                revision: session.revision(),
+                revision: session.revision().0,
             }),
         })
     }

@@ -125,7 +125,7 @@ impl Sessions {
         };
         Ok(proto::GetUpdatedUserDataResponse {
             change: one.0,
-            position: Some(proto::Position { epoch: session.epoch().0, revision }),
+            position: Some(proto::Position { epoch: session.epoch().0, revision: revision.0 }),
         })
     }
 

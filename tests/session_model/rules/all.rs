@@ -10,6 +10,7 @@ use sessiond::session::{
     ids::Key,
     limits::{Limits, SECOND},
     member::Departure,
+    revision::Revision,
     role::Role,
     settings::{Kind, Setting},
     value::Value,
@@ -17,13 +18,13 @@ use sessiond::session::{
 };
 
 /// Somebody listens from now on; the frame that is known then.
-fn listen(stage: &mut Stage) -> u64 {
+fn listen(stage: &mut Stage) -> Revision {
     stage.session.keep_log();
     stage.session.revision()
 }
 
 /// What a view is told update by update, with the revisions.
-fn told(stage: &Stage, view: &View, after: u64) -> Vec<(u64, Changes)> {
+fn told(stage: &Stage, view: &View, after: Revision) -> Vec<(Revision, Changes)> {
     assert!(stage.session.log_start() <= after, "the log reaches back");
     let updates = stage.session.logged_after(after);
     let seen = updates.map(|(of, event)| (of, Changes::logged(&stage.session, view, event)));
@@ -31,7 +32,13 @@ fn told(stage: &Stage, view: &View, after: u64) -> Vec<(u64, Changes)> {
 }
 
 /// The values of a prop in the order in which they are told; none = removed.
-fn values(stage: &Stage, view: &View, after: u64, name: &str, key: &str) -> Vec<Option<Value>> {
+fn values(
+    stage: &Stage,
+    view: &View,
+    after: Revision,
+    name: &str,
+    key: &str,
+) -> Vec<Option<Value>> {
     let of = |changes: &Changes| {
         let props = &changes.of(name)?.props;
         let removed = props.removed.contains(key).then_some(None);
@@ -225,7 +232,7 @@ fn a_kick_or_ban_that_takes_writes_back_cuts_the_log_there() {
         throw_out(&mut stage, bans);
         assert_eq!(told(&stage, &host(), from).len(), 1, "until the frame is made");
         let cut = stage.tick();
-        assert_eq!((cut, stage.session.log_start()), (before + 1, cut));
+        assert_eq!((cut, stage.session.log_start()), (before.next(), cut));
         stage.set("ada", "x", text("told again")).unwrap();
         stage.tick();
         assert_eq!(told(&stage, &host(), cut).len(), 1);
@@ -247,7 +254,7 @@ fn a_kick_or_ban_that_takes_writes_back_cuts_the_log_there() {
 }
 
 /// What somebody knows who applies all that was told.
-fn rebuilt(mut picture: Picture, told: &[(u64, Changes)]) -> Picture {
+fn rebuilt(mut picture: Picture, told: &[(Revision, Changes)]) -> Picture {
     told.iter().for_each(|(_, changes)| picture.apply(changes));
     picture
 }
@@ -330,7 +337,7 @@ fn a_key_that_no_view_shows_takes_no_room() {
 }
 
 /// A room whose log is bounded, with a listener who has everything so far.
-fn bounded(log_updates: usize, log_bytes: usize) -> (Stage, u64) {
+fn bounded(log_updates: usize, log_bytes: usize) -> (Stage, Revision) {
     let limits = Limits { log_updates, log_bytes, ..Limits::default() };
     let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
     let from = listen(&mut stage);
@@ -350,9 +357,9 @@ fn the_log_holds_4096_updates_by_default_and_then_forgets_the_oldest_frame() {
     assert_eq!(stage.session.log_start(), from);
     assert_eq!(told(&stage, &members(), from).len(), 4096);
     stage.set("ada", "x", Value::Integer(0)).unwrap();
-    assert_eq!(stage.session.log_start(), from + 1, "a frame is forgotten whole");
+    assert_eq!(stage.session.log_start(), from.next(), "a frame is forgotten whole");
     stage.tick();
-    assert_eq!(told(&stage, &members(), from + 1).len(), 4095);
+    assert_eq!(told(&stage, &members(), from.next()).len(), 4095);
 }
 
 #[test]
@@ -364,7 +371,7 @@ fn the_log_is_bounded_in_bytes() {
     let (mut stage, from) = bounded(usize::MAX, usize::MAX);
     (0..10).for_each(|n| write(&mut stage, n));
     let bytes = stage.session.log_bytes();
-    for (bound, start) in [(bytes, from), (bytes - 1, from + 1)] {
+    for (bound, start) in [(bytes, from), (bytes - 1, from.next())] {
         let (mut stage, from) = bounded(usize::MAX, bound);
         (0..10).for_each(|n| write(&mut stage, n));
         assert_eq!(stage.session.log_start(), start, "{bound} bytes from {from} on");
@@ -372,7 +379,7 @@ fn the_log_is_bounded_in_bytes() {
     }
     assert_eq!(Limits::default().log_bytes, 1024 * 1024);
     stage.session.shorten_log(bytes - 1);
-    assert_eq!(stage.session.log_start(), from + 1, "whoever keeps all logs may say less");
+    assert_eq!(stage.session.log_start(), from.next(), "whoever keeps all logs may say less");
 }
 
 #[test]
@@ -407,7 +414,7 @@ fn the_log_stays_for_a_minute_after_the_last_listener() {
     stage.pass(60 * SECOND - 1);
     assert!(logs(&mut stage));
     // Somebody comes back in time, and the minute begins anew.
-    assert_eq!(listen(&mut stage), from + 2);
+    assert_eq!(listen(&mut stage), from.next().next());
     stage.pass(60 * SECOND);
     assert!(logs(&mut stage) && stage.session.log_start() == from);
     stage.session.release_log(stage.now);

@@ -7,16 +7,17 @@ use sessiond::session::{
     command::{Actor, Command, Write},
     error::Refusal,
     limits::Limits,
+    revision::Revision,
     role::Role,
     settings::Kind,
 };
 
-fn at(write: Write, compared: &[(&str, u64)]) -> Write {
+fn at(write: Write, compared: &[(&str, Revision)]) -> Write {
     let if_revision = compared.iter().map(|(key, revision)| ((*key).into(), *revision)).collect();
     Write { if_revision, ..write }
 }
 
-fn write_at(stage: &mut Stage, name: &str, key: &str, revision: u64) -> Outcome {
+fn write_at(stage: &mut Stage, name: &str, key: &str, revision: Revision) -> Outcome {
     stage.write(name, at(set(key, text("compared")), &[(key, revision)]), 0)
 }
 
@@ -33,7 +34,10 @@ fn a_key_that_has_not_changed_after_the_revision_is_written() {
     let written = stage.tick();
     stage.set("ada", "y", text("1")).unwrap();
     let later = stage.tick();
-    assert_eq!(lost(write_at(&mut stage, "ada", "x", written - 1)), [r#"write.if_revision["x"]"#]);
+    assert_eq!(
+        lost(write_at(&mut stage, "ada", "x", written.previous())),
+        [r#"write.if_revision["x"]"#]
+    );
     write_at(&mut stage, "ada", "x", written).unwrap();
     stage.tick();
     lost(write_at(&mut stage, "ada", "x", later));
@@ -46,7 +50,7 @@ fn a_change_that_is_pending_loses_and_one_that_was_taken_back_does_not() {
     let written = stage.tick();
     stage.set("ada", "x", text("2")).unwrap();
     lost(write_at(&mut stage, "ada", "x", written));
-    lost(write_at(&mut stage, "ada", "x", written + 1));
+    lost(write_at(&mut stage, "ada", "x", written.next()));
     stage.set("ada", "x", text("1")).unwrap();
     write_at(&mut stage, "ada", "x", written).unwrap();
     lost(write_at(&mut stage, "ada", "x", written));
@@ -73,7 +77,8 @@ fn one_lost_comparison_refuses_all_and_names_each() {
         stage.tick();
     }
     let before = stage.session.revision();
-    let compared = [("a", before), ("b", 1), ("c", 1), ("elsewhere", before)];
+    let compared =
+        [("a", before), ("b", Revision::FIRST), ("c", Revision::FIRST), ("elsewhere", before)];
     let outcome = stage.write("ada", at(set("new", text("1")), &compared), 0);
     assert_eq!(lost(outcome), [r#"write.if_revision["b"]"#, r#"write.if_revision["c"]"#]);
     assert_eq!(stage.tick(), before, "nothing was accepted");
@@ -105,14 +110,14 @@ fn what_is_forgotten_loses_unless_the_key_only_has_to_be_absent() {
     lost(write_at(&mut stage, "ada", "x", written));
     lost(write_at(&mut stage, "ada", "never there", written));
     stage.write("ada", at(remove("z"), &[("x", removed)]), 0).unwrap();
-    write_at(&mut stage, "ada", "x", 0).unwrap();
+    write_at(&mut stage, "ada", "x", Revision::NONE).unwrap();
 }
 
 #[test]
 fn revision_0_holds_whenever_nothing_is_shown_or_pending_under_the_key() {
     let mut stage = Stage::room().with(&["ada"]);
     let absent = |stage: &mut Stage| {
-        stage.write("ada", at(set("probe", text("1")), &[("x", 0)]), 0).map(|_| ())
+        stage.write("ada", at(set("probe", text("1")), &[("x", Revision::NONE)]), 0).map(|_| ())
     };
     absent(&mut stage).unwrap();
     stage.set("ada", "x", text("1")).unwrap();
@@ -126,7 +131,7 @@ fn revision_0_holds_whenever_nothing_is_shown_or_pending_under_the_key() {
     assert!(absent(&mut stage).is_err(), "it is shown until the frame");
     stage.tick();
     absent(&mut stage).expect("that it was there before does not matter");
-    write_at(&mut stage, "ada", "x", 0).unwrap();
+    write_at(&mut stage, "ada", "x", Revision::NONE).unwrap();
     assert!(absent(&mut stage).is_err());
 }
 
@@ -158,7 +163,7 @@ fn each_part_of_the_data_is_compared_on_its_own() {
     let shared = |revision| at(set("x", text("2")), &[("x", revision)]);
     let both = write(&mut stage, "ada", shared(shared_at), shared(shared_at));
     assert_eq!(lost(both), [r#"private_if_revision["x"]"#]);
-    let both = write(&mut stage, "ada", shared(1), shared(private_at));
+    let both = write(&mut stage, "ada", shared(Revision::FIRST), shared(private_at));
     assert_eq!(lost(both), [r#"if_revision["x"]"#]);
     write(&mut stage, "ada", shared(shared_at), shared(private_at)).unwrap();
     stage.tick();
@@ -177,7 +182,7 @@ fn nobody_learns_of_private_data_by_comparing() {
         let data = Command::SetData { shared: Write::default(), private, term: 0 };
         stage.try_to(Actor::App, data).unwrap();
         let last = stage.tick();
-        for revision in [1, last] {
+        for revision in [Revision::FIRST, last] {
             let private = at(Write::default(), &[("x", revision)]);
             let probe = Command::SetData { shared: set("y", text("1")), private, term: 0 };
             assert_eq!(stage.try_to(Actor::User(user("ben")), probe), Err(refusal.clone()));
@@ -190,7 +195,7 @@ fn a_revision_that_the_session_has_not_reached_is_refused() {
     let mut stage = Stage::room().with(&["ada"]);
     stage.set("ada", "x", text("a")).unwrap();
     let next = stage.session.pending_revision();
-    for revision in [next + 1, u64::MAX] {
+    for revision in [next.next(), Revision::MAX] {
         for key in ["x", "not there"] {
             let mut write = set("y", text("b"));
             write.if_revision = vec![(key.into(), revision)];

@@ -11,6 +11,7 @@ use sessiond::session::{
     epoch::Epoch,
     limits::{Limits, SECOND},
     member::Departure,
+    revision::Revision,
     settings::{Kind, Setting},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,7 +27,8 @@ fn opening_makes_revision_one_with_everything_in_it() {
     opening.data = vec![("x".into(), text("shared"))];
     opening.opener.as_mut().unwrap().1.props = vec![("y".into(), text("first"))];
     let stage = Stage::open(opening);
-    assert_eq!((stage.session.revision(), stage.session.pending_revision()), (1, 1));
+    let (revision, pending) = (stage.session.revision(), stage.session.pending_revision());
+    assert_eq!((revision, pending), (Revision::FIRST, Revision::FIRST));
     let picture = stage.picture(&members());
     assert_eq!(picture.data["x"], text("shared"));
     assert_eq!(picture.members["ada"].props["y"], text("first"));
@@ -38,11 +40,11 @@ fn a_tick_takes_a_revision_only_if_something_was_accepted() {
     let before = stage.tick();
     assert_eq!(stage.tick(), before);
     let accepted = stage.set("ada", "x", text("a")).unwrap();
-    assert_eq!(accepted.revision, before + 1);
-    assert_eq!(stage.set("ada", "x", text("b")).unwrap().revision, before + 1);
-    assert_eq!(stage.tick(), before + 1);
-    assert_eq!(stage.set("ada", "x", text("b")).unwrap().revision, before + 2);
-    assert_eq!(stage.tick(), before + 2, "an equal value is accepted too");
+    assert_eq!(accepted.revision, before.next());
+    assert_eq!(stage.set("ada", "x", text("b")).unwrap().revision, before.next());
+    assert_eq!(stage.tick(), before.next());
+    assert_eq!(stage.set("ada", "x", text("b")).unwrap().revision, before.next().next());
+    assert_eq!(stage.tick(), before.next().next(), "an equal value is accepted too");
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn who_joined_and_left_between_two_frames_was_never_there() {
     let before = stage.tick();
     stage.join("ben").unwrap();
     stage.leave("ben");
-    assert_eq!(stage.tick(), before + 1);
+    assert_eq!(stage.tick(), before.next());
     assert!(stage.news(&members()).is_silent());
     assert_eq!(stage.session.take_left(), [user("ben")]);
 }
@@ -111,8 +113,8 @@ fn removals_are_remembered_up_to_their_number_and_then_the_horizon_rises() {
         stage.remove("ada", key).unwrap();
         removed_at.push(stage.tick());
     }
-    assert_eq!(stage.session.horizon(), 0, "forgetting waits for the next frame");
-    let old = Position { revision: 2, ..stage.position(&members()) };
+    assert_eq!(stage.session.horizon(), Revision::NONE, "forgetting waits for the next frame");
+    let old = Position { revision: Revision(2), ..stage.position(&members()) };
     assert_eq!(stage.resume(old, &members()), Ok(()));
     stage.set("ada", "z", text("1")).unwrap();
     stage.tick();
@@ -129,7 +131,7 @@ fn departures_are_remembered_like_removals() {
     let ben_left = stage.tick();
     stage.leave("cleo");
     stage.tick();
-    assert_eq!(stage.since(&members(), ben_left - 1).left.len(), 2);
+    assert_eq!(stage.since(&members(), ben_left.previous()).left.len(), 2);
     stage.join("dan").unwrap();
     stage.tick();
     assert_eq!(stage.session.horizon(), ben_left);
@@ -144,7 +146,7 @@ fn removals_are_remembered_for_five_minutes() {
     stage.tick();
     stage.remove("ada", "x").unwrap();
     let removed_at = stage.tick();
-    for (span, horizon) in [(300 * SECOND - 1, 0), (1, removed_at)] {
+    for (span, horizon) in [(300 * SECOND - 1, Revision::NONE), (1, removed_at)] {
         stage.pass(span);
         stage.set("ada", "y", text("1")).unwrap();
         stage.tick();
@@ -164,7 +166,7 @@ fn a_removal_that_was_taken_back_moves_no_horizon() {
     stage.pass(300 * SECOND);
     stage.set("ada", "y", text("1")).unwrap();
     stage.tick();
-    assert_eq!(stage.session.horizon(), 0);
+    assert_eq!(stage.session.horizon(), Revision::NONE);
     let changes = stage.since(&members(), from);
     assert_eq!(changes.of("ada").unwrap().props.set["x"], text("2"));
 }
@@ -184,7 +186,7 @@ fn a_key_that_is_removed_again_is_remembered_from_then_on() {
     stage.pass(100 * SECOND);
     stage.set("ada", "y", text("1")).unwrap();
     stage.tick();
-    assert_eq!(stage.session.horizon(), 0);
+    assert_eq!(stage.session.horizon(), Revision::NONE);
     assert!(stage.since(&members(), from).of("ada").unwrap().props.removed.contains("x"));
 }
 
@@ -209,7 +211,7 @@ fn who_takes_every_frame_is_never_too_old() {
 fn a_position_of_another_epoch_or_of_the_future_is_worthless() {
     let stage = Stage::room().with(&["ada"]);
     let at = stage.position(&members());
-    let later = Position { revision: at.revision + 1, ..at };
+    let later = Position { revision: at.revision.next(), ..at };
     assert_eq!(stage.resume(later, &members()), Err(NoDelta::Future));
     let other = Position { epoch: Epoch(at.epoch.0 + 1), ..at };
     assert_eq!(stage.resume(other, &members()), Err(NoDelta::EpochChanged));
@@ -253,7 +255,7 @@ fn what_a_session_holds_is_bounded_whatever_is_written_and_removed() {
     let early = size_after(1000..1010, &mut stage);
     let late = size_after(1010..1500, &mut stage);
     assert!(late < early + 200, "{early} -> {late}");
-    assert!(stage.session.horizon() > stage.session.revision() - 10);
+    assert!(stage.session.horizon().0 > stage.session.revision().0 - 10);
 }
 
 #[test]
@@ -315,7 +317,7 @@ fn a_snapshot_names_who_left_since_as_far_as_it_is_remembered_and_across_a_reset
         list.iter().map(|(name, departure)| (name.to_string(), *departure)).collect()
     };
     assert_eq!(left(&stage, known), named(&both));
-    assert_eq!(left(&stage, known + 1), named(&both[1..]));
+    assert_eq!(left(&stage, known.next()), named(&both[1..]));
     assert!(!stage.session.has_departures(stage.session.revision()));
     stage.join("cleo").unwrap();
     stage.tick();

@@ -11,6 +11,7 @@ use sessiond::session::{
     command::{Actor, Command, Join, Write},
     error::Refusal,
     limits::{Limits, SECOND},
+    revision::Revision,
     role::Role,
     settings::{Kind, Setting},
     value::Value,
@@ -294,7 +295,7 @@ fn a_members_props_never_reach_another_member() {
         stage.tick();
         stage.remove("ben", "secret").unwrap();
         stage.tick();
-        let revisions = 0..stage.session.revision();
+        let revisions = (0..stage.session.revision().0).map(Revision);
         sent.extend(revisions.map(|from| stage.since(&members(), from)));
         sent.push(Changes::all(&stage.session, &members()));
     }

@@ -10,6 +10,7 @@ use sessiond::session::{
     error::{Limit, Refusal},
     limits::{Limits, SECOND},
     member::Departure,
+    revision::Revision,
     role::Role,
     settings::{Kind, Setting},
 };
@@ -368,7 +369,7 @@ fn a_kick_or_ban_drops_what_no_frame_has_shown_yet() {
         assert_eq!(picture.data.len(), 2);
         stage.join("outsider").unwrap();
         stage.tick();
-        assert!(!format!("{:?}", stage.since(&members(), 1)).contains("dropped"));
+        assert!(!format!("{:?}", stage.since(&members(), Revision::FIRST)).contains("dropped"));
     }
 }
 

@@ -10,6 +10,7 @@ use sessiond::session::{
     ban::Ban,
     command::{Actor, Command, Join},
     error::Refusal,
+    revision::Revision,
     role::Role,
     settings::{Kind, Setting},
 };
@@ -40,7 +41,7 @@ fn who_joins_needs_the_password_in_force() {
     assert_eq!(stage.join_with("ben", knowing(2)), WRONG);
     assert_eq!(stage.join_with("ben", Join { proven: None, ..spectator() }), WRONG);
     assert_eq!(stage.standing("ben"), Standing::Outsider);
-    assert_eq!(stage.session.pending_revision(), 1, "nothing has changed");
+    assert_eq!(stage.session.pending_revision(), Revision::FIRST, "nothing has changed");
     stage.join_with("ben", knowing(1)).unwrap();
     stage.join_with("spec", Join { spectator: true, ..knowing(1) }).unwrap();
 }
@@ -175,9 +176,9 @@ fn the_opener_needs_none_and_the_app_opens_for_people_who_do() {
 fn people_are_told_whether_there_is_a_password_and_nothing_else_of_it() {
     let mut stage = room();
     assert!(stage.session.info().has_password);
-    assert_eq!(stage.tick(), 1);
+    assert_eq!(stage.tick(), Revision::FIRST);
     stage.update(Setting::Password(Some(password(2))));
-    assert_eq!(stage.tick(), 2, "it is a change like any other");
+    assert_eq!(stage.tick(), Revision(2), "it is a change like any other");
     assert_eq!(stage.news(&members()), Default::default(), "and nobody is told");
     stage.update(Setting::Password(None));
     stage.tick();

@@ -46,7 +46,7 @@ fn a_value_that_returns_within_a_frame_takes_a_revision_and_shows_nothing() {
     stage.set("ada", "x", text("a")).unwrap();
     stage.set("ada", "y", text("new")).unwrap();
     stage.remove("ada", "y").unwrap();
-    assert_eq!(stage.tick(), before + 1);
+    assert_eq!(stage.tick(), before.next());
     for view in [members(), host()] {
         assert!(stage.news(&view).is_silent());
     }
@@ -58,7 +58,7 @@ fn nan_over_nan_is_no_change() {
     stage.set("ada", "x", Value::Number(f64::NAN)).unwrap();
     let before = stage.tick();
     stage.set("ada", "x", Value::Number(-f64::NAN)).unwrap();
-    assert_eq!(stage.tick(), before + 1);
+    assert_eq!(stage.tick(), before.next());
     assert!(stage.news(&members()).is_silent());
 }
 
@@ -144,7 +144,7 @@ fn a_write_on_the_user_takes_a_revision_only_where_the_selection_shows_a_written
         assert_eq!((hidden.concerned, hidden.revision), (false, before));
         assert_eq!(stage.tick(), before);
         assert!(stage.write_on_user("ada", set("shown", text("a"))).concerned);
-        assert_eq!(stage.tick(), before + 1);
+        assert_eq!(stage.tick(), before.next());
         let of_host = stage.write_on_user("ada", set("of the host", text("a")));
         assert_eq!(of_host.concerned, of_host_concerns);
     }

@@ -8,6 +8,7 @@ use sessiond::session::{
     command::{Actor, Command},
     error::Refusal,
     limits::Limits,
+    revision::Revision,
     role::Role,
     settings::{Kind, Setting},
     view::View,
@@ -27,7 +28,7 @@ fn pending(stage: &Stage, view: &View, name: &str) -> Changes {
     Changes::pending(&stage.session, view, name)
 }
 
-fn after(stage: &Stage, view: &View, name: &str, revision: u64) -> Changes {
+fn after(stage: &Stage, view: &View, name: &str, revision: Revision) -> Changes {
     Changes::of_member_after(&stage.session, view, name, revision)
 }
 

@@ -15,6 +15,7 @@ use sessiond::session::{
     error::{FAULTS_BYTES, Faults, Refusal},
     ids::Key,
     limits::Limits,
+    revision::Revision,
     role::Role,
     schema::{self, Field, Fields, Schema, Type},
     settings::{Kind, Setting},
@@ -95,7 +96,7 @@ fn blamed<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Vec<String> {
 }
 
 impl Stage {
-    fn reset(&mut self, name: &str, schema: Option<Schema>) -> Result<u64, Refusal> {
+    fn reset(&mut self, name: &str, schema: Option<Schema>) -> Result<Revision, Refusal> {
         let actor = if name.is_empty() { Actor::App } else { Actor::User(user(name)) };
         let frame = self.session.reset(self.now, &actor, schema.map(Arc::new))?;
         assert_eq!(frame.revision, self.session.revision());
@@ -339,7 +340,7 @@ fn a_session_with_a_schema_takes_only_writes_that_name_it() {
     stage.update(Setting::Propnames(keys(&[])));
     let member = Command::SetRole { target: user("spy"), role: Role::Member, user_props };
     stage.try_to(Actor::App, member).unwrap();
-    assert_eq!(stage.tick(), revision + 1);
+    assert_eq!(stage.tick(), revision.next());
     for name in ["ben", "spy"] {
         assert_eq!(stage.shows(&members(), name, "name"), Some(text("unset")));
         assert_eq!(stage.shows(&members(), name, "mood"), None);
@@ -449,7 +450,7 @@ fn a_reset_sets_all_props_and_all_data_to_the_defaults_of_the_new_schema() {
         data: example(&[("round", Value::Integer(1))]),
         ..Schema::default()
     };
-    assert_eq!(stage.reset("ada", Some(next.clone())), Ok(before + 1));
+    assert_eq!(stage.reset("ada", Some(next.clone())), Ok(before.next()));
     assert!(!stage.session.is_open(), "its frame is made");
     assert_eq!(stage.session.epoch(), epoch);
     let picture = stage.picture(&host());
@@ -482,10 +483,10 @@ fn a_reset_discards_the_writes_of_the_open_frame_which_keep_their_positions() {
     stage.set_data("ada", set("endTime", Value::Integer(1)), Write::default()).unwrap();
     let joined =
         stage.join_with("cleo", Join { props: values(&[("name", text("C"))]), ..Join::default() });
-    assert_eq!((written, joined.unwrap().revision), (before + 1, before + 1));
+    assert_eq!((written, joined.unwrap().revision), (before.next(), before.next()));
     stage.leave("ben");
     stage.update(Setting::Unlisted(true));
-    assert_eq!(stage.reset("ada", None), Ok(before + 2), "a frame of its own");
+    assert_eq!(stage.reset("ada", None), Ok(before.next().next()), "a frame of its own");
     let picture = stage.picture(&members());
     assert_eq!(picture.members.keys().collect::<Vec<_>>(), ["ada", "cleo"]);
     assert!(picture.session.unwrap().settings.unlisted, "what is no write stays");
@@ -494,7 +495,8 @@ fn a_reset_discards_the_writes_of_the_open_frame_which_keep_their_positions() {
     }
     assert_eq!(picture.data["endTime"], Value::Integer(1_262_304_000));
     // What comes after it is in the next frame.
-    assert_eq!(stage.set("ada", "name", text("after")).unwrap().revision, before + 3);
+    let after = stage.set("ada", "name", text("after")).unwrap();
+    assert_eq!(after.revision, Revision(before.0 + 3));
     stage.tick();
     assert_eq!(stage.shows(&members(), "ada", "name"), Some(text("after")));
 }

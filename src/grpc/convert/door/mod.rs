@@ -18,6 +18,7 @@ use crate::{
         ids::{self, AppId, Key, SessionId, UserId},
         limits::{Limits, Micros, SECOND},
         private::Pair,
+        revision::Revision,
         role::Role,
     },
 };
@@ -167,7 +168,7 @@ impl<'a> Door<'a> {
             self.fault(field, "needs epoch and revision");
         }
         let epoch = Epoch(position.epoch);
-        Position { epoch, revision: position.revision }
+        Position { epoch, revision: Revision(position.revision) }
     }
 
     /// A text for people, up to 1,024 bytes.

@@ -10,6 +10,7 @@ use crate::{
         command::{Join, Write},
         ids::{Key, SessionId},
         limits::SECOND,
+        revision::Revision,
         settings::Presence,
         value::Value,
     },
@@ -110,7 +111,7 @@ impl Door<'_> {
     }
 
     /// Keys that must not have changed after a revision.
-    pub fn revisions(&mut self, field: &str, keys: BTreeMap<String, u64>) -> Vec<(Key, u64)> {
+    pub fn revisions(&mut self, field: &str, keys: BTreeMap<String, u64>) -> Vec<(Key, Revision)> {
         let most = self.limits.props_per_user;
         if keys.len() > most {
             self.fault(field, format!("has more than {most} keys"));
@@ -118,7 +119,7 @@ impl Door<'_> {
         let keys = keys.into_iter();
         keys.filter_map(|(key, revision)| {
             let checked = self.key(&path(field, &key), &key)?;
-            Some((checked, revision))
+            Some((checked, Revision(revision)))
         })
         .collect()
     }
