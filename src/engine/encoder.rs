@@ -71,6 +71,22 @@ impl Delivery {
     }
 }
 
+/// Where a step begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The step holds what came after this revision.
+    pub after: Revision,
+    /// Its messages say that it goes on from this one: between the two the view showed nothing.
+    pub from: Revision,
+}
+
+impl Start {
+    /// At a revision, as its messages say.
+    pub fn at(revision: Revision) -> Self {
+        Self { after: revision, from: revision }
+    }
+}
+
 /// One step of one view, encoded once and shared by all who are in it.
 #[derive(Debug, Clone, Default)]
 pub struct Encoded {
@@ -128,28 +144,14 @@ pub struct MemberSpan {
 
 /// Pure: the same state gives the same bytes.
 pub trait Encoder: Send + Sync + 'static {
-    /// What changed in a view after the revision `after`, in a message that says the changes go
-    /// from `from` to the session's revision; none if the view shows nothing of it.
-    fn changes(
-        &self,
-        session: &Session,
-        view: &View,
-        after: Revision,
-        from: Revision,
-        spans: bool,
-    ) -> Option<Encoded>;
+    /// What changed in a view from a start to the session's revision; none if the view shows nothing
+    /// of it.
+    fn changes(&self, session: &Session, view: &View, start: Start, spans: bool)
+    -> Option<Encoded>;
 
-    /// Every update of the log after the revision `after`, which the log must reach back to, in
-    /// messages that say they go from `from` to the session's revision; none if the view shows
-    /// nothing of them.
-    fn log(
-        &self,
-        session: &Session,
-        view: &View,
-        after: Revision,
-        from: Revision,
-        spans: bool,
-    ) -> Option<Encoded>;
+    /// Every update of the log from a start, which the log must reach back to, to the session's
+    /// revision; none if the view shows nothing of them.
+    fn log(&self, session: &Session, view: &View, start: Start, spans: bool) -> Option<Encoded>;
 
     /// The whole view; `except` leaves the props of one user out.
     fn snapshot(

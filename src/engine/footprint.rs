@@ -25,10 +25,10 @@ pub struct Footprint {
 impl Engine {
     /// Counts what the engine holds. It looks at all of it.
     pub fn footprint(&self) -> Footprint {
-        let (books, book_bytes) = self.inner.requests.footprint();
+        let requests = &self.inner.requests;
         Footprint {
-            books,
-            book_bytes,
+            books: requests.books(),
+            book_bytes: requests.bytes(),
             log_bytes: self.inner.logs.used(),
             jobs: self.inner.shards.iter().map(|shard| shard.jobs()).sum(),
             ..self.inner.registry.footprint()

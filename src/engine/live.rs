@@ -3,7 +3,7 @@
 use super::error::Refusal;
 use super::{
     Clock,
-    encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason},
+    encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason, Start},
     logs::LogShare,
     shard::Listed,
     subscriber::{End, Resume, Step, Subscriber},
@@ -506,7 +506,8 @@ impl Shared {
     fn framed(&mut self, core: &Session, revision: Revision, encoder: &dyn Encoder) {
         let from = self.changed;
         let spans = self.excluding > 0;
-        let step = self.encode(core, (revision.previous(), from), spans, encoder);
+        let start = Start { after: revision.previous(), from };
+        let step = self.encode(core, start, spans, encoder);
         let is_lost = self.delivery == Delivery::All && core.log_start() >= revision;
         if step.is_some() || is_lost {
             self.latest = step.map(|step| Kept { from, spans, step: Arc::new(step) });
@@ -516,17 +517,17 @@ impl Shared {
         }
     }
 
-    /// What comes after one revision, in messages that say they begin at another.
+    /// What comes after a start, by the delivery of the view.
     fn encode(
         &self,
         core: &Session,
-        (after, from): (Revision, Revision),
+        start: Start,
         spans: bool,
         encoder: &dyn Encoder,
     ) -> Option<Encoded> {
         match self.delivery {
-            Delivery::Latest => encoder.changes(core, &self.view, after, from, spans),
-            Delivery::All => encoder.log(core, &self.view, after, from, spans),
+            Delivery::Latest => encoder.changes(core, &self.view, start, spans),
+            Delivery::All => encoder.log(core, &self.view, start, spans),
         }
     }
 
@@ -567,7 +568,7 @@ impl Shared {
             return kept.step.clone();
         }
         let spans = self.excluding > 0;
-        let step = self.encode(core, (position, position), spans, encoder).map(Arc::new);
+        let step = self.encode(core, Start::at(position), spans, encoder).map(Arc::new);
         let most = if self.delivery == Delivery::All { MERGED_LOGS } else { MERGED };
         if self.merged.len() < most {
             self.merged.push(Kept { from: position, spans, step: step.clone() });

@@ -246,9 +246,14 @@ impl Requests {
         self.books.remove(&(app.clone(), Place::Session(session.clone())));
     }
 
-    /// How many places there are, and how many bytes in all of them.
-    pub fn footprint(&self) -> (usize, usize) {
-        (self.books.len(), self.held.load(Ordering::Relaxed))
+    /// How many places there are.
+    pub fn books(&self) -> usize {
+        self.books.len()
+    }
+
+    /// About how many bytes the replies in all of them have.
+    pub fn bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     fn room(&self) -> Result<Room, Refusal> {

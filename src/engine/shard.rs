@@ -75,10 +75,17 @@ struct Moment {
 pub(super) struct Listed {
     shard: Shard,
     at: Micros,
-    /// The number of the moment.
+    /// None = it was taken out.
+    spot: Option<Spot>,
+}
+
+/// Where on the list a job is.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    /// The number of its moment.
     moment: u64,
-    /// Where in the moment the job is, unless it was taken out.
-    key: Option<usize>,
+    /// Where in the moment.
+    key: usize,
 }
 
 impl Listed {
@@ -89,37 +96,36 @@ impl Listed {
 
     /// The job has fallen due: it was taken out, and there is nothing to take off.
     pub fn fell_due(mut self) {
-        self.key = None;
+        self.spot = None;
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
+        if let Some(spot) = self.spot {
             // The lock is free again when the job is dropped.
-            let _job = self.shard.inner.jobs.lock().remove(self.at, self.moment, key);
+            let _job = self.shard.inner.jobs.lock().remove(self.at, spot);
         }
     }
 }
 
 impl Jobs {
-    /// Returns the number of the moment and where in it the job is.
-    fn add(&mut self, at: Micros, job: Job) -> (u64, usize) {
+    fn add(&mut self, at: Micros, job: Job) -> Spot {
         let moment = self.moments.entry(at).or_insert_with(|| {
             self.begun += 1;
             Moment { number: self.begun, jobs: Slab::new() }
         });
-        (moment.number, moment.jobs.insert(job))
+        Spot { moment: moment.number, key: moment.jobs.insert(job) }
     }
 
     /// Takes a job out, if its moment was not.
-    fn remove(&mut self, at: Micros, number: u64, key: usize) -> Option<Job> {
+    fn remove(&mut self, at: Micros, spot: Spot) -> Option<Job> {
         let Entry::Occupied(mut entry) = self.moments.entry(at) else { return None };
         let moment = entry.get_mut();
-        if moment.number != number {
+        if moment.number != spot.moment {
             return None;
         }
-        let job = moment.jobs.try_remove(key);
+        let job = moment.jobs.try_remove(spot.key);
         if moment.jobs.is_empty() {
             entry.remove();
         }
@@ -130,11 +136,11 @@ impl Jobs {
 impl Shard {
     /// Adds a job.
     pub(super) fn add(&self, at: Micros, job: Job) -> Listed {
-        let (moment, key) = self.inner.jobs.lock().add(at, job);
+        let spot = self.inner.jobs.lock().add(at, job);
         if at < self.inner.asleep_until.load(Ordering::SeqCst) {
             self.inner.wake.notify_one();
         }
-        Listed { shard: self.clone(), at, moment, key: Some(key) }
+        Listed { shard: self.clone(), at, spot: Some(spot) }
     }
 
     /// When something is due next.

@@ -2,12 +2,11 @@
 
 use super::{Clock, Encoded, Engine, EngineSettings, Live, encoder::Encoder};
 use crate::{
-    engine::encoder::Snapshot,
+    engine::encoder::{Snapshot, Start},
     session::{
         Opening, Session,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, SECOND},
-        revision::Revision,
         settings::{Kind, Settings},
         view::View,
     },
@@ -18,11 +17,11 @@ use std::sync::Arc;
 pub struct Mute;
 
 impl Encoder for Mute {
-    fn changes(&self, _: &Session, _: &View, _: Revision, _: Revision, _: bool) -> Option<Encoded> {
+    fn changes(&self, _: &Session, _: &View, _: Start, _: bool) -> Option<Encoded> {
         None
     }
 
-    fn log(&self, _: &Session, _: &View, _: Revision, _: Revision, _: bool) -> Option<Encoded> {
+    fn log(&self, _: &Session, _: &View, _: Start, _: bool) -> Option<Encoded> {
         None
     }
 

@@ -9,7 +9,9 @@ pub use exclude::{is_only_props_of, without_props_of};
 
 use super::{convert::to_proto, field};
 use crate::{
-    engine::encoder::{Encoded, Encoder, MemberSpan, Message, Snapshot, SnapshotReason, Spans},
+    engine::encoder::{
+        Encoded, Encoder, MemberSpan, Message, Snapshot, SnapshotReason, Spans, Start,
+    },
     proto,
     session::{
         Info, Session,
@@ -49,25 +51,17 @@ impl Encoder for Named {
         &self,
         session: &Session,
         view: &View,
-        after: Revision,
-        from: Revision,
+        start: Start,
         spans: bool,
     ) -> Option<Encoded> {
         let mut body = Body::new(spans, None);
-        session.show_changes(view, after, &mut body);
-        let head = Head { from, to: session.revision(), snapshot: None };
+        session.show_changes(view, start.after, &mut body);
+        let head = Head { from: start.from, to: session.revision(), snapshot: None };
         body.finish(&head, false)
     }
 
-    fn log(
-        &self,
-        session: &Session,
-        view: &View,
-        after: Revision,
-        from: Revision,
-        spans: bool,
-    ) -> Option<Encoded> {
-        log::updates(session, view, after, from, spans)
+    fn log(&self, session: &Session, view: &View, start: Start, spans: bool) -> Option<Encoded> {
+        log::updates(session, view, start, spans)
     }
 
     fn snapshot(

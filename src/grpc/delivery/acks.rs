@@ -27,14 +27,21 @@ pub struct Acks {
     overflows: bool,
 }
 
+/// A frame that a subscription of the stream says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Which subscription.
+    pub place: usize,
+    /// Which frame.
+    pub revision: Revision,
+}
+
 /// A frame that holds results.
 #[derive(Debug)]
 struct Wait {
     /// The last message without a result in it.
     after: u64,
-    /// Which subscription says it.
-    place: usize,
-    revision: Revision,
+    frame: Frame,
 }
 
 /// Acks and refusals that go with a message.
@@ -69,11 +76,11 @@ impl Acks {
         self.held_after = after;
     }
 
-    /// The messages after one that are being dealt with have a result in a frame of a subscription.
-    pub fn wait_for(&mut self, after: u64, place: usize, revision: Revision) {
-        let covers = |wait: &Wait| wait.place == place && wait.revision >= revision;
-        if !self.waits.iter().any(covers) {
-            self.waits.push_back(Wait { after, place, revision });
+    /// The messages after one that are being dealt with have a result in a frame.
+    pub fn wait_for(&mut self, after: u64, frame: Frame) {
+        let covers = |known: Frame| known.place == frame.place && known.revision >= frame.revision;
+        if !self.waits.iter().any(|wait| covers(wait.frame)) {
+            self.waits.push_back(Wait { after, frame });
         }
     }
 
@@ -92,7 +99,8 @@ impl Acks {
     /// What can be told beside so many bytes of updates: the seq, and the refusals up to it.
     /// `said` is the revision up to which everything of a subscription was said.
     pub fn take(&mut self, said: impl Fn(usize) -> Revision, bytes: usize) -> Told {
-        while self.waits.front().is_some_and(|wait| wait.revision <= said(wait.place)) {
+        let is_said = |frame: Frame| frame.revision <= said(frame.place);
+        while self.waits.front().is_some_and(|wait| is_said(wait.frame)) {
             self.waits.pop_front();
         }
         let seq = self.waits.front().map_or(self.seq(), |wait| wait.after.min(self.seq()));
@@ -148,10 +156,12 @@ impl Acks {
 mod tests {
     use super::*;
 
-    fn write(acks: &mut Acks, seq: u64, results: &[(usize, u64)]) {
-        results
-            .iter()
-            .for_each(|&(place, revision)| acks.wait_for(seq - 1, place, Revision(revision)));
+    fn frame(place: usize, revision: u64) -> Frame {
+        Frame { place, revision: Revision(revision) }
+    }
+
+    fn write(acks: &mut Acks, seq: u64, results: &[Frame]) {
+        results.iter().for_each(|&frame| acks.wait_for(seq - 1, frame));
         acks.dealt_with(seq);
     }
 
@@ -159,10 +169,10 @@ mod tests {
     fn a_message_is_acked_once_all_its_frames_and_those_before_are_said() {
         let mut acks = Acks::default();
         write(&mut acks, 1, &[]);
-        write(&mut acks, 2, &[(0, 5), (1, 9)]);
-        write(&mut acks, 3, &[(0, 5)]);
-        write(&mut acks, 4, &[(1, 10)]);
-        write(&mut acks, 5, &[(0, 5)]);
+        write(&mut acks, 2, &[frame(0, 5), frame(1, 9)]);
+        write(&mut acks, 3, &[frame(0, 5)]);
+        write(&mut acks, 4, &[frame(1, 10)]);
+        write(&mut acks, 5, &[frame(0, 5)]);
         let mut tell = |said: [u64; 2]| acks.take(|place| Revision(said[place]), 0).acked_seq;
         assert_eq!(tell([4, 8]), 1);
         assert_eq!(tell([5, 8]), 0, "one of two is not said yet");
@@ -174,7 +184,8 @@ mod tests {
     #[test]
     fn what_is_waited_for_is_noted_once_per_frame() {
         let mut acks = Acks::default();
-        (1..=10_000).for_each(|seq| write(&mut acks, seq, &[(0, 1 + seq / 9_000), (1, 3)]));
+        (1..=10_000)
+            .for_each(|seq| write(&mut acks, seq, &[frame(0, 1 + seq / 9_000), frame(1, 3)]));
         assert_eq!(acks.waits.len(), 3);
     }
 
@@ -185,7 +196,7 @@ mod tests {
     #[test]
     fn what_waits_to_be_written_holds_the_acks_of_what_comes_after() {
         let mut acks = Acks::default();
-        write(&mut acks, 1, &[(0, 5)]);
+        write(&mut acks, 1, &[frame(0, 5)]);
         acks.hold(Some(1));
         [2, 3].into_iter().for_each(|seq| acks.dealt_with(seq));
         acks.refuse(refusal(3, 20));
@@ -193,7 +204,7 @@ mod tests {
         assert_eq!((told.acked_seq, told.refusals.len(), acks.seq()), (1, 0, 1));
         assert!(acks.take_all().is_empty() && !acks.is_told(), "nor at the end");
         // It is written now: one session shows it, another refuses it.
-        acks.wait_for(1, 0, Revision(10));
+        acks.wait_for(1, frame(0, 10));
         acks.refuse(refusal(2, 20));
         acks.hold(None);
         assert!(acks.take(|_| Revision(9), 0).is_empty());

@@ -31,13 +31,20 @@ pub struct Backlog {
     bytes: usize,
 }
 
+/// Messages of a client that are dealt with together, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Messages {
+    /// The last one before them.
+    pub after: u64,
+    /// The last of them.
+    pub last: u64,
+}
+
 /// Writes for the same sessions, merged into one.
 #[derive(Debug, Clone)]
 pub struct Waiting {
-    /// The last message before the first of them.
-    pub after: u64,
-    /// The last of them.
-    pub seq: u64,
+    /// Which.
+    pub messages: Messages,
     /// Where; none = on the user.
     pub sessions: Vec<SessionId>,
     changes: BTreeMap<Key, Change>,
@@ -68,21 +75,21 @@ impl Backlog {
 
     /// The last message before all that waits.
     pub fn after(&self) -> Option<u64> {
-        self.waiting.front().map(|waiting| waiting.after)
+        self.waiting.front().map(|waiting| waiting.messages.after)
     }
 
-    /// Adds a plain write, the message `seq` after the message `after`. `takes` says whether all of
-    /// these sessions would take a write as things stand. False = too much waits already.
+    /// Adds a plain write. `takes` says whether all of these sessions would take a write as things
+    /// stand. False = too much waits already.
     pub fn add(
         &mut self,
-        (after, seq): (u64, u64),
+        messages: Messages,
         write: PropsWrite,
         limits: &Limits,
         takes: impl FnOnce(&[SessionId], &Write) -> bool,
     ) -> bool {
         let PropsWrite { write, mut sessions, .. } = write;
         sessions.sort_unstable();
-        let new = Waiting { after, seq, sessions, changes: changes(write) };
+        let new = Waiting { messages, sessions, changes: changes(write) };
         let place = self.place(&new);
         let both = place.and_then(|at| self.waiting[at].clone().then(&new, limits));
         if let (Some(at), Some(both)) = (place, both)
@@ -145,7 +152,7 @@ impl Waiting {
 
     /// Both in one, this first; none if one write cannot do that.
     fn then(mut self, later: &Self, limits: &Limits) -> Option<Self> {
-        self.seq = later.seq;
+        self.messages.last = later.messages.last;
         for (key, later) in &later.changes {
             let both = match self.changes.remove(key) {
                 Some(change) => change.then(later.clone())?,
@@ -243,6 +250,10 @@ mod tests {
 
     const SESSIONS: [&str; 2] = ["a", "b"];
 
+    fn message(seq: u64) -> Messages {
+        Messages { after: seq - 1, last: seq }
+    }
+
     /// What a write does: on the user = there and in all sessions.
     fn apply(state: &mut State, sessions: &[SessionId], write: &Write) {
         let everywhere = ["", "a", "b"].map(str::to_owned);
@@ -297,12 +308,13 @@ mod tests {
             for (seq, write) in (1..).zip(writes) {
                 apply(&mut one_by_one, &write.sessions, &write.write);
                 let takes = takes & (1 << seq) != 0;
-                assert!(backlog.add((seq - 1, seq), write, &Limits::default(), |_, _| takes));
+                assert!(backlog.add(message(seq), write, &Limits::default(), |_, _| takes));
             }
             let mut after = 0;
             while let Some(waiting) = backlog.pop() {
-                prop_assert!(after <= waiting.after && waiting.after < waiting.seq);
-                after = waiting.after;
+                let messages = waiting.messages;
+                prop_assert!(after <= messages.after && messages.after < messages.last);
+                after = messages.after;
                 apply(&mut at_once, &waiting.sessions, &waiting.write());
             }
             prop_assert_eq!(at_once, one_by_one);
@@ -330,7 +342,7 @@ mod tests {
                 // Another key in those that lie over the others.
                 let key = if sessions.len() > 1 { "z" } else { key };
                 let write = set(key, Value::Integer(n), sessions);
-                assert!(backlog.add((0, 1), write, &limits, |_, _| true));
+                assert!(backlog.add(message(1), write, &limits, |_, _| true));
             }
         }
         assert_eq!(backlog.waiting.len(), 3);
@@ -344,7 +356,7 @@ mod tests {
         let remove = Write { remove: vec!["x".into()], ..Write::default() };
         for write in [remove.clone(), merge.clone(), merge.clone()] {
             let write = PropsWrite { write, ..set("x", Value::Null, &["a"]) };
-            assert!(backlog.add((0, 1), write, &Limits::default(), |_, _| true));
+            assert!(backlog.add(message(1), write, &Limits::default(), |_, _| true));
         }
         let waiting: Vec<Write> = backlog.waiting.iter().map(Waiting::write).collect();
         assert_eq!(waiting, [remove, merge], "the session may have a default in between");
@@ -359,8 +371,9 @@ mod tests {
         let mut backlog = Backlog::default();
         let limits = Limits::default();
         let text = |len: usize| Value::Text("x".repeat(len).into());
-        let mut add =
-            |key: &str, len| backlog.add((0, 1), set(key, text(len), &["a"]), &limits, |_, _| true);
+        let mut add = |key: &str, len| {
+            backlog.add(message(1), set(key, text(len), &["a"]), &limits, |_, _| true)
+        };
         assert!(["k", "l", "m", "n"].iter().all(|key| add(key, 16_000)));
         assert!(!add("o", 2_000) && !add("k", 18_000));
         assert!(add("k", 8_000) && add("o", 2_000), "a smaller value makes room");

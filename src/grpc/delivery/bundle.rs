@@ -9,7 +9,7 @@ use super::{
     compose::{Delivery, MOST},
     ending::Ending,
     feed::{Feed, Said},
-    feeds::Round,
+    feeds::{Round, Subscribed},
     timer::Timer,
 };
 use crate::{
@@ -118,9 +118,12 @@ impl Bundle {
         self.foreign.push_back(Delivery { update, handle: 0, session_id: Some(session_id) });
     }
 
-    /// The subscriptions: what they are called in here, the client's number, and the feed.
-    pub fn feeds(&self) -> impl Iterator<Item = (usize, u32, &Feed)> {
-        self.entries.iter().map(|entry| (entry.place, entry.handle, &entry.feed))
+    /// The subscriptions.
+    pub fn feeds(&self) -> impl Iterator<Item = Subscribed<'_>> {
+        self.entries.iter().map(|entry| {
+            let &Entry { place, handle, ref feed, .. } = entry;
+            Subscribed { place, handle, feed }
+        })
     }
 
     /// Whether no subscription is left.

@@ -16,6 +16,17 @@ use crate::{
 use bytes::Bytes;
 use std::task::{Context, Poll};
 
+/// A subscription of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscribed<'a> {
+    /// What it is called in here.
+    pub place: usize,
+    /// The client's number.
+    pub handle: u32,
+    /// What comes of it.
+    pub feed: &'a Feed,
+}
+
 /// The subscriptions of a stream.
 #[derive(Debug)]
 pub enum Feeds {
@@ -137,11 +148,14 @@ impl Feeds {
         }
     }
 
-    /// The subscription of a session: what it is called in here, the client's number, and the feed.
-    pub fn find(&self, id: &SessionId) -> Option<(usize, u32, &Feed)> {
+    /// The subscription of a session.
+    pub fn find(&self, id: &SessionId) -> Option<Subscribed<'_>> {
+        let is_it = |it: &Subscribed<'_>| it.feed.live().id == *id;
         match self {
-            Self::One(one) => (one.feed.live().id == *id).then_some((0, one.handle, &one.feed)),
-            Self::Several(bundle) => bundle.feeds().find(|(_, _, feed)| feed.live().id == *id),
+            Self::One(one) => {
+                Some(Subscribed { place: 0, handle: one.handle, feed: &one.feed }).filter(is_it)
+            }
+            Self::Several(bundle) => bundle.feeds().find(is_it),
         }
     }
 

@@ -45,7 +45,7 @@ impl ReceiveSessionUpdates {
     fn take_in(&mut self, server: &Server, bundle: &mut Bundle, sessions: Vec<SessionId>) {
         let app = &self.user.stream().app;
         let carried: HashSet<SessionId> =
-            bundle.feeds().map(|(_, _, feed)| feed.live().id.clone()).collect();
+            bundle.feeds().map(|it| it.feed.live().id.clone()).collect();
         for id in sessions.into_iter().filter(|id| !carried.contains(id)) {
             let options = Options { resume: self.resume.remove(&id), ..self.options.clone() };
             let live = server.engine.find(app, Some(&SessionKey::Id(id.clone())), &self.actor);

@@ -2,12 +2,12 @@
 
 use super::{
     Seat, Server,
-    acks::{Acks, Told},
-    backlog::{Backlog, Waiting},
+    acks::{Acks, Frame, Told},
+    backlog::{Backlog, Messages, Waiting},
     bundle::Bundle,
     compose::{Delivery, compose, framed},
     feed::Feed,
-    feeds::Feeds,
+    feeds::{Feeds, Subscribed},
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
     subscribe::decode,
@@ -67,7 +67,7 @@ impl Call for StreamUserProps {
         let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
         let proto::StreamOpen { app, user_id, subscriptions, silence_timeout } = open;
         let (mut door, app) = server.door_in(&headers, "open.app", &app);
-        let range = (SECOND, 3600 * SECOND);
+        let range = SECOND..=3600 * SECOND;
         let silence = silence_timeout
             .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
         let joins = !subscriptions.is_empty() && subscriptions.iter().all(|it| it.join.is_some());
@@ -119,7 +119,7 @@ impl Call for StreamUserProps {
             }
             Some(Up::Token(_)) => {
                 let field = "token".to_owned();
-                self.settle(feeds, (seq - 1, seq), Err(Refusal::NotImplemented { field }));
+                self.settle(feeds, self.messages_to(seq), Err(Refusal::NotImplemented { field }));
                 self.acks.dealt_with(seq);
             }
             Some(Up::Heartbeat(_)) => {
@@ -134,7 +134,7 @@ impl Call for StreamUserProps {
                         self.usual.learn(write.write.set.iter().map(|(key, _)| key));
                         self.write(server, feeds, seq, write);
                     }
-                    Err(refusal) => self.settle(feeds, (seq - 1, seq), Err(refusal)),
+                    Err(refusal) => self.settle(feeds, self.messages_to(seq), Err(refusal)),
                 }
                 self.acks.dealt_with(seq);
             }
@@ -217,6 +217,11 @@ impl StreamUserProps {
         Ok(())
     }
 
+    /// What is dealt with by dealing with the message `seq`.
+    fn messages_to(&self, seq: u64) -> Messages {
+        Messages { after: self.acks.last(), last: seq }
+    }
+
     /// Deals with a message that is nothing unusual; false = it is not one.
     fn receive_usual(
         &mut self,
@@ -233,7 +238,7 @@ impl StreamUserProps {
         if self.backlog.is_empty() && self.user.take_update().is_ok() {
             let outcome = self.write_here(feed, write, 0);
             let outcome = outcome.map(|revision| Written::here(0, revision));
-            self.settle(feeds, (self.acks.last(), seq), outcome);
+            self.settle(feeds, self.messages_to(seq), outcome);
         } else {
             let sessions = vec![feed.live().id.clone()];
             let write = PropsWrite { write, sessions, term: 0, once: Once::default() };
@@ -246,7 +251,7 @@ impl StreamUserProps {
     /// Writes what the user's rate lets through. A plain write over it waits; nothing overtakes what
     /// waits, so that any other is over the rate as long as something does.
     fn write(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
-        let messages = (self.acks.last(), seq);
+        let messages = self.messages_to(seq);
         let is_let = self.catch_up(server, feeds).and_then(|()| Ok(self.user.take_update()?));
         let outcome = match is_let {
             Ok(()) => self.apply(server, feeds, write),
@@ -265,7 +270,7 @@ impl StreamUserProps {
     fn put_off(
         &mut self,
         server: &Server,
-        messages: (u64, u64),
+        messages: Messages,
         write: PropsWrite,
         limited: Refusal,
     ) -> Option<Result<Written, Refusal>> {
@@ -296,10 +301,10 @@ impl StreamUserProps {
             self.user.take_update()?;
             let Some(waiting) = self.backlog.pop() else { break };
             let write = waiting.write();
-            let Waiting { after, seq, sessions, .. } = waiting;
+            let Waiting { messages, sessions, .. } = waiting;
             let write = PropsWrite { write, sessions, term: 0, once: Once::default() };
             let outcome = self.apply(server, feeds, write);
-            self.settle(feeds, (after, seq), outcome);
+            self.settle(feeds, messages, outcome);
             self.acks.hold(self.backlog.after());
         }
         Ok(())
@@ -309,7 +314,7 @@ impl StreamUserProps {
     fn apply(&self, server: &Server, feeds: &Feeds, write: PropsWrite) -> Result<Written, Refusal> {
         if let [only] = &*write.sessions
             && write.once.0.is_none()
-            && let Some((place, _, feed)) = feeds.find(only)
+            && let Some(Subscribed { place, feed, .. }) = feeds.find(only)
         {
             let PropsWrite { write, term, .. } = write;
             return match self.write_here(feed, write, term) {
@@ -324,8 +329,9 @@ impl StreamUserProps {
         let mut written = Written::default();
         for (id, outcome) in server.write_props(app, &self.actor, user, write)? {
             match (outcome, feeds.find(&id)) {
-                (Ok(position), Some((place, ..))) => {
-                    written.results.push((place, position.revision));
+                (Ok(position), Some(it)) => {
+                    let (place, revision) = (it.place, position.revision);
+                    written.results.push(Frame { place, revision });
                 }
                 (Ok(_), None) => {}
                 (Err(refusal), _) => written.refused.push((id, refusal.into())),
@@ -345,31 +351,25 @@ impl StreamUserProps {
         Ok(feed.subscription().command(&self.actor, command)?.revision)
     }
 
-    /// The messages after one, up to another, were written: what is refused is itemised, results wait
-    /// for their frames.
-    fn settle(
-        &mut self,
-        feeds: &mut Feeds,
-        (after, seq): (u64, u64),
-        outcome: Result<Written, Refusal>,
-    ) {
+    /// Messages were written: what is refused is itemised, results wait for their frames.
+    fn settle(&mut self, feeds: &mut Feeds, messages: Messages, outcome: Result<Written, Refusal>) {
         let mut hears_of_tick = false;
         match outcome {
             Ok(written) => {
                 hears_of_tick = written.hears_of_tick;
                 for (id, refusal) in written.refused {
-                    let handle = feeds.find(&id).map_or(0, |(_, handle, _)| handle);
+                    let handle = feeds.find(&id).map_or(0, |it| it.handle);
                     // Which one refused is said where there may be several.
                     let is_only = feeds.only().is_some_and(|feed| feed.live().id == id);
                     let about = self.about(&id);
                     let id = if is_only { String::new() } else { id.to_string() };
-                    let refusal = in_band(&refusal, seq, id, &about);
+                    let refusal = in_band(&refusal, messages.last, id, &about);
                     self.acks.refuse(proto::Refusal { handle, ..refusal });
                 }
-                for (place, revision) in written.results {
-                    self.acks.wait_for(after, place, revision);
+                for frame in written.results {
+                    self.acks.wait_for(messages.after, frame);
                     if !written.hears_of_tick {
-                        feeds.want_tick(Some(place));
+                        feeds.want_tick(Some(frame.place));
                         hears_of_tick = true;
                     }
                 }
@@ -377,7 +377,7 @@ impl StreamUserProps {
             Err(refusal) => {
                 let only = feeds.only().map(|feed| feed.live().id.to_string());
                 let about = self.about(&only.unwrap_or_default());
-                self.acks.refuse(in_band(&refusal, seq, String::new(), &about));
+                self.acks.refuse(in_band(&refusal, messages.last, String::new(), &about));
             }
         }
         if !hears_of_tick {
@@ -389,8 +389,8 @@ impl StreamUserProps {
 /// What became of a write that was not refused as a whole.
 #[derive(Default)]
 struct Written {
-    /// The frames of subscribed sessions that hold it: which subscription, which revision.
-    results: SmallVec<[(usize, Revision); 1]>,
+    /// The frames that hold it, as far as the stream subscribes to their sessions.
+    results: SmallVec<[Frame; 1]>,
     refused: Vec<(SessionId, Refusal)>,
     /// The stream is told of the end of the tick already.
     hears_of_tick: bool,
@@ -399,7 +399,11 @@ struct Written {
 impl Written {
     /// One subscription took it, and tells of its tick.
     fn here(place: usize, revision: Revision) -> Self {
-        Self { results: smallvec![(place, revision)], hears_of_tick: true, ..Self::default() }
+        Self {
+            results: smallvec![Frame { place, revision }],
+            hears_of_tick: true,
+            ..Self::default()
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Call for SubscribeToStreams {
         let names = names.filter_map(|(at, name)| door.named(&format!("names[{at}]"), name));
         let names: BTreeSet<Key> = names.collect();
         let (least, most, default) = INTERVAL;
-        let interval = door.span("interval", request.interval, (least, most), default);
+        let interval = door.span("interval", request.interval, least..=most, default);
         let actor = door.close_with(|| actor)?;
         if server.engine.is_draining() {
             return Err(Refusal::DRAINING);

@@ -5,7 +5,7 @@ use super::{
     whole,
 };
 use crate::{
-    engine::encoder::{Encoded, Message, UpdateSpan, UpdateSpans},
+    engine::encoder::{Encoded, Message, Start, UpdateSpan, UpdateSpans},
     session::{Session, ids::UserId, revision::Revision, view::View},
 };
 use prost::encoding::encoded_len_varint;
@@ -24,17 +24,11 @@ struct Updates {
     own: Vec<(UserId, UpdateSpan)>,
 }
 
-/// The updates after the revision `after`; none if the view shows nothing of them.
-pub fn updates(
-    session: &Session,
-    view: &View,
-    after: Revision,
-    from: Revision,
-    spans: bool,
-) -> Option<Encoded> {
+/// The updates from a start on; none if the view shows nothing of them.
+pub fn updates(session: &Session, view: &View, start: Start, spans: bool) -> Option<Encoded> {
     let mut done = Vec::new();
     let mut updates = Updates::default();
-    for (revision, event) in session.logged_after(after) {
+    for (revision, event) in session.logged_after(start.after) {
         let mut body = Body { most: MOST_CHANGES, ..Body::new(spans, None) };
         session.show_logged(view, event, &mut body);
         for part in body.into_parts() {
@@ -51,7 +45,7 @@ pub fn updates(
     let last = done.len().checked_sub(1)?;
     let to = session.revision();
     let parts = done.into_iter().enumerate();
-    let messages = parts.map(|(at, updates)| updates.message(from, to, at < last));
+    let messages = parts.map(|(at, updates)| updates.message(start.from, to, at < last));
     Some(Encoded { messages: messages.collect() })
 }
 

@@ -208,7 +208,7 @@ proptest! {
 
         let mut reference = Reference::default();
         session.show_changes(&view(), from, &mut reference);
-        match Named.changes(&session, &view(), from, from, true) {
+        match Named.changes(&session, &view(), Start::at(from), true) {
             None => prop_assert_eq!(reference.0, proto::Changes::default()),
             Some(encoded) => {
                 let (update, changes) = decode(&encoded);
@@ -251,8 +251,8 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
     let mut reference = Reference::default();
     session.show_all(&view(), &mut reference);
     assert_eq!(state, reference.0);
-    let first = Revision::FIRST;
-    let changes = Named.changes(&session, &view(), first, first, false).expect("there are changes");
+    let start = Start::at(Revision::FIRST);
+    let changes = Named.changes(&session, &view(), start, false).expect("there are changes");
     assert_eq!(decode(&changes).1.members.len(), 3);
 }
 
@@ -267,18 +267,18 @@ fn told(session: &Session, view: &View, after: Revision) -> Vec<proto::LoggedUpd
 }
 
 /// The updates of a step, whatever parts it comes in; each fits.
-fn decode_log(encoded: &Encoded, span: (u64, u64)) -> Vec<proto::LoggedUpdate> {
+fn decode_log(encoded: &Encoded, span: Range<u64>) -> Vec<proto::LoggedUpdate> {
     let mut updates = Vec::new();
     for (at, message) in encoded.messages.iter().enumerate() {
         assert!(message.bytes.len() <= MAX_MESSAGE_BYTES);
-        updates.extend(log_of(&message.bytes, span, at + 1 < encoded.messages.len()));
+        updates.extend(log_of(&message.bytes, span.clone(), at + 1 < encoded.messages.len()));
     }
     updates
 }
 
-fn log_of(bytes: &[u8], span: (u64, u64), more: bool) -> Vec<proto::LoggedUpdate> {
+fn log_of(bytes: &[u8], span: Range<u64>, more: bool) -> Vec<proto::LoggedUpdate> {
     let update = decode_one(bytes);
-    assert_eq!(((update.from_revision, update.to_revision), update.more), (span, more));
+    assert_eq!((update.from_revision..update.to_revision, update.more), (span, more));
     match update.body {
         Some(Step::Log(log)) => log.updates,
         other => panic!("not of the log: {other:?}"),
@@ -305,19 +305,19 @@ proptest! {
             story.iter().for_each(|deed| apply(&mut session, deed));
             session.flush(3_000_000);
         }
-        let (after, span) = (Revision::FIRST, (1, session.revision().0));
+        let (after, span) = (Revision::FIRST, 1..session.revision().0);
         let expected = told(&session, &view(), after);
-        match Named.log(&session, &view(), after, after, true) {
+        match Named.log(&session, &view(), Start::at(after), true) {
             None => prop_assert_eq!(expected, vec![]),
             Some(encoded) => {
-                prop_assert_eq!(&decode_log(&encoded, span), &expected);
+                prop_assert_eq!(&decode_log(&encoded, span.clone()), &expected);
                 for own in (0..6).map(user) {
                     let rest = expected.iter().cloned().filter_map(|it| without(it, &own));
                     let rest: Vec<_> = rest.collect();
                     let message = &encoded.messages[0];
                     prop_assert_eq!(is_only_props_of(message, &own), rest.is_empty());
                     let bytes = without_props_of(message, &own);
-                    prop_assert_eq!(log_of(&bytes, span, false), rest);
+                    prop_assert_eq!(log_of(&bytes, span.clone(), false), rest);
                 }
             }
         }
@@ -341,10 +341,10 @@ fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
     }
     session.flush(3_000_000);
     let first = Revision::FIRST;
-    let encoded = Named.log(&session, &view(), first, first, true).expect("there are updates");
+    let encoded = Named.log(&session, &view(), Start::at(first), true).expect("there are updates");
     assert!(encoded.messages.len() > 4);
     let mut joined: Vec<proto::MemberChange> = Vec::new();
-    for update in decode_log(&encoded, (1, 2)) {
+    for update in decode_log(&encoded, 1..2) {
         assert_eq!(update.revision, 2);
         for member in update.change.expect("it changes something").members {
             match joined.last_mut().filter(|known| known.user_id == member.user_id) {
@@ -361,7 +361,7 @@ fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
     for message in &encoded.messages {
         let own = user(2);
         let last = std::ptr::eq(message, &encoded.messages[encoded.messages.len() - 1]);
-        for update in log_of(&without_props_of(message, &own), (1, 2), !last) {
+        for update in log_of(&without_props_of(message, &own), 1..2, !last) {
             let members = update.change.expect("it changes something").members;
             assert!(members.iter().all(|it| it.user_id != *own || it.props.is_empty()));
         }

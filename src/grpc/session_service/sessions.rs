@@ -26,8 +26,11 @@ use http::HeaderMap;
 use prost::Message;
 use std::sync::Arc;
 
-/// The most sessions on a page, and how many there are by default.
-const PAGE: (usize, usize) = (1000, 100);
+/// How many sessions are on a page by default.
+const PAGE: usize = 100;
+
+/// The most sessions on a page.
+const LARGEST_PAGE: usize = 1000;
 
 impl Sessions {
     pub(super) async fn get_info(
@@ -72,11 +75,11 @@ impl Sessions {
             door.fault("page_token", "is no next_page_token of ListSessions");
         }
         let size = match request.page_size as usize {
-            0 => PAGE.1,
-            size if size <= PAGE.0 => size,
+            0 => PAGE,
+            size if size <= LARGEST_PAGE => size,
             _ => {
-                door.fault("page_size", format!("must be at most {}", PAGE.0));
-                PAGE.1
+                door.fault("page_size", format!("must be at most {LARGEST_PAGE}"));
+                PAGE
             }
         };
         let actor = door.close_with(|| actor)?;

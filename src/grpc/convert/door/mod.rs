@@ -22,7 +22,7 @@ use crate::{
         role::Role,
     },
 };
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 /// The app of requests that name none.
 pub const DEFAULT_APP: &str = "default";
@@ -192,7 +192,7 @@ impl<'a> Door<'a> {
                 self.fault("duration", "only one of until and duration may be given");
                 None
             }
-            (None, span) => Some(now + self.span("duration", span, (1000, 36500 * DAY), 0)),
+            (None, span) => Some(now + self.span("duration", span, 1000..=36500 * DAY, 0)),
             (Some(until), None) => {
                 let micros = i128::from(until.seconds) * 1_000_000 + i128::from(until.nanos) / 1000;
                 let is_later = |until: &Micros| (now + 1..YEAR_10000).contains(until);
@@ -235,17 +235,18 @@ impl<'a> Door<'a> {
         &mut self,
         field: &str,
         span: Option<prost_types::Duration>,
-        (least, most): (Micros, Micros),
+        range: RangeInclusive<Micros>,
         default: Micros,
     ) -> Micros {
         let Some(span) = span else { return default };
         let nanos = i128::from(span.seconds) * 1_000_000_000 + i128::from(span.nanos);
         let is_whole = (0..1_000_000_000).contains(&span.nanos) && span.nanos % 1000 == 0;
         match Micros::try_from(nanos / 1000) {
-            Ok(micros) if is_whole && (least..=most).contains(&micros) => micros,
+            Ok(micros) if is_whole && range.contains(&micros) => micros,
             _ => {
-                let range = format!("must be between {} and {}", told(least), told(most));
-                self.fault(field, format!("{range}, in whole microseconds"));
+                let (least, most) = (told(*range.start()), told(*range.end()));
+                let text = format!("must be between {least} and {most}, in whole microseconds");
+                self.fault(field, text);
                 default
             }
         }

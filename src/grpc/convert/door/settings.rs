@@ -194,7 +194,7 @@ settings! {
     propnames: All, |door, field, keys, _base| Some(Setting::Propnames(door.keys(field, keys)));
     hostprops: Hosted, |door, field, keys, _base| Some(Setting::Hostprops(door.keys(field, keys)));
     tick_interval: All, |door, field, span, base| {
-        Some(Setting::Tick(door.span(field, *span, (1000, 60 * SECOND), base.tick)))
+        Some(Setting::Tick(door.span(field, *span, 1000..=60 * SECOND, base.tick)))
     };
     pacing: All, |door, field, pacing, base| {
         Some(Setting::Pacing(match proto::Pacing::try_from(*pacing) {
@@ -245,7 +245,7 @@ settings! {
         Some(Setting::Successors(users.into()))
     };
     host_grace: Hosted, |door, field, span, base| {
-        Some(Setting::HostGrace(door.span(field, *span, (0, 3600 * SECOND), base.host_grace)))
+        Some(Setting::HostGrace(door.span(field, *span, 0..=3600 * SECOND, base.host_grace)))
     };
     inherit_host_data: Hosted, |_door, _field, inherits, base| {
         Some(Setting::InheritHostData(inherits.unwrap_or(base.inherit_host_data)))
@@ -254,13 +254,13 @@ settings! {
         Some(Setting::Presence(door.presence(field, *presence).or(base.presence)))
     };
     rejoin_grace: All, |door, field, span, base| {
-        Some(Setting::RejoinGrace(door.span(field, *span, (0, DAY), base.rejoin_grace)))
+        Some(Setting::RejoinGrace(door.span(field, *span, 0..=DAY, base.rejoin_grace)))
     };
     empty_ttl: All, |door, field, span, base| {
-        Some(Setting::EmptyTtl(door.span(field, *span, (0, 365 * DAY), base.empty_ttl)))
+        Some(Setting::EmptyTtl(door.span(field, *span, 0..=365 * DAY, base.empty_ttl)))
     };
     max_age: All, |door, field, span, base| {
-        Some(Setting::MaxAge(door.span(field, *span, (0, 36500 * DAY), base.max_age)))
+        Some(Setting::MaxAge(door.span(field, *span, 0..=36500 * DAY, base.max_age)))
     };
     // Fixed at the opening: see `Door::settings`.
     exclusive: Shared, |_door, _field, _exclusive, _base| None;
