@@ -62,6 +62,51 @@ impl Deadlines {
     }
 }
 
+/// How long the session is there.
+#[derive(Debug)]
+pub(super) struct Lifetime {
+    opened_at: Micros,
+    /// When everybody had gone by whom it lives; none = nobody has yet.
+    emptied_at: Option<Micros>,
+    ended: bool,
+}
+
+impl Lifetime {
+    /// It opens.
+    pub fn begin(now: Micros) -> Self {
+        Self { opened_at: now, emptied_at: None, ended: false }
+    }
+
+    /// When it was opened.
+    pub fn opened_at(&self) -> Micros {
+        self.opened_at
+    }
+
+    /// Everybody has gone by whom it lives.
+    pub fn emptied(&mut self, now: Micros) {
+        self.emptied_at = Some(now);
+    }
+
+    /// It is over, for good.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// When it ends if it stays empty: `ttl` after the last leave; where nobody has joined yet, not
+    /// within the first minute.
+    fn end_if_empty(&self, ttl: Micros) -> Micros {
+        match self.emptied_at {
+            Some(emptied_at) => emptied_at + ttl,
+            None => self.opened_at + ttl.max(UNUSED_TTL),
+        }
+    }
+}
+
 impl Session {
     /// When [`Session::pass_time`] has something to do next.
     pub fn next_deadline(&self) -> Option<Micros> {
@@ -70,13 +115,13 @@ impl Session {
 
     /// Does what is due.
     pub fn pass_time(&mut self, now: Micros) {
-        while !self.ended
+        while !self.lifetime.has_ended()
             && let Some(deadline) = self.deadlines.take_due(now)
         {
             match deadline {
                 Deadline::Member(ix) => self.remove_member(now, ix, Departure::Lost),
                 Deadline::Host => self.host_grace_over(),
-                Deadline::Empty | Deadline::Age => self.ended = true,
+                Deadline::Empty | Deadline::Age => self.lifetime.end(),
                 Deadline::Log => self.log = None,
             }
         }
@@ -148,25 +193,21 @@ impl Session {
         }
     }
 
-    /// Called after every change of membership and of `empty_ttl`: a session without anybody, or a private one without its listener, ends
-    /// `empty_ttl` after the last leave; one that nobody has joined yet gets at least a minute.
+    /// Called after every change of membership and of `empty_ttl`: a session without anybody, or a
+    /// private one without its listener, ends in time.
     pub(super) fn settle_emptiness(&mut self, now: Micros) {
         self.deadlines.set(Deadline::Empty, None);
         if !self.is_empty() {
             return;
         }
-        let ttl = self.accepted.settings.empty_ttl;
-        let at = match self.emptied_at {
-            Some(emptied_at) => emptied_at + ttl,
-            None => self.created_at + ttl.max(UNUSED_TTL),
-        };
+        let at = self.lifetime.end_if_empty(self.accepted.settings.empty_ttl);
         let at = match self.listener_ban(now) {
             None => at,
             Some(Ban { until: Some(until), .. }) => at.max(*until),
             Some(Ban { until: None, .. }) => return,
         };
         if at <= now {
-            self.ended = true;
+            self.lifetime.end();
         } else {
             self.deadlines.set(Deadline::Empty, Some(at));
         }
@@ -175,6 +216,7 @@ impl Session {
     /// Called when `max_age` changes.
     pub(super) fn settle_age(&mut self) {
         let max_age = self.accepted.settings.max_age;
-        self.deadlines.set(Deadline::Age, (max_age > 0).then(|| self.created_at + max_age));
+        let at = (max_age > 0).then(|| self.lifetime.opened_at() + max_age);
+        self.deadlines.set(Deadline::Age, at);
     }
 }

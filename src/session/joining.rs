@@ -132,9 +132,7 @@ impl Session {
         let Join { presence, is_stream, props, user_props, .. } = join;
         let first = self.first_props(user_props);
         let by_default = self.presence_by_default(is_stream);
-        let order = self.next_order;
-        self.next_order += 1;
-        self.spectators += usize::from(role == Role::Spectator);
+        let order = self.members.next_order();
         let ix = self.members.join(
             &user,
             Membership {
@@ -170,7 +168,10 @@ impl Session {
             Kind::Private => false,
         };
         is_shared
-            && !(self.ended || settings.unlisted || settings.locked || self.password.is_some())
+            && !(self.has_ended()
+                || settings.unlisted
+                || settings.locked
+                || self.password.is_some())
             && self.check_place(Role::Member).is_ok()
     }
 
@@ -181,9 +182,10 @@ impl Session {
 
     /// Spectators and everybody else have places of their own.
     pub(super) fn check_place(&self, role: Role) -> Result<(), Refusal> {
+        let spectators = self.members.spectators();
         let (taken, places) = match role {
-            Role::Spectator => (self.spectators, self.limits.members),
-            _ => (self.members.joined_count() - self.spectators, self.accepted.settings.capacity),
+            Role::Spectator => (spectators, self.limits.members),
+            _ => (self.members.joined_count() - spectators, self.accepted.settings.capacity),
         };
         if taken >= places {
             return Err(Refusal::Full { capacity: places });
@@ -239,7 +241,7 @@ impl Session {
         if self.is_source(&user) {
             match departure {
                 Departure::Lost => return self.source_lost(ix),
-                _ => self.ended = true,
+                _ => self.lifetime.end(),
             }
         }
         self.deadlines.set(Deadline::Member(ix), None);
@@ -248,7 +250,6 @@ impl Session {
             return;
         };
         self.log_left(&user, departure);
-        self.spectators -= usize::from(membership.role == Role::Spectator);
         if departure != Departure::Lost {
             self.give_up_hosting(&user);
         }
@@ -258,7 +259,7 @@ impl Session {
         self.open = true;
         self.settle_host(now);
         if self.is_empty() && self.lives_by(&user) {
-            self.emptied_at = Some(now);
+            self.lifetime.emptied(now);
             self.settle_emptiness(now);
         }
     }
@@ -276,10 +277,7 @@ impl Session {
         Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
         let Some((ix, user)) = next else { return };
         self.roles.give(user, Role::Owner);
-        if let Some(membership) = &mut self.members.get_mut(ix).now {
-            membership.role = Role::Owner;
-        }
+        self.members.change_role(ix, Role::Owner);
         self.log_status(ix);
-        self.members.mark(ix);
     }
 }

@@ -106,6 +106,10 @@ pub struct Members {
     by_user: FxHashMap<UserId, MemberIx>,
     /// Accepted memberships in join order.
     by_order: BTreeMap<u64, MemberIx>,
+    /// How many memberships there have been.
+    begun: u64,
+    /// How many of the accepted ones are spectators'.
+    spectators: usize,
     dirty: Vec<MemberIx>,
     newest: Option<MemberIx>,
     oldest: Option<MemberIx>,
@@ -149,6 +153,16 @@ impl Members {
         self.by_order.len()
     }
 
+    /// How many of them are spectators.
+    pub fn spectators(&self) -> usize {
+        self.spectators
+    }
+
+    /// The place of the next membership in join order.
+    pub(super) fn next_order(&self) -> u64 {
+        self.begun + 1
+    }
+
     /// Everyone whom the last frame shows, in no particular order.
     pub fn shown(&self) -> impl Iterator<Item = (&Member, &Shown)> {
         self.slab.iter().filter_map(|(_, member)| Some((member, member.shown.as_ref()?)))
@@ -168,6 +182,8 @@ impl Members {
     /// Adds a membership; the user must not have an accepted one.
     pub(super) fn join(&mut self, user: &UserId, membership: Membership) -> MemberIx {
         let order = membership.order;
+        self.begun = order;
+        self.spectators += usize::from(membership.role == Role::Spectator);
         let ix = match self.find(user) {
             Some(ix) => ix,
             None => {
@@ -199,9 +215,19 @@ impl Members {
         let membership = member.now.take()?;
         member.departure = departure;
         member.slots.clear_accepted();
+        self.spectators -= usize::from(membership.role == Role::Spectator);
         self.by_order.remove(&membership.order);
         self.mark(ix);
         Some(membership)
+    }
+
+    /// A membership goes on in another role.
+    pub(super) fn change_role(&mut self, ix: MemberIx, role: Role) {
+        let Some(membership) = &mut self.get_mut(ix).now else { return };
+        let before = std::mem::replace(&mut membership.role, role);
+        self.spectators -= usize::from(before == Role::Spectator);
+        self.spectators += usize::from(role == Role::Spectator);
+        self.mark(ix);
     }
 
     /// Something accepted changed about the member: the next frame looks at it.

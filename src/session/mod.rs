@@ -49,7 +49,7 @@ use access::{Act, Standing};
 use ban::Bans;
 use command::{Accepted, Actor, Command, Join, Write};
 use data::Data;
-use deadline::Deadlines;
+use deadline::{Deadlines, Lifetime};
 use epoch::Epoch;
 use error::Refusal;
 use host::Heritage;
@@ -141,14 +141,12 @@ pub struct Session {
     pair: Option<Arc<Pair>>,
     /// The app sees the source of a private session.
     is_source_seen: bool,
-    created_at: Micros,
     limits: Arc<Limits>,
     epoch: Epoch,
     revision: Revision,
     last_frame_at: Micros,
     /// Something was accepted since the last frame.
     open: bool,
-    ended: bool,
 
     accepted: Arc<Info>,
     shown: Arc<Info>,
@@ -160,8 +158,6 @@ pub struct Session {
 
     names: Names,
     members: Members,
-    next_order: u64,
-    spectators: usize,
     roles: Roles,
     bans: Bans,
     /// Hosted: the props of a host that is gone, until there is another.
@@ -178,8 +174,8 @@ pub struct Session {
     /// Every update one by one, while somebody listens.
     log: Option<Box<Log>>,
 
+    lifetime: Lifetime,
     deadlines: Deadlines,
-    emptied_at: Option<Micros>,
 }
 
 impl Session {
@@ -218,13 +214,11 @@ impl Session {
             kind,
             pair: private.as_ref().map(Private::shared_pair),
             is_source_seen: false,
-            created_at: now,
             limits,
             epoch: last_epoch.next(now),
             revision: Revision::NONE,
             last_frame_at: now,
             open: true,
-            ended: false,
             shown: accepted.clone(),
             accepted,
             info_revision: Revision::NONE,
@@ -232,8 +226,6 @@ impl Session {
             password,
             names: Names::default(),
             members: Members::default(),
-            next_order: 1,
-            spectators: 0,
             roles: Roles::default(),
             bans: Bans::default(),
             heritage: None,
@@ -243,8 +235,8 @@ impl Session {
             left: Vec::new(),
             departed: Vec::new(),
             log: None,
+            lifetime: Lifetime::begin(now),
             deadlines: Deadlines::default(),
-            emptied_at: None,
         };
         let (data, private_data) = (Write::of(data), Write::of(private_data));
         session.know(owner, people.roles, people.bans);
@@ -265,7 +257,7 @@ impl Session {
         actor: &Actor,
         command: Command,
     ) -> Result<Accepted, Refusal> {
-        if self.ended {
+        if self.lifetime.has_ended() {
             return Err(Refusal::SessionNotFound);
         }
         let mut concerned = true;
@@ -274,7 +266,7 @@ impl Session {
             Command::Leave { user, keep_role } => self.leave(now, &user, keep_role)?,
             Command::Delete => {
                 self.check(actor, Act::Delete)?;
-                self.ended = true;
+                self.lifetime.end();
             }
             Command::Update(changes) => {
                 self.check(actor, Act::Update)?;
@@ -394,7 +386,7 @@ impl Session {
 
     /// Whether a user is in the session, in the eyes of who counts memberships.
     pub fn counts(&self, user: &str) -> bool {
-        !self.ended && self.has_joined(user)
+        !self.has_ended() && self.has_joined(user)
     }
 
     fn member(&self, user: &str) -> Result<MemberIx, Refusal> {
@@ -426,7 +418,7 @@ impl Session {
 
     /// When it was opened.
     pub fn created_at(&self) -> Micros {
-        self.created_at
+        self.lifetime.opened_at()
     }
 
     /// This incarnation of its history.
@@ -456,7 +448,7 @@ impl Session {
 
     /// The session is over: nothing is accepted any more.
     pub fn has_ended(&self) -> bool {
-        self.ended
+        self.lifetime.has_ended()
     }
 
     /// What is told of the session as of the last frame.

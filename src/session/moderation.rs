@@ -49,12 +49,10 @@ impl Session {
         if let (Some(ix), Some(old)) = (joined, old) {
             match (old == Role::Spectator, new == Role::Spectator) {
                 (true, false) => {
-                    self.spectators -= 1;
                     let first = self.first_props(user_props);
                     self.put_props(ix, Write::of(first));
                 }
                 (false, true) => {
-                    self.spectators += 1;
                     self.bequeath(&target);
                     self.log_cleared(ix);
                     self.members.get_mut(ix).slots.clear_accepted();
@@ -70,12 +68,9 @@ impl Session {
 
     fn put_role(&mut self, user: &UserId, role: Role) {
         self.roles.give(user.clone(), role);
-        if let Some(ix) = self.members.find(user)
-            && let Some(membership) = &mut self.members.get_mut(ix).now
-        {
-            membership.role = role;
+        if let Some(ix) = self.members.find(user).filter(|&ix| self.is_joined(ix)) {
+            self.members.change_role(ix, role);
             self.log_status(ix);
-            self.members.mark(ix);
         }
     }
 

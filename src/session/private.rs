@@ -62,8 +62,7 @@ impl Session {
         self.check_first_props(&user_props, &props)?;
         let first = self.first_props(user_props);
         self.is_source_seen = is_present;
-        let order = self.next_order;
-        self.next_order += 1;
+        let order = self.members.next_order();
         let ix = self.members.join(
             &pair.source,
             Membership {

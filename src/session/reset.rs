@@ -19,7 +19,7 @@ impl Session {
         actor: &Actor,
         schema: Option<Arc<Schema>>,
     ) -> Result<Frame, Refusal> {
-        if self.ended {
+        if self.has_ended() {
             return Err(Refusal::SessionNotFound);
         }
         self.check(actor, Act::Reset(self.accepted.settings.reset_role))?;
