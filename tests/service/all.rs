@@ -8,7 +8,6 @@ use sessiond::{
         SnapshotReason, SubscribeToSessionRequest,
     },
 };
-use std::time::Duration;
 
 /// A member's subscription to every update.
 fn all(session: &str, user: &str) -> SubscribeToSessionRequest {
@@ -151,26 +150,6 @@ async fn events_are_sent_like_writes() {
 }
 
 #[tokio::test]
-async fn a_frame_of_which_a_ban_takes_back_something_is_told_by_a_snapshot() {
-    let service = Service::start().await;
-    room(&service).await;
-    let mut ada = service.watch_with(all("finals", "ada")).await;
-    service.set_in("finals", "bob", [("x", int(1))]).await;
-    service.set_data("finals", "bob", [("k", int(1))]).await;
-    service.set_data("finals", "ada", [("k", int(2))]).await;
-    service.set_data("finals", "bob", [("k", int(3))]).await;
-    service.try_ban("finals", "ada", "bob").await.expect("she may");
-    service.tick();
-    assert_eq!(ada.next_snapshot().await, SnapshotReason::LogOverflow);
-    assert_eq!(ada.rebuilt.lost, (3, 3));
-    assert_eq!(ada.rebuilt.order, ["ada"]);
-    assert_eq!(ada.rebuilt.state.data, shown([("k", int(2))]));
-    service.set_data("finals", "ada", [("k", int(4))]).await;
-    service.tick();
-    assert_eq!(told(&ada.next_log().await), ["data k=4i"]);
-}
-
-#[tokio::test]
 async fn who_was_away_gets_every_update_from_the_log() {
     let (service, bob) = room_with_listener(|_| {}).await;
     let known = lose(&service, bob, "finals", "bob").await;
@@ -234,29 +213,6 @@ async fn who_falls_out_of_the_log_is_told_what_is_lost() {
 }
 
 #[tokio::test]
-async fn a_frame_that_is_larger_than_the_log_is_lost_and_said_to_be() {
-    let (service, mut bob) = room_with_listener(|config| config.max_log_updates = 3).await;
-    let mut latest = service.watch("finals", "ada").await;
-    for (writes, is_lost) in [(3, false), (4, true), (3, false)] {
-        for value in 0..writes {
-            service.set_in("finals", "ada", [("x", int(value))]).await;
-        }
-        service.tick();
-        match bob.next().await {
-            Step::Log { updates, .. } => assert!(!is_lost && updates.len() == 3),
-            Step::Snapshot(reason) => {
-                assert!(is_lost);
-                assert_eq!(reason, SnapshotReason::LogOverflow);
-                assert_eq!(bob.rebuilt.lost, (bob.rebuilt.revision, bob.rebuilt.revision));
-            }
-            other => panic!("{other:?}"),
-        }
-        latest.next_changes().await;
-        assert_eq!(bob.rebuilt.state, latest.rebuilt.state);
-    }
-}
-
-#[tokio::test]
 async fn all_logs_have_a_bound_together() {
     let (service, bob) = room_with_listener(|config| config.max_logs_bytes = 8 * 1024).await;
     service.open_room("other", "ada").await;
@@ -281,28 +237,6 @@ async fn all_logs_have_a_bound_together() {
         updates += other.next_log().await.len();
     }
     assert_eq!(other.rebuilt.state, beyond.rebuilt.state, "who keeps up loses nothing");
-}
-
-#[tokio::test]
-async fn the_log_stays_for_a_minute_after_the_last_subscription() {
-    assert_eq!(Config::default().log_memory, Duration::from_secs(60));
-    for (away, is_there) in [(59_900, true), (60_000, false)] {
-        let (service, bob) = room_with_listener(|_| {}).await;
-        let known = lose(&service, bob, "finals", "bob").await;
-        service.set_in("finals", "ada", [("x", int(1))]).await;
-        service.advance(away);
-        let mut bob = service.resume(all("finals", "bob"), &known).await;
-        match bob.next().await {
-            Step::Log { updates, .. } => assert!(is_there && updates.len() == 2),
-            Step::Snapshot(reason) => {
-                assert!(!is_there);
-                assert_eq!(reason, SnapshotReason::LogOverflow);
-                assert_eq!(bob.rebuilt.lost, (known.revision + 1, known.revision + 3));
-            }
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(bob.rebuilt.props("ada"), shown([("x", int(1))]));
-    }
 }
 
 #[tokio::test]
@@ -347,40 +281,6 @@ async fn a_view_that_changes_is_sent_anew_and_goes_on_from_there() {
     claimed.view = ada.rebuilt.view;
     let mut resumed = service.resume(all("finals", "ada"), &claimed).await;
     assert_eq!(resumed.next_snapshot().await, SnapshotReason::ViewChanged);
-}
-
-#[tokio::test]
-async fn members_of_a_hosted_session_get_the_hosts_writes_across_a_swap() {
-    let service = Service::start().await;
-    service.open_hosted("lecture", "ada", SessionSettings::default()).await;
-    for user in ["bob", "kim"] {
-        service.join("lecture", user).await;
-    }
-    service.tick();
-    let mut latest = service.watch("lecture", "kim").await;
-    let mut kim = service.watch_with(all("lecture", "kim")).await;
-    let mut bob = service.watch_with(all("lecture", "bob")).await;
-    let mut app = service.watch_with(all("lecture", "")).await;
-    service.set_in("lecture", "ada", [("x", int(1))]).await;
-    service.set_in("lecture", "bob", [("x", int(2))]).await;
-    service.try_swap_host("lecture", "ada", "bob", 0).await.expect("she may");
-    service.set_in("lecture", "ada", [("x", int(3))]).await;
-    service.set_in("lecture", "bob", [("x", int(4))]).await;
-    service.tick();
-    let swap = "host \"bob\" owner \"ada\", ada Owner, bob Member x=2i";
-    assert_eq!(told(&kim.next_log().await), ["ada x=1i", swap, "bob x=4i"]);
-    latest.next_changes().await;
-    assert_eq!(kim.rebuilt.state, latest.rebuilt.state);
-    let swap = "host \"bob\" owner \"ada\", ada Owner x=1i, bob Member x=2i";
-    let seen = ["ada x=1i", "bob x=2i", swap, "ada x=3i", "bob x=4i"];
-    assert_eq!(told(&app.next_log().await), seen);
-    // Who comes to see everybody begins anew; what was hidden before stays hidden.
-    assert_eq!(bob.next_snapshot().await, SnapshotReason::ViewChanged);
-    assert_eq!(bob.rebuilt.lost, (3, 3));
-    service.set_in("lecture", "kim", [("x", int(5))]).await;
-    service.tick();
-    assert_eq!(told(&bob.next_log().await), ["kim x=5i"]);
-    assert!(kim.glance().await.is_none());
 }
 
 #[tokio::test]

@@ -223,29 +223,6 @@ async fn streams_name_all_bad_fields_at_once() {
 }
 
 #[tokio::test]
-async fn unknown_sessions_are_not_found() {
-    let service = service_with_room().await;
-    let nowhere = "nowhere";
-    let mut with_data = data_of(nowhere, "ada");
-    with_data.set = props([("x", int(1))]);
-    for told in [
-        refused(service.try_info(nowhere, "ada").await),
-        refused(service.try_info_by_name(nowhere, "ada").await),
-        refused(service.try_join(nowhere, "ada", JoinOptions::default()).await),
-        refused(service.try_leave(nowhere, "ada", false).await),
-        refused(service.try_delete(nowhere, "ada").await),
-        refused(service.try_update(nowhere, "ada", &["name"], Default::default()).await),
-        refused(service.try_write("ada", write([("x", int(1))]).in_session(nowhere)).await),
-        refused(service.try_set_data(with_data).await),
-        service.refused_watch(subscription(nowhere, "ada")).await,
-        service.open_stream(stream_open(nowhere, "ada")).await.refused().await,
-    ] {
-        told.is(Code::NotFound, "SESSION_NOT_FOUND");
-    }
-    nothing_changed(&service).await;
-}
-
-#[tokio::test]
 async fn a_write_that_names_no_key_or_one_twice_is_refused() {
     let service = service_with_room().await;
     let faulty = [

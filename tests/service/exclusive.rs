@@ -102,24 +102,6 @@ async fn the_slot_is_free_as_soon_as_the_membership_ends() {
 }
 
 #[tokio::test]
-async fn a_disconnected_member_still_holds_the_slot() {
-    let service = arena().await;
-    let settings = SessionSettings { rejoin_grace: Some(ms(5_000)), ..exclusive() };
-    service.open_room_with("grace", "host", settings).await;
-    let mut host = service.watch("grace", "host").await;
-    drop(service.watch_with(tied("grace", "ada")).await);
-    service.tick_until(&mut host, |it| it.knows("ada") && it.member("ada").disconnected).await;
-    is_in(refused_join(&service, "red", "ada").await, "grace");
-    let mut back = service.watch_with(tied("grace", "ada")).await;
-    service.tick_until(&mut host, |it| !it.member("ada").disconnected).await;
-    while back.glance().await.is_some() {}
-    drop(back);
-    service.tick_until(&mut host, |it| it.knows("ada") && it.member("ada").disconnected).await;
-    service.advance(5_000);
-    service.join("red", "ada").await;
-}
-
-#[tokio::test]
 async fn move_leaves_the_old_one_first() {
     let service = arena().await;
     service.open_room_with("old", "ada", exclusive()).await;

@@ -9,10 +9,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-fn lives_empty(milliseconds: u64) -> SessionSettings {
-    SessionSettings { empty_ttl: Some(ms(milliseconds)), ..Default::default() }
-}
-
 fn named(name: &str) -> SessionSettings {
     SessionSettings { name: name.to_owned(), ..Default::default() }
 }
@@ -26,35 +22,6 @@ async fn a_session_goes_with_its_last_member() {
     refused(service.try_info("finals", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
     app.end().await.is_ok(EndReason::Deleted);
     assert!(!app.rebuilt.knows("ada"), "the last frame goes out before the end");
-}
-
-#[tokio::test]
-async fn a_session_lives_empty_for_its_empty_ttl() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", lives_empty(30_000)).await;
-    service.leave("finals", "ada").await;
-    service.advance(29_999);
-    service.join("finals", "bob").await;
-    service.leave("finals", "bob").await;
-    service.advance(29_999);
-    service.info("finals", "").await;
-    service.advance(1);
-    refused(service.try_info("finals", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
-}
-
-#[tokio::test]
-async fn a_session_that_nobody_joined_lives_for_a_minute() {
-    let service = Service::start().await;
-    service.open_room("unused", "").await;
-    service.open_room_with("long", "", lives_empty(90_000)).await;
-    service.advance(59_999);
-    service.info("unused", "").await;
-    service.advance(1);
-    refused(service.try_info("unused", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
-    service.advance(29_999);
-    service.info("long", "").await;
-    service.advance(1);
-    refused(service.try_info("long", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -181,34 +148,6 @@ async fn names_are_unique_until_they_are_given_up() {
     refused(service.try_open(opening("fifth", "ada", named("free"))).await)
         .is(Code::AlreadyExists, "SESSION_EXISTS");
     service.open_room_with("sixth", "ada", named("free")).await;
-}
-
-#[tokio::test]
-async fn ids_and_names_of_another_app_are_others() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", named("the finals")).await;
-    let elsewhere = OpenSharedSessionRequest {
-        app: "other".to_owned(),
-        ..opening("finals", "bob", named("the finals"))
-    };
-    service.try_open(elsewhere).await.expect("nothing spans two apps");
-    let found = service.try_info_by_name("the finals", "").await.expect("it has the name");
-    assert_eq!(found.session.map(|it| it.owner_id).as_deref(), Some("ada"));
-}
-
-#[tokio::test]
-async fn a_member_who_is_disconnected_takes_a_place() {
-    let service = Service::start().await;
-    let settings =
-        SessionSettings { capacity: Some(2), rejoin_grace: Some(ms(5_000)), ..Default::default() };
-    service.open_room_with("finals", "ada", settings).await;
-    let mut ada = service.watch("finals", "ada").await;
-    drop(service.watch_with(tied("finals", "bob")).await);
-    service.tick_until(&mut ada, |it| it.knows("bob") && it.member("bob").disconnected).await;
-    let told = refused(service.try_join("finals", "kim", JoinOptions::default()).await);
-    told.is(Code::ResourceExhausted, "SESSION_FULL").says("limit", "capacity");
-    service.advance(5_000);
-    service.join("finals", "kim").await;
 }
 
 #[tokio::test]

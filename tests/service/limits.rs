@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    DeliveryOptions, JoinOptions, Presence, PropsWrite, SessionSettings, StreamOpen,
+    DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, StreamOpen,
     SubscribeToSessionRequest,
 };
 use tonic::Code;
@@ -336,16 +336,4 @@ async fn the_next_stream_on_a_full_connection_waits() {
     drop(one);
     in_time(waiting).await;
     drop(two);
-}
-
-#[tokio::test]
-async fn a_tied_join_counts_like_any_other() {
-    let service = Service::start_with(|config| config.max_members = 1).await;
-    service.open_room("finals", "").await;
-    let tied = JoinOptions { presence: Presence::Tied.into(), ..Default::default() };
-    service.try_join("finals", "ada", tied.clone()).await.expect("it joins");
-    refused(service.try_join("finals", "bob", tied.clone()).await)
-        .is(Code::ResourceExhausted, "SESSION_FULL");
-    service.advance(15_010);
-    refused(service.try_info("finals", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
 }

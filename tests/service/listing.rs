@@ -1,7 +1,7 @@
 //! Who finds which sessions, and what they tell.
 
 use crate::support::*;
-use sessiond::proto::{JoinOptions, ListSessionsRequest, SessionSettings};
+use sessiond::proto::{ListSessionsRequest, SessionSettings};
 use tonic::Code;
 
 fn unlisted(name: &str) -> SessionSettings {
@@ -164,20 +164,6 @@ async fn a_session_is_found_by_id_or_by_name_and_not_by_both() {
     let reply = service.sessions().join_session(request).await.expect("it joins").into_inner();
     assert_eq!((&*reply.session_id, reply.snapshot), ("finals", None));
     assert!(!reply.snapshot_omitted, "it was not asked for");
-}
-
-#[tokio::test]
-async fn a_locked_session_takes_nobody_new() {
-    let service = Service::start().await;
-    let settings = SessionSettings { locked: Some(true), ..Default::default() };
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.update("finals", "ada", &["locked"], settings).await;
-    let told = refused(service.try_join("finals", "kim", JoinOptions::default()).await);
-    told.is(Code::FailedPrecondition, "SESSION_LOCKED");
-    assert_eq!(service.join("finals", "bob").await.position.map(|it| it.revision), Some(2));
-    service.update("finals", "ada", &["locked"], SessionSettings::default()).await;
-    service.join("finals", "kim").await;
 }
 
 #[tokio::test]

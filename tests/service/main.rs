@@ -34,7 +34,6 @@ mod reads;
 mod receive;
 mod replay;
 mod resume;
-mod roles;
 mod rooms;
 mod schema;
 mod settings;

@@ -9,31 +9,6 @@ fn merging(write: PropsWrite) -> PropsWrite {
 }
 
 #[tokio::test]
-async fn what_is_merged_on_the_user_shows_whole_in_all_its_sessions() {
-    let service = Service::start().await;
-    service.open_room("blue", "ada").await;
-    service.open_room("red", "ada").await;
-    let at = |x, y| [("at", map([("x", int(x)), ("inner", map([("y", int(y))]))]))];
-    service.set("ada", at(1, 1)).await;
-    service.tick();
-    let mut blue = service.watch("blue", "ada").await;
-    let mut red = service.watch("red", "ada").await;
-    let news = write([("at", map([("inner", map([("z", int(2))]))]))]);
-    service.try_write("ada", merging(news)).await.expect("it is merged");
-    service.tick();
-    let whole = map([("x", int(1)), ("inner", map([("y", int(1)), ("z", int(2))]))]);
-    for watcher in [&mut blue, &mut red] {
-        watcher.next_changes().await;
-        assert_eq!(watcher.rebuilt.props("ada"), shown([("at", whole.clone())]));
-    }
-    // Without the word a map is replaced whole.
-    service.set("ada", at(3, 3)).await;
-    service.tick();
-    blue.next_changes().await;
-    assert_eq!(blue.rebuilt.props("ada"), shown(at(3, 3)));
-}
-
-#[tokio::test]
 async fn what_is_merged_in_a_session_is_merged_into_what_it_shows() {
     let service = Service::start().await;
     service.open_room("blue", "ada").await;
@@ -48,53 +23,6 @@ async fn what_is_merged_in_a_session_is_merged_into_what_it_shows() {
     assert_eq!(stream.rebuilt.props("ada"), shown([("at", both)]));
     let red = service.watch("red", "ada").await;
     assert_eq!(red.rebuilt.props("ada"), shown([("at", map([("of", text("user"))]))]));
-}
-
-#[tokio::test]
-async fn a_plain_json_object_is_merged_too() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.set_in("finals", "ada", [("at", map([("x", num(1.0))]))]).await;
-    let two = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(2.0)) };
-    let at = prost_types::Struct { fields: [("y".to_owned(), two)].into() };
-    let at = prost_types::Value { kind: Some(prost_types::value::Kind::StructValue(at)) };
-    let json = Some(prost_types::Struct { fields: [("at".to_owned(), at)].into() });
-    let write = PropsWrite { json, ..Default::default() }.in_session("finals");
-    service.try_write("ada", merging(write)).await.expect("it is merged");
-    service.tick();
-    let watcher = service.watch("finals", "ada").await;
-    let whole = map([("x", num(1.0)), ("y", num(2.0))]);
-    assert_eq!(watcher.rebuilt.props("ada"), shown([("at", whole)]));
-}
-
-#[tokio::test]
-async fn a_merged_value_has_the_bounds_of_every_value() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    for (key, session) in [("of the user", None), ("of the session", Some("finals"))] {
-        let merge = |entry, bytes| {
-            let write = merging(write([(key, map([(entry, data(bytes))]))]));
-            service.try_write(
-                "ada",
-                match session {
-                    Some(session) => write.in_session(session),
-                    None => write,
-                },
-            )
-        };
-        merge("a", 8000).await.expect("it fits");
-        // One byte less at a time, until it fits: so the bound is met exactly.
-        let mut bytes = 8384;
-        while let Err(status) = merge("b", bytes).await {
-            refused(Err::<(), _>(status)).blames(&[&format!("write.set[{key:?}]")]);
-            bytes -= 1;
-        }
-        let grown = merge("b", bytes + 1).await.expect_err("it is too large again");
-        assert!(
-            grown.message().contains("has 16385 bytes when merged, more than 16384"),
-            "{grown}"
-        );
-    }
 }
 
 #[tokio::test]

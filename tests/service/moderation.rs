@@ -45,24 +45,6 @@ async fn a_role_is_shown_in_the_frame_that_the_reply_names() {
 }
 
 #[tokio::test]
-async fn a_spectator_that_becomes_a_member_shows_what_is_set_on_the_user() {
-    let service = Service::start().await;
-    room(&service).await;
-    service.set("bob", [("x", int(1))]).await;
-    service.tick();
-    let mut watcher = service.watch("finals", "ada").await;
-    service.set_role("finals", "ada", "bob", Role::Spectator).await;
-    service.tick();
-    watcher.next_changes().await;
-    assert_eq!(watcher.rebuilt.props("bob"), shown([]));
-    service.set("bob", [("x", int(2))]).await;
-    service.set_role("finals", "ada", "bob", Role::Member).await;
-    service.tick();
-    watcher.next_changes().await;
-    assert_eq!(watcher.rebuilt.props("bob"), shown([("x", int(2))]));
-}
-
-#[tokio::test]
 async fn the_streams_of_who_is_kicked_end_within_a_tick_and_say_why() {
     let service = Service::start().await;
     room(&service).await;
@@ -127,23 +109,6 @@ async fn the_streams_of_who_is_banned_end_within_a_tick_and_say_until_when() {
     service.join("finals", "eve").await;
     let told = refused(service.try_unban("finals", "mod", "eve").await);
     told.is(Code::NotFound, "BAN_NOT_FOUND");
-}
-
-#[tokio::test]
-async fn what_a_banned_user_wrote_and_no_frame_showed_is_dropped() {
-    let service = Service::start().await;
-    room(&service).await;
-    service.set_data("finals", "ada", [("round", int(1))]).await;
-    service.tick();
-    let mut ada = service.watch("finals", "ada").await;
-    let revision = service.set_in("finals", "bob", [("x", int(1))]).await;
-    service.set_data("finals", "ada", [("kept", int(1))]).await;
-    service.set_data("finals", "bob", [("round", int(2)), ("new", int(2)), ("kept", int(2))]).await;
-    service.try_ban("finals", "mod", "bob").await.expect("it is banned");
-    service.tick();
-    assert_eq!(ada.next_span().await.1, revision, "the write keeps its position");
-    assert_eq!(ada.rebuilt.state.data, shown([("round", int(1)), ("kept", int(1))]));
-    assert!(!ada.rebuilt.knows("bob"));
 }
 
 #[tokio::test]

@@ -131,37 +131,6 @@ async fn whoever_joins_by_whatever_call_needs_the_right_password() {
 }
 
 #[tokio::test]
-async fn a_changed_password_lets_in_who_knows_the_new_one_and_a_removed_one_everybody() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join_giving("finals", "bob", "whatever").await.expect("there is no password");
-    service.update("finals", "ada", &["password"], with_password("first")).await;
-    service.update("finals", "ada", &["password"], with_password("second")).await;
-    is_wrong(refused(service.join_giving("finals", "cleo", "first").await));
-    service.join_giving("finals", "cleo", "second").await.expect("it joins");
-    for nothing in [SessionSettings::default(), with_password("")] {
-        service.update("finals", "ada", &["password"], with_password("third")).await;
-        is_wrong(refused(service.try_join("finals", "dan", JoinOptions::default()).await));
-        service.update("finals", "ada", &["password"], nothing).await;
-        service.join("finals", "dan").await;
-        service.leave("finals", "dan").await;
-    }
-}
-
-#[tokio::test]
-async fn members_joining_again_and_owners_coming_back_need_none() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
-    service.join_giving("finals", "bob", RIGHT).await.expect("it joins");
-    service.join("finals", "bob").await;
-    service.watch_joining("finals", "bob").await;
-    service.try_leave("finals", "ada", true).await.expect("it leaves");
-    service.join("finals", "ada").await;
-    service.leave("finals", "bob").await;
-    is_wrong(refused(service.try_join("finals", "bob", JoinOptions::default()).await));
-}
-
-#[tokio::test]
 async fn a_password_has_up_to_1024_bytes() {
     let service = Service::start().await;
     let (longest, longer) = ("p".repeat(1024), "p".repeat(1025));
@@ -716,26 +685,6 @@ async fn what_is_opened_because_it_was_missing_has_its_password_and_guesses_noth
 }
 
 #[tokio::test]
-async fn of_two_who_join_or_open_at_once_with_one_password_both_are_in() {
-    let service = Service::start().await;
-    let held = service.passwords().hold();
-    let both = ["ada", "bob"].map(|user| {
-        let mut sessions = service.sessions();
-        let join = joining_or_opening("finals", user, RIGHT);
-        tokio::spawn(async move { sessions.join_session(join).await })
-    });
-    service.until_waiting(2).await;
-    drop(held);
-    let mut opened = Vec::new();
-    for join in both {
-        let joined = in_time(join).await.expect("it is answered").expect("it joins or opens");
-        opened.push(joined.into_inner().opened);
-    }
-    opened.sort();
-    assert_eq!(opened, [false, true]);
-}
-
-#[tokio::test]
 async fn the_newest_session_is_one_without_password_and_else_one_is_opened_with_it() {
     let service = Service::start().await;
     service.open_room("open", "ada").await;
@@ -753,19 +702,6 @@ async fn the_newest_session_is_one_without_password_and_else_one_is_opened_with_
     let opened = opened.into_inner();
     assert!(opened.opened && opened.session_id != "closed");
     is_wrong(refused(service.try_join(&opened.session_id, "eve", JoinOptions::default()).await));
-}
-
-#[tokio::test]
-async fn people_named_at_the_opening_need_no_password() {
-    let service = Service::start().await;
-    let mut open = opening("finals", "ada", with_password(RIGHT));
-    open.users.push("bob".to_owned());
-    open.roles.insert("cleo".to_owned(), proto::Role::Moderator.into());
-    open.roles.insert("dan".to_owned(), proto::Role::Spectator.into());
-    service.try_open(open).await.expect("it opens");
-    assert!(service.is_in("finals", "bob").await);
-    service.join("finals", "cleo").await;
-    is_wrong(refused(service.try_join("finals", "dan", JoinOptions::default()).await));
 }
 
 #[tokio::test]

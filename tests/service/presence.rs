@@ -2,8 +2,7 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    DepartureReason, EndReason, JoinOptions, Presence, Role, SessionSettings,
-    SubscribeToSessionRequest,
+    DepartureReason, EndReason, JoinOptions, Presence, SessionSettings, SubscribeToSessionRequest,
 };
 use tonic::Code;
 
@@ -89,25 +88,6 @@ async fn with_rejoin_grace_a_lost_member_is_shown_disconnected_and_comes_back() 
 }
 
 #[tokio::test]
-async fn with_rejoin_grace_a_lost_member_leaves_when_it_does_not_come_back() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_grace(5_000)).await;
-    let mut ada = service.watch("finals", "ada").await;
-    let bob = service.watch_joining("finals", "bob").await;
-    service.tick();
-    ada.next_changes().await;
-    drop(bob);
-    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
-    service.advance(4_980);
-    assert!(has(&service, "bob").await);
-    service.advance(30);
-    let changes = ada.next_changes().await;
-    assert_eq!(changes.left[0].reason(), DepartureReason::Lost);
-    let told = service.refused_watch(subscription("finals", "bob")).await;
-    told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
-}
-
-#[tokio::test]
 async fn a_member_that_is_silent_for_too_long_counts_as_lost() {
     let service = Service::start().await;
     service.open_room_with("finals", "ada", with_grace(0)).await;
@@ -149,23 +129,6 @@ async fn a_member_whose_stream_the_server_ended_has_30_s_to_come_back() {
     assert!(has(&service, "bob").await);
     service.advance(40);
     assert!(!has(&service, "bob").await);
-}
-
-#[tokio::test]
-async fn joining_again_connects_a_lost_member() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_grace(5_000)).await;
-    let mut ada = service.watch("finals", "ada").await;
-    let bob = service.watch_joining("finals", "bob").await;
-    service.tick();
-    ada.next_changes().await;
-    drop(bob);
-    service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
-    let reply = service.join("finals", "bob").await;
-    assert_eq!(reply.role(), Role::Member);
-    service.tick();
-    ada.next_changes().await;
-    assert!(!ada.rebuilt.member("bob").disconnected);
 }
 
 #[tokio::test]
@@ -214,82 +177,6 @@ async fn an_explicit_member_without_its_stream_is_disconnected_and_stays_until_i
     service.leave("finals", "bob").await;
     service.tick();
     assert!(!has(&service, "bob").await);
-}
-
-#[tokio::test]
-async fn the_streams_of_a_user_count_together() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_grace(0)).await;
-    let mut ada = service.watch("finals", "ada").await;
-    let first = service.watch_joining("finals", "bob").await;
-    let second = service.stream("finals", "bob").await;
-    let mut third = service.watch("finals", "bob").await;
-    service.tick();
-    ada.next_changes().await;
-    third.next_changes().await;
-    drop(first);
-    drop(second);
-    let witness = service.watch_joining("finals", "witness").await;
-    drop(witness);
-    service.tick_until(&mut ada, |it| it.knows("witness")).await;
-    service.tick_until(&mut ada, |it| !it.knows("witness")).await;
-    assert!(ada.rebuilt.knows("bob"), "he still has one");
-    drop(third);
-    service.tick_until(&mut ada, |it| !it.knows("bob")).await;
-}
-
-#[tokio::test]
-async fn ownership_survives_lost_presence() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "opener", with_grace(0)).await;
-    let mut bob = service.watch_joining("finals", "bob").await;
-    service.tick();
-    bob.next_changes().await;
-    let opener = service.watch_with(tied("finals", "opener")).await;
-    drop(opener);
-    service.tick_until(&mut bob, |it| !it.knows("opener")).await;
-    assert_eq!(bob.rebuilt.session().owner_id, "opener");
-    assert_eq!(bob.rebuilt.member("bob").role, Role::Member);
-    assert_eq!(service.join("finals", "opener").await.role(), Role::Owner);
-}
-
-#[tokio::test]
-async fn leaving_passes_ownership_on_unless_the_role_is_kept() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.spectate("finals", "spy").await;
-    for user in ["bob", "kim"] {
-        service.join("finals", user).await;
-    }
-    service.tick();
-    let mut spy = service.watch("finals", "spy").await;
-    service.try_leave("finals", "ada", true).await.expect("it leaves");
-    service.tick();
-    spy.next_changes().await;
-    assert_eq!(spy.rebuilt.session().owner_id, "ada");
-    assert_eq!(service.join("finals", "ada").await.role(), Role::Owner);
-    service.tick();
-    spy.next_changes().await;
-
-    service.leave("finals", "ada").await;
-    service.tick();
-    spy.next_changes().await;
-    assert_eq!(spy.rebuilt.session().owner_id, "bob", "the first member by joining");
-    assert_eq!(spy.rebuilt.member("bob").role, Role::Owner);
-    assert_eq!(service.join("finals", "ada").await.role(), Role::Member);
-    service.try_delete("finals", "bob").await.expect("he owns it now");
-    spy.end().await.is_ok(EndReason::Deleted);
-}
-
-#[tokio::test]
-async fn who_is_no_member_cannot_leave() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    let told = refused(service.try_leave("finals", "bob", false).await);
-    told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
-    let told = refused(service.try_leave("nowhere", "bob", false).await);
-    told.is(Code::NotFound, "SESSION_NOT_FOUND");
-    refused(service.try_leave("finals", "", false).await).blames(&["user_id"]);
 }
 
 #[tokio::test]

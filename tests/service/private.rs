@@ -143,36 +143,6 @@ async fn an_absent_source_is_shown_as_disconnected_with_what_is_set_on_it() {
 }
 
 #[tokio::test]
-async fn a_write_on_the_user_reaches_shared_and_private_sessions_alike() {
-    let service = Service::start().await;
-    service.open_room("room", "ada").await;
-    service.join("room", "eve").await;
-    let mut eve = service.watch("room", "eve").await;
-    let mut bob = service.listen("ada", "bob").await;
-    let listened =
-        SubscribeToUserRequest { propnames: vec!["y".to_owned()], ..listening("ada", "carol") };
-    let mut carol = service.open_listener(listened, Rebuilt::default()).await;
-    carol.next_snapshot().await;
-    service.tick();
-    let reply = service.try_write("ada", write([("x", int(1))])).await.expect("it is written");
-    let mut concerned: Vec<_> = reply.iter().map(|it| it.session_id.clone()).collect();
-    concerned.sort();
-    let mut expected = vec!["room".to_owned(), bob.user_id.clone()];
-    expected.sort();
-    assert_eq!(concerned, expected, "those that select the key");
-    service.tick();
-    for watcher in [&mut eve, &mut bob] {
-        while watcher.rebuilt.props("ada") != shown([("x", int(1))]) {
-            watcher.next_changes().await;
-        }
-    }
-    assert_eq!(carol.rebuilt.props("ada"), shown([]));
-    // Sessions that are opened later show it too.
-    let late = service.listen("ada", "dan").await;
-    assert_eq!(late.rebuilt.props("ada"), shown([("x", int(1))]));
-}
-
-#[tokio::test]
 async fn it_lives_while_its_listener_is_a_member_or_subscribed() {
     let service = Service::start().await;
     let is_there = async |id: &str| service.try_info(id, "").await.is_ok();
@@ -207,21 +177,6 @@ async fn it_lives_while_its_listener_is_a_member_or_subscribed() {
     service.try_open_private("", "ada", "bob").await.expect("the app opens it");
     service.advance(120_000);
     assert!(is_there("ada-bob").await);
-}
-
-#[tokio::test]
-async fn empty_ttl_counts_from_when_the_listener_left() {
-    let service = Service::start().await;
-    let mut request = private("bob", "ada", "bob");
-    let settings = SessionSettings { empty_ttl: Some(ms(5000)), ..Default::default() };
-    request.settings = Some(settings);
-    service.sessions().open_private_session(sent(request)).await.expect("it opens");
-    service.leave("ada-bob", "bob").await;
-    service.advance(4990);
-    let bob = service.listen("ada", "bob").await;
-    assert_eq!(bob.user_id, "ada-bob", "it is the same session");
-    service.advance(10_000);
-    assert_eq!(service.info("ada-bob", "").await.members.len(), 2);
 }
 
 #[tokio::test]
@@ -308,27 +263,6 @@ async fn a_ban_of_the_listener_keeps_it_open_and_holds() {
 }
 
 #[tokio::test]
-async fn owner_admins_and_moderators_may_see_that_it_exists_and_no_more() {
-    let service = Service::start().await;
-    let _bob = service.listen("ada", "bob").await;
-    let id = _bob.user_id.clone();
-    service.set_in(&id, "ada", [("x", text("secret"))]).await;
-    for (user, role) in [("amy", Role::Admin), ("max", Role::Moderator)] {
-        service.set_role(&id, "ada", user, role).await;
-        service.tick();
-        let told = service.info(&id, user).await;
-        assert!(!format!("{told:?}").contains("secret"), "{user}");
-        let told = service.refused_watch(subscription(&id, user)).await;
-        told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
-        let told = refused(service.try_join(&id, user, Default::default()).await);
-        told.is(Code::PermissionDenied, "NOT_ENTITLED");
-        let told = refused(service.try_updated(&id, user, "ada", None).await);
-        told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
-    }
-    service.update(&id, "amy", &["propnames"], propnames(&["y"])).await;
-}
-
-#[tokio::test]
 async fn roles_are_given_at_the_opening_by_the_source_or_the_app() {
     let service = Service::start().await;
     let with_roles = |user: &str, listener: &str, roles: &[(&str, Role)]| {
@@ -350,32 +284,6 @@ async fn roles_are_given_at_the_opening_by_the_source_or_the_app() {
     told.blames(&["roles"]);
     let told = refused(with_roles("ada", "kim", &[("kim", Role::Owner)]).await);
     told.blames(&["roles[\"kim\"]"]);
-}
-
-#[tokio::test]
-async fn session_data_has_a_shared_part_and_a_private_one_of_the_source() {
-    let service = Service::start().await;
-    let mut request = private("ada", "ada", "bob");
-    request.data = props([("title", text("hello"))]);
-    request.props = props([("x", int(1))]);
-    service.sessions().open_private_session(sent(request)).await.expect("it opens");
-    let mut bob = service.listen("ada", "bob").await;
-    let mut ada = service.watch("ada-bob", "ada").await;
-    assert_eq!(bob.rebuilt.state.data, shown([("title", text("hello"))]));
-    assert_eq!(bob.rebuilt.props("ada"), shown([("x", int(1))]));
-    service.set_data("ada-bob", "bob", [("title", text("hi"))]).await;
-    service.set_private_data("ada-bob", "ada", [("notes", text("n"))]).await;
-    let mut by_listener = data_of("ada-bob", "bob");
-    by_listener.private_set = props([("notes", text("m"))]);
-    refused(service.try_set_data(by_listener).await).is(Code::FailedPrecondition, "WRONG_KIND");
-    service.tick();
-    while bob.rebuilt.state.data != shown([("title", text("hi"))]) {
-        bob.next_changes().await;
-    }
-    assert_eq!(bob.rebuilt.state.private_data, shown([]));
-    while ada.rebuilt.state.private_data != shown([("notes", text("n"))]) {
-        ada.next_changes().await;
-    }
 }
 
 #[tokio::test]
@@ -482,17 +390,6 @@ async fn a_listener_resumes_where_it_was() {
         SubscribeToUserRequest { resume: Some(known.resume()), ..listening("ada", "bob") };
     let mut bob = service.open_listener(request, known.again()).await;
     assert_eq!(bob.next_snapshot().await, SnapshotReason::EpochChanged);
-}
-
-#[tokio::test]
-async fn a_listener_that_is_kicked_or_banned_ends_it() {
-    let service = Service::start().await;
-    let mut bob = service.listen("ada", "bob").await;
-    let id = bob.user_id.clone();
-    service.try_kick(&id, "ada", "bob", "").await.expect("the source may");
-    service.tick();
-    bob.end().await.is(EndReason::Kicked, Code::PermissionDenied);
-    refused(service.try_info(&id, "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
 }
 
 /// Does something so many times at once.

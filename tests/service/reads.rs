@@ -101,40 +101,6 @@ async fn what_changed_since_a_position_is_read_as_of_the_last_frame() {
 }
 
 #[tokio::test]
-async fn no_read_shows_what_the_callers_view_hides() {
-    let service = Service::start().await;
-    let settings = SessionSettings {
-        propnames: vec!["slide".to_owned(), "mood".to_owned()],
-        hostprops: vec!["slide".to_owned()],
-        ..Default::default()
-    };
-    service.open_hosted("lecture", "host", settings).await;
-    service.join("lecture", "ada").await;
-    service.join("lecture", "bob").await;
-    service.tick();
-    let since = service.info("lecture", "ada").await.position.expect("it has one");
-    let all = [("slide", int(1)), ("mood", int(1)), ("never", int(1))];
-    service.set_in("lecture", "host", all.clone()).await;
-    service.set_in("lecture", "bob", all).await;
-    for since in [None, Some(since)] {
-        if since.is_some() {
-            service.tick();
-        }
-        let seen = |who: &'static str, target: &'static str| {
-            let read = service.try_updated("lecture", who, target, since);
-            async move {
-                let props = read.await.expect("who may ask").change.unwrap_or_default().props;
-                props.into_iter().map(|named| named.name).collect::<Vec<_>>()
-            }
-        };
-        assert_eq!(seen("ada", "host").await, ["slide"]);
-        assert_eq!(seen("ada", "bob").await, [""; 0]);
-        assert_eq!(seen("host", "bob").await.len(), 2);
-        assert_eq!(seen("", "bob").await.len(), 2);
-    }
-}
-
-#[tokio::test]
 async fn reads_of_single_members_are_refused_with_their_reasons() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;

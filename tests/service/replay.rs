@@ -32,37 +32,6 @@ impl Service {
 }
 
 #[tokio::test]
-async fn a_write_that_comes_again_is_answered_and_not_done_again() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    let first = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is done");
-    service.tick();
-    service.set_in("finals", "ada", [("x", int(2))]).await;
-    service.tick();
-    let again = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is answered");
-    assert_eq!(again, first);
-    assert_eq!(service.x("finals").await, "2i");
-    assert_eq!(service.revision("finals").await, 3, "nothing was accepted");
-}
-
-#[tokio::test]
-async fn a_refusal_is_not_remembered() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    for _ in 0..2 {
-        let told = refused(service.try_write("bob", x_in("finals", "a", 1)).await);
-        told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
-    }
-    service.join("finals", "bob").await;
-    service.try_write("bob", x_in("finals", "a", 1)).await.expect("now it is done");
-    // Not even what else was in it.
-    let told = refused(service.try_write("kim", x_in("finals", "a", 1)).await);
-    told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
-    service.join("finals", "kim").await;
-    service.try_write("kim", x_in("finals", "a", 2)).await.expect("it is done");
-}
-
-#[tokio::test]
 async fn other_content_under_the_same_id_is_refused_by_the_field() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
@@ -247,28 +216,6 @@ async fn an_opening_with_generated_ids_is_replayed_with_them() {
 }
 
 #[tokio::test]
-async fn a_private_opening_is_replayed_with_its_generated_id() {
-    let service = Service::start().await;
-    let request = proto::OpenPrivateSessionRequest {
-        user_id: "ada".to_owned(),
-        source_id: "ada".to_owned(),
-        listener_id: "bob".to_owned(),
-        request_id: "a".to_owned(),
-        ..Default::default()
-    };
-    let open = |request: &proto::OpenPrivateSessionRequest| {
-        let request = request.clone();
-        async { in_time(service.sessions().open_private_session(sent(request))).await }
-    };
-    let first = open(&request).await.expect("it opens").into_inner();
-    let again = open(&request).await.expect("it is answered").into_inner();
-    assert_eq!(again.encode_to_vec(), first.encode_to_vec());
-    assert!(!again.existed, "what was answered then, not what is so now");
-    let other = proto::OpenPrivateSessionRequest { listener_id: "kim".to_owned(), ..request };
-    refused(open(&other).await).is(Code::InvalidArgument, REUSED).names(&["request_id"]);
-}
-
-#[tokio::test]
 async fn an_opening_under_a_given_id_is_remembered_as_long_as_the_session() {
     let service = Service::start().await;
     let open = || OpenSharedSessionRequest {
@@ -284,19 +231,6 @@ async fn an_opening_under_a_given_id_is_remembered_as_long_as_the_session() {
     service.try_delete("finals", "ada").await.expect("it is deleted");
     let anew = service.try_open(open()).await.expect("it opens anew");
     assert!(anew.position.map(|it| it.epoch) > first.position.map(|it| it.epoch));
-}
-
-#[tokio::test]
-async fn nothing_of_a_session_that_has_ended_is_remembered() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is done");
-    service.try_delete("finals", "ada").await.expect("it is deleted");
-    let told = refused(service.try_write("ada", x_in("finals", "a", 1)).await);
-    told.is(Code::NotFound, "SESSION_NOT_FOUND");
-    service.open_room("finals", "ada").await;
-    service.try_write("ada", x_in("finals", "a", 2)).await.expect("it is done");
-    assert_eq!(service.x("finals").await, "2i");
 }
 
 fn joining(user: &str) -> proto::JoinSessionRequest {
@@ -368,68 +302,6 @@ async fn a_join_that_opened_is_not_done_twice_even_if_another_session_would_be_f
     let changed = proto::JoinSessionRequest { open_if_missing: None, ..request("a") };
     let told = refused(service.sessions().join_session(changed).await);
     told.is(Code::InvalidArgument, REUSED).names(&["request_id"]);
-}
-
-#[tokio::test]
-async fn acts_on_others_are_not_done_twice() {
-    let service = Service::start().await;
-    service.open_hosted("finals", "ada", SessionSettings::default()).await;
-    for user in ["bob", "kim"] {
-        service.join("finals", user).await;
-    }
-    let (session_id, user_id) = ("finals".to_owned(), "ada".to_owned());
-    let id = |id: &str| id.to_owned();
-    let swap = proto::SwapHostRequest {
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
-        request_id: id("swap"),
-        ..Default::default()
-    };
-    let role = |role: Role| proto::SetRoleRequest {
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
-        target_user_id: "bob".to_owned(),
-        role: role.into(),
-        request_id: id("role"),
-        ..Default::default()
-    };
-    let ban = proto::BanUserRequest { request_id: id("ban"), ..ban_of("finals", "ada", "kim") };
-    let unban = proto::UnbanUserRequest {
-        session_id: session_id.clone(),
-        user_id: user_id.clone(),
-        target_user_id: "kim".to_owned(),
-        request_id: id("unban"),
-        ..Default::default()
-    };
-    let mut sessions = service.sessions();
-    let swapped = sessions.swap_host(sent(swap.clone())).await.expect("it is done").into_inner();
-    let given = sessions.set_role(sent(role(Role::Admin))).await.expect("it is done").into_inner();
-    let banned = sessions.ban_user(sent(ban.clone())).await.expect("it is done").into_inner();
-    let unbanned = sessions.unban_user(sent(unban.clone())).await.expect("it is done").into_inner();
-    service.tick();
-    service.set_role("finals", "ada", "bob", Role::Moderator).await;
-    service.tick();
-    service.try_ban("finals", "ada", "kim").await.expect("she is banned again");
-    service.tick();
-    let revision = service.revision("finals").await;
-    assert_eq!(sessions.swap_host(sent(swap)).await.expect("it is answered").into_inner(), swapped);
-    let again = sessions.set_role(sent(role(Role::Admin))).await.expect("it is answered");
-    assert_eq!(again.into_inner(), given);
-    assert_eq!(sessions.ban_user(sent(ban)).await.expect("it is answered").into_inner(), banned);
-    assert_eq!(
-        sessions.unban_user(sent(unban)).await.expect("it is answered").into_inner(),
-        unbanned
-    );
-    let told = refused(sessions.set_role(sent(role(Role::Owner))).await);
-    told.is(Code::InvalidArgument, REUSED).names(&["request_id"]);
-    service.tick();
-    let info = service.info("finals", "ada").await;
-    assert_eq!(info.position.expect("it has one").revision, revision, "nothing was accepted");
-    assert_eq!(info.bans.len(), 1);
-    let bob = info.members.iter().find(|member| member.user_id == "bob").expect("he is in");
-    assert_eq!(bob.role(), Role::Moderator);
-    let host = info.session.expect("it is told").host_id;
-    assert_eq!((&*host, &*swapped.host_id), ("bob", "bob"));
 }
 
 #[tokio::test]

@@ -91,25 +91,6 @@ async fn the_format_of_private_data_is_shown_to_those_who_see_that_data() {
 }
 
 #[tokio::test]
-async fn numbers_given_as_integers_by_example_accept_fractions_and_partial_writes_are_fine() {
-    let service = Service::start().await;
-    open(&service, "match", "ada").await;
-    let mut ada = service.watch("match", "ada").await;
-    service.set_in("match", "ada", [("pos", map([("x", num(0.5))]))]).await;
-    service.set_data("match", "ada", [("endTime", num(7.25))]).await;
-    service.tick();
-    ada.next_changes().await;
-    let expected = shown([("name", text("unset")), ("pos", map([("x", num(0.5))]))]);
-    assert_eq!(ada.rebuilt.props("ada"), expected);
-    assert_eq!(ada.rebuilt.state.data, shown([("endTime", num(7.25))]));
-    service.remove_in("match", "ada", &["pos"]).await;
-    service.tick();
-    ada.next_changes().await;
-    let expected = shown([("name", text("unset")), ("pos", map([("x", int(0))]))]);
-    assert_eq!(ada.rebuilt.props("ada"), expected, "it is back at its default");
-}
-
-#[tokio::test]
 async fn wrong_keys_and_types_are_refused_whole_with_every_violation_and_others_see_nothing() {
     let service = Service::start().await;
     open(&service, "match", "ada").await;
@@ -189,73 +170,6 @@ async fn a_key_that_only_higher_roles_write_is_refused_by_its_name() {
     let bob = service.watch("match", "bob").await;
     assert_eq!(bob.rebuilt.props("bob"), shown([("rank", int(1))]));
     assert_eq!(bob.rebuilt.props("ada"), shown([("rank", int(9)), ("x", int(9))]));
-}
-
-#[tokio::test]
-async fn what_is_no_number_is_refused_once_where_there_are_bounds() {
-    let service = Service::start().await;
-    let bounded = |min, max| Field { min, max, ..typed(FieldType::Number) };
-    let schema = by_fields([
-        ("both", bounded(Some(0.0), Some(9.0))),
-        ("least", bounded(Some(0.0), None)),
-        ("none", bounded(None, None)),
-    ]);
-    let request = OpenSharedSessionRequest { schema: Some(schema), ..playing("match", "ada") };
-    service.try_open(request).await.expect("it opens");
-    let nan = || num(f64::NAN);
-    let wrong = write([("both", nan()), ("least", nan()), ("none", nan())]).in_session("match");
-    let status = service.try_write("ada", wrong).await.expect_err("it is refused");
-    Refused::new(&status).blames(&[r#"write.set["both"]"#, r#"write.set["least"]"#]);
-    assert_eq!(status.message().matches("is no number within the bounds").count(), 2, "{status}");
-    service.set_in("match", "ada", [("none", nan())]).await;
-}
-
-#[tokio::test]
-async fn a_write_on_the_user_is_refused_by_sessions_with_a_schema_and_taken_by_the_others() {
-    let service = Service::start().await;
-    open(&service, "match", "ada").await;
-    let results = refused(service.try_write("ada", write([("name", text("Ada"))])).await);
-    results.is(Code::FailedPrecondition, "SCHEMA_NEEDS_SESSION_ID");
-    // Refused, so the user has not got it either.
-    service.open_room("lobby", "ada").await;
-    service.open_room_with("scores", "ada", propnames(&["score"])).await;
-    let lobby = service.watch("lobby", "ada").await;
-    assert_eq!(lobby.rebuilt.props("ada"), shown([]));
-
-    let results = service.set("ada", [("name", text("Ada"))]).await;
-    let mut told: Vec<_> = results
-        .iter()
-        .map(|it| (&*it.session_id, it.refusal.as_ref().map(|refusal| refusal.reason)))
-        .collect();
-    told.sort();
-    let needs_id = i32::from(proto::ErrorReason::SchemaNeedsSessionId);
-    assert_eq!(told, [("lobby", None), ("match", Some(needs_id))]);
-    service.leave("lobby", "ada").await;
-    // Now only a session that does not select the key has taken it, which is nothing to take it for.
-    let answer = service.try_write("ada", write([("name", text("Countess"))])).await;
-    refused(answer).is(Code::FailedPrecondition, "SCHEMA_NEEDS_SESSION_ID");
-    service.update("scores", "ada", &["propnames"], propnames(&[])).await;
-    service.tick();
-    let scores = service.watch("scores", "ada").await;
-    assert_eq!(scores.rebuilt.props("ada"), shown([("name", text("Ada"))]));
-    let game = service.watch("match", "ada").await;
-    assert_eq!(game.rebuilt.props("ada")["name"], show(&text("unset")));
-    // Where it does not select the key, it is not concerned.
-    service.update("match", "ada", &["propnames"], propnames(&["pos"])).await;
-    let results = service.set("ada", [("name", text("Countess"))]).await;
-    assert_eq!(results.len(), 1);
-}
-
-#[tokio::test]
-async fn what_the_user_has_set_on_itself_does_not_come_with_the_join() {
-    let service = Service::start().await;
-    service.set("bob", [("name", text("Bob")), ("mood", text("good"))]).await;
-    open(&service, "match", "ada").await;
-    service.join("match", "bob").await;
-    service.tick();
-    let ada = service.watch("match", "ada").await;
-    let expected = shown([("name", text("unset")), ("pos", map([("x", int(0))]))]);
-    assert_eq!(ada.rebuilt.props("bob"), expected);
 }
 
 #[tokio::test]
@@ -379,30 +293,6 @@ async fn a_reset_resets_everybody_and_all_data_and_holds_for_later_joiners_too()
 }
 
 #[tokio::test]
-async fn a_reset_while_others_write_discards_what_no_frame_shows_yet() {
-    let service = Service::start().await;
-    open(&service, "match", "ada").await;
-    service.join("match", "bob").await;
-    service.tick();
-    let mut ada = service.watch("match", "ada").await;
-    let before = service.revision("match").await;
-    let written = service.set_in("match", "bob", [("name", text("Bob"))]).await;
-    service.join_with("match", "kim", [("name", text("Kim"))]).await;
-    assert_eq!(written, before + 1);
-    let position = service.try_reset("match", "ada", None).await.expect("it is reset");
-    assert_eq!(position.revision, before + 2, "what is no write is in the frame before");
-    let after = service.set_in("match", "bob", [("name", text("Robert"))]).await;
-    assert_eq!(after, before + 3, "what comes after it is in the next frame");
-    assert_eq!(ada.next_snapshot().await, SnapshotReason::ResetSchema);
-    for user in ["bob", "kim"] {
-        assert_eq!(ada.rebuilt.props(user)["name"], show(&text("unset")), "{user}");
-    }
-    service.tick();
-    assert_eq!(ada.next_span().await, (before + 2, before + 3));
-    assert_eq!(ada.rebuilt.props("bob")["name"], show(&text("Robert")));
-}
-
-#[tokio::test]
 async fn writes_up_a_stream_are_acked_across_a_reset() {
     let service = Service::start().await;
     open(&service, "match", "ada").await;
@@ -429,24 +319,6 @@ async fn writes_up_a_stream_are_acked_across_a_reset() {
     let seq = ada.write(write([("name", text("Countess"))]).in_session("match"));
     ada.until_acked(&service, seq).await;
     assert_eq!(ada.rebuilt.props("ada")["name"], show(&text("Countess")));
-}
-
-#[tokio::test]
-async fn who_resumes_from_before_a_reset_gets_a_snapshot_and_from_after_it_a_delta() {
-    let service = Service::start().await;
-    open(&service, "match", "ada").await;
-    service.tick();
-    let before = service.watch("match", "ada").await.rebuilt;
-    service.try_reset("match", "ada", None).await.expect("it is reset");
-    let after = service.watch("match", "ada").await.rebuilt;
-    service.set_in("match", "ada", [("name", text("Ada"))]).await;
-    service.tick();
-    let mut old = service.resume(subscription("match", "ada"), &before).await;
-    assert_eq!(old.next_snapshot().await, SnapshotReason::ResetSchema);
-    let mut new = service.resume(subscription("match", "ada"), &after).await;
-    new.next_changes().await;
-    assert_eq!(new.rebuilt.state, old.rebuilt.state);
-    assert_eq!(new.rebuilt.props("ada")["name"], show(&text("Ada")));
 }
 
 #[tokio::test]
@@ -480,54 +352,6 @@ async fn a_reset_ends_the_streams_of_who_left_in_the_frame_before() {
     kicked.expect("he is kicked");
     service.try_reset("match", "ada", None).await.expect("it is reset");
     bob.end().await.is(proto::EndReason::Kicked, Code::PermissionDenied);
-}
-
-#[tokio::test]
-async fn a_reset_of_a_session_without_any_schema_clears_it() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.set("ada", [("mood", text("good"))]).await;
-    service.set_in("finals", "ada", [("x", int(1))]).await;
-    service.set_data("finals", "ada", [("d", int(1))]).await;
-    service.set_private_data("finals", "ada", [("p", int(1))]).await;
-    service.tick();
-    let mut ada = service.watch("finals", "ada").await;
-    service.try_reset("finals", "ada", None).await.expect("it is reset");
-    assert_eq!(ada.next_snapshot().await, SnapshotReason::ResetSchema);
-    assert_eq!(ada.rebuilt.props("ada"), shown([]));
-    assert_eq!(
-        (&ada.rebuilt.state.data, &ada.rebuilt.state.private_data),
-        (&shown([]), &shown([]))
-    );
-    assert_eq!(ada.rebuilt.session().schema, None);
-    service.set_in("finals", "ada", [("anything", null())]).await;
-}
-
-#[tokio::test]
-async fn members_reset_where_the_settings_say_so_and_no_other_role_can_be_named() {
-    let service = Service::start().await;
-    let by_members = || SessionSettings { reset_role: Role::Member.into(), ..Default::default() };
-    let request = OpenSharedSessionRequest { settings: Some(by_members()), ..playing("a", "ada") };
-    service.try_open(request).await.expect("it opens");
-    open(&service, "b", "ada").await;
-    for session in ["a", "b"] {
-        service.join(session, "bob").await;
-        service.spectate(session, "spy").await;
-        let told = refused(service.try_reset(session, "spy", None).await);
-        told.is(Code::PermissionDenied, "ROLE_TOO_LOW");
-    }
-    service.try_reset("a", "bob", None).await.expect("members may");
-    let told = refused(service.try_reset("b", "bob", None).await);
-    told.is(Code::PermissionDenied, "ROLE_TOO_LOW").says("needs", "admin");
-    service.update("b", "ada", &["reset_role"], by_members()).await;
-    service.try_reset("b", "bob", None).await.expect("now members may");
-    for role in [Role::Owner, Role::Moderator, Role::Spectator] {
-        let settings = SessionSettings { reset_role: role.into(), ..Default::default() };
-        let told = refused(service.try_update("b", "ada", &["reset_role"], settings).await);
-        told.blames(&["settings.reset_role"]);
-    }
-    let told = refused(service.try_reset("nowhere", "ada", None).await);
-    told.is(Code::NotFound, "SESSION_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -617,25 +441,6 @@ async fn the_profile_of_session_server_is_one_setting() {
     assert_eq!(settings.presence(), proto::Presence::Tied);
     (request.session_id, request.profile) = ("third".to_owned(), 7);
     refused(service.try_open(request).await).blames(&["profile"]);
-}
-
-#[tokio::test]
-async fn who_has_not_joined_is_told_so_where_members_may_reset() {
-    let service = Service::start().await;
-    let by_members = SessionSettings { reset_role: Role::Member.into(), ..Default::default() };
-    service.open_room_with("finals", "ada", by_members).await;
-    let reset = |user: &str| {
-        let request = proto::ResetSessionRequest {
-            session_id: "finals".to_owned(),
-            user_id: user.to_owned(),
-            ..Default::default()
-        };
-        let mut sessions = service.sessions();
-        async move { sessions.reset_session(sent(request)).await }
-    };
-    refused(reset("eve").await).is(Code::FailedPrecondition, "NOT_A_MEMBER");
-    service.set_role("finals", "ada", "amy", Role::Admin).await;
-    reset("amy").await.expect("a role waits for her");
 }
 
 #[tokio::test]

@@ -169,3 +169,16 @@ async fn spans_are_taken_up_to_the_ends_of_their_ranges() {
         }
     }
 }
+
+#[tokio::test]
+async fn data_is_written_from_members_on_and_a_session_reset_from_members_or_admins_on() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    for role in [Role::Owner, Role::Moderator, Role::Spectator] {
+        let (reset_role, data_role) = (role.into(), Role::Spectator.into());
+        let settings = SessionSettings { reset_role, data_role, ..Default::default() };
+        let mask = ["reset_role", "data_role"];
+        let told = refused(service.try_update("finals", "ada", &mask, settings).await);
+        told.blames(&["settings.reset_role", "settings.data_role"]);
+    }
+}
