@@ -240,21 +240,6 @@ async fn it_gets_informed_about_changes_of_all_other_players_player_data() {
 }
 
 #[tokio::test]
-async fn a_player_can_only_modify_their_own_player_data_set() {
-    let service = Service::start().await;
-    let (mut cloud, now) = a_match_of_two(&service).await;
-    let request = proto::SetUserPropsRequest {
-        user_id: cloud.player_id.clone(),
-        target_user_id: now.player_id.clone(),
-        write: Some(write(name("Mallory")).in_session(&cloud.session_id)),
-        ..Default::default()
-    };
-    let told = refused(service.try_set_props(request).await);
-    told.is(Code::PermissionDenied, "NOT_ENTITLED");
-    cloud.hears_nothing(&service).await;
-}
-
-#[tokio::test]
 async fn only_its_values_can_change_and_others_see_nothing_of_what_does_not_fit() {
     let service = Service::start().await;
     let format = format_of(
@@ -345,22 +330,6 @@ async fn updating_the_session_will_yield_in_a_reset_of_everything_to_the_supplie
 }
 
 #[tokio::test]
-async fn the_player_is_responsible_for_updating_its_player_data_as_it_gets_reset() {
-    let service = Service::start().await;
-    let (mut cloud, mut now) = a_match_of_two(&service).await;
-    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
-    cloud.update_session(&service, match_format()).await.expect("error 0");
-    service.tick();
-    assert_eq!(now.heard.next_snapshot().await, SnapshotReason::ResetSchema);
-    assert_eq!(now.player_data(&now), shown(name("__unset__")));
-    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
-    service.tick();
-    assert_eq!(cloud.heard.next_snapshot().await, SnapshotReason::ResetSchema);
-    cloud.heard.next_changes().await;
-    assert_eq!(cloud.player_data(&now), shown(name("NowYouSeeMe")));
-}
-
-#[tokio::test]
 async fn a_player_can_only_be_in_one_session_at_a_time() {
     let service = Service::start().await;
     let (cloud, now) = a_match_of_two(&service).await;
@@ -409,17 +378,6 @@ async fn this_also_occurs_automatically_if_the_connection_to_that_player_is_lost
     assert_ne!(other.session_id, session_id);
 }
 
-#[tokio::test]
-async fn the_session_is_gone_with_its_last_player() {
-    let service = Service::start().await;
-    let (cloud, now) = a_match_of_two(&service).await;
-    cloud.leaves(&service).await;
-    now.leaves(&service).await;
-    service.tick();
-    let told = refused(service.try_join(&cloud.session_id, "", tied_join()).await);
-    told.is(Code::NotFound, "SESSION_NOT_FOUND");
-}
-
 async fn join_newest(
     service: &Service,
     player_id: &str,
@@ -431,22 +389,6 @@ async fn join_newest(
         ..Default::default()
     };
     in_time(service.sessions().join_session(request)).await.map(tonic::Response::into_inner)
-}
-
-#[tokio::test]
-async fn without_an_id_the_session_created_last_is_joined() {
-    let service = Service::start().await;
-    let first = Player::creates(&service, match_format()).await;
-    let second = Player::creates(&service, match_format()).await;
-    for _ in 0..2 {
-        let joined = join_newest(&service, "").await.expect("error 0");
-        assert_eq!(joined.session_id, second.session_id);
-        service.tick();
-    }
-    service.try_delete(&second.session_id, &second.player_id).await.expect("it is deleted");
-    service.tick();
-    let joined = join_newest(&service, "").await.expect("error 0");
-    assert_eq!(joined.session_id, first.session_id, "the last one that is there");
 }
 
 #[tokio::test]

@@ -1,27 +1,9 @@
 //! The fields of PrivateSessionProps, each by its name.
 
-use super::{micros, roles};
+use super::roles;
 use crate::{clients::*, support::*};
-use sessiond::proto::{self, EndReason, JoinOptions, Role, SessionKind, SessionSettings};
+use sessiond::proto::{self, Role, SessionKind, SessionSettings};
 use tonic::Code;
-
-#[tokio::test]
-async fn id_is_given_or_generated() {
-    let service = Service::start().await;
-    let generated = open_private(&service, private_opening("a", "a", "b")).await;
-    assert!(!generated.session_id.is_empty());
-    let given = proto::OpenPrivateSessionRequest {
-        session_id: "mine".to_owned(),
-        ..private_opening("a", "a", "c")
-    };
-    assert_eq!(open_private(&service, given).await.session_id, "mine");
-    let taken = proto::OpenPrivateSessionRequest {
-        session_id: "mine".to_owned(),
-        ..private_opening("a", "a", "d")
-    };
-    let told = refused(try_open_private(&service, taken).await);
-    told.is(Code::AlreadyExists, "SESSION_EXISTS");
-}
 
 #[tokio::test]
 async fn listener_and_source() {
@@ -42,29 +24,6 @@ async fn listener_and_source() {
         let of_listener = view.rebuilt.state.members.get("listener");
         assert!(of_listener.is_none_or(|it| it.props.is_empty()), "{of_listener:?}");
     }
-}
-
-#[tokio::test]
-async fn who_opens_it_says_both() {
-    let service = Service::start().await;
-    let told = refused(try_open_private(&service, private_opening("", "", "")).await);
-    told.blames(&["source_id", "listener_id"]);
-}
-
-#[tokio::test]
-async fn propnames_select_the_keys_of_the_source() {
-    let service = Service::start().await;
-    service.set("source", [("x", int(1)), ("y", int(1)), ("z", int(1))]).await;
-    let request = proto::OpenPrivateSessionRequest {
-        settings: Some(propnames(&["x", "y"])),
-        ..private_opening("source", "source", "listener")
-    };
-    let session = open_private(&service, request).await;
-    service.tick();
-    let (_, mut listener) = subscribe_to_user(&service, "listener", "source").await;
-    assert_eq!(listener.rebuilt.props("source"), shown([("x", int(1)), ("y", int(1))]));
-    service.update(&session.session_id, "source", &["propnames"], propnames(&["z"])).await;
-    service.tick_until(&mut listener, |it| it.props("source") == shown([("z", int(1))])).await;
 }
 
 #[tokio::test]
@@ -92,22 +51,6 @@ async fn admins_and_moderators_may_see_that_it_exists_and_act_in_it() {
 }
 
 #[tokio::test]
-async fn password_is_refused_as_only_source_and_listener_may_join_anyway() {
-    let service = Service::start().await;
-    let password = Some("open sesame".to_owned());
-    let request = proto::OpenPrivateSessionRequest {
-        settings: Some(SessionSettings { password, ..Default::default() }),
-        ..private_opening("source", "source", "listener")
-    };
-    refused(try_open_private(&service, request).await).blames(&["settings.password"]);
-    let session = open_private(&service, private_opening("", "source", "listener")).await;
-    assert!(!session.has_password);
-    let join = JoinOptions { password: "open sesame".to_owned(), ..Default::default() };
-    let told = refused(service.try_join(&session.session_id, "somebody", join).await);
-    told.is(Code::NotFound, "SESSION_NOT_FOUND");
-}
-
-#[tokio::test]
 async fn owner_id_is_the_source_unless_the_app_says_otherwise() {
     let service = Service::start().await;
     let own = open_private(&service, private_opening("source", "source", "one")).await;
@@ -127,21 +70,6 @@ async fn owner_id_is_the_source_unless_the_app_says_otherwise() {
     };
     let told = refused(try_open_private(&service, by_user).await);
     assert_eq!(told.code, Code::InvalidArgument);
-}
-
-#[tokio::test]
-async fn onopen_onmessage_onclose() {
-    let service = Service::start().await;
-    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
-    assert_eq!(listener.rebuilt.session().source_id, "source", "onopen: the session");
-    service.tick_until(&mut listener, |it| it.knows("source") && it.knows("listener")).await;
-    service.set_in(&id, "source", [("x", int(1))]).await;
-    service.tick();
-    let message = listener.next_changes().await;
-    assert_eq!(writes_in(&message), ["source.x=1i"]);
-    service.try_delete(&id, "").await.expect("the app may");
-    service.tick();
-    listener.end().await.is_ok(EndReason::Deleted);
 }
 
 #[tokio::test]
@@ -165,16 +93,4 @@ async fn arbitrary_props_and_data() {
     service.set_data(&id, "source", [("more", int(3))]).await;
     let data = shown([("round", int(2)), ("more", int(3))]);
     service.tick_until(&mut listener, |it| it.state.data == data).await;
-}
-
-#[tokio::test]
-async fn last_transmit_is_the_time_of_the_last_frame() {
-    let service = Service::start().await;
-    let session = open_private(&service, private_opening("source", "source", "listener")).await;
-    let id = session.session_id;
-    service.advance(500);
-    service.set_in(&id, "source", [("x", int(1))]).await;
-    service.tick();
-    let info = service.info(&id, "source").await.session.expect("it is told");
-    assert!((500_000..=510_000).contains(&micros(info.last_frame_at)));
 }

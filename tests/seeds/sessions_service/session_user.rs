@@ -4,17 +4,6 @@ use crate::{clients::*, support::*};
 use sessiond::proto;
 
 #[tokio::test]
-async fn id_is_a_unique_identifier_made_where_none_is_given() {
-    let service = Service::start().await;
-    service.open_room("shared", "ada").await;
-    let first = service.join("shared", "").await.user_id;
-    let second = service.join("shared", "").await.user_id;
-    assert!(!first.is_empty() && !second.is_empty() && first != second);
-    service.tick();
-    assert_eq!(service.info("shared", "ada").await.members.len(), 3);
-}
-
-#[tokio::test]
 async fn sessions_are_those_that_the_user_has_joined() {
     let service = Service::start().await;
     for session in ["one", "two", "three"] {
@@ -40,21 +29,4 @@ async fn sessions_are_those_that_the_user_has_joined() {
         assert_eq!(sessions_of_bob(insider).await, both, "{insider}");
     }
     assert_eq!(sessions_of_bob("eve").await, ["two"]);
-}
-
-#[tokio::test]
-async fn arbitrary_keys_are_the_props_of_the_user() {
-    let service = Service::start().await;
-    service.open_room("shared", "ada").await;
-    let values = [
-        ("number", num(1.5)),
-        ("flag", flag(false)),
-        ("text", text("")),
-        ("null", null()),
-        ("object", map([("list", list(vec![int(1), text("a")]))])),
-    ];
-    service.set("ada", values.clone()).await;
-    service.tick();
-    let ada = service.watch("shared", "ada").await;
-    assert_eq!(ada.rebuilt.props("ada"), shown(values));
 }
