@@ -1,7 +1,7 @@
-//! Clients of what one user shows to another, and of every single write.
+//! Clients of what one user shows to another.
 
 use crate::support::*;
-use sessiond::proto::{self, Changes, Delivery, DeliveryOptions, NamedValue, SnapshotReason};
+use sessiond::proto::{self, Changes, NamedValue, SnapshotReason};
 use tonic::Status;
 
 /// subscribeToUser with all defaults.
@@ -24,20 +24,6 @@ pub async fn subscribe_to_user_with(
     let session_id = watcher.user_id.clone();
     assert!(!session_id.is_empty(), "the first message names the session");
     (session_id, watcher)
-}
-
-/// A subscription to every single write, which SessionStreaming calls onupdate.
-pub async fn onupdate(service: &Service, session: &str, user: &str) -> Watcher {
-    let delivery = Delivery::All.into();
-    let options = Some(DeliveryOptions { delivery, ..Default::default() });
-    let request = proto::SubscribeToSessionRequest { options, ..subscription(session, user) };
-    service.watch_with(request).await
-}
-
-/// The writes of its next message, in order, as `user.key=value`.
-pub async fn next_writes(onupdate: &mut Watcher) -> Vec<String> {
-    let changes = onupdate.next_log().await.into_iter().filter_map(|update| update.change);
-    changes.flat_map(|change| writes_in(&change)).collect()
 }
 
 /// The props that changed, as `user.key=value`.

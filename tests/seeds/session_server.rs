@@ -9,7 +9,7 @@ mod error;
 use crate::support::*;
 use sessiond::{
     config::Config,
-    proto::{self, DepartureReason, EndReason, FieldType, Presence, Role, SnapshotReason},
+    proto::{self, DepartureReason, EndReason, Presence, Role, SnapshotReason},
 };
 use tonic::{Code, Status};
 
@@ -132,12 +132,6 @@ impl Player {
     fn knows(&self, player: &Player) -> bool {
         self.heard.rebuilt.knows(&player.player_id)
     }
-
-    /// Hears nothing for a while.
-    async fn hears_nothing(&mut self, service: &Service) {
-        service.tick();
-        assert_eq!(self.heard.glance().await, None);
-    }
 }
 
 fn name(name: &str) -> [(&'static str, proto::Value); 1] {
@@ -157,20 +151,6 @@ async fn a_match_of_two(service: &Service) -> (Player, Player) {
 #[test]
 fn the_server_listens_on_port_7000_by_default() {
     assert_eq!(Config::default().listen.port(), 7000);
-}
-
-#[tokio::test]
-async fn to_create_a_new_session_with_a_name_for_each_player_and_the_end_time_for_a_match() {
-    let service = Service::start().await;
-    let player = Player::creates(&service, match_format()).await;
-    assert_eq!(player.session_data(), &shown([("endTimeInMS", int(END_TIME))]));
-    assert_eq!(player.player_data(&player), shown(name("__unset__")));
-
-    let schema = player.heard.rebuilt.session().schema.clone().expect("the format is told");
-    let type_of = |field: &proto::Field| field.r#type();
-    assert_eq!(schema.data.get("endTimeInMS").map(type_of), Some(FieldType::Number));
-    assert_eq!(schema.props.get("name").map(type_of), Some(FieldType::Text));
-    assert_eq!((schema.data.len(), schema.props.len()), (1, 1));
 }
 
 #[tokio::test]
@@ -205,73 +185,6 @@ async fn for_each_player_already_in_the_session_a_player_join_is_sent() {
         assert_eq!(told.members[0].user_id, newcomer.player_id);
         assert_eq!(player.player_data(&newcomer), shown(name("__unset__")));
     }
-}
-
-#[tokio::test]
-async fn session_data_is_accessible_and_modifiable_by_all_clients() {
-    let service = Service::start().await;
-    let (mut cloud, mut now) = a_match_of_two(&service).await;
-    for end_time in [1, 2] {
-        let changer = if end_time == 1 { &cloud } else { &now };
-        let data = [("endTimeInMS", int(end_time))];
-        changer.update_session_data(&service, data.clone()).await.expect("no authority is needed");
-        service.tick();
-        for player in [&mut cloud, &mut now] {
-            let told = player.heard.next_changes().await;
-            assert_eq!(told.members, [], "sessionUpdate tells of the session data only");
-            assert_eq!(player.session_data(), &shown(data.clone()));
-        }
-    }
-}
-
-#[tokio::test]
-async fn it_gets_informed_about_changes_of_all_other_players_player_data() {
-    let service = Service::start().await;
-    let (mut cloud, mut now) = a_match_of_two(&service).await;
-    now.update_player(&service, name("NowYouSeeMe")).await.expect("error 0");
-    service.tick();
-    for player in [&mut cloud, &mut now] {
-        let told = player.heard.next_changes().await;
-        assert_eq!(told.members.len(), 1, "playerUpdate tells of one player");
-    }
-    assert_eq!(cloud.player_data(&now), shown(name("NowYouSeeMe")));
-    assert_eq!(now.player_data(&now), shown(name("NowYouSeeMe")));
-    assert_eq!(cloud.player_data(&cloud), shown(name("__unset__")));
-}
-
-#[tokio::test]
-async fn only_its_values_can_change_and_others_see_nothing_of_what_does_not_fit() {
-    let service = Service::start().await;
-    let format = format_of(
-        [("endTimeInMS", int(END_TIME)), ("map", text("dust"))],
-        [("name", text("__unset__")), ("score", int(0)), ("ready", flag(false))],
-    );
-    let mut creator = Player::creates(&service, format).await;
-    let mut other = Player::joins(&service, &creator.session_id).await;
-    service.tick();
-    creator.heard.next_changes().await;
-    other.heard.next_changes().await;
-
-    let wrong =
-        [("name", int(7)), ("score", text("many")), ("rank", int(1)), ("ready", flag(true))];
-    let told = refused(creator.update_player(&service, wrong).await);
-    told.blames(&[r#"write.set["name"]"#, r#"write.set["score"]"#, r#"write.set["rank"]"#]);
-    let wrong = [("endTimeInMS", flag(true)), ("mapp", text("dust")), ("map", text("ice"))];
-    let told = refused(other.update_session_data(&service, wrong).await);
-    told.blames(&[r#"set["endTimeInMS"]"#, r#"set["mapp"]"#]);
-    let join = proto::JoinOptions { props: props([("rank", int(1))]), ..tied_join() };
-    let told = refused(service.try_join(&creator.session_id, "", join).await);
-    told.blames(&[r#"join.props["rank"]"#]);
-    for player in [&mut creator, &mut other] {
-        player.hears_nothing(&service).await;
-    }
-
-    // A part of the format is fine.
-    creator.update_player(&service, [("score", int(3))]).await.expect("error 0");
-    service.tick();
-    other.heard.next_changes().await;
-    let expected = shown([("name", text("__unset__")), ("score", int(3)), ("ready", flag(false))]);
-    assert_eq!(other.player_data(&creator), expected);
 }
 
 #[tokio::test]
@@ -330,22 +243,6 @@ async fn updating_the_session_will_yield_in_a_reset_of_everything_to_the_supplie
 }
 
 #[tokio::test]
-async fn a_player_can_only_be_in_one_session_at_a_time() {
-    let service = Service::start().await;
-    let (cloud, now) = a_match_of_two(&service).await;
-    let other = Player::creates(&service, match_format()).await;
-    let told = refused(service.try_join(&other.session_id, &now.player_id, tied_join()).await);
-    told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
-    assert!(cloud.knows(&now), "it is still where it was");
-
-    now.leaves(&service).await;
-    let joined = service.try_join(&other.session_id, &now.player_id, tied_join()).await;
-    assert_eq!(joined.expect("it is in none any more").session_id, other.session_id);
-    let told = refused(service.try_join(&cloud.session_id, &now.player_id, tied_join()).await);
-    told.is(Code::FailedPrecondition, "ALREADY_IN_SESSION");
-}
-
-#[tokio::test]
 async fn if_a_player_leaves_the_player_leave_event_will_be_sent_to_all_remaining_players() {
     let service = Service::start().await;
     let (mut cloud, mut now) = a_match_of_two(&service).await;
@@ -363,19 +260,6 @@ async fn if_a_player_leaves_the_player_leave_event_will_be_sent_to_all_remaining
     service.tick();
     cloud.heard.next_changes().await;
     assert_eq!(cloud.player_data(&now), shown(name("__unset__")));
-}
-
-#[tokio::test]
-async fn this_also_occurs_automatically_if_the_connection_to_that_player_is_lost() {
-    let service = Service::start().await;
-    let (mut cloud, now) = a_match_of_two(&service).await;
-    let Player { session_id, player_id, heard } = now;
-    drop(heard);
-    service.tick_until(&mut cloud.heard, |it| !it.knows(&player_id)).await;
-    // Who was lost is in no session any more.
-    let other = Player::creates(&service, match_format()).await;
-    service.try_join(&other.session_id, &player_id, tied_join()).await.expect("error 0");
-    assert_ne!(other.session_id, session_id);
 }
 
 async fn join_newest(

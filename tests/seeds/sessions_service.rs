@@ -3,7 +3,6 @@
 mod loops;
 mod private_session_props;
 mod routes;
-mod session_user;
 mod shared_session_props;
 
 use sessiond::proto::Role;

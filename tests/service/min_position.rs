@@ -3,7 +3,7 @@
 use crate::support::*;
 use sessiond::{
     engine::{self, Refusal, SessionKey, WAITING_READS},
-    proto::{self, Position, Role, SessionSettings},
+    proto::{self, Position, SessionSettings},
     session::{
         command::Actor,
         epoch::Epoch,
@@ -246,26 +246,4 @@ async fn a_selection_that_changed_since_shows_the_whole_member() {
     assert_eq!(change.props.iter().map(show_named).collect::<Shown>(), shown([("y", int(2))]));
     let read = service.try_updated("finals", "ada", "bob", read.position).await;
     assert_eq!(read.expect("she may ask").change, None);
-}
-
-#[tokio::test]
-async fn who_became_host_since_reads_all_that_it_sees_now() {
-    let service = Service::start().await;
-    let settings = SessionSettings {
-        propnames: vec!["slide".to_owned(), "mood".to_owned()],
-        hostprops: vec!["slide".to_owned()],
-        ..Default::default()
-    };
-    service.open_hosted("lecture", "ada", settings).await;
-    service.join("lecture", "bob").await;
-    service.join("lecture", "kim").await;
-    service.set_in("lecture", "kim", [("mood", int(1))]).await;
-    service.tick();
-    let since = service.info("lecture", "bob").await.position;
-    service.try_swap_host("lecture", "ada", "bob", 0).await.expect("she hosts");
-    service.tick();
-    let read = service.try_updated("lecture", "bob", "kim", since).await.expect("he may ask");
-    let change = read.change.expect("he sees more now");
-    assert!(change.replaces && change.role == i32::from(Role::Member));
-    assert_eq!(change.props.iter().map(show_named).collect::<Shown>(), shown([("mood", int(1))]));
 }

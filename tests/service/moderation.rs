@@ -112,31 +112,6 @@ async fn the_streams_of_who_is_banned_end_within_a_tick_and_say_until_when() {
 }
 
 #[tokio::test]
-async fn bans_and_their_reasons_are_shown_to_moderators_only() {
-    let service = Service::start().await;
-    room(&service).await;
-    service.spectate("finals", "spy").await;
-    service.try_ban("finals", "mod", "eve").await.expect("she need not have joined");
-    let until = Some(moment(60_000));
-    let request = proto::BanUserRequest { until, ..ban_of("finals", "mod", "kim") };
-    service.try_ban_with(request).await.expect("it is banned");
-    service.tick();
-    let ban = |user: &str, until| proto::Ban {
-        user_id: user.to_owned(),
-        reason: "cheating".to_owned(),
-        until,
-    };
-    for user in ["ada", "mod", ""] {
-        assert_eq!(service.info("finals", user).await.bans, [ban("eve", None), ban("kim", until)]);
-    }
-    for user in ["bob", "spy", "eve", "outsider"] {
-        assert_eq!(service.info("finals", user).await.bans, [], "{user}");
-    }
-    service.advance(60_000);
-    assert_eq!(service.info("finals", "ada").await.bans, [ban("eve", None)]);
-}
-
-#[tokio::test]
 async fn the_hosting_is_handed_on_and_both_get_the_views_that_are_theirs() {
     let service = Service::start().await;
     let settings = SessionSettings {

@@ -6,30 +6,6 @@ use sessiond::proto::{PropsWrite, SetUserPropsRequest};
 use tonic::Code;
 
 #[tokio::test]
-async fn a_write_on_the_user_shows_in_all_its_sessions_and_in_those_joined_later() {
-    let service = Service::start().await;
-    service.open_room("blue", "ada").await;
-    service.open_room("red", "ada").await;
-    let mut blue = service.watch("blue", "ada").await;
-    let mut red = service.watch("red", "ada").await;
-    let results = service.set("ada", [("name", text("Ada"))]).await;
-    let mut concerned: Vec<_> = results.iter().map(|it| &*it.session_id).collect();
-    concerned.sort();
-    assert_eq!(concerned, ["blue", "red"]);
-    assert!(results.iter().all(|it| it.position.as_ref().is_some_and(|at| at.revision == 2)));
-    service.tick();
-    for watcher in [&mut blue, &mut red] {
-        watcher.next_changes().await;
-        assert_eq!(watcher.rebuilt.props("ada"), shown([("name", text("Ada"))]));
-    }
-    service.open_room("green", "bob").await;
-    service.join("green", "ada").await;
-    service.tick();
-    let green = service.watch("green", "bob").await;
-    assert_eq!(green.rebuilt.props("ada"), shown([("name", text("Ada"))]));
-}
-
-#[tokio::test]
 async fn a_write_may_name_several_sessions_and_says_what_became_of_it_in_each() {
     let service = Service::start().await;
     service.open_room("blue", "ada").await;

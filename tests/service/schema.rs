@@ -255,44 +255,6 @@ async fn the_keys_and_the_bytes_of_a_schema_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_reset_resets_everybody_and_all_data_and_holds_for_later_joiners_too() {
-    let service = Service::start().await;
-    open(&service, "match", "ada").await;
-    service.join_with("match", "bob", [("name", text("Bob"))]).await;
-    service.set_data("match", "ada", [("endTime", int(1))]).await;
-    service.tick();
-    let mut ada = service.watch("match", "ada").await;
-    let mut bob = service.watch("match", "bob").await;
-    let before = service.info("match", "").await.position.expect("it has one");
-    let next = Schema {
-        props_example: props([("score", int(0))]),
-        data_example: props([("round", int(1))]),
-        ..Default::default()
-    };
-    let position = service.try_reset("match", "ada", Some(next)).await.expect("it is reset");
-    assert_eq!((position.epoch, position.revision), (before.epoch, before.revision + 1));
-    for watcher in [&mut ada, &mut bob] {
-        assert_eq!(watcher.next_snapshot().await, SnapshotReason::ResetSchema);
-        assert_eq!(watcher.rebuilt.revision, position.revision);
-        assert_eq!(watcher.rebuilt.props("ada"), shown([("score", int(0))]));
-        assert_eq!(watcher.rebuilt.props("bob"), shown([("score", int(0))]));
-        assert_eq!(watcher.rebuilt.state.data, shown([("round", int(1))]));
-        assert_eq!(watcher.rebuilt.state.private_data, shown([]));
-        let schema = watcher.rebuilt.session().schema.clone().expect("it is shown");
-        assert_eq!(schema.props.keys().collect::<Vec<_>>(), ["score"]);
-    }
-    service.join("match", "kim").await;
-    service.set_in("match", "bob", [("score", num(0.5))]).await;
-    service.tick();
-    ada.next_changes().await;
-    assert_eq!(ada.rebuilt.props("kim"), shown([("score", int(0))]));
-    assert_eq!(ada.rebuilt.props("bob"), shown([("score", num(0.5))]));
-    let told =
-        refused(service.try_write("bob", write([("name", text("Bob"))]).in_session("match")).await);
-    told.blames(&[r#"write.set["name"]"#]);
-}
-
-#[tokio::test]
 async fn writes_up_a_stream_are_acked_across_a_reset() {
     let service = Service::start().await;
     open(&service, "match", "ada").await;

@@ -2,29 +2,8 @@
 
 use super::roles;
 use crate::{clients::*, support::*};
-use sessiond::proto::{self, Role, SessionKind, SessionSettings};
+use sessiond::proto::{self, Role, SessionSettings};
 use tonic::Code;
-
-#[tokio::test]
-async fn listener_and_source() {
-    let service = Service::start().await;
-    let session = open_private(&service, private_opening("", "source", "listener")).await;
-    assert_eq!((&*session.source_id, &*session.listener_id), ("source", "listener"));
-    assert_eq!(session.kind(), SessionKind::Private);
-    service.set_in(&session.session_id, "source", [("x", int(1))]).await;
-    service.tick();
-    let listener = service.watch(&session.session_id, "listener").await;
-    assert_eq!(listener.rebuilt.props("source"), shown([("x", int(1))]));
-    // The listener's props are not shown: the stream goes one way.
-    service.set("listener", [("x", int(2))]).await;
-    service.tick();
-    let source = service.watch(&session.session_id, "source").await;
-    assert_eq!(source.rebuilt.props("source"), shown([("x", int(1))]));
-    for view in [&source, &listener] {
-        let of_listener = view.rebuilt.state.members.get("listener");
-        assert!(of_listener.is_none_or(|it| it.props.is_empty()), "{of_listener:?}");
-    }
-}
 
 #[tokio::test]
 async fn admins_and_moderators_may_see_that_it_exists_and_act_in_it() {
@@ -48,28 +27,6 @@ async fn admins_and_moderators_may_see_that_it_exists_and_act_in_it() {
     // The props are for the source and the listener only.
     let read = service.try_updated(&session, "chief", "source", None).await;
     assert!(!format!("{read:?}").contains("for the listener only"));
-}
-
-#[tokio::test]
-async fn owner_id_is_the_source_unless_the_app_says_otherwise() {
-    let service = Service::start().await;
-    let own = open_private(&service, private_opening("source", "source", "one")).await;
-    assert_eq!(own.owner_id, "source");
-    let listeners = open_private(&service, private_opening("two", "source", "two")).await;
-    assert_eq!(listeners.owner_id, "source");
-    let request = proto::OpenPrivateSessionRequest {
-        roles: roles([("boss", Role::Owner)]),
-        ..private_opening("", "source", "three")
-    };
-    let given = open_private(&service, request.clone()).await;
-    assert_eq!(given.owner_id, "boss");
-    let by_user = proto::OpenPrivateSessionRequest {
-        user_id: "source".to_owned(),
-        listener_id: "four".to_owned(),
-        ..request
-    };
-    let told = refused(try_open_private(&service, by_user).await);
-    assert_eq!(told.code, Code::InvalidArgument);
 }
 
 #[tokio::test]

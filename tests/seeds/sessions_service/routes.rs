@@ -1,4 +1,4 @@
-//! The routes that are about sessions, each by its name.
+//! The routes that are about sessions, and whom a user is in, each by its name.
 
 use crate::{clients::*, support::*};
 use sessiond::proto::{self, JoinOptions, Role, SessionSettings};
@@ -9,30 +9,6 @@ async fn shared_session(service: &Service) {
     service.open_room("shared", "ada").await;
     service.join("shared", "bob").await;
     service.tick();
-}
-
-#[tokio::test]
-async fn open_private_session_streams_one_users_props_to_another() {
-    let service = Service::start().await;
-    let mut request = private_opening("source", "source", "listener");
-    request.session_id = "private".to_owned();
-    request.settings = Some(propnames(&["x"]));
-    let opened = try_open_private(&service, request.clone()).await.expect("it opens");
-    assert!(!opened.existed);
-    service.tick();
-    let (id, mut listener) = subscribe_to_user(&service, "listener", "source").await;
-    assert_eq!(id, "private");
-    service.set("source", [("x", int(1)), ("y", int(1))]).await;
-    service.tick_until(&mut listener, |it| it.props("source") == shown([("x", int(1))])).await;
-
-    // Opening it again returns it and changes nothing.
-    request.session_id = String::new();
-    request.settings = Some(propnames(&["y"]));
-    let again = try_open_private(&service, request).await.expect("it is there");
-    assert!(again.existed);
-    let session = again.session.expect("it is told");
-    assert_eq!(session.session_id, "private");
-    assert_eq!(session.settings.expect("they are told").propnames, ["x"]);
 }
 
 #[tokio::test]
@@ -105,4 +81,32 @@ async fn set_user_props_reaches_every_session_of_the_user_shared_and_private() {
     }
     let names = service.watch("names", "bob").await;
     assert_eq!(names.rebuilt.props("bob"), shown([("name", text("Bob"))]));
+}
+
+#[tokio::test]
+async fn sessions_are_those_that_the_user_has_joined() {
+    let service = Service::start().await;
+    for session in ["one", "two", "three"] {
+        service.open_room(session, "ada").await;
+    }
+    service.join("two", "bob").await;
+    let private = open_private(&service, private_opening("bob", "bob", "ada")).await.session_id;
+    service.tick();
+    let sessions_of_bob = async |asked_by: &str| {
+        let request = proto::ListSessionsRequest {
+            user_id: asked_by.to_owned(),
+            member_id: "bob".to_owned(),
+            ..Default::default()
+        };
+        let listed = service.try_list(request).await.expect("it lists").sessions;
+        let mut ids: Vec<_> = listed.into_iter().map(|it| it.session_id).collect();
+        ids.sort();
+        ids
+    };
+    let mut both = vec![private, "two".to_owned()];
+    both.sort();
+    for insider in ["bob", "ada", ""] {
+        assert_eq!(sessions_of_bob(insider).await, both, "{insider}");
+    }
+    assert_eq!(sessions_of_bob("eve").await, ["two"]);
 }

@@ -25,23 +25,6 @@ async fn host_if_there_is_one_all_users_only_receive_from_its_prop_updates() {
 }
 
 #[tokio::test]
-async fn hostprops_are_shared_and_the_rest_of_the_hosts_is_hidden() {
-    let service = Service::start().await;
-    let hostprops = vec!["slide".to_owned()];
-    let settings = SessionSettings { hostprops, ..propnames(&["slide", "notes"]) };
-    service.open_hosted("hosted", "host", settings).await;
-    service.join("hosted", "ada").await;
-    service.set_in("hosted", "host", [("slide", int(1)), ("notes", int(2))]).await;
-    service.set_in("hosted", "ada", [("slide", int(3)), ("notes", int(4))]).await;
-    service.tick();
-    let host = service.watch("hosted", "host").await;
-    let ada = service.watch("hosted", "ada").await;
-    assert_eq!(ada.rebuilt.props("host"), shown([("slide", int(1))]));
-    let all = shown([("slide", int(3)), ("notes", int(4))]);
-    assert_eq!(host.rebuilt.props("ada"), all, "hosts receive hidden data");
-}
-
-#[tokio::test]
 async fn password_opens_the_door() {
     let service = Service::start().await;
     let password = Some("open sesame".to_owned());
