@@ -78,195 +78,10 @@ const TABLE: [(&str, [Outcome; 8]); 26] = [
     ("GetAllStreamUpdates", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
 ];
 
-/// A request of somebody, in the session and about the object stream of this name.
-fn request(call: &str, name: &str, caller: &str) -> Vec<u8> {
-    let (app, user_id) = (String::new(), user_of(caller));
-    let is_user = !user_id.is_empty();
-    let (session_id, target_user_id) = (name.to_owned(), "target".to_owned());
-    let value = props([("x", int(1))]);
-    match call {
-        "GetSessionInfo" => {
-            proto::GetSessionInfoRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "ListSessions" => {
-            proto::ListSessionsRequest { app, user_id, ..Default::default() }.encode_to_vec()
-        }
-        "OpenSharedSession" => {
-            proto::OpenSharedSessionRequest { app, user_id, ..Default::default() }.encode_to_vec()
-        }
-        "UpdateSession" => proto::UpdateSessionRequest {
-            app,
-            user_id,
-            session_id,
-            settings: None,
-            update_mask: Some(prost_types::FieldMask { paths: vec!["locked".to_owned()] }),
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "JoinSession" => {
-            proto::JoinSessionRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "LeaveSession" => {
-            proto::LeaveSessionRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "DeleteSession" => {
-            proto::DeleteSessionRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "SetUserProps" => proto::SetUserPropsRequest {
-            app,
-            target_user_id: if is_user { String::new() } else { target_user_id },
-            user_id,
-            write: Some(write([("x", int(1))]).in_session(name)),
-        }
-        .encode_to_vec(),
-        "SetSessionData" => proto::SetSessionDataRequest {
-            app,
-            user_id,
-            session_id,
-            set: value,
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "GetUpdatedUserData" => proto::GetUpdatedUserDataRequest {
-            app,
-            user_id,
-            session_id,
-            target_user_id,
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "GetFirstMatch" => {
-            proto::GetFirstMatchRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "SwapHost" => proto::SwapHostRequest {
-            app,
-            user_id,
-            session_id,
-            target_user_id,
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "SetRole" => proto::SetRoleRequest {
-            app,
-            user_id,
-            session_id,
-            target_user_id,
-            role: Role::Moderator.into(),
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "KickUser" => proto::KickUserRequest {
-            app,
-            user_id,
-            session_id,
-            target_user_id,
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "BanUser" => ban_of(name, &user_id, "target").encode_to_vec(),
-        "UnbanUser" => proto::UnbanUserRequest {
-            app,
-            user_id,
-            session_id,
-            target_user_id: "banned".to_owned(),
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "TransmitSessionUpdates" => {
-            proto::TransmitSessionUpdatesRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "SetStream" => stream_of(&user_id, name).encode_to_vec(),
-        "RemoveStream" => {
-            proto::RemoveStreamRequest { app, user_id, name: name.to_owned(), ..Default::default() }
-                .encode_to_vec()
-        }
-        "UpdateStreamData" => proto::UpdateStreamDataRequest {
-            app,
-            user_id,
-            name: name.to_owned(),
-            set: value,
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "SetStreamFunc" => proto::SetStreamFuncRequest {
-            app,
-            user_id,
-            name: name.to_owned(),
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "AddStreamFunc" => proto::AddStreamFuncRequest {
-            app,
-            user_id,
-            name: name.to_owned(),
-            expression: "value".to_owned(),
-        }
-        .encode_to_vec(),
-        "GetStreamUpdate" => proto::GetStreamUpdateRequest {
-            app,
-            user_id,
-            name: name.to_owned(),
-            ..Default::default()
-        }
-        .encode_to_vec(),
-        "GetAllStreamUpdates" => {
-            proto::GetAllStreamUpdatesRequest { app, user_id, ..Default::default() }.encode_to_vec()
-        }
-        "ResetSession" => {
-            proto::ResetSessionRequest { app, user_id, session_id, ..Default::default() }
-                .encode_to_vec()
-        }
-        "OpenPrivateSession" => {
-            let source = if is_user { caller } else { "owner" };
-            private(&user_id, source, "listener").encode_to_vec()
-        }
-        _ => panic!("{call} has a request"),
-    }
-}
-
-fn stream_of(caller: &str, name: &str) -> proto::SetStreamRequest {
-    proto::SetStreamRequest {
-        user_id: caller.to_owned(),
-        name: name.to_owned(),
-        object: props([("x", int(0))]),
-        readers: CALLERS[..5].iter().map(ToString::to_string).collect(),
-        ..Default::default()
-    }
-}
-
-/// A call of the contract.
-struct Call {
-    name: String,
-    path: String,
-    is_stream: bool,
-}
-
 /// Every unary call of the contract, with its path.
 fn unary_calls() -> Vec<(String, String)> {
     let unary = calls().into_iter().filter(|call| !call.is_stream);
     unary.map(|call| (call.name, call.path)).collect()
-}
-
-/// Every call of the contract.
-fn calls() -> Vec<Call> {
-    let descriptors = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS)
-        .expect("the descriptors are compiled in");
-    let files = descriptors.file.iter().filter(|file| file.package() == "sessiond.v1");
-    let services = files.flat_map(|file| &file.service);
-    let calls = services.flat_map(|service| {
-        service.method.iter().map(move |method| Call {
-            name: method.name().to_owned(),
-            path: format!("/sessiond.v1.{}/{}", service.name(), method.name()),
-            is_stream: method.client_streaming() || method.server_streaming(),
-        })
-    });
-    calls.collect()
 }
 
 /// A hosted session and an object stream, with everybody in their places.
@@ -279,7 +94,7 @@ async fn stage(service: &Service, name: &str) {
     service.set_role(name, "", "moderator", Role::Moderator).await;
     service.spectate(name, "spectator").await;
     service.try_ban(name, "", "banned").await.expect("it is banned");
-    let stream = stream_of("owner", name).encode_to_vec();
+    let stream = request_of("SetStream", name, "owner", "");
     let made = service.call_raw("/sessiond.v1.ObjectStreamService/SetStream", stream).await;
     made.expect("the stream is made");
     service.tick();
@@ -312,7 +127,10 @@ async fn every_call_does_for_everybody_what_the_table_says() {
         for caller in CALLERS {
             let name = format!("{call} {caller}");
             stage(&service, &name).await;
-            found.push(outcome(&service, path, caller, request(call, &name, caller)).await);
+            found.push(
+                outcome(&service, path, caller, request_of(call, &name, &user_of(caller), ""))
+                    .await,
+            );
         }
         assert_eq!(found, line, "{call} by {CALLERS:?}");
     }
@@ -345,9 +163,10 @@ async fn an_unlisted_session_does_not_exist_for_outsiders_whatever_they_call() {
             told.is(Code::NotFound, "SESSION_NOT_FOUND");
             continue;
         }
-        let found = outcome(&service, &path, "outsider", request(&call, &name, "outsider")).await;
+        let found =
+            outcome(&service, &path, "outsider", request_of(&call, &name, "outsider", "")).await;
         assert_eq!(found, expected, "{call}");
-        let unknown = request(&call, "no such session", "outsider");
+        let unknown = request_of(&call, "no such session", "outsider", "");
         if expected == Hidden {
             assert_eq!(outcome(&service, &path, "outsider", unknown).await, Hidden, "{call}");
         }

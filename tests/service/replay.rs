@@ -5,7 +5,7 @@ use prost::Message;
 use sessiond::{
     engine::{REMEMBERED_FOR, REMEMBERED_IDS},
     proto::{
-        self, JoinOptions, OpenSharedSessionRequest, PropsWrite, Role, SessionSettings,
+        self, JoinOptions, OpenSharedSessionRequest, PropsWrite, SessionSettings,
         SetUserPropsRequest,
     },
 };
@@ -422,100 +422,17 @@ async fn a_stop_answers_what_is_remembered_and_does_nothing_new() {
     }
 }
 
-/// A request with a request_id for each message that has the field: which call it is of, and the
-/// request. They are about the session `finals` of ada and the object stream `scores` of ada.
-fn repeatable(message: &str) -> Option<(&'static str, Vec<u8>)> {
-    let (user_id, request_id) = ("ada".to_owned(), "again".to_owned());
-    let (session_id, target_user_id) = ("finals".to_owned(), "bob".to_owned());
-    let (name, x) = ("scores".to_owned(), props([("x", list(vec![int(1)]))]));
-    macro_rules! line {
-        ($call:literal, $request:ident { $($field:ident $(: $value:expr)?),* }) => {
-            Some(($call, proto::$request {
-                user_id, request_id, $($field $(: $value)?,)* ..Default::default()
-            }.encode_to_vec()))
-        };
-    }
-    match message {
-        "OpenSharedSessionRequest" => {
-            line!("SessionService/OpenSharedSession", OpenSharedSessionRequest {})
-        }
-        "OpenPrivateSessionRequest" => line!(
-            "SessionService/OpenPrivateSession",
-            OpenPrivateSessionRequest { source_id: "ada".to_owned(), listener_id: target_user_id }
-        ),
-        "UpdateSessionRequest" => {
-            let update_mask = Some(prost_types::FieldMask { paths: vec!["locked".to_owned()] });
-            line!("SessionService/UpdateSession", UpdateSessionRequest { session_id, update_mask })
-        }
-        "ResetSessionRequest" => {
-            line!("SessionService/ResetSession", ResetSessionRequest { session_id })
-        }
-        "JoinSessionRequest" => {
-            let user_id = "kim".to_owned();
-            let request = proto::JoinSessionRequest {
-                user_id,
-                session_id,
-                request_id,
-                omit_snapshot: true,
-                ..Default::default()
-            };
-            Some(("SessionService/JoinSession", request.encode_to_vec()))
-        }
-        "LeaveSessionRequest" => {
-            line!("SessionService/LeaveSession", LeaveSessionRequest { session_id })
-        }
-        "DeleteSessionRequest" => {
-            line!("SessionService/DeleteSession", DeleteSessionRequest { session_id })
-        }
-        "SwapHostRequest" => line!("SessionService/SwapHost", SwapHostRequest { session_id }),
-        "SetRoleRequest" => line!(
-            "SessionService/SetRole",
-            SetRoleRequest { session_id, target_user_id, role: Role::Admin.into() }
-        ),
-        "KickUserRequest" => {
-            line!("SessionService/KickUser", KickUserRequest { session_id, target_user_id })
-        }
-        "BanUserRequest" => {
-            line!("SessionService/BanUser", BanUserRequest { session_id, target_user_id })
-        }
-        "UnbanUserRequest" => line!(
-            "SessionService/UnbanUser",
-            UnbanUserRequest { session_id, target_user_id: "banned".to_owned() }
-        ),
-        "PropsWrite" => {
-            let write = Some(x_in("finals", &request_id, 1));
-            let request = SetUserPropsRequest { user_id, write, ..Default::default() };
-            Some(("SessionService/SetUserProps", request.encode_to_vec()))
-        }
-        "SetSessionDataRequest" => {
-            line!("SessionService/SetSessionData", SetSessionDataRequest { session_id, set: x })
-        }
-        "SetStreamRequest" => {
-            line!("ObjectStreamService/SetStream", SetStreamRequest { object: x })
-        }
-        "RemoveStreamRequest" => {
-            line!("ObjectStreamService/RemoveStream", RemoveStreamRequest { name })
-        }
-        "UpdateStreamDataRequest" => {
-            line!(
-                "ObjectStreamService/UpdateStreamData",
-                UpdateStreamDataRequest { name, append: x }
-            )
-        }
-        _ => None,
-    }
-}
-
-/// The messages of the contract that have a request_id.
-fn messages_with_request_id() -> Vec<String> {
-    let descriptors = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS)
-        .expect("the descriptors are compiled in");
-    let files = descriptors.file.iter().filter(|file| file.package() == "sessiond.v1");
-    let messages = files.flat_map(|file| &file.message_type);
-    let has_id = |message: &&prost_types::DescriptorProto| {
+/// The calls of the contract whose requests have a request_id.
+fn calls_with_request_id() -> impl Iterator<Item = Call> {
+    let has_id = |message: &prost_types::DescriptorProto| {
         message.field.iter().any(|field| field.name() == "request_id")
     };
-    messages.filter(has_id).map(|message| message.name().to_owned()).collect()
+    let messages = descriptors().into_iter().flat_map(|file| file.message_type);
+    let messages: Vec<_> = messages.filter(has_id).map(|it| it.name().to_owned()).collect();
+    calls().into_iter().filter(move |call| {
+        let is_write = call.name == "SetUserProps";
+        !call.is_stream && (is_write || messages.contains(&format!("{}Request", call.name)))
+    })
 }
 
 /// Opens the session and sets the object stream that repeatable requests are about, as far as they
@@ -525,17 +442,12 @@ async fn set_up(service: &Service) {
     finals.kind = proto::SessionKind::Hosted.into();
     finals.get_if_exists = true;
     service.try_open(finals).await.expect("it is there");
-    for user in ["ada", "bob"] {
+    for user in ["ada", "target"] {
         let _ = service.try_join("finals", user, JoinOptions::default()).await;
     }
-    let request = proto::SetStreamRequest {
-        user_id: "ada".to_owned(),
-        name: "scores".to_owned(),
-        object: props([("x", list(vec![int(0)]))]),
-        ..Default::default()
-    };
     let path = "/sessiond.v1.ObjectStreamService/SetStream";
-    service.call_raw(path, request.encode_to_vec()).await.expect("it is set");
+    let request = request_of("SetStream", "finals", "ada", "");
+    service.call_raw(path, request).await.expect("it is set");
     service.tick();
 }
 
@@ -556,25 +468,29 @@ async fn all_there_is(service: &Service) -> String {
 
 #[tokio::test]
 async fn every_request_with_an_id_is_done_once_and_then_answered() {
-    for message in messages_with_request_id() {
-        let Some((call, request)) = repeatable(&message) else { panic!("{message} has no line") };
+    let mut tried = 0;
+    for Call { name, path, .. } in calls_with_request_id() {
         let service = Service::start().await;
         set_up(&service).await;
         service.try_ban("finals", "ada", "banned").await.expect("it is banned");
-        let path = format!("/sessiond.v1.{call}");
+        // Who joins is new, and so is the object stream that is set.
+        let user = if name == "JoinSession" { "kim" } else { "ada" };
+        let about = if name == "SetStream" { "" } else { "finals" };
+        let request = request_of(&name, about, user, "again");
         let first = service.call_raw(&path, request.clone()).await.expect("it is done");
         // What was done is undone by others, so that it would show if it were done again.
-        let is_stream = message == "SetStreamRequest" || message == "UpdateStreamDataRequest";
-        if !is_stream {
+        if !["SetStream", "UpdateStreamData"].contains(&&*name) {
             set_up(&service).await;
         }
         service.tick();
         let before = all_there_is(&service).await;
-        let again = service.call_raw(&path, request.clone()).await.expect("it is answered");
-        assert_eq!(again, first, "{message}");
+        let again = service.call_raw(&path, request).await.expect("it is answered");
+        assert_eq!(again, first, "{name}");
         service.tick();
-        assert_eq!(all_there_is(&service).await, before, "{message} is not done again");
+        assert_eq!(all_there_is(&service).await, before, "{name} is not done again");
+        tried += 1;
     }
+    assert_eq!(tried, 17, "the calls that have a request_id");
 }
 
 #[tokio::test]

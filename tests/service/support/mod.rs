@@ -11,6 +11,7 @@ mod caller;
 mod calls;
 mod rebuilt;
 mod refused;
+mod requests;
 mod streams;
 mod values;
 
@@ -19,6 +20,7 @@ pub use caller::{as_app, sent};
 pub use calls::ban_of;
 pub use rebuilt::{Member, Rebuilt, State};
 pub use refused::{Refused, refused};
+pub use requests::{Call, calls, descriptors, request_of};
 pub use streams::{PropsStream, Step, Watcher};
 pub use values::*;
 
