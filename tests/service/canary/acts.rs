@@ -13,6 +13,14 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Response, Status, Streaming, transport::Channel};
 
+/// Calls, whatever becomes of it.
+macro_rules! tries {
+    ($client:expr => $call:ident $request:ident { $($field:ident $(: $value:expr)?),* }) => {
+        let request = proto::$request { $($field $(: $value)?,)* ..Default::default() };
+        let _ = in_time($client.$call(sent(request))).await;
+    };
+}
+
 /// Whose data is asked for.
 const TARGETS: [&str; 6] = ["owner", "admin", "member", "host", "source", ""];
 
@@ -137,12 +145,9 @@ impl Person {
 
     /// Asks for a session, and for the first message of a subscription to it.
     pub async fn looks_at(&self, session: &str) {
-        let request = proto::GetSessionInfoRequest {
-            session_id: session.to_owned(),
-            user_id: self.user(),
-            ..Default::default()
-        };
-        let _ = in_time(self.sessions().get_session_info(sent(request))).await;
+        tries! { self.sessions() => get_session_info GetSessionInfoRequest {
+            session_id: session.to_owned(), user_id: self.user()
+        } }
         let request = subscription(session, self.name);
         if let Ok(answer) = in_time(self.delivery().subscribe_to_session(sent(request))).await {
             let _ = in_time(answer.into_inner().message()).await;
@@ -154,41 +159,33 @@ impl Person {
         let user = || self.user();
         for member_id in ["", "owner", "source", "listener", "banned"] {
             let member_id = member_id.to_owned();
-            let request =
-                proto::ListSessionsRequest { user_id: user(), member_id, ..Default::default() };
-            let _ = in_time(self.sessions().list_sessions(sent(request))).await;
+            tries! { self.sessions() => list_sessions ListSessionsRequest {
+                user_id: user(), member_id
+            } }
         }
-        let request = proto::GetAllStreamUpdatesRequest { user_id: user(), ..Default::default() };
-        let _ = in_time(self.streams().get_all_stream_updates(sent(request))).await;
+        tries! { self.streams() => get_all_stream_updates GetAllStreamUpdatesRequest {
+            user_id: user()
+        } }
         let cursor = "0".to_owned();
-        let request =
-            proto::GetAllStreamUpdatesRequest { user_id: user(), cursor, ..Default::default() };
-        let _ = in_time(self.streams().get_all_stream_updates(sent(request))).await;
+        tries! { self.streams() => get_all_stream_updates GetAllStreamUpdatesRequest {
+            user_id: user(), cursor
+        } }
         if !guesses {
             return;
         }
-        let request = proto::GetSessionInfoRequest {
-            name: session_name.to_owned(),
-            user_id: user(),
-            ..Default::default()
-        };
-        let _ = in_time(self.sessions().get_session_info(sent(request))).await;
-        let request = proto::ListSessionsRequest {
-            name: session_name.to_owned(),
-            user_id: user(),
-            ..Default::default()
-        };
-        let _ = in_time(self.sessions().list_sessions(sent(request))).await;
+        tries! { self.sessions() => get_session_info GetSessionInfoRequest {
+            name: session_name.to_owned(), user_id: user()
+        } }
+        tries! { self.sessions() => list_sessions ListSessionsRequest {
+            name: session_name.to_owned(), user_id: user()
+        } }
         let settings = SessionSettings { name: session_name.to_owned(), ..Default::default() };
         let _ =
             in_time(self.sessions().open_shared_session(sent(opening("", self.name, settings))))
                 .await;
-        let request = proto::JoinSessionRequest {
-            name: session_name.to_owned(),
-            user_id: user(),
-            ..Default::default()
-        };
-        let _ = in_time(self.sessions().join_session(request)).await;
+        tries! { self.sessions() => join_session JoinSessionRequest {
+            name: session_name.to_owned(), user_id: user()
+        } }
         self.tries_stream(stream).await;
     }
 
@@ -196,25 +193,15 @@ impl Person {
     async fn tries_stream(&self, stream: &str) {
         let (user, name) = (|| self.user(), || stream.to_owned());
         let mut streams = self.streams();
-        let request =
-            proto::SetStreamRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.set_stream(sent(request))).await;
-        let request =
-            proto::RemoveStreamRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.remove_stream(sent(request))).await;
-        let request = proto::UpdateStreamDataRequest {
-            user_id: user(),
-            name: name(),
-            set: props([("x", int(1))]),
-            ..Default::default()
-        };
-        let _ = in_time(streams.update_stream_data(sent(request))).await;
-        let request =
-            proto::SetStreamFuncRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.set_stream_func(sent(request))).await;
-        let request =
-            proto::GetStreamUpdateRequest { user_id: user(), name: name(), ..Default::default() };
-        let _ = in_time(streams.get_stream_update(sent(request))).await;
+        tries! { streams => set_stream SetStreamRequest { user_id: user(), name: name() } }
+        tries! { streams => remove_stream RemoveStreamRequest { user_id: user(), name: name() } }
+        tries! { streams => update_stream_data UpdateStreamDataRequest {
+            user_id: user(), name: name(), set: props([("x", int(1))])
+        } }
+        tries! { streams => set_stream_func SetStreamFuncRequest { user_id: user(), name: name() } }
+        tries! { streams => get_stream_update GetStreamUpdateRequest {
+            user_id: user(), name: name()
+        } }
         let request = proto::SubscribeToStreamsRequest {
             user_id: user(),
             names: vec![name()],
@@ -262,21 +249,14 @@ pub async fn reads(person: &Person, session: &str) {
         for request in [of(None), of(Some(last)), of(Some(first))] {
             let _ = in_time(sessions.get_updated_user_data(sent(request))).await;
         }
-        let request = proto::TransmitSessionUpdatesRequest {
-            session_id: session_id(),
-            user_id: user(),
-            target_user_id: target.to_owned(),
-            resend: true,
-            ..Default::default()
-        };
-        let _ = in_time(sessions.transmit_session_updates(sent(request))).await;
+        tries! { sessions => transmit_session_updates TransmitSessionUpdatesRequest {
+            session_id: session_id(), user_id: user(), target_user_id:
+            target.to_owned(), resend: true
+        } }
     }
-    let request = proto::GetFirstMatchRequest {
-        session_id: session_id(),
-        user_id: user(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.get_first_match(sent(request))).await;
+    tries! { sessions => get_first_match GetFirstMatchRequest {
+        session_id: session_id(), user_id: user()
+    } }
     person
         .hears(person.delivery().subscribe_to_session(sent(subscription(session, person.name))))
         .await;
@@ -299,12 +279,9 @@ async fn writes_that_are_refused(person: &Person, session: &str, tried: &str) {
         ..write([("shown", text(tried))]).in_session(session)
     };
     for write in [invalid(), durable()] {
-        let request = proto::SetUserPropsRequest {
-            user_id: person.user(),
-            write: Some(write.clone()),
-            ..Default::default()
-        };
-        let _ = in_time(sessions.set_user_props(sent(request))).await;
+        tries! { sessions => set_user_props SetUserPropsRequest {
+            user_id: person.user(), write: Some(write.clone())
+        } }
         person.streams_props(&[session], Some(write)).await;
     }
     let value = || BTreeMap::from([("round".to_owned(), text(tried))]);
@@ -383,45 +360,26 @@ async fn powers(person: &Person, session: &str, tried: &str) {
         ..Default::default()
     };
     let _ = in_time(sessions.reset_session(sent(request))).await;
-    let request = proto::DeleteSessionRequest {
-        session_id: session_id(),
-        user_id: user(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.delete_session(sent(request))).await;
-    let request = proto::SwapHostRequest {
-        session_id: session_id(),
-        user_id: user(),
-        target_user_id: target(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.swap_host(sent(request))).await;
-    let request = proto::SetRoleRequest {
-        session_id: session_id(),
-        user_id: user(),
-        target_user_id: user(),
-        role: Role::Owner.into(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.set_role(sent(request))).await;
-    let request = proto::KickUserRequest {
-        session_id: session_id(),
-        user_id: user(),
-        target_user_id: "admin".to_owned(),
-        reason: reason(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.kick_user(sent(request))).await;
+    tries! { sessions => delete_session DeleteSessionRequest {
+        session_id: session_id(), user_id: user()
+    } }
+    tries! { sessions => swap_host SwapHostRequest {
+        session_id: session_id(), user_id: user(), target_user_id: target()
+    } }
+    tries! { sessions => set_role SetRoleRequest {
+        session_id: session_id(), user_id: user(), target_user_id: user(), role:
+        Role::Owner.into()
+    } }
+    tries! { sessions => kick_user KickUserRequest {
+        session_id: session_id(), user_id: user(), target_user_id: "admin".to_owned(),
+        reason: reason()
+    } }
     let request =
         proto::BanUserRequest { reason: reason(), ..ban_of(session, person.name, "outsider") };
     let _ = in_time(sessions.ban_user(sent(request))).await;
-    let request = proto::UnbanUserRequest {
-        session_id: session_id(),
-        user_id: user(),
-        target_user_id: "banned".to_owned(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.unban_user(sent(request))).await;
+    tries! { sessions => unban_user UnbanUserRequest {
+        session_id: session_id(), user_id: user(), target_user_id: "banned".to_owned()
+    } }
 }
 
 /// How those who are outside try to get in, and to act as if they were in.
@@ -433,15 +391,10 @@ async fn entrances(person: &Person, session: &str, tried: &str) {
         props: BTreeMap::from([("shown".to_owned(), text(tried))]),
         ..Default::default()
     };
-    let request = proto::JoinSessionRequest {
-        session_id: session_id(),
-        user_id: user(),
-        join: Some(password()),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.join_session(request)).await;
-    let request = proto::JoinSessionRequest { newest: true, user_id: user(), ..Default::default() };
-    let _ = in_time(sessions.join_session(request)).await;
+    tries! { sessions => join_session JoinSessionRequest {
+        session_id: session_id(), user_id: user(), join: Some(password())
+    } }
+    tries! { sessions => join_session JoinSessionRequest { newest: true, user_id: user() } }
     let request = proto::OpenSharedSessionRequest {
         get_if_exists: true,
         join: Some(password()),
@@ -453,12 +406,9 @@ async fn entrances(person: &Person, session: &str, tried: &str) {
         ..subscription(session, person.name)
     };
     person.hears(person.delivery().subscribe_to_session(sent(request))).await;
-    let request = proto::LeaveSessionRequest {
-        session_id: session_id(),
-        user_id: user(),
-        ..Default::default()
-    };
-    let _ = in_time(sessions.leave_session(sent(request))).await;
+    tries! { sessions => leave_session LeaveSessionRequest {
+        session_id: session_id(), user_id: user()
+    } }
     let set = BTreeMap::from([("shown".to_owned(), text(tried))]);
     let request = proto::SetUserPropsRequest {
         user_id: user(),
