@@ -37,15 +37,30 @@ async fn every_call_names_all_bad_ids_at_once() {
     let long = || "x".repeat(TOO_LONG);
     let control = || "a\u{7f}b".to_owned();
 
-    let mut sessions = service.sessions();
-    let request = proto::GetSessionInfoRequest {
-        app: long(),
-        session_id: control(),
-        user_id: long(),
-        ..Default::default()
-    };
-    let told = refused(sessions.get_session_info(sent(request)).await);
-    told.blames(&["app", "session_id", "user_id"]);
+    macro_rules! blames {
+        ($call:ident $request:ident { $($field:ident: $value:expr),* } $fields:expr) => {
+            let request = proto::$request { $($field: $value,)* ..Default::default() };
+            refused(service.sessions().$call(sent(request)).await).blames(&$fields);
+        };
+    }
+    blames! { get_session_info GetSessionInfoRequest {
+        app: long(), session_id: control(), user_id: long()
+    } ["app", "session_id", "user_id"] }
+    blames! { join_session JoinSessionRequest {
+        app: long(), session_id: control(), user_id: control(),
+        join: Some(JoinOptions { presence: -1, ..Default::default() })
+    } ["app", "session_id", "user_id", "join.presence"] }
+    blames! { leave_session LeaveSessionRequest { app: control(), user_id: long() }
+    ["app", "session_id", "user_id"] }
+    blames! { delete_session DeleteSessionRequest {
+        app: control(), session_id: long(), user_id: control()
+    } ["app", "session_id", "user_id"] }
+    blames! { update_session UpdateSessionRequest {
+        app: control(), session_id: long(), user_id: control()
+    } ["app", "session_id", "user_id", "update_mask"] }
+    blames! { set_user_props SetUserPropsRequest {
+        target_user_id: control(), write: Some(write([("", int(1))]))
+    } ["target_user_id", "write.set[\"\"]"] }
 
     let request = proto::OpenSharedSessionRequest {
         app: control(),
@@ -89,41 +104,6 @@ async fn every_call_names_all_bad_ids_at_once() {
         "private_data[\"a\\nb\"]",
     ]);
 
-    let request = proto::JoinSessionRequest {
-        app: long(),
-        session_id: control(),
-        user_id: control(),
-        join: Some(JoinOptions { presence: -1, ..Default::default() }),
-        ..Default::default()
-    };
-    let told = refused(sessions.join_session(request).await);
-    told.blames(&["app", "session_id", "user_id", "join.presence"]);
-
-    let request = proto::LeaveSessionRequest {
-        app: control(),
-        session_id: String::new(),
-        user_id: long(),
-        ..Default::default()
-    };
-    refused(sessions.leave_session(sent(request)).await).blames(&["app", "session_id", "user_id"]);
-
-    let request = proto::DeleteSessionRequest {
-        app: control(),
-        session_id: long(),
-        user_id: control(),
-        request_id: String::new(),
-    };
-    refused(sessions.delete_session(sent(request)).await).blames(&["app", "session_id", "user_id"]);
-
-    let request = proto::UpdateSessionRequest {
-        app: control(),
-        session_id: long(),
-        user_id: control(),
-        ..Default::default()
-    };
-    let told = refused(sessions.update_session(sent(request)).await);
-    told.blames(&["app", "session_id", "user_id", "update_mask"]);
-
     let request = proto::SetUserPropsRequest {
         app: control(),
         user_id: long(),
@@ -144,14 +124,6 @@ async fn every_call_names_all_bad_ids_at_once() {
         "write.session_ids[1]",
         "write.session_ids[2]",
     ]);
-
-    let request = proto::SetUserPropsRequest {
-        target_user_id: control(),
-        write: Some(write([("", int(1))])),
-        ..Default::default()
-    };
-    let told = refused(service.try_set_props(request).await);
-    told.blames(&["target_user_id", "write.set[\"\"]"]);
 
     let mut request = data_of(&long(), &control());
     request.app = long();

@@ -7,7 +7,7 @@ use sessiond::proto::{
     SubscribeToSessionRequest, session_service_client::SessionServiceClient,
 };
 use std::{net::Ipv4Addr, time::Duration};
-use tokio::task::yield_now;
+use tokio::task::{JoinHandle, yield_now};
 use tonic::{Code, Status, transport::Channel};
 
 const RIGHT: &str = "open sesame";
@@ -84,6 +84,11 @@ impl Service {
         SessionServiceClient::new(endpoint.connect().await.expect("the server accepts it"))
     }
 
+    /// Joins with the right password, which waits while passwords are held.
+    fn joins(&self, user: &str) -> JoinHandle<Joined> {
+        joins(self.sessions(), user)
+    }
+
     /// Waits until so many passwords wait to be hashed.
     async fn until_waiting(&self, number: usize) {
         in_time(async {
@@ -96,6 +101,20 @@ impl Service {
     }
 }
 
+type Joined = Result<tonic::Response<proto::JoinSessionResponse>, Status>;
+
+fn joins(mut sessions: SessionServiceClient<Channel>, user: &str) -> JoinHandle<Joined> {
+    let request = joining("finals", user, RIGHT);
+    tokio::spawn(async move { sessions.join_session(request).await })
+}
+
+/// A session of ada's with a password.
+async fn service_with_password() -> Service {
+    let service = Service::start().await;
+    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    service
+}
+
 #[track_caller]
 fn is_wrong(told: Refused) {
     told.is(Code::PermissionDenied, "WRONG_PASSWORD");
@@ -103,8 +122,7 @@ fn is_wrong(told: Refused) {
 
 #[tokio::test]
 async fn whoever_joins_by_whatever_call_needs_the_right_password() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     for password in ["", WRONG] {
         is_wrong(refused(service.join_giving("finals", "eve", password).await));
         is_wrong(service.refused_watch(watching("finals", "eve", password)).await);
@@ -294,8 +312,7 @@ async fn guesses_are_limited_alike_whether_an_unlisted_session_is_there_or_not()
 
 #[tokio::test]
 async fn guesses_at_what_the_user_may_not_know_of_count_together_and_at_nothing_else() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     service.open_room_with("hidden", "ada", unlisted(RIGHT)).await;
     for number in 0..AT_ONCE {
         let told = refused(service.join_giving(&format!("id-{number}"), "eve", WRONG).await);
@@ -368,8 +385,7 @@ async fn ten_guesses_at_once_and_then_one_every_six_seconds_per_session_and_peer
 
 #[tokio::test]
 async fn of_guesses_that_come_at_once_no_more_are_compared_than_may_be_wrong() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
     let guesses = (0..3 * AT_ONCE).map(|_| {
         let mut sessions = service.sessions();
@@ -451,20 +467,12 @@ async fn what_no_password_would_change_is_refused_without_comparing_one() {
 
 #[tokio::test]
 async fn what_changes_while_a_password_is_compared_counts() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
-    let mut joins = Vec::new();
-    for user in ["bob", "eve"] {
-        let mut sessions = service.sessions();
-        joins.push(tokio::spawn(async move {
-            sessions.join_session(joining("finals", user, RIGHT)).await
-        }));
-    }
+    let [bob, eve] = ["bob", "eve"].map(|user| service.joins(user));
     service.until_waiting(2).await;
     service.try_ban("finals", "ada", "eve").await.expect("it is banned");
     drop(held);
-    let [bob, eve] = joins.try_into().expect("two joined");
     in_time(bob).await.expect("it is answered").expect("it joins");
     let told = refused(in_time(eve).await.expect("it is answered"));
     told.is(Code::PermissionDenied, "BANNED");
@@ -472,8 +480,7 @@ async fn what_changes_while_a_password_is_compared_counts() {
 
 #[tokio::test]
 async fn a_stream_that_is_given_up_while_its_password_is_compared_has_done_nothing() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
     let watch =
         service.delivery().subscribe_to_session(sent(watching("finals", "bob", RIGHT))).await;
@@ -490,8 +497,7 @@ async fn a_stream_that_is_given_up_while_its_password_is_compared_has_done_nothi
 
 #[tokio::test]
 async fn what_is_sent_while_the_password_is_compared_is_not_lost() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
     let mut stream = service.open_stream(streaming("finals", "bob", RIGHT)).await;
     for x in 1..=100 {
@@ -509,8 +515,7 @@ async fn what_is_sent_while_the_password_is_compared_is_not_lost() {
 
 #[tokio::test]
 async fn what_comes_in_one_piece_with_the_password_waits_in_order() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
     let up = |seq, message| {
         let message = Some(message);
@@ -540,8 +545,7 @@ async fn what_comes_in_one_piece_with_the_password_waits_in_order() {
 
 #[tokio::test]
 async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
     let mut waiting = Vec::new();
     let mut sessions = service.sessions();
@@ -549,11 +553,7 @@ async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
         if number % WAITING_PER_PEER == 0 {
             sessions = service.sessions_from(2 + (number / WAITING_PER_PEER) as u8).await;
         }
-        let mut sessions = sessions.clone();
-        let user = format!("user-{number}");
-        waiting.push(tokio::spawn(async move {
-            sessions.join_session(joining("finals", &user, RIGHT)).await
-        }));
+        waiting.push(joins(sessions.clone(), &format!("user-{number}")));
     }
     service.until_waiting(WAITING).await;
     let busy = |told: Refused| {
@@ -569,10 +569,7 @@ async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
     // Who goes away makes room.
     waiting.pop().expect("somebody waits").abort();
     service.until_waiting(WAITING - 1).await;
-    let mut sessions = service.sessions();
-    waiting.push(tokio::spawn(async move {
-        sessions.join_session(joining("finals", "bob", RIGHT)).await
-    }));
+    waiting.push(service.joins("bob"));
     service.until_waiting(WAITING).await;
     drop(held);
     for join in waiting {
@@ -582,15 +579,10 @@ async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
 
 #[tokio::test]
 async fn an_address_has_its_share_of_the_passwords_that_wait_and_leaves_room_for_others() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
-    let join = |mut sessions: SessionServiceClient<Channel>, user: String| {
-        tokio::spawn(async move { sessions.join_session(joining("finals", &user, RIGHT)).await })
-    };
-    let user = |number: usize| format!("user-{number}");
-    let mut waiting: Vec<_> =
-        (0..WAITING_PER_PEER).map(|number| join(service.sessions(), user(number))).collect();
+    let user = |number: usize| service.joins(&format!("user-{number}"));
+    let mut waiting: Vec<_> = (0..WAITING_PER_PEER).map(user).collect();
     service.until_waiting(WAITING_PER_PEER).await;
     let busy = |told: Refused| {
         assert_eq!(told.retry_after, Some(Duration::from_secs(2)));
@@ -604,12 +596,12 @@ async fn an_address_has_its_share_of_the_passwords_that_wait_and_leaves_room_for
     let update = service.try_update("finals", "ada", &["password"], with_password(WRONG)).await;
     busy(refused(update));
 
-    waiting.push(join(service.sessions_from(2).await, "eve".to_owned()));
+    waiting.push(joins(service.sessions_from(2).await, "eve"));
     service.until_waiting(WAITING_PER_PEER + 1).await;
     // Who goes away makes room.
     waiting.swap_remove(0).abort();
     service.until_waiting(WAITING_PER_PEER).await;
-    waiting.push(join(service.sessions(), "bob".to_owned()));
+    waiting.push(service.joins("bob"));
     service.until_waiting(WAITING_PER_PEER + 1).await;
     drop(held);
     for join in waiting {
@@ -642,12 +634,9 @@ async fn of_two_who_open_or_join_at_once_with_one_password_both_are_in() {
 
 #[tokio::test]
 async fn a_server_that_stops_lets_nobody_in_whose_password_was_right() {
-    let service = Service::start().await;
-    service.open_room_with("finals", "ada", with_password(RIGHT)).await;
+    let service = service_with_password().await;
     let held = service.passwords().hold();
-    let mut sessions = service.sessions();
-    let join =
-        tokio::spawn(async move { sessions.join_session(joining("finals", "bob", RIGHT)).await });
+    let join = service.joins("bob");
     service.until_waiting(1).await;
     service.drain();
     drop(held);

@@ -132,23 +132,6 @@ async fn a_member_whose_stream_the_server_ended_has_30_s_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_tied_member_without_a_stream_leaves_15_s_after_joining() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    let tied = || JoinOptions { presence: Presence::Tied.into(), ..Default::default() };
-    service.try_join("finals", "bob", tied()).await.expect("it joins");
-    service.try_join("finals", "kim", tied()).await.expect("it joins");
-    service.advance(14_000);
-    let kim = service.watch("finals", "kim").await;
-    service.advance(990);
-    assert!(has(&service, "bob").await);
-    service.advance(20);
-    assert!(!has(&service, "bob").await);
-    assert!(has(&service, "kim").await, "she has a stream");
-    drop(kim);
-}
-
-#[tokio::test]
 async fn an_explicit_member_without_its_stream_is_disconnected_and_stays_until_it_leaves() {
     let service = Service::start().await;
     service.open_room_with("finals", "ada", with_grace(0)).await;

@@ -350,20 +350,20 @@ async fn a_user_is_the_source_of_a_bounded_number() {
 #[tokio::test]
 async fn all_who_listen_at_once_share_one_session() {
     let service = Service::start().await;
-    let connections = futures(8, async |_| {
+    let mut listeners = tokio::task::JoinSet::new();
+    for _ in 0..8 {
         let channel = service.connect().await;
         let mut client = proto::delivery_service_client::DeliveryServiceClient::new(channel);
-        let mut stream = client
-            .subscribe_to_user(sent(listening("ada", "bob")))
-            .await
-            .expect("it streams")
-            .into_inner();
-        let first = stream.message().await.expect("it streams").expect("it streams");
-        (first.session_id, stream)
-    })
-    .await;
-    let (first, _) = &connections[0];
-    assert!(connections.iter().all(|(id, _)| id == first && !id.is_empty()));
+        listeners.spawn(async move {
+            let answer = client.subscribe_to_user(sent(listening("ada", "bob"))).await;
+            let mut stream = answer.expect("it streams").into_inner();
+            let first = stream.message().await.expect("it streams").expect("it streams");
+            (first.session_id, stream)
+        });
+    }
+    let listeners = in_time(listeners.join_all()).await;
+    let (first, _) = &listeners[0];
+    assert!(listeners.iter().all(|(id, _)| id == first && !id.is_empty()));
     assert_eq!(service.info(first, "").await.members.len(), 2);
 }
 
@@ -390,25 +390,4 @@ async fn a_listener_resumes_where_it_was() {
         SubscribeToUserRequest { resume: Some(known.resume()), ..listening("ada", "bob") };
     let mut bob = service.open_listener(request, known.again()).await;
     assert_eq!(bob.next_snapshot().await, SnapshotReason::EpochChanged);
-}
-
-/// Does something so many times at once.
-async fn futures<T>(times: usize, what: impl AsyncFn(usize) -> T) -> Vec<T> {
-    let mut all: Vec<_> = (0..times).map(|at| Box::pin(what(at))).collect();
-    let mut done = Vec::new();
-    in_time(std::future::poll_fn(|cx| {
-        let mut at = 0;
-        while at < all.len() {
-            match all[at].as_mut().poll(cx) {
-                std::task::Poll::Ready(value) => {
-                    done.push(value);
-                    drop(all.swap_remove(at));
-                }
-                std::task::Poll::Pending => at += 1,
-            }
-        }
-        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    }))
-    .await;
-    done
 }

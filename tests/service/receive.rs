@@ -27,25 +27,23 @@ async fn all_sessions_of_a_user_come_in_one_stream_one_message_per_tick() {
         assert_eq!(*first.step(session), Step::Snapshot(SnapshotReason::First));
     }
     let before = ada.messages;
-    let mut updates = 0;
+    let (mut updates, mut ticks) = (0, 0);
     for round in 0..10 {
         for session in ["a", "b", "c"] {
             service.set_in(session, "host", [("x", int(round))]).await;
         }
-        service.tick();
-        while let Some(parcel) = ada.glance().await {
-            updates += parcel.updates;
+        let x = shown([("x", int(round))]);
+        while ["a", "b", "c"].iter().any(|session| ada.copy(session).props("host") != x) {
+            service.tick();
+            ticks += 1;
+            while let Some(parcel) = ada.glance().await {
+                updates += parcel.updates;
+            }
         }
     }
-    service.tick();
-    while let Some(parcel) = ada.glance().await {
-        updates += parcel.updates;
-    }
-    assert!(ada.messages <= before + 11, "{} messages in 10 ticks", ada.messages - before);
+    let messages = ada.messages - before;
+    assert!(messages <= ticks + 1, "{messages} messages in {ticks} ticks");
     assert!(updates > 15, "{updates} updates");
-    for session in ["a", "b", "c"] {
-        assert_eq!(ada.copy(session).props("host"), shown([("x", int(9))]));
-    }
 }
 
 #[tokio::test]
@@ -240,16 +238,6 @@ async fn it_counts_as_a_stream_of_the_user_in_every_session() {
     drop(ada);
     service.tick_until(&mut a, |it| it.member("ada").disconnected).await;
     service.tick_until(&mut b, |it| it.member("ada").disconnected).await;
-}
-
-#[tokio::test]
-async fn a_heartbeat_carries_every_sessions_position() {
-    let service = Service::start().await;
-    rooms(&service, "ada", &["a", "b"]).await;
-    let mut ada = service.receive("ada").await;
-    service.advance(15_000);
-    let beat = ada.next().await;
-    assert_eq!((beat.step("a"), beat.step("b")), (&Step::Heartbeat(2), &Step::Heartbeat(2)));
 }
 
 #[tokio::test]

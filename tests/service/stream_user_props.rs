@@ -8,25 +8,6 @@ use sessiond::proto::{
 use tonic::Code;
 
 #[tokio::test]
-async fn writes_go_up_and_updates_come_down() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
-    let mut ada = service.stream("finals", "ada").await;
-    let mut bob = service.stream("finals", "bob").await;
-    assert_eq!((&*ada.user_id, &*bob.user_id), ("ada", "bob"));
-    for round in 0..3 {
-        let seq = ada.write(write([("x", int(round))]));
-        let down = ada.until_acked(&service, seq).await;
-        assert!(matches!(down.step, Some(Step::Changes { .. })), "acks come with the result");
-        assert_eq!(ada.rebuilt.props("ada"), shown([("x", int(round))]));
-        bob.next_changes().await;
-        assert_eq!(bob.rebuilt.state, ada.rebuilt.state);
-    }
-}
-
-#[tokio::test]
 async fn an_ack_comes_with_the_frame_that_holds_the_result() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;
