@@ -15,8 +15,7 @@ use std::{
 
 #[tokio::test]
 async fn who_waits_anew_before_it_is_told_of_a_tick_is_told_of_both() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.tick();
     let app = AppId::new("default").expect("an id");
     let finals = SessionKey::Id(SessionId::new("finals").expect("an id"));
@@ -46,8 +45,7 @@ async fn who_waits_anew_before_it_is_told_of_a_tick_is_told_of_both() {
 
 #[tokio::test]
 async fn the_opening_is_acked_with_the_first_message() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut stream = service.open_stream(stream_open("finals", "ada")).await;
     assert_eq!(stream.next_message().await.expect("it is open").acked_seq, 1);
     let mut open = stream_open("", "ada");

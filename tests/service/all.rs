@@ -16,14 +16,7 @@ fn all(session: &str, user: &str) -> SubscribeToSessionRequest {
 
 fn all_with(session: &str, user: &str, options: DeliveryOptions) -> SubscribeToSessionRequest {
     let options = DeliveryOptions { delivery: Delivery::All.into(), ..options };
-    SubscribeToSessionRequest { options: Some(options), ..subscription(session, user) }
-}
-
-/// A room with two members.
-async fn room(service: &Service) {
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    subscription_with(session, user, options)
 }
 
 /// Each update in few words.
@@ -94,8 +87,7 @@ async fn room_with_listener(change: impl FnOnce(&mut Config)) -> (Service, Watch
 
 #[tokio::test]
 async fn every_write_is_sent_in_order_equal_values_included() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut latest = service.watch("finals", "ada").await;
     let mut ada = service.watch_with(all("finals", "ada")).await;
     for (user, value) in [("bob", 1), ("ada", 1), ("bob", 1), ("bob", 2), ("bob", 1)] {
@@ -121,8 +113,7 @@ async fn every_write_is_sent_in_order_equal_values_included() {
 
 #[tokio::test]
 async fn events_are_sent_like_writes() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch_with(all("finals", "ada")).await;
     service.join_with("finals", "kim", [("x", int(1))]).await;
     service.set_data("finals", "kim", [("round", int(1))]).await;
@@ -260,8 +251,7 @@ async fn a_resume_that_no_log_can_help_says_why() {
 
 #[tokio::test]
 async fn a_view_that_changes_is_sent_anew_and_goes_on_from_there() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch_with(all("finals", "ada")).await;
     let before = ada.rebuilt.again();
     service.set_in("finals", "bob", [("x", int(1)), ("y", int(1))]).await;
@@ -285,8 +275,7 @@ async fn a_view_that_changes_is_sent_anew_and_goes_on_from_there() {
 
 #[tokio::test]
 async fn only_these_keys_and_nothing_of_oneself_where_that_is_asked_for() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let filter = DeliveryOptions { props: vec!["x".to_owned()], ..Default::default() };
     let mut filtered = service.watch_with(all_with("finals", "bob", filter)).await;
     let without = DeliveryOptions { exclude_self: true, ..Default::default() };
@@ -326,8 +315,7 @@ async fn a_large_log_comes_in_parts() {
 
 #[tokio::test]
 async fn a_stream_of_props_gets_every_update_and_its_acks() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut open = stream_open("finals", "bob");
     open.subscriptions[0].options =
         Some(DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() });
@@ -347,8 +335,7 @@ async fn a_stream_of_props_gets_every_update_and_its_acks() {
 
 #[tokio::test]
 async fn what_is_sent_again_comes_after_what_was_not_sent_yet() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch_with(all("finals", "ada")).await;
     service.set_in("finals", "bob", [("x", int(1))]).await;
     service.try_transmit("finals", "ada", "", true).await.expect("she may");
@@ -365,8 +352,7 @@ async fn what_is_sent_again_comes_after_what_was_not_sent_yet() {
 
 #[tokio::test]
 async fn the_last_writes_come_before_the_end() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch_with(all("finals", "ada")).await;
     service.set_in("finals", "bob", [("x", int(1))]).await;
     service.try_delete("finals", "ada").await.expect("it is deleted");
@@ -376,8 +362,7 @@ async fn the_last_writes_come_before_the_end() {
 
 #[tokio::test]
 async fn a_reset_is_told_by_a_snapshot_and_what_it_drops_is_not_sent() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch_with(all("finals", "ada")).await;
     let before = ada.rebuilt.again();
     service.set_in("finals", "bob", [("x", int(1))]).await;
@@ -408,8 +393,7 @@ fn slowly(session: &str, user: &str) -> SubscribeToSessionRequest {
 
 #[tokio::test]
 async fn what_is_asked_for_again_comes_now_despite_the_rate() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut bob = service.watch_with(slowly("finals", "bob")).await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
     service.tick();
@@ -434,8 +418,7 @@ async fn a_view_that_changes_while_something_is_to_be_sent_again_is_sent_as_chan
     }
     service.tick();
     let latest = DeliveryOptions { max_rate_hz: 1, ..Default::default() };
-    let latest =
-        SubscribeToSessionRequest { options: Some(latest), ..subscription("lecture", "ada") };
+    let latest = subscription_with("lecture", "ada", latest);
     for request in [slowly("lecture", "ada"), latest] {
         service.try_swap_host("lecture", "", "host", 0).await.expect("the app may");
         service.tick();

@@ -63,8 +63,7 @@ async fn outcome(
 
 #[tokio::test]
 async fn every_unary_call_reads_gzip_and_answers_without() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     macro_rules! answers {
         ($client:ty, $call:ident($request:expr)) => {
             let client = <$client>::new(service.channel());
@@ -99,8 +98,7 @@ async fn every_unary_call_reads_gzip_and_answers_without() {
 
 #[tokio::test]
 async fn every_stream_reads_gzip() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     let mut bob = stream_open("finals", "bob");
     bob.subscriptions[0].join = Some(Default::default());

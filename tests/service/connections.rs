@@ -163,8 +163,7 @@ async fn a_body_that_is_no_grpc_is_refused_over_http() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_takes_its_streams_along() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     let other = service.connect().await;
     let mut delivery = sessiond::proto::delivery_service_client::DeliveryServiceClient::new(other);

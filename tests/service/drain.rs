@@ -7,10 +7,7 @@ use tonic::Code;
 
 #[tokio::test]
 async fn a_stop_sends_what_was_accepted_and_ends_every_stream_with_its_position() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch("finals", "ada").await;
     let mut bob = service.stream("finals", "bob").await;
     let open = StreamOpen { user_id: "kim".to_owned(), ..Default::default() };
@@ -37,10 +34,7 @@ async fn a_stop_sends_what_was_accepted_and_ends_every_stream_with_its_position(
 
 #[tokio::test]
 async fn what_comes_during_the_drain_is_unavailable_and_not_applied() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     service.drain();
     let mut with_data = data_of("finals", "ada");
     with_data.set = props([("x", int(1))]);
@@ -80,8 +74,7 @@ async fn what_comes_during_the_drain_is_unavailable_and_not_applied() {
 
 #[tokio::test]
 async fn a_write_up_a_stream_during_the_drain_is_refused() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut app = service.watch("finals", "").await;
     let mut ada = service.stream("finals", "ada").await;
     service.drain();

@@ -12,13 +12,6 @@ use tonic_types::StatusExt;
 
 const TOO_LONG: usize = 129;
 
-/// A service with the room `finals` of `ada`, which no bad request may change.
-async fn service_with_room() -> Service {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service
-}
-
 /// What bad requests must leave behind: nothing, and a server that goes on.
 async fn nothing_changed(service: &Service) {
     service.advance(1_000);
@@ -33,7 +26,7 @@ async fn nothing_changed(service: &Service) {
 
 #[tokio::test]
 async fn every_call_names_all_bad_ids_at_once() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let long = || "x".repeat(TOO_LONG);
     let control = || "a\u{7f}b".to_owned();
 
@@ -137,7 +130,7 @@ async fn every_call_names_all_bad_ids_at_once() {
 
 #[tokio::test]
 async fn streams_name_all_bad_fields_at_once() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let options = || DeliveryOptions {
         delivery: 99,
         encoding: 99,
@@ -196,7 +189,7 @@ async fn streams_name_all_bad_fields_at_once() {
 
 #[tokio::test]
 async fn a_write_that_names_no_key_or_one_twice_is_refused() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let faulty = [
         (PropsWrite::default(), &["write"][..]),
         (PropsWrite::default().in_session("finals"), &["write"]),
@@ -255,7 +248,7 @@ async fn a_write_that_names_no_key_or_one_twice_is_refused() {
 
 #[tokio::test]
 async fn a_value_without_a_kind_is_refused_wherever_it_is() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let set = [
         ("bare", no_kind()),
         ("list", list(vec![int(1), no_kind()])),
@@ -276,7 +269,7 @@ async fn a_value_without_a_kind_is_refused_wherever_it_is() {
 
 #[tokio::test]
 async fn a_mask_is_neither_empty_nor_wrong() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let update =
         async |mask: &[&str]| service.try_update("finals", "ada", mask, Default::default()).await;
     refused(update(&[]).await).blames(&["update_mask"]);
@@ -306,7 +299,7 @@ const MALFORMED: [&[u8]; 4] = [&[0x0a, 1, 0xff], &[0x0a, 9, b'a'], &[0x00], &[0x
 
 #[tokio::test]
 async fn what_cannot_be_decoded_is_a_malformed_message() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let unary = [
         "GetSessionInfo",
         "ListSessions",
@@ -363,7 +356,7 @@ fn padded(message: impl Into<Bytes>, size: usize) -> Bytes {
 #[tokio::test]
 async fn a_message_of_64_kib_passes_and_one_byte_more_does_not() {
     const MOST: usize = 64 * 1024;
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let write_x = proto::SetUserPropsRequest {
         user_id: "ada".to_owned(),
         write: Some(write([("x", int(1))])),
@@ -416,7 +409,7 @@ async fn a_message_of_64_kib_passes_and_one_byte_more_does_not() {
 
 #[tokio::test]
 async fn an_app_in_the_metadata_must_be_that_of_the_request() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let with_app = |app: &'static str| {
         let request =
             proto::GetSessionInfoRequest { session_id: "finals".to_owned(), ..Default::default() };
@@ -452,7 +445,7 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
 
 #[tokio::test]
 async fn a_durable_write_needs_a_store() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let durable = proto::Ack::Durable.into();
     let write = PropsWrite { ack: durable, ..write([("x", int(1))]) };
     refused(service.try_write("ada", write).await).is(Code::FailedPrecondition, "NO_STORE");
@@ -465,7 +458,7 @@ async fn a_durable_write_needs_a_store() {
 
 #[tokio::test]
 async fn a_private_session_is_not_opened_as_a_shared_one() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let mut request = opening("private", "ada", SessionSettings::default());
     request.kind = proto::SessionKind::Private.into();
     refused(service.try_open(request).await).blames(&["kind"]);
@@ -496,8 +489,7 @@ fn named_and_counted<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> (u
 
 #[tokio::test]
 async fn so_many_faults_are_named_as_every_client_takes() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let write_of = |keys: &[String]| PropsWrite {
         set: keys.iter().map(|key| (key.clone(), no_kind())).collect(),
         ..Default::default()

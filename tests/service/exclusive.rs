@@ -41,8 +41,7 @@ async fn a_user_is_in_one_exclusive_session_of_the_app_at_a_time() {
     let spectator = JoinOptions { spectator: true, ..Default::default() };
     is_in(refused(service.try_join("blue", "ada", spectator).await), "red");
     is_in(service.refused_watch(tied("blue", "ada")).await, "red");
-    let mut stream = stream_open("blue", "ada");
-    stream.subscriptions[0].join = Some(JoinOptions::default());
+    let stream = stream_joining("blue", "ada");
     is_in(service.open_stream(stream).await.refused().await, "red");
     let settings = exclusive();
     is_in(refused(service.try_open(opening("green", "ada", settings)).await), "red");

@@ -15,8 +15,7 @@ fn named(name: &str) -> SessionSettings {
 
 #[tokio::test]
 async fn a_session_goes_with_its_last_member() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut app = service.watch("finals", "").await;
     service.leave("finals", "ada").await;
     refused(service.try_info("finals", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
@@ -42,10 +41,7 @@ async fn a_session_ends_at_its_max_age() {
 
 #[tokio::test]
 async fn deleting_ends_all_streams_with_deleted_after_what_was_accepted() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch("finals", "ada").await;
     let mut bob = service.stream("finals", "bob").await;
     service.set_in("finals", "ada", [("x", int(1))]).await;

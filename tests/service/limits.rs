@@ -14,8 +14,7 @@ fn limit(told: Refused, name: &str, most: usize) {
 
 #[tokio::test]
 async fn a_key_has_at_most_128_bytes() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let (fits, too_long) = ("é".repeat(64), "é".repeat(64) + "x");
     let field = format!("write.set[{:?}]", "é".repeat(64));
     for key in [&fits, &too_long] {
@@ -38,8 +37,7 @@ async fn a_key_has_at_most_128_bytes() {
 
 #[tokio::test]
 async fn a_value_has_at_most_16_kib() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     // Three bytes of the encoded value say what it is and how long.
     service.set("ada", [("x", data(16 * 1024 - 3))]).await;
     let told = refused(service.try_write("ada", write([("x", data(16 * 1024 - 2))])).await);
@@ -51,8 +49,7 @@ async fn a_value_has_at_most_16_kib() {
 
 #[tokio::test]
 async fn a_value_is_nested_at_most_8_deep() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let maps = |levels| (1..levels).fold(int(1), |inner, _| map([("m", inner)]));
     service.set("ada", [("lists", nested(8)), ("maps", maps(8))]).await;
     let too_deep = write([("lists", nested(9)), ("maps", maps(9))]);

@@ -116,8 +116,7 @@ async fn an_unlisted_session_is_there_for_its_members_and_for_who_knows_it() {
 
 #[tokio::test]
 async fn members_are_hidden_from_people_outside() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.spectate("finals", "spy").await;
     service.tick();
     service.advance(1_000);

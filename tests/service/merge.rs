@@ -27,8 +27,7 @@ async fn what_is_merged_in_a_session_is_merged_into_what_it_shows() {
 
 #[tokio::test]
 async fn session_data_is_merged_in_both_parts() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.set_data("finals", "ada", [("rules", map([("laps", int(3))]))]).await;
     service.set_private_data("finals", "ada", [("notes", map([("a", int(1))]))]).await;
     let request = SetSessionDataRequest {

@@ -86,8 +86,7 @@ fn live(service: &Service) -> Arc<engine::Live> {
 
 #[tokio::test]
 async fn a_read_waits_for_the_frame_that_it_names_and_shows_it() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let written = service.set_in("finals", "ada", [("x", int(1))]).await;
     let epoch = service.info("finals", "ada").await.position.expect("it has one").epoch;
     let position = Position { epoch, revision: written };

@@ -146,8 +146,7 @@ async fn newest_respects_exclusive_sessions() {
 
 #[tokio::test]
 async fn newest_comes_alone() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let with_id = JoinSessionRequest { session_id: "finals".to_owned(), ..newest("bob") };
     refused(service.try_join_as(with_id).await).blames(&["newest"]);
     let with_name = JoinSessionRequest { name: "finals".to_owned(), ..newest("bob") };

@@ -1,9 +1,7 @@
 //! What the contract has and the server does not yet: named, and never ignored.
 
 use crate::support::*;
-use sessiond::proto::{
-    self, DeliveryOptions, SubscribeToSessionRequest, stream_user_props_request::Message as Up,
-};
+use sessiond::proto::{self, DeliveryOptions, stream_user_props_request::Message as Up};
 use tonic::Code;
 
 /// The calls that are not served.
@@ -38,24 +36,15 @@ fn not_yet(told: Refused, field: &str) {
 
 #[tokio::test]
 async fn every_field_that_is_not_served_is_refused_by_its_name() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    type Change<T> = fn(&mut T);
-    let options: [(&str, Change<DeliveryOptions>); 1] =
-        [("options.encoding", |it| it.encoding = proto::Encoding::Columns.into())];
-    for (field, change) in options {
-        let mut options = DeliveryOptions::default();
-        change(&mut options);
-        let request = SubscribeToSessionRequest {
-            options: Some(options.clone()),
-            ..subscription("finals", "ada")
-        };
-        not_yet(service.refused_watch(request).await, field);
-        let mut open = stream_open("finals", "ada");
-        open.subscriptions[0].options = Some(options);
-        let told = service.open_stream(open).await.refused().await;
-        not_yet(told, &format!("open.subscriptions[0].{field}"));
-    }
+    let service = Service::with_room().await;
+    let encoding = proto::Encoding::Columns.into();
+    let options = DeliveryOptions { encoding, ..Default::default() };
+    let told = service.refused_watch(subscription_with("finals", "ada", options.clone())).await;
+    not_yet(told, "options.encoding");
+    let mut open = stream_open("finals", "ada");
+    open.subscriptions[0].options = Some(options);
+    let told = service.open_stream(open).await.refused().await;
+    not_yet(told, "open.subscriptions[0].options.encoding");
 
     let mut stream = service.stream("finals", "ada").await;
     let seq = stream.send(Up::Token("t".to_owned()));
@@ -71,7 +60,7 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
 async fn wrong_fields_are_named_before_those_that_are_not_served() {
     let service = Service::start().await;
     let encoding = proto::Encoding::Columns.into();
-    let options = Some(DeliveryOptions { encoding, ..Default::default() });
-    let request = SubscribeToSessionRequest { options, ..subscription("a\nb", "ada") };
+    let options = DeliveryOptions { encoding, ..Default::default() };
+    let request = subscription_with("a\nb", "ada", options);
     service.refused_watch(request).await.blames(&["session_id"]);
 }

@@ -252,8 +252,7 @@ async fn each_list_has_a_thousand_entries_at_most() {
 
 #[tokio::test]
 async fn of_a_session_that_exists_the_lists_change_nothing() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let request = OpenSharedSessionRequest {
         get_if_exists: true,
         roles: roles(&[("bob", Role::Owner), ("kim", Role::Admin)]),

@@ -30,8 +30,7 @@ async fn of_300_writes_at_once_none_is_refused_and_the_last_of_every_key_is_show
     let service = service_with(200).await;
     let everything =
         DeliveryOptions { delivery: sessiond::proto::Delivery::All.into(), ..Default::default() };
-    let bob =
-        SubscribeToSessionRequest { options: Some(everything), ..subscription("finals", "bob") };
+    let bob = subscription_with("finals", "bob", everything);
     let mut bob = service.watch_with(bob).await;
     let mut ada = service.stream("finals", "ada").await;
     let before = service.engine().clock().now();

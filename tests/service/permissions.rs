@@ -225,7 +225,7 @@ async fn no_call_acts_as_the_app_unless_it_says_so_and_names_no_user() {
 
 #[tokio::test]
 async fn whoever_forgets_the_user_learns_the_way_out() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let request =
         proto::DeleteSessionRequest { session_id: "finals".to_owned(), ..Default::default() };
     let status = service.sessions().delete_session(request).await.expect_err("it is refused");
@@ -235,15 +235,9 @@ async fn whoever_forgets_the_user_learns_the_way_out() {
     service.info("finals", "ada").await;
 }
 
-async fn service_with_room() -> Service {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service
-}
-
 #[tokio::test]
 async fn a_call_that_joins_without_a_user_joins_a_new_one_whether_the_app_makes_it_or_not() {
-    let service = service_with_room().await;
+    let service = Service::with_room().await;
     let join =
         || proto::JoinSessionRequest { session_id: "finals".to_owned(), ..Default::default() };
     let open = || proto::OpenSharedSessionRequest {

@@ -47,8 +47,7 @@ async fn a_stream_of_props_ties_its_member_as_well() {
     service.open_room_with("finals", "ada", with_grace(0)).await;
     let mut ada = service.watch("finals", "ada").await;
     for is_closed in [false, true] {
-        let mut open = stream_open("finals", "bob");
-        open.subscriptions[0].join = Some(JoinOptions::default());
+        let open = stream_joining("finals", "bob");
         let mut bob = service.open_stream(open).await;
         bob.next_snapshot().await;
         service.tick();
@@ -92,8 +91,7 @@ async fn a_member_that_is_silent_for_too_long_counts_as_lost() {
     let service = Service::start().await;
     service.open_room_with("finals", "ada", with_grace(0)).await;
     let mut ada = service.watch("finals", "ada").await;
-    let mut open = stream_open("finals", "bob");
-    open.subscriptions[0].join = Some(JoinOptions::default());
+    let mut open = stream_joining("finals", "bob");
     open.silence_timeout = Some(ms(2_000));
     let mut bob = service.open_stream(open).await;
     bob.next_snapshot().await;

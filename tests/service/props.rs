@@ -36,10 +36,7 @@ async fn a_write_may_name_several_sessions_and_says_what_became_of_it_in_each() 
 
 #[tokio::test]
 async fn the_app_writes_for_any_user_and_nobody_else_does() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch("finals", "ada").await;
     let for_bob = |user: &str| SetUserPropsRequest {
         user_id: user.to_owned(),
@@ -58,8 +55,7 @@ async fn the_app_writes_for_any_user_and_nobody_else_does() {
 
 #[tokio::test]
 async fn a_plain_json_object_is_a_write_too() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     use prost_types::value::Kind;
     let value = |kind| prost_types::Value { kind: Some(kind) };

@@ -25,8 +25,7 @@ async fn room(service: &Service) {
 
 #[tokio::test]
 async fn the_first_message_comes_at_once_and_then_changes_merge() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut bob = service.watch_with(slowly("finals", "bob", 10)).await;
     for n in 1..=9 {
         service.set_in("finals", "ada", [("x", int(n))]).await;
@@ -50,8 +49,7 @@ async fn the_first_message_comes_at_once_and_then_changes_merge() {
 
 #[tokio::test]
 async fn others_are_served_at_their_own_rates() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut each_tick = service.watch("finals", "bob").await;
     let mut slow = service.watch_with(slowly("finals", "bob", 1)).await;
     let mut fast = service.watch_with(slowly("finals", "bob", 1000)).await;
@@ -69,8 +67,7 @@ async fn others_are_served_at_their_own_rates() {
 
 #[tokio::test]
 async fn an_end_is_not_delayed_and_comes_after_what_is_left_to_say() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut bob = service.watch_with(slowly("finals", "bob", 1)).await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
     service.tick();
@@ -104,8 +101,7 @@ async fn heartbeats_are_unaffected_and_say_what_was_sent() {
 
 #[tokio::test]
 async fn a_transmission_for_the_user_catches_up_now() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut bob = service.watch_with(slowly("finals", "bob", 1)).await;
     let mut other = service.watch_with(slowly("finals", "ada", 1)).await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
@@ -127,8 +123,7 @@ async fn a_transmission_for_the_user_catches_up_now() {
 
 #[tokio::test]
 async fn acks_and_refusals_are_not_delayed() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     let mut open = stream_open("finals", "bob");
     open.subscriptions[0].options = at_most(1);
     let mut bob = service.open_stream(open).await;
@@ -222,8 +217,7 @@ async fn the_rate_of_all_sessions_of_a_user() {
 
 #[tokio::test]
 async fn the_rate_is_between_1_and_1000_or_absent() {
-    let service = Service::start().await;
-    room(&service).await;
+    let service = Service::with_room_of_two().await;
     for hz in [0, 1, 1000] {
         service.watch_with(slowly("finals", "bob", hz)).await;
     }

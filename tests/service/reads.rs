@@ -7,8 +7,7 @@ use tonic::Code;
 
 #[tokio::test]
 async fn the_first_match_is_found_by_users_and_roles_in_join_order() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     for user in ["bob", "kim"] {
         service.join("finals", user).await;
     }
@@ -49,8 +48,7 @@ async fn the_first_match_is_found_by_users_and_roles_in_join_order() {
 
 #[tokio::test]
 async fn what_is_pending_is_read_with_the_frame_that_will_carry_it() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.join("finals", "bob").await;
     service.set_in("finals", "bob", [("x", int(1)), ("gone", int(1))]).await;
     service.tick();
@@ -73,8 +71,7 @@ async fn what_is_pending_is_read_with_the_frame_that_will_carry_it() {
 
 #[tokio::test]
 async fn what_changed_since_a_position_is_read_as_of_the_last_frame() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.join("finals", "bob").await;
     service.set_in("finals", "bob", [("x", int(1)), ("y", int(1))]).await;
     service.tick();
@@ -102,8 +99,7 @@ async fn what_changed_since_a_position_is_read_as_of_the_last_frame() {
 
 #[tokio::test]
 async fn reads_of_single_members_are_refused_with_their_reasons() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let told = refused(service.try_updated("finals", "eve", "ada", None).await);
     told.is(Code::FailedPrecondition, "NOT_A_MEMBER");
     let told = refused(service.try_updated("finals", "ada", "eve", None).await);
@@ -118,8 +114,7 @@ async fn reads_of_single_members_are_refused_with_their_reasons() {
 
 #[tokio::test]
 async fn a_reply_over_1_mib_is_refused_with_the_limit() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let most = 1024 * 1024;
     // What is accepted and not framed yet is told in one reply.
     for key in 0..64 {

@@ -33,8 +33,7 @@ impl Service {
 
 #[tokio::test]
 async fn other_content_under_the_same_id_is_refused_by_the_field() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is done");
     service.tick();
     let removal = once(removal(&["x"]), "a").in_session("finals");
@@ -111,8 +110,7 @@ async fn a_write_on_the_user_is_remembered_of_the_user() {
 
 #[tokio::test]
 async fn a_stream_and_a_call_share_what_is_remembered() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let first = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is done");
     service.tick();
     let mut stream = service.stream("finals", "ada").await;
@@ -138,8 +136,7 @@ async fn a_stream_and_a_call_share_what_is_remembered() {
 
 #[tokio::test]
 async fn nan_is_the_same_content_as_nan() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let write = |x| once(write([("x", num(x)), ("y", list(vec![num(f64::NAN)]))]), "a");
     let first = service.try_write("ada", write(f64::NAN).in_session("finals")).await;
     service.tick();
@@ -152,8 +149,7 @@ async fn nan_is_the_same_content_as_nan() {
 #[tokio::test]
 async fn an_id_is_remembered_for_two_minutes() {
     assert_eq!(REMEMBERED_FOR, 120_000_000);
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let first = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is done");
     service.advance(119_999);
     let again = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is answered");
@@ -306,8 +302,7 @@ async fn a_join_that_opened_is_not_done_twice_even_if_another_session_would_be_f
 
 #[tokio::test]
 async fn of_calls_that_come_at_the_same_time_one_acts_and_all_are_answered_by_it() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut opens = JoinSet::new();
     let mut writes = JoinSet::new();
     for at in 0..40 {
@@ -342,8 +337,7 @@ async fn of_calls_that_come_at_the_same_time_one_acts_and_all_are_answered_by_it
 
 #[tokio::test]
 async fn a_request_id_is_bounded_like_all_ids() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.try_write("ada", x_in("finals", &"i".repeat(128), 1)).await.expect("it fits");
     for wrong in [&*"i".repeat(129), "a\nb"] {
         let told = refused(service.try_write("ada", x_in("finals", wrong, 1)).await);
@@ -410,8 +404,7 @@ async fn what_is_remembered_has_a_bound_and_is_forgotten_in_time() {
 
 #[tokio::test]
 async fn a_stop_answers_what_is_remembered_and_does_nothing_new() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let first = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is done");
     service.drain();
     let again = service.try_write("ada", x_in("finals", "a", 1)).await.expect("it is answered");

@@ -3,7 +3,6 @@
 use crate::support::*;
 use sessiond::proto::{
     Delivery, DeliveryOptions, DepartureReason, EndReason, SessionSettings, SnapshotReason,
-    SubscribeToSessionRequest,
 };
 use std::time::Duration;
 use tonic::Code;
@@ -223,7 +222,7 @@ async fn a_snapshot_names_who_left_since_the_subscriber_was_told() {
     let mut reset = service.watch("reset", "bob").await;
     let mut resent = service.watch("resent", "bob").await;
     let options = DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() };
-    let all = SubscribeToSessionRequest { options: Some(options), ..subscription("all", "bob") };
+    let all = subscription_with("all", "bob", options);
     let mut all = service.watch_with(all).await;
     for session in ["owned", "reset", "resent", "all"] {
         service.set_in(session, "kim", [("x", int(1))]).await;
@@ -251,10 +250,7 @@ async fn a_snapshot_names_who_left_since_the_subscriber_was_told() {
 
 #[tokio::test]
 async fn a_resume_with_other_options_begins_with_a_snapshot() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     let _ada = service.stream("finals", "ada").await;
     let _bob = service.stream("finals", "bob").await;
     let x = || vec!["x".to_owned()];
@@ -265,10 +261,7 @@ async fn a_resume_with_other_options_begins_with_a_snapshot() {
         DeliveryOptions { props: x(), exclude_self: true, ..Default::default() },
         DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() },
     ];
-    let with = |user, options: &DeliveryOptions| SubscribeToSessionRequest {
-        options: Some(options.clone()),
-        ..subscription("finals", user)
-    };
+    let with = |user, options: &DeliveryOptions| subscription_with("finals", user, options.clone());
     // So that there is a log to go on with.
     let _all = service.watch_with(with("bob", &options[4])).await;
     for before in &options {

@@ -8,8 +8,7 @@ use tonic::Code;
 
 #[tokio::test]
 async fn two_users_see_each_others_changes_once_a_tick() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     let mut bob = service.watch_joining("finals", "bob").await;
     service.tick();
@@ -46,8 +45,7 @@ async fn joining_never_waits_and_its_snapshot_is_the_last_frame() {
 
 #[tokio::test]
 async fn removed_values_and_departures_are_told() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.join_with("finals", "bob", [("x", int(1)), ("y", int(2))]).await;
     service.set_data("finals", "ada", [("round", int(1)), ("map", text("dust"))]).await;
     service.tick();
@@ -74,8 +72,7 @@ async fn removed_values_and_departures_are_told() {
 
 #[tokio::test]
 async fn zero_false_and_the_empty_text_are_values() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     let all = [
         ("integer", int(0)),
@@ -99,8 +96,7 @@ async fn zero_false_and_the_empty_text_are_values() {
 
 #[tokio::test]
 async fn a_heartbeat_tells_the_position_after_a_silence_of_15_s() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
     service.tick();
     let mut ada = service.watch("finals", "ada").await;
@@ -121,14 +117,12 @@ async fn a_heartbeat_tells_the_position_after_a_silence_of_15_s() {
 
 #[tokio::test]
 async fn a_prop_filter_shows_only_its_keys() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.set_in("finals", "ada", [("x", int(1)), ("secret", int(2))]).await;
     service.tick();
     let options =
         DeliveryOptions { props: vec!["x".to_owned(), "y".to_owned()], ..Default::default() };
-    let request =
-        SubscribeToSessionRequest { options: Some(options), ..subscription("finals", "ada") };
+    let request = subscription_with("finals", "ada", options);
     let mut ada = service.watch_with(request).await;
     assert_eq!(ada.rebuilt.props("ada"), shown([("x", int(1))]));
     service.set_in("finals", "ada", [("secret", int(3))]).await;
@@ -141,8 +135,7 @@ async fn a_prop_filter_shows_only_its_keys() {
 
 #[tokio::test]
 async fn a_slow_reader_gets_one_merged_delta() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     let mut bob = service.watch_joining("finals", "bob").await;
     service.tick();
@@ -191,10 +184,7 @@ async fn who_does_not_read_for_too_long_is_ended_as_slow_and_resumes() {
 
 #[tokio::test]
 async fn a_step_over_1_mib_comes_in_parts() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch("finals", "ada").await;
     for user in ["ada", "bob"] {
         for key in 0..100 {
@@ -217,13 +207,12 @@ async fn a_step_over_1_mib_comes_in_parts() {
 
 fn without_self(session: &str, user: &str) -> SubscribeToSessionRequest {
     let options = DeliveryOptions { exclude_self: true, ..Default::default() };
-    SubscribeToSessionRequest { options: Some(options), ..subscription(session, user) }
+    subscription_with(session, user, options)
 }
 
 #[tokio::test]
 async fn exclude_self_leaves_out_ones_own_props_only() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.join("finals", "bob").await;
     service.set_in("finals", "ada", [("x", int(1))]).await;
     service.set_in("finals", "bob", [("x", int(2))]).await;
@@ -281,10 +270,7 @@ async fn exclude_self_still_tells_who_one_is() {
 
 #[tokio::test]
 async fn exclude_self_completes_a_step_whose_last_part_is_ones_own() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
+    let service = Service::with_room_of_two().await;
     let mut ada = service.watch_with(without_self("finals", "ada")).await;
     // Who changed last comes first, so the last part holds only what ada wrote.
     for user in ["ada", "bob"] {
@@ -335,28 +321,8 @@ async fn exclude_self_holds_for_the_delta_of_a_resume() {
 }
 
 #[tokio::test]
-async fn leaving_ends_ones_own_streams_with_left() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
-    service.join("finals", "bob").await;
-    service.tick();
-    let mut first = service.watch("finals", "bob").await;
-    let mut second = service.stream("finals", "bob").await;
-    let mut ada = service.watch("finals", "ada").await;
-    service.leave("finals", "bob").await;
-    service.tick();
-    first.end().await.is_ok(EndReason::Left);
-    second.end().await.is_ok(EndReason::Left);
-    ada.next_changes().await;
-    service.set_in("finals", "ada", [("x", int(1))]).await;
-    service.tick();
-    ada.next_changes().await;
-}
-
-#[tokio::test]
 async fn leaving_ends_streams_even_if_the_user_is_back_within_the_tick() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.watch("finals", "ada").await;
     let mut old = service.watch_joining("finals", "bob").await;
     service.tick();
@@ -415,8 +381,7 @@ async fn nothing_spans_two_apps() {
 
 #[tokio::test]
 async fn the_owner_sees_the_private_data_and_nobody_else_but_the_app() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.join("finals", "bob").await;
     service.set_data("finals", "bob", [("round", int(1))]).await;
     service.set_private_data("finals", "ada", [("seed", int(7))]).await;

@@ -5,8 +5,7 @@ use sessiond::proto::{Pacing, Presence, Role, SessionSettings};
 
 #[tokio::test]
 async fn what_is_not_chosen_has_its_default() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let settings = service.watch("finals", "ada").await.rebuilt.session().settings.clone();
     let expected = SessionSettings {
         tick_interval: Some(ms(10)),
@@ -121,8 +120,7 @@ async fn an_update_is_all_or_nothing() {
 
 #[tokio::test]
 async fn the_settings_of_hosts_are_for_hosted_sessions() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mask = ["hostprops", "successors", "host_grace", "inherit_host_data"];
     let told = refused(service.try_update("finals", "ada", &mask, chosen()).await);
     let fields = [
@@ -172,8 +170,7 @@ async fn spans_are_taken_up_to_the_ends_of_their_ranges() {
 
 #[tokio::test]
 async fn data_is_written_from_members_on_and_a_session_reset_from_members_or_admins_on() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     for role in [Role::Owner, Role::Moderator, Role::Spectator] {
         let (reset_role, data_role) = (role.into(), Role::Spectator.into());
         let settings = SessionSettings { reset_role, data_role, ..Default::default() };

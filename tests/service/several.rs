@@ -354,10 +354,7 @@ async fn a_stream_subscribes_to_at_most_64_sessions() {
 async fn joining_generates_one_user_for_all_subscriptions() {
     let service = Service::start().await;
     rooms(&service, "ada", &["a", "b"]).await;
-    let mut open = several_open("", &["a", "b"]);
-    for subscription in &mut open.subscriptions {
-        subscription.join = Some(JoinOptions::default());
-    }
+    let open = several_joining("", &["a", "b"]);
     let mut new = service.open_several(open).await;
     new.next().await;
     let user = new.user_id.clone();
@@ -420,10 +417,7 @@ async fn a_refused_call_counts_all_sessions_that_it_would_join() {
         service.open_room(session, "").await;
     }
     service.join("a", "ada").await;
-    let mut open = several_open("ada", &["a", "b", "c", "d"]);
-    for subscription in &mut open.subscriptions {
-        subscription.join = Some(JoinOptions::default());
-    }
+    let mut open = several_joining("ada", &["a", "b", "c", "d"]);
     let told = service.open_several(open.clone()).await.refused().await;
     let told = told.is(Code::ResourceExhausted, "LIMIT_REACHED");
     told.says("limit", "max-sessions-per-user").says("subscription", "open.subscriptions[3]");
@@ -457,10 +451,7 @@ async fn the_loss_of_the_stream_is_lost_presence_in_every_session() {
     for session in ["a", "b"] {
         service.open_room(session, "host").await;
     }
-    let mut open = several_open("ada", &["a", "b"]);
-    for subscription in &mut open.subscriptions {
-        subscription.join = Some(JoinOptions::default());
-    }
+    let open = several_joining("ada", &["a", "b"]);
     let mut ada = service.open_several(open).await;
     ada.next().await;
     service.tick();

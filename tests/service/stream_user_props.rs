@@ -9,8 +9,7 @@ use tonic::Code;
 
 #[tokio::test]
 async fn an_ack_comes_with_the_frame_that_holds_the_result() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.stream("finals", "ada").await;
     let first = ada.write(write([("x", int(1))]).in_session("finals"));
     let last = ada.write(write([("y", int(1))]).in_session("finals"));
@@ -26,8 +25,7 @@ async fn an_ack_comes_with_the_frame_that_holds_the_result() {
 
 #[tokio::test]
 async fn a_silent_write_is_acknowledged_without_update_at_the_end_of_the_tick() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.set("ada", [("x", int(1))]).await;
     service.tick();
     let mut ada = service.stream("finals", "ada").await;
@@ -43,8 +41,7 @@ async fn a_silent_write_is_acknowledged_without_update_at_the_end_of_the_tick() 
 
 #[tokio::test]
 async fn a_stream_may_only_send() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut watcher = service.watch("finals", "ada").await;
     let open = StreamOpen { user_id: "ada".to_owned(), ..Default::default() };
     let mut ada = service.open_stream(open).await;
@@ -59,8 +56,7 @@ async fn a_stream_may_only_send() {
 
 #[tokio::test]
 async fn a_refused_write_is_itemised_and_the_stream_lives_on() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     service.open_room("elsewhere", "bob").await;
     let mut ada = service.stream("finals", "ada").await;
     let bad = PropsWrite {
@@ -106,8 +102,7 @@ async fn a_refused_write_is_itemised_and_the_stream_lives_on() {
 
 #[tokio::test]
 async fn the_first_message_must_open_the_stream() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     for first in [
         Some(Up::Write(write([("x", int(1))]))),
         Some(Up::Heartbeat(Heartbeat {})),
@@ -127,8 +122,7 @@ async fn the_first_message_must_open_the_stream() {
 
 #[tokio::test]
 async fn only_the_first_message_may_open_the_stream() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.stream("finals", "ada").await;
     let seq = ada.write(write([("x", int(1))]));
     ada.send(Up::Open(stream_open("finals", "ada")));
@@ -141,8 +135,7 @@ async fn only_the_first_message_may_open_the_stream() {
 
 #[tokio::test]
 async fn the_number_of_a_message_must_rise() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut stream = service.silent_stream().await;
     stream.send_as(0, Some(Up::Open(stream_open("finals", "ada"))));
     stream.refused().await.is(Code::InvalidArgument, "SEQ_NOT_RISING").names(&["seq"]);
@@ -168,8 +161,7 @@ async fn the_number_of_a_message_must_rise() {
 
 #[tokio::test]
 async fn a_message_without_content_ends_the_stream() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.stream("finals", "ada").await;
     ada.send_as(2, None);
     ada.refused().await.blames(&["message"]);
@@ -177,8 +169,7 @@ async fn a_message_without_content_ends_the_stream() {
 
 #[tokio::test]
 async fn a_client_may_number_its_only_session() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut open = stream_open("finals", "ada");
     open.subscriptions[0].handle = 7;
     let mut ada = service.open_stream(open).await;
@@ -193,8 +184,7 @@ async fn a_client_may_number_its_only_session() {
 
 #[tokio::test]
 async fn closing_the_sending_side_ends_the_stream() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let mut ada = service.stream("finals", "ada").await;
     ada.close();
     assert_eq!(ada.end().await.status.code(), Code::Ok);
@@ -208,8 +198,7 @@ async fn closing_the_sending_side_ends_the_stream() {
 
 #[tokio::test]
 async fn a_client_that_is_silent_for_longer_than_it_said_is_ended() {
-    let service = Service::start().await;
-    service.open_room("finals", "ada").await;
+    let service = Service::with_room().await;
     let open = StreamOpen { silence_timeout: Some(ms(2_000)), ..stream_open("finals", "ada") };
     let mut ada = service.open_stream(open).await;
     ada.next_snapshot().await;

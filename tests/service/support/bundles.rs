@@ -256,6 +256,15 @@ pub fn several_open(user: &str, sessions: &[&str]) -> proto::StreamOpen {
     }
 }
 
+/// The same, which joins all of them.
+pub fn several_joining(user: &str, sessions: &[&str]) -> proto::StreamOpen {
+    let mut open = several_open(user, sessions);
+    for subscription in &mut open.subscriptions {
+        subscription.join = Some(proto::JoinOptions::default());
+    }
+    open
+}
+
 /// What asks for all sessions of a user.
 pub fn receiving(user: &str) -> proto::ReceiveSessionUpdatesRequest {
     proto::ReceiveSessionUpdatesRequest { user_id: user.to_owned(), ..Default::default() }

@@ -15,7 +15,7 @@ mod requests;
 mod streams;
 mod values;
 
-pub use bundles::{receiving, several_open};
+pub use bundles::{receiving, several_joining, several_open};
 pub use caller::{as_app, sent};
 pub use calls::ban_of;
 pub use rebuilt::{Member, Rebuilt, State};
@@ -90,6 +90,21 @@ impl Service {
             .expect("it starts");
         let channel = connect(server.address()).await;
         Self { server, channel }
+    }
+
+    /// A server with the room `finals` of ada.
+    pub async fn with_room() -> Self {
+        let service = Self::start().await;
+        service.open_room("finals", "ada").await;
+        service
+    }
+
+    /// A server with the room `finals` of ada, in which bob is as the last frame shows.
+    pub async fn with_room_of_two() -> Self {
+        let service = Self::with_room().await;
+        service.join("finals", "bob").await;
+        service.tick();
+        service
     }
 
     /// Where it listens.
@@ -334,6 +349,15 @@ pub fn subscription(session: &str, user: &str) -> proto::SubscribeToSessionReque
     }
 }
 
+/// A member's subscription with these options.
+pub fn subscription_with(
+    session: &str,
+    user: &str,
+    options: proto::DeliveryOptions,
+) -> proto::SubscribeToSessionRequest {
+    proto::SubscribeToSessionRequest { options: Some(options), ..subscription(session, user) }
+}
+
 /// The subscription of a member who comes to be tied to it.
 pub fn tied(session: &str, user: &str) -> proto::SubscribeToSessionRequest {
     let join = JoinOptions { presence: proto::Presence::Tied.into(), ..Default::default() };
@@ -350,6 +374,13 @@ pub fn stream_open(session: &str, user: &str) -> proto::StreamOpen {
         }],
         ..Default::default()
     }
+}
+
+/// The same, which joins.
+pub fn stream_joining(session: &str, user: &str) -> proto::StreamOpen {
+    let mut open = stream_open(session, user);
+    open.subscriptions[0].join = Some(JoinOptions::default());
+    open
 }
 
 /// A span of milliseconds.
