@@ -3,6 +3,7 @@
 use super::{
     ban::Ban,
     ids::{Key, UserId},
+    member::Stay,
     password::PasswordHash,
     revision::Revision,
     role::Role,
@@ -43,6 +44,8 @@ pub struct Write {
     pub plain: usize,
     /// Maps are merged into the maps that are there, those within them too; see [`Write::merged`].
     pub merge_maps: bool,
+    /// The stay in which it was made, if it comes late: it changes nothing in another one.
+    pub made_in: Option<Stay>,
 }
 
 impl Write {

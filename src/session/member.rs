@@ -1,7 +1,8 @@
 //! Who is in a session, and in which order they changed.
 
 use super::{
-    ids::UserId, limits::Micros, revision::Revision, role::Role, settings::Presence, slots::Slots,
+    epoch::Epoch, ids::UserId, limits::Micros, revision::Revision, role::Role, settings::Presence,
+    slots::Slots,
 };
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -56,6 +57,18 @@ pub struct Membership {
     pub order: u64,
     /// When it joined.
     pub joined_at: Micros,
+}
+
+/// A membership between two resets of its session: a write that comes late belongs to the one in
+/// which it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stay {
+    /// That of the session.
+    pub(super) epoch: Epoch,
+    /// As in [`Membership::order`].
+    pub(super) order: u64,
+    /// The reset before it.
+    pub(super) reset: Revision,
 }
 
 /// A membership as subscribers see it: as of the last frame.

@@ -285,7 +285,10 @@ impl Session {
                     known,
                     "write.if_revision",
                 )?;
-                self.write_props(ix, write)?;
+                if self.still_counts(&user, &write)? {
+                    self.write_props(ix, write)?;
+                }
+                self.open = true;
             }
             Command::UserProps { user, write, hidden } => {
                 concerned = self.user_props(&user, write, hidden)?;

@@ -6,7 +6,7 @@ use super::{
     command::{Actor, Write},
     error::{Faults, Limit, Path, Refusal},
     ids::{Key, UserId},
-    member::MemberIx,
+    member::{MemberIx, Stay},
     names::Names,
     revision::Revision,
     role::Role,
@@ -55,7 +55,6 @@ impl Session {
         let write = self.merged(slots, write, Paths::PROPS)?;
         self.check_room(slots, &write)?;
         self.put_props(ix, write);
-        self.open = true;
         Ok(())
     }
 
@@ -116,6 +115,22 @@ impl Session {
         }
         self.check(actor, Act::WriteProps)?;
         Ok(ix)
+    }
+
+    /// The stay of a member.
+    pub fn stay(&self, user: &UserId) -> Option<Stay> {
+        let order = self.members.membership(user)?.order;
+        Some(Stay { epoch: self.epoch, order, reset: self.reset_revision })
+    }
+
+    /// Whether a write that was made in a stay still counts: one of before a reset changes nothing,
+    /// as what was pending then. The membership that made it must go on.
+    pub(super) fn still_counts(&self, user: &UserId, write: &Write) -> Result<bool, Refusal> {
+        let (Some(then), Some(now)) = (write.made_in, self.stay(user)) else { return Ok(true) };
+        if (then.epoch, then.order) != (now.epoch, now.order) {
+            return Err(Refusal::NotAMember);
+        }
+        Ok(then.reset == now.reset)
     }
 
     /// Whether a write without conditions would be refused as things stand.

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    DeliveryOptions, ErrorReason, JoinOptions, OpenSharedSessionRequest, PropsWrite, Schema,
-    SubscribeToSessionRequest,
+    DeliveryOptions, ErrorReason, Field, FieldType, JoinOptions, OpenSharedSessionRequest,
+    PropsWrite, Role, Schema, SubscribeToSessionRequest,
 };
 use std::collections::BTreeMap;
 use tonic::Code;
@@ -260,4 +260,112 @@ async fn of_several_that_are_had_or_none_what_was_joined_is_left_again() {
         assert_eq!(service.names(id).await, ["host"]);
     }
     refused(service.try_info("new", "").await).is(Code::NotFound, "SESSION_NOT_FOUND");
+}
+
+/// What a write of the second after the rate is used up, and what comes with it, leads to.
+async fn with_a_write_waiting(act: impl AsyncFnOnce(&Service)) -> (Service, PropsStream, u64) {
+    let service = service_with(1).await;
+    service.open_room("semis", "bob").await;
+    service.join("semis", "ada").await;
+    service.tick();
+    let mut ada = service.stream("finals", "ada").await;
+    ada.write(n(1));
+    let waits = ada.write(write([("k", text("before"))]).in_session("semis"));
+    ada.until_acked(&service, waits - 1).await;
+    act(&service).await;
+    (service, ada, waits)
+}
+
+#[tokio::test]
+async fn what_waits_is_not_written_in_another_membership_than_its_own() {
+    let leave = async |service: &Service| {
+        service.try_leave("semis", "ada", false).await.expect("it leaves");
+        service.join("semis", "ada").await;
+    };
+    let kick = async |service: &Service| {
+        service.try_kick("semis", "bob", "ada", "").await.expect("it is kicked");
+        service.join("semis", "ada").await;
+    };
+    let ban = async |service: &Service| {
+        service.try_ban("semis", "bob", "ada").await.expect("it is banned");
+        service.try_unban("semis", "bob", "ada").await.expect("the ban ends");
+        service.join("semis", "ada").await;
+    };
+    let anew = async |service: &Service| {
+        service.try_delete("semis", "bob").await.expect("it ends");
+        service.open_room("semis", "eve").await;
+        service.join("semis", "ada").await;
+    };
+    let refused = |seq| [(seq, ErrorReason::NotAMember)];
+    let (service, mut ada, waits) = with_a_write_waiting(leave).await;
+    ada.until_acked(&service, waits).await;
+    assert_eq!(refusals(&ada), refused(waits), "leave");
+    let (service, mut ada, waits) = with_a_write_waiting(kick).await;
+    ada.until_acked(&service, waits).await;
+    assert_eq!(refusals(&ada), refused(waits), "kick");
+    let (service, mut ada, waits) = with_a_write_waiting(ban).await;
+    ada.until_acked(&service, waits).await;
+    assert_eq!(refusals(&ada), refused(waits), "ban");
+    let (service, mut ada, waits) = with_a_write_waiting(anew).await;
+    ada.until_acked(&service, waits).await;
+    assert_eq!(refusals(&ada), refused(waits), "another session of the same id");
+}
+
+#[tokio::test]
+async fn what_waits_during_a_reset_changes_nothing_as_what_is_pending() {
+    let reset = async |service: &Service| {
+        service.try_reset("semis", "bob", None).await.expect("it is reset");
+    };
+    let (service, mut ada, waits) = with_a_write_waiting(reset).await;
+    ada.until_acked(&service, waits).await;
+    assert_eq!(refusals(&ada), []);
+    let bob = service.watch("semis", "bob").await;
+    assert_eq!(bob.rebuilt.props("ada"), shown([]));
+}
+
+#[tokio::test]
+async fn what_was_merged_and_is_refused_at_last_takes_nothing_else_along() {
+    let service = Service::start_with(|config| config.max_updates_per_second = 1).await;
+    let field = |writer: Role| Field {
+        r#type: FieldType::Integer.into(),
+        default_value: Some(int(0)),
+        writer: writer.into(),
+        ..Default::default()
+    };
+    let fields = [("a", Role::Unspecified), ("b", Role::Moderator)];
+    let fields = fields.map(|(name, writer)| (name.to_owned(), field(writer)));
+    let format = Schema { props: fields.into(), ..Default::default() };
+    let open = OpenSharedSessionRequest {
+        schema: Some(format),
+        ..opening("finals", "bob", Default::default())
+    };
+    service.try_open(open).await.expect("it opens");
+    service.join("finals", "ada").await;
+    service.set_role("finals", "", "ada", Role::Moderator).await;
+    service.tick();
+    let mut ada = service.stream("finals", "ada").await;
+    let set = |key, value| write([(key, int(value))]).in_session("finals");
+    let now = ada.write(set("a", 1));
+    let free = ada.write(set("a", 2));
+    let both = ada.write(PropsWrite { set: props([("a", int(3)), ("b", int(3))]), ..set("a", 3) });
+    let last = ada.write(set("a", 4));
+    ada.until_acked(&service, now).await;
+    service.set_role("finals", "", "ada", Role::Member).await;
+    ada.until_acked(&service, last).await;
+    assert_eq!(refusals(&ada), [(both, ErrorReason::NotAWriter)], "{free}");
+    assert_eq!(ada.rebuilt.props("ada"), shown([("a", int(4)), ("b", int(0))]));
+}
+
+#[tokio::test]
+async fn there_is_room_for_a_write_that_fits_after_what_waits_before_it() {
+    let service = service_with(1).await;
+    let mut ada = service.stream("finals", "ada").await;
+    let all = (0..256).map(|n| (format!("key {n}"), int(0))).collect();
+    ada.write(PropsWrite { set: all, ..n(0) });
+    ada.write(removal(&["key 0"]).in_session("finals"));
+    let last = ada.write(write([("new", int(1))]).in_session("finals"));
+    ada.until_acked(&service, last).await;
+    assert_eq!(refusals(&ada), []);
+    let held = ada.rebuilt.props("ada");
+    assert!(held.len() == 256 && held.contains_key("new"), "{held:?}");
 }

@@ -3,7 +3,8 @@
 //!
 //! Merging does what the writes would do one after the other. So a write is merged only into one
 //! for the very same sessions, only where nothing that waits behind that one writes the same keys
-//! there, and only if every session would take both in one; or else it waits by itself.
+//! there, and only if every session would take both in one; or else it waits by itself. What was
+//! merged and is refused at last is taken apart again, so that nothing is lost with it.
 
 use crate::{
     grpc::convert::door::PropsWrite,
@@ -11,12 +12,16 @@ use crate::{
         command::Write,
         ids::{Key, SessionId},
         limits::Limits,
+        member::Stay,
         merge::Patch,
         size,
         value::Value,
     },
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 /// The most bytes that wait on a stream: those of the merged writes.
 const MOST: usize = 64 * 1024;
@@ -46,8 +51,19 @@ pub struct Waiting {
     /// Which.
     pub messages: Messages,
     /// Where; none = on the user.
-    pub sessions: Vec<SessionId>,
-    changes: BTreeMap<Key, Change>,
+    pub places: Arc<[Place]>,
+    /// What happens to each key, and which message says so.
+    changes: BTreeMap<Key, (u64, Change)>,
+}
+
+/// Where a write goes that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The session.
+    pub session: SessionId,
+    /// The stay of the user there when it was made; what comes in another one is not the write that
+    /// was asked for.
+    pub stay: Option<Stay>,
 }
 
 /// What happens to a key.
@@ -78,22 +94,23 @@ impl Backlog {
         self.waiting.front().map(|waiting| waiting.messages.after)
     }
 
-    /// Adds a plain write. `takes` says whether all of these sessions would take a write as things
-    /// stand. False = too much waits already.
+    /// Adds a plain write for these places. `takes` says whether all of them would take a write as
+    /// things stand. False = too much waits already.
     pub fn add(
         &mut self,
         messages: Messages,
-        write: PropsWrite,
+        write: Write,
+        mut places: Vec<Place>,
         limits: &Limits,
-        takes: impl FnOnce(&[SessionId], &Write) -> bool,
+        takes: impl FnOnce(&Write) -> bool,
     ) -> bool {
-        let PropsWrite { write, mut sessions, .. } = write;
-        sessions.sort_unstable();
-        let new = Waiting { messages, sessions, changes: changes(write) };
+        places.sort_unstable_by(|a, b| a.session.cmp(&b.session));
+        let changes = changes(write, messages.last);
+        let new = Waiting { messages, places: places.into(), changes };
         let place = self.place(&new);
         let both = place.and_then(|at| self.waiting[at].clone().then(&new, limits));
         if let (Some(at), Some(both)) = (place, both)
-            && takes(&both.sessions, &both.write())
+            && takes(&both.write())
         {
             let bytes = self.bytes - self.waiting[at].bytes() + both.bytes();
             let fits = bytes <= MOST;
@@ -118,11 +135,33 @@ impl Backlog {
         Some(waiting)
     }
 
+    /// Has what was merged wait for these places again, as the messages said it one after the other,
+    /// before all else; false = it is of one message.
+    pub fn take_apart(&mut self, waiting: &Waiting, places: Arc<[Place]>) -> bool {
+        let mut parts = BTreeMap::<u64, BTreeMap<_, _>>::new();
+        for (key, (seq, change)) in &waiting.changes {
+            parts.entry(*seq).or_default().insert(key.clone(), (*seq, change.clone()));
+        }
+        let is_merged = parts.len() > 1;
+        if is_merged {
+            let firsts: Vec<u64> = parts.keys().copied().collect();
+            let befores = std::iter::once(waiting.messages.after).chain(firsts);
+            let parts: Vec<_> = befores.zip(parts).collect();
+            for (after, (last, changes)) in parts.into_iter().rev() {
+                let messages = Messages { after, last };
+                let part = Waiting { messages, places: places.clone(), changes };
+                self.bytes += part.bytes();
+                self.waiting.push_front(part);
+            }
+        }
+        is_merged
+    }
+
     /// Where a write may be merged in: the last one for the same sessions, unless one behind it has
     /// something in common with both.
     fn place(&self, new: &Waiting) -> Option<usize> {
         for (at, waiting) in self.waiting.iter().enumerate().rev() {
-            if waiting.sessions == new.sessions {
+            if waiting.places == new.places {
                 return Some(at);
             }
             if waiting.meets(new) {
@@ -137,7 +176,7 @@ impl Waiting {
     /// What it does, as one write.
     pub fn write(&self) -> Write {
         let mut write = Write::default();
-        for (key, change) in &self.changes {
+        for (key, (_, change)) in &self.changes {
             match change {
                 Change::Put(value) => write.set.push((key.clone(), value.clone())),
                 Change::Merge(value) => {
@@ -153,18 +192,19 @@ impl Waiting {
     /// Both in one, this first; none if one write cannot do that.
     fn then(mut self, later: &Self, limits: &Limits) -> Option<Self> {
         self.messages.last = later.messages.last;
-        for (key, later) in &later.changes {
+        for (key, (seq, later)) in &later.changes {
             let both = match self.changes.remove(key) {
-                Some(change) => change.then(later.clone())?,
+                Some((_, change)) => change.then(later.clone())?,
                 None => later.clone(),
             };
             if both.value().is_some_and(|value| size::of(value) > limits.value_bytes) {
                 return None;
             }
-            self.changes.insert(key.clone(), both);
+            self.changes.insert(key.clone(), (*seq, both));
         }
-        let merges = self.changes.values().any(|it| matches!(it, Change::Merge(_)));
-        let replaces = self.changes.values().any(|it| matches!(it, Change::Put(Value::Map(_))));
+        let mut changes = self.changes.values().map(|(_, change)| change);
+        let merges = changes.clone().any(|it| matches!(it, Change::Merge(_)));
+        let replaces = changes.any(|it| matches!(it, Change::Put(Value::Map(_))));
         let fits = self.changes.len() <= limits.props_per_user && !(merges && replaces);
         fits.then_some(self)
     }
@@ -172,28 +212,29 @@ impl Waiting {
     /// Whether both write a key in a session, as far as can be told: what is written on the user may
     /// go to all of them.
     fn meets(&self, other: &Self) -> bool {
-        let (here, there) = (&self.sessions, &other.sessions);
-        let is_there = |id: &SessionId| there.contains(id);
+        let (here, there) = (&self.places, &other.places);
+        let is_there = |place: &Place| there.iter().any(|it| it.session == place.session);
         let shares_session = here.is_empty() || there.is_empty() || here.iter().any(is_there);
         shares_session && other.changes.keys().any(|key| self.changes.contains_key(key))
     }
 
     fn bytes(&self) -> usize {
-        let ids: usize = self.sessions.iter().map(|id| id.len() + OVERHEAD).sum();
-        let change = |(key, change): (&Key, &Change)| {
+        let ids: usize = self.places.iter().map(|it| it.session.len() + OVERHEAD).sum();
+        let change = |(key, (_, change)): (&Key, &(u64, Change))| {
             key.len() + change.value().map_or(0, size::of) + OVERHEAD
         };
         ids + self.changes.iter().map(change).sum::<usize>() + OVERHEAD
     }
 }
 
-fn changes(write: Write) -> BTreeMap<Key, Change> {
+fn changes(write: Write, seq: u64) -> BTreeMap<Key, (u64, Change)> {
     let merges = write.merge_maps;
     let set = write.set.into_iter().map(|(key, value)| match value {
         Value::Map(_) if merges => (key, Change::Merge(value)),
         value => (key, Change::Put(value)),
     });
-    set.chain(write.remove.into_iter().map(|key| (key, Change::Remove))).collect()
+    let removed = write.remove.into_iter().map(|key| (key, Change::Remove));
+    set.chain(removed).map(|(key, change)| (key, (seq, change))).collect()
 }
 
 impl Change {
@@ -242,7 +283,6 @@ fn replaces(there: &Value, new: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::once::Once;
     use proptest::prelude::*;
 
     /// What is set: on the user, and in each session.
@@ -255,9 +295,9 @@ mod tests {
     }
 
     /// What a write does: on the user = there and in all sessions.
-    fn apply(state: &mut State, sessions: &[SessionId], write: &Write) {
+    fn apply(state: &mut State, places: &[Place], write: &Write) {
         let everywhere = ["", "a", "b"].map(str::to_owned);
-        let named: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+        let named: Vec<String> = places.iter().map(|it| it.session.to_string()).collect();
         for place in if named.is_empty() { &everywhere[..] } else { &named } {
             for (key, patch) in write.patches(|_| None) {
                 let slot = (place.clone(), key.clone());
@@ -278,7 +318,7 @@ mod tests {
         })
     }
 
-    fn write() -> impl Strategy<Value = PropsWrite> {
+    fn write() -> impl Strategy<Value = (Write, Vec<Place>)> {
         let changes = prop::collection::btree_map("[x-z]", prop::option::of(value()), 1..3);
         let sessions = prop::sample::subsequence(&SESSIONS[..], 0..=2);
         (changes, sessions, any::<bool>()).prop_map(|(changes, sessions, merge_maps)| {
@@ -289,8 +329,7 @@ mod tests {
                     None => write.remove.push(key.as_str().into()),
                 }
             }
-            let sessions = sessions.iter().map(|id| SessionId::new(id).expect("an id")).collect();
-            PropsWrite { write, sessions, term: 0, once: Once::default() }
+            (write, places(&sessions))
         })
     }
 
@@ -300,36 +339,36 @@ mod tests {
             before in write(),
             writes in prop::collection::vec(write(), 1..12),
             takes in any::<u16>(),
+            apart in any::<u16>(),
         ) {
             let mut one_by_one = State::new();
-            apply(&mut one_by_one, &before.sessions, &before.write);
+            apply(&mut one_by_one, &before.1, &before.0);
             let mut at_once = one_by_one.clone();
             let mut backlog = Backlog::default();
-            for (seq, write) in (1..).zip(writes) {
-                apply(&mut one_by_one, &write.sessions, &write.write);
+            for (seq, (write, places)) in (1..).zip(writes) {
+                apply(&mut one_by_one, &places, &write);
                 let takes = takes & (1 << seq) != 0;
-                assert!(backlog.add(message(seq), write, &Limits::default(), |_, _| takes));
+                assert!(backlog.add(message(seq), write, places, &Limits::default(), |_| takes));
             }
             let mut after = 0;
             while let Some(waiting) = backlog.pop() {
+                let is_apart = apart & (1 << waiting.messages.last) != 0;
+                if is_apart && backlog.take_apart(&waiting, waiting.places.clone()) {
+                    continue;
+                }
                 let messages = waiting.messages;
                 prop_assert!(after <= messages.after && messages.after < messages.last);
                 after = messages.after;
-                apply(&mut at_once, &waiting.sessions, &waiting.write());
+                apply(&mut at_once, &waiting.places, &waiting.write());
             }
             prop_assert_eq!(at_once, one_by_one);
             prop_assert_eq!(backlog.bytes, 0);
         }
     }
 
-    fn set(key: &str, value: Value, sessions: &[&str]) -> PropsWrite {
-        let sessions = sessions.iter().map(|id| SessionId::new(id).expect("an id")).collect();
-        PropsWrite {
-            write: Write::of(vec![(key.into(), value)]),
-            sessions,
-            term: 0,
-            once: Once::default(),
-        }
+    fn places(sessions: &[&str]) -> Vec<Place> {
+        let place = |id: &&str| Place { session: SessionId::new(id).expect("an id"), stay: None };
+        sessions.iter().map(place).collect()
     }
 
     #[test]
@@ -341,8 +380,8 @@ mod tests {
             for sessions in [&["a"][..], &["b"], &["a", "b"], &["b", "a"]] {
                 // Another key in those that lie over the others.
                 let key = if sessions.len() > 1 { "z" } else { key };
-                let write = set(key, Value::Integer(n), sessions);
-                assert!(backlog.add(message(1), write, &limits, |_, _| true));
+                let write = Write::of(vec![(key.into(), Value::Integer(n))]);
+                assert!(backlog.add(message(1), write, places(sessions), &limits, |_| true));
             }
         }
         assert_eq!(backlog.waiting.len(), 3);
@@ -355,8 +394,8 @@ mod tests {
         let merge = Write { merge_maps: true, ..Write::of(vec![("x".into(), map("a"))]) };
         let remove = Write { remove: vec!["x".into()], ..Write::default() };
         for write in [remove.clone(), merge.clone(), merge.clone()] {
-            let write = PropsWrite { write, ..set("x", Value::Null, &["a"]) };
-            assert!(backlog.add(message(1), write, &Limits::default(), |_, _| true));
+            let limits = Limits::default();
+            assert!(backlog.add(message(1), write, places(&["a"]), &limits, |_| true));
         }
         let waiting: Vec<Write> = backlog.waiting.iter().map(Waiting::write).collect();
         assert_eq!(waiting, [remove, merge], "the session may have a default in between");
@@ -372,7 +411,8 @@ mod tests {
         let limits = Limits::default();
         let text = |len: usize| Value::Text("x".repeat(len).into());
         let mut add = |key: &str, len| {
-            backlog.add(message(1), set(key, text(len), &["a"]), &limits, |_, _| true)
+            let write = Write::of(vec![(key.into(), text(len))]);
+            backlog.add(message(1), write, places(&["a"]), &limits, |_| true)
         };
         assert!(["k", "l", "m", "n"].iter().all(|key| add(key, 16_000)));
         assert!(!add("o", 2_000) && !add("k", 18_000));

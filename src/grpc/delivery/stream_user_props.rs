@@ -3,7 +3,7 @@
 use super::{
     Seat, Server,
     acks::{Acks, Frame, Told},
-    backlog::{Backlog, Messages, Waiting},
+    backlog::{Backlog, Messages, Place, Waiting},
     bundle::Bundle,
     compose::{Delivery, compose, framed},
     feed::Feed,
@@ -34,7 +34,7 @@ use crate::{
 };
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 use tonic::Status;
 
 /// How many sessions a stream may subscribe to.
@@ -274,25 +274,49 @@ impl StreamUserProps {
         write: PropsWrite,
         limited: Refusal,
     ) -> Option<Result<Written, Refusal>> {
-        let UserStream { app, user, .. } = &self.user;
-        let refusals = |sessions: &[SessionId], write: &Write| {
-            let refusal = |id: &SessionId| {
-                let key = SessionKey::Id(id.clone());
-                let live = server.engine.find(app, Some(&key), &self.actor);
-                let check = live
-                    .and_then(|live| Ok(live.lock().core.check_write(&self.actor, user, write)?));
-                check.err().map(|refusal| (id.clone(), refusal.into()))
-            };
-            sessions.iter().filter_map(refusal).collect::<Vec<_>>()
+        let PropsWrite { write, sessions, .. } = write;
+        // It need not wait for its turn to be refused, nor hold others up until then; only whether
+        // there is room depends on what waits before it.
+        let waits_for_room = |refusal: &Refusal| {
+            !self.backlog.is_empty() && matches!(refusal, Refusal::Rules(Rule::LimitReached { .. }))
         };
-        // It need not wait for its turn to be refused, nor hold others up until then.
-        let refused = refusals(&write.sessions, &write.write);
-        if !refused.is_empty() && refused.len() == write.sessions.len() {
+        let mut refused = self.refusals(server, &sessions, &write);
+        refused.retain(|(_, refusal)| !waits_for_room(refusal));
+        if !refused.is_empty() && refused.len() == sessions.len() {
             return Some(Ok(Written { refused, ..Written::default() }));
         }
-        let takes = |sessions: &[SessionId], write: &Write| refusals(sessions, write).is_empty();
-        let fits = self.backlog.add(messages, write, &server.limits, takes);
+        let places = sessions.iter().map(|id| self.place(server, id)).collect();
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let takes = |write: &Write| self.refusals(server, &sessions, write).is_empty();
+        let fits = backlog.add(messages, write, places, &server.limits, takes);
+        self.backlog = backlog;
         (!fits).then_some(Err(limited))
+    }
+
+    /// Which sessions would refuse a write as things stand.
+    fn refusals(
+        &self,
+        server: &Server,
+        sessions: &[SessionId],
+        write: &Write,
+    ) -> Vec<(SessionId, Refusal)> {
+        let UserStream { app, user, .. } = &self.user;
+        let refusal = |id: &SessionId| {
+            let key = SessionKey::Id(id.clone());
+            let live = server.engine.find(app, Some(&key), &self.actor);
+            let check =
+                live.and_then(|live| Ok(live.lock().core.check_write(&self.actor, user, write)?));
+            check.err().map(|refusal| (id.clone(), refusal.into()))
+        };
+        sessions.iter().filter_map(refusal).collect()
+    }
+
+    /// Where a write goes that is made now.
+    fn place(&self, server: &Server, id: &SessionId) -> Place {
+        let UserStream { app, user, .. } = &self.user;
+        let key = SessionKey::Id(id.clone());
+        let live = server.engine.find(app, Some(&key), &self.actor).ok();
+        Place { session: id.clone(), stay: live.and_then(|live| live.lock().core.stay(user)) }
     }
 
     /// Writes what has waited, as far as the user's rate lets it through.
@@ -300,14 +324,43 @@ impl StreamUserProps {
         while !self.backlog.is_empty() {
             self.user.take_update()?;
             let Some(waiting) = self.backlog.pop() else { break };
-            let write = waiting.write();
-            let Waiting { messages, sessions, .. } = waiting;
-            let write = PropsWrite { write, sessions, term: 0, once: Once::default() };
-            let outcome = self.apply(server, feeds, write);
-            self.settle(feeds, messages, outcome);
+            let mut outcome = self.apply_waiting(server, feeds, &waiting);
+            if let Some(places) = left_over(&waiting, &outcome)
+                && self.backlog.take_apart(&waiting, places)
+            {
+                let taken = outcome.unwrap_or_default();
+                outcome = Ok(Written { refused: Vec::new(), ..taken });
+            }
+            self.settle(feeds, waiting.messages, outcome);
             self.acks.hold(self.backlog.after());
         }
         Ok(())
+    }
+
+    /// Writes what has waited; the update was taken out of the user's bucket.
+    fn apply_waiting(
+        &self,
+        server: &Server,
+        feeds: &Feeds,
+        waiting: &Waiting,
+    ) -> Result<Written, Refusal> {
+        let plain =
+            |write, sessions| PropsWrite { write, sessions, term: 0, once: Once::default() };
+        let write = waiting.write();
+        if waiting.places.is_empty() {
+            return self.apply(server, feeds, plain(write, Vec::new()));
+        }
+        let mut all = Written::default();
+        for place in &*waiting.places {
+            let write = Write { made_in: place.stay, ..write.clone() };
+            let Written { is_taken, results, refused, hears_of_tick } =
+                self.apply(server, feeds, plain(write, vec![place.session.clone()]))?;
+            all.is_taken |= is_taken;
+            all.results.extend(results);
+            all.refused.extend(refused);
+            all.hears_of_tick |= hears_of_tick;
+        }
+        Ok(all)
     }
 
     /// Writes; the update was taken out of the user's bucket.
@@ -328,6 +381,7 @@ impl StreamUserProps {
         let UserStream { app, user, .. } = &self.user;
         let mut written = Written::default();
         for (id, outcome) in server.write_props(app, &self.actor, user, write)? {
+            written.is_taken |= outcome.is_ok();
             match (outcome, feeds.find(&id)) {
                 (Ok(position), Some(it)) => {
                     let (place, revision) = (it.place, position.revision);
@@ -389,6 +443,8 @@ impl StreamUserProps {
 /// What became of a write that was not refused as a whole.
 #[derive(Default)]
 struct Written {
+    /// Some session took it, or the user.
+    is_taken: bool,
     /// The frames that hold it, as far as the stream subscribes to their sessions.
     results: SmallVec<[Frame; 1]>,
     refused: Vec<(SessionId, Refusal)>,
@@ -400,9 +456,26 @@ impl Written {
     /// One subscription took it, and tells of its tick.
     fn here(place: usize, revision: Revision) -> Self {
         Self {
+            is_taken: true,
             results: smallvec![Frame { place, revision }],
             hears_of_tick: true,
             ..Self::default()
+        }
+    }
+}
+
+/// Where what waited is to be tried again, message by message: where it was refused. On the user all
+/// of it is written, or nothing.
+fn left_over(waiting: &Waiting, outcome: &Result<Written, Refusal>) -> Option<Arc<[Place]>> {
+    let places = &waiting.places;
+    match outcome {
+        Err(_) => Some(places.clone()),
+        Ok(written) if written.refused.is_empty() => None,
+        Ok(written) if places.is_empty() => (!written.is_taken).then(|| places.clone()),
+        Ok(written) => {
+            let is_refused =
+                |place: &&Place| written.refused.iter().any(|(id, _)| *id == place.session);
+            Some(places.iter().filter(is_refused).cloned().collect())
         }
     }
 }
