@@ -45,11 +45,15 @@ impl Session {
     }
 
     /// Whether an actor in the class of a view has seen by the same rules ever since a revision, so
-    /// that it may be told all updates since.
+    /// that it may be told all updates since. A member is told none of before it joined.
     pub fn log_fits(&self, actor: &Actor, view: &View, revision: Revision) -> bool {
         let Some(log) = &self.log else { return true };
+        let member = actor.user().and_then(|user| self.members.find(user));
+        let shown = member.and_then(|ix| self.members.get(ix).shown.as_ref());
         let keeps = view.class == Class::Host && *actor != Actor::App;
-        revision >= log.since[view.class as usize] && !(keeps && revision < log.keeper_since)
+        revision >= log.since[view.class as usize]
+            && shown.is_none_or(|shown| revision >= shown.joined)
+            && !(keeps && revision < log.keeper_since)
     }
 
     /// The updates of the frames after a revision, which must not be before

@@ -231,6 +231,20 @@ async fn all_logs_have_a_bound_together() {
 }
 
 #[tokio::test]
+async fn a_newcomer_is_told_nothing_of_before_it_joined_wherever_it_resumes() {
+    let (service, _bob) = room_with_listener(|_| {}).await;
+    let zoe = service.watch_with(all("finals", "ada")).await.rebuilt.again();
+    service.set_in("finals", "ada", [("secret", int(1))]).await;
+    service.tick();
+    service.try_write("ada", removal(&["secret"]).in_session("finals")).await.expect("it goes");
+    service.tick();
+    service.join("finals", "zoe").await;
+    service.tick();
+    let mut resumed = service.resume(all("finals", "zoe"), &zoe).await;
+    assert_eq!(resumed.next_snapshot().await, SnapshotReason::ViewChanged);
+}
+
+#[tokio::test]
 async fn a_resume_that_no_log_can_help_says_why() {
     let (service, bob) = room_with_listener(|_| {}).await;
     let known = bob.rebuilt.again();
