@@ -110,7 +110,8 @@ impl Context {
     fn door_in(&self, headers: &HeaderMap, field: &str, app: &str) -> (Door<'_>, AppId) {
         let mut door = Door::new(&self.limits);
         let app = door.app_in(field, app);
-        if headers.get(APP_METADATA).is_some_and(|named| named.as_bytes() != app.as_bytes()) {
+        let mut named = headers.get_all(APP_METADATA).iter();
+        if named.any(|named| named.as_bytes() != app.as_bytes()) {
             door.fault(field, format!("the metadata {APP_METADATA} names another app"));
         }
         (door, app)
