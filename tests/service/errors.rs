@@ -428,6 +428,11 @@ async fn an_app_in_the_metadata_must_be_that_of_the_request() {
     });
     write.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
     refused(sessions.set_user_props(write).await).blames(&["app"]);
+    for (one, other) in [("default", "chess"), ("chess", "default")] {
+        let mut two = with_app(one);
+        two.metadata_mut().append("sessiond-app", other.parse().expect("ASCII"));
+        refused(sessions.get_session_info(as_app(two)).await).blames(&["app"]);
+    }
     let mut watch = tonic::Request::new(subscription("finals", "ada"));
     watch.metadata_mut().insert("sessiond-app", "chess".parse().expect("ASCII"));
     let mut stream = service.delivery().subscribe_to_session(watch).await.expect("it begins");
@@ -633,4 +638,28 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
     stream.send_as(0, Some(Up::Open(stream_open("finals", "ada"))));
     let seq = "the seq of the first message must be 1 or more, not 0";
     assert_eq!(said(stream.next_message()).await, seq);
+
+    let gone = service.delivery().subscribe_to_session(subscription("nowhere", "ada")).await;
+    let mut gone = gone.expect("it begins");
+    assert_eq!(said(gone.get_mut().message()).await, unknown, "as of a unary call");
+    let mut stream = service.silent_stream().await;
+    stream.send_as(1, Some(Up::Open(stream_open("nowhere", "ada"))));
+    assert_eq!(said(stream.next_message()).await, unknown, "as of a unary call");
+    let mut stream = service.stream("finals", "ada").await;
+    let seq = stream.write(write().in_session("nowhere"));
+    stream.until_acked(&service, seq).await;
+    assert_eq!(stream.refusals[0].message, unknown, "in band");
+}
+
+#[tokio::test]
+async fn every_fault_within_a_value_is_named() {
+    let service = Service::with_room().await;
+    let none = || proto::Value { kind: None };
+    let value = map([("a", none()), ("b", list(vec![none(), int(1), none()]))]);
+    let told = refused(service.try_write("ada", write([("x", value)])).await);
+    told.blames(&[
+        r#"write.set["x"]["a"]"#,
+        r#"write.set["x"]["b"][0]"#,
+        r#"write.set["x"]["b"][2]"#,
+    ]);
 }

@@ -26,6 +26,25 @@ async fn what_is_merged_in_a_session_is_merged_into_what_it_shows() {
 }
 
 #[tokio::test]
+async fn what_is_merged_on_the_user_is_merged_into_what_each_session_shows() {
+    let service = Service::start().await;
+    service.open_room("blue", "ada").await;
+    service.set("ada", [("at", map([("a", int(1))]))]).await;
+    let news = write([("at", map([("b", int(2))]))]).in_session("blue");
+    service.try_write("ada", merging(news)).await.expect("it is merged");
+    let everywhere = write([("at", map([("c", int(3))]))]);
+    service.try_write("ada", merging(everywhere)).await.expect("it is merged");
+    service.tick();
+    let blue = service.watch("blue", "ada").await;
+    let all = map([("a", int(1)), ("b", int(2)), ("c", int(3))]);
+    assert_eq!(blue.rebuilt.props("ada"), shown([("at", all)]));
+    service.open_room("red", "ada").await;
+    let red = service.watch("red", "ada").await;
+    let own = map([("a", int(1)), ("c", int(3))]);
+    assert_eq!(red.rebuilt.props("ada"), shown([("at", own)]));
+}
+
+#[tokio::test]
 async fn session_data_is_merged_in_both_parts() {
     let service = Service::with_room().await;
     service.set_data("finals", "ada", [("rules", map([("laps", int(3))]))]).await;
