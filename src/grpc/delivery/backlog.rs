@@ -144,11 +144,9 @@ impl Backlog {
         }
         let is_merged = parts.len() > 1;
         if is_merged {
-            let firsts: Vec<u64> = parts.keys().copied().collect();
-            let befores = std::iter::once(waiting.messages.after).chain(firsts);
-            let parts: Vec<_> = befores.zip(parts).collect();
-            for (after, (last, changes)) in parts.into_iter().rev() {
-                let messages = Messages { after, last };
+            for (last, changes) in parts.into_iter().rev() {
+                // Others of the messages between them may still wait behind.
+                let messages = Messages { last, ..waiting.messages };
                 let part = Waiting { messages, places: places.clone(), changes };
                 self.bytes += part.bytes();
                 self.waiting.push_front(part);
@@ -399,6 +397,23 @@ mod tests {
         }
         let waiting: Vec<Write> = backlog.waiting.iter().map(Waiting::write).collect();
         assert_eq!(waiting, [remove, merge], "the session may have a default in between");
+    }
+
+    #[test]
+    fn what_is_taken_apart_says_nothing_of_what_waits_behind_it() {
+        let mut backlog = Backlog::default();
+        let writes = [("x", "a"), ("x", "b"), ("y", "a"), ("y", "b"), ("z", "a")];
+        for (seq, (key, session)) in (1..).zip(writes) {
+            let write = Write::of(vec![(key.into(), Value::Null)]);
+            let limits = Limits::default();
+            assert!(backlog.add(message(seq), write, places(&[session]), &limits, |_| true));
+        }
+        let first = backlog.pop().expect("one for each session waits");
+        assert!(backlog.take_apart(&first, first.places.clone()));
+        let order = backlog.waiting.iter().map(|it| (it.messages.after, it.messages.last));
+        assert_eq!(order.collect::<Vec<_>>(), [(0, 1), (0, 3), (0, 5), (1, 4)]);
+        let one = backlog.waiting[0].clone();
+        assert!(!backlog.take_apart(&one, one.places.clone()), "it is of one message");
     }
 
     fn map(key: &str) -> Value {
