@@ -190,7 +190,7 @@ fn every_fault_of_every_place_is_named_at_once() {
 
 /// What is wrong, without what would be right.
 fn cut_at_reason(line: &str) -> String {
-    let (wrong, _) = line.split_once(": expected ").or(line.split_once("; the nearest")).unwrap();
+    let (wrong, _) = line.split_once(": expected ").or(line.split_once("; ")).unwrap();
     wrong.to_owned()
 }
 
@@ -201,12 +201,27 @@ fn an_unknown_variable_is_refused_with_the_nearest_name() {
         ("SESSIOND_TICKINTERVAL", "SESSIOND_TICK_INTERVAL"),
         ("SESSIOND_CONFIGURATION", "SESSIOND_CONFIG"),
         ("SESSIOND_LISTEN_PORT", "SESSIOND_LISTEN"),
-        ("SESSIOND_", "SESSIOND_NODE"),
     ] {
         let line = refusal(serve().env(unknown, "1"));
         let reason = format!("there is no setting {unknown:?}; the nearest is {nearest:?}");
         assert_eq!(line, format!("the environment: {reason}"));
     }
+    for unknown in ["SESSIOND_", "SESSIOND_XYZZY"] {
+        let line = refusal(serve().env(unknown, "1"));
+        let reason = format!("there is no setting {unknown:?}; sessiond serve --help lists all");
+        assert_eq!(line, format!("the environment: {reason}"), "nothing is like it");
+    }
+}
+
+#[test]
+fn every_line_of_the_file_that_is_no_toml_is_named_beside_the_wrong_values() {
+    let file =
+        file_with("broken.toml", "threads = = 1\nnode = \"a\"\ntick-interval = \"fast\"\nx y\n");
+    let lines = refusals(serve().args(["--config", &file]));
+    let is_of = |line: &str, at: usize| line.contains(&format!("{file}:{at}"));
+    let of: Vec<usize> =
+        [1, 2, 3, 4].map(|at| lines.iter().filter(|it| is_of(it, at)).count()).into();
+    assert_eq!(of, [2, 0, 1, 1], "{lines:?}");
 }
 
 #[test]

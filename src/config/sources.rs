@@ -5,11 +5,16 @@ use super::kind::{Kind, SWITCH};
 use super::{Config, Setting, settings};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
-use std::collections::{BTreeMap, HashMap};
+use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs, io};
 use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
+
+/// How much a name has in common with the one that was meant, from 0 to 1.
+const LIKE: f64 = 0.4;
 
 /// One reason why the settings cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +24,8 @@ pub enum ConfigError {
     #[error("{name} cannot be {value:?} (from {place}): expected {takes}")]
     WrongValue { name: &'static str, value: String, place: String, takes: String },
     /// A key of the file, or a variable of the environment, that is no setting.
-    #[error("{place}: there is no setting {key:?}; the nearest is {nearest:?}")]
-    UnknownKey { place: String, key: String, nearest: &'static str },
+    #[error("{place}: there is no setting {key:?}; {}", way_out(.nearest))]
+    UnknownKey { place: String, key: String, nearest: Option<&'static str> },
     /// The file is not there or not readable.
     #[error("cannot read the configuration file {path:?}: {cause}")]
     UnreadableFile { path: PathBuf, cause: io::Error },
@@ -137,7 +142,7 @@ impl Values {
 
 /// What the file says, as far as it can be understood.
 fn file_values(path: &Path, faults: &mut Vec<ConfigError>) -> Values {
-    let table = read_file(path).map_err(|fault| faults.push(fault)).unwrap_or_default();
+    let table = read_file(path, faults);
     let entry = |(key, place, value): (String, String, toml::Value)| {
         let setting = setting_called(&key, &place)?;
         let text = text_of(setting, value, &place)?;
@@ -147,26 +152,37 @@ fn file_values(path: &Path, faults: &mut Vec<ConfigError>) -> Values {
     Values(values.filter_map(|it| it.map_err(|fault| faults.push(fault)).ok()).collect())
 }
 
-/// The keys of the file, in its order, where they are, and their values.
-fn read_file(path: &Path) -> Result<Vec<(String, String, toml::Value)>, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|cause| ConfigError::UnreadableFile { path: path.to_owned(), cause })?;
+/// The keys of the file, in its order, where they are, and their values; as far as it is TOML.
+fn read_file(path: &Path, faults: &mut Vec<ConfigError>) -> Vec<(String, String, toml::Value)> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(cause) => {
+            faults.push(ConfigError::UnreadableFile { path: path.to_owned(), cause });
+            return Vec::new();
+        }
+    };
     let place_at = |offset| {
         let line = 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
         format!("{}:{line}", path.display())
     };
-    let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
-        toml::from_str(&text).map_err(|error| ConfigError::NotToml {
-            place: place_at(error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
-        })?;
-    let mut entries: Vec<_> = table.into_iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    let entry = |(key, value): (Spanned<String>, Spanned<toml::Value>)| {
-        let place = place_at(key.span().start);
-        (key.into_inner(), place, value.into_inner())
+    let mut broken = HashSet::new();
+    let mut not_toml = |error: &toml::de::Error| {
+        let place = place_at(error.span().map_or(0, |span| span.start));
+        broken.insert(place.clone());
+        faults.push(ConfigError::NotToml { place, message: error.message().to_owned() });
     };
-    Ok(entries.into_iter().map(entry).collect())
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    errors.iter().for_each(&mut not_toml);
+    let mut entries: Vec<_> = table.into_inner().into_iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let read = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| {
+        let place = place_at(key.span().start);
+        let value = toml::Value::deserialize(ValueDeserializer::from(value)).ok()?;
+        // What a line that is no TOML seems to say is not what was meant.
+        let is_whole = !broken.contains(&place);
+        is_whole.then(|| (key.into_inner().into_owned(), place, value))
+    };
+    entries.into_iter().filter_map(read).collect()
 }
 
 /// What the environment says, where an empty variable counts as unset.
@@ -223,8 +239,19 @@ fn setting_called(key: &str, place: &str) -> Result<&'static Setting, ConfigErro
     })
 }
 
-fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> &'static str {
-    names.min_by_key(|it| strsim::damerau_levenshtein(it, name)).expect("there are settings")
+/// The name that was meant, if one is like it.
+fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let own = |name: &str| name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_owned();
+    let likeness = |it: &str| strsim::normalized_damerau_levenshtein(&own(it), &own(name));
+    let all = names.map(|it| (likeness(it), it)).filter(|(likeness, _)| *likeness >= LIKE);
+    all.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, nearest)| nearest)
+}
+
+fn way_out(nearest: &Option<&'static str>) -> String {
+    nearest.map_or_else(
+        || "sessiond serve --help lists all".to_owned(),
+        |nearest| format!("the nearest is {nearest:?}"),
+    )
 }
 
 fn text_of(
