@@ -96,8 +96,11 @@ settings! {
         tick_interval: Duration = "10ms", duration("1ms..60s");
         /// Longest silence on a stream before a heartbeat is sent.
         heartbeat_interval: Duration = "15s", duration("1s..1h");
-        /// A subscriber that has read nothing for so long is ended.
+        /// A client that can be sent nothing for so long does not read: its call, or its connection if
+        /// nothing at all goes out, is ended.
         slow_limit: Duration = "60s", duration("1s..1h");
+        /// A call whose first message has not come whole by then is ended.
+        first_message_timeout: Duration = "30s", duration("1s..10m");
         /// A stream of this age, less up to 10% at random, is ended for its client to reconnect;
         /// 0 lets streams live for ever.
         stream_max_age: Option<Duration> = "1h", duration_or_none("10s..7d");
@@ -154,17 +157,33 @@ settings! {
         max_replay_bytes: usize = "256MiB", bytes("1MiB..16384MiB");
         /// Most object streams on this node; also the most functions of them.
         max_object_streams: usize = "10000", count("1..1000000");
-        /// Most connections at a time.
+        /// Most connections at a time. When there is no room, those without a stream go first.
         max_connections: usize = "50000", count("1..1000000");
+        /// Most connections at a time from one address; 0 is no limit, which is right behind a load
+        /// balancer: there all clients have its address.
+        max_connections_per_address: usize = "0", count("0..1000000");
+        /// Most streams open at a time from one address; 0 is no limit.
+        max_streams_per_address: usize = "0", count("0..100000000");
+        /// Most connections from one address that have not finished their handshake; 0 is no limit.
+        max_handshakes_per_address: usize = "0", count("0..1000000");
         /// Most streams open on a connection at a time; the client holds back the next.
         max_streams_per_connection: usize = "1000", count("1..100000");
+        /// Most bytes of replies and updates that wait for the client of a connection; over it nothing
+        /// more is made for that client.
+        max_unsent_bytes: usize = "1MiB", bytes("64KiB..1024MiB");
+        /// Most bytes that wait on all connections; over it the connections on which most waits are ended.
+        max_unsent_total: usize = "1024MiB", bytes("1MiB..1048576MiB");
     }
     "Connections" {
-        /// A connection that has not finished its handshake by then is closed.
+        /// A connection that has not finished its handshake by then is closed, and so is one that
+        /// leaves the headers of a call unfinished for so long.
         handshake_timeout: Duration = "10s", duration("1s..5m");
-        /// A connection that is idle for so long is probed, to find out whether its client is still there.
+        /// A connection that has had no stream for so long is closed; its client opens another when it
+        /// needs one. 0 leaves it open.
+        idle_timeout: Option<Duration> = "5m", duration_or_none("1s..7d");
+        /// A client from which nothing came for so long, or for half the slow-limit, is sent a PING.
         keepalive_interval: Duration = "20s", duration("1s..1h");
-        /// A connection whose probes stay unanswered for so long is closed.
+        /// A client that has not answered a PING for so long is gone: its connection is closed.
         keepalive_timeout: Duration = "10s", duration("1s..5m");
     }
 }

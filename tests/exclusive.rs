@@ -109,7 +109,6 @@ fn engine() -> Engine {
         max_replay_bytes: 1024 * 1024,
         shards: 1,
         tick: 10_000,
-        slow_limit: SECOND,
         user_ttl: SECOND,
         max_sessions: 100,
         max_users: 100,

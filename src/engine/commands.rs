@@ -108,10 +108,10 @@ impl Engine {
         schema: Option<Arc<Schema>>,
     ) -> Result<Position, Refusal> {
         self.check_draining()?;
-        let (now, slow_limit) = (self.clock().now(), self.inner.settings.slow_limit);
+        let now = self.clock().now();
         let (position, wake) = {
             let mut state = live.lock();
-            let wake = state.reset(now, slow_limit, actor, schema)?;
+            let wake = state.reset(now, actor, schema)?;
             (position(&state, state.core.revision()), wake)
         };
         wake.into_iter().for_each(Waker::wake);

@@ -163,12 +163,7 @@ impl State {
     }
 
     /// Makes the frame, encodes it once per view, and returns whom to wake.
-    pub(super) fn flush(
-        &mut self,
-        now: Micros,
-        slow_limit: Micros,
-        encoder: &dyn Encoder,
-    ) -> Vec<Waker> {
+    pub(super) fn flush(&mut self, now: Micros, encoder: &dyn Encoder) -> Vec<Waker> {
         self.visited_at = now;
         if let Some(frame) = self.core.flush(now) {
             self.end_departed(frame.revision, &frame.departed);
@@ -180,14 +175,13 @@ impl State {
             }
             self.logs.settle(&mut self.core);
         }
-        self.whom_to_wake(now, slow_limit)
+        self.whom_to_wake(now)
     }
 
     /// Resets the session: frames are made at once, and everybody gets a snapshot.
     pub(super) fn reset(
         &mut self,
         now: Micros,
-        slow_limit: Micros,
         actor: &Actor,
         schema: Option<Arc<Schema>>,
     ) -> Result<Vec<Waker>, Refusal> {
@@ -212,11 +206,11 @@ impl State {
         for (_, subscriber) in &mut self.subscribers {
             subscriber.expect_reset();
         }
-        Ok(self.whom_to_wake(now, slow_limit))
+        Ok(self.whom_to_wake(now))
     }
 
     /// Whom a frame leaves with something to read.
-    fn whom_to_wake(&mut self, now: Micros, slow_limit: Micros) -> Vec<Waker> {
+    fn whom_to_wake(&mut self, now: Micros) -> Vec<Waker> {
         let mut wake = Vec::with_capacity(self.subscribers.len() + self.waiting.len());
         // Nobody waits for a later frame than the one that was open.
         wake.extend(self.waiting.iter().map(|(_, waker)| waker.clone()));
@@ -225,14 +219,9 @@ impl State {
             let news = subscriber.position < shared.changed || subscriber.snapshot.is_some();
             // Who is held has an alarm of its own.
             let behind = news && subscriber.held_until <= now;
-            if behind && subscriber.behind_since.is_none() {
-                subscriber.behind_since = Some(now);
-            }
-            if subscriber.behind_since.is_some_and(|since| since + slow_limit <= now) {
-                subscriber.end.get_or_insert(End::Slow);
-            }
             subscriber.tick_over |= std::mem::take(&mut subscriber.wants_tick);
-            if behind || subscriber.tick_over || subscriber.end.is_some() {
+            let calls = (behind || subscriber.tick_over) && !subscriber.parked;
+            if calls || subscriber.end.is_some() {
                 wake.extend(subscriber.rouse());
             }
         }
@@ -368,7 +357,7 @@ impl State {
         let subscriber = &mut self.subscribers[key];
         subscriber.held = false;
         let (changed, revision) = (self.views[subscriber.view].changed, self.core.revision());
-        if subscriber.end == Some(End::Slow) || subscriber.is_too_late(changed, revision) {
+        if subscriber.is_too_late(changed, revision) {
             return subscriber.end.clone().map(Step::Ended);
         }
         let goes_on = subscriber.end.is_none();
@@ -377,8 +366,7 @@ impl State {
         if goes_on && urgent && !is_early {
             let shared = &self.views[subscriber.view];
             if subscriber.has_news(shared.changed) {
-                // Who asks is not slow. The tick that is waited for is told with the news.
-                subscriber.behind_since = None;
+                // The tick that is waited for is told with the news.
                 subscriber.held = true;
                 return None;
             }
@@ -542,7 +530,9 @@ impl Shared {
             Some((at, known, encoded)) if (*at, *known) == (revision, snapshot) => encoded.clone(),
             _ => {
                 let encoded = Arc::new(encoder.snapshot(core, &self.view, snapshot, None));
-                self.snapshot = Some((revision, snapshot, encoded.clone()));
+                // Nobody else would take that of a view with one subscriber.
+                self.snapshot =
+                    (self.subscribers > 1).then(|| (revision, snapshot, encoded.clone()));
                 encoded
             }
         }

@@ -62,11 +62,13 @@ use requests::Requests;
 use rustc_hash::FxBuildHasher;
 use std::{
     fmt,
+    future::poll_fn,
     hash::{BuildHasher, Hash},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
     },
+    task::Poll,
 };
 
 /// Into how many groups the sessions of a shard are spread over their tick.
@@ -82,8 +84,6 @@ pub struct EngineSettings {
     pub shards: usize,
     /// The tick of sessions that do not choose one.
     pub tick: Micros,
-    /// When a subscriber that does not read is ended.
-    pub slow_limit: Micros,
     /// When a user without membership and stream is forgotten.
     pub user_ttl: Micros,
     /// How many sessions there may be.
@@ -238,6 +238,19 @@ impl Engine {
     /// The list that alarms of streams go to, spread by `key`.
     pub fn shard(&self, key: usize) -> &Shard {
         &self.inner.shards[key % self.inner.shards.len()]
+    }
+
+    /// Waits until a moment, to be woken on the thread of a shard.
+    pub async fn sleep_until(&self, shard: usize, at: Micros) {
+        let alarm = Alarm::new();
+        poll_fn(|cx| {
+            if self.clock().now() < at && at < Micros::MAX {
+                alarm.set(self.shard(shard), at, cx.waker());
+            }
+            // A clock that was stepped meanwhile would not ring any more.
+            if self.clock().now() < at { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
     }
 
     fn shard_of(&self, what: &impl Hash) -> &Shard {

@@ -64,7 +64,7 @@ impl Engine {
 
     pub(super) fn flush(&self, state: &mut State) -> Vec<Waker> {
         state.tick = None;
-        state.flush(self.clock().now(), self.inner.settings.slow_limit, self.encoder())
+        state.flush(self.clock().now(), self.encoder())
     }
 
     pub(super) fn run_due(&self, shard: &Shard) {

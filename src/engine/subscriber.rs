@@ -39,8 +39,6 @@ pub enum End {
     },
     /// The session is gone.
     Deleted,
-    /// The subscriber did not read for too long.
-    Slow,
     /// The server is stopping.
     Draining,
 }
@@ -119,8 +117,8 @@ pub(super) struct Subscriber {
     /// A tick that was waited for is over, and the subscriber was not told yet. Meanwhile it may
     /// wait for the next one.
     pub tick_over: bool,
-    /// Since when something waits to be read.
-    pub behind_since: Option<Micros>,
+    /// Its stream can say nothing now: only the end wakes it.
+    pub parked: bool,
     pub end: Option<End>,
     /// The frame in which its user was out of the session: it is shown nothing of later ones.
     pub out_since: Option<Revision>,
@@ -142,6 +140,10 @@ impl Subscriber {
     /// Notes whom to wake. Until then there is nothing to look for.
     pub(super) fn rest(&mut self, waker: &Waker) {
         self.signal.store(false, Ordering::Release);
+        self.await_wake(waker);
+    }
+
+    fn await_wake(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
@@ -174,7 +176,7 @@ impl Subscriber {
             resumes: snapshot.is_none(),
             wants_tick: false,
             tick_over: false,
-            behind_since: None,
+            parked: false,
             end: None,
             out_since: None,
             signal: Arc::new(AtomicBool::new(true)),
@@ -225,7 +227,6 @@ impl Subscriber {
 
     pub(super) fn caught_up(&mut self, revision: Revision) {
         self.position = revision;
-        self.behind_since = None;
     }
 }
 
@@ -296,6 +297,20 @@ impl Subscription {
         self.poll(cx, true)
     }
 
+    /// The end alone, for a stream that can say nothing: news neither are taken nor wake it. What
+    /// comes before the end is lost, unless the next step is asked for once more.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut state = self.live.lock();
+        let subscriber = &mut state.subscribers[self.key];
+        if let Some(end) = &subscriber.end {
+            return Poll::Ready(end.clone());
+        }
+        subscriber.parked = true;
+        subscriber.await_wake(cx.waker());
+        self.resting = None;
+        Poll::Pending
+    }
+
     /// Whether the last poll left news where they are.
     pub fn is_held(&self) -> bool {
         self.held
@@ -318,6 +333,7 @@ impl Subscription {
             return Poll::Pending;
         }
         let mut state = self.live.lock();
+        state.subscribers[self.key].parked = false;
         let step = state.poll_step(self.key, self.engine.encoder(), clock, urgent);
         self.tick = state.core.accepted_info().settings.tick;
         let subscriber = &mut state.subscribers[self.key];
@@ -349,7 +365,7 @@ impl Subscription {
         let state = self.live.lock();
         let subscriber = &state.subscribers[self.key];
         let is_behind = subscriber.position < state.views[subscriber.view].changed;
-        let waits = is_behind || subscriber.snapshot.is_some() || subscriber.end == Some(End::Slow);
+        let waits = is_behind || subscriber.snapshot.is_some();
         let sent = if waits { subscriber.position } else { state.core.revision() };
         Position { epoch: state.core.epoch(), revision: sent }
     }

@@ -35,7 +35,6 @@ pub fn settings() -> EngineSettings {
     EngineSettings {
         shards: 2,
         tick: 10_000,
-        slow_limit: 60 * SECOND,
         user_ttl: 60 * SECOND,
         max_sessions: 10_000,
         max_users: 1_000_000,

@@ -18,6 +18,7 @@ mod object_stream_service;
 mod objects;
 mod once;
 mod passwords;
+pub mod room;
 mod runs;
 mod session_service;
 pub mod status;
@@ -81,6 +82,10 @@ pub struct StreamSettings {
     pub max_request_bytes: usize,
     /// A stream says that it is alive after so long without anything else to say.
     pub heartbeat: Micros,
+    /// A client that can be sent nothing for so long does not read: the call ends.
+    pub slow_limit: Micros,
+    /// The first message of a call has to be there after so long.
+    pub first_message: Micros,
     /// Streams end at this age, less up to a tenth; none = never.
     pub max_age: Option<Micros>,
     /// Over how long the clients of a stopping server spread their return.

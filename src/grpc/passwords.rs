@@ -1,7 +1,7 @@
 //! Joining and opening with a password, which is compared or hashed before the engine is asked: no
 //! lock is held meanwhile, and what has changed until then is the rules' affair.
 
-use super::Context;
+use super::{Context, room};
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
@@ -184,6 +184,7 @@ impl Context {
         }
         loop {
             entry.prepare(self).await?;
+            room::wait().await;
             match entry.enter(self) {
                 Err(refusal) => match entry.refused(self, refusal) {
                     None => {}
@@ -228,6 +229,7 @@ impl Context {
                     }
                 }
             }
+            room::wait().await;
             match self.engine.open(opening.clone(), get_if_exists) {
                 // Somebody was faster, and to that session nothing was proven yet.
                 Err(engine::Refusal::Rules(Rule::WrongPassword | Rule::SessionNotFound))

@@ -1,8 +1,11 @@
 //! The joinery: the only room that names every part. [`Server::start`] and [`Server::stop`] read as
 //! one function each.
 
-mod connection;
+mod accept;
+mod census;
 mod descriptors;
+mod http2;
+mod router;
 mod signals;
 
 use crate::{
@@ -12,7 +15,10 @@ use crate::{
     object_stream::{self, ObjectStreams},
     session::limits::{Limits, Micros},
 };
-use connection::{Connections, Router};
+use accept::Connections;
+use census::{Bounds, Census};
+use http2::account::Total;
+use router::Router;
 use rustix::io::Errno;
 use signals::StopSignals;
 use std::{
@@ -63,6 +69,7 @@ pub struct Server {
     stopping: CancellationToken,
     /// Connections are cut.
     cut: CancellationToken,
+    census: Arc<Census>,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
     workers: Vec<thread::JoinHandle<()>>,
@@ -155,9 +162,13 @@ impl Server {
 
         let cut = CancellationToken::new();
         let connections = TaskTracker::new();
+        let total = Total::new(config.max_unsent_total);
+        let census = Census::new(bounds(&config), total.clone());
         let server = Arc::new(Connections {
             router: Arc::new(router),
             config: config.clone(),
+            census: census.clone(),
+            total,
             stopping: stopping.clone(),
             cut: cut.clone(),
             tracker: connections.clone(),
@@ -186,7 +197,11 @@ impl Server {
             workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
             inboxes.push(inbox);
         }
-        let acceptor = tokio::spawn(server.accept(listener, inboxes));
+        let reliever = tokio::spawn(server.clone().relieve());
+        let acceptor = tokio::spawn(async move {
+            server.accept(listener, inboxes).await;
+            reliever.abort();
+        });
         let drain_timeout = config.drain_timeout;
         Ok(Self {
             address,
@@ -197,6 +212,7 @@ impl Server {
             drain_timeout,
             stopping,
             cut,
+            census,
             connections,
             acceptor,
             workers,
@@ -231,6 +247,7 @@ impl Server {
         }
         self.engine.drain();
         self.stopping.cancel();
+        self.census.stop();
         // Whoever watches the health has heard of it; the watch must not hold the stop up.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
@@ -238,7 +255,7 @@ impl Server {
         let _ = self.acceptor.await;
         self.connections.close();
         if timeout(self.drain_timeout, self.connections.wait()).await.is_err() {
-            let left = self.connections.len();
+            let left = self.census.len();
             tracing::warn!(connections = left, "cutting connections that did not end in time");
         }
         self.cut.cancel();
@@ -271,7 +288,6 @@ fn engine_settings(config: &Config) -> EngineSettings {
     EngineSettings {
         shards: config.threads,
         tick: micros(config.tick_interval),
-        slow_limit: micros(config.slow_limit),
         user_ttl: micros(config.user_ttl),
         max_sessions: config.max_sessions,
         max_users: config.max_users,
@@ -296,6 +312,16 @@ fn engine_settings(config: &Config) -> EngineSettings {
     }
 }
 
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        connections: config.max_connections,
+        connections_per_address: config.max_connections_per_address,
+        streams_per_address: config.max_streams_per_address,
+        handshakes_per_address: config.max_handshakes_per_address,
+        unsent: config.max_unsent_bytes,
+    }
+}
+
 fn object_bounds(config: &Config) -> object_stream::Bounds {
     object_stream::Bounds {
         streams: config.max_object_streams,
@@ -307,6 +333,8 @@ fn stream_settings(config: &Config) -> StreamSettings {
     StreamSettings {
         max_request_bytes: config.max_request_bytes,
         heartbeat: micros(config.heartbeat_interval),
+        slow_limit: micros(config.slow_limit),
+        first_message: micros(config.first_message_timeout),
         max_age: config.stream_max_age.map(micros),
         drain_spread: micros(config.drain_spread),
     }

@@ -214,6 +214,21 @@ impl Bundle {
         }
     }
 
+    /// How the stream ends although nothing can be said: with the server, or with its last session.
+    pub fn poll_over(&mut self, ends_with_last: bool, cx: &mut Context<'_>) -> Poll<End> {
+        if self.stopping.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Draining);
+        }
+        let mut last = None;
+        for entry in &mut self.entries {
+            match entry.feed.poll_end(cx) {
+                Poll::Ready(end) => last = Some(end),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        last.filter(|_| ends_with_last).map_or(Poll::Pending, Poll::Ready)
+    }
+
     /// Whether a message may go now; if not, the task is woken when one may, if there is anything
     /// to say.
     fn poll_open(&mut self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
@@ -298,10 +313,6 @@ impl Bundle {
                 }
                 Poll::Ready(Said::Update(bytes)) => return Some(bytes),
                 Poll::Ready(Said::Quiet) => self.heard = true,
-                Poll::Ready(Said::Ended(End::Slow)) => {
-                    self.over = Some(End::Slow);
-                    return None;
-                }
                 // All sessions say so, one after the other.
                 Poll::Ready(Said::Ended(End::Draining)) => {
                     entry.is_drained = true;

@@ -1,7 +1,12 @@
 //! How a stream ends: the one table of ends.
 
 use super::Server;
-use crate::{engine::End, grpc::convert::to_proto, proto, session::limits::Micros};
+use crate::{
+    engine::End,
+    grpc::convert::to_proto,
+    proto,
+    session::limits::{Micros, SECOND},
+};
 
 /// Why a stream ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +17,23 @@ pub enum Why {
     Age,
     /// The client was silent for too long.
     Silent,
+    /// The client said nothing at all.
+    NoMessage,
+    /// The client does not read.
+    Slow,
+    /// The client wanted an end by then.
+    Deadline,
+}
+
+impl Why {
+    /// How long a client that does not read has to take the last message, before it is done without.
+    pub fn patience(&self) -> Micros {
+        match self {
+            Why::Slow | Why::Deadline | Why::NoMessage => 0,
+            Why::Session(End::Draining) => 5 * SECOND,
+            Why::Session(_) | Why::Age | Why::Silent => SECOND * 3 / 4,
+        }
+    }
 }
 
 impl From<End> for Why {
@@ -56,10 +78,20 @@ impl Ending {
                 let none = ErrorReason::Unspecified;
                 (EndReason::Deleted, Code::Ok, none, "the session is gone", None, true)
             }
-            Why::Session(End::Slow) => {
-                let text = "the subscriber did not read for too long";
+            Why::Slow => {
+                let text = "the client did not read for longer than the server's slow-limit";
                 let (code, error) = (Code::ResourceExhausted, ErrorReason::Slow);
                 (EndReason::Slow, code, error, text, None, false)
+            }
+            Why::NoMessage => {
+                let text = "no first message came within the server's first-message-timeout";
+                let (code, error) = (Code::DeadlineExceeded, ErrorReason::Silent);
+                (EndReason::Silent, code, error, text, None, true)
+            }
+            Why::Deadline => {
+                let text = "the grpc-timeout of the call has passed";
+                let (code, error) = (Code::DeadlineExceeded, ErrorReason::Deadline);
+                (EndReason::Deadline, code, error, text, None, true)
             }
             Why::Session(End::Draining) => {
                 let (code, error) = (Code::Unavailable, ErrorReason::Draining);

@@ -82,6 +82,11 @@ impl Feed {
         self.poll(|subscription| subscription.poll_urgent(cx))
     }
 
+    /// The end alone, while nothing can be said: see [`Subscription::poll_end`].
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.subscription.poll_end(cx)
+    }
+
     fn poll(
         &mut self,
         poll: impl FnOnce(&mut Subscription) -> Poll<(Step, Revision)>,

@@ -85,6 +85,15 @@ impl Feeds {
         }
     }
 
+    /// How a stream ends that can say nothing. One of several sessions may end without it, unless it
+    /// `ends_with_last`.
+    pub fn poll_over(&mut self, ends_with_last: bool, cx: &mut Context<'_>) -> Poll<End> {
+        match self {
+            Self::One(one) => one.feed.poll_end(cx),
+            Self::Several(bundle) => bundle.poll_over(ends_with_last, cx),
+        }
+    }
+
     /// The stream has to say that it is alive.
     pub fn beat(&mut self) {
         match self {

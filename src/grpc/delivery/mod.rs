@@ -4,10 +4,11 @@ mod acks;
 mod backlog;
 mod bundle;
 mod compose;
-mod ending;
+pub mod ending;
 mod feed;
 mod feeds;
 pub mod hot;
+mod inbox;
 mod receive;
 mod stream;
 mod stream_user_props;
@@ -17,21 +18,19 @@ mod timer;
 mod usual;
 mod wanted;
 
-use super::{Context, compression, passwords};
+use super::{Context, compression};
+use crate::engine::Peer;
 use crate::grpc::error::Refusal;
 use crate::session::limits::Micros;
-use bytes::Bytes;
-use hot::{Framing, HotBody, Refused};
-use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body::Body;
-use http_body_util::combinators::UnsyncBoxBody;
+use hot::{HotStream, Refused};
+use http::HeaderMap;
+use inbox::Framing;
 use receive::ReceiveSessionUpdates;
 use std::sync::Arc;
 use stream::{Call, Opening, Stream};
 use stream_user_props::StreamUserProps;
 use subscribe::{SubscribeToSession, SubscribeToUser};
 use subscribe_to_streams::SubscribeToStreams;
-use tonic::Status;
 
 /// What every stream needs, shared by all.
 type Server = Arc<Context>;
@@ -58,9 +57,6 @@ impl Seat {
     }
 }
 
-/// The body of a stream's response.
-pub type HotReply = UnsyncBoxBody<Bytes, Status>;
-
 /// The path that all calls of `DeliveryService` begin with.
 const PATH: &str = "/sessiond.v1.DeliveryService/";
 
@@ -75,56 +71,46 @@ pub fn serves(path: &str) -> bool {
     path.starts_with(PATH) || path == SUBSCRIBE_TO_STREAMS
 }
 
-/// Answers a call that is a stream; none if there is no such call.
-pub fn serve<B>(server: &Arc<Context>, request: Request<B>) -> Option<Response<HotReply>>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    let path = request.uri().path();
-    if path == SUBSCRIBE_TO_STREAMS {
-        return Some(open::<SubscribeToStreams, _>(server, request));
+/// The stream of a call; none if there is no such call.
+pub fn stream(server: &Arc<Context>, call: CallHead) -> Option<Box<dyn HotStream>> {
+    if call.path == SUBSCRIBE_TO_STREAMS {
+        return Some(open::<SubscribeToStreams>(server, call));
     }
-    let method = path.strip_prefix(PATH)?.to_owned();
-    Some(match method.as_str() {
-        "SubscribeToSession" => open::<SubscribeToSession, _>(server, request),
-        "SubscribeToUser" => open::<SubscribeToUser, _>(server, request),
-        "ReceiveSessionUpdates" => open::<ReceiveSessionUpdates, _>(server, request),
-        "StreamUserProps" => open::<StreamUserProps, _>(server, request),
+    let method = call.path.strip_prefix(PATH)?;
+    Some(match method {
+        "SubscribeToSession" => open::<SubscribeToSession>(server, call),
+        "SubscribeToUser" => open::<SubscribeToUser>(server, call),
+        "ReceiveSessionUpdates" => open::<ReceiveSessionUpdates>(server, call),
+        "StreamUserProps" => open::<StreamUserProps>(server, call),
         method if NOT_YET.contains(&method) => {
             let refusal = Refusal::NotImplemented { field: method.to_owned() };
-            let refused = Refused(server.node.status(&refusal));
-            let framing = framing(server, request.headers());
-            respond(HotBody::new(request.into_body(), refused, framing))
+            Box::new(Refused(server.node.status(&refusal)))
         }
         _ => return None,
     })
 }
 
-fn open<C: Call, B>(server: &Server, request: Request<B>) -> Response<HotReply>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    let (parts, body) = request.into_parts();
-    let (server, peer) = (server.clone(), passwords::peer(&parts.extensions));
-    let seat = parts.extensions.get().copied().unwrap_or_default();
-    let framing = framing(&server, &parts.headers);
-    let opening = Opening { server, headers: parts.headers, peer, seat };
-    respond(HotBody::new(body, Stream::<C>::new(opening), framing))
+/// What a stream knows of its call before the first message.
+#[derive(Debug)]
+pub struct CallHead {
+    /// The path.
+    pub path: String,
+    /// The metadata.
+    pub headers: HeaderMap,
+    /// Where the call comes from.
+    pub peer: Peer,
+    /// Over which connection.
+    pub seat: Seat,
+    /// See [`Opening::deadline`].
+    pub deadline: Option<Micros>,
 }
 
-/// How the messages of a request are read.
-fn framing(server: &Server, headers: &HeaderMap) -> Framing {
-    Framing { most: server.streams.max_request_bytes, gzip: compression::is_gzip(headers) }
-}
-
-fn respond<B>(body: B) -> Response<HotReply>
-where
-    B: Body<Data = Bytes, Error = Status> + Send + 'static,
-{
-    let mut response = Response::new(HotReply::new(body));
-    let grpc = HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(header::CONTENT_TYPE, grpc);
-    response
+fn open<C: Call>(server: &Server, call: CallHead) -> Box<dyn HotStream> {
+    let CallHead { headers, peer, seat, deadline, .. } = call;
+    let most = server.streams.max_request_bytes;
+    let framing = Framing { most, gzip: compression::is_gzip(&headers) };
+    let opening = Opening { server: server.clone(), headers, peer, seat, deadline };
+    Box::new(Stream::<C>::new(opening, framing))
 }
 
 #[cfg(test)]

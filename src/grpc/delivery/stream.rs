@@ -8,14 +8,17 @@ use super::{
     ending::{Ending, Why},
     feeds::{Feeds, Round},
     hot::{HotStream, Next},
-    timer::{Due, Timer},
+    inbox::{Framing, Inbox},
+    timer::{Bell, Due, Timer, wait},
 };
 use crate::grpc::{error::Refusal, status::about::About};
-use crate::{engine::Peer, session::limits::Micros};
+use crate::{
+    engine::Peer,
+    session::limits::{Micros, SECOND},
+};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::{
-    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
@@ -66,7 +69,11 @@ pub trait Call: Sized + Send + Unpin + 'static {
         server.node.status_about(refusal, about)
     }
 
-    /// Does what is due by itself, before the sessions are asked; returns what is to be said at once.
+    /// Does what is due by itself, whether or not anything can be said.
+    fn act(&mut self, _: &Server, _: &mut Moment<'_, '_>) {}
+
+    /// The same where something can be said, before the sessions are asked; returns what is to be
+    /// said at once.
     fn tend(&mut self, _: &Server, _: &mut Moment<'_, '_>) -> Option<Next> {
         None
     }
@@ -87,6 +94,8 @@ pub struct Opening {
     pub peer: Peer,
     /// Over which connection.
     pub seat: Seat,
+    /// The call is over then, by the `grpc-timeout` of its client.
+    pub deadline: Option<Micros>,
 }
 
 /// A poll of a stream, as its call sees it.
@@ -111,23 +120,42 @@ pub enum Occasion<'a> {
     End(&'a Ending),
 }
 
+/// How long a client that has stopped to read has for the last message of a stream that is over.
+const LAST_WORD: Micros = 5 * SECOND;
+
 /// The stream of one call.
 pub struct Stream<C> {
     server: Server,
     seat: Seat,
+    deadline: Micros,
+    inbox: Inbox,
+    /// The client has closed its sending side.
+    closing: Closing,
     state: State<C>,
+    /// The stream is over after what is said now.
+    end: Option<Status>,
+    /// Rings while the stream is not open.
+    bell: Bell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// It has, and the stream was not told yet.
+    Untold,
+    Told,
 }
 
 type Opened<C> = Pin<Box<dyn Future<Output = Result<(C, Feeds), Refusal>> + Send>>;
 
 enum State<C> {
-    /// No message has come.
-    First(Opening),
-    /// The first message is being dealt with; others came in the same piece with it.
-    Opening(Opened<C>, Bytes, VecDeque<Bytes>),
+    /// No message has come, which has to be there then.
+    First(Box<Opening>, Micros),
+    /// The first message is being dealt with.
+    Opening(Opened<C>, Bytes),
     Open(Open<C>),
-    /// The last message is out.
-    Over(Status),
+    /// Nothing more is said but the end.
+    Over,
 }
 
 struct Open<C> {
@@ -138,8 +166,20 @@ struct Open<C> {
 
 impl<C: Call> Stream<C> {
     /// A stream that waits for its first message.
-    pub fn new(opening: Opening) -> Self {
-        Self { server: opening.server.clone(), seat: opening.seat, state: State::First(opening) }
+    pub fn new(opening: Opening, framing: Framing) -> Self {
+        let Opening { server, seat, deadline, .. } = &opening;
+        let (server, seat, deadline) = (server.clone(), *seat, deadline.unwrap_or(Micros::MAX));
+        let due_at = server.engine.clock().now() + server.streams.first_message;
+        Self {
+            server,
+            seat,
+            deadline,
+            inbox: Inbox::new(framing),
+            closing: Closing::No,
+            state: State::First(Box::new(opening), due_at),
+            end: None,
+            bell: Bell::default(),
+        }
     }
 
     fn call(&self) -> Option<&C> {
@@ -151,34 +191,34 @@ impl<C: Call> Stream<C> {
 
     fn status(&self, refusal: &Refusal) -> Status {
         let about = match &self.state {
-            State::Opening(_, first, _) => C::about(first.clone()),
+            State::Opening(_, first) => C::about(first.clone()),
             _ => About::default(),
         };
         C::status(self.call(), &self.server, refusal, &about)
     }
 
-    /// Waits until the first message was dealt with.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        let State::Opening(opened, _, messages) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        let opened = ready!(opened.as_mut().poll(cx));
-        let messages = std::mem::take(messages);
-        let (call, feeds) = opened.map_err(|refusal| self.status(&refusal))?;
-        let timer = Timer::new(&self.server, self.seat, call.silence());
-        self.state = State::Open(Open { call, feeds, timer });
-        Poll::Ready(messages.into_iter().try_for_each(|message| self.receive(message)))
+    /// Deals with the messages that came in, as long as there is room for what comes of them.
+    fn work_off(&mut self) {
+        while self.end.is_none() && !self.is_full() {
+            let outcome = match self.inbox.next() {
+                Some(Ok(message)) => self.receive(message),
+                Some(Err(refusal)) => Err(self.status(&refusal)),
+                None if self.closing == Closing::Untold => {
+                    self.closing = Closing::Told;
+                    self.close()
+                }
+                None => return,
+            };
+            self.end = outcome.err();
+        }
     }
-}
 
-impl<C: Call> HotStream for Stream<C> {
     fn receive(&mut self, message: Bytes) -> Result<(), Status> {
         match &mut self.state {
-            State::First(_) => {
-                let over = State::Over(Status::cancelled("the stream did not open"));
-                if let State::First(opening) = std::mem::replace(&mut self.state, over) {
-                    let opened = Box::pin(C::open(opening, message.clone()));
-                    self.state = State::Opening(opened, message, VecDeque::new());
+            State::First(..) => {
+                if let State::First(opening, _) = std::mem::replace(&mut self.state, State::Over) {
+                    let opened = Box::pin(C::open(*opening, message.clone()));
+                    self.state = State::Opening(opened, message);
                 }
                 // Most open at once. Who does not is polled again right after this.
                 match self.poll_open(&mut Context::from_waker(Waker::noop())) {
@@ -186,60 +226,137 @@ impl<C: Call> HotStream for Stream<C> {
                     Poll::Pending => Ok(()),
                 }
             }
-            State::Opening(_, _, messages) => {
-                messages.push_back(message);
-                Ok(())
-            }
             State::Open(Open { call, feeds, timer }) => {
                 timer.heard();
                 let outcome = call.receive(&self.server, feeds, message);
                 outcome.map_err(|refusal| self.status(&refusal))
             }
-            State::Over(_) => Ok(()),
+            State::Opening(..) | State::Over => Ok(()),
         }
+    }
+
+    /// The client is done.
+    fn close(&mut self) -> Result<(), Status> {
+        let cut = || Refusal::Malformed("it ends in the middle".to_owned());
+        if !self.inbox.is_empty() {
+            return Err(self.status(&cut()));
+        }
+        match &mut self.state {
+            State::First(..) => Err(self.status(&C::none_came())),
+            State::Open(open) => {
+                open.call.closed();
+                Ok(())
+            }
+            State::Opening(..) | State::Over => Ok(()),
+        }
+    }
+
+    /// Waits until the first message was dealt with.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let State::Opening(opened, _) = &mut self.state else {
+            return Poll::Ready(Ok(()));
+        };
+        let (call, feeds) =
+            ready!(opened.as_mut().poll(cx)).map_err(|refusal| self.status(&refusal))?;
+        let timer = Timer::new(&self.server, self.seat, self.deadline, call.silence());
+        self.state = State::Open(Open { call, feeds, timer });
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the first message, and for what it leads to.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if let Poll::Ready(Err(end)) = self.poll_open(cx) {
+            return Poll::Ready(end);
+        }
+        let at = match self.state {
+            State::First(_, due_at) => due_at.min(self.deadline),
+            State::Opening(..) => self.deadline,
+            State::Open(_) | State::Over => return Poll::Pending,
+        };
+        ready!(wait(&self.server, self.seat, &mut self.bell, at, cx));
+        let why = if at == self.deadline { Why::Deadline } else { Why::NoMessage };
+        Poll::Ready(Ending::new(&self.server, why).status)
+    }
+}
+
+impl<C: Call> HotStream for Stream<C> {
+    fn take_in(&mut self, data: Bytes) {
+        if self.end.is_none() {
+            self.inbox.push(data);
+            self.work_off();
+        }
+    }
+
+    fn closed(&mut self) {
+        self.closing = Closing::Untold;
+        self.work_off();
+    }
+
+    fn waiting(&self) -> usize {
+        self.inbox.len()
     }
 
     fn is_full(&self) -> bool {
         match &self.state {
             State::Opening(..) => true,
             State::Open(open) => open.call.is_full(),
-            State::First(_) | State::Over(_) => false,
+            State::First(..) | State::Over => false,
         }
-    }
-
-    fn closed(&mut self) -> Result<(), Status> {
-        match &mut self.state {
-            State::First(_) => Err(self.status(&C::none_came())),
-            State::Open(open) => {
-                open.call.closed();
-                Ok(())
-            }
-            State::Opening(..) | State::Over(_) => Ok(()),
-        }
-    }
-
-    fn unreadable(&mut self, refusal: &Refusal) -> Status {
-        self.status(refusal)
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if let State::Opening(..) = self.state {
-            if let Err(end) = ready!(self.poll_open(cx)) {
+        loop {
+            self.work_off();
+            if let Some(end) = self.end.clone() {
+                self.state = State::Over;
                 return Poll::Ready(Next::End(end));
             }
-            // What came in meanwhile can be read now.
-            cx.waker().wake_by_ref();
+            if let Poll::Ready(end) = self.poll_early(cx) {
+                self.end = Some(end);
+                continue;
+            }
+            let was_full = self.is_full();
+            let next = match &mut self.state {
+                State::Open(open) => open.poll_next(&self.server, cx),
+                _ => Poll::Pending,
+            };
+            return match next {
+                Poll::Ready((next, ended)) => {
+                    self.end = ended;
+                    if self.end.is_some() {
+                        // What it read of, and whose presence it was, ends now.
+                        self.state = State::Over;
+                    }
+                    Poll::Ready(next)
+                }
+                // What waited for room has it now.
+                Poll::Pending if (was_full || !self.inbox.is_empty()) && !self.is_full() => {
+                    let waited = self.inbox.len();
+                    self.work_off();
+                    if self.inbox.len() < waited || self.end.is_some() {
+                        continue;
+                    }
+                    Poll::Pending
+                }
+                Poll::Pending => Poll::Pending,
+            };
+        }
+    }
+
+    fn poll_over(&mut self, blocked_since: Micros, cx: &mut Context<'_>) -> Poll<Status> {
+        self.work_off();
+        if let Some(end) = self.end.clone() {
+            // What was said last may still be on its way.
+            let at = blocked_since + LAST_WORD;
+            ready!(wait(&self.server, self.seat, &mut self.bell, at, cx));
+            return Poll::Ready(end);
+        }
+        if let Poll::Ready(end) = self.poll_early(cx) {
+            return Poll::Ready(end);
         }
         match &mut self.state {
-            State::Open(open) => {
-                let (next, ended) = ready!(open.poll_next(&self.server, cx));
-                if let Some(status) = ended {
-                    self.state = State::Over(status);
-                }
-                Poll::Ready(next)
-            }
-            State::Over(status) => Poll::Ready(Next::End(status.clone())),
-            State::First(_) | State::Opening(..) => Poll::Pending,
+            State::Open(open) => open.poll_over(&self.server, blocked_since, cx),
+            _ => Poll::Pending,
         }
     }
 }
@@ -250,6 +367,7 @@ impl<C: Call> Open<C> {
         loop {
             let Self { call, feeds, timer } = self;
             timer.begin_poll();
+            call.act(server, &mut Moment { feeds, timer, cx });
             if let Some(next) = call.tend(server, &mut Moment { feeds, timer, cx }) {
                 return Poll::Ready((next, None));
             }
@@ -273,6 +391,26 @@ impl<C: Call> Open<C> {
                 return Poll::Ready((Next::Message(message), last.map(|ending| ending.status)));
             }
         }
+    }
+
+    /// How the stream ends although nothing can be said.
+    fn poll_over(
+        &mut self,
+        server: &Server,
+        blocked_since: Micros,
+        cx: &mut Context<'_>,
+    ) -> Poll<Status> {
+        let Self { call, feeds, timer } = self;
+        timer.begin_poll();
+        call.act(server, &mut Moment { feeds, timer, cx });
+        let ended = match feeds.poll_over(C::ENDS_WITH_LAST, cx) {
+            Poll::Ready(end) => Some(end.into()),
+            Poll::Pending => None,
+        };
+        let why = ready!(timer.poll_over(ended, blocked_since, cx));
+        let ending = Ending::new(server, why);
+        self.feeds.end(&ending);
+        Poll::Ready(ending.status)
     }
 
     fn end(&mut self, server: &Server, why: Why) -> (Next, Option<Status>) {

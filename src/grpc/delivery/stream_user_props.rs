@@ -61,7 +61,7 @@ impl Call for StreamUserProps {
     const ENDS_WITH_LAST: bool = true;
 
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, peer, seat } = opening;
+        let Opening { server, headers, peer, seat, .. } = opening;
         let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
         check_seq(seq, 0)?;
         let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
@@ -173,12 +173,15 @@ impl Call for StreamUserProps {
         About { user: open.user_id, ..about }
     }
 
-    fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
+    fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
         if let Err(Refusal::Rules(Rule::RateLimited { retry_after, .. })) =
             self.catch_up(server, moment.feeds)
         {
             moment.timer.wake_at(server.engine.clock().now() + retry_after);
         }
+    }
+
+    fn tend(&mut self, _: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
         if self.acks.overflows() {
             let told = self.acks.take(|place| moment.feeds.said(place), 0);
             return Some(Next::Message(framed(&own(told, None, None))));

@@ -15,7 +15,9 @@ use std::{
 pub struct Timer {
     server: Server,
     seat: Seat,
+    /// The stream is too old then, or its client's deadline has passed.
     ends_at: Micros,
+    deadline: Micros,
     heartbeat_at: Micros,
     silence: Option<Micros>,
     silent_at: Micros,
@@ -25,6 +27,8 @@ pub struct Timer {
     /// list of the shard is touched only where a moment comes nearer.
     far: Bell,
     near: Bell,
+    /// Why the stream, which can say nothing, ends, and when if nothing can be said until then.
+    over: Option<(Why, Micros)>,
 }
 
 /// What a [`Timer`] has come to.
@@ -37,19 +41,22 @@ pub enum Due {
 }
 
 impl Timer {
-    /// A timer that begins now, of a stream that ends after so long without a message.
-    pub fn new(server: &Server, seat: Seat, silence: Option<Micros>) -> Self {
+    /// A timer that begins now, of a stream that ends by a deadline and after so long without a
+    /// message.
+    pub fn new(server: &Server, seat: Seat, deadline: Micros, silence: Option<Micros>) -> Self {
         let now = server.engine.clock().now();
         let jitter = |age: Micros| age - fastrand::u64(0..=age / 10);
         let mut timer = Self {
             seat,
-            ends_at: server.streams.max_age.map_or(Micros::MAX, |age| now + jitter(age)),
+            ends_at: server.streams.max_age.map_or(deadline, |age| deadline.min(now + jitter(age))),
+            deadline,
             heartbeat_at: now + server.streams.heartbeat,
             silence,
             silent_at: Micros::MAX,
             soon_at: Micros::MAX,
             far: Bell::default(),
             near: Bell::default(),
+            over: None,
             server: server.clone(),
         };
         timer.heard();
@@ -78,6 +85,43 @@ impl Timer {
         self.soon_at = Micros::MAX;
     }
 
+    /// Why the stream ends by itself now.
+    fn end_due(&self, now: Micros) -> Option<Why> {
+        if self.silent_at <= now {
+            Some(Why::Silent)
+        } else if self.deadline <= now {
+            Some(Why::Deadline)
+        } else if self.ends_at <= now {
+            Some(Why::Age)
+        } else {
+            None
+        }
+    }
+
+    /// Why a stream ends that can say nothing since a moment: because that lasts too long; or for
+    /// another reason, once its client has had some time to read that.
+    pub fn poll_over(
+        &mut self,
+        ended: Option<Why>,
+        blocked_since: Micros,
+        cx: &mut Context<'_>,
+    ) -> Poll<Why> {
+        let now = self.server.engine.clock().now();
+        let slow_at = blocked_since + self.server.streams.slow_limit;
+        if self.over.is_none()
+            && let Some(why) = ended.or_else(|| self.end_due(now))
+        {
+            self.over = Some((why.clone(), now + why.patience()));
+        }
+        let over_at = self.over.as_ref().map_or(Micros::MAX, |(_, at)| *at);
+        if over_at.min(slow_at) <= now {
+            return Poll::Ready(self.over.take().map_or(Why::Slow, |(why, _)| why));
+        }
+        let at = over_at.min(slow_at).min(self.soon_at);
+        let at = if self.over.is_some() { at } else { at.min(self.ends_at).min(self.silent_at) };
+        wait(&self.server, self.seat, &mut self.near, at, cx).map(|()| Why::Slow)
+    }
+
     /// Has the stream polled again at a moment.
     pub fn wake_at(&mut self, at: Micros) {
         self.soon_at = self.soon_at.min(at);
@@ -85,6 +129,7 @@ impl Timer {
 
     /// What is due; else the task is woken when the first of all falls due.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        self.over = None;
         let at = self.heartbeat_at.min(self.ends_at).min(self.silent_at);
         let is_soon = self.soon_at != Micros::MAX;
         if self.far.rings_by(at, cx) && (!is_soon || self.near.rings_by(self.soon_at, cx)) {
@@ -92,10 +137,8 @@ impl Timer {
         }
         let clock = self.server.engine.clock();
         let now = clock.now();
-        if self.silent_at <= now {
-            return Poll::Ready(Due::End(Why::Silent));
-        } else if self.ends_at <= now {
-            return Poll::Ready(Due::End(Why::Age));
+        if let Some(why) = self.end_due(now) {
+            return Poll::Ready(Due::End(why));
         } else if self.heartbeat_at <= now {
             // Once: the next one is due so long after what is said now.
             self.heartbeat_at = Micros::MAX;
@@ -114,9 +157,28 @@ impl Timer {
     }
 }
 
+/// Waits until a moment, on the thread that serves the stream.
+pub fn wait(
+    server: &Server,
+    seat: Seat,
+    bell: &mut Bell,
+    at: Micros,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let clock = server.engine.clock();
+    if at <= clock.now() {
+        return Poll::Ready(());
+    }
+    if at < Micros::MAX {
+        bell.set(server.engine.shard(seat.worker), at, cx);
+    }
+    // A clock that was stepped meanwhile would not ring any more.
+    if at <= clock.now() { Poll::Ready(()) } else { Poll::Pending }
+}
+
 /// An alarm with what it is set to, and for which task; it may ring too early.
 #[derive(Debug, Default)]
-struct Bell(Option<(Arc<Alarm>, Micros, Waker)>);
+pub struct Bell(Option<(Arc<Alarm>, Micros, Waker)>);
 
 impl Bell {
     fn rings_by(&self, at: Micros, cx: &Context<'_>) -> bool {

@@ -11,7 +11,7 @@ use super::{
     convert::{door::Door, to_proto},
     encode::MAX_MESSAGE_BYTES,
     once::Once,
-    passwords,
+    passwords, room,
     status::about::{About, Asks, Subject},
 };
 use crate::grpc::error::Refusal;
@@ -96,6 +96,7 @@ impl Sessions {
             live.lock().core.check(actor, Act::Receive)?;
         }
         self.0.engine.framed(&live, position).await?;
+        room::wait().await;
         let is_visible = live.lock().core.is_visible_to(actor);
         if is_visible { Ok(live) } else { Err(Refusal::NOT_FOUND) }
     }

@@ -62,6 +62,12 @@ impl Ending {
         assert_eq!(self.status.code(), Code::Ok, "{self:?}");
     }
 
+    /// Cut off in the middle of a message: its client did not read.
+    #[track_caller]
+    pub fn is_cut(&self, code: Code) {
+        assert_eq!((self.reason(), self.status.code()), (None, code), "{self:?}");
+    }
+
     /// Ended with a code whose reason says the same as the last message.
     #[track_caller]
     pub fn is(&self, reason: EndReason, code: Code) -> Refused {

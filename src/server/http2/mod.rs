@@ -1,0 +1,479 @@
+//! One HTTP/2 connection: its streams, its deadlines, and what it may take of memory and of the
+//! thread. The protocol itself is the `h2` crate's.
+
+pub mod account;
+mod cold;
+mod frames;
+mod hot;
+mod outbox;
+mod socket;
+
+use super::{
+    census::{Leave, Stay},
+    router::{Router, Way},
+};
+use crate::{
+    config::Config,
+    engine::Peer,
+    grpc::{
+        delivery::{CallHead, Seat},
+        error::Refusal,
+    },
+    session::limits::Micros,
+};
+use account::Piece;
+use cold::ColdCall;
+use h2::{
+    Ping, PingPong, Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use hot::HotTask;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use outbox::Outbox;
+use parking_lot::Mutex;
+use socket::{PREFACE, Pulse, Socket, linger};
+use socket2::SockRef;
+use std::{
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Sleep, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What somebody gets who speaks something else.
+const NOT_HTTP2: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    connection: close\r\n\r\nThis is sessiond: it speaks gRPC over HTTP/2 without TLS. \
+    Try: grpcurl -plaintext <address> list\n";
+
+/// How much a stream may send before it is granted more, and how much a connection may: small frames
+/// are charged 256 bytes each until they are read, so connections get far more than streams.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The most of a stream that waits for the socket: what is in there can no longer be conflated.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of the headers of one call.
+const HEADERS: u32 = 16 * 1024;
+
+/// How long the last frames of a connection have to get into the socket, and how long a client has
+/// to close a connection without streams once the server stops.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
+
+/// The moments of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    handshake: Duration,
+    idle: Option<Duration>,
+    slow: Duration,
+    /// When nothing came for so long, the client is asked whether it is there.
+    ask: Duration,
+    /// When nothing came for so long, it is not.
+    dead: Duration,
+    streams: u32,
+    streams_per_address: usize,
+}
+
+impl Limits {
+    /// As they are configured. A client that does not answer is given up as soon as one that does
+    /// not read.
+    pub fn of(config: &Config) -> Self {
+        let Config { keepalive_interval, keepalive_timeout, slow_limit, .. } = *config;
+        Self {
+            handshake: config.handshake_timeout,
+            idle: config.idle_timeout,
+            slow: slow_limit,
+            ask: keepalive_interval.min(slow_limit / 2),
+            dead: slow_limit.min(keepalive_interval + keepalive_timeout),
+            streams: u32::try_from(config.max_streams_per_connection).unwrap_or(u32::MAX),
+            streams_per_address: config.max_streams_per_address,
+        }
+    }
+}
+
+/// What a connection is served with.
+pub struct Setup<'a> {
+    pub router: &'a Arc<Router>,
+    pub tracker: &'a TaskTracker,
+    pub stopping: &'a CancellationToken,
+    pub limits: Limits,
+    pub seat: Seat,
+    pub ip: IpAddr,
+}
+
+/// Serves a connection until it is over.
+pub async fn serve(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> io::Result<()> {
+    let Setup { router, tracker, stopping, limits, seat, ip } = setup;
+    socket.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    SockRef::from(&socket).set_tcp_user_timeout(Some(limits.dead))?;
+    let began = Instant::now();
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let greeting = async {
+        tokio::select! {
+            preface = timeout(limits.handshake, expect_preface(&mut socket)) => preface.map_err(late)?,
+            () = stopping.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    };
+    if let Err(error) = greeting.await {
+        linger(socket).await;
+        return Err(error);
+    }
+    let pulse = Pulse::new(began);
+    let socket = Socket::new(socket, pulse.clone(), stay.clone(), tracker.clone());
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.streams)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEADERS);
+    let handshake = timeout(limits.handshake, builder.handshake::<_, Piece>(socket));
+    let connection = handshake.await.map_err(late)?.map_err(io::Error::other)?;
+    let driver = Driver {
+        pings: None,
+        asked_at: None,
+        connection,
+        router: router.clone(),
+        limits,
+        seat,
+        peer: Peer::from(ip),
+        stay,
+        pulse,
+        began,
+        greeted: false,
+        knows_task: false,
+        stopping_since: None,
+        closing_since: None,
+        alarm: Box::pin(sleep_until(began.into())),
+    };
+    driver.await
+}
+
+/// Reads the preface of HTTP/2; who sends something else is told what this is.
+async fn expect_preface(socket: &mut TcpStream) -> io::Result<()> {
+    let mut preface = [0; PREFACE.len()];
+    let mut read = 0;
+    while read < preface.len() {
+        let more = socket.read(&mut preface[read..]).await?;
+        read += more;
+        if more == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no HTTP/2 preface"));
+        }
+        if preface[..read] != PREFACE[..read] {
+            socket.write_all(NOT_HTTP2).await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
+        }
+    }
+    Ok(())
+}
+
+/// The task of one connection.
+struct Driver {
+    connection: Connection<Socket, Piece>,
+    router: Arc<Router>,
+    limits: Limits,
+    seat: Seat,
+    peer: Peer,
+    stay: Arc<Stay>,
+    pulse: Arc<Mutex<Pulse>>,
+    began: Instant,
+    greeted: bool,
+    /// Whoever has the connection go knows whom to wake.
+    knows_task: bool,
+    pings: Option<PingPong>,
+    /// When the client was asked whether it is there; none = it has answered.
+    asked_at: Option<Instant>,
+    stopping_since: Option<Instant>,
+    closing_since: Option<Instant>,
+    /// Not later than the next of its moments.
+    alarm: Pin<Box<Sleep>>,
+}
+
+/// What a moment of a connection leads to.
+enum Due {
+    /// Nothing, until then.
+    Nothing(Instant),
+    /// The client is asked whether it is there.
+    Ask,
+    /// The connection ends with these words.
+    Close(Reason),
+    /// The connection ends at once: nobody listens.
+    Drop(&'static str),
+}
+
+impl Future for Driver {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.knows_task {
+            this.stay.wake(cx.waker());
+            this.knows_task = true;
+        }
+        this.pulse.lock().begin_turn();
+        loop {
+            if this.stay.account().is_swollen() {
+                return Poll::Ready(Err(gone("too many requests were left unfinished")));
+            }
+            if let Some(why) = this.stay.leave()
+                && this.closing_since.is_none()
+            {
+                match why {
+                    Leave::Swollen => return Poll::Ready(Err(gone("too much waits"))),
+                    Leave::Crowded | Leave::Stopping => this.stop(),
+                }
+            }
+            match this.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    this.begin(request, respond);
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => {}
+            }
+            if let (Some(_), Some(pings)) = (this.asked_at, &mut this.pings)
+                && pings.poll_pong(cx).is_ready()
+            {
+                this.asked_at = None;
+            }
+            let (changed, flooded) = {
+                let mut pulse = this.pulse.lock();
+                (std::mem::take(&mut pulse.changed), pulse.flooded)
+            };
+            if flooded && this.closing_since.is_none() {
+                this.close(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            if !changed && this.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match this.due(Instant::now()) {
+                Due::Nothing(until) => {
+                    this.alarm.as_mut().reset(until.into());
+                    if this.alarm.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                Due::Ask => this.ask(),
+                Due::Close(reason) => this.close(reason),
+                Due::Drop(why) => return Poll::Ready(Err(gone(why))),
+            }
+        }
+    }
+}
+
+fn gone(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, why)
+}
+
+impl Driver {
+    /// What is due.
+    fn due(&mut self, now: Instant) -> Due {
+        let Pulse { heard_at, stuck_since, cut_since, greeted, .. } = *self.pulse.lock();
+        if greeted && !self.greeted {
+            self.greeted = true;
+            self.stay.greeted();
+        }
+        if self.asked_at.is_some_and(|asked_at| asked_at < heard_at) {
+            self.asked_at = None;
+        }
+        let Limits { handshake, idle, slow, ask, dead, .. } = self.limits;
+        let idle_since = self.stay.idle_for().and_then(|idle_for| now.checked_sub(idle_for));
+        let is_open = self.closing_since.is_none();
+        let after = |since: Option<Instant>, span: Duration| since.map(|since| since + span);
+        let moments = [
+            (after(self.closing_since, LAST_FRAMES), Due::Drop("its last frames were not taken")),
+            (after(stuck_since, slow), Due::Drop("the client does not read")),
+            (Some(heard_at + dead), Due::Drop("the client is not there")),
+            (
+                after(Some(self.began), handshake).filter(|_| !greeted && is_open),
+                Due::Close(Reason::SETTINGS_TIMEOUT),
+            ),
+            (
+                after(cut_since, handshake).filter(|_| is_open),
+                Due::Close(Reason::ENHANCE_YOUR_CALM),
+            ),
+            (
+                idle.and_then(|idle| after(idle_since, idle)).filter(|_| is_open),
+                Due::Close(Reason::NO_ERROR),
+            ),
+            (
+                after(self.stopping_since.max(idle_since), LAST_FRAMES)
+                    .filter(|_| is_open && idle_since.is_some() && self.stopping_since.is_some()),
+                Due::Close(Reason::NO_ERROR),
+            ),
+            (Some(heard_at + ask).filter(|_| self.asked_at.is_none() && is_open), Due::Ask),
+        ];
+        let mut next = now + self.limits.dead;
+        for (at, due) in moments {
+            match at {
+                Some(at) if at <= now => return due,
+                Some(at) => next = next.min(at),
+                None => {}
+            }
+        }
+        Due::Nothing(next)
+    }
+
+    fn ask(&mut self) {
+        self.asked_at = Some(Instant::now());
+        if self.pings.is_none() {
+            self.pings = self.connection.ping_pong();
+        }
+        if let Some(pings) = &mut self.pings {
+            // It fails if the last one was not answered yet.
+            let _ = pings.send_ping(Ping::opaque());
+        }
+    }
+
+    /// No new streams; those that there are end by themselves.
+    fn stop(&mut self) {
+        if self.stopping_since.is_none() {
+            self.stopping_since = Some(Instant::now());
+            self.pulse.lock().changed = true;
+            self.connection.graceful_shutdown();
+        }
+    }
+
+    /// The end, as soon as that is in the socket.
+    fn close(&mut self, reason: Reason) {
+        self.closing_since = Some(Instant::now());
+        self.pulse.lock().changed = true;
+        self.connection.abrupt_shutdown(reason);
+    }
+
+    fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
+        let deadline = deadline(request.headers(), self.router.engine().clock().now());
+        let deadline = match deadline {
+            Ok(deadline) => deadline,
+            Err(refusal) => {
+                let response = self.router.refuse(&refusal).into_http::<()>();
+                let _ = respond.send_response(self.router.finish(response), true);
+                return;
+            }
+        };
+        let (parts, body) = request.into_parts();
+        let account = self.stay.account().clone();
+        let stay = self.stay.begin_stream();
+        let way = match &stay {
+            Some(_) => self.router.way(&parts.method, parts.uri.path(), &parts.headers),
+            None => Way::Refused(self.router.too_many(self.limits.streams_per_address)),
+        };
+        match way {
+            Way::Hot => {
+                let mut response = Response::new(());
+                let grpc = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert(header::CONTENT_TYPE, grpc);
+                // It fails only where the client has given the call up.
+                let Ok(send) = respond.send_response(self.router.finish(response), false) else {
+                    return;
+                };
+                let stream = self.router.stream(CallHead {
+                    path: parts.uri.path().to_owned(),
+                    headers: parts.headers,
+                    peer: self.peer,
+                    seat: self.seat,
+                    deadline,
+                });
+                let outbox = Outbox::new(send, &account);
+                let engine = self.router.engine().clone();
+                let task = HotTask::new(engine, stream, body, outbox, &account);
+                tokio::spawn(async move {
+                    task.await;
+                    drop(stay);
+                });
+            }
+            Way::Cold => {
+                let mut request = Request::from_parts(parts, body);
+                request.extensions_mut().insert(self.peer);
+                request.extensions_mut().insert(self.seat);
+                let call = self.cold(deadline, respond);
+                tokio::spawn(async move {
+                    call.serve(request).await;
+                    drop(stay);
+                });
+            }
+            Way::Refused(response) => {
+                let call = self.cold(deadline, respond);
+                tokio::spawn(async move {
+                    call.reply(response).await;
+                    drop((stay, body));
+                });
+            }
+        }
+    }
+
+    fn cold(&self, deadline: Option<Micros>, respond: SendResponse<Piece>) -> ColdCall {
+        ColdCall {
+            router: self.router.clone(),
+            account: self.stay.account().clone(),
+            seat: self.seat,
+            deadline: deadline.unwrap_or(Micros::MAX),
+            respond,
+        }
+    }
+}
+
+/// When a call is over that began `now`, as its client says: up to eight digits and a unit.
+fn deadline(headers: &HeaderMap, now: Micros) -> Result<Option<Micros>, Refusal> {
+    let Some(span) = headers.get("grpc-timeout") else { return Ok(None) };
+    let parsed = span.to_str().ok().and_then(|span| {
+        let (digits, unit) = span.split_at_checked(span.len().checked_sub(1)?)?;
+        let is_number =
+            (1..=8).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit());
+        let count: u64 = digits.parse().ok().filter(|_| is_number)?;
+        Some(match unit {
+            "H" => count * 3_600_000_000,
+            "M" => count * 60_000_000,
+            "S" => count * 1_000_000,
+            "m" => count * 1000,
+            "u" => count,
+            "n" => count / 1000,
+            _ => return None,
+        })
+    });
+    let fault = "must be up to eight digits and one of H, M, S, m, u, n";
+    parsed.map(|span| Some(now + span)).ok_or_else(|| Refusal::invalid("grpc-timeout", fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_up_to_eight_digits_and_a_unit() {
+        let deadline = |timeout: &'static str| {
+            let timeout = ("grpc-timeout", HeaderValue::from_static(timeout));
+            let headers = [timeout]
+                .into_iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), value));
+            deadline(&headers.collect(), 1000)
+        };
+        let good = [
+            ("1H", 3_600_000_000),
+            ("2M", 120_000_000),
+            ("3S", 3_000_000),
+            ("50m", 50_000),
+            ("99999999u", 99_999_999),
+            ("5000n", 5),
+            ("0S", 0),
+        ];
+        for (timeout, span) in good {
+            assert_eq!(deadline(timeout), Ok(Some(1000 + span)), "{timeout}");
+        }
+        for timeout in ["", "1", "S", "-1S", "+1S", "123456789S", "1s", "1.5S", "1 S"] {
+            assert!(deadline(timeout).is_err(), "{timeout}");
+        }
+        assert_eq!(super::deadline(&HeaderMap::new(), 1000), Ok(None));
+    }
+}

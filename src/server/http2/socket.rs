@@ -1,0 +1,229 @@
+//! The socket of a connection: what goes through it is measured, what comes in is taken in turns, and
+//! it is closed so that what was sent last arrives.
+
+use super::{super::census::Stay, frames::Frames};
+use parking_lot::Mutex;
+use socket2::SockRef;
+use std::{
+    io,
+    net::Shutdown,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    runtime::Handle,
+    task::yield_now,
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+/// What every HTTP/2 connection of a client begins with.
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection may take in before others have their turn: so many bytes, where each frame
+/// counts as so many more, which is about what it costs.
+const TURN: usize = 256 * 1024;
+const FRAME: usize = 512;
+
+/// How long and how much is still read of a connection that is over, so that what was sent last is
+/// not lost: a socket that is closed with bytes unread takes back what it has not delivered.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+/// What goes on at a socket, as the connection sees it.
+#[derive(Debug)]
+pub struct Pulse {
+    /// When anything came in last.
+    pub heard_at: Instant,
+    /// Since when nothing goes out of what should.
+    pub stuck_since: Option<Instant>,
+    /// Since when the client has left something half done.
+    pub cut_since: Option<Instant>,
+    /// Whether the client has sent its first SETTINGS.
+    pub greeted: bool,
+    /// Whether the client sent more frames of no use than it may.
+    pub flooded: bool,
+    /// Whether one of these moments came since the connection looked at them.
+    pub changed: bool,
+    /// What may still be taken in in this turn.
+    turn: usize,
+}
+
+impl Pulse {
+    /// That of a new connection.
+    pub fn new(now: Instant) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self {
+            heard_at: now,
+            stuck_since: None,
+            cut_since: None,
+            greeted: false,
+            flooded: false,
+            changed: true,
+            turn: TURN,
+        }))
+    }
+
+    /// Another turn begins.
+    pub fn begin_turn(&mut self) {
+        self.turn = TURN;
+    }
+}
+
+/// The socket of a connection whose preface was read.
+#[derive(Debug)]
+pub struct Socket {
+    /// None only while it is dropped.
+    stream: Option<TcpStream>,
+    /// What is still to be given of the preface.
+    preface: &'static [u8],
+    frames: Frames,
+    pulse: Arc<Mutex<Pulse>>,
+    stay: Arc<Stay>,
+    tracker: TaskTracker,
+    is_stuck: bool,
+}
+
+impl Socket {
+    /// Takes a socket over.
+    pub fn new(
+        stream: TcpStream,
+        pulse: Arc<Mutex<Pulse>>,
+        stay: Arc<Stay>,
+        tracker: TaskTracker,
+    ) -> Self {
+        let frames = Frames::new(pulse.lock().heard_at);
+        let stream = Some(stream);
+        Self { stream, preface: PREFACE, frames, pulse, stay, tracker, is_stuck: false }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn look_at(&mut self, bytes: &[u8]) {
+        let now = Instant::now();
+        let begun = self.frames.look_at(bytes, now, self.stay.account().sent());
+        let mut pulse = self.pulse.lock();
+        let cost = bytes.len() + begun.unwrap_or_default() * FRAME;
+        pulse.turn = pulse.turn.saturating_sub(cost.max(1));
+        pulse.heard_at = now;
+        pulse.flooded |= begun.is_none();
+        pulse.greeted = self.frames.is_greeted();
+        let cut_since = self.frames.cut_since();
+        pulse.changed |= cut_since.is_some() && pulse.cut_since.is_none();
+        pulse.cut_since = cut_since;
+    }
+
+    /// Notes whether something went out.
+    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>) {
+        if outcome.is_pending() != self.is_stuck {
+            self.is_stuck = outcome.is_pending();
+            let mut pulse = self.pulse.lock();
+            pulse.stuck_since = self.is_stuck.then(Instant::now);
+            pulse.changed |= self.is_stuck;
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.preface.is_empty() {
+            let (now, later) = this.preface.split_at(this.preface.len().min(buf.remaining()));
+            buf.put_slice(now);
+            this.preface = later;
+            return Poll::Ready(Ok(()));
+        }
+        {
+            let pulse = this.pulse.lock();
+            if pulse.flooded {
+                return Poll::Pending;
+            }
+            if pulse.turn == 0 {
+                // Its turn comes again once everybody else who is ready has had one.
+                let _ = pin!(yield_now()).poll(cx);
+                return Poll::Pending;
+            }
+        }
+        let before = buf.filled().len();
+        ready!(this.stream()?.poll_read(cx, buf))?;
+        this.look_at(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let outcome = this.stream()?.poll_write(cx, bytes);
+        this.wrote(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let outcome = this.stream()?.poll_write_vectored(cx, bytes);
+        this.wrote(&outcome);
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let (Some(stream), Ok(runtime)) = (self.stream.take(), Handle::try_current()) else {
+            return;
+        };
+        if !self.pulse.lock().flooded {
+            let stay = self.stay.clone();
+            runtime.spawn(self.tracker.track_future(async move {
+                linger(stream).await;
+                drop(stay);
+            }));
+        }
+    }
+}
+
+/// Closes a socket once its client has, or after a while.
+pub async fn linger(mut stream: TcpStream) {
+    if SockRef::from(&stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let _ = timeout(LINGER, async {
+        let (mut rest, mut scratch) = (LINGER_BYTES, [0; 4096]);
+        while let Ok(read @ 1..) = stream.read(&mut scratch).await {
+            rest = rest.saturating_sub(read);
+            if rest == 0 {
+                break;
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,244 @@
+//! Calls to services.
+
+use crate::{
+    engine::{self, Engine},
+    grpc::{
+        Context, NODE_METADATA, ObjectStreams, Sessions, compression,
+        delivery::{
+            self, CallHead,
+            ending::{Ending, Why},
+            hot::{HotStream, Refused},
+        },
+        error::Refusal,
+    },
+    proto::{
+        self, object_stream_service_server::ObjectStreamServiceServer,
+        session_service_server::SessionServiceServer,
+    },
+    session::limits::Micros,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use prost::Message;
+use std::{collections::HashSet, sync::Arc};
+use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::ServiceExt;
+
+/// What somebody gets who calls as if this were a web server.
+const NOT_GRPC: &str = "This is sessiond: it speaks gRPC. Try: grpcurl -plaintext <address> list\n";
+
+/// Calls to services.
+pub struct Router {
+    context: Arc<Context>,
+    node: HeaderValue,
+    routes: Routes,
+    /// The paths of all calls with one message up and one down.
+    unary: HashSet<String>,
+}
+
+/// How a call is answered.
+pub enum Way {
+    /// By a hot stream.
+    Hot,
+    /// By tonic.
+    Cold,
+    /// Not at all, for this reason.
+    Refused(Response<Body>),
+}
+
+impl Router {
+    /// All services; `health` is told from outside.
+    pub fn new(context: Context, health: HealthServer<impl Health>) -> Self {
+        let most = context.streams.max_request_bytes;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let sessions = SessionServiceServer::new(Sessions(context.clone()));
+        let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
+        let v1 = reflection().build_v1().expect("the descriptors are compiled in");
+        let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
+        // The limit holds before and after a message is inflated.
+        macro_rules! bounded {
+            ($service:expr) => {
+                $service
+                    .max_decoding_message_size(most)
+                    .accept_compressed(CompressionEncoding::Gzip)
+            };
+        }
+        let routes = Routes::new(bounded!(sessions))
+            .add_service(bounded!(streams))
+            .add_service(bounded!(health))
+            .add_service(bounded!(v1))
+            .add_service(bounded!(v1alpha))
+            .prepare();
+        let node = HeaderValue::from_str(&context.node.name);
+        let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
+        let unary = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let unary = unary.into_iter().flat_map(unary_calls).collect();
+        Self { node, context: Arc::new(context), routes, unary }
+    }
+
+    /// The clockwork.
+    pub fn engine(&self) -> &Engine {
+        &self.context.engine
+    }
+
+    /// Whether a call has one message up and one down.
+    pub fn is_unary(&self, path: &str) -> bool {
+        self.unary.contains(path)
+    }
+
+    /// The largest message up, in bytes.
+    pub fn max_request_bytes(&self) -> usize {
+        self.context.streams.max_request_bytes
+    }
+
+    /// A client that can be sent nothing for so long is given up.
+    pub fn slow_limit(&self) -> Micros {
+        self.context.streams.slow_limit
+    }
+
+    /// The first message has to be there after so long.
+    pub fn first_message(&self) -> Micros {
+        self.context.streams.first_message
+    }
+
+    /// The status of an end.
+    pub fn end(&self, why: Why) -> Status {
+        Ending::new(&self.context, why).status
+    }
+
+    /// The status of a refusal of a call that could not be read.
+    pub fn refuse(&self, refusal: &Refusal) -> Status {
+        self.context.node.status(refusal)
+    }
+
+    /// How a call is answered.
+    pub fn way(&self, method: &Method, path: &str, headers: &HeaderMap) -> Way {
+        if method != Method::POST {
+            Way::Refused(not_grpc(StatusCode::METHOD_NOT_ALLOWED))
+        } else if !is_grpc(headers) {
+            Way::Refused(not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+        } else if let Err(status) = compression::check(headers, &self.context.node) {
+            Way::Refused(status.into_http())
+        } else if delivery::serves(path) {
+            Way::Hot
+        } else {
+            Way::Cold
+        }
+    }
+
+    /// The stream of a call.
+    pub fn stream(&self, head: CallHead) -> Box<dyn HotStream> {
+        let refusal = Refusal::NotImplemented { field: head.path.clone() };
+        let stream = delivery::stream(&self.context, head);
+        stream.unwrap_or_else(|| Box::new(Refused(self.refuse(&refusal))))
+    }
+
+    /// The refusal of a call of an address that has as many as it may.
+    pub fn too_many(&self, most: usize) -> Response<Body> {
+        let limit = "max-streams-per-address";
+        self.refuse(&engine::Refusal::LimitReached { limit, most }.into()).into_http()
+    }
+
+    /// What comes of a call that tonic answers.
+    pub async fn call(&self, path: &str, request: Request<Body>) -> Response<Body> {
+        let response = self.routes.clone().oneshot(request).await;
+        self.in_our_words(path, response.unwrap_or_else(|never| match never {}))
+    }
+
+    /// Every response says who answers.
+    pub fn finish<B>(&self, mut response: Response<B>) -> Response<B> {
+        response.headers_mut().insert(NODE_METADATA, self.node.clone());
+        response
+    }
+
+    fn no_such_call(&self, path: &str) -> Response<Body> {
+        self.refuse(&Refusal::NotImplemented { field: path.to_owned() }).into_http()
+    }
+
+    /// What tonic refuses has no details: a message over the size limit, OUT_OF_RANGE, or
+    /// RESOURCE_EXHAUSTED if it is so once inflated; an unknown path; a body that it cannot read.
+    fn in_our_words(&self, path: &str, response: Response<Body>) -> Response<Body> {
+        let code = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+        let has_details = response.headers().contains_key("grpc-status-details-bin");
+        match code {
+            Some(b"8" | b"11") if !has_details => {
+                let most = self.max_request_bytes();
+                self.refuse(&Refusal::MessageTooLarge { most }).into_http()
+            }
+            Some(b"12") if !has_details => self.no_such_call(path),
+            // What is not framed as gRPC says: no message, half a one, one that does not inflate.
+            Some(b"13") if !has_details => {
+                let status = Status::from_header_map(response.headers());
+                let fault = status.map(|status| status.message().to_owned()).unwrap_or_default();
+                self.refuse(&Refusal::Malformed(fault)).into_http()
+            }
+            _ => response,
+        }
+    }
+}
+
+/// What somebody gets who calls as if this were a web server.
+fn not_grpc(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(NOT_GRPC.as_bytes()))));
+    *response.status_mut() = status;
+    let text = HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
+}
+
+/// Whether a call is gRPC: `application/grpc`, alone or with what its messages are.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
+    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || matches!(rest[0], b'+' | b';'))
+}
+
+/// The paths of the calls with one message up and one down.
+fn unary_calls(descriptors: &[u8]) -> Vec<String> {
+    let files = prost_types::FileDescriptorSet::decode(descriptors).unwrap_or_default();
+    let mut paths = Vec::new();
+    for file in files.file {
+        for service in &file.service {
+            let unary = service.method.iter();
+            let unary = unary.filter(|it| !it.client_streaming() && !it.server_streaming());
+            let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+            paths.extend(unary.map(|method| path(method.name())));
+        }
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unary_calls_are_those_with_one_message_each_way() {
+        let paths = unary_calls(proto::DESCRIPTORS);
+        assert!(paths.iter().any(|path| path == "/sessiond.v1.SessionService/JoinSession"));
+        assert!(paths.iter().all(|path| !path.contains("DeliveryService")));
+        let health = unary_calls(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        assert!(health.contains(&"/grpc.health.v1.Health/Check".to_owned()));
+        assert!(!health.contains(&"/grpc.health.v1.Health/Watch".to_owned()));
+    }
+
+    #[test]
+    fn only_grpc_is_grpc() {
+        let is = |kind: &'static str| {
+            let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+            is_grpc(&headers.into_iter().collect())
+        };
+        let grpc = ["application/grpc", "application/grpc+proto", "application/grpc; x=y"];
+        assert!(grpc.into_iter().all(is));
+        let others = ["application/json", "application/grpc-web", "text/plain", ""];
+        assert!(!others.into_iter().any(is));
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+}
