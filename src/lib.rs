@@ -13,7 +13,7 @@
 //! | [`engine`] | the clockwork: registry, shards, subscribers | `session`; an encoder it is handed |
 //! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; CEL |
 //! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session` |
-//! | [`server`] | the joinery: sockets, threads, start and stop | everything |
+//! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
 //! | [`logging`] | how the program logs | |
 //! | `secrecy` | what messages with a password show of themselves | `proto` |

@@ -90,15 +90,17 @@ impl ColdCall {
                     return Ok(());
                 }
             };
-            let Some(Ok(frame)) = frame else { return Err(Gone) };
-            match frame.into_data() {
-                Ok(data) => {
+            match frame.transpose().map_err(|_| Gone)?.map(http_body::Frame::into_data) {
+                Some(Ok(data)) => {
                     outbox.push(data);
                     is_full = true;
                 }
-                Err(frame) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    outbox.end_with(trailers);
+                Some(Err(frame)) => {
+                    outbox.end_with(frame.into_trailers().ok());
+                    return Ok(());
+                }
+                None => {
+                    outbox.end_with(None);
                     return Ok(());
                 }
             }

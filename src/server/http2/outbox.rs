@@ -109,13 +109,16 @@ impl Outbox {
         if status.add_header(&mut trailers).is_err() {
             trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
         }
-        self.end_with(trailers);
+        self.end_with(Some(trailers));
     }
 
-    /// Ends the call with these trailers.
-    pub fn end_with(mut self, trailers: HeaderMap) {
+    /// Ends the call with these trailers, or without any.
+    pub fn end_with(mut self, trailers: Option<HeaderMap>) {
         // It fails only where nobody reads it any more.
-        let _ = self.send.send_trailers(trailers);
+        let _ = match trailers {
+            Some(trailers) => self.send.send_trailers(trailers),
+            None => self.send.send_data(Piece::new(Bytes::new(), &self.account), true),
+        };
     }
 }
 
