@@ -241,6 +241,11 @@ impl Stay {
         Some(StreamStay { census: self.census.clone(), place: self.place.clone() })
     }
 
+    /// Whether it has no stream.
+    pub fn is_idle(&self) -> bool {
+        self.place.is_idle()
+    }
+
     /// For how long it has had no stream; none = it has one.
     pub fn idle_for(&self) -> Option<Duration> {
         let since = self.place.idle_since.load(Relaxed);

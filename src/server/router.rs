@@ -17,17 +17,12 @@ use crate::{
     },
     session::limits::Micros,
 };
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use prost::Message;
 use std::{collections::HashSet, sync::Arc};
 use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
-
-/// What somebody gets who calls as if this were a web server.
-const NOT_GRPC: &str = "This is sessiond: it speaks gRPC. Try: grpcurl -plaintext <address> list\n";
 
 /// Calls to services.
 pub struct Router {
@@ -184,12 +179,10 @@ impl Router {
     }
 }
 
-/// What somebody gets who calls as if this were a web server.
+/// What a call gets that is none of gRPC.
 fn not_grpc(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(NOT_GRPC.as_bytes()))));
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
     response
 }
 

@@ -151,6 +151,7 @@ pub async fn serve(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         began,
         greeted: false,
         knows_task: false,
+        is_idle: true,
         stopping_since: None,
         closing_since: None,
         alarm: Box::pin(sleep_until(began.into())),
@@ -189,6 +190,8 @@ struct Driver {
     greeted: bool,
     /// Whoever has the connection go knows whom to wake.
     knows_task: bool,
+    /// It had no stream when it was looked at last.
+    is_idle: bool,
     pings: Option<PingPong>,
     /// When the client was asked whether it is there; none = it has answered.
     asked_at: Option<Instant>,
@@ -254,6 +257,9 @@ impl Future for Driver {
                 this.close(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
+            // The end of the last stream begins another of the moments.
+            let was_idle = std::mem::replace(&mut this.is_idle, this.stay.is_idle());
+            let changed = changed || (this.is_idle && !was_idle);
             if !changed && this.alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
