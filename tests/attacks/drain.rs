@@ -1,0 +1,153 @@
+//! A stop while clients write, and while they read only now and then.
+
+use crate::{
+    server::Server,
+    trial::is_long,
+    wire::{INITIAL_WINDOW_SIZE, Peer},
+};
+use sessiond::proto::{
+    EndReason, JoinOptions, PropsWrite, SessionSettings, SessionSubscription, StreamOpen,
+    StreamUserPropsRequest, StreamUserPropsResponse, Value, session_update::Body,
+    stream_user_props_request::Message as Up, value::Kind,
+};
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+const UPLOAD: &str = "DeliveryService/StreamUserProps";
+/// Streams of one connection, all in one room.
+const STREAMS: usize = 50;
+/// So long a client reads nothing.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// A connection whose users write all the time, and are read now and then.
+struct Client {
+    peer: Peer,
+    streams: Vec<u32>,
+}
+
+impl Client {
+    fn join(server: &Server, number: usize) -> Self {
+        let room = format!("room-{number}");
+        server.open_room(&room, SessionSettings::default());
+        let mut peer = Peer::connect_with(server, &[(INITIAL_WINDOW_SIZE, 1 << 30)]);
+        let streams = (0..STREAMS).map(|user| {
+            let join = Some(JoinOptions::default());
+            let session_id = room.clone();
+            let subscription = SessionSubscription { session_id, join, ..Default::default() };
+            let user_id = format!("user-{number}-{user}");
+            let subscriptions = vec![subscription];
+            let open = StreamOpen { user_id, subscriptions, ..Default::default() };
+            let first = StreamUserPropsRequest { seq: 1, message: Some(Up::Open(open)) };
+            peer.open(UPLOAD, &[], &first)
+        });
+        let streams: Vec<_> = streams.collect();
+        let all_in = peer.read_until(Duration::from_secs(30), |peer| {
+            streams.iter().all(|stream| peer.data.contains_key(stream))
+        });
+        assert!(all_in, "all are shown the room");
+        Self { peer, streams }
+    }
+
+    /// Writes on every stream 20 times a second, and reads after each pause, until the server closes.
+    fn write_and_pause(&mut self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut seq = 1;
+        while !self.peer.is_closed && Instant::now() < end {
+            let next_read = Instant::now() + PAUSE;
+            while Instant::now() < next_read && !self.peer.is_closed {
+                seq += 1;
+                for stream in &self.streams {
+                    self.peer.say(*stream, &update(seq));
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            // What has come, and what comes now.
+            self.peer.read_rest(Duration::from_millis(20));
+        }
+        // When writing has failed there may still be something to read.
+        self.peer.read_rest(Duration::from_secs(5));
+    }
+
+    /// The streams that were not told why they ended and where they were.
+    fn untold(&self) -> usize {
+        let is_told = |stream: &&u32| {
+            let messages = self.peer.messages::<StreamUserPropsResponse>(**stream);
+            let updates = messages.into_iter().flat_map(|message| message.updates);
+            let last = updates.filter_map(|delivery| delivery.update).next_back();
+            let draining = last.is_some_and(|update| {
+                let has_position = update.epoch > 0 && update.to_revision > 0;
+                let reason = |body| match body {
+                    Body::Ended(ended) => Some(ended.reason()),
+                    _ => None,
+                };
+                has_position && update.body.and_then(reason) == Some(EndReason::Draining)
+            });
+            draining && self.peer.has_trailers(**stream)
+        };
+        self.streams.iter().filter(|stream| !is_told(stream)).count()
+    }
+}
+
+fn update(n: u64) -> StreamUserPropsRequest {
+    let value = Value { kind: Some(Kind::Number(n as f64)) };
+    let set = BTreeMap::from([("n".to_owned(), value)]);
+    let write = PropsWrite { set, ..Default::default() };
+    StreamUserPropsRequest { seq: n, message: Some(Up::Write(write)) }
+}
+
+#[test]
+fn every_stream_is_told_its_end_while_it_writes_and_pauses() {
+    let (rounds, connections) = if is_long() { (10, 100) } else { (2, 6) };
+    for round in 0..rounds {
+        let mut server = Server::start(&[]);
+        let clients: Vec<_> = (0..connections).map(|it| Client::join(&server, it)).collect();
+        let (untold, took) = thread::scope(|scope| {
+            let work = clients.into_iter().map(|mut client| {
+                scope.spawn(move || {
+                    client.write_and_pause();
+                    client.untold()
+                })
+            });
+            let work: Vec<_> = work.collect();
+            thread::sleep(Duration::from_millis(700 + 130 * round));
+            server.terminate();
+            let begin = Instant::now();
+            let exit = server.exit_within(Duration::from_secs(30));
+            let took = begin.elapsed();
+            assert!(exit.is_some_and(|exit| exit.success()), "it ends well: {exit:?}");
+            (work.into_iter().map(|it| it.join().expect("it works")).sum::<usize>(), took)
+        });
+        let all = connections * STREAMS;
+        println!("round {round}: {untold} of {all} streams were not told; exit after {took:?}");
+        assert_eq!(untold, 0, "of {all}, in round {round}");
+    }
+}
+
+#[test]
+fn a_stop_waits_for_nobody_who_reads_nothing() {
+    let mut server = Server::start(&["--drain-timeout=3s"]);
+    server.open_vast_room("vast");
+    let silent = |number| {
+        let mut peer = match number % 2 {
+            0 => Peer::connect_with(&server, &[(INITIAL_WINDOW_SIZE, 0)]),
+            _ => Peer::narrow(&server, &[(INITIAL_WINDOW_SIZE, 1 << 30)]),
+        };
+        for _ in 0..5 {
+            let path = "DeliveryService/SubscribeToSession";
+            peer.call(path, &[("sessiond-as", "app")], &crate::windows::subscription("vast"));
+        }
+        peer
+    };
+    let peers: Vec<_> = (0..100).map(silent).collect();
+    thread::sleep(Duration::from_millis(500));
+    server.terminate();
+    let begin = Instant::now();
+    let exit = server.exit_within(Duration::from_secs(20));
+    println!("100 silent peers: exit after {:?}", begin.elapsed());
+    assert!(exit.is_some_and(|exit| exit.success()), "it ends well: {exit:?}");
+    assert!(begin.elapsed() <= Duration::from_secs(8), "{:?}", begin.elapsed());
+    drop(peers);
+}

@@ -1,0 +1,113 @@
+//! Replies that nobody takes: they wait as requests, not as bytes.
+
+use crate::{
+    server::{as_app, joining, member},
+    trial::Trial,
+    wire::{INITIAL_WINDOW_SIZE, Peer, stay},
+};
+use sessiond::proto::{
+    GetSessionInfoRequest, PropsWrite, SessionSettings, SetUserPropsRequest,
+    TransmitSessionUpdatesRequest, Value, value::Kind,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+const NOTHING: [(u16, u32); 1] = [(INITIAL_WINDOW_SIZE, 0)];
+/// As many calls as a connection may have open.
+const CALLS: usize = 1_000;
+
+#[test]
+fn snapshots_that_nobody_takes() {
+    let trial = Trial::start(&[]);
+    trial.server.open_vast_room("vast");
+    trial.withstands("1,000 JoinSession on each of 2 connections, window 0", |until| {
+        let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &NOTHING));
+        for peer in &mut peers {
+            for _ in 0..CALLS {
+                peer.call("SessionService/JoinSession", &[], &joining("vast", &member(0)));
+            }
+        }
+        stay(&mut peers, until);
+        peers
+    });
+}
+
+#[test]
+fn snapshots_that_are_taken_a_little_at_a_time() {
+    let trial = Trial::start(&[]);
+    trial.server.open_vast_room("vast");
+    trial.withstands("1,000 JoinSession on each of 2 connections, window 1 KiB", |until| {
+        let window = [(INITIAL_WINDOW_SIZE, 1024)];
+        let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &window));
+        for peer in &mut peers {
+            for _ in 0..CALLS {
+                peer.call("SessionService/JoinSession", &[], &joining("vast", &member(0)));
+            }
+        }
+        stay(&mut peers, until);
+        peers
+    });
+}
+
+#[test]
+fn snapshots_on_a_socket_that_nobody_reads() {
+    let trial = Trial::start(&[]);
+    trial.server.open_vast_room("vast");
+    trial.withstands("1,000 JoinSession on each of 2 connections that are not read", |_| {
+        let window = [(INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
+        let mut peers = [(); 2].map(|()| Peer::narrow(&trial.server, &window));
+        for peer in &mut peers {
+            for _ in 0..CALLS {
+                peer.call("SessionService/JoinSession", &[], &joining("vast", &member(0)));
+            }
+        }
+        peers
+    });
+}
+
+/// The members of a session, twice the size of what may wait on a connection in 10 replies.
+fn long_id(number: usize) -> String {
+    format!("{number:0>100}")
+}
+
+#[test]
+fn replies_that_fall_due_at_once() {
+    let trial = Trial::start(&[]);
+    let server = &trial.server;
+    let tick_interval = Some(Duration::from_secs(30).try_into().expect("a short time"));
+    server.open_room("crowd", SessionSettings { tick_interval, ..Default::default() });
+    let joins = (0..2_000).map(|number| joining("crowd", &long_id(number)));
+    Peer::connect(server).make_calls("SessionService/JoinSession", &[], joins);
+    let write = PropsWrite {
+        set: BTreeMap::from([("x".to_owned(), Value { kind: Some(Kind::Integer(1)) })]),
+        session_ids: vec!["crowd".to_owned()],
+        ..Default::default()
+    };
+    trial.withstands("2,000 GetSessionInfo of 0.2 MB, due at once, window 0", |until| {
+        let user_id = long_id(0);
+        let write = SetUserPropsRequest { user_id, write: Some(write), ..Default::default() };
+        let written = server.ask(async |mut client| client.set_user_props(write).await);
+        let min_position = written.expect("a member writes").results.remove(0).position;
+        let mut peers = [(); 2].map(|()| Peer::connect_with(server, &NOTHING));
+        for peer in &mut peers {
+            for _ in 0..CALLS {
+                let session_id = "crowd".to_owned();
+                let (user_id, min_position) = (long_id(1), min_position);
+                let ask = GetSessionInfoRequest {
+                    session_id,
+                    user_id,
+                    min_position,
+                    ..Default::default()
+                };
+                peer.call("SessionService/GetSessionInfo", &[], &ask);
+            }
+            peer.read_for(Duration::from_millis(300));
+        }
+        let session_id = "crowd".to_owned();
+        let now = TransmitSessionUpdatesRequest { session_id, ..Default::default() };
+        server
+            .ask(async |mut client| client.transmit_session_updates(as_app(now)).await)
+            .expect("the app closes the frame");
+        stay(&mut peers, until);
+        peers
+    });
+}

@@ -1,0 +1,143 @@
+//! Windows: walks over many streams, and streams that may never send.
+
+use crate::{
+    honest::ROOM,
+    server::joining,
+    trial::Trial,
+    wire::{INITIAL_WINDOW_SIZE, Peer, settings, stay, window_update},
+};
+use sessiond::proto::SubscribeToSessionRequest;
+use std::{thread, time::Instant};
+
+const SUBSCRIBE: &str = "DeliveryService/SubscribeToSession";
+/// Who may read without being in the room.
+const AS_APP: [(&str, &str); 1] = [("sessiond-as", "app")];
+
+pub fn subscription(session_id: &str) -> SubscribeToSessionRequest {
+    let session_id = session_id.to_owned();
+    SubscribeToSessionRequest { session_id, ..Default::default() }
+}
+
+/// Connections that subscribe to the room of the honest users, each so often.
+fn subscribers(trial: &Trial, connections: usize, each: usize, window: u32) -> Vec<Peer> {
+    let connect = |_| {
+        let mut peer = Peer::connect_with(&trial.server, &[(INITIAL_WINDOW_SIZE, window)]);
+        for _ in 0..each {
+            peer.call(SUBSCRIBE, &AS_APP, &subscription(ROOM));
+        }
+        peer
+    };
+    (0..connections).map(connect).collect()
+}
+
+/// Changes the window of all streams as often as the server lets it, over some connections.
+fn walk(trial: &Trial, connections: usize, until: Instant) {
+    let steps = [65_535, 65_534].map(|window| settings(&[(INITIAL_WINDOW_SIZE, window)]));
+    let steps = steps.concat().repeat(500);
+    thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    // Streams on which nothing is said yet.
+                    let mut peer = Peer::connect(&trial.server);
+                    peer.discard();
+                    for _ in 0..900 {
+                        peer.begin("DeliveryService/StreamUserProps", &[]);
+                    }
+                    while Instant::now() < until && peer.send_by(&steps, until) {}
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_walk_of_the_windows_of_900_streams() {
+    let trial = Trial::start(&[]);
+    trial.withstands("SETTINGS that change 900 windows", |until| walk(&trial, 1, until));
+}
+
+#[test]
+fn four_walks_of_the_windows_of_900_streams() {
+    let trial = Trial::start(&[]);
+    trial.withstands("SETTINGS that change 900 windows, 4 times", |until| walk(&trial, 4, until));
+}
+
+#[test]
+fn a_walk_of_the_windows_of_900_subscriptions() {
+    let trial = Trial::start(&[]);
+    let steps = [1, 0].map(|window| settings(&[(INITIAL_WINDOW_SIZE, window)]));
+    let steps = steps.concat().repeat(20);
+    trial.withstands("SETTINGS that let 900 subscribers send one byte", |until| {
+        while Instant::now() < until {
+            let mut peers = subscribers(&trial, 1, 900, 0);
+            peers[0].discard();
+            while Instant::now() < until && peers[0].send_by(&steps, until) {}
+        }
+    });
+}
+
+#[test]
+fn windows_that_grow_by_a_byte() {
+    let trial = Trial::start(&[]);
+    trial.withstands("900 subscribers that are granted a byte each in turn", |until| {
+        while Instant::now() < until {
+            let mut peers = subscribers(&trial, 1, 900, 0);
+            peers[0].discard();
+            let bytes: Vec<_> = (0..900).flat_map(|n| window_update(2 * n + 1, 1)).collect();
+            while Instant::now() < until && peers[0].send_by(&bytes, until) {}
+        }
+    });
+}
+
+#[test]
+fn two_hundred_subscribers_whose_window_is_zero() {
+    let trial = Trial::start(&[]);
+    trial.withstands("200 subscribers, window 0", |until| {
+        let mut peers = subscribers(&trial, 2, 100, 0);
+        stay(&mut peers, until);
+        peers
+    });
+}
+
+#[test]
+fn twenty_thousand_subscribers_whose_window_is_zero() {
+    let trial = Trial::start(&[]);
+    trial.withstands("20,000 subscribers, window 0", |until| {
+        let mut peers = subscribers(&trial, 20, 1_000, 0);
+        stay(&mut peers, until);
+        peers
+    });
+}
+
+#[test]
+fn twenty_thousand_subscribers_whose_socket_nobody_reads() {
+    let trial = Trial::start(&[]);
+    trial.server.open_vast_room("vast");
+    let window = [(INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
+    trial.withstands("20 connections that are not read, 1,000 subscribers each", |_| {
+        let connect = |_| {
+            let mut peer = Peer::narrow(&trial.server, &window);
+            for _ in 0..1_000 {
+                peer.call(SUBSCRIBE, &AS_APP, &subscription("vast"));
+            }
+            peer
+        };
+        (0..20).map(connect).collect::<Vec<_>>()
+    });
+}
+
+#[test]
+fn half_of_the_calls_open_and_half_unary_on_windows_of_zero() {
+    let trial = Trial::start(&[]);
+    trial.server.open_vast_room("vast");
+    trial.withstands("500 subscribers and 500 JoinSession, window 0", |until| {
+        let mut peers = subscribers(&trial, 1, 500, 0);
+        for _ in 0..500 {
+            let joining = joining("vast", &crate::server::member(1));
+            peers[0].call("SessionService/JoinSession", &[], &joining);
+        }
+        stay(&mut peers, until);
+        peers
+    });
+}
