@@ -4,7 +4,8 @@ use crate::{
     trial::Trial,
     wire::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, Peer,
-        SETTINGS, WINDOW_UPDATE, frame, framed, headers, reset, spelt_out, text, window_update,
+        SETTINGS, WINDOW_UPDATE, attack_over, frame, framed, headers, reset, spelt_out, text,
+        window_update,
     },
 };
 use sessiond::proto::{
@@ -12,6 +13,8 @@ use sessiond::proto::{
 };
 use std::time::{Duration, Instant};
 
+/// So many connections are flooded at a time: each thread of the server has some.
+const CONNECTIONS: usize = 4;
 const UPLOAD: &str = "DeliveryService/StreamUserProps";
 /// The stream that is open when a flood begins.
 const STREAM: u32 = 1;
@@ -38,17 +41,17 @@ fn flood(name: &'static str, again: Vec<u8>) -> Flood {
 }
 
 impl Flood {
-    /// Floods until then, over another connection when the server closes one.
+    /// Floods until then.
     fn run(&self, trial: &Trial, until: Instant, replies_are_read: bool) {
         let again = self.again.repeat((1 << 16) / self.again.len() + 1);
-        while Instant::now() < until {
+        attack_over(CONNECTIONS, until, || {
             let mut peer = connect(trial);
             if replies_are_read {
                 peer.discard();
             }
             peer.send_by(&self.begin, until);
             while Instant::now() < until && peer.send_by(&again, until) {}
-        }
+        });
     }
 }
 
@@ -59,40 +62,66 @@ fn all_withstand(floods: &[Flood], replies_are_read: bool) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-#[test]
-fn frames_without_an_answer() {
+/// Frames that ask for nothing.
+fn without_an_answer() -> Vec<Flood> {
     let unknown = |bytes| frame(0xbe, 0, STREAM, &vec![0; bytes]);
-    all_withstand(
-        &[
-            flood("PRIORITY", frame(PRIORITY, 0, STREAM, &[0, 0, 0, 0, 15])),
-            flood("WINDOW_UPDATE of 1 for the connection", window_update(0, 1)),
-            flood("WINDOW_UPDATE of 1 for a stream", window_update(STREAM, 1)),
-            flood("unknown frames without payload", unknown(0)),
-            flood("unknown frames of 100 bytes", unknown(100)),
-            flood("PING ACK", frame(PING, ACK, 0, &[0; 8])),
-            flood("SETTINGS ACK", frame(SETTINGS, ACK, 0, &[])),
-            flood("GOAWAY", frame(GOAWAY, 0, 0, &[0; 8])),
-            flood("empty DATA", frame(DATA, 0, STREAM, &[])),
-            flood("RST_STREAM of a stream that is gone", reset(STREAM)),
-        ],
-        true,
-    );
+    vec![
+        flood("PRIORITY", frame(PRIORITY, 0, STREAM, &[0, 0, 0, 0, 15])),
+        flood("WINDOW_UPDATE of 1 for the connection", window_update(0, 1)),
+        flood("WINDOW_UPDATE of 1 for a stream", window_update(STREAM, 1)),
+        flood("unknown frames without payload", unknown(0)),
+        flood("unknown frames of 100 bytes", unknown(100)),
+        flood("PING ACK", frame(PING, ACK, 0, &[0; 8])),
+        flood("SETTINGS ACK", frame(SETTINGS, ACK, 0, &[])),
+        flood("GOAWAY", frame(GOAWAY, 0, 0, &[0; 8])),
+        flood("empty DATA", frame(DATA, 0, STREAM, &[])),
+        flood("RST_STREAM of a stream that is gone", reset(STREAM)),
+    ]
+}
+
+/// Frames that are answered.
+fn with_an_answer() -> Vec<Flood> {
+    vec![
+        flood("PING", frame(PING, 0, 0, &[0; 8])),
+        flood("SETTINGS", frame(SETTINGS, 0, 0, &[])),
+        flood("WINDOW_UPDATE of 0 for a stream", frame(WINDOW_UPDATE, 0, STREAM, &[0; 4])),
+    ]
 }
 
 #[test]
-fn frames_with_an_answer() {
-    all_withstand(
-        &[
-            flood("PING", frame(PING, 0, 0, &[0; 8])),
-            flood("SETTINGS", frame(SETTINGS, 0, 0, &[])),
-            flood("WINDOW_UPDATE of 0 for a stream", frame(WINDOW_UPDATE, 0, STREAM, &[0; 4])),
-        ],
-        true,
-    );
+fn frames_that_ask_for_nothing() {
+    all_withstand(&without_an_answer(), true);
 }
 
 #[test]
-fn frames_with_an_answer_that_nobody_reads() {
+fn frames_that_are_answered() {
+    all_withstand(&with_an_answer(), true);
+}
+
+#[test]
+fn who_floods_is_told_to_calm_down() {
+    let trial = Trial::start(&[]);
+    let mut faults = Vec::new();
+    for flood in without_an_answer().iter().chain(&with_an_answer()) {
+        let mut peer = connect(&trial);
+        let begin = Instant::now();
+        let frames = flood.again.repeat((1 << 14) / flood.again.len());
+        while !peer.is_closed && begin.elapsed() < Duration::from_secs(2) {
+            peer.send_by(&frames, begin + Duration::from_secs(2));
+            peer.read_for(Duration::from_millis(1));
+        }
+        peer.read_rest(Duration::from_secs(1));
+        let (is_closed, goaway) = (peer.is_closed, peer.goaway());
+        println!("{}: closed {is_closed}, GOAWAY {goaway:?}", flood.name);
+        if !is_closed || goaway.is_none_or(|reason| reason == 0) {
+            faults.push((flood.name, is_closed, goaway));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[test]
+fn frames_whose_answers_nobody_reads() {
     all_withstand(
         &[
             flood("PING, unread", frame(PING, 0, 0, &[0; 8])),
@@ -132,7 +161,7 @@ fn headers_that_unpack_to_megabytes() {
     let remembered = [&[0x40][..], &text("x"), &text(&"y".repeat(3_900))].concat();
     let bomb = [headers(UPLOAD, &[]), vec![0x80 | 62; 12_000]].concat();
     trial.withstands("headers of 46 MB in 12 KB", |until| {
-        while Instant::now() < until {
+        attack_over(CONNECTIONS, until, || {
             let mut peer = connect(&trial);
             peer.discard();
             let first = [headers(UPLOAD, &[]), remembered.clone()].concat();
@@ -145,7 +174,7 @@ fn headers_that_unpack_to_megabytes() {
                     break;
                 }
             }
-        }
+        });
     });
 }
 
@@ -153,7 +182,7 @@ fn headers_that_unpack_to_megabytes() {
 fn messages_that_come_byte_by_byte() {
     let trial = Trial::start(&[]);
     trial.withstands("DATA of one byte", |until| {
-        while Instant::now() < until {
+        attack_over(CONNECTIONS, until, || {
             let mut peer = connect(&trial);
             let (mut seq, mut granted) = (1, (1 << 16) - 1);
             while Instant::now() < until && !peer.is_closed {
@@ -172,7 +201,7 @@ fn messages_that_come_byte_by_byte() {
                 granted = granted.saturating_sub(bytes.len());
                 peer.send_by(&frames, until);
             }
-        }
+        });
     });
 }
 

@@ -21,8 +21,22 @@ const UPLOAD: &str = "DeliveryService/StreamUserProps";
 const STREAMS: usize = 50;
 /// So long a client reads nothing.
 const PAUSE: Duration = Duration::from_millis(400);
+/// Between two writes on a stream.
+const WRITES: Duration = Duration::from_millis(100);
 
-/// A connection whose users write all the time, and are read now and then.
+/// When a client reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reading {
+    /// A tenth of a second, and then it pauses.
+    NowAndThen,
+    /// All the time; but it pauses when it is told that the server goes.
+    UntilGoaway,
+}
+
+const READINGS: [Reading; 2] = [Reading::NowAndThen, Reading::UntilGoaway];
+
+/// A connection whose users write all the time, and are read now and then. The kernel keeps little of
+/// what is not read: so the server's last messages are still on its side when it closes.
 struct Client {
     peer: Peer,
     streams: Vec<u32>,
@@ -32,7 +46,7 @@ impl Client {
     fn join(server: &Server, number: usize) -> Self {
         let room = format!("room-{number}");
         server.open_room(&room, SessionSettings::default());
-        let mut peer = Peer::connect_with(server, &[(INITIAL_WINDOW_SIZE, 1 << 30)]);
+        let mut peer = Peer::narrow(server, &[(INITIAL_WINDOW_SIZE, 1 << 30)]);
         let streams = (0..STREAMS).map(|user| {
             let join = Some(JoinOptions::default());
             let session_id = room.clone();
@@ -51,22 +65,34 @@ impl Client {
         Self { peer, streams }
     }
 
-    /// Writes on every stream 20 times a second, and reads after each pause, until the server closes.
-    fn write_and_pause(&mut self) {
-        let end = Instant::now() + Duration::from_secs(60);
-        let mut seq = 1;
-        while !self.peer.is_closed && Instant::now() < end {
-            let next_read = Instant::now() + PAUSE;
-            while Instant::now() < next_read && !self.peer.is_closed {
-                seq += 1;
-                for stream in &self.streams {
-                    self.peer.say(*stream, &update(seq));
-                }
-                thread::sleep(Duration::from_millis(50));
+    /// Writes on every stream 10 times a second until the server closes, and reads as it is told.
+    fn write_and_pause(&mut self, reading: Reading) {
+        let begin = Instant::now();
+        let mut reads_again = begin;
+        for round in 2_u64.. {
+            for stream in &self.streams {
+                self.peer.say(*stream, &update(round));
             }
-            // What has come, and what comes now.
-            self.peer.read_rest(Duration::from_millis(20));
+            let next_write = begin + WRITES * round as u32;
+            while Instant::now() < next_write {
+                thread::sleep(Duration::from_millis(2));
+                if Instant::now() < reads_again {
+                    continue;
+                }
+                self.peer.read(Duration::from_millis(1));
+                let pauses = match reading {
+                    Reading::NowAndThen => Instant::now() > reads_again + PAUSE / 4,
+                    Reading::UntilGoaway => self.peer.goaway().is_some(),
+                };
+                if pauses && (reading == Reading::NowAndThen || reads_again == begin) {
+                    reads_again = Instant::now() + PAUSE;
+                }
+            }
+            if self.peer.is_closed || begin.elapsed() > Duration::from_secs(60) {
+                break;
+            }
         }
+        thread::sleep(reads_again.saturating_duration_since(Instant::now()));
         // When writing has failed there may still be something to read.
         self.peer.read_rest(Duration::from_secs(5));
     }
@@ -105,9 +131,9 @@ fn every_stream_is_told_its_end_while_it_writes_and_pauses() {
         let mut server = Server::start(&[]);
         let clients: Vec<_> = (0..connections).map(|it| Client::join(&server, it)).collect();
         let (untold, took) = thread::scope(|scope| {
-            let work = clients.into_iter().map(|mut client| {
+            let work = clients.into_iter().enumerate().map(|(number, mut client)| {
                 scope.spawn(move || {
-                    client.write_and_pause();
+                    client.write_and_pause(READINGS[number % 2]);
                     client.untold()
                 })
             });

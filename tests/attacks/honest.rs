@@ -75,8 +75,6 @@ impl Honest {
             });
         });
         let honest = Self { tally, thread: Some(thread) };
-        let begin = honest.tally.now();
-        honest.tally.seen.lock().begin = begin;
         let all_see = || honest.tally.seen.lock().latencies.len() as u64 > 20 * CONNECTIONS;
         assert!(eventually(PATIENCE, all_see), "they see each other: {:?}", honest.failure());
         honest
@@ -84,10 +82,9 @@ impl Honest {
 
     /// What they see while something is done.
     pub fn watch<T>(&self, something: impl FnOnce() -> T) -> (Figures, T) {
-        let begin = self.tally.now();
-        *self.tally.seen.lock() = Seen { begin, end: u64::MAX, ..Seen::default() };
+        self.tally.begin();
         let done = something();
-        self.tally.seen.lock().end = self.tally.now();
+        self.tally.end();
         let all_is_there = || {
             let seen = self.tally.seen.lock();
             seen.latencies.len() as u64 == seen.sent * CONNECTIONS
@@ -127,7 +124,7 @@ struct Tally {
 }
 
 /// What became of the updates that were written between two moments.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     begin: u64,
     end: u64,
@@ -140,7 +137,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            seen: Mutex::new(Seen { end: u64::MAX, ..Seen::default() }),
+            seen: Mutex::default(),
             failure: Mutex::default(),
             stop: AtomicBool::default(),
         }
@@ -151,6 +148,19 @@ impl Tally {
     /// Microseconds since the users began.
     fn now(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
+    }
+
+    /// From now on every update counts.
+    fn begin(&self) {
+        let mut seen = self.seen.lock();
+        // Under the lock: what is sent after that moment is noted after that moment.
+        *seen = Seen { begin: self.now(), ..Seen::default() };
+    }
+
+    /// What is sent from now on does not count any more.
+    fn end(&self) {
+        let mut seen = self.seen.lock();
+        seen.end = self.now();
     }
 
     fn has_sent(&self, at: u64) {
@@ -168,6 +178,12 @@ impl Tally {
 
     fn fail(&self, failure: String) {
         self.failure.lock().get_or_insert(failure);
+    }
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { begin: 0, end: u64::MAX, sent: 0, latencies: Vec::new() }
     }
 }
 
@@ -257,13 +273,13 @@ fn update(seq: u64, now: u64) -> Bytes {
 async fn receive(response: ResponseFuture, is_timed: bool, number: u64, tally: Arc<Tally>) {
     let outcome: Result<(), Failure> = async {
         let mut down = response.await?.into_body();
-        let mut inbox = BytesMut::new();
+        let (mut inbox, mut latest) = (BytesMut::new(), BTreeMap::new());
         while let Some(data) = down.data().await {
             let data = data?;
             down.flow_control().release_capacity(data.len())?;
             if is_timed {
                 inbox.extend_from_slice(&data);
-                look_at(&mut inbox, &tally)?;
+                look_at(&mut inbox, &mut latest, &tally)?;
             }
         }
         Err(format!("the end came with {:?}", down.trailers().await?).into())
@@ -274,7 +290,12 @@ async fn receive(response: ResponseFuture, is_timed: bool, number: u64, tally: A
     }
 }
 
-fn look_at(inbox: &mut BytesMut, tally: &Tally) -> Result<(), Failure> {
+/// Takes whole messages out of the inbox, and what is new in them.
+fn look_at(
+    inbox: &mut BytesMut,
+    latest: &mut BTreeMap<String, u64>,
+    tally: &Tally,
+) -> Result<(), Failure> {
     while let Some(prefix) = inbox.first_chunk::<5>() {
         let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         if inbox.len() < 5 + length {
@@ -287,9 +308,14 @@ fn look_at(inbox: &mut BytesMut, tally: &Tally) -> Result<(), Failure> {
         }
         for update in message.updates.into_iter().filter_map(|delivery| delivery.update) {
             let Some(Body::Changes(changes)) = update.body else { continue };
-            for prop in changes.members.into_iter().flat_map(|member| member.props) {
-                if let Some(named_value::Kind::Integer(sent_at)) = prop.kind {
-                    tally.has_arrived(sent_at as u64);
+            for member in changes.members {
+                let Some(prop) = member.props.first() else { continue };
+                let Some(named_value::Kind::Integer(sent_at)) = prop.kind else { continue };
+                // A step may begin before where its reader is.
+                let known = latest.entry(member.user_id).or_default();
+                if sent_at as u64 > *known {
+                    *known = sent_at as u64;
+                    tally.has_arrived(*known);
                 }
             }
         }

@@ -4,17 +4,19 @@ use crate::{
     honest::ROOM,
     trial::Trial,
     windows::subscription,
-    wire::{END_STREAM, HEADERS, Peer, WINDOW_UPDATE, frame, opening, reset},
+    wire::{END_STREAM, HEADERS, Peer, WINDOW_UPDATE, attack_over, frame, opening, reset},
 };
 use std::time::{Duration, Instant};
 
 const SUBSCRIBE: &str = "DeliveryService/SubscribeToSession";
 const AS_APP: [(&str, &str); 1] = [("sessiond-as", "app")];
 
-/// Frames of one stream after the other, as fast as they go, over another connection when the server
-/// closes one.
-fn stream_after_stream(trial: &Trial, until: Instant, frames: impl Fn(u32) -> Vec<u8>) {
-    while Instant::now() < until {
+/// So many connections at a time: one for each thread of the server.
+const CONNECTIONS: usize = 2;
+
+/// Frames of one stream after the other, as fast as they go.
+fn stream_after_stream(trial: &Trial, until: Instant, frames: impl Fn(u32) -> Vec<u8> + Sync) {
+    attack_over(CONNECTIONS, until, || {
         let mut peer = Peer::connect(&trial.server);
         peer.discard();
         let mut sent = true;
@@ -23,7 +25,7 @@ fn stream_after_stream(trial: &Trial, until: Instant, frames: impl Fn(u32) -> Ve
             let frames: Vec<_> = streams.into_iter().flat_map(&frames).collect();
             sent = peer.send_by(&frames, until);
         }
-    }
+    });
 }
 
 fn subscribe(stream: u32) -> Vec<u8> {
@@ -34,7 +36,7 @@ fn subscribe(stream: u32) -> Vec<u8> {
 fn subscribe_and_cancel() {
     let trial = Trial::start(&[]);
     trial.withstands("subscribe, and cancel what is answered", |until| {
-        while Instant::now() < until {
+        attack_over(CONNECTIONS, until, || {
             let mut peer = Peer::connect(&trial.server);
             while Instant::now() < until && !peer.is_closed {
                 peer.frames.clear();
@@ -49,7 +51,7 @@ fn subscribe_and_cancel() {
                 let resets: Vec<_> = streams.iter().flat_map(|&stream| reset(stream)).collect();
                 peer.send_by(&resets, until);
             }
-        }
+        });
     });
 }
 

@@ -4,10 +4,10 @@ use crate::{
     honest::ROOM,
     server::joining,
     trial::Trial,
-    wire::{INITIAL_WINDOW_SIZE, Peer, settings, stay, window_update},
+    wire::{INITIAL_WINDOW_SIZE, Peer, attack_over, settings, stay, window_update},
 };
 use sessiond::proto::SubscribeToSessionRequest;
-use std::{thread, time::Instant};
+use std::time::Instant;
 
 const SUBSCRIBE: &str = "DeliveryService/SubscribeToSession";
 /// Who may read without being in the room.
@@ -34,20 +34,12 @@ fn subscribers(trial: &Trial, connections: usize, each: usize, window: u32) -> V
 fn walk(trial: &Trial, connections: usize, until: Instant) {
     let steps = [65_535, 65_534].map(|window| settings(&[(INITIAL_WINDOW_SIZE, window)]));
     let steps = steps.concat().repeat(500);
-    thread::scope(|scope| {
-        for _ in 0..connections {
-            scope.spawn(|| {
-                while Instant::now() < until {
-                    // Streams on which nothing is said yet.
-                    let mut peer = Peer::connect(&trial.server);
-                    peer.discard();
-                    for _ in 0..900 {
-                        peer.begin("DeliveryService/StreamUserProps", &[]);
-                    }
-                    while Instant::now() < until && peer.send_by(&steps, until) {}
-                }
-            });
-        }
+    attack_over(connections, until, || {
+        // Streams on which nothing is said yet.
+        let mut peer = Peer::connect(&trial.server);
+        peer.discard();
+        (0..900).for_each(|_| _ = peer.begin("DeliveryService/StreamUserProps", &[]));
+        while Instant::now() < until && peer.send_by(&steps, until) {}
     });
 }
 
@@ -69,11 +61,11 @@ fn a_walk_of_the_windows_of_900_subscriptions() {
     let steps = [1, 0].map(|window| settings(&[(INITIAL_WINDOW_SIZE, window)]));
     let steps = steps.concat().repeat(20);
     trial.withstands("SETTINGS that let 900 subscribers send one byte", |until| {
-        while Instant::now() < until {
+        attack_over(1, until, || {
             let mut peers = subscribers(&trial, 1, 900, 0);
             peers[0].discard();
             while Instant::now() < until && peers[0].send_by(&steps, until) {}
-        }
+        });
     });
 }
 
@@ -81,12 +73,12 @@ fn a_walk_of_the_windows_of_900_subscriptions() {
 fn windows_that_grow_by_a_byte() {
     let trial = Trial::start(&[]);
     trial.withstands("900 subscribers that are granted a byte each in turn", |until| {
-        while Instant::now() < until {
+        let bytes: Vec<_> = (0..900).flat_map(|n| window_update(2 * n + 1, 1)).collect();
+        attack_over(1, until, || {
             let mut peers = subscribers(&trial, 1, 900, 0);
             peers[0].discard();
-            let bytes: Vec<_> = (0..900).flat_map(|n| window_update(2 * n + 1, 1)).collect();
             while Instant::now() < until && peers[0].send_by(&bytes, until) {}
-        }
+        });
     });
 }
 

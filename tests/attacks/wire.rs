@@ -113,8 +113,7 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// A client that does what it is told. It answers PING and SETTINGS while it reads, and reads only
-/// when it is told to.
+/// A client that does what it is told, and reads only when it is told to.
 #[derive(Debug)]
 pub struct Peer {
     socket: TcpStream,
@@ -126,6 +125,8 @@ pub struct Peer {
     pub data: BTreeMap<u32, Vec<u8>>,
     /// Whether the connection has ended.
     pub is_closed: bool,
+    /// Whether it answers PING and SETTINGS while it reads.
+    pub answers: bool,
 }
 
 impl Peer {
@@ -136,10 +137,14 @@ impl Peer {
 
     /// The same with settings.
     pub fn connect_with(server: &Server, values: &[(u16, u32)]) -> Self {
-        let mut peer = Self::socket(server);
+        Self::socket(server).shake_hands(values)
+    }
+
+    /// Says what a client says first.
+    pub fn shake_hands(mut self, values: &[(u16, u32)]) -> Self {
         let widened = window_update(0, WIDE_WINDOW - FIRST_WINDOW);
-        peer.send(&[PREFACE, &settings(values), &widened].concat());
-        peer
+        self.send(&[PREFACE, &settings(values), &widened].concat());
+        self
     }
 
     /// A connection on which nothing is said yet.
@@ -155,10 +160,7 @@ impl Peer {
     /// The same where the kernel keeps little for the peer that it has not read.
     pub fn narrow(server: &Server, values: &[(u16, u32)]) -> Self {
         let socket = Self::try_socket(server.address, Ipv4Addr::LOCALHOST, Some(4096));
-        let mut peer = socket.expect("the kernel accepts");
-        let widened = window_update(0, WIDE_WINDOW - FIRST_WINDOW);
-        peer.send(&[PREFACE, &settings(values), &widened].concat());
-        peer
+        socket.expect("the kernel accepts").shake_hands(values)
     }
 
     fn try_socket(to: SocketAddr, from: Ipv4Addr, kept: Option<usize>) -> io::Result<Self> {
@@ -180,6 +182,7 @@ impl Peer {
             frames: Vec::new(),
             data: BTreeMap::new(),
             is_closed: false,
+            answers: true,
         })
     }
 
@@ -300,6 +303,12 @@ impl Peer {
         ends.next().is_some_and(|frame| frame.kind == HEADERS)
     }
 
+    /// Why the server has closed the connection, if it has said that.
+    pub fn goaway(&self) -> Option<u32> {
+        let goaway = self.frames.iter().rfind(|frame| frame.kind == GOAWAY)?;
+        Some(u32::from_be_bytes(*goaway.payload[4..].first_chunk()?))
+    }
+
     /// Whether the server has sent a frame of this kind.
     pub fn has(&self, kind: u8) -> bool {
         self.frames.iter().any(|frame| frame.kind == kind)
@@ -319,7 +328,7 @@ impl Peer {
     }
 
     /// Reads once, for at most so long; how many bytes.
-    fn read(&mut self, limit: Duration) -> usize {
+    pub fn read(&mut self, limit: Duration) -> usize {
         let mut buffer = [0; 1 << 16];
         let _ = self.socket.set_read_timeout(Some(limit));
         let read = match self.socket.read(&mut buffer) {
@@ -340,14 +349,12 @@ impl Peer {
     }
 
     fn take(&mut self, came: Frame) {
-        match came.kind {
-            PING if came.flags & ACK == 0 => {
-                self.send(&frame(PING, ACK, 0, &came.payload));
+        if self.answers && came.flags & ACK == 0 {
+            match came.kind {
+                PING => _ = self.send(&frame(PING, ACK, 0, &came.payload)),
+                SETTINGS => _ = self.send(&frame(SETTINGS, ACK, 0, &[])),
+                _ => {}
             }
-            SETTINGS if came.flags & ACK == 0 => {
-                self.send(&frame(SETTINGS, ACK, 0, &[]));
-            }
-            _ => {}
         }
         if came.kind == DATA {
             self.data.entry(came.stream).or_default().extend(&came.payload);
@@ -413,6 +420,21 @@ fn first_frame(bytes: &[u8]) -> Option<(Frame, &[u8])> {
     let (payload, rest) = rest.split_at_checked(length)?;
     let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & LARGEST_WINDOW;
     Some((Frame { kind: head[3], flags: head[4], stream, payload: payload.to_vec() }, rest))
+}
+
+/// Attacks over several connections at a time, each as fast as it goes until then. A connection that
+/// has ended is followed by another, a moment later: over a network that takes a while too.
+pub fn attack_over(connections: usize, until: Instant, attack: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    attack();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+    });
 }
 
 /// Keeps connections alive until then: reads what comes, and answers.
