@@ -221,7 +221,8 @@ async fn work_together(address: SocketAddr, tally: Arc<Tally>) -> Result<(), Fai
         }
     }
     let mut turns = interval(PERIOD);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    // Two updates of a user at once would be merged, and one of them never arrive.
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for seq in 2_u64.. {
         for up in &mut ups {
             turns.tick().await;

@@ -84,7 +84,8 @@ fn replies_that_fall_due_at_once() {
     };
     trial.withstands("2,000 GetSessionInfo of 0.2 MB, due at once, window 0", |until| {
         let user_id = long_id(0);
-        let write = SetUserPropsRequest { user_id, write: Some(write), ..Default::default() };
+        let write = Some(write.clone());
+        let write = SetUserPropsRequest { user_id, write, ..Default::default() };
         let written = server.ask(async |mut client| client.set_user_props(write).await);
         let min_position = written.expect("a member writes").results.remove(0).position;
         let mut peers = [(); 2].map(|()| Peer::connect_with(server, &NOTHING));

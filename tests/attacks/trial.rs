@@ -21,6 +21,8 @@ const FAST_MS: f64 = 25.0;
 const FAST_ROUGHLY_MS: f64 = 250.0;
 /// The most log that an attack may cause.
 const LOG: u64 = 64 << 10;
+/// So often a short attack is tried.
+const TRIES: usize = 3;
 /// An attack of so long is measured strictly.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -53,13 +55,27 @@ impl Trial {
 
     /// Attacks, until the moment that the attack is given, and looks what that costs. What the
     /// attack returns, its connections, is held until then.
-    pub fn withstands<T>(&self, name: &str, attack: impl FnOnce(Instant) -> T) {
+    pub fn withstands<T>(&self, name: &str, attack: impl FnMut(Instant) -> T) {
         let faults = self.faults(name, attack);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// What does not hold under an attack.
-    pub fn faults<T>(&self, name: &str, attack: impl FnOnce(Instant) -> T) -> Vec<String> {
+    /// What does not hold under an attack. A short one is tried again where only the time is at
+    /// fault: in a second or two other work of the machine counts as much as the attack.
+    pub fn faults<T>(&self, name: &str, mut attack: impl FnMut(Instant) -> T) -> Vec<String> {
+        let tries = if is_long() { 1 } else { TRIES };
+        let mut faults = Vec::new();
+        for _ in 0..tries {
+            let found = self.attack(name, &mut attack);
+            faults = found.iter().map(|fault| format!("{name}: {}", fault.text)).collect();
+            if found.iter().any(|fault| !fault.is_of_time) || faults.is_empty() {
+                break;
+            }
+        }
+        faults
+    }
+
+    fn attack<T>(&self, name: &str, attack: impl FnOnce(Instant) -> T) -> Vec<Fault> {
         let Self { server, honest } = self;
         let time = attack_time();
         let rest = (time / 2).min(LONG);
@@ -90,25 +106,34 @@ impl Trial {
             100.0 * used,
         );
         let mut faults = Vec::new();
-        let mut must = |holds: bool, fault: String| {
+        let mut must = |holds: bool, is_of_time: bool, text: String| {
             if !holds {
-                faults.push(format!("{name}: {fault}"));
+                faults.push(Fault { is_of_time, text });
             }
         };
-        must(grown <= MEMORY, format!("the server grew by {} MB", grown / 1_000_000));
-        must(left <= MEMORY, format!("{} MB stay", left / 1_000_000));
-        must(files_closed, format!("{} files stay open, not {files}", server.open_files()));
-        must(server.threads() <= threads, format!("{} threads, not {threads}", server.threads()));
-        must(log <= LOG, format!("{log} bytes of log, such as {last}"));
+        must(grown <= MEMORY, false, format!("the server grew by {} MB", grown / 1_000_000));
+        must(left <= MEMORY, false, format!("{} MB stay", left / 1_000_000));
+        must(files_closed, false, format!("{} files stay, not {files}", server.open_files()));
+        let threads_now = server.threads();
+        must(threads_now <= threads, false, format!("{threads_now} threads, not {threads}"));
+        must(log <= LOG, false, format!("{log} bytes of log, such as {last}"));
+        let failure = honest.failure();
+        must(failure.is_none(), false, failure.unwrap_or_default());
         for (when, figures) in [("during", during), ("after", after)] {
             let Figures { arrived, p99_ms, .. } = figures;
-            must(arrived >= ARRIVED, format!("{when} it, {:.1} % arrived", 100.0 * arrived));
+            must(arrived >= ARRIVED, true, format!("{when} it, {:.1} % arrived", 100.0 * arrived));
             let fast = if is_long() { FAST_MS } else { FAST_ROUGHLY_MS };
             let most = fast.max(SLOWED * before.p99_ms);
-            must(p99_ms <= most, format!("{when} it, p99 {p99_ms:.1} ms, more than {most:.1} ms"));
+            let slow = format!("{when} it, p99 {p99_ms:.1} ms, more than {most:.1} ms");
+            must(p99_ms <= most, true, slow);
         }
-        let failure = honest.failure();
-        must(failure.is_none(), failure.unwrap_or_default());
         faults
     }
+}
+
+/// What does not hold.
+struct Fault {
+    /// Whether a machine with other work might be to blame.
+    is_of_time: bool,
+    text: String,
 }

@@ -133,3 +133,25 @@ fn half_of_the_calls_open_and_half_unary_on_windows_of_zero() {
         peers
     });
 }
+
+#[test]
+fn the_connections_that_hold_most_are_ended() {
+    let trial = Trial::start(&["--max-unsent-total=16MiB"]);
+    trial.server.open_vast_room("vast");
+    let window = [(INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
+    trial.withstands("300 connections that are not read, over max-unsent-total", |until| {
+        let connect = |_| {
+            let mut peer = Peer::narrow(&trial.server, &window);
+            for _ in 0..20 {
+                peer.call(SUBSCRIBE, &AS_APP, &subscription("vast"));
+            }
+            peer
+        };
+        let mut peers: Vec<_> = (0..300).map(connect).collect();
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        let mut ended = 0;
+        peers.iter_mut().for_each(|peer| ended += u32::from(!peer.send(&settings(&[]))));
+        println!("{ended} of 300 connections were ended");
+        peers
+    });
+}
