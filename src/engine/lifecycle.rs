@@ -1,7 +1,7 @@
 //! Which sessions there are: opened, found, ended.
 
 use super::error::Refusal;
-use super::{Engine, Joined, Page, SessionKey, live::Live, position, subscriber::End};
+use super::{Engine, Joined, SessionKey, live::Live, position, subscriber::End};
 use crate::session::{
     Opening,
     command::Actor,
@@ -76,11 +76,6 @@ impl Engine {
         let live = self.find(app, key, &Actor::App)?;
         let is_open = live.lock().core.is_open_to(user);
         is_open.then_some(live).ok_or(Refusal::NOT_FOUND)
-    }
-
-    /// The app's sessions after an id, in the order of ids.
-    pub fn list(&self, app: &AppId, after: Option<&SessionId>) -> Page {
-        self.inner.registry.page(app, after)
     }
 
     /// The sessions that a user has joined.

@@ -5,6 +5,7 @@ use super::{
     Clock,
     encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason, Start},
     logs::LogShare,
+    registry::Places,
     shard::Listed,
     subscriber::{End, Resume, Step, Subscriber},
 };
@@ -54,8 +55,8 @@ pub struct State {
     visited_at: Micros,
     /// When the session looks whether time has passed.
     pub(super) deadline: Option<Listed>,
-    /// The registry has it among those that anybody may join.
-    pub(super) offered: bool,
+    /// Where the registry has it.
+    pub(super) places: Places,
     /// Taken out of the registry.
     pub(super) closed: bool,
     /// What the log takes of the bytes that all logs may have.
@@ -119,7 +120,7 @@ impl Live {
                 waiting: Slab::new(),
                 tick: None,
                 deadline: None,
-                offered: false,
+                places: Places::default(),
                 closed: false,
                 logs,
             }),

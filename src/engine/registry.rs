@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::{footprint::Footprint, live::Live, users::UserRecord};
 use crate::session::{
+    Session,
     epoch::Epoch,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
@@ -20,11 +21,8 @@ use std::{
     },
 };
 
-/// A stretch of an app's sessions in the order of ids; empty = there are no more.
-pub type Page = Vec<Arc<Live>>;
-
-/// How many sessions a [`Page`] has at most.
-const PAGE: usize = 256;
+/// An ordered index of each app; it goes with its last entry.
+type Index<K, V> = DashMap<AppId, BTreeMap<K, V>, FxBuildHasher>;
 
 /// Sharded maps; no guard is held while another is taken.
 #[derive(Debug)]
@@ -36,13 +34,58 @@ pub struct Registry {
     /// Private sessions by source and listener.
     pairs: DashMap<(AppId, Pair), SessionId, FxBuildHasher>,
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
-    /// The sessions of each app in the order of ids, for listing.
-    ordered: DashMap<AppId, BTreeMap<SessionId, Arc<Live>>, FxBuildHasher>,
-    /// The sessions of each app that anybody may join, by epoch: in the order of their opening.
-    open_to_all: DashMap<AppId, BTreeMap<Epoch, Arc<Live>>, FxBuildHasher>,
+    /// All sessions in the order of ids.
+    ordered: Index<SessionId, ()>,
+    /// Those of them that everybody may know of.
+    listed: Index<SessionId, ()>,
+    /// The sessions of which a user is an insider. Without an id: before all of them.
+    insiders: Index<(UserId, Option<SessionId>), ()>,
+    /// The sessions that anybody may join, by epoch: in the order of their opening.
+    open_to_all: Index<Epoch, Arc<Live>>,
     session_count: AtomicUsize,
     max_sessions: usize,
     max_users: usize,
+}
+
+/// In which indexes of the registry a session is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    /// In that of all sessions, and its insiders in theirs.
+    pub ordered: bool,
+    /// In that of the sessions that everybody may know of.
+    pub listed: bool,
+    /// In that of the sessions that anybody may join.
+    pub open_to_all: bool,
+}
+
+impl Places {
+    /// Where a session belongs.
+    pub fn of(session: &Session) -> Self {
+        let exists = !session.has_ended();
+        Self {
+            ordered: exists,
+            listed: exists && session.is_listed(),
+            open_to_all: session.is_open_to_all(),
+        }
+    }
+}
+
+/// Puts something into an index, or takes it out.
+fn note<K: Ord, V>(index: &Index<K, V>, app: &AppId, key: K, value: Option<V>) {
+    if let Some(value) = value {
+        index.entry(app.clone()).or_default().insert(key, value);
+    } else if let Entry::Occupied(mut entries) = index.entry(app.clone()) {
+        entries.get_mut().remove(&key);
+        if entries.get().is_empty() {
+            entries.remove();
+        }
+    }
+}
+
+/// The first id from a place on.
+fn first(index: &Index<SessionId, ()>, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
+    let ids = index.get(app)?;
+    ids.range::<SessionId, _>((from, Bound::Unbounded)).next().map(|(id, ())| id.clone())
 }
 
 /// Where a session belongs among shards and groups.
@@ -60,6 +103,8 @@ impl Registry {
             pairs: DashMap::default(),
             users: DashMap::default(),
             ordered: DashMap::default(),
+            listed: DashMap::default(),
+            insiders: DashMap::default(),
             open_to_all: DashMap::default(),
             session_count: AtomicUsize::new(0),
             max_sessions,
@@ -108,11 +153,6 @@ impl Registry {
             self.session_count.fetch_sub(1, Ordering::Relaxed);
             return Err(refusal);
         }
-        self.ordered.entry(live.app.clone()).or_default().insert(live.id.clone(), live.clone());
-        // Somebody may have ended it already, and found nothing to take out of the order.
-        if !self.session(&live.app, &live.id).is_some_and(|known| Arc::ptr_eq(&known, live)) {
-            self.take_out_of_order(live);
-        }
         Ok(())
     }
 
@@ -132,18 +172,6 @@ impl Registry {
         }
         if let Some(pair) = pair {
             self.pairs.remove_if(&(live.app.clone(), pair), |_, id| *id == live.id);
-        }
-        self.take_out_of_order(live);
-    }
-
-    fn take_out_of_order(&self, live: &Arc<Live>) {
-        if let Entry::Occupied(mut app) = self.ordered.entry(live.app.clone()) {
-            if app.get().get(&live.id).is_some_and(|known| Arc::ptr_eq(known, live)) {
-                app.get_mut().remove(&live.id);
-            }
-            if app.get().is_empty() {
-                app.remove();
-            }
         }
     }
 
@@ -177,24 +205,51 @@ impl Registry {
         self.names.remove_if(&(live.app.clone(), name.into()), |_, of| Arc::ptr_eq(of, live));
     }
 
-    /// The next stretch of an app's sessions.
-    pub fn page(&self, app: &AppId, after: Option<&SessionId>) -> Page {
-        let Some(sessions) = self.ordered.get(app) else { return Vec::new() };
-        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone()));
-        let page = sessions.range((from, Bound::Unbounded)).take(PAGE);
-        page.map(|(_, live)| live.clone()).collect()
+    /// Moves a session from the indexes where it was to those where it belongs. Called with the
+    /// session locked, and before its id is free for another one.
+    pub fn place(&self, live: &Arc<Live>, epoch: Epoch, was: Places, is: Places) {
+        if was.ordered != is.ordered {
+            note(&self.ordered, &live.app, live.id.clone(), is.ordered.then_some(()));
+        }
+        if was.listed != is.listed {
+            note(&self.listed, &live.app, live.id.clone(), is.listed.then_some(()));
+        }
+        if was.open_to_all != is.open_to_all {
+            let offered = is.open_to_all.then(|| live.clone());
+            note(&self.open_to_all, &live.app, epoch, offered);
+        }
     }
 
-    /// Notes that anybody may join a session, or not any more. Called with the session locked.
-    pub fn offer(&self, live: &Arc<Live>, epoch: Epoch, is_open: bool) {
-        if is_open {
-            self.open_to_all.entry(live.app.clone()).or_default().insert(epoch, live.clone());
-        } else if let Entry::Occupied(mut app) = self.open_to_all.entry(live.app.clone()) {
-            app.get_mut().remove(&epoch);
-            if app.get().is_empty() {
-                app.remove();
-            }
-        }
+    /// Notes whether a user is an insider of a session. Called like [`Registry::place`].
+    pub fn note_insider(&self, live: &Live, user: &UserId, is_insider: bool) {
+        let key = (user.clone(), Some(live.id.clone()));
+        note(&self.insiders, &live.app, key, is_insider.then_some(()));
+    }
+
+    /// The first of all sessions from a place on.
+    pub fn first(&self, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
+        first(&self.ordered, app, from)
+    }
+
+    /// The first session from a place on that everybody may know of.
+    pub fn first_listed(&self, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
+        first(&self.listed, app, from)
+    }
+
+    /// The first session from a place on of which a user is an insider.
+    pub fn first_inside(
+        &self,
+        app: &AppId,
+        user: &UserId,
+        from: Bound<&SessionId>,
+    ) -> Option<SessionId> {
+        let insiders = self.insiders.get(app)?;
+        let from = match from {
+            Bound::Unbounded => Bound::Included((user.clone(), None)),
+            from => from.map(|id| (user.clone(), Some(id.clone()))),
+        };
+        let ((of, id), ()) = insiders.range((from, Bound::Unbounded)).next()?;
+        id.clone().filter(|_| of == user)
     }
 
     /// The session opened last before an epoch among those that anybody may join.
@@ -210,11 +265,14 @@ impl Registry {
 
     /// What there is.
     pub fn footprint(&self) -> Footprint {
-        let in_order = self.ordered.iter().map(|app| app.len()).sum::<usize>();
-        let open_to_all = self.open_to_all.iter().map(|app| app.len()).sum::<usize>();
+        fn entries<K, V>(index: &Index<K, V>) -> usize {
+            index.iter().map(|app| app.len()).sum()
+        }
+        let unordered = self.names.len() + self.pairs.len() + entries(&self.insiders);
+        let ordered = entries(&self.ordered) + entries(&self.listed);
         Footprint {
             sessions: self.sessions.len(),
-            indexed: self.names.len() + self.pairs.len() + in_order + open_to_all,
+            indexed: unordered + ordered + entries(&self.open_to_all),
             users: self.users.len(),
             ..Footprint::default()
         }

@@ -3,6 +3,7 @@
 use super::{
     Engine, GROUPS,
     live::{Live, State},
+    registry::Places,
     shard::{Job, Listed, Shard},
 };
 use crate::session::limits::Micros;
@@ -26,12 +27,9 @@ impl Engine {
         self.clock().step_to(target);
     }
 
-    /// Puts a session that changed on its shard's list, and where `newest` looks or not.
+    /// Puts a session that changed on its shard's list, and into the indexes where it belongs.
     pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
-        let is_open = state.core.is_open_to_all();
-        if std::mem::replace(&mut state.offered, is_open) != is_open {
-            self.inner.registry.offer(live, state.core.epoch(), is_open);
-        }
+        self.place(live, state);
         state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
@@ -39,6 +37,23 @@ impl Engine {
         let Some(at) = state.core.next_deadline().filter(|_| !state.closed) else { return };
         if state.deadline.as_ref().is_none_or(|listed| at < listed.at()) {
             state.deadline = Some(self.add_job(live, at, Job::Deadline));
+        }
+    }
+
+    fn place(&self, live: &Arc<Live>, state: &mut State) {
+        let registry = &self.inner.registry;
+        let places = Places::of(&state.core);
+        let before = std::mem::replace(&mut state.places, places);
+        if before != places {
+            registry.place(live, state.core.epoch(), before, places);
+        }
+        let mut users = state.core.take_role_changes();
+        if before.ordered != places.ordered {
+            users.extend(state.core.insiders().cloned());
+        }
+        for user in users {
+            let is_insider = places.ordered && state.core.is_insider(&user);
+            registry.note_insider(live, &user, is_insider);
         }
     }
 

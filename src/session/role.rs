@@ -36,29 +36,44 @@ pub const ROLES: usize = 20_000;
 
 /// Roles other than member, of people who have joined and of people who have not.
 #[derive(Debug, Default)]
-pub(super) struct Roles(FxHashMap<UserId, Role>);
+pub(super) struct Roles {
+    by_user: FxHashMap<UserId, Role>,
+    /// Who got or lost one since somebody last asked.
+    changed: Vec<UserId>,
+}
 
 impl Roles {
     /// The role of a user, if it has one.
     pub fn of(&self, user: &str) -> Option<Role> {
-        self.0.get(user).copied()
+        self.by_user.get(user).copied()
     }
 
     /// Whether a user may get a role.
     pub fn has_room(&self, user: &str, role: Role) -> bool {
-        self.0.len() < ROLES || role == Role::Member || self.0.contains_key(user)
+        self.by_user.len() < ROLES || role == Role::Member || self.by_user.contains_key(user)
     }
 
     /// Gives a role. That of a member is none.
     pub fn give(&mut self, user: UserId, role: Role) {
-        match role {
-            Role::Member => self.0.remove(&user),
-            role => self.0.insert(user, role),
-        };
+        if role == Role::Member {
+            return self.take(&user);
+        }
+        self.by_user.insert(user.clone(), role);
+        self.changed.push(user);
     }
 
     /// Takes whatever role a user has.
     pub fn take(&mut self, user: &str) {
-        self.0.remove(user);
+        self.changed.extend(self.by_user.remove_entry(user).map(|(user, _)| user));
+    }
+
+    /// Who has one.
+    pub fn users(&self) -> impl Iterator<Item = &UserId> {
+        self.by_user.keys()
+    }
+
+    /// Takes the list of who got or lost one since the last call.
+    pub fn take_changed(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.changed)
     }
 }

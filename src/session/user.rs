@@ -10,7 +10,7 @@ use super::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Deref,
+    ops::{Bound, Deref},
 };
 
 /// One user.
@@ -48,6 +48,11 @@ impl Joined {
     /// A session was left or has ended.
     pub fn remove(&mut self, id: &SessionId) {
         self.ids.remove(id);
+    }
+
+    /// The first from a place on.
+    pub fn first(&self, from: Bound<&SessionId>) -> Option<SessionId> {
+        self.ids.range::<SessionId, _>((from, Bound::Unbounded)).next().cloned()
     }
 
     /// How often a session was joined: where it has risen, there may be another one.

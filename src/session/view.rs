@@ -2,7 +2,6 @@
 
 use super::{
     Info, Session,
-    access::Standing,
     command::Actor,
     ids::UserId,
     log::{Event, Whole},
@@ -116,19 +115,43 @@ impl Session {
         }
     }
 
-    /// Whether an actor may know of the session. An unlisted one is there for the app and for people
-    /// with a role; a private one for the app, its source and listener, and for owner, admins and
-    /// moderators.
+    /// Whether an actor may know of the session. The app may, and everybody if it is listed; else
+    /// those who have joined, and its insiders.
     pub fn is_visible_to(&self, actor: &Actor) -> bool {
-        let standing = self.standing(actor);
-        match (&self.pair, actor) {
-            (Some(pair), Actor::User(user)) => {
-                *user == pair.source
-                    || *user == pair.listener
-                    || matches!(standing, Standing::Away(role) if role >= Role::Moderator)
+        match actor {
+            Actor::App => true,
+            Actor::User(user) => {
+                self.is_listed() || self.is_insider(user) || self.members.membership(user).is_some()
             }
-            _ => !self.accepted.settings.unlisted || standing != Standing::Outsider,
         }
+    }
+
+    /// Whether everybody may know of the session.
+    pub fn is_listed(&self) -> bool {
+        self.pair.is_none() && !self.accepted.settings.unlisted
+    }
+
+    /// Whether a user may know of the session without having joined it, listed or not: by a role, and
+    /// of a private one as its source or listener, or by a role from moderator on.
+    pub fn is_insider(&self, user: &str) -> bool {
+        let role = self.roles.of(user);
+        match &self.pair {
+            None => role.is_some(),
+            Some(pair) => {
+                *pair.source == *user || *pair.listener == *user || role >= Some(Role::Moderator)
+            }
+        }
+    }
+
+    /// The users of whom [`Session::is_insider`] says so; some may come twice.
+    pub fn insiders(&self) -> impl Iterator<Item = &UserId> {
+        let pair = self.pair.iter().flat_map(|pair| [&pair.source, &pair.listener]);
+        self.roles.users().chain(pair).filter(|user| self.is_insider(user))
+    }
+
+    /// Takes the list of users who may have become or ceased to be insiders since the last call.
+    pub fn take_role_changes(&mut self) -> Vec<UserId> {
+        self.roles.take_changed()
     }
 
     /// Whether the default of a prop is told: it is what the prop holds until it is written, so who

@@ -3,7 +3,7 @@
 use super::Sessions;
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Live, Peer, Scope, SessionKey},
+    engine::{Peer, Scope, SessionKey, State},
     grpc::{
         Context,
         caller::Caller,
@@ -24,7 +24,6 @@ use crate::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use http::HeaderMap;
 use prost::Message;
-use std::sync::Arc;
 
 /// How many sessions are on a page by default.
 const PAGE: usize = 100;
@@ -84,34 +83,20 @@ impl Sessions {
         };
         let actor = door.close_with(|| actor)?;
         let mut page = Listing::new(size);
-        let is_later = |id: &SessionId| after.as_ref().is_none_or(|after| id > after);
-        if let Some(name) = name.map(SessionKey::Name) {
-            let has_member = |live: &Arc<Live>| {
-                let joined = |member| live.lock().core.members().membership(member).is_some();
-                member.as_deref().is_none_or(joined)
-            };
+        let member = member.as_ref();
+        let next = if let Some(name) = name.map(SessionKey::Name) {
             let live = self.0.engine.find(&app, Some(&name), &actor).ok();
-            if let Some(live) = live.filter(|live| is_later(&live.id) && has_member(live)) {
-                page.add(&live, &actor);
+            let live = live.filter(|live| after.is_none_or(|after| live.id > after));
+            if let Some(state) = live.as_ref().map(|live| live.lock()) {
+                let has_member = member.is_none_or(|member| state.core.has_joined(member));
+                let _ = has_member && page.add(&state, &actor);
             }
-        } else if let Some(member) = member {
-            for id in self.0.engine.sessions_of(&app, &member).into_iter().filter(is_later) {
-                let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor);
-                if live.is_ok_and(|live| !page.add(&live, &actor)) {
-                    break;
-                }
-            }
+            None
         } else {
-            let mut after = after;
-            loop {
-                let stretch = self.0.engine.list(&app, after.as_ref());
-                let Some(last) = stretch.last() else { break };
-                after = Some(last.id.clone());
-                if stretch.iter().any(|live| !page.add(live, &actor)) {
-                    break;
-                }
-            }
-        }
+            let add = |state: &State| page.add(state, &actor);
+            self.0.engine.list((&app, &actor), member, after, add)
+        };
+        page.reply.next_page_token = next.map(|id| token_after(&id)).unwrap_or_default();
         Ok(page.reply)
     }
 
@@ -296,18 +281,14 @@ impl Listing {
 
     /// Adds a session that the actor may know of; false = the page is full, and the next one begins
     /// with this session.
-    fn add(&mut self, live: &Live, actor: &Actor) -> bool {
-        let state = live.lock();
-        if !state.core.is_visible_to(actor) {
-            return true;
-        }
-        let info = to_proto::session_summary(&state, actor);
-        let bytes = info.encoded_len() + 8;
+    fn add(&mut self, state: &State, actor: &Actor) -> bool {
         let sessions = &mut self.reply.sessions;
-        let too_large = self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty();
-        if sessions.len() == self.size || too_large {
-            let last = sessions.last().map(|last| token_after(&last.session_id));
-            self.reply.next_page_token = last.unwrap_or_default();
+        if sessions.len() == self.size {
+            return false;
+        }
+        let info = to_proto::session_summary(state, actor);
+        let bytes = info.encoded_len() + 8;
+        if self.bytes + bytes > MAX_MESSAGE_BYTES && !sessions.is_empty() {
             return false;
         }
         self.bytes += bytes;
