@@ -162,6 +162,8 @@ impl Engine {
             // What is merged is merged into the value of each session, as into that of the user.
             let merged = record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.check_room(&merged, self.inner.limits.props_per_user)?;
+            let sessions = record.sessions.union(&record.sources).count();
+            self.owe_updates_of(record, sessions);
             let mut outcomes = Vec::new();
             let mut unconcerned = Vec::new();
             for id in record.sessions.union(&record.sources) {

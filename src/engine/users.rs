@@ -9,7 +9,7 @@ use super::{
 use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::{Micros, SECOND},
-    user::User,
+    user::{SESSIONS_PER_UPDATE, User},
 };
 use parking_lot::Mutex;
 use slab::Slab;
@@ -69,6 +69,23 @@ impl Engine {
     pub(super) fn take_update_of(&self, record: &mut User) -> Result<(), Refusal> {
         let per_second = self.inner.settings.max_updates_per_second;
         Ok(record.take_update(self.clock().now(), per_second)?)
+    }
+
+    /// Counts an update that was taken by the sessions that it is made in.
+    pub fn owe_updates(&self, app: &AppId, user: &UserId, sessions: usize) {
+        if sessions <= SESSIONS_PER_UPDATE {
+            return;
+        }
+        let _ = self.with_user(app, user, |record| {
+            self.owe_updates_of(record, sessions);
+            Ok(())
+        });
+    }
+
+    /// The same with the user locked.
+    pub(super) fn owe_updates_of(&self, record: &mut User, sessions: usize) {
+        let per_second = self.inner.settings.max_updates_per_second;
+        record.owe_updates(self.clock().now(), per_second, sessions);
     }
 
     /// A stream of a user begins: as long as it has one it is not forgotten.

@@ -147,6 +147,7 @@ impl Context {
                 _ => Err(engine::Refusal::RequestIdReused { field: "write.request_id" }),
             };
         }
+        self.engine.owe_updates(app, user, sessions.len());
         let one = |id: SessionId| {
             let act = || {
                 let live = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor)?;

@@ -13,6 +13,9 @@ use std::{
     ops::{Bound, Deref},
 };
 
+/// In how many sessions a write counts as one update: as many as a stream of updates carries.
+pub const SESSIONS_PER_UPDATE: usize = 64;
+
 /// One user.
 #[derive(Debug, Default)]
 pub struct User {
@@ -110,6 +113,16 @@ impl User {
         Ok(())
     }
 
+    /// Counts an update that was let through as so many more, if it is made in many sessions. The next
+    /// ones wait for them.
+    pub fn owe_updates(&mut self, now: Micros, per_second: u64, sessions: usize) {
+        let more = (sessions.saturating_sub(1) / SESSIONS_PER_UPDATE) as u64;
+        if more > 0 {
+            let each = SECOND / per_second.clamp(1, SECOND);
+            self.full_at = self.full_at.max(now) + more * each;
+        }
+    }
+
     /// Whether the app sees the user: it has a stream, or has joined a session.
     pub fn is_present(&self) -> bool {
         !self.sessions.is_empty() || self.streams > 0
@@ -125,6 +138,21 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_update_in_many_sessions_is_made_up_for_later() {
+        let mut user = User::default();
+        let now = 5 * SECOND;
+        for sessions in [0, 1, SESSIONS_PER_UPDATE] {
+            user.owe_updates(now, 200, sessions);
+        }
+        assert!((0..200).all(|_| user.take_update(now, 200).is_ok()), "these are one each");
+        user.owe_updates(now, 200, SESSIONS_PER_UPDATE + 1);
+        user.owe_updates(now, 200, 10 * SESSIONS_PER_UPDATE);
+        let refused = user.take_update(now, 200);
+        assert_eq!(refused, Err(Refusal::RateLimited { per_second: 200, retry_after: 11 * 5000 }));
+        assert!(user.take_update(now + 11 * 5000, 200).is_ok());
+    }
 
     #[test]
     fn a_second_of_updates_fits_at_once_and_then_one_at_a_time() {

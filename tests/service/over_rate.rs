@@ -216,7 +216,7 @@ async fn what_waits_is_not_acked_where_the_stream_ends_otherwise() {
 
 #[tokio::test]
 async fn the_first_props_of_a_join_count_as_an_update() {
-    let service = Service::start_with(|config| config.max_updates_per_second = 3).await;
+    let service = Service::start_with(|config| config.max_updates_per_second = 4).await;
     let join = || JoinOptions { props: props([("x", int(1))]), ..Default::default() };
     let open = |id: &str| OpenSharedSessionRequest {
         join: Some(join()),
@@ -226,7 +226,7 @@ async fn the_first_props_of_a_join_count_as_an_update() {
         service.open_room(id, "host").await;
     }
     service.try_open(open("one")).await.expect("the first");
-    service.try_join("a", "ada", join()).await.expect("the second");
+    service.try_join("a", "ada", join()).await.expect("the second and, as a snapshot, the third");
     let request = |id| SubscribeToSessionRequest { join: Some(join()), ..subscription(id, "ada") };
     service.watch_with(request("b")).await;
     let is_limited = |told: Refused| drop(told.is(Code::ResourceExhausted, "RATE_LIMITED"));
@@ -342,7 +342,7 @@ async fn what_was_merged_and_is_refused_at_last_takes_nothing_else_along() {
     service.try_open(open).await.expect("it opens");
     service.join("finals", "ada").await;
     service.set_role("finals", "", "ada", Role::Moderator).await;
-    service.tick();
+    service.advance(1_000);
     let mut ada = service.stream("finals", "ada").await;
     let set = |key, value| write([(key, int(value))]).in_session("finals");
     let now = ada.write(set("a", 1));
@@ -368,4 +368,36 @@ async fn there_is_room_for_a_write_that_fits_after_what_waits_before_it() {
     assert_eq!(refusals(&ada), []);
     let held = ada.rebuilt.props("ada");
     assert!(held.len() == 256 && held.contains_key("new"), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_write_in_very_many_sessions_counts_as_several_updates() {
+    let service = Service::start_with(|config| {
+        config.max_updates_per_second = 10;
+        config.max_sessions_per_user = 200;
+    })
+    .await;
+    let ids: Vec<String> = (0..150).map(|n| format!("room {n}")).collect();
+    for id in &ids {
+        service.open_room(id, "host").await;
+        service.join(id, "ada").await;
+    }
+    service.advance(2_000);
+    // How many writes go through at once. Each is in 150 sessions: three times 64 hold them.
+    let through = async |write: &PropsWrite| {
+        let mut done = 0;
+        while service.try_write("ada", write.clone()).await.is_ok() {
+            done += 1;
+        }
+        service.advance(10_000);
+        done
+    };
+    let on_user = write([("n", int(1))]);
+    let named = |most: usize| PropsWrite { session_ids: ids[..most].to_vec(), ..on_user.clone() };
+    assert_eq!(through(&on_user).await, 4, "three each, and the last one is let through");
+    assert_eq!(through(&named(150)).await, 4);
+    assert_eq!(through(&named(64)).await, 10);
+    let too_many = (0..1001).map(|n| format!("room {n}")).collect();
+    let too_many = PropsWrite { session_ids: too_many, ..on_user };
+    refused(service.try_write("ada", too_many).await).blames(&["write.session_ids"]);
 }

@@ -129,3 +129,49 @@ async fn transmissions_are_refused_with_their_reasons() {
         "target_user_id",
     ]);
 }
+
+#[tokio::test]
+async fn what_is_sent_again_counts_as_an_update_of_who_asks() {
+    let service = Service::start_with(|config| config.max_updates_per_second = 10).await;
+    slow_room(&service).await;
+    service.advance(1_000);
+    for _ in 0..100 {
+        service.try_transmit("finals", "ada", "", false).await.expect("nothing is sent twice");
+    }
+    for _ in 0..10 {
+        service.try_transmit("finals", "ada", "", true).await.expect("these are in her rate");
+    }
+    let told = refused(service.try_transmit("finals", "ada", "", true).await);
+    told.is(Code::ResourceExhausted, "RATE_LIMITED");
+    for _ in 0..100 {
+        service.try_transmit("finals", "", "", true).await.expect("the app has no rate");
+    }
+    service.advance(100);
+    service.try_transmit("finals", "ada", "", true).await.expect("time has passed");
+}
+
+#[tokio::test]
+async fn the_snapshot_of_a_join_is_left_out_over_the_rate_of_the_user() {
+    let service = Service::start_with(|config| config.max_updates_per_second = 10).await;
+    slow_room(&service).await;
+    service.advance(1_000);
+    let join = async |omit_snapshot| {
+        let request = sessiond::proto::JoinSessionRequest {
+            session_id: "finals".to_owned(),
+            user_id: "bob".to_owned(),
+            omit_snapshot,
+            ..Default::default()
+        };
+        let reply = service.sessions().join_session(request).await.expect("he is in").into_inner();
+        (reply.snapshot.is_some(), reply.snapshot_omitted)
+    };
+    for _ in 0..20 {
+        assert_eq!(join(true).await, (false, false), "it costs nothing that he did not ask for");
+    }
+    for _ in 0..10 {
+        assert_eq!(join(false).await, (true, false));
+    }
+    assert_eq!(join(false).await, (false, true));
+    service.advance(100);
+    assert_eq!(join(false).await, (true, false));
+}

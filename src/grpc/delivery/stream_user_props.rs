@@ -353,6 +353,7 @@ impl StreamUserProps {
         if waiting.places.is_empty() {
             return self.apply(server, feeds, plain(write, Vec::new()));
         }
+        server.engine.owe_updates(&self.user.app, &self.user.user, waiting.places.len());
         let mut all = Written::default();
         for place in &*waiting.places {
             let write = Write { made_in: place.stay, ..write.clone() };

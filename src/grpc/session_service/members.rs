@@ -67,11 +67,14 @@ impl Sessions {
         Ok(reply)
     }
 
-    /// The snapshot of somebody who has joined, if it is still in and the snapshot fits one message.
-    /// Not remembered with a request id: it is large, and old by then.
+    /// The snapshot of somebody who has joined, if it is still in, the snapshot fits one message, and
+    /// the rate of the user lets it through: joining again costs nothing else. Not remembered with a
+    /// request id: it is large, and old by then.
     fn snapshot_of(&self, app: &AppId, id: &str, user: &str) -> Option<proto::SessionUpdate> {
         let key = SessionKey::Id(SessionId::new(id).ok()?);
-        let actor = Actor::User(UserId::new(user).ok()?);
+        let user = UserId::new(user).ok()?;
+        self.0.engine.take_update(app, &user).ok()?;
+        let actor = Actor::User(user);
         let live = self.0.engine.find(app, Some(&key), &actor).ok()?;
         let state = live.lock();
         state.core.check(&actor, Act::Receive).ok()?;

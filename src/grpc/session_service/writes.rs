@@ -138,6 +138,10 @@ impl Sessions {
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let target = door.optional_user("target_user_id", &request.target_user_id);
         let (actor, key) = door.close_with(|| actor.zip(key))?;
+        // What was sent already is sent again, so it is bounded like writes are.
+        if let (Actor::User(user), true) = (&actor, request.resend) {
+            self.0.engine.take_update(&app, user)?;
+        }
         let live = self.0.engine.find(&app, Some(&key), &actor)?;
         let position = self.0.engine.transmit(&live, &actor, target.as_ref(), request.resend)?;
         Ok(proto::TransmitSessionUpdatesResponse { position: Some(to_proto::position(position)) })

@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, HashSet};
 /// The most messages a second that a subscriber may name as its bound.
 const MAX_RATE_HZ: u32 = 1000;
 
+/// In how many sessions a write may name that it is made.
+const WRITTEN_SESSIONS: usize = 1000;
+
 /// Bytes of a password.
 const PASSWORD_BYTES: usize = 1024;
 
@@ -95,6 +98,9 @@ impl Door<'_> {
         }
         if !write.if_revision.is_empty() && session_ids.len() != 1 {
             self.fault("write.if_revision", "needs exactly one session id");
+        }
+        if session_ids.len() > WRITTEN_SESSIONS {
+            self.fault("write.session_ids", format!("has more than {WRITTEN_SESSIONS} ids"));
         }
         let mut known = HashSet::new();
         let mut sessions = Vec::with_capacity(session_ids.len());
