@@ -18,10 +18,10 @@ mod values;
 pub use bundles::{receiving, several_joining, several_open};
 pub use caller::{as_app, sent};
 pub use calls::ban_of;
-pub use rebuilt::{Member, Rebuilt, State};
+pub use rebuilt::{Member, Rebuilt, State, Step};
 pub use refused::{Refused, refused};
 pub use requests::{Call, calls, descriptors, request_of};
-pub use streams::{PropsStream, Step, Watcher};
+pub use streams::{PropsStream, Watcher};
 pub use values::*;
 
 use bytes::{Buf, BufMut, Bytes};

@@ -1,16 +1,46 @@
 //! A client's copy of a session, rebuilt from updates by the rules of the proto, to the letter: what
 //! the rules do not allow fails the test.
 
-use super::{
-    streams::Step,
-    values::{Shown, show_named},
-};
+use super::values::{Shown, show_named};
 use prost::Message;
 use sessiond::proto::{
     self, Changes, DepartureReason, NamedValue, Role, SessionUpdate, SnapshotReason,
     session_update::Body,
 };
 use std::collections::{BTreeMap, HashSet};
+
+/// One step of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// The whole state.
+    Snapshot(SnapshotReason),
+    /// What changed.
+    Changes {
+        /// The revision that it starts from.
+        from: u64,
+        /// The revision that it leads to.
+        to: u64,
+        /// In how many messages it came.
+        parts: usize,
+        /// The changes, whatever parts they came in.
+        changes: Box<Changes>,
+    },
+    /// Every accepted write and event.
+    Log {
+        /// The revision that it starts from.
+        from: u64,
+        /// The revision that it leads to.
+        to: u64,
+        /// In how many messages it came.
+        parts: usize,
+        /// The updates, whatever parts they came in.
+        updates: Vec<proto::LoggedUpdate>,
+    },
+    /// Nothing changed up to a revision.
+    Heartbeat(u64),
+    /// The session is over for this stream.
+    Ended(proto::Ended),
+}
 
 /// What a client knows of one session.
 #[derive(Debug, Clone, Default)]

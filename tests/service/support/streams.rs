@@ -1,6 +1,6 @@
 //! Streams as tests read and write them. Every message is applied to a [`Rebuilt`].
 
-use super::{GLANCE, Rebuilt, Refused, Service, in_time};
+use super::{GLANCE, Rebuilt, Refused, Service, Step, in_time};
 use sessiond::proto::{
     self, Changes, EndReason, SnapshotReason, delivery_service_client::DeliveryServiceClient,
     stream_user_props_request::Message as Up,
@@ -9,39 +9,6 @@ use std::pin::Pin;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, StreamExt, wrappers::UnboundedReceiverStream};
 use tonic::{Code, Response, Status, Streaming, transport::Channel};
-
-/// One step of a session.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// The whole state.
-    Snapshot(SnapshotReason),
-    /// What changed.
-    Changes {
-        /// The revision that it starts from.
-        from: u64,
-        /// The revision that it leads to.
-        to: u64,
-        /// In how many messages it came.
-        parts: usize,
-        /// The changes, whatever parts they came in.
-        changes: Box<Changes>,
-    },
-    /// Every accepted write and event.
-    Log {
-        /// The revision that it starts from.
-        from: u64,
-        /// The revision that it leads to.
-        to: u64,
-        /// In how many messages it came.
-        parts: usize,
-        /// The updates, whatever parts they came in.
-        updates: Vec<proto::LoggedUpdate>,
-    },
-    /// Nothing changed up to a revision.
-    Heartbeat(u64),
-    /// The session is over for this stream.
-    Ended(proto::Ended),
-}
 
 /// How a stream ended.
 #[derive(Debug)]
