@@ -13,12 +13,15 @@
 mod clients;
 mod cuts;
 mod dark;
+mod drains;
 mod frozen;
 mod proxy;
 #[allow(dead_code)]
 #[path = "../service/support/rebuilt.rs"]
 mod rebuilt;
 mod server;
+mod small;
+mod stalled;
 #[allow(dead_code)]
 #[path = "../service/support/values.rs"]
 mod values;

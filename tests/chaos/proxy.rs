@@ -1,4 +1,4 @@
-//! A proxy that does to its first connection what networks do. Later ones pass unharmed.
+//! A proxy that does to connections what networks do.
 
 use socket2::SockRef;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::JoinSet,
@@ -93,19 +93,30 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Does this to the first connection. Later ones pass unharmed.
     pub async fn start(server: SocketAddr, fault: Fault) -> Self {
+        Self::with(server, std::iter::once(fault).chain(std::iter::repeat(Fault::None))).await
+    }
+
+    /// Does this to every connection.
+    pub async fn start_for_all(server: SocketAddr, fault: Fault) -> Self {
+        Self::with(server, std::iter::repeat(fault)).await
+    }
+
+    async fn with(
+        server: SocketAddr,
+        faults: impl Iterator<Item = Fault> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it has an address");
         let passed = Arc::new(Passed::default());
-        let of_first = passed.clone();
+        let mut of_next = passed.clone();
         let mut connections = JoinSet::new();
         connections.spawn(async move {
-            let mut faults = std::iter::once((fault, of_first))
-                .chain(std::iter::repeat_with(|| (Fault::None, Arc::default())));
             let mut inner = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                let (fault, passed) = faults.next().expect("there is no end of them");
-                inner.spawn(carry(client, server, fault, passed));
+            for fault in faults {
+                let Ok((client, _)) = listener.accept().await else { break };
+                inner.spawn(carry(client, server, fault, std::mem::take(&mut of_next)));
                 while inner.try_join_next().is_some() {}
             }
         });
@@ -114,7 +125,12 @@ impl Proxy {
 }
 
 async fn carry(client: TcpStream, server: SocketAddr, fault: Fault, passed: Arc<Passed>) {
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if matches!(fault, Fault::Trickle(Way::Down, ..)) {
+        // What is not passed on must not go into a large buffer here instead.
+        socket.set_recv_buffer_size(4096).expect("it can be set");
+    }
+    let Ok(server) = socket.connect(server).await else { return };
     for socket in [&client, &server] {
         let _ = socket.set_nodelay(true);
     }

@@ -1,11 +1,13 @@
 //! `sessiond serve` as a process.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Lines},
     net::SocketAddr,
     process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc,
     thread,
+    time::{Duration, Instant},
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -48,6 +50,36 @@ impl Server {
 
     pub async fn connect(&self) -> Channel {
         endpoint(self.address).connect().await.expect("it accepts connections")
+    }
+
+    /// How much memory it holds, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|it| it.parse().ok()).expect("KiB");
+        kib * 1024
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child").is_none()
+    }
+
+    /// Tells it to stop.
+    pub fn terminate(&self) {
+        signal("-TERM", self.child.id());
+    }
+
+    /// How long it takes from now until the process is over.
+    pub async fn exit(&mut self, limit: Duration) -> Option<Duration> {
+        let start = Instant::now();
+        while self.is_running() {
+            if start.elapsed() > limit {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Some(start.elapsed())
     }
 }
 
