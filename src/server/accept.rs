@@ -116,21 +116,22 @@ impl Connections {
             let server = self.clone();
             self.tracker.spawn(async move {
                 let seat = Seat { worker, connection };
-                if let Err(error) = server.serve(socket, ip, stay, seat).await {
-                    tracing::debug!(%error, "a connection failed");
+                match server.greet(socket, ip, stay, seat).await {
+                    Ok(driver) => drop(server.tracker.spawn(driver)),
+                    Err(error) => tracing::debug!(%error, "a handshake failed"),
                 }
             });
         }
         self.cut.cancelled().await;
     }
 
-    async fn serve(
+    async fn greet(
         &self,
         socket: std::net::TcpStream,
         ip: IpAddr,
         stay: super::census::Stay,
         seat: Seat,
-    ) -> io::Result<()> {
+    ) -> io::Result<http2::Driver> {
         let socket = tokio::net::TcpStream::from_std(socket)?;
         let limits = http2::Limits::of(&self.config);
         let setup = http2::Setup {
@@ -141,6 +142,6 @@ impl Connections {
             seat,
             ip,
         };
-        http2::serve(setup, socket, Arc::new(stay)).await
+        http2::greet(setup, socket, Arc::new(stay)).await
     }
 }

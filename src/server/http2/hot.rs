@@ -8,6 +8,7 @@ use super::{
 use crate::{
     engine::Engine,
     grpc::delivery::hot::{HotStream, Next},
+    server::census::StreamStay,
 };
 use h2::RecvStream;
 use std::{
@@ -31,6 +32,7 @@ pub struct HotTask {
     unread: Unread,
     /// None = the stream is over.
     outbox: Option<Outbox>,
+    _stay: Option<StreamStay>,
 }
 
 impl HotTask {
@@ -40,10 +42,17 @@ impl HotTask {
         stream: Box<dyn HotStream>,
         request: RecvStream,
         outbox: Outbox,
-        account: &Arc<Account>,
+        (stay, account): (Option<StreamStay>, &Arc<Account>),
     ) -> Self {
-        let unread = Unread::new(account);
-        Self { engine, stream, request: Some(request), ungranted: 0, unread, outbox: Some(outbox) }
+        Self {
+            engine,
+            stream,
+            request: Some(request),
+            ungranted: 0,
+            unread: Unread::new(account),
+            outbox: Some(outbox),
+            _stay: stay,
+        }
     }
 
     /// Reads what has come in.

@@ -38,7 +38,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -109,8 +109,8 @@ pub struct Setup<'a> {
     pub ip: IpAddr,
 }
 
-/// Serves a connection until it is over.
-pub async fn serve(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> io::Result<()> {
+/// Greets a client; returns the task of its connection, which is small where this is not.
+pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> io::Result<Driver> {
     let Setup { router, tracker, stopping, limits, seat, ip } = setup;
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
@@ -138,7 +138,7 @@ pub async fn serve(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         .max_header_list_size(HEADERS);
     let handshake = timeout(limits.handshake, builder.handshake::<_, Piece>(socket));
     let connection = handshake.await.map_err(late)?.map_err(io::Error::other)?;
-    let driver = Driver {
+    Ok(Driver {
         pings: None,
         asked_at: None,
         connection,
@@ -155,8 +155,7 @@ pub async fn serve(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         stopping_since: None,
         closing_since: None,
         alarm: Box::pin(sleep_until(began.into())),
-    };
-    driver.await
+    })
 }
 
 /// Reads the preface of HTTP/2; who sends something else is told what this is.
@@ -177,8 +176,8 @@ async fn expect_preface(socket: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The task of one connection.
-struct Driver {
+/// The task of one connection, which ends with it.
+pub struct Driver {
     connection: Connection<Socket, Piece>,
     router: Arc<Router>,
     limits: Limits,
@@ -214,75 +213,82 @@ enum Due {
 }
 
 impl Future for Driver {
-    type Output = io::Result<()>;
+    type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.knows_task {
-            this.stay.wake(cx.waker());
-            this.knows_task = true;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = ready!(self.get_mut().drive(cx));
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection failed");
         }
-        this.pulse.lock().begin_turn();
+        Poll::Ready(())
+    }
+}
+
+impl Driver {
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.knows_task {
+            self.stay.wake(cx.waker());
+            self.knows_task = true;
+        }
+        let heard_at = self.pulse.lock().begin_turn();
+        // The question goes out with whatever the task was woken to send.
+        if self.asked_at.is_none() && heard_at.elapsed() > self.limits.ask / 2 {
+            self.ask();
+        }
         loop {
-            if this.stay.account().is_swollen() {
+            if self.stay.account().is_swollen() {
                 return Poll::Ready(Err(gone("too many requests were left unfinished")));
             }
-            if let Some(why) = this.stay.leave()
-                && this.closing_since.is_none()
+            if let Some(why) = self.stay.leave()
+                && self.closing_since.is_none()
             {
                 match why {
                     Leave::Swollen => return Poll::Ready(Err(gone("too much waits"))),
-                    Leave::Crowded | Leave::Stopping => this.stop(),
+                    Leave::Crowded | Leave::Stopping => self.stop(),
                 }
             }
-            match this.connection.poll_accept(cx) {
+            match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    this.begin(request, respond);
+                    self.begin(request, respond);
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => {}
             }
-            if let (Some(_), Some(pings)) = (this.asked_at, &mut this.pings)
+            if let (Some(_), Some(pings)) = (self.asked_at, &mut self.pings)
                 && pings.poll_pong(cx).is_ready()
             {
-                this.asked_at = None;
+                self.asked_at = None;
             }
             let (changed, flooded) = {
-                let mut pulse = this.pulse.lock();
+                let mut pulse = self.pulse.lock();
                 (std::mem::take(&mut pulse.changed), pulse.flooded)
             };
-            if flooded && this.closing_since.is_none() {
-                this.close(Reason::ENHANCE_YOUR_CALM);
+            if flooded && self.closing_since.is_none() {
+                self.close(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
             // The end of the last stream begins another of the moments.
-            let was_idle = std::mem::replace(&mut this.is_idle, this.stay.is_idle());
-            let changed = changed || (this.is_idle && !was_idle);
-            if !changed && this.alarm.as_mut().poll(cx).is_pending() {
+            let was_idle = std::mem::replace(&mut self.is_idle, self.stay.is_idle());
+            let changed = changed || (self.is_idle && !was_idle);
+            if !changed && self.alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            match this.due(Instant::now()) {
+            match self.due(Instant::now()) {
                 Due::Nothing(until) => {
-                    this.alarm.as_mut().reset(until.into());
-                    if this.alarm.as_mut().poll(cx).is_pending() {
+                    self.alarm.as_mut().reset(until.into());
+                    if self.alarm.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
                 }
-                Due::Ask => this.ask(),
-                Due::Close(reason) => this.close(reason),
+                Due::Ask => self.ask(),
+                Due::Close(reason) => self.close(reason),
                 Due::Drop(why) => return Poll::Ready(Err(gone(why))),
             }
         }
     }
-}
 
-fn gone(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, why)
-}
-
-impl Driver {
     /// What is due.
     fn due(&mut self, now: Instant) -> Due {
         let Pulse { heard_at, stuck_since, cut_since, greeted, .. } = *self.pulse.lock();
@@ -393,11 +399,8 @@ impl Driver {
                 });
                 let outbox = Outbox::new(send, &account);
                 let engine = self.router.engine().clone();
-                let task = HotTask::new(engine, stream, body, outbox, &account);
-                tokio::spawn(async move {
-                    task.await;
-                    drop(stay);
-                });
+                let task = HotTask::new(engine, stream, body, outbox, (stay, &account));
+                tokio::spawn(task);
             }
             Way::Cold => {
                 let mut request = Request::from_parts(parts, body);
@@ -428,6 +431,10 @@ impl Driver {
             respond,
         }
     }
+}
+
+fn gone(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, why)
 }
 
 /// When a call is over that began `now`, as its client says: up to eight digits and a unit.

@@ -67,9 +67,10 @@ impl Pulse {
         }))
     }
 
-    /// Another turn begins.
-    pub fn begin_turn(&mut self) {
+    /// Another turn begins; returns when anything came in last.
+    pub fn begin_turn(&mut self) -> Instant {
         self.turn = TURN;
+        self.heard_at
     }
 }
 
