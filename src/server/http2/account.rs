@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 /// 500 calls of the default size take that are sent side by side. Over it the connection ends.
 pub const MOST_UNREAD: usize = 32 * 1024 * 1024;
 
+/// A client that takes its messages in smaller pieces earns nothing by it.
+const SUBSTANTIAL: usize = 1024;
+
 /// What waits on all connections.
 #[derive(Debug)]
 pub struct Total {
@@ -64,7 +67,7 @@ pub struct Account {
     /// From here on nothing more is made.
     most_unsent: usize,
     unread: AtomicUsize,
-    /// How many pieces were handed over to be sent.
+    /// How many pieces were handed over to be sent, but for those that a small window cut off.
     sent: AtomicU64,
     waiters: Mutex<Waiters>,
 }
@@ -159,7 +162,9 @@ impl Piece {
 
     /// The first `count` bytes, to be handed over.
     pub fn split_to(&mut self, count: usize) -> Self {
-        self.account.sent.fetch_add(1, Relaxed);
+        if count == self.bytes() || count >= SUBSTANTIAL {
+            self.account.sent.fetch_add(1, Relaxed);
+        }
         let bytes = self.bytes.split_to(count);
         if self.counted == 0 {
             return Self::new(bytes, &self.account);
@@ -313,7 +318,9 @@ mod tests {
         part.advance(2);
         assert_eq!((part.chunk(), whole.chunk(), account.bytes()), (&b"3"[..], &b"45678"[..], 8));
         drop(part);
-        assert_eq!((account.bytes(), account.sent()), (5, 1));
+        assert_eq!((account.bytes(), account.sent()), (5, 0), "a small part is nothing");
+        drop(whole.split_to(5));
+        assert_eq!(account.sent(), 1);
         drop(whole);
         assert_eq!(account.bytes(), 0);
     }

@@ -16,9 +16,15 @@ const PER_PIECE: i64 = 4;
 const PER_CALL: i64 = 2;
 
 /// SETTINGS that a client may send at once and in every second. Each may have all streams of the
-/// connection looked at.
-const SETTINGS_BURST: i64 = 32;
+/// connection looked at. Clients that measure the line double their windows some eight times.
+const SETTINGS_BURST: i64 = 12;
 const SETTINGS_PER_SECOND: i64 = 1;
+
+/// What a frame costs besides its bytes, in bytes that cost as much: most are only taken note of, a
+/// call is begun, or all streams are looked at.
+const COST: usize = 512;
+const COST_OF_CALL: usize = 8 * 1024;
+const COST_OF_SETTINGS: usize = 64 * 1024;
 
 /// The bytes of a frame before its payload.
 const HEAD: usize = 9;
@@ -109,10 +115,10 @@ impl Frames {
         is_cut.then_some(self.begun_at)
     }
 
-    /// Looks at bytes that came in; returns how many frames begin there, or none if there were more
-    /// than a client may send. `sent` is how many pieces it was sent until now.
+    /// Looks at bytes that came in; returns what they cost, or none if there were more frames than a
+    /// client may send. `sent` is how many pieces it was sent until now.
     pub fn look_at(&mut self, mut bytes: &[u8], now: Instant, sent: u64) -> Option<usize> {
-        let mut begun = 0;
+        let mut cost = bytes.len();
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len());
@@ -129,13 +135,17 @@ impl Frames {
             bytes = &bytes[taken..];
             if self.have == HEAD {
                 self.have = 0;
-                begun += 1;
+                cost += match self.head[3] {
+                    HEADERS => COST_OF_CALL,
+                    SETTINGS => COST_OF_SETTINGS,
+                    _ => COST,
+                };
                 if !self.begin(now, sent) {
                     return None;
                 }
             }
         }
-        Some(begun)
+        Some(cost)
     }
 
     fn begin(&mut self, now: Instant, sent: u64) -> bool {
@@ -187,8 +197,9 @@ mod tests {
         .concat();
         for cut in 1..bytes.len() {
             let mut frames = Frames::new(now);
-            let counted = bytes.chunks(cut).map(|it| frames.look_at(it, now, 0).expect("few"));
-            assert_eq!(counted.sum::<usize>(), 4, "in pieces of {cut}");
+            let costs = bytes.chunks(cut).map(|it| frames.look_at(it, now, 0).expect("few"));
+            let cost = bytes.len() + COST_OF_SETTINGS + COST_OF_CALL + 2 * COST;
+            assert_eq!(costs.sum::<usize>(), cost, "in pieces of {cut}");
             assert!(frames.is_greeted() && frames.cut_since().is_none());
         }
     }

@@ -103,7 +103,7 @@ impl HotTask {
                     match self.stream.poll_next(cx) {
                         Poll::Pending => None,
                         Poll::Ready(Next::Message(message)) => {
-                            outbox.push(message);
+                            outbox.push_shared(message);
                             continue;
                         }
                         Poll::Ready(Next::End(status)) => Some(status),

@@ -42,17 +42,19 @@ impl Outbox {
         }
     }
 
-    /// Sends a message, as soon as [`Outbox::poll_ready`] says that the one before is on its way.
+    /// Sends a message that nobody else holds, once the one before is on its way.
     pub fn push(&mut self, message: Bytes) {
-        debug_assert!(self.rest.is_none(), "it was ready");
-        if !message.is_empty() {
-            self.rest = Some(Piece::of_message(message, &self.account));
-        }
+        self.rest = Some(Piece::new(message, &self.account));
+    }
+
+    /// Sends a message that others may hold too.
+    pub fn push_shared(&mut self, message: Bytes) {
+        self.rest = Some(Piece::of_message(message, &self.account));
     }
 
     /// Waits until all that was pushed is handed over.
     pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        while let Some(rest) = &mut self.rest {
+        while let Some(rest) = self.rest.as_ref().filter(|rest| rest.bytes() > 0) {
             let left = rest.bytes();
             self.send.reserve_capacity(left);
             let count = match self.send.capacity() {

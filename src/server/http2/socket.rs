@@ -24,10 +24,12 @@ use tokio_util::task::TaskTracker;
 /// What every HTTP/2 connection of a client begins with.
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a connection may take in before others have their turn: so many bytes, where each frame
-/// counts as so many more, which is about what it costs.
+/// What a connection may take in before others have their turn, in bytes and what costs as much.
 const TURN: usize = 256 * 1024;
-const FRAME: usize = 512;
+
+/// The least that is read at once, and the most where what comes is dear.
+const READ_MIN: usize = 512;
+const READ_DEAR: usize = 4096;
 
 /// How long and how much is still read of a connection that is over, so that what was sent last is
 /// not lost: a socket that is closed with bytes unread takes back what it has not delivered.
@@ -86,6 +88,8 @@ pub struct Socket {
     stay: Arc<Stay>,
     tracker: TaskTracker,
     is_stuck: bool,
+    /// How much is read at once, by what the last bytes cost: what costs as much as a turn.
+    read_max: usize,
 }
 
 impl Socket {
@@ -98,7 +102,16 @@ impl Socket {
     ) -> Self {
         let frames = Frames::new(pulse.lock().heard_at);
         let stream = Some(stream);
-        Self { stream, preface: PREFACE, frames, pulse, stay, tracker, is_stuck: false }
+        Self {
+            stream,
+            preface: PREFACE,
+            frames,
+            pulse,
+            stay,
+            tracker,
+            is_stuck: false,
+            read_max: TURN,
+        }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -107,12 +120,13 @@ impl Socket {
 
     fn look_at(&mut self, bytes: &[u8]) {
         let now = Instant::now();
-        let begun = self.frames.look_at(bytes, now, self.stay.account().sent());
+        let cost = self.frames.look_at(bytes, now, self.stay.account().sent());
         let mut pulse = self.pulse.lock();
-        let cost = bytes.len() + begun.unwrap_or_default() * FRAME;
-        pulse.turn = pulse.turn.saturating_sub(cost.max(1));
+        let each = cost.unwrap_or(TURN) / bytes.len().max(1);
+        self.read_max = (TURN / each.max(1)).max(READ_MIN);
+        pulse.turn = pulse.turn.saturating_sub(cost.unwrap_or(TURN).max(1));
         pulse.heard_at = now;
-        pulse.flooded |= begun.is_none();
+        pulse.flooded |= cost.is_none();
         pulse.greeted = self.frames.is_greeted();
         let cut_since = self.frames.cut_since();
         pulse.changed |= cut_since.is_some() && pulse.cut_since.is_none();
@@ -155,7 +169,15 @@ impl AsyncRead for Socket {
             }
         }
         let before = buf.filled().len();
-        ready!(this.stream()?.poll_read(cx, buf))?;
+        if this.read_max >= buf.remaining() {
+            ready!(this.stream()?.poll_read(cx, buf))?;
+        } else {
+            // h2 works off all that it gets at once.
+            let mut scratch = [0; READ_DEAR];
+            let mut part = ReadBuf::new(&mut scratch[..this.read_max.min(READ_DEAR)]);
+            ready!(this.stream()?.poll_read(cx, &mut part))?;
+            buf.put_slice(part.filled());
+        }
         this.look_at(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
