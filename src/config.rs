@@ -88,7 +88,8 @@ settings! {
     "Logging" {
         /// Shape of a log line on stderr.
         log_format: logging::Format = "text", format();
-        /// Which log lines are written.
+        /// Which log lines are written. Libraries (h2, tonic, tower) write errors only, unless they are
+        /// named: info,h2=debug.
         log_filter: String = "info", filter();
     }
     "Timing" {

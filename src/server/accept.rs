@@ -2,17 +2,12 @@
 
 use super::{
     census::{Census, Full},
-    descriptors::{Failures, is_of_one_connection},
+    descriptors::is_of_one_connection,
     http2::{self, account::Total},
     router::Router,
 };
 use crate::{config::Config, grpc::delivery::Seat};
-use std::{
-    io,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
@@ -52,7 +47,6 @@ impl Connections {
         workers: Vec<UnboundedSender<Admitted>>,
     ) {
         let mut next = workers.iter().cycle();
-        let mut failures = Failures::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -80,9 +74,7 @@ impl Connections {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
-                    if let Some(times) = failures.count(Instant::now()) {
-                        tracing::warn!(%error, times, "cannot accept connections: newcomers wait");
-                    }
+                    tracing::warn!(%error, "cannot accept connections: newcomers wait");
                     // The end of a connection makes room for the next, but nothing tells of it here.
                     sleep(SHORTAGE_PAUSE).await;
                 }
@@ -92,14 +84,13 @@ impl Connections {
 
     /// Has the connections go on which most waits, while more waits in all than may.
     pub async fn relieve(self: Arc<Self>) {
-        let mut times = Failures::default();
         loop {
             self.total.over().await;
             if !self.census.end_worst() {
                 tracing::debug!("nothing is left to end");
-            } else if let Some(times) = times.count(Instant::now()) {
+            } else {
                 let limit = self.config.max_unsent_total;
-                tracing::warn!(times, limit, "connections whose clients do not read were ended");
+                tracing::warn!(limit, "a connection whose client does not read was ended");
             }
             sleep(SWOLLEN_PAUSE).await;
         }
