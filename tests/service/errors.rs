@@ -4,8 +4,8 @@ use crate::support::*;
 use bytes::Bytes;
 use prost::Message;
 use sessiond::proto::{
-    self, DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, SubscribeToSessionRequest,
-    stream_user_props_request::Message as Up,
+    self, DeliveryOptions, Field, FieldType, JoinOptions, OpenSharedSessionRequest, PropsWrite,
+    Schema, SessionSettings, SubscribeToSessionRequest, stream_user_props_request::Message as Up,
 };
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -588,13 +588,15 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
     assert_eq!(said(service.try_kick("finals", "ada", "zoe", "")).await, stranger);
     let not_in = r#"user "zoe" is not a member of session "finals"; JoinSession makes it one"#;
     assert_eq!(said(service.try_leave("finals", "zoe", false)).await, not_in);
-    let write = || write([("x", int(1))]).in_session("finals");
+    let on_user = || write([("x", int(1))]);
+    let write = || on_user().in_session("finals");
     assert_eq!(said(service.try_write("zoe", write())).await, not_in);
     let banned = r#"user "eve" is banned from session "finals"; UnbanUser ends it"#;
     assert_eq!(said(service.try_join("finals", "eve", JoinOptions::default())).await, banned);
     let not_banned = r#"user "bob" is not banned from session "finals""#;
     assert_eq!(said(service.try_unban("finals", "ada", "bob")).await, not_banned);
-    let no_host = r#"session "lobby" has no host: this is for hosted sessions"#;
+    let no_host =
+        r#"session "lobby" has no host: only a session that is opened with kind HOSTED has one"#;
     assert_eq!(said(service.try_swap_host("lobby", "ada", "bob", 0)).await, no_host);
     let taken =
         r#"session "finals" is open already; get_if_exists returns it, JoinSession joins it"#;
@@ -629,6 +631,27 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
         text.starts_with(r#"a revision in if_revision is no position of session "finals""#),
         "{text}"
     );
+
+    let schema = Schema {
+        props: [(
+            "x".to_owned(),
+            Field { r#type: FieldType::Integer.into(), ..Default::default() },
+        )]
+        .into(),
+        ..Default::default()
+    };
+    let open = opening("game", "moe", SessionSettings::default());
+    service
+        .try_open(OpenSharedSessionRequest { schema: Some(schema), ..open })
+        .await
+        .expect("it opens");
+    let needs_id = r#"write.session_ids["game"]: the session has a schema: a write must name it in session_ids"#;
+    assert_eq!(said(service.try_write("moe", on_user())).await, needs_id);
+    let mut moe = service.stream("game", "moe").await;
+    let seq = moe.write(on_user());
+    moe.until_acked(&service, seq).await;
+    let needs_id = r#"session "game" has a schema: a write must name it in session_ids"#;
+    assert_eq!(moe.refusals[0].message, needs_id, "in band");
 
     let path = "/metrics";
     let no_call =

@@ -107,6 +107,10 @@ async fn an_id_is_generated_where_none_is_given() {
     let second = service.try_open(request).await.expect("it opens");
     let (one, other) = (first.session.expect("it is told"), second.session.expect("it is told"));
     assert_ne!(one.session_id, other.session_id);
+    for id in [&one.session_id, &other.session_id] {
+        let uuid = uuid::Uuid::parse_str(id).expect("it is a UUID");
+        assert_eq!(uuid.get_version_num(), 4, "a random one, which nobody guesses");
+    }
     assert_ne!(first.user_id, second.user_id);
     assert_eq!(one.owner_id, first.user_id);
     let by_app = service.try_open(OpenSharedSessionRequest::default()).await.expect("it opens");

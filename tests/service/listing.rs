@@ -196,3 +196,37 @@ async fn a_token_that_no_page_gave_is_refused() {
         refused(service.try_list(request).await).blames(&["page_token"]);
     }
 }
+
+#[tokio::test]
+async fn of_a_hidden_session_its_id_and_its_name_tell_that_they_are_taken_and_nothing_else() {
+    let service = Service::start().await;
+    service.open_room_with("secret", "ada", unlisted("the secret")).await;
+    let public = SessionSettings { name: "the public".to_owned(), ..Default::default() };
+    service.open_room_with("public", "ada", public).await;
+    let private = sessiond::proto::OpenPrivateSessionRequest {
+        session_id: "hidden".to_owned(),
+        ..private("ada", "ada", "bob")
+    };
+    service.try_open_as(private).await.expect("the source opens it");
+    service.tick();
+    // All that is said, with what the caller itself has named taken out.
+    let said = async |id: &str, name: &str, named: &str| {
+        let settings = SessionSettings { name: name.to_owned(), ..Default::default() };
+        let status = service.try_open(opening(id, "kim", settings)).await.expect_err("it is taken");
+        format!("{status:?}").replace(named, "...")
+    };
+    let by_id = said("public", "", "public").await;
+    assert!(by_id.contains("SESSION_EXISTS"), "{by_id}");
+    assert_eq!(said("secret", "", "secret").await, by_id);
+    assert_eq!(said("hidden", "", "hidden").await, by_id);
+    let by_name = said("new", "the public", "the public").await;
+    assert!(by_name.contains("NAME_TAKEN"), "{by_name}");
+    assert_eq!(said("new", "the secret", "the secret").await, by_name);
+    let rename = SessionSettings { name: "the secret".to_owned(), ..Default::default() };
+    service.open_room("own", "kim").await;
+    let told = refused(service.try_update("own", "kim", &["name"], rename).await);
+    told.is(Code::AlreadyExists, "NAME_TAKEN");
+    // Nothing of it got into what the caller may know of.
+    let own = ListSessionsRequest { user_id: "kim".to_owned(), ..Default::default() };
+    assert_eq!(all(&service, own).await, ["own", "public"]);
+}

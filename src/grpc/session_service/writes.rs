@@ -33,6 +33,7 @@ impl Sessions {
         };
         let write = door.props_write(request.write.unwrap_or_default());
         let (actor, user) = door.close_with(|| actor.zip(user))?;
+        let names_one = write.sessions.len() == 1;
         if matches!(&actor, Actor::User(actor) if *actor != user) {
             return Err(Refusal::NotEntitled);
         }
@@ -41,9 +42,9 @@ impl Sessions {
         let first = results.iter().find_map(|(id, result)| Some((id, result.as_ref().err()?)));
         if let (false, Some((id, refusal))) = (is_taken(&results), first) {
             let refusal = Refusal::from(refusal.clone());
-            return Err(match results.len() {
-                1 => refusal,
-                _ => refusal.of(path("write.session_ids", id)),
+            return Err(match names_one {
+                true => refusal,
+                false => refusal.of(path("write.session_ids", id)),
             });
         }
         let result = |(id, result): WriteOutcome| proto::WriteResult {

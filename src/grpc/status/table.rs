@@ -84,7 +84,11 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
                 true => format!(
                     "there is no call {field:?}; this is a gRPC server, and reflection lists its calls"
                 ),
-                false => format!("{field}: this server does not have it yet"),
+                false => {
+                    format!(
+                        "{field} is not implemented in this version of the server: leave it out"
+                    )
+                }
             };
             Told::new(Code::Unimplemented, Reason::NotImplemented, message)
                 .with("field", field.clone())
@@ -182,7 +186,7 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::SchemaNeedsSessionId => Told::new(
             FailedPrecondition,
             Reason::SchemaNeedsSessionId,
-            "the session has a schema: a write must name it in session_ids",
+            format!("{session} has a schema: a write must name it in session_ids"),
         ),
         Rule::NeedsHost => Told::new(
             PermissionDenied,
@@ -240,7 +244,7 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::WrongKind => Told::new(
             FailedPrecondition,
             Reason::WrongKind,
-            format!("{session} has no host: this is for hosted sessions"),
+            format!("{session} has no host: only a session that is opened with kind HOSTED has one"),
         ),
         Rule::RevisionChanged(named) => {
             Told::of_fields(Code::Aborted, Reason::RevisionChanged, named)
