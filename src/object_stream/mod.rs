@@ -6,6 +6,7 @@
 //! remembered with theirs. So a revision is all that a reader's cursor needs: it says what the reader
 //! has of every stream, and nothing is kept for it.
 
+mod changes;
 mod cursor;
 mod error;
 mod function;
@@ -26,6 +27,7 @@ use crate::session::{
     ids::{AppId, Key},
     value::Value,
 };
+use changes::Changes;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
@@ -107,8 +109,8 @@ pub struct ObjectStreams {
 #[derive(Debug, Default)]
 struct App {
     streams: BTreeMap<Key, Stream>,
-    /// The streams by the revision of their last change.
-    changed: BTreeSet<(u64, Key)>,
+    /// When they changed.
+    changes: Changes,
     functions: Functions,
     /// The streams that are gone, or that somebody may not read any more.
     ended: VecDeque<(u64, Key, Arc<Access>)>,
@@ -197,10 +199,12 @@ impl ObjectStreams {
         let stream = Stream::new(creator, set, revision)?;
         let access = stream.access.clone();
         let app = self.app(app);
-        app.changed.insert((revision, name.clone()));
+        if let Some(before) = app.streams.get(name) {
+            app.changes.remove(name, before);
+        }
+        app.changes.add(name, &stream);
         match app.streams.insert(name.clone(), stream) {
             Some(before) => {
-                app.changed.remove(&(before.changed, name.clone()));
                 // For those who may not read any more it has ended.
                 if before.access != access {
                     app.end(revision, name, before.access);
@@ -230,8 +234,7 @@ impl ObjectStreams {
         let before = stream.changed;
         let outcome = change(stream, &app.functions, revision)?;
         if stream.changed != before {
-            app.changed.remove(&(before, name.clone()));
-            app.changed.insert((stream.changed, name.clone()));
+            app.changes.moved(name, stream, before);
             self.revision = revision;
         }
         Ok(outcome)
@@ -273,7 +276,7 @@ impl ObjectStreams {
         if let Some(stream) = known.streams.remove(name) {
             self.revision += 1;
             self.streams -= 1;
-            known.changed.remove(&(stream.changed, name.clone()));
+            known.changes.remove(name, &stream);
             known.end(self.revision, name, stream.access);
         }
         Ok(())
@@ -430,15 +433,15 @@ impl ObjectStreams {
             }
         }
         let page = cursor.page.as_ref();
-        let later = app.changed.range((after + 1, Key::default())..);
-        let changed: BTreeSet<Key> = later
-            .map(|(_, name)| name)
+        let changed: BTreeSet<Key> = app
+            .changes
+            .after(after, actor)
             .filter(|name| page.is_none_or(|page| **name >= page.name) && is_wanted(name))
             .cloned()
             .collect();
         for name in changed {
             let Some(stream) = app.streams.get_mut(&name) else { continue };
-            if !stream.access.reads(actor) {
+            if stream.changed <= after || !stream.access.reads(actor) {
                 continue;
             }
             let key = page.filter(|page| page.name == name).map(|page| page.key.clone());

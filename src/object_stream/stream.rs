@@ -62,9 +62,20 @@ impl Access {
         match actor {
             Actor::App => true,
             Actor::User(user) => {
-                self.writes(actor) || self.readers.is_empty() || self.readers.contains(user)
+                self.writes(actor) || self.is_of_all() || self.readers.contains(user)
             }
         }
+    }
+
+    /// Whether everybody may read.
+    pub fn is_of_all(&self) -> bool {
+        self.readers.is_empty()
+    }
+
+    /// The users who may read, where not everybody may.
+    pub fn only(&self) -> impl Iterator<Item = &UserId> {
+        let creator = self.creator.user().filter(|_| !self.is_of_all());
+        self.readers.iter().chain(creator)
     }
 
     /// Whether somebody may write.

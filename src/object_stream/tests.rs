@@ -718,3 +718,82 @@ proptest! {
         }
     }
 }
+
+/// Who may read a stream of ada's; none = everybody.
+fn only_for(readers: &[&str]) -> Definition {
+    let readers = readers.iter().map(|id| UserId::new(id).expect("an id")).collect();
+    Definition { readers, ..object([("x", Value::Integer(0))]) }
+}
+
+#[test]
+fn a_read_looks_at_no_stream_that_its_reader_may_not_read() {
+    let mut subject = Subject::new();
+    for at in 0..90 {
+        subject.define(&format!("ann {at}"), only_for(&["ann"])).expect("it is set");
+    }
+    for at in 0..5 {
+        subject.define(&format!("bob {at}"), only_for(&["bob"])).expect("it is set");
+    }
+    subject.define("all", only_for(&[])).expect("it is set");
+    let looks = |subject: &Subject, after: u64, who: &Actor| {
+        subject.0.apps[&app()].changes.after(after, who).count()
+    };
+    for (who, most) in [("ann", 91), ("bob", 6), ("eve", 1), ("ada", 96)] {
+        assert_eq!(looks(&subject, 0, &user(who)), most, "{who}");
+    }
+    assert_eq!(looks(&subject, 0, &Actor::App), 96);
+    // One that has read everything looks at what has changed since, not at all that is its own.
+    let last = subject.0.revision;
+    subject.define("bob 0", only_for(&["bob"])).expect("it is set");
+    assert_eq!(looks(&subject, last, &user("bob")), 1);
+    for at in 0..90 {
+        subject.0.remove(&app(), &user("ada"), &key(&format!("ann {at}"))).expect("it is hers");
+    }
+    assert_eq!([0, 1].map(|after| looks(&subject, after, &user("ann"))), [1, 1]);
+}
+
+proptest! {
+    #[test]
+    fn a_reader_of_all_gets_what_changed_and_may_be_read(
+        steps in prop::collection::vec((0..4_usize, 0..8_usize, 0..5_usize), 1..60),
+    ) {
+        let readers: [&[&str]; 5] = [&[], &["ann"], &["ann", "bob"], &["ada"], &["eve"]];
+        let actors = [user("ann"), user("bob"), user("ada"), user("kim"), Actor::App];
+        let mut subject = Subject::new();
+        let name = |at: usize| key(&format!("s{at}"));
+        let mut changed = BTreeSet::new();
+        let mut cursor = Cursor { epoch: 7, after: 1, page: None };
+        for (number, (what, at, who)) in steps.into_iter().enumerate() {
+            let ada = user("ada");
+            let is_there = match what {
+                0 => {
+                    // It may not be there.
+                    let _ = subject.0.remove(&app(), &ada, &name(at));
+                    false
+                }
+                1 => subject.define(&name(at), only_for(readers[who])).is_ok(),
+                _ => {
+                    let set = vec![(key("x"), Value::Integer(1 + number as i64))];
+                    subject.0.update(&app(), &ada, &name(at), set, Vec::new()).is_ok()
+                }
+            };
+            match is_there {
+                true => changed.insert(name(at)),
+                false => changed.remove(&name(at)),
+            };
+            for actor in &actors {
+                let may = |name: &&Key| subject.0.check_reads(&app(), actor, name).is_ok();
+                let expected: Vec<Key> = changed.iter().filter(may).cloned().collect();
+                let (streams, mut room) = (&mut subject.0, Room::new(1 << 20));
+                let reading = streams.read(&app(), actor, None, &cursor, &mut room, None);
+                let told = reading.updates.into_iter().filter(|(_, update)| !update.ended);
+                let told: Vec<Key> = told.map(|(name, _)| name).collect();
+                prop_assert_eq!(told, expected);
+            }
+            if number % 7 == 6 {
+                changed.clear();
+                cursor.after = subject.0.revision;
+            }
+        }
+    }
+}
