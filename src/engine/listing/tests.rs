@@ -152,7 +152,8 @@ fn act(engine: &Engine, what: usize, id: &str, who: usize) {
         return match what % 3 {
             0 => private(engine, id, USERS[who], other),
             1 => {
-                let mut opening = opening(engine, id, |settings| settings.unlisted = what % 2 == 0);
+                let mut opening =
+                    opening(engine, id, |settings| settings.unlisted = what.is_multiple_of(2));
                 opening.opener = Some((target, Join::default()));
                 opening.people.roles = vec![(user(other), Role::Moderator)];
                 drop(engine.open(opening, false).expect("it is free"));
@@ -177,7 +178,7 @@ fn act(engine: &Engine, what: usize, id: &str, who: usize) {
         11 => Command::Ban { target, ban },
         12 => Command::Unban { target },
         13 | 14 => Command::Update(vec![Setting::Unlisted(what == 13)]),
-        15 => Command::Update(vec![Setting::Locked(who % 2 == 0)]),
+        15 => Command::Update(vec![Setting::Locked(who.is_multiple_of(2))]),
         _ => Command::Delete,
     };
     // What the rules refuse changes nothing.
