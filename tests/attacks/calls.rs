@@ -96,7 +96,7 @@ fn what_is_no_grpc_is_told_so_over_http() {
         for kind in [Some("application/json"), Some("application/grpcx"), Some("text/html"), None] {
             let header: Vec<_> = kind.iter().map(|kind| ("content-type", *kind)).collect();
             let answer = call(&server, path, &header, body.clone());
-            assert_eq!((answer.http, answer.has_body), (415, false), "{path} {kind:?}: {answer:?}");
+            assert_eq!((answer.http, &*answer.status), (415, ""), "{path} {kind:?}: {answer:?}");
         }
     }
     for kind in ["application/grpc", "application/grpc+proto"] {

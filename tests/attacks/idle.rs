@@ -126,9 +126,9 @@ fn a_connection_without_streams_is_closed() {
     let stream = busy.call(SUBSCRIBE, &[("sessiond-as", "app")], &subscription(ROOM));
     let mut was_busy = Peer::connect(&server);
     was_busy.call(LIST, &[("sessiond-as", "app")], &ListSessionsRequest::default());
-    for peer in [&mut idle, &mut was_busy] {
+    for (name, peer) in [("never used", &mut idle), ("used once", &mut was_busy)] {
         let closed = peer.read_until(SECOND + GRACE, |peer| peer.is_closed);
-        assert!(closed && peer.has(GOAWAY), "closed {closed}, GOAWAY {}", peer.has(GOAWAY));
+        assert!(closed && peer.has(GOAWAY), "{name}: closed {closed}, {:?}", peer.frames);
     }
     busy.read_for(2 * SECOND);
     assert!(!busy.is_closed && !busy.has(GOAWAY) && !busy.has_ended(stream), "it is in use");
@@ -196,7 +196,7 @@ fn busy_connections_are_never_closed_for_newcomers() {
 #[test]
 fn one_address_leaves_room_for_others() {
     let attacker = Ipv4Addr::new(127, 0, 0, 2);
-    let trial = Trial::start(&["--max-connections-per-address=50", "--max-connections=60"]);
+    let trial = Trial::start(&["--max-connections-per-address=50", "--max-connections=70"]);
     trial.withstands("connections with a stream from one address", |until| {
         let connect = |_| {
             let mut peer = Peer::socket_from(&trial.server, attacker).shake_hands(&[]);

@@ -5,7 +5,9 @@ use crate::{
     server::{PATIENCE, Server, eventually},
 };
 use std::{
-    env, thread,
+    env,
+    sync::OnceLock,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -43,6 +45,8 @@ pub fn is_long() -> bool {
 pub struct Trial {
     pub server: Server,
     honest: Honest,
+    /// What the honest users saw before the first attack.
+    before: OnceLock<Figures>,
 }
 
 impl Trial {
@@ -50,7 +54,7 @@ impl Trial {
     pub fn start(settings: &[&str]) -> Self {
         let server = Server::start(settings);
         let honest = Honest::start(&server);
-        Self { server, honest }
+        Self { server, honest, before: OnceLock::new() }
     }
 
     /// Attacks, until the moment that the attack is given, and looks what that costs. What the
@@ -76,10 +80,10 @@ impl Trial {
     }
 
     fn attack<T>(&self, name: &str, attack: impl FnOnce(Instant) -> T) -> Vec<Fault> {
-        let Self { server, honest } = self;
+        let Self { server, honest, before } = self;
         let time = attack_time();
         let rest = (time / 2).min(LONG);
-        let (before, ()) = honest.watch(|| thread::sleep(rest));
+        let before = before.get_or_init(|| honest.watch(|| thread::sleep(rest)).0);
         let (memory, files, threads) = (server.memory(), server.open_files(), server.threads());
         let ((logged, ..), cpu) = (server.logged(), server.cpu());
         server.forget_peak();
