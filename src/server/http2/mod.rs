@@ -61,6 +61,11 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// The most of a stream that waits for the socket: what is in there can no longer be conflated.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// The most that waits in the socket for the line: what is in there can no longer be conflated, and
+/// is the kernel's memory. What is on the line comes on top.
+#[cfg(target_os = "linux")]
+const SOCKET_BUFFER: u32 = 256 * 1024;
+
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
 
@@ -114,7 +119,11 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
     let Setup { router, tracker, stopping, limits, seat, ip } = setup;
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    SockRef::from(&socket).set_tcp_user_timeout(Some(limits.dead))?;
+    {
+        let socket = SockRef::from(&socket);
+        socket.set_tcp_user_timeout(Some(limits.dead))?;
+        socket.set_tcp_notsent_lowat(SOCKET_BUFFER)?;
+    }
     let began = Instant::now();
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let greeting = async {

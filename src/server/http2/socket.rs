@@ -88,6 +88,8 @@ pub struct Socket {
     stay: Arc<Stay>,
     tracker: TaskTracker,
     is_stuck: bool,
+    /// What may still be sent in this turn.
+    sendable: usize,
     /// How much is read at once, by what the last bytes cost: what costs as much as a turn.
     read_max: usize,
 }
@@ -110,6 +112,7 @@ impl Socket {
             stay,
             tracker,
             is_stuck: false,
+            sendable: TURN,
             read_max: TURN,
         }
     }
@@ -131,6 +134,25 @@ impl Socket {
         let cut_since = self.frames.cut_since();
         pulse.changed |= cut_since.is_some() && pulse.cut_since.is_none();
         pulse.cut_since = cut_since;
+    }
+
+    /// Sends as much as its turn has left.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.sendable == 0 {
+            self.sendable = TURN;
+            let _ = pin!(yield_now()).poll(cx);
+            return Poll::Pending;
+        }
+        let outcome = write(self.stream()?, cx);
+        if let Poll::Ready(Ok(count)) = &outcome {
+            self.sendable = self.sendable.saturating_sub(*count);
+        }
+        self.wrote(&outcome);
+        outcome
     }
 
     /// Notes whether something went out.
@@ -189,10 +211,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let outcome = this.stream()?.poll_write(cx, bytes);
-        this.wrote(&outcome);
-        outcome
+        self.get_mut().send(cx, |stream, cx| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -200,10 +219,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let outcome = this.stream()?.poll_write_vectored(cx, bytes);
-        this.wrote(&outcome);
-        outcome
+        self.get_mut().send(cx, |stream, cx| stream.poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
