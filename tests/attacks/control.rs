@@ -4,8 +4,8 @@ use crate::{
     trial::Trial,
     wire::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, Peer,
-        SETTINGS, WINDOW_UPDATE, attack_over, frame, framed, headers, reset, spelt_out, text,
-        window_update,
+        SETTINGS, WINDOW_UPDATE, attack_over, frame, framed, headers, on_stream, reset, spelt_out,
+        text, window_update,
     },
 };
 use sessiond::proto::{
@@ -160,19 +160,18 @@ fn headers_that_unpack_to_megabytes() {
     // Remembered once, and then named by one byte each time.
     let remembered = [&[0x40][..], &text("x"), &text(&"y".repeat(3_900))].concat();
     let bomb = [headers(UPLOAD, &[]), vec![0x80 | 62; 12_000]].concat();
+    let bomb = frame(HEADERS, END_HEADERS | END_STREAM, STREAM, &bomb);
     trial.withstands("headers of 46 MB in 12 KB", |until| {
         attack_over(CONNECTIONS, until, || {
             let mut peer = connect(&trial);
             peer.discard();
             let first = [headers(UPLOAD, &[]), remembered.clone()].concat();
-            let flags = END_HEADERS | END_STREAM;
-            let stream = peer.new_stream();
-            peer.send_by(&frame(HEADERS, flags, stream, &first), until);
-            while Instant::now() < until {
-                let stream = peer.new_stream();
-                if !peer.send_by(&frame(HEADERS, flags, stream, &bomb), until) {
-                    break;
-                }
+            let first = frame(HEADERS, END_HEADERS | END_STREAM, peer.new_stream(), &first);
+            peer.send_by(&first, until);
+            let mut sent = true;
+            while sent && Instant::now() < until {
+                let bomb = on_stream(peer.new_stream(), &bomb);
+                sent = peer.send_by(&bomb, until);
             }
         });
     });
@@ -196,8 +195,8 @@ fn messages_that_come_byte_by_byte() {
                     peer.read_for(Duration::from_millis(5));
                     granted += grants(&mut peer);
                 }
-                let frames: Vec<_> =
-                    bytes.iter().flat_map(|&byte| frame(DATA, 0, STREAM, &[byte])).collect();
+                let mut frames = frame(DATA, 0, STREAM, &[0]).repeat(bytes.len());
+                frames.chunks_mut(10).zip(&bytes).for_each(|(frame, byte)| frame[9] = *byte);
                 granted = granted.saturating_sub(bytes.len());
                 peer.send_by(&frames, until);
             }

@@ -98,6 +98,17 @@ pub fn text(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// The same frames on another stream.
+pub fn on_stream(stream: u32, frames: &[u8]) -> Vec<u8> {
+    let mut frames = frames.to_vec();
+    let mut at = 0;
+    while let Some((head, _)) = frames[at..].split_first_chunk_mut::<HEAD>() {
+        head[5..].copy_from_slice(&stream.to_be_bytes());
+        at += HEAD + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    }
+    frames
+}
+
 /// A message as gRPC frames it.
 pub fn framed(message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
