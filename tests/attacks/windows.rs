@@ -2,7 +2,7 @@
 
 use crate::{
     honest::ROOM,
-    server::{PATIENCE, eventually, joining},
+    server::{PATIENCE, Server, eventually, joining},
     trial::Trial,
     wire::{INITIAL_WINDOW_SIZE, Peer, attack_over, settings, stay, window_update},
 };
@@ -154,4 +154,31 @@ fn the_connections_that_hold_most_are_ended() {
         std::thread::sleep(until.saturating_duration_since(Instant::now()));
         peers
     });
+}
+
+/// Bytes that the kernel keeps for all TCP sockets of this machine.
+fn kernel_memory() -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/sockstat").expect("it is Linux");
+    let tcp = sockets.lines().find(|line| line.starts_with("TCP:")).expect("there is TCP");
+    let pages = tcp.rsplit_once("mem ").and_then(|(_, pages)| pages.trim().parse::<u64>().ok());
+    pages.expect("a number") * 4096
+}
+
+#[test]
+fn the_kernel_keeps_little_of_what_nobody_reads() {
+    let server = Server::start(&[]);
+    server.open_vast_room("vast");
+    let before = kernel_memory();
+    let connect = |_| {
+        let mut peer = Peer::narrow(&server, &[(INITIAL_WINDOW_SIZE, (1 << 31) - 1)]);
+        for _ in 0..10 {
+            peer.call(SUBSCRIBE, &AS_APP, &subscription("vast"));
+        }
+        peer
+    };
+    let _peers: Vec<_> = (0..100).map(connect).collect();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let kept = kernel_memory().saturating_sub(before);
+    println!("the kernel keeps {:.1} MB for 100 connections", kept as f64 / 1e6);
+    assert!(kept <= 100 * (512 << 10), "{kept} bytes, more than 512 KiB for each");
 }
