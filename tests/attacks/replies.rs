@@ -14,6 +14,8 @@ use std::{collections::BTreeMap, time::Duration};
 const NOTHING: [(u16, u32); 1] = [(INITIAL_WINDOW_SIZE, 0)];
 /// As many calls as a connection may have open.
 const CALLS: usize = 1_000;
+/// The members of a vast room: the calls of each stay within its rate, over which a join has no snapshot.
+const MEMBERS: usize = 20;
 
 #[test]
 fn snapshots_that_nobody_takes() {
@@ -22,8 +24,12 @@ fn snapshots_that_nobody_takes() {
     trial.withstands("1,000 JoinSession on each of 2 connections, window 0", |until| {
         let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &NOTHING));
         for peer in &mut peers {
-            for _ in 0..CALLS {
-                peer.call("SessionService/JoinSession", &[], &joining("vast", &member(0)));
+            for at in 0..CALLS {
+                peer.call(
+                    "SessionService/JoinSession",
+                    &[],
+                    &joining("vast", &member(at % MEMBERS)),
+                );
             }
         }
         stay(&mut peers, until);
@@ -39,8 +45,12 @@ fn snapshots_that_are_taken_a_little_at_a_time() {
         let window = [(INITIAL_WINDOW_SIZE, 1024)];
         let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &window));
         for peer in &mut peers {
-            for _ in 0..CALLS {
-                peer.call("SessionService/JoinSession", &[], &joining("vast", &member(0)));
+            for at in 0..CALLS {
+                peer.call(
+                    "SessionService/JoinSession",
+                    &[],
+                    &joining("vast", &member(at % MEMBERS)),
+                );
             }
         }
         stay(&mut peers, until);
@@ -56,8 +66,12 @@ fn snapshots_on_a_socket_that_nobody_reads() {
         let window = [(INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
         let mut peers = [(); 2].map(|()| Peer::narrow(&trial.server, &window));
         for peer in &mut peers {
-            for _ in 0..CALLS {
-                peer.call("SessionService/JoinSession", &[], &joining("vast", &member(0)));
+            for at in 0..CALLS {
+                peer.call(
+                    "SessionService/JoinSession",
+                    &[],
+                    &joining("vast", &member(at % MEMBERS)),
+                );
             }
         }
         peers
