@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(7200);
 #[test]
 fn small_messages_never_meet_the_limits_of_http2() {
     alone(async {
-        let messages: u64 = figure(1_000_000, 10_000);
+        let messages: u64 = figure(1_000_000, 4_000);
         let server = Server::start(&["--max-updates-per-second", "1000000"]);
         let socket = TcpStream::connect(server.address).await.expect("it accepts connections");
         socket.set_nodelay(true).expect("it can be set");
