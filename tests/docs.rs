@@ -73,6 +73,7 @@ fn links_lead_somewhere() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "RELIABILITY.md",
         "SECURITY.md",
         COMING_FROM,
         "examples/air_traffic/README.md",
