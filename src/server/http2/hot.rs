@@ -18,8 +18,9 @@ use std::{
 };
 use tokio::task::yield_now;
 
-/// How many pieces of a request are read before others get their turn.
-const READS: usize = 64;
+/// How many pieces of a request are read before others get their turn: more than a connection takes
+/// in in one of its turns, so that no small frames pile up, which h2 ends the connection for.
+const READS: usize = 1024;
 
 /// The task of one stream; it is over when the stream is.
 pub struct HotTask {

@@ -64,7 +64,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// The most that waits in the socket for the line: what is in there can no longer be conflated, and
 /// is the kernel's memory. What is on the line comes on top.
 #[cfg(target_os = "linux")]
-const SOCKET_BUFFER: u32 = 256 * 1024;
+const SOCKET_BUFFER: u32 = 128 * 1024;
 
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
