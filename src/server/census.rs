@@ -1,6 +1,9 @@
 //! Who is connected: how many may be, from where, and who goes first when there is no room.
 
-use super::http2::account::{Account, Total};
+use super::http2::{
+    Pulse,
+    account::{Account, Total},
+};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::{
@@ -85,6 +88,8 @@ struct Place {
     ip: IpAddr,
     address: Arc<Address>,
     account: Arc<Account>,
+    /// Where the connection looks; the rest of this only if something changed there.
+    pulse: Arc<Mutex<Pulse>>,
     streams: AtomicUsize,
     /// Since when there are none, in microseconds since the census began.
     idle_since: AtomicU64,
@@ -113,6 +118,7 @@ impl Place {
             return;
         }
         self.leave.store(why as u8 + 1, Relaxed);
+        self.pulse.lock().changed = true;
         let task = self.task.lock().take();
         task.into_iter().for_each(Waker::wake);
     }
@@ -152,6 +158,7 @@ impl Census {
             ip,
             address,
             account: Account::new(self.total.clone(), self.bounds.unsent),
+            pulse: Pulse::new(Instant::now()),
             streams: AtomicUsize::new(0),
             idle_since: AtomicU64::new(self.now()),
             leave: AtomicU8::new(0),
@@ -213,6 +220,11 @@ impl Stay {
         &self.place.account
     }
 
+    /// What goes on at its socket.
+    pub fn pulse(&self) -> &Arc<Mutex<Pulse>> {
+        &self.place.pulse
+    }
+
     /// Its handshake is over.
     pub fn greeted(&self) {
         let one = self.handshakes.swap(0, Relaxed);
@@ -239,11 +251,6 @@ impl Stay {
         }
         streams.fetch_add(1, Relaxed);
         Some(StreamStay { census: self.census.clone(), place: self.place.clone() })
-    }
-
-    /// Whether it has no stream.
-    pub fn is_idle(&self) -> bool {
-        self.place.is_idle()
     }
 
     /// For how long it has had no stream; none = it has one.
@@ -277,10 +284,12 @@ pub struct StreamStay {
 
 impl Drop for StreamStay {
     fn drop(&mut self) {
-        let Place { address, streams, idle_since, .. } = &*self.place;
+        let Place { address, streams, idle_since, pulse, .. } = &*self.place;
         address.streams.fetch_sub(1, Relaxed);
         if streams.fetch_sub(1, Relaxed) == 1 {
             idle_since.store(self.census.now(), Relaxed);
+            // Without a stream a connection has another moment at which it is over.
+            pulse.lock().changed = true;
         }
     }
 }

@@ -75,11 +75,12 @@ impl Allowance {
     }
 
     /// Takes one; false = there is none. The clock is looked at only when what is left is used up.
-    fn take(&mut self, now: Instant, sent: u64) -> bool {
+    fn take(&mut self, now: Instant, sent: impl Fn() -> u64) -> bool {
         self.left -= 1;
         if self.left >= 0 {
             return true;
         }
+        let sent = sent();
         let millis = now.duration_since(self.counted_at).as_millis() as i64;
         let earned = (millis * self.per_second / 1000).min(self.burst);
         self.left += earned + (sent - self.counted_sent) as i64 * PER_PIECE;
@@ -117,7 +118,12 @@ impl Frames {
 
     /// Looks at bytes that came in; returns what they cost, or none if there were more frames than a
     /// client may send. `sent` is how many pieces it was sent until now.
-    pub fn look_at(&mut self, mut bytes: &[u8], now: Instant, sent: u64) -> Option<usize> {
+    pub fn look_at(
+        &mut self,
+        mut bytes: &[u8],
+        now: Instant,
+        sent: impl Fn() -> u64,
+    ) -> Option<usize> {
         let mut cost = bytes.len();
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -140,7 +146,7 @@ impl Frames {
                     SETTINGS => COST_OF_SETTINGS,
                     _ => COST,
                 };
-                if !self.begin(now, sent) {
+                if !self.begin(now, &sent) {
                     return None;
                 }
             }
@@ -148,7 +154,7 @@ impl Frames {
         Some(cost)
     }
 
-    fn begin(&mut self, now: Instant, sent: u64) -> bool {
+    fn begin(&mut self, now: Instant, sent: impl Fn() -> u64) -> bool {
         let [a, b, c, kind, flags, ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         self.kind = kind;
@@ -161,7 +167,7 @@ impl Frames {
             }
             SETTINGS if flags & ACK == 0 => {
                 self.greeted = true;
-                self.settings.take(now, 0)
+                self.settings.take(now, || 0)
             }
             _ => {
                 self.goes_on &= !(kind == CONTINUATION && flags & END_HEADERS != 0);
@@ -197,7 +203,7 @@ mod tests {
         .concat();
         for cut in 1..bytes.len() {
             let mut frames = Frames::new(now);
-            let costs = bytes.chunks(cut).map(|it| frames.look_at(it, now, 0).expect("few"));
+            let costs = bytes.chunks(cut).map(|it| frames.look_at(it, now, || 0).expect("few"));
             let cost = bytes.len() + COST_OF_SETTINGS + COST_OF_CALL + 2 * COST;
             assert_eq!(costs.sum::<usize>(), cost, "in pieces of {cut}");
             assert!(frames.is_greeted() && frames.cut_since().is_none());
@@ -209,7 +215,7 @@ mod tests {
         let now = Instant::now();
         let cut = |bytes: &[u8]| {
             let mut frames = Frames::new(now);
-            frames.look_at(bytes, now, 0).expect("few");
+            frames.look_at(bytes, now, || 0).expect("few");
             frames.cut_since().is_some()
         };
         let headers = frame(HEADERS, 0, 10);
@@ -226,7 +232,7 @@ mod tests {
         let at = |seconds| now + Duration::from_secs(seconds);
         let mut frames = Frames::new(now);
         let mut look_at = |bytes: &[u8], seconds| {
-            frames.look_at(bytes, at(seconds), 0).expect("few");
+            frames.look_at(bytes, at(seconds), || 0).expect("few");
             frames.cut_since()
         };
         assert_eq!(look_at(&frame(HEADERS, 0, 10), 1), Some(at(1)));
@@ -242,7 +248,7 @@ mod tests {
 
     /// How many frames a client may send at once.
     fn most(frames: &mut Frames, frame: &[u8], now: Instant, sent: u64) -> usize {
-        let may = |_: &usize| frames.look_at(frame, now, sent).is_some();
+        let may = |_: &usize| frames.look_at(frame, now, || sent).is_some();
         (0..100_000).take_while(may).count()
     }
 

@@ -31,7 +31,8 @@ use hot::HotTask;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use outbox::Outbox;
 use parking_lot::Mutex;
-use socket::{PREFACE, Pulse, Socket, linger};
+pub use socket::Pulse;
+use socket::{PREFACE, Socket, linger};
 use socket2::SockRef;
 use std::{
     io,
@@ -136,7 +137,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         linger(socket).await;
         return Err(error);
     }
-    let pulse = Pulse::new(began);
+    let pulse = stay.pulse().clone();
     let socket = Socket::new(socket, pulse.clone(), stay.clone(), tracker.clone());
     let mut builder = Builder::new();
     builder
@@ -160,10 +161,10 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         began,
         greeted: false,
         knows_task: false,
-        is_idle: true,
         stopping_since: None,
         closing_since: None,
         alarm: Box::pin(sleep_until(began.into())),
+        alarm_at: began,
     })
 }
 
@@ -198,15 +199,14 @@ pub struct Driver {
     greeted: bool,
     /// Whoever has the connection go knows whom to wake.
     knows_task: bool,
-    /// It had no stream when it was looked at last.
-    is_idle: bool,
     pings: Option<PingPong>,
     /// When the client was asked whether it is there; none = it has answered.
     asked_at: Option<Instant>,
     stopping_since: Option<Instant>,
     closing_since: Option<Instant>,
-    /// Not later than the next of its moments.
+    /// Wakes the task; not later than the next of its moments.
     alarm: Pin<Box<Sleep>>,
+    alarm_at: Instant,
 }
 
 /// What a moment of a connection leads to.
@@ -240,22 +240,12 @@ impl Driver {
             self.knows_task = true;
         }
         let heard_at = self.pulse.lock().begin_turn();
+        let now = Instant::now();
         // The question goes out with whatever the task was woken to send.
-        if self.asked_at.is_none() && heard_at.elapsed() > self.limits.ask / 2 {
+        if self.asked_at.is_none() && now - heard_at > self.limits.ask / 2 {
             self.ask();
         }
         loop {
-            if self.stay.account().is_swollen() {
-                return Poll::Ready(Err(gone("too many requests were left unfinished")));
-            }
-            if let Some(why) = self.stay.leave()
-                && self.closing_since.is_none()
-            {
-                match why {
-                    Leave::Swollen => return Poll::Ready(Err(gone("too much waits"))),
-                    Leave::Crowded | Leave::Stopping => self.stop(),
-                }
-            }
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.begin(request, respond);
@@ -270,22 +260,23 @@ impl Driver {
             {
                 self.asked_at = None;
             }
-            let (changed, flooded) = {
-                let mut pulse = self.pulse.lock();
-                (std::mem::take(&mut pulse.changed), pulse.flooded)
-            };
-            if flooded && self.closing_since.is_none() {
-                self.close(Reason::ENHANCE_YOUR_CALM);
-                continue;
-            }
-            // The end of the last stream begins another of the moments.
-            let was_idle = std::mem::replace(&mut self.is_idle, self.stay.is_idle());
-            let changed = changed || (self.is_idle && !was_idle);
-            if !changed && self.alarm.as_mut().poll(cx).is_pending() {
+            // Most polls end here: what follows lies elsewhere in memory.
+            if !std::mem::take(&mut self.pulse.lock().changed) && now < self.alarm_at {
                 return Poll::Pending;
+            }
+            if let Some(why) = self.stay.leave().filter(|_| self.closing_since.is_none()) {
+                match why {
+                    Leave::Swollen => return Poll::Ready(Err(gone("too much waits"))),
+                    Leave::Crowded | Leave::Stopping if self.stopping_since.is_none() => {
+                        self.stop();
+                        continue;
+                    }
+                    Leave::Crowded | Leave::Stopping => {}
+                }
             }
             match self.due(Instant::now()) {
                 Due::Nothing(until) => {
+                    self.alarm_at = until;
                     self.alarm.as_mut().reset(until.into());
                     if self.alarm.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
@@ -300,7 +291,7 @@ impl Driver {
 
     /// What is due.
     fn due(&mut self, now: Instant) -> Due {
-        let Pulse { heard_at, stuck_since, cut_since, greeted, .. } = *self.pulse.lock();
+        let Pulse { heard_at, stuck_since, cut_since, greeted, flooded, .. } = *self.pulse.lock();
         if greeted && !self.greeted {
             self.greeted = true;
             self.stay.greeted();
@@ -313,6 +304,7 @@ impl Driver {
         let is_open = self.closing_since.is_none();
         let after = |since: Option<Instant>, span: Duration| since.map(|since| since + span);
         let moments = [
+            (Some(now).filter(|_| flooded && is_open), Due::Close(Reason::ENHANCE_YOUR_CALM)),
             (after(self.closing_since, LAST_FRAMES), Due::Drop("its last frames were not taken")),
             (after(stuck_since, slow), Due::Drop("the client does not read")),
             (Some(heard_at + dead), Due::Drop("the client is not there")),
@@ -359,11 +351,9 @@ impl Driver {
 
     /// No new streams; those that there are end by themselves.
     fn stop(&mut self) {
-        if self.stopping_since.is_none() {
-            self.stopping_since = Some(Instant::now());
-            self.pulse.lock().changed = true;
-            self.connection.graceful_shutdown();
-        }
+        self.stopping_since = Some(Instant::now());
+        self.pulse.lock().changed = true;
+        self.connection.graceful_shutdown();
     }
 
     /// The end, as soon as that is in the socket.

@@ -27,6 +27,9 @@ pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection may take in before others have their turn, in bytes and what costs as much.
 const TURN: usize = 256 * 1024;
 
+/// After so many bytes it is looked at how much the client leaves unfinished.
+const CHECK: usize = 64 * 1024;
+
 /// The least that is read at once, and the most where what comes is dear.
 const READ_MIN: usize = 512;
 const READ_DEAR: usize = 4096;
@@ -47,7 +50,7 @@ pub struct Pulse {
     pub cut_since: Option<Instant>,
     /// Whether the client has sent its first SETTINGS.
     pub greeted: bool,
-    /// Whether the client sent more frames of no use than it may.
+    /// Whether the client sent more frames of no use than it may, or leaves too much unfinished.
     pub flooded: bool,
     /// Whether one of these moments came since the connection looked at them.
     pub changed: bool,
@@ -90,6 +93,8 @@ pub struct Socket {
     is_stuck: bool,
     /// What may still be sent in this turn.
     sendable: usize,
+    /// What came in since it was looked at how much the client leaves unfinished.
+    unchecked: usize,
     /// How much is read at once, by what the last bytes cost: what costs as much as a turn.
     read_max: usize,
 }
@@ -113,6 +118,7 @@ impl Socket {
             tracker,
             is_stuck: false,
             sendable: TURN,
+            unchecked: 0,
             read_max: TURN,
         }
     }
@@ -123,13 +129,22 @@ impl Socket {
 
     fn look_at(&mut self, bytes: &[u8]) {
         let now = Instant::now();
-        let cost = self.frames.look_at(bytes, now, self.stay.account().sent());
+        let cost = self.frames.look_at(bytes, now, || self.stay.account().sent());
+        self.unchecked += bytes.len();
+        let swollen = self.unchecked >= CHECK && {
+            self.unchecked = 0;
+            self.stay.account().is_swollen()
+        };
+        let flooded = cost.is_none() || swollen;
         let mut pulse = self.pulse.lock();
         let each = cost.unwrap_or(TURN) / bytes.len().max(1);
         self.read_max = (TURN / each.max(1)).max(READ_MIN);
         pulse.turn = pulse.turn.saturating_sub(cost.unwrap_or(TURN).max(1));
         pulse.heard_at = now;
-        pulse.flooded |= cost.is_none();
+        if flooded {
+            (pulse.flooded, pulse.changed) = (true, true);
+        }
+        pulse.changed |= self.frames.is_greeted() && !pulse.greeted;
         pulse.greeted = self.frames.is_greeted();
         let cut_since = self.frames.cut_since();
         pulse.changed |= cut_since.is_some() && pulse.cut_since.is_none();
