@@ -751,3 +751,16 @@ async fn a_stream_over_several_sessions_gives_each_its_password_or_joins_none() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_done_before_its_password_is_checked_is_let_in_and_out() {
+    let service = service_with_password().await;
+    let held = service.passwords().hold();
+    let mut dan = service.open_stream(streaming("finals", "dan", RIGHT)).await;
+    service.until_waiting(1).await;
+    dan.close();
+    // What a call after it is answered with, its close is ahead of.
+    service.revision("finals").await;
+    drop(held);
+    assert_eq!(dan.end().await.status.code(), Code::Ok);
+}

@@ -311,47 +311,36 @@ impl<C: Call> HotStream for Stream<C> {
                 self.state = State::Over;
                 return Poll::Ready(Next::End(end));
             }
+            let was_full = self.is_full();
             if let Poll::Ready(end) = self.poll_early(cx) {
                 self.end = Some(end);
                 continue;
             }
-            let was_full = self.is_full();
-            let next = match &mut self.state {
-                State::Open(open) => open.poll_next(&self.server, cx),
-                _ => Poll::Pending,
-            };
-            return match next {
-                Poll::Ready((next, ended)) => {
-                    self.end = ended;
-                    if self.end.is_some() {
-                        // What it read of, and whose presence it was, ends now.
-                        self.state = State::Over;
-                    }
-                    Poll::Ready(next)
-                }
-                // What waited for room has it now.
-                Poll::Pending if (was_full || !self.inbox.is_empty()) && !self.is_full() => {
-                    let waited = self.inbox.len();
-                    self.work_off();
-                    if self.inbox.len() < waited || self.end.is_some() {
-                        continue;
-                    }
-                    Poll::Pending
-                }
-                Poll::Pending => Poll::Pending,
-            };
+            if was_full && !self.is_full() {
+                // It is open: what waited for that is dealt with now.
+                continue;
+            }
+            let State::Open(open) = &mut self.state else { return Poll::Pending };
+            let (next, ended) = ready!(open.poll_next(&self.server, cx));
+            if ended.is_some() {
+                // What it read of, and whose presence it was, ends now.
+                (self.state, self.end) = (State::Over, ended);
+            }
+            return Poll::Ready(next);
         }
     }
 
     fn poll_over(&mut self, blocked_since: Micros, cx: &mut Context<'_>) -> Poll<Status> {
+        if self.end.is_none()
+            && let Poll::Ready(end) = self.poll_early(cx)
+        {
+            return Poll::Ready(end);
+        }
         self.work_off();
         if let Some(end) = self.end.clone() {
             // What was said last may still be on its way.
             let at = blocked_since + LAST_WORD;
             ready!(wait(&self.server, self.seat, &mut self.bell, at, cx));
-            return Poll::Ready(end);
-        }
-        if let Poll::Ready(end) = self.poll_early(cx) {
             return Poll::Ready(end);
         }
         match &mut self.state {
