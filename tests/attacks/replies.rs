@@ -17,21 +17,21 @@ const CALLS: usize = 1_000;
 /// The members of a vast room: the calls of each stay within its rate, over which a join has no snapshot.
 const MEMBERS: usize = 20;
 
+/// As many joins of the vast room as a connection may have open, each with a snapshot.
+fn join_often(peer: &mut Peer) {
+    for at in 0..CALLS {
+        let join = joining("vast", &member(at % MEMBERS));
+        peer.call("SessionService/JoinSession", &[], &join);
+    }
+}
+
 #[test]
 fn snapshots_that_nobody_takes() {
     let trial = Trial::start(&[]);
     trial.server.open_vast_room("vast");
     trial.withstands("1,000 JoinSession on each of 2 connections, window 0", |until| {
         let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &NOTHING));
-        for peer in &mut peers {
-            for at in 0..CALLS {
-                peer.call(
-                    "SessionService/JoinSession",
-                    &[],
-                    &joining("vast", &member(at % MEMBERS)),
-                );
-            }
-        }
+        peers.iter_mut().for_each(join_often);
         stay(&mut peers, until);
         peers
     });
@@ -44,15 +44,7 @@ fn snapshots_that_are_taken_a_little_at_a_time() {
     trial.withstands("1,000 JoinSession on each of 2 connections, window 1 KiB", |until| {
         let window = [(INITIAL_WINDOW_SIZE, 1024)];
         let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &window));
-        for peer in &mut peers {
-            for at in 0..CALLS {
-                peer.call(
-                    "SessionService/JoinSession",
-                    &[],
-                    &joining("vast", &member(at % MEMBERS)),
-                );
-            }
-        }
+        peers.iter_mut().for_each(join_often);
         stay(&mut peers, until);
         peers
     });
@@ -65,15 +57,7 @@ fn snapshots_on_a_socket_that_nobody_reads() {
     trial.withstands("1,000 JoinSession on each of 2 connections that are not read", |_| {
         let window = [(INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
         let mut peers = [(); 2].map(|()| Peer::narrow(&trial.server, &window));
-        for peer in &mut peers {
-            for at in 0..CALLS {
-                peer.call(
-                    "SessionService/JoinSession",
-                    &[],
-                    &joining("vast", &member(at % MEMBERS)),
-                );
-            }
-        }
+        peers.iter_mut().for_each(join_often);
         peers
     });
 }
