@@ -10,6 +10,7 @@ use super::{
     ending::Ending,
     feed::{Feed, Said},
     feeds::{Round, Subscribed},
+    ready::{Bell, Ready},
     timer::Timer,
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     session::{ids::SessionId, limits::Micros, revision::Revision},
 };
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use std::{
     collections::VecDeque,
     pin::Pin,
@@ -29,28 +31,39 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 pub struct Bundle {
     server: Server,
     seat: Seat,
-    entries: Vec<Entry>,
+    entries: FxHashMap<usize, Entry>,
+    /// Places that were woken and not looked at yet.
+    woken: Vec<usize>,
+    /// Places that may have something to say in the next message.
+    eager: VecDeque<usize>,
+    ready: Ready,
     /// What is said of sessions that the stream does not carry.
     foreign: VecDeque<Delivery>,
     /// The updates of the message that grows.
     message: Vec<Delivery>,
     bytes: usize,
-    /// Where the next message goes on.
-    at: usize,
-    /// What did not fit into this message any more.
+    /// What did not fit into this message any more, of the place that is next.
     rest: Option<Bytes>,
     /// The message is full, and another one follows at once.
     is_full: bool,
     /// When the tick of the last message began; none = there was no message.
     began: Option<Micros>,
+    /// The shortest of the ticks, and the place that has it; none = it is to be found again.
+    shortest: Option<(Micros, usize)>,
     /// A tick that somebody waits for is over.
     heard: bool,
     /// Every session says its position with the next message.
     beats: bool,
+    /// Every session says it with this message.
+    has_beaten: bool,
+    /// The number of the message, to know who has said something in it.
+    round: u64,
     /// The stream is over after this message.
     over: Option<End>,
     last_ending: Option<Ending>,
     has_lost: bool,
+    /// How many have told that the server stops.
+    drained: usize,
     /// Of a bundle without subscriptions: when the tick ends that somebody waits for; 0 = nobody.
     tick_at: Micros,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -58,15 +71,19 @@ pub struct Bundle {
 
 #[derive(Debug)]
 struct Entry {
-    place: usize,
     handle: u32,
     session_id: Option<SessionId>,
     feed: Feed,
+    bell: Bell,
     said_at: Micros,
-    /// It has said something in this round.
-    said: bool,
+    /// The last message in which it has said something.
+    said_in: u64,
+    /// It is among those that may have something to say.
+    is_eager: bool,
     is_over: bool,
     is_drained: bool,
+    /// It ended while nothing could be said.
+    has_ended: bool,
 }
 
 impl Bundle {
@@ -74,19 +91,25 @@ impl Bundle {
     pub fn new(server: &Server, seat: Seat) -> Self {
         Self {
             seat,
-            entries: Vec::new(),
+            entries: FxHashMap::default(),
+            woken: Vec::new(),
+            eager: VecDeque::new(),
+            ready: Ready::default(),
             foreign: VecDeque::new(),
             message: Vec::new(),
             bytes: 0,
-            at: 0,
             rest: None,
             is_full: false,
             began: None,
+            shortest: None,
             heard: false,
             beats: true,
+            has_beaten: false,
+            round: 1,
             over: None,
             last_ending: None,
             has_lost: false,
+            drained: 0,
             tick_at: 0,
             stopping: Box::pin(server.stopping.clone().cancelled_owned()),
             server: server.clone(),
@@ -101,16 +124,30 @@ impl Bundle {
     /// Adds a subscription, whose updates have a number or an id. `place` is what it is called in
     /// here, and is not used twice.
     pub fn add(&mut self, place: usize, feed: Feed, handle: u32, session_id: Option<SessionId>) {
-        self.entries.push(Entry {
-            place,
+        let entry = Entry {
             handle,
             session_id,
             feed,
+            bell: self.ready.bell(place),
             said_at: self.server.engine.clock().now(),
-            said: false,
+            said_in: 0,
+            is_eager: false,
             is_over: false,
             is_drained: false,
-        });
+            has_ended: false,
+        };
+        self.entries.insert(place, entry);
+        self.woken.push(place);
+        self.shortest = None;
+    }
+
+    /// Takes a subscription out; it says nothing more.
+    pub fn remove(&mut self, place: usize) {
+        // What is left of its last step is not said either.
+        if self.eager.front() == Some(&place) {
+            self.rest = None;
+        }
+        self.forget(place);
     }
 
     /// Has something said of a session that the stream does not carry.
@@ -120,10 +157,15 @@ impl Bundle {
 
     /// The subscriptions.
     pub fn feeds(&self) -> impl Iterator<Item = Subscribed<'_>> {
-        self.entries.iter().map(|entry| {
-            let &Entry { place, handle, ref feed, .. } = entry;
+        self.entries.iter().map(|(&place, entry)| {
+            let &Entry { handle, ref feed, .. } = entry;
             Subscribed { place, handle, feed }
         })
+    }
+
+    /// The subscription at a place.
+    pub fn feed(&self, place: usize) -> Option<&Feed> {
+        self.entries.get(&place).map(|entry| &entry.feed)
     }
 
     /// Whether no subscription is left.
@@ -135,10 +177,9 @@ impl Bundle {
     /// ticks most often. Without a session ticks are those of the server, which end at the same
     /// moments for all such streams of a connection.
     pub fn want_tick(&mut self, place: Option<usize>) {
-        let is_it = |entry: &&Entry| Some(entry.place) == place;
-        let ticks = |entry: &&Entry| entry.feed.subscription().tick();
-        let named = self.entries.iter().find(is_it);
-        match named.or_else(|| self.entries.iter().min_by_key(ticks)) {
+        let named = place.filter(|place| self.entries.contains_key(place));
+        let place = named.or_else(|| self.find_shortest().map(|(_, place)| place));
+        match place.and_then(|place| self.entries.get(&place)) {
             Some(entry) => entry.feed.subscription().want_tick(),
             None if self.tick_at == 0 => {
                 let engine = &self.server.engine;
@@ -150,8 +191,7 @@ impl Bundle {
 
     /// The revision up to which everything of a subscription was said.
     pub fn said(&self, place: usize) -> Revision {
-        let entry = self.entries.iter().find(|entry| entry.place == place);
-        entry.map_or(Revision::MAX, |entry| entry.feed.revision())
+        self.entries.get(&place).map_or(Revision::MAX, |entry| entry.feed.revision())
     }
 
     /// The updates of the message.
@@ -174,14 +214,24 @@ impl Bundle {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// The stream has to say that it is alive.
-    pub fn beat(&mut self) {
+    /// Somebody may have been silent for so long that every session has to say its position; else
+    /// the timer goes on from when the one that is silent for longest said something.
+    pub fn beat(&mut self, timer: &mut Timer) {
+        let silent_since = self.entries.values().map(|entry| entry.said_at).min();
+        if silent_since.is_some_and(|since| timer.goes_on_from(since)) {
+            return;
+        }
         self.beats = true;
+        for (&place, entry) in &mut self.entries {
+            if !std::mem::replace(&mut entry.is_eager, true) {
+                self.eager.push_back(place);
+            }
+        }
     }
 
     /// The server ends the stream, not the client.
     pub fn ended_by_server(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.feed.ended_by_server());
+        self.entries.values_mut().for_each(|entry| entry.feed.ended_by_server());
     }
 
     /// What comes next.
@@ -194,7 +244,7 @@ impl Bundle {
         }
         self.fill(cx);
         if !self.goes_on() {
-            let drained = !self.is_empty() && self.entries.iter().all(|entry| entry.is_drained);
+            let drained = !self.is_empty() && self.drained == self.entries.len();
             if drained || self.server.stopping.is_cancelled() {
                 self.over.get_or_insert(End::Draining);
             }
@@ -219,14 +269,22 @@ impl Bundle {
         if self.stopping.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::Draining);
         }
+        self.ready.take(cx, &mut self.woken);
         let mut last = None;
-        for entry in &mut self.entries {
-            match entry.feed.poll_end(cx) {
-                Poll::Ready(end) => last = Some(end),
-                Poll::Pending => return Poll::Pending,
+        for place in std::mem::take(&mut self.woken) {
+            // What it has to say is looked at once something can be said.
+            self.become_eager(place);
+            let Some(entry) = self.entries.get_mut(&place) else { continue };
+            if let Poll::Ready(end) = entry.feed.poll_end(&mut entry.bell.context()) {
+                entry.has_ended = true;
+                last = Some(end);
             }
         }
-        last.filter(|_| ends_with_last).map_or(Poll::Pending, Poll::Ready)
+        let is_over = || self.entries.values().all(|entry| entry.has_ended);
+        match last.filter(|_| ends_with_last && is_over()) {
+            Some(end) => Poll::Ready(end),
+            None => Poll::Pending,
+        }
     }
 
     /// Whether a message may go now; if not, the task is woken when one may, if there is anything
@@ -240,33 +298,54 @@ impl Bundle {
                 false => timer.wake_at(self.tick_at),
             }
         }
+        self.ready.take(cx, &mut self.woken);
         // Who looks for ends learns of a tick that has got shorter.
-        if self.opens_at() <= now || stops || self.poll_ends(cx) || self.opens_at() <= now {
+        if self.opens_at() <= now || stops || self.poll_ends() || self.opens_at() <= now {
             return Poll::Ready(());
         }
-        let holds = |entry: &Entry| entry.feed.subscription().is_held();
         let waits = self.heard || self.beats || !self.foreign.is_empty();
-        if waits || self.entries.iter().any(holds) {
+        if waits || !self.eager.is_empty() {
             timer.wake_at(self.opens_at());
         }
         Poll::Pending
     }
 
     /// Whether a session has ended, which does not wait.
-    fn poll_ends(&mut self, cx: &mut Context<'_>) -> bool {
-        for at in 0..self.entries.len() {
-            while !self.entries[at].is_drained
-                && let Poll::Ready(said) = self.entries[at].feed.poll_urgent(cx)
-            {
-                match said {
-                    Said::Quiet => self.heard = true,
-                    Said::Ended(_) => return true,
-                    // The message is empty: it fits.
-                    Said::Update(bytes) => return self.try_push_of(at, bytes).is_ok(),
+    fn poll_ends(&mut self) -> bool {
+        while let Some(place) = self.woken.pop() {
+            let Some(entry) = self.entries.get_mut(&place) else { continue };
+            let end = loop {
+                if entry.is_drained {
+                    break None;
                 }
+                match entry.feed.poll_urgent(&mut entry.bell.context()) {
+                    Poll::Ready(Said::Quiet) => self.heard = true,
+                    Poll::Ready(said) => break Some(said),
+                    Poll::Pending => break None,
+                }
+            };
+            Self::note_tick(&mut self.shortest, place, entry);
+            if end.is_some() || entry.feed.subscription().is_held() {
+                self.become_eager(place);
+            }
+            match end {
+                None => {}
+                // It says so once more when the message is filled.
+                Some(Said::Ended(_) | Said::Quiet) => return true,
+                // The message is empty: it fits.
+                Some(Said::Update(bytes)) => return self.try_push_of(place, bytes).is_ok(),
             }
         }
         false
+    }
+
+    /// A subscription may have something to say in the next message.
+    fn become_eager(&mut self, place: usize) {
+        if let Some(entry) = self.entries.get_mut(&place)
+            && !std::mem::replace(&mut entry.is_eager, true)
+        {
+            self.eager.push_back(place);
+        }
     }
 
     /// Puts everything that is to be said into the message, as far as it fits.
@@ -279,43 +358,50 @@ impl Bundle {
                 return;
             }
         }
-        while self.at < self.entries.len() {
+        self.ready.take(cx, &mut self.woken);
+        for place in std::mem::take(&mut self.woken) {
+            self.become_eager(place);
+        }
+        while let Some(&place) = self.eager.front() {
             let rest = self.rest.take();
-            let Some(bytes) = rest.or_else(|| self.next_of(self.at, cx)) else {
-                self.at += 1;
+            let Some(bytes) = rest.or_else(|| self.next_of(place)) else {
+                self.eager.pop_front();
+                if let Some(entry) = self.entries.get_mut(&place) {
+                    entry.is_eager = false;
+                    if entry.is_over {
+                        self.has_lost = true;
+                        self.forget(place);
+                    }
+                }
                 continue;
             };
-            if let Err(delivery) = self.try_push_of(self.at, bytes) {
+            if let Err(delivery) = self.try_push_of(place, bytes) {
                 self.rest = Some(delivery.update);
                 self.is_full = true;
                 return;
             }
         }
-        self.at = 0;
+        self.has_beaten = self.beats && !self.is_empty();
         self.beats &= self.is_empty();
-        self.entries.iter_mut().for_each(|entry| entry.said = false);
-        let count = self.entries.len();
-        self.entries.retain(|entry| !entry.is_over);
-        self.has_lost |= self.entries.len() < count;
+        self.round += 1;
     }
 
     /// What a subscription says next.
-    fn next_of(&mut self, at: usize, cx: &mut Context<'_>) -> Option<Bytes> {
-        let entry = &mut self.entries[at];
-        if entry.is_over {
-            return None;
-        }
+    fn next_of(&mut self, place: usize) -> Option<Bytes> {
+        let entry = self.entries.get_mut(&place).filter(|entry| !entry.is_over)?;
         loop {
-            match entry.feed.poll_said(cx) {
+            let said = entry.feed.poll_said(&mut entry.bell.context());
+            Self::note_tick(&mut self.shortest, place, entry);
+            match said {
                 Poll::Pending => {
-                    let beats = self.beats && !entry.said;
+                    let beats = self.beats && entry.said_in < self.round;
                     return beats.then(|| entry.feed.heartbeat());
                 }
                 Poll::Ready(Said::Update(bytes)) => return Some(bytes),
                 Poll::Ready(Said::Quiet) => self.heard = true,
                 // All sessions say so, one after the other.
                 Poll::Ready(Said::Ended(End::Draining)) => {
-                    entry.is_drained = true;
+                    self.drained += usize::from(!std::mem::replace(&mut entry.is_drained, true));
                     return None;
                 }
                 Poll::Ready(Said::Ended(end)) => {
@@ -329,11 +415,14 @@ impl Bundle {
         }
     }
 
-    fn try_push_of(&mut self, at: usize, update: Bytes) -> Result<(), Delivery> {
-        let Entry { handle, session_id, .. } = &self.entries[at];
+    fn try_push_of(&mut self, place: usize, update: Bytes) -> Result<(), Delivery> {
+        let Some(Entry { handle, session_id, .. }) = self.entries.get(&place) else {
+            return Ok(());
+        };
         self.try_push(Delivery { update, handle: *handle, session_id: session_id.clone() })?;
-        let entry = &mut self.entries[at];
-        (entry.said, entry.said_at) = (true, self.server.engine.clock().now());
+        if let Some(entry) = self.entries.get_mut(&place) {
+            (entry.said_in, entry.said_at) = (self.round, self.server.engine.clock().now());
+        }
         Ok(())
     }
 
@@ -353,7 +442,9 @@ impl Bundle {
         self.message.clear();
         self.bytes = 0;
         let now = self.server.engine.clock().now();
-        timer.said_at(self.entries.iter().map(|entry| entry.said_at).min().unwrap_or(now));
+        if self.entries.is_empty() || std::mem::take(&mut self.has_beaten) {
+            timer.said();
+        }
         if self.goes_on() {
             return;
         }
@@ -368,14 +459,39 @@ impl Bundle {
     }
 
     /// No news go before this.
-    fn opens_at(&self) -> Micros {
+    fn opens_at(&mut self) -> Micros {
         self.began.map_or(0, |began| began + self.interval())
     }
 
     /// The shortest of the ticks, as they are now.
-    fn interval(&self) -> Micros {
-        let ticks = self.entries.iter().map(|entry| entry.feed.subscription().tick());
-        let tick = ticks.filter(|tick| *tick > 0).min();
-        tick.unwrap_or(self.server.engine.settings().tick)
+    fn interval(&mut self) -> Micros {
+        self.find_shortest().map_or(self.server.engine.settings().tick, |(tick, _)| tick)
+    }
+
+    fn find_shortest(&mut self) -> Option<(Micros, usize)> {
+        if self.shortest.is_none() {
+            let ticks =
+                self.entries.iter().map(|(place, it)| (it.feed.subscription().tick(), *place));
+            self.shortest = ticks.filter(|(tick, _)| *tick > 0).min();
+        }
+        self.shortest
+    }
+
+    /// A session has the tick that it has.
+    fn note_tick(shortest: &mut Option<(Micros, usize)>, place: usize, entry: &Entry) {
+        let tick = entry.feed.subscription().tick();
+        match *shortest {
+            Some((least, _)) if tick < least => *shortest = Some((tick, place)),
+            Some((least, at)) if at == place && tick > least => *shortest = None,
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, place: usize) {
+        let Some(entry) = self.entries.remove(&place) else { return };
+        self.drained -= usize::from(entry.is_drained);
+        if self.shortest.is_some_and(|(_, at)| at == place) {
+            self.shortest = None;
+        }
     }
 }

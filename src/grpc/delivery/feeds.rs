@@ -95,10 +95,10 @@ impl Feeds {
     }
 
     /// The stream has to say that it is alive.
-    pub fn beat(&mut self) {
+    pub fn beat(&mut self, timer: &mut Timer) {
         match self {
             Self::One(one) => one.beats = true,
-            Self::Several(bundle) => bundle.beat(),
+            Self::Several(bundle) => bundle.beat(timer),
         }
     }
 

@@ -9,6 +9,7 @@ mod feed;
 mod feeds;
 pub mod hot;
 mod inbox;
+mod ready;
 mod receive;
 mod stream;
 mod stream_user_props;

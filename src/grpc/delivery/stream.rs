@@ -366,7 +366,7 @@ impl<C: Call> Open<C> {
                 Poll::Ready(Round::Over(end)) => return Poll::Ready(self.end(server, end.into())),
                 Poll::Pending => match timer.poll(cx) {
                     Poll::Ready(Due::Heartbeat) => {
-                        feeds.beat();
+                        feeds.beat(timer);
                         continue;
                     }
                     Poll::Ready(Due::End(why)) => return Poll::Ready(self.end(server, why)),

@@ -72,12 +72,17 @@ impl Timer {
 
     /// Something was said: the heartbeat can wait.
     pub fn said(&mut self) {
-        self.said_at(self.server.engine.clock().now());
+        let now = self.server.engine.clock().now();
+        self.heartbeat_at = now + self.server.streams.heartbeat;
     }
 
-    /// The session that was silent for longest said something then.
-    pub fn said_at(&mut self, at: Micros) {
-        self.heartbeat_at = at + self.server.streams.heartbeat;
+    /// The session that is silent for longest said something then. Whether the heartbeat can wait.
+    pub fn goes_on_from(&mut self, at: Micros) -> bool {
+        let heartbeat_at = at + self.server.streams.heartbeat;
+        let waits = heartbeat_at > self.server.engine.clock().now();
+        // Once: the next one is due so long after what is said now.
+        self.heartbeat_at = if waits { heartbeat_at } else { Micros::MAX };
+        waits
     }
 
     /// Whatever was to be looked at soon is asked for again.
