@@ -8,6 +8,7 @@ use crate::session::{
     access::Act,
     command::{Actor, Command, Write},
     ids::{AppId, UserId},
+    revision::Revision,
     schema::Schema,
     settings::Setting,
 };
@@ -22,6 +23,39 @@ impl Engine {
         command: Command,
     ) -> Result<Position, Refusal> {
         self.command_of(live, actor, command, None)
+    }
+
+    /// Writes props of several users of a session; whoever calls has taken the updates out of their
+    /// buckets. Each is written or refused by itself. Returns the frame that holds what was written.
+    pub fn write_many<'a>(
+        &self,
+        live: &Arc<Live>,
+        writes: impl Iterator<Item = (u32, &'a UserId, Write)>,
+        mut refuse: impl FnMut(u32, Refusal),
+    ) -> Option<Revision> {
+        if let Err(refusal) = self.check_draining() {
+            writes.for_each(|(handle, ..)| refuse(handle, refusal.clone()));
+            return None;
+        }
+        let now = self.clock().now();
+        let mut written = None;
+        let mut state = live.lock();
+        for (handle, user, write) in writes {
+            let actor = Actor::User(user.clone());
+            let command = Command::SetProps { user: user.clone(), write, term: 0 };
+            match state.core.apply(now, &actor, command) {
+                Ok(accepted) => written = Some(accepted.revision),
+                Err(refusal) => refuse(handle, refusal.into()),
+            }
+        }
+        self.schedule(live, &mut state);
+        written
+    }
+
+    /// The frame that shows what is accepted.
+    pub fn pending_position(&self, live: &Live) -> Position {
+        let state = live.lock();
+        position(&state, state.core.pending_revision())
     }
 
     /// The same for a command that comes from a subscriber, who hears of the end of its tick.

@@ -16,6 +16,8 @@ pub struct Footprint {
     pub books: usize,
     /// About how many bytes those replies have.
     pub book_bytes: usize,
+    /// Gateways, those that are waited for included.
+    pub gateways: usize,
     /// Bytes of the logs of sessions.
     pub log_bytes: usize,
     /// What the shards have on their lists.
@@ -29,6 +31,7 @@ impl Engine {
         Footprint {
             books: requests.books(),
             book_bytes: requests.bytes(),
+            gateways: self.inner.gateways.len(),
             log_bytes: self.inner.logs.used(),
             jobs: self.inner.shards.iter().map(|shard| shard.jobs()).sum(),
             ..self.inner.registry.footprint()

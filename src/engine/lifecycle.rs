@@ -124,6 +124,7 @@ impl Engine {
             let mut wake = self.flush(&mut state);
             state.deadline = None;
             wake.extend(state.end_all(End::Deleted));
+            wake.extend(state.end_attached(&End::Deleted));
             (wake, state.everyone())
         };
         // Before the id is free, so that nothing of the next session under it is forgotten.

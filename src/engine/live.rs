@@ -4,6 +4,7 @@ use super::error::Refusal;
 use super::{
     Clock,
     encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason, Start},
+    gateway::AttachedBy,
     logs::LogShare,
     registry::Places,
     shard::Listed,
@@ -14,15 +15,16 @@ use crate::session::{
     command::Actor,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
-    member::{Departed, Departure},
+    member::Departed,
     revision::Revision,
     schema::Schema,
     settings::Pacing,
     view::View,
 };
 use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
 use slab::Slab;
-use std::{sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 /// A running session. Any thread may lock it; only its shard's runtime flushes it.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct State {
     pub core: Session,
     pub(super) views: Slab<Shared>,
     pub(super) subscribers: Slab<Subscriber>,
+    /// The members that gateways have attached, by the order of their memberships.
+    pub(super) attached: FxHashMap<u64, AttachedBy>,
     /// Reads that wait for the open frame.
     pub(super) waiting: Slab<Waker>,
     /// The next visit of the tick.
@@ -117,6 +121,7 @@ impl Live {
                 core,
                 views: Slab::new(),
                 subscribers: Slab::new(),
+                attached: FxHashMap::default(),
                 waiting: Slab::new(),
                 tick: None,
                 deadline: None,
@@ -166,17 +171,19 @@ impl State {
     /// Makes the frame, encodes it once per view, and returns whom to wake.
     pub(super) fn flush(&mut self, now: Micros, encoder: &dyn Encoder) -> Vec<Waker> {
         self.visited_at = now;
+        let mut wake = Vec::new();
         if let Some(frame) = self.core.flush(now) {
-            self.end_departed(frame.revision, &frame.departed);
+            wake = self.end_departed(frame.revision, &frame.departed);
             if frame.views_changed {
                 self.place_again(frame.revision.previous());
+                wake.extend(self.end_lost_views(frame.revision.previous()));
             }
             for (_, shared) in &mut self.views {
                 shared.framed(&self.core, frame.revision, encoder);
             }
             self.logs.settle(&mut self.core);
         }
-        self.whom_to_wake(now)
+        self.whom_to_wake(now, wake)
     }
 
     /// Resets the session: frames are made at once, and everybody gets a snapshot.
@@ -190,13 +197,14 @@ impl State {
         let frame = self.core.reset(now, actor, schema)?;
         self.logs.settle(&mut self.core);
         // The reset is alone in its frame: who left did so in the one before.
-        self.end_departed(frame.revision.previous(), &frame.departed);
+        let mut wake = self.end_departed(frame.revision.previous(), &frame.departed);
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
             subscriber.begin_to_lose(shared.delivery, shared.changed, told);
         }
         if frame.views_changed {
             self.place_again(told);
+            wake.extend(self.end_lost_views(told));
         }
         for (_, shared) in &mut self.views {
             shared.changed = frame.revision;
@@ -207,12 +215,12 @@ impl State {
         for (_, subscriber) in &mut self.subscribers {
             subscriber.expect_reset();
         }
-        Ok(self.whom_to_wake(now))
+        Ok(self.whom_to_wake(now, wake))
     }
 
-    /// Whom a frame leaves with something to read.
-    fn whom_to_wake(&mut self, now: Micros) -> Vec<Waker> {
-        let mut wake = Vec::with_capacity(self.subscribers.len() + self.waiting.len());
+    /// Adds whom a frame leaves with something to read.
+    fn whom_to_wake(&mut self, now: Micros, mut wake: Vec<Waker>) -> Vec<Waker> {
+        wake.reserve(self.subscribers.len() + self.waiting.len());
         // Nobody waits for a later frame than the one that was open.
         wake.extend(self.waiting.iter().map(|(_, waker)| waker.clone()));
         for (_, subscriber) in &mut self.subscribers {
@@ -229,22 +237,28 @@ impl State {
         wake
     }
 
-    /// Ends the subscriptions of memberships that are over.
-    fn end_departed(&mut self, revision: Revision, departed: &[Departed]) {
+    /// Ends what memberships that are over had: subscriptions, attachments, and views that nobody
+    /// else may see. Returns which gateways to wake.
+    fn end_departed(&mut self, revision: Revision, departed: &[Departed]) -> Vec<Waker> {
         if departed.is_empty() {
-            return;
+            return Vec::new();
         }
         for (_, subscriber) in &mut self.subscribers {
             let membership = subscriber.membership;
             if let Some(departed) = departed.iter().find(|it| Some(it.order) == membership) {
                 subscriber.out_since.get_or_insert(revision);
-                subscriber.end.get_or_insert_with(|| match departed.departure {
-                    Departure::Left | Departure::Lost => End::Left,
-                    Departure::Kicked => End::Kicked { reason: departed.reason.clone() },
-                    Departure::Banned => End::Banned { until: departed.until },
-                });
+                subscriber.end.get_or_insert_with(|| End::of(departed));
             }
         }
+        if self.attached.is_empty() {
+            return Vec::new();
+        }
+        let tell = |departed: &Departed| {
+            self.attached.remove(&departed.order).and_then(|by| by.end(End::of(departed)))
+        };
+        let mut wake: Vec<Waker> = departed.iter().filter_map(tell).collect();
+        wake.extend(self.end_lost_views(revision));
+        wake
     }
 
     /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
@@ -259,7 +273,7 @@ impl State {
             let subscriber = &self.subscribers[key];
             let (old, exclude_self) = (subscriber.view, subscriber.exclude_self);
             let Shared { view, delivery, changed, .. } = &self.views[old];
-            let class = self.core.class_of(&subscriber.actor);
+            let class = subscriber.class.unwrap_or_else(|| self.core.class_of(&subscriber.actor));
             let (view, delivery) = (View { class, props: view.props.clone() }, *delivery);
             let changed = *changed;
             let new = self.enter_view(view, delivery, exclude_self);
@@ -463,6 +477,12 @@ impl State {
             subscriber.rouse()
         };
         of_target.filter_map(rouse).collect()
+    }
+
+    /// Takes the session from the gateways that have users in it; returns which to wake.
+    pub(super) fn end_attached(&mut self, end: &End) -> Vec<Waker> {
+        let attached = mem::take(&mut self.attached);
+        attached.into_values().filter_map(|by| by.end(end.clone())).collect()
     }
 
     /// Ends all subscriptions, each after what it has not received yet.

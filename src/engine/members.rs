@@ -5,6 +5,7 @@ use super::{
     Engine, Position,
     encoder::{Delivery, SnapshotReason},
     exclusive::Slot,
+    gateway::Gateway,
     live::{Live, State},
     position,
     subscriber::{Begin, Options, Resume, Subscriber, Subscription},
@@ -16,7 +17,7 @@ use crate::session::{
     ids::UserId,
     role::Role,
     user::User,
-    view::View,
+    view::{Class, View},
 };
 use parking_lot::MutexGuard;
 use std::{sync::Arc, task::Waker};
@@ -84,27 +85,26 @@ impl Engine {
         options: Options,
     ) -> Result<Subscription, Refusal> {
         self.check_draining()?;
-        match actor {
-            Actor::App => {
-                let mut state = live.lock();
-                let (subscription, wake) = self.enlist(live, &mut state, actor, options);
-                drop(state);
-                wake.into_iter().for_each(Waker::wake);
-                Ok(subscription)
-            }
-            Actor::User(user) => self.subscribe_user(live, actor, user, join, options),
-        }
+        let enlist = |state: &mut MutexGuard<'_, State>| self.enlist(live, state, actor, options);
+        let (subscription, wake) = match actor {
+            Actor::App => enlist(&mut live.lock()),
+            Actor::User(user) => self.open_stream(live, user, join, enlist)?,
+        };
+        wake.into_iter().for_each(Waker::wake);
+        Ok(subscription)
     }
 
-    fn subscribe_user(
+    /// Opens a stream of a user in a session, joining first if `join` says how; `begin` is what
+    /// comes with it, with the session locked.
+    pub(super) fn open_stream<T>(
         &self,
         live: &Arc<Live>,
-        actor: &Actor,
         user: &UserId,
         join: Option<Join>,
-        options: Options,
-    ) -> Result<Subscription, Refusal> {
-        let ((subscription, wake), moved) = self.with_user(&live.app, user, |record| {
+        begin: impl FnOnce(&mut MutexGuard<'_, State>) -> T,
+    ) -> Result<T, Refusal> {
+        let actor = Actor::User(user.clone());
+        let (begun, moved) = self.with_user(&live.app, user, |record| {
             let join = join.map(|join| {
                 live.lock().core.check_may_know(user, &join)?;
                 let wanted = (&live.id, live.exclusive);
@@ -112,25 +112,24 @@ impl Engine {
                 Ok::<_, Refusal>((join, slot))
             });
             let (join, slot) = join.transpose()?.unzip();
-            let subscription = {
+            let begun = {
                 let mut state = live.lock();
                 if let Some((join, slot)) = join.zip(slot.as_ref()) {
                     self.join_locked(live, &mut state, (user, record), join, slot)?;
                 }
-                state.core.check(actor, Act::Receive)?;
+                state.core.check(&actor, Act::Receive)?;
                 let opened = Command::StreamOpened { user: user.clone() };
-                state.core.apply(self.clock().now(), actor, opened)?;
+                state.core.apply(self.clock().now(), &actor, opened)?;
                 record.sessions.insert(live.id.clone());
-                let subscription = self.enlist(live, &mut state, actor, options);
+                let begun = begin(&mut state);
                 self.schedule(live, &mut state);
-                subscription
+                begun
             };
             let moved = slot.and_then(|slot| self.leave_other(slot, (user, record)));
-            Ok((subscription, moved))
+            Ok((begun, moved))
         })?;
-        wake.into_iter().for_each(Waker::wake);
         self.after_move(moved);
-        Ok(subscription)
+        Ok(begun)
     }
 
     /// Whether [`Engine::subscribe`] would be refused, without doing anything. `others` counts the
@@ -186,6 +185,31 @@ impl Engine {
         actor: &Actor,
         options: Options,
     ) -> (Subscription, Vec<Waker>) {
+        let class = state.core.class_of(actor);
+        self.enlist_in(live, state, (actor, class), options)
+    }
+
+    /// The same for a view of a gateway, or of the app, that stays in a class.
+    pub(super) fn enlist_view(
+        &self,
+        live: &Arc<Live>,
+        state: &mut MutexGuard<'_, State>,
+        (class, gateway): (Class, Option<Arc<Gateway>>),
+        options: Options,
+    ) -> (Subscription, Vec<Waker>) {
+        let (subscription, wake) = self.enlist_in(live, state, (&Actor::App, class), options);
+        let subscriber = &mut state.subscribers[subscription.key()];
+        (subscriber.class, subscriber.gateway) = (Some(class), gateway);
+        (subscription, wake)
+    }
+
+    fn enlist_in(
+        &self,
+        live: &Arc<Live>,
+        state: &mut MutexGuard<'_, State>,
+        (actor, class): (&Actor, Class),
+        options: Options,
+    ) -> (Subscription, Vec<Waker>) {
         let Options { props, exclude_self, interval, delivery, resume } = options;
         // The app has no props of its own.
         let exclude_self = exclude_self && actor.user().is_some();
@@ -197,7 +221,7 @@ impl Engine {
             }
             state.core.keep_log();
         }
-        let view = View { class: state.core.class_of(actor), props };
+        let view = View { class, props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),
             Some(at) => match state.check_resume(actor, &view, (delivery, exclude_self), at) {

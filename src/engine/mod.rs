@@ -2,8 +2,8 @@
 //!
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
-//! due. Lock order: what is remembered of a place ([`requests`]), user, session, a shard's list,
-//! never two sessions; no lock is held across an await.
+//! due. Lock order: what is remembered of a place ([`requests`]), gateway, user, session, a shard's
+//! list, never two sessions; no lock is held across an await.
 
 mod clock;
 mod commands;
@@ -11,6 +11,7 @@ pub mod encoder;
 mod error;
 mod exclusive;
 mod footprint;
+mod gateway;
 mod guesses;
 mod lifecycle;
 mod listing;
@@ -37,6 +38,7 @@ pub use clock::Clock;
 pub use encoder::{Delivery, Encoded};
 pub use error::Refusal;
 pub use footprint::Footprint;
+pub use gateway::{Attachment, Entered, Found, GatewayStream, Hold};
 pub use guesses::{Guess, Peer};
 pub use live::{Live, State};
 pub use opening::Target;
@@ -49,12 +51,14 @@ pub use waiting::WAITING_READS;
 
 use crate::session::{
     epoch::Epoch,
-    ids::{Key, SessionId},
+    ids::{AppId, Key, SessionId},
     limits::{Limits, Micros},
     revision::Revision,
     settings::Settings,
 };
+use dashmap::DashMap;
 use encoder::Encoder;
+use gateway::{Gateway, Turns};
 use logs::Logs;
 use parking_lot::Mutex;
 use registry::Registry;
@@ -165,6 +169,8 @@ struct Inner {
     /// What the logs of the sessions take.
     logs: Arc<Logs>,
     requests: Requests,
+    gateways: DashMap<(AppId, Key), Arc<Gateway>, FxBuildHasher>,
+    turns: Turns,
     last_epoch: AtomicU64,
     draining: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
@@ -191,6 +197,8 @@ impl Engine {
             settings,
             clock,
             encoder,
+            gateways: DashMap::default(),
+            turns: Turns::default(),
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             renaming: Mutex::new(()),

@@ -126,6 +126,11 @@ impl Engine {
                     alarm.ring(shard, now);
                 }
             }
+            Job::Gateway(gateway) => {
+                if let Some(gateway) = gateway.upgrade() {
+                    self.give_gateway_up(&gateway);
+                }
+            }
             Job::Requests(place) => self.forget_requests(&place),
             Job::Forget(who) => self.forget_user(&who.0, &who.1),
         }

@@ -3,7 +3,7 @@
 //! Whoever has a job listed holds its [`Listed`], and the job goes with it: what ends leaves nothing
 //! on a list, however far off its moment is. The lock of a list is the last one that anybody takes.
 
-use super::{Engine, live::Live, requests::Remembered};
+use super::{Engine, gateway::Gateway, live::Live, requests::Remembered};
 use crate::session::{
     ids::{AppId, UserId},
     limits::Micros,
@@ -30,6 +30,8 @@ pub(super) enum Job {
     Deadline(Weak<Live>),
     /// Wake a stream, unless it has put its alarm off.
     Alarm(Weak<Alarm>),
+    /// Give up a gateway that was waited for in vain.
+    Gateway(Weak<Gateway>),
     /// Forget a user that is still idle.
     Forget(Box<(AppId, UserId)>),
     /// Forget what was remembered for requests with an id, where it is too old.

@@ -4,6 +4,7 @@ use super::error::Refusal;
 use super::{
     Engine, Position,
     encoder::{Delivery, Encoded, SnapshotReason},
+    gateway::Gateway,
     live::Live,
     shard::Alarm,
 };
@@ -12,7 +13,9 @@ use crate::session::{
     epoch::Epoch,
     ids::UserId,
     limits::Micros,
+    member::{Departed, Departure},
     revision::Revision,
+    view::Class,
 };
 use std::{
     sync::{
@@ -41,6 +44,21 @@ pub enum End {
     Deleted,
     /// The server is stopping.
     Draining,
+    /// The gateway has no attached user any more who may see the view.
+    ViewLost,
+    /// Another gateway has attached the user, or another handle of the same one.
+    TakenOver,
+}
+
+impl End {
+    /// That of a membership.
+    pub(super) fn of(departed: &Departed) -> Self {
+        match departed.departure {
+            Departure::Left | Departure::Lost => Self::Left,
+            Departure::Kicked => Self::Kicked { reason: departed.reason.clone() },
+            Departure::Banned => Self::Banned { until: departed.until },
+        }
+    }
 }
 
 /// What a subscriber gets next.
@@ -97,6 +115,10 @@ pub(super) struct Subscriber {
     pub actor: Actor,
     /// The membership of a user, by its order.
     pub membership: Option<u64>,
+    /// The class that it stays in; none = that of the actor, as things are.
+    pub class: Option<Class>,
+    /// The view lasts as long as this gateway has attached a user who may see it.
+    pub gateway: Option<Arc<Gateway>>,
     pub view: usize,
     pub exclude_self: bool,
     /// See [`Options::interval`].
@@ -165,6 +187,8 @@ impl Subscriber {
         Self {
             actor,
             membership,
+            class: None,
+            gateway: None,
             view,
             exclude_self,
             interval,
@@ -279,6 +303,10 @@ impl Subscription {
             tick: 0,
             lost: true,
         }
+    }
+
+    pub(super) fn key(&self) -> usize {
+        self.key
     }
 
     /// The session.

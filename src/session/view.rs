@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// The user in the host's class, as of the last frame.
-    pub(super) fn keeper(&self) -> Option<&UserId> {
+    pub fn keeper(&self) -> Option<&UserId> {
         self.keeper_in(&self.shown)
     }
 

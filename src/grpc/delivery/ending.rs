@@ -23,6 +23,8 @@ pub enum Why {
     Slow,
     /// The client wanted an end by then.
     Deadline,
+    /// Another stream took this one's place.
+    TakenOver,
 }
 
 impl Why {
@@ -31,7 +33,7 @@ impl Why {
         match self {
             Why::Slow | Why::Deadline | Why::NoMessage => 0,
             Why::Session(End::Draining) => 5 * SECOND,
-            Why::Session(_) | Why::Age | Why::Silent => SECOND * 3 / 4,
+            Why::Session(_) | Why::Age | Why::Silent | Why::TakenOver => SECOND * 3 / 4,
         }
     }
 }
@@ -93,6 +95,21 @@ impl Ending {
                 let (code, error) = (Code::DeadlineExceeded, ErrorReason::Deadline);
                 (EndReason::Deadline, code, error, text, None, true)
             }
+            Why::Session(End::ViewLost) => {
+                let text = "no attached user may see this view any more";
+                let error = ErrorReason::ViewLost;
+                (EndReason::ViewLost, Code::FailedPrecondition, error, text, None, true)
+            }
+            Why::Session(End::TakenOver) => {
+                let (code, error) = (Code::Aborted, ErrorReason::TakenOver);
+                let text = "the user was attached once more, and the newest attachment wins";
+                (EndReason::TakenOver, code, error, text, None, true)
+            }
+            Why::TakenOver => {
+                let (code, error) = (Code::Aborted, ErrorReason::TakenOver);
+                let text = "another stream of the same gateway_id took this one's place";
+                (EndReason::TakenOver, code, error, text, None, true)
+            }
             Why::Session(End::Draining) => {
                 let (code, error) = (Code::Unavailable, ErrorReason::Draining);
                 let delay = spread(server.streams.drain_spread);
@@ -131,11 +148,26 @@ impl Ending {
 
     /// The same for a stream that carries no session.
     pub fn go_away(&self) -> proto::GoAway {
+        self.go_away_by(None)
+    }
+
+    /// The same of an end that is yet to come, at the latest then.
+    pub fn go_away_by(&self, deadline: Option<Micros>) -> proto::GoAway {
         proto::GoAway {
             reason: self.reason.into(),
-            deadline: None,
+            deadline: deadline.map(to_proto::moment),
             reconnect_delay: self.delay.map(to_proto::span),
             message: self.text.clone(),
+        }
+    }
+
+    /// The same for a user of a gateway.
+    pub fn of_handle(&self, handle: u32) -> proto::HandleEnded {
+        proto::HandleEnded {
+            handle,
+            reason: self.reason.into(),
+            message: self.text.clone(),
+            banned_until: self.banned_until.map(to_proto::moment),
         }
     }
 }
