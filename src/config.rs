@@ -109,6 +109,9 @@ settings! {
         join_timeout: Duration = "15s", duration("1s..1h");
         /// A user without a membership and a stream is forgotten after this long.
         user_ttl: Duration = "60s", duration("1s..24h");
+        /// On a stop, how long before the end gateways are told, if there are any; everything goes on
+        /// meanwhile.
+        drain_notice: Duration = "1s", duration("0s..5m");
         /// Longest a stop may take; what has not ended by then is cut off.
         drain_timeout: Duration = "20s", duration("0s..10m");
         /// On a stop, the delays after which clients are told to reconnect are spread over this long.
@@ -126,6 +129,10 @@ settings! {
     "Limits" {
         /// Largest request message.
         max_request_bytes: usize = "64KiB", bytes("1KiB..16MiB");
+        /// Largest request message of a gateway.
+        max_gateway_request_bytes: usize = "1MiB", bytes("1KiB..16MiB");
+        /// Most users that a gateway has attached.
+        max_gateway_users: usize = "100000", count("1..10000000");
         /// Longest key of a prop.
         max_key_bytes: usize = "128", bytes("1..1024");
         /// Largest value of a prop.

@@ -3,7 +3,10 @@
 
 use crate::{
     engine, object_stream,
-    session::error::{Refusal as Rule, Violation},
+    session::{
+        error::{Refusal as Rule, Violation},
+        limits::Micros,
+    },
 };
 
 /// Why a call was refused. A refused call has changed nothing.
@@ -59,6 +62,18 @@ pub enum Refusal {
         /// That of the one before.
         last: u64,
     },
+    /// The gateway has no attached user who may see the view.
+    NoView,
+    /// The gateway has no attached user, or no view, of that handle.
+    UnknownHandle {
+        /// The client's number.
+        handle: u32,
+    },
+    /// More of a message was refused than is named.
+    MoreRefused {
+        /// How much.
+        others: usize,
+    },
     /// The first message of a stream is not the opening one, or a later one is.
     WrongFirstMessage(&'static str),
 }
@@ -73,6 +88,14 @@ impl Refusal {
     /// One field at fault.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// After how long it is worth trying again what is over a user's rate.
+    pub fn retry_after(&self) -> Option<Micros> {
+        match self {
+            Self::Rules(Rule::RateLimited { retry_after, .. }) => Some(*retry_after),
+            _ => None,
+        }
     }
 
     /// The refusal of what a field names.

@@ -71,6 +71,8 @@ pub struct Context {
     pub streams: StreamSettings,
     /// Whether a listener may open a private session without the source's doing.
     pub open_subscriptions: bool,
+    /// The server is about to stop: gateways are told.
+    pub leaving: CancellationToken,
     /// The server is stopping: streams that no session ends end by this.
     pub stopping: CancellationToken,
 }
@@ -80,6 +82,12 @@ pub struct Context {
 pub struct StreamSettings {
     /// The largest message up, in bytes.
     pub max_request_bytes: usize,
+    /// The largest message up of a gateway, in bytes.
+    pub max_gateway_bytes: usize,
+    /// How many users a gateway may have attached.
+    pub max_gateway_users: usize,
+    /// How long before a stop gateways are told.
+    pub drain_notice: Micros,
     /// A stream says that it is alive after so long without anything else to say.
     pub heartbeat: Micros,
     /// A client that can be sent nothing for so long does not read: the call ends.

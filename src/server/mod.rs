@@ -28,7 +28,12 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
-use tokio::{runtime, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    runtime,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -64,7 +69,10 @@ pub struct Server {
     passwords: Arc<Passwords>,
     runs: Arc<Runs>,
     health: HealthReporter,
+    drain_notice: Duration,
     drain_timeout: Duration,
+    /// The server is about to stop: gateways are told.
+    leaving: CancellationToken,
     /// No new connections and calls; open connections finish.
     stopping: CancellationToken,
     /// Connections are cut.
@@ -137,7 +145,7 @@ impl Server {
 
         let steps_by_itself = clock.is_machine();
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Named));
-        let stopping = CancellationToken::new();
+        let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
@@ -152,6 +160,7 @@ impl Server {
             }),
             streams: stream_settings(&config),
             open_subscriptions: config.open_subscriptions,
+            leaving: leaving.clone(),
             stopping: stopping.clone(),
         };
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -202,14 +211,16 @@ impl Server {
             server.accept(listener, inboxes).await;
             reliever.abort();
         });
-        let drain_timeout = config.drain_timeout;
+        let Config { drain_notice, drain_timeout, .. } = config;
         Ok(Self {
             address,
             engine,
             passwords,
             runs,
             health,
+            drain_notice,
             drain_timeout,
+            leaving,
             stopping,
             cut,
             census,
@@ -244,6 +255,11 @@ impl Server {
     pub async fn stop(mut self) {
         for service in SERVICES {
             self.health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        self.leaving.cancel();
+        if self.engine.gateways().0 > 0 {
+            // They go on until then: whoever opens the next stream before it loses nothing.
+            sleep(self.drain_notice).await;
         }
         self.engine.drain();
         self.stopping.cancel();
@@ -332,6 +348,9 @@ fn object_bounds(config: &Config) -> object_stream::Bounds {
 fn stream_settings(config: &Config) -> StreamSettings {
     StreamSettings {
         max_request_bytes: config.max_request_bytes,
+        max_gateway_bytes: config.max_gateway_request_bytes,
+        max_gateway_users: config.max_gateway_users,
+        drain_notice: micros(config.drain_notice),
         heartbeat: micros(config.heartbeat_interval),
         slow_limit: micros(config.slow_limit),
         first_message: micros(config.first_message_timeout),

@@ -10,6 +10,7 @@ mod connections;
 mod drain;
 mod errors;
 mod exclusive;
+mod gateway;
 mod health_reflection;
 mod hosted;
 mod lifecycle;

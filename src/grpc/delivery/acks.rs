@@ -3,10 +3,17 @@
 use super::compose::MOST;
 use crate::{proto, session::revision::Revision};
 use prost::Message;
+use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
 /// How many refusals wait before nothing more is read until they are told.
 const REFUSALS: usize = 128;
+
+/// Among how many of the last frames it is looked for one that is waited for already.
+const LOOKS: usize = 8;
+
+/// How many frames are waited for, or four for each subscription, before they are merged.
+const WAITS: usize = 1024;
 
 /// Bytes of the refusals in one message.
 const REFUSALS_BYTES: usize = 256 * 1024;
@@ -20,6 +27,8 @@ pub struct Acks {
     held_after: Option<u64>,
     /// The frames that hold results and were not said yet, in the order of the first result.
     waits: VecDeque<Wait>,
+    /// How many may wait until they are merged.
+    most_waits: usize,
     /// What the client was told.
     told: u64,
     refusals: Vec<proto::Refusal>,
@@ -76,12 +85,33 @@ impl Acks {
         self.held_after = after;
     }
 
-    /// The messages after one that are being dealt with have a result in a frame.
-    pub fn wait_for(&mut self, after: u64, frame: Frame) {
+    /// The messages after one that are being dealt with have a result in a frame. Returns whether
+    /// that is news.
+    pub fn wait_for(&mut self, after: u64, frame: Frame) -> bool {
         let covers = |known: Frame| known.place == frame.place && known.revision >= frame.revision;
-        if !self.waits.iter().any(|wait| covers(wait.frame)) {
-            self.waits.push_back(Wait { after, frame });
+        if self.waits.iter().rev().take(LOOKS).any(|wait| covers(wait.frame)) {
+            return false;
         }
+        self.waits.push_back(Wait { after, frame });
+        if self.waits.len() >= self.most_waits.max(WAITS) {
+            self.merge_waits();
+        }
+        true
+    }
+
+    /// Has each subscription wait for one frame, its last, so that what waits is bounded by how many
+    /// there are. Acks may come later by that, and never too early.
+    fn merge_waits(&mut self) {
+        let mut merged: FxHashMap<usize, Wait> = FxHashMap::default();
+        for Wait { after, frame } in self.waits.drain(..) {
+            let known = merged.entry(frame.place).or_insert(Wait { after, frame });
+            known.after = known.after.min(after);
+            known.frame.revision = known.frame.revision.max(frame.revision);
+        }
+        let mut merged: Vec<Wait> = merged.into_values().collect();
+        merged.sort_unstable_by_key(|wait| wait.after);
+        self.waits = merged.into();
+        self.most_waits = 4 * self.waits.len();
     }
 
     /// A message, or a part of it, is refused.
@@ -161,7 +191,7 @@ mod tests {
     }
 
     fn write(acks: &mut Acks, seq: u64, results: &[Frame]) {
-        results.iter().for_each(|&frame| acks.wait_for(seq - 1, frame));
+        results.iter().for_each(|&frame| _ = acks.wait_for(seq - 1, frame));
         acks.dealt_with(seq);
     }
 
@@ -187,6 +217,19 @@ mod tests {
         (1..=10_000)
             .for_each(|seq| write(&mut acks, seq, &[frame(0, 1 + seq / 9_000), frame(1, 3)]));
         assert_eq!(acks.waits.len(), 3);
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_has_one_frame_of_each_subscription_waited_for() {
+        let mut acks = Acks::default();
+        for seq in 1..=100_000 {
+            let frames = (0..20).map(|at| frame(seq as usize % 50 * 20 + at, seq));
+            write(&mut acks, seq, &frames.collect::<Vec<_>>());
+        }
+        assert!(acks.waits.len() <= 4 * 1000, "{}", acks.waits.len());
+        let told = acks.take(|_| Revision(99_000), 0).acked_seq;
+        assert!(told < 99_000, "the last results are not said yet: {told}");
+        assert_eq!(acks.take(|_| Revision(100_000), 0).acked_seq, 100_000);
     }
 
     fn refusal(seq: u64, bytes: usize) -> proto::Refusal {

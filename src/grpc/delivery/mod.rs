@@ -7,6 +7,7 @@ mod compose;
 pub mod ending;
 mod feed;
 mod feeds;
+mod gateway;
 pub mod hot;
 mod inbox;
 mod ready;
@@ -19,10 +20,11 @@ mod timer;
 mod usual;
 mod wanted;
 
-use super::{Context, compression};
+use super::{Context, StreamSettings, compression};
 use crate::engine::Peer;
 use crate::grpc::error::Refusal;
 use crate::session::limits::Micros;
+use gateway::Gateway;
 use hot::{HotStream, Refused};
 use http::HeaderMap;
 use inbox::Framing;
@@ -64,8 +66,23 @@ const PATH: &str = "/sessiond.v1.DeliveryService/";
 /// The path of the stream of `ObjectStreamService`.
 const SUBSCRIBE_TO_STREAMS: &str = "/sessiond.v1.ObjectStreamService/SubscribeToStreams";
 
+/// The stream of whole backends: its messages may be larger.
+const GATEWAY: &str = "Gateway";
+
 /// The streams of `DeliveryService` that the server does not have yet.
-const NOT_YET: [&str; 2] = ["Gateway", "WatchSessions"];
+const NOT_YET: [&str; 1] = ["WatchSessions"];
+
+/// How much a stream may send before it is granted more.
+pub const WINDOW: u32 = 64 * 1024;
+
+/// The same of a stream whose messages may be larger, so that the largest by default arrives without
+/// a stall.
+const WIDE_WINDOW: u32 = 1024 * 1024 + 1024;
+
+/// How much the stream of a call may send before it is granted more.
+pub fn window(path: &str) -> u32 {
+    if path.strip_prefix(PATH) == Some(GATEWAY) { WIDE_WINDOW } else { WINDOW }
+}
 
 /// Whether a call is a stream.
 pub fn serves(path: &str) -> bool {
@@ -83,6 +100,7 @@ pub fn stream(server: &Arc<Context>, call: CallHead) -> Option<Box<dyn HotStream
         "SubscribeToUser" => open::<SubscribeToUser>(server, call),
         "ReceiveSessionUpdates" => open::<ReceiveSessionUpdates>(server, call),
         "StreamUserProps" => open::<StreamUserProps>(server, call),
+        GATEWAY => open::<Gateway>(server, call),
         method if NOT_YET.contains(&method) => {
             let refusal = Refusal::NotImplemented { field: method.to_owned() };
             Box::new(Refused(server.node.status(&refusal)))
@@ -108,7 +126,9 @@ pub struct CallHead {
 
 fn open<C: Call>(server: &Server, call: CallHead) -> Box<dyn HotStream> {
     let CallHead { headers, peer, seat, deadline, .. } = call;
-    let most = server.streams.max_request_bytes;
+    let is_wide = call.path.strip_prefix(PATH) == Some(GATEWAY);
+    let StreamSettings { max_gateway_bytes, max_request_bytes, .. } = server.streams;
+    let most = if is_wide { max_gateway_bytes } else { max_request_bytes };
     let framing = Framing { most, gzip: compression::is_gzip(&headers) };
     let opening = Opening { server: server.clone(), headers, peer, seat, deadline };
     Box::new(Stream::<C>::new(opening, framing))

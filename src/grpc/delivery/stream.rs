@@ -56,6 +56,17 @@ pub trait Call: Sized + Send + Unpin + 'static {
         false
     }
 
+    /// Goes on with a message that waits for something else than the client, which the stream is
+    /// full with; returns whether it was dealt with.
+    fn go_on(&mut self, _: &Server, _: &mut Feeds, _: &mut Context<'_>) -> bool {
+        false
+    }
+
+    /// Why the stream ends by itself.
+    fn ends(&self) -> Option<Why> {
+        None
+    }
+
     /// The client has closed its sending side.
     fn closed(&mut self) {}
 
@@ -321,6 +332,9 @@ impl<C: Call> HotStream for Stream<C> {
                 continue;
             }
             let State::Open(open) = &mut self.state else { return Poll::Pending };
+            if open.go_on(&self.server, cx) {
+                continue;
+            }
             let (next, ended) = ready!(open.poll_next(&self.server, cx));
             if ended.is_some() {
                 // What it read of, and whose presence it was, ends now.
@@ -337,6 +351,11 @@ impl<C: Call> HotStream for Stream<C> {
             return Poll::Ready(end);
         }
         self.work_off();
+        while let State::Open(open) = &mut self.state
+            && open.go_on(&self.server, cx)
+        {
+            self.work_off();
+        }
         if let Some(end) = self.end.clone() {
             // What was said last may still be on its way.
             let at = blocked_since + LAST_WORD;
@@ -351,12 +370,19 @@ impl<C: Call> HotStream for Stream<C> {
 }
 
 impl<C: Call> Open<C> {
+    fn go_on(&mut self, server: &Server, cx: &mut Context<'_>) -> bool {
+        self.call.go_on(server, &mut self.feeds, cx)
+    }
+
     /// What comes next, and the status that it leads to if it is the last message.
     fn poll_next(&mut self, server: &Server, cx: &mut Context<'_>) -> Poll<(Next, Option<Status>)> {
         loop {
             let Self { call, feeds, timer } = self;
             timer.begin_poll();
             call.act(server, &mut Moment { feeds, timer, cx });
+            if let Some(why) = call.ends() {
+                return Poll::Ready(self.end(server, why));
+            }
             if let Some(next) = call.tend(server, &mut Moment { feeds, timer, cx }) {
                 return Poll::Ready((next, None));
             }
@@ -394,7 +420,7 @@ impl<C: Call> Open<C> {
         call.act(server, &mut Moment { feeds, timer, cx });
         let ended = match feeds.poll_over(C::ENDS_WITH_LAST, cx) {
             Poll::Ready(end) => Some(end.into()),
-            Poll::Pending => None,
+            Poll::Pending => call.ends(),
         };
         let why = ready!(timer.poll_over(ended, blocked_since, cx));
         let ending = Ending::new(server, why);

@@ -90,6 +90,11 @@ impl Timer {
         self.soon_at = Micros::MAX;
     }
 
+    /// When the stream is too old, or its client's deadline passes.
+    pub fn ends_at(&self) -> Micros {
+        self.ends_at
+    }
+
     /// Why the stream ends by itself now.
     fn end_due(&self, now: Micros) -> Option<Why> {
         if self.silent_at <= now {

@@ -127,6 +127,21 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             };
             Told::of_field(Reason::SeqNotRising, "seq", "must rise", message)
         }
+        Refusal::NoView => Told::new(
+            Code::FailedPrecondition,
+            Reason::NoView,
+            "no user who may see this view is attached in the session; attach one, and the host for VIEW_HOST",
+        ),
+        Refusal::UnknownHandle { handle } => Told::new(
+            Code::NotFound,
+            Reason::UnknownHandle,
+            format!("the gateway has nothing under the handle {handle}; it may have ended"),
+        ),
+        Refusal::MoreRefused { others } => Told::new(
+            Code::InvalidArgument,
+            Reason::InvalidFields,
+            format!("and {others} more writes of the message were refused, which are not named"),
+        ),
         Refusal::WrongFirstMessage(fault) => {
             Told::new(Code::InvalidArgument, Reason::WrongFirstMessage, *fault)
         }

@@ -126,6 +126,9 @@ every_variant! {
 
 every_variant! {
     every_of_calls of Refusal: text, number, faults;
+    Refusal::NoView => Refusal::NoView;
+    Refusal::UnknownHandle { .. } => Refusal::UnknownHandle { handle: number as u32 };
+    Refusal::MoreRefused { .. } => Refusal::MoreRefused { others: number as usize };
     Refusal::Rules(_) => Refusal::NOT_FOUND;
     Refusal::Engine(_) => Refusal::DRAINING;
     Refusal::Objects(_) => Refusal::Objects(Objects::NotFound);

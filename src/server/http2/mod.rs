@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     engine::Peer,
     grpc::{
-        delivery::{CallHead, Seat},
+        delivery::{self, CallHead, Seat},
         error::Refusal,
     },
     session::limits::Micros,
@@ -54,9 +54,8 @@ const NOT_HTTP2: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\
     connection: close\r\n\r\nThis is sessiond: it speaks gRPC over HTTP/2 without TLS. \
     Try: grpcurl -plaintext <address> list\n";
 
-/// How much a stream may send before it is granted more, and how much a connection may: small frames
-/// are charged 256 bytes each until they are read, so connections get far more than streams.
-const STREAM_WINDOW: u32 = 64 * 1024;
+/// How much a connection may send before it is granted more: small frames are charged 256 bytes each
+/// until they are read, so connections get far more than streams.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// The most of a stream that waits for the socket: what is in there can no longer be conflated.
@@ -142,7 +141,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
-        .initial_window_size(STREAM_WINDOW)
+        .initial_window_size(delivery::WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADERS);
@@ -156,6 +155,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         limits,
         seat,
         peer: Peer::from(ip),
+        stream_window: delivery::WINDOW,
         stay,
         pulse,
         began,
@@ -193,6 +193,7 @@ pub struct Driver {
     limits: Limits,
     seat: Seat,
     peer: Peer,
+    stream_window: u32,
     stay: Arc<Stay>,
     pulse: Arc<Mutex<Pulse>>,
     began: Instant,
@@ -363,7 +364,7 @@ impl Driver {
         self.connection.abrupt_shutdown(reason);
     }
 
-    fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
         let deadline = deadline(request.headers(), self.router.engine().clock().now());
         let deadline = match deadline {
             Ok(deadline) => deadline,
@@ -382,6 +383,7 @@ impl Driver {
         };
         match way {
             Way::Hot => {
+                self.widen(delivery::window(parts.uri.path()));
                 let mut response = Response::new(());
                 let grpc = HeaderValue::from_static("application/grpc");
                 response.headers_mut().insert(header::CONTENT_TYPE, grpc);
@@ -418,6 +420,14 @@ impl Driver {
                     drop((stay, body));
                 });
             }
+        }
+    }
+
+    /// Lets each stream of the connection send so much before it is granted more: HTTP/2 has no such
+    /// setting for one stream. The window of the connection bounds them together.
+    fn widen(&mut self, window: u32) {
+        if window > self.stream_window && self.connection.set_initial_window_size(window).is_ok() {
+            self.stream_window = window;
         }
     }
 

@@ -9,6 +9,7 @@
 mod bundles;
 mod caller;
 mod calls;
+mod gateways;
 mod rebuilt;
 mod refused;
 mod requests;
@@ -18,6 +19,7 @@ mod values;
 pub use bundles::{receiving, several_joining, several_open};
 pub use caller::{as_app, sent};
 pub use calls::ban_of;
+pub use gateways::{Backend, attach, view, write_of};
 pub use rebuilt::{Member, Rebuilt, State, Step};
 pub use refused::{Refused, refused};
 pub use requests::{Call, calls, descriptors, request_of};

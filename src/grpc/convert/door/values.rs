@@ -90,12 +90,7 @@ impl Door<'_> {
     }
 
     /// A value at a level of nesting, of which the outermost is 1.
-    pub(super) fn value(
-        &mut self,
-        field: &str,
-        value: proto::Value,
-        level: usize,
-    ) -> Option<Value> {
+    pub fn value(&mut self, field: &str, value: proto::Value, level: usize) -> Option<Value> {
         use proto::value::Kind as Wire;
         let size = value.encoded_len();
         if level == 1 && size > self.limits.value_bytes {

@@ -1,0 +1,412 @@
+//! Writes of a gateway: in columns, where each user of a block is a write of its own, and by name.
+
+use super::{Gateway, NAMES, REFUSALS, Server};
+use crate::grpc::error::Refusal;
+use crate::{
+    engine::{Hold, Live},
+    grpc::{
+        convert::door::{Door, PropsWrite},
+        delivery::{backlog::Messages, feeds::Feeds},
+    },
+    proto,
+    session::{
+        command::Write, error::Refusal as Rule, ids::Key, limits::SECOND, revision::Revision,
+        value::Value,
+    },
+};
+use std::{collections::HashSet, sync::Arc};
+
+/// The users of a block that is well formed, and their values.
+struct Rows {
+    handles: Handles,
+    columns: Vec<(Key, Cells)>,
+}
+
+/// The handles of a block.
+enum Handles {
+    /// From one on, so many.
+    Runs(Vec<(u32, u32)>),
+    /// One by one.
+    List(Vec<u32>),
+}
+
+/// The values of a column.
+enum Cells {
+    Numbers(Vec<f64>),
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+    Flags(Vec<bool>),
+    Values(Vec<Value>),
+}
+
+impl Cells {
+    fn len(&self) -> usize {
+        match self {
+            Self::Numbers(cells) => cells.len(),
+            Self::Floats(cells) => cells.len(),
+            Self::Integers(cells) => cells.len(),
+            Self::Flags(cells) => cells.len(),
+            Self::Values(cells) => cells.len(),
+        }
+    }
+
+    fn value(&self, row: usize) -> Value {
+        match self {
+            Self::Numbers(cells) => Value::Number(cells[row]),
+            Self::Floats(cells) => Value::Floats([cells[row]].into()),
+            Self::Integers(cells) => Value::Integer(cells[row]),
+            Self::Flags(cells) => Value::Flag(cells[row]),
+            Self::Values(cells) => cells[row].clone(),
+        }
+    }
+}
+
+impl Rows {
+    fn write(&self, row: usize) -> Write {
+        Write::of(self.columns.iter().map(|(key, cells)| (key.clone(), cells.value(row))).collect())
+    }
+
+    fn handles(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match &self.handles {
+            Handles::List(list) => Box::new(list.iter().copied()),
+            Handles::Runs(runs) => {
+                Box::new(runs.iter().flat_map(|&(from, count)| (0..count).map(move |at| from + at)))
+            }
+        }
+    }
+}
+
+fn widen(numbers: Vec<u32>) -> Vec<u64> {
+    numbers.into_iter().map(u64::from).collect()
+}
+
+/// Something of the user waits already.
+fn over_rate(server: &Server) -> Refusal {
+    let per_second = server.engine.settings().max_updates_per_second;
+    let retry_after = SECOND / per_second.clamp(1, SECOND);
+    Rule::RateLimited { per_second, retry_after }.into()
+}
+
+/// Reads the users of a block; returns also how many there are.
+fn handles(door: &mut Door<'_>, runs: &[u64], users: &[u64]) -> Option<(Handles, usize)> {
+    match (runs.is_empty(), users.is_empty()) {
+        (true, true) => {
+            door.fault("users", "must be given, or runs instead");
+            None
+        }
+        (false, false) => {
+            door.fault("runs", "only one of runs and users may be given");
+            None
+        }
+        (true, false) => {
+            let list: Option<Vec<u32>> =
+                users.iter().map(|&user| u32::try_from(user).ok()).collect();
+            if list.is_none() {
+                door.fault("users", "has a number that is over 4294967295 and no handle");
+            }
+            let list = list?;
+            let count = list.len();
+            Some((Handles::List(list), count))
+        }
+        (false, true) => {
+            let (mut next, mut count, mut read) = (0u32, 0u32, Vec::with_capacity(runs.len() / 2));
+            for pair in runs.chunks(2) {
+                let &[gap, length] = pair else {
+                    door.fault("runs", "must be pairs of a gap and a length");
+                    return None;
+                };
+                let from = u32::try_from(gap).ok().and_then(|gap| next.checked_add(gap));
+                let length = u32::try_from(length).ok();
+                let end = from.zip(length).and_then(|(from, length)| from.checked_add(length));
+                let Some(((from, length), end)) = from.zip(length).zip(end) else {
+                    door.fault("runs", "goes beyond 4294967295, the last handle that there can be");
+                    return None;
+                };
+                read.push((from, length));
+                // It cannot be over the last handle.
+                (next, count) = (end, count + length);
+            }
+            if count == 0 {
+                door.fault("runs", "names no user");
+                return None;
+            }
+            Some((Handles::Runs(read), count as usize))
+        }
+    }
+}
+
+/// Reads a column; none if it has faults, which are noted.
+fn cells(door: &mut Door<'_>, column: proto::Column, users: usize) -> Option<Cells> {
+    let proto::Column { prop: _, numbers, floats, integers, flags, texts, values } = column;
+    let filled = [
+        !numbers.is_empty(),
+        !floats.is_empty(),
+        !integers.is_empty(),
+        !flags.is_empty(),
+        !texts.is_empty(),
+        !values.is_empty(),
+    ];
+    let filled = filled.into_iter().filter(|filled| *filled).count();
+    if filled != 1 {
+        door.fault("", format!("has {filled} arrays filled, and must have exactly one"));
+        return None;
+    }
+    let cells = if !numbers.is_empty() {
+        Cells::Numbers(numbers)
+    } else if !floats.is_empty() {
+        Cells::Floats(floats)
+    } else if !integers.is_empty() {
+        Cells::Integers(integers)
+    } else if !flags.is_empty() {
+        Cells::Flags(flags)
+    } else {
+        let of_text = |text: String| proto::Value { kind: Some(proto::value::Kind::Text(text)) };
+        let (field, values) = match texts.is_empty() {
+            true => ("values", values),
+            false => ("texts", texts.into_iter().map(of_text).collect()),
+        };
+        let read = values.into_iter().enumerate();
+        let read = read.map(|(at, value)| door.value(&format!(".{field}[{at}]"), value, 1));
+        Cells::Values(read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?)
+    };
+    if cells.len() != users {
+        let text = format!("has {} values for {users} users", cells.len());
+        door.fault("", text);
+        return None;
+    }
+    Some(cells)
+}
+
+impl Gateway {
+    /// Takes in new names, or none of them if one is at fault.
+    fn learn(&mut self, server: &Server, dictionary: proto::Dictionary) -> Result<(), Refusal> {
+        let mut door = Door::new(&server.limits);
+        let mut new = Vec::new();
+        for (index, name) in dictionary.props {
+            let field = format!("dictionary.props[{index}]");
+            match self.names.get(&index) {
+                Some(known) if **known == *name => {}
+                Some(known) => door.fault(field, format!("is {known:?} already")),
+                None => new.extend(door.key(&field, &name).map(|key| (index, key))),
+            }
+        }
+        if self.names.len() + new.len() > NAMES {
+            door.fault("dictionary.props", format!("has more than {NAMES} names"));
+        }
+        door.close()?;
+        self.names.extend(new);
+        Ok(())
+    }
+
+    fn rows(&self, server: &Server, at: usize, block: proto::Block) -> Result<Rows, Refusal> {
+        let proto::Block { runs, users, columns } = block;
+        let mut door = Door::new(&server.limits);
+        let read = door.within(&format!("blocks[{at}]."), |door| {
+            let (handles, count) = handles(door, &widen(runs), &widen(users))?;
+            if columns.is_empty() {
+                door.fault("columns", "must be given");
+            }
+            let most = server.limits.props_per_user;
+            if columns.len() > most {
+                door.fault("columns", format!("has more than {most} columns"));
+                return None;
+            }
+            let mut known = HashSet::new();
+            let mut read = Vec::with_capacity(columns.len());
+            for (at, column) in columns.into_iter().enumerate() {
+                let field = format!("columns[{at}]");
+                let prop = column.prop;
+                let key = self.names.get(&prop);
+                if key.is_none() {
+                    door.fault(format!("{field}.prop"), format!("{prop} is not in the dictionary"));
+                }
+                if !known.insert(prop) || read.iter().any(|(known, _)| Some(known) == key) {
+                    door.fault(format!("{field}.prop"), "is named twice");
+                }
+                let cells = door.within(&field, |door| cells(door, column, count));
+                read.extend(key.cloned().zip(cells));
+            }
+            Some(Rows { handles, columns: read })
+        });
+        door.close_with(|| read)
+    }
+
+    /// Writes blocks. One that is not well formed is refused whole.
+    pub(super) fn write_all(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        seq: u64,
+        dictionary: Option<proto::Dictionary>,
+        blocks: Vec<proto::Block>,
+    ) {
+        if let Some(dictionary) = dictionary
+            && let Err(refusal) = self.learn(server, dictionary)
+        {
+            return self.refuse(seq, 0, &refusal);
+        }
+        let mut refused = Refused::default();
+        for (at, block) in blocks.into_iter().enumerate() {
+            match self.rows(server, at, block) {
+                Ok(rows) => self.write_rows(server, feeds, seq, &rows, &mut refused),
+                Err(refusal) => refused.add(0, refusal),
+            }
+        }
+        self.tell(seq, refused);
+    }
+
+    fn write_rows(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        seq: u64,
+        rows: &Rows,
+        refused: &mut Refused,
+    ) {
+        let messages = Messages { after: self.acks.last(), last: seq };
+        let mut written: Vec<(Arc<Live>, Revision)> = Vec::new();
+        {
+            let Some(hold) = self.stream.hold() else { return };
+            let mut group = Group::default();
+            for (row, handle) in rows.handles().enumerate() {
+                let Some(user) = hold.user(handle) else {
+                    refused.add(handle, Refusal::UnknownHandle { handle });
+                    continue;
+                };
+                let limited = match self.excess.is_waiting(handle) {
+                    true => Err(over_rate(server)),
+                    false => user.take_update().map_err(Refusal::from),
+                };
+                if let Err(limited) = limited {
+                    let write = rows.write(row);
+                    if let Err(refusal) =
+                        self.excess.add(server, user, handle, messages, write, limited)
+                    {
+                        refused.add(handle, refusal);
+                    }
+                    continue;
+                }
+                if group.live.as_ref().is_some_and(|live| !Arc::ptr_eq(live, user.live())) {
+                    written.extend(group.flush(server, &hold, rows, refused));
+                }
+                group.live.get_or_insert_with(|| user.live().clone());
+                group.rows.push((row, handle));
+            }
+            written.extend(group.flush(server, &hold, rows, refused));
+        }
+        for (live, revision) in written {
+            self.expect(feeds, &live, messages.after, revision);
+        }
+    }
+
+    /// Writes by name.
+    pub(super) fn write_by_name(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        seq: u64,
+        writes: Vec<proto::HandleWrite>,
+    ) {
+        let mut refused = Refused::default();
+        let messages = Messages { after: self.acks.last(), last: seq };
+        for (at, proto::HandleWrite { handle, write }) in writes.into_iter().enumerate() {
+            let outcome = self.write_one(server, messages, (at, handle), write.unwrap_or_default());
+            match outcome {
+                Ok(Some((live, revision))) => self.expect(feeds, &live, messages.after, revision),
+                Ok(None) => {}
+                Err(refusal) => refused.add(handle, refusal),
+            }
+        }
+        self.tell(seq, refused);
+    }
+
+    fn write_one(
+        &mut self,
+        server: &Server,
+        messages: Messages,
+        (at, handle): (usize, u32),
+        mut write: proto::PropsWrite,
+    ) -> Result<Option<(Arc<Live>, Revision)>, Refusal> {
+        let Some(hold) = self.stream.hold() else { return Ok(None) };
+        let user = hold.user(handle).ok_or(Refusal::UnknownHandle { handle })?;
+        let mut door = Door::new(&server.limits);
+        let write = door.within(&format!("writes[{at}]."), |door| {
+            if !write.session_ids.is_empty() {
+                door.fault("write.session_ids", "must be empty: the handle says it");
+            }
+            write.session_ids = vec![user.live().id.to_string()];
+            door.props_write(write)
+        });
+        door.close()?;
+        let limited = match self.excess.is_waiting(handle) {
+            true => Err(over_rate(server)),
+            false => user.take_update().map_err(Refusal::from),
+        };
+        if let Err(limited) = limited {
+            if !write.is_plain() {
+                return Err(limited);
+            }
+            let PropsWrite { write, .. } = write;
+            self.excess.add(server, user, handle, messages, write, limited)?;
+            return Ok(None);
+        }
+        let actor = user.actor();
+        let outcomes = server.write_props(&self.app, &actor, user.user(), write)?;
+        // It names one session.
+        let outcome = outcomes.into_iter().next().map(|(_, outcome)| outcome).transpose()?;
+        Ok(outcome.map(|position| (user.live().clone(), position.revision)))
+    }
+
+    /// Tells what of a message was refused: so many one by one, and the others together.
+    fn tell(&mut self, seq: u64, refused: Refused) {
+        for (handle, refusal) in &refused.named {
+            self.refuse(seq, *handle, refusal);
+        }
+        if refused.others > 0 {
+            self.refuse(seq, 0, &Refusal::MoreRefused { others: refused.others });
+        }
+    }
+}
+
+/// Rows of one session that are written together.
+#[derive(Default)]
+struct Group {
+    live: Option<Arc<Live>>,
+    rows: Vec<(usize, u32)>,
+}
+
+impl Group {
+    /// Writes them; returns the frame that holds them, if there was one that was taken.
+    fn flush(
+        &mut self,
+        server: &Server,
+        hold: &Hold<'_>,
+        rows: &Rows,
+        refused: &mut Refused,
+    ) -> Option<(Arc<Live>, Revision)> {
+        let live = self.live.take()?;
+        let group = std::mem::take(&mut self.rows);
+        let writes = group.iter().filter_map(|&(row, handle)| {
+            Some((handle, hold.user(handle)?.user(), rows.write(row)))
+        });
+        let refuse = |handle, refusal: crate::engine::Refusal| refused.add(handle, refusal.into());
+        let revision = server.engine.write_many(&live, writes, refuse)?;
+        Some((live, revision))
+    }
+}
+
+/// What of a message was refused.
+#[derive(Default)]
+pub(super) struct Refused {
+    named: Vec<(u32, Refusal)>,
+    others: usize,
+}
+
+impl Refused {
+    fn add(&mut self, handle: u32, refusal: Refusal) {
+        match self.named.len() < REFUSALS {
+            true => self.named.push((handle, refusal)),
+            false => self.others += 1,
+        }
+    }
+}

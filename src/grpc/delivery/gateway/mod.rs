@@ -1,0 +1,419 @@
+//! Gateway: one backend's stream for many users and sessions.
+
+mod attaching;
+mod blocks;
+mod excess;
+mod views;
+
+use super::{
+    Server,
+    acks::{Acks, Frame, Told},
+    compose::{Delivery, MOST, compose, framed},
+    ending::{Ending, Why},
+    feeds::Feeds,
+    hot::Next,
+    stream::{Call, Moment, Occasion, Opening},
+    subscribe::decode,
+};
+use crate::grpc::error::Refusal;
+use crate::session::error::Refusal as Rule;
+use crate::{
+    engine::{End, GatewayStream, Live, Peer},
+    grpc::{
+        caller::{AS_METADATA, Caller},
+        convert::{door::Door, to_proto},
+        status::{about::About, in_band},
+    },
+    proto,
+    session::{
+        ids::{AppId, Key},
+        limits::{Micros, SECOND},
+        revision::Revision,
+    },
+};
+use attaching::{Asked, Preparing};
+use bytes::Bytes;
+use excess::Excess;
+use prost::Message;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Status;
+use views::Views;
+
+/// How long users are waited for by default, and at most.
+const GRACE: (Micros, Micros) = (30 * SECOND, 600 * SECOND);
+
+/// How long a gateway may be silent by default.
+const SILENCE: Micros = 40 * SECOND;
+
+/// How long before its age a stream is told.
+const NOTICE: Micros = 10 * SECOND;
+
+/// How many props a gateway may name.
+const NAMES: usize = 4096;
+
+/// How many users, views, blocks or writes a message may have of each.
+const PARTS: usize = 10_000;
+
+/// How many refusals of blocks and writes a message is answered with one by one.
+const REFUSALS: usize = 1000;
+
+/// The stream of one call.
+pub struct Gateway {
+    app: AppId,
+    peer: Peer,
+    /// The call acts as the app: views need no attached user.
+    as_app: bool,
+    stream: GatewayStream,
+    silence: Micros,
+    last_seq: u64,
+    acks: Acks,
+    views: Views,
+    /// The names of props, by the client's numbers.
+    names: FxHashMap<u32, Key>,
+    /// What is over the rates of users.
+    excess: Excess,
+    welcome: Option<proto::Welcome>,
+    attached: Vec<proto::Attached>,
+    ended: Vec<proto::HandleEnded>,
+    /// A message whose passwords are looked at.
+    busy: Option<(Preparing, proto::GatewayRequest)>,
+    /// The server begins to stop.
+    leaving: Pin<Box<WaitForCancellationFutureOwned>>,
+    go_away: Option<proto::GoAway>,
+    /// The client was told that the stream is about to end.
+    is_warned: bool,
+    /// Something is to be said that waits for no tick.
+    is_urgent: bool,
+    is_taken_over: bool,
+    closing: bool,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl Call for Gateway {
+    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+        let Opening { server, headers, peer, seat, .. } = opening;
+        let mut request: proto::GatewayRequest = decode(message)?;
+        let Some(hello) = request.hello.take() else { return Err(Self::none_came()) };
+        let (mut door, app) = server.door_in(&headers, "hello.app", &hello.app);
+        let id = door.named("hello.gateway_id", &hello.gateway_id);
+        let (grace, most) = GRACE;
+        let grace = door.span("hello.grace", hello.grace, 0..=most, grace);
+        let range = SECOND..=3600 * SECOND;
+        let silence = door.span("hello.silence_timeout", hello.silence_timeout, range, SILENCE);
+        let caller = Caller::of(&headers);
+        if caller == Caller::Unknown {
+            door.fault(AS_METADATA, "the only value of this metadata is app");
+        }
+        let seq = std::mem::take(&mut request.seq);
+        if request != proto::GatewayRequest::default() {
+            door.fault("hello", "must come alone");
+        }
+        let id = door.close_with(|| id)?;
+        if seq == 0 {
+            return Err(Refusal::SeqNotRising { seq, last: 0 });
+        }
+        let (stream, found) = server.engine.open_gateway(&app, &id, grace)?;
+        let welcome = proto::Welcome {
+            node: server.node.name.clone(),
+            resumed: found.resumed,
+            last_seq: found.last_seq,
+            attached_users: u32::try_from(found.users.len()).unwrap_or(u32::MAX),
+            heartbeat_interval: Some(to_proto::span(server.streams.heartbeat)),
+            max_message_bytes: u32::try_from(server.streams.max_gateway_bytes).unwrap_or(u32::MAX),
+        };
+        let attached = found.users.into_iter().map(|(handle, user, live, role)| proto::Attached {
+            handle,
+            role: to_proto::role(role).into(),
+            position: None,
+            user_id: user.to_string(),
+            session_id: live.id.to_string(),
+        });
+        let mut acks = Acks::default();
+        acks.dealt_with(seq);
+        let call = Self {
+            app,
+            peer,
+            as_app: caller == Caller::App,
+            stream,
+            silence,
+            last_seq: seq,
+            acks,
+            views: Views::default(),
+            names: FxHashMap::default(),
+            excess: Excess::default(),
+            welcome: Some(welcome),
+            attached: attached.collect(),
+            ended: Vec::new(),
+            busy: None,
+            leaving: Box::pin(server.leaving.clone().cancelled_owned()),
+            go_away: None,
+            is_warned: false,
+            is_urgent: false,
+            is_taken_over: false,
+            closing: false,
+        };
+        Ok((call, Feeds::none(&server, seat)))
+    }
+
+    fn silence(&self) -> Option<Micros> {
+        Some(self.silence)
+    }
+
+    fn receive(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        message: Bytes,
+    ) -> Result<(), Refusal> {
+        let mut request: proto::GatewayRequest = decode(message)?;
+        let (seq, last) = (request.seq, self.last_seq);
+        if seq <= last {
+            return Err(Refusal::SeqNotRising { seq, last });
+        }
+        self.last_seq = seq;
+        if request.hello.is_some() {
+            return Err(Refusal::WrongFirstMessage("only the first message may be `hello`"));
+        }
+        let asked = self.asked(server, std::mem::take(&mut request.attach));
+        let mut preparing: Preparing = Box::pin(attaching::prepare(server.clone(), asked));
+        // Most need not wait for anything. What does is polled again right after this.
+        match preparing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(asked) => self.deal_with(server, feeds, request, asked),
+            Poll::Pending => self.busy = Some((preparing, request)),
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.busy.is_some() || self.acks.is_full()
+    }
+
+    fn go_on(&mut self, server: &Server, feeds: &mut Feeds, cx: &mut Context<'_>) -> bool {
+        let Some((preparing, _)) = &mut self.busy else { return false };
+        let Poll::Ready(asked) = preparing.as_mut().poll(cx) else { return false };
+        if let Some((_, request)) = self.busy.take() {
+            self.deal_with(server, feeds, request, asked);
+        }
+        true
+    }
+
+    fn closed(&mut self) {
+        self.closing = true;
+    }
+
+    fn ends(&self) -> Option<Why> {
+        self.is_taken_over.then_some(Why::TakenOver)
+    }
+
+    fn none_came() -> Refusal {
+        Refusal::WrongFirstMessage("the first message must be `hello`")
+    }
+
+    /// Tells how far the messages were dealt with.
+    fn status(call: Option<&Self>, server: &Server, refusal: &Refusal, about: &About) -> Status {
+        let seq = call.map_or(0, |call| call.acks.seq());
+        server.node.status_with(refusal, about, [("acked_seq", seq.to_string())])
+    }
+
+    fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
+        self.catch_up(server, moment);
+        if self.stream.poll_post(moment.cx).is_ready() {
+            self.look_for_ends(server);
+        }
+        let now = server.engine.clock().now();
+        if !self.is_warned {
+            let ends_at = moment.timer.ends_at();
+            let deadline = if self.leaving.as_mut().poll(moment.cx).is_ready() {
+                Some((Why::Session(End::Draining), now + server.streams.drain_notice))
+            } else if ends_at.saturating_sub(NOTICE) <= now {
+                Some((Why::Age, ends_at))
+            } else {
+                moment.timer.wake_at(ends_at.saturating_sub(NOTICE));
+                None
+            };
+            if let Some((why, deadline)) = deadline {
+                self.go_away = Some(Ending::new(server, why).go_away_by(Some(deadline)));
+                (self.is_warned, self.is_urgent) = (true, true);
+            }
+        }
+    }
+
+    fn tend(&mut self, _: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
+        if let Feeds::Several(bundle) = &mut *moment.feeds
+            && bundle.take_lost()
+        {
+            self.views.forget_lost(bundle);
+        }
+        if self.welcome.is_none() && (self.is_urgent || self.acks.overflows()) {
+            let told = self.acks.take(|place| moment.feeds.said(place), 0);
+            let own = self.own(told, 0);
+            return Some(Next::Message(framed(&own)));
+        }
+        if self.closing && self.busy.is_none() && self.acks.is_told() {
+            self.stream.close();
+            return Some(Next::End(Status::ok("the client closed the stream")));
+        }
+        None
+    }
+
+    fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {
+        let updates = feeds.updates();
+        let bytes = updates.iter().map(Delivery::len).sum();
+        let told = match occasion {
+            Occasion::End(ending) => {
+                self.go_away = Some(ending.go_away());
+                if !ending.by_client {
+                    self.stream.ended_by_server();
+                }
+                self.acks.take_all()
+            }
+            // The last part of what is said within a tick tells how far that is.
+            _ if feeds.goes_on() => Told::default(),
+            _ => self.acks.take(|place| feeds.said(place), bytes),
+        };
+        let own = self.own(told, bytes);
+        if matches!(occasion, Occasion::News) && updates.is_empty() && own.encoded_len() == 0 {
+            return None;
+        }
+        Some(compose(updates, &own))
+    }
+}
+
+impl Gateway {
+    /// What is this stream's own in a message with so many bytes of updates.
+    fn own(&mut self, told: Told, bytes: usize) -> proto::GatewayResponse {
+        let Told { acked_seq, refusals } = told;
+        let mut room = MOST.saturating_sub(bytes);
+        room = room.saturating_sub(refusals.iter().map(|refusal| refusal.encoded_len() + 8).sum());
+        let ended = std::mem::take(&mut self.ended);
+        let (ended, mut later) = match self.attached.is_empty() {
+            true => (ended, Vec::new()),
+            false => {
+                // A handle that is in use again ends in a later message.
+                let again: FxHashSet<u32> = self.attached.iter().map(|it| it.handle).collect();
+                ended.into_iter().partition(|it| !again.contains(&it.handle))
+            }
+        };
+        let (ended, unsaid) = fitting(ended, &mut room);
+        later.splice(0..0, unsaid);
+        self.ended = later;
+        let (attached, unsaid) = fitting(std::mem::take(&mut self.attached), &mut room);
+        self.attached = unsaid;
+        self.is_urgent = !(self.attached.is_empty() && self.ended.is_empty());
+        let (welcome, go_away) = (self.welcome.take(), self.go_away.take());
+        let updates = Vec::new();
+        proto::GatewayResponse { updates, acked_seq, refusals, ended, attached, welcome, go_away }
+    }
+
+    /// Takes note of users that the gateway has no more, or that another stream has taken it over.
+    fn look_for_ends(&mut self, server: &Server) {
+        let Some(mut hold) = self.stream.hold() else {
+            self.is_taken_over = true;
+            return;
+        };
+        let ended = hold.take_ended();
+        drop(hold);
+        for (handle, end) in ended {
+            self.ended.push(Ending::new(server, end.into()).of_handle(handle));
+            self.is_urgent = self.welcome.is_none();
+            for messages in self.excess.forget(handle) {
+                self.refuse(messages.last, handle, &Rule::NotAMember.into());
+            }
+        }
+        self.acks.hold(self.excess.after());
+    }
+
+    /// Deals with the parts of a message in the order of the fields.
+    fn deal_with(
+        &mut self,
+        server: &Server,
+        feeds: &mut Feeds,
+        request: proto::GatewayRequest,
+        asked: Vec<Asked>,
+    ) {
+        let seq = request.seq;
+        let parts = [
+            ("attach", asked.len()),
+            ("subscribe", request.subscribe.len()),
+            ("blocks", request.blocks.len()),
+            ("writes", request.writes.len()),
+            ("unsubscribe", request.unsubscribe.len()),
+            ("detach", request.detach.len()),
+        ];
+        let mut door = Door::new(&server.limits);
+        for (field, count) in parts.into_iter().filter(|(_, count)| *count > PARTS) {
+            door.fault(field, format!("has {count} entries, more than {PARTS}"));
+        }
+        // What lies in the post came before: a handle that has ended is free.
+        self.look_for_ends(server);
+        if let Err(refusal) = door.close() {
+            self.refuse(seq, 0, &refusal);
+        } else {
+            let after = self.acks.last();
+            let entered = self.attach_all(server, seq, asked);
+            self.subscribe_all(server, feeds, seq, request.subscribe);
+            for (live, revision) in entered {
+                self.expect(feeds, &live, after, revision);
+            }
+            self.write_all(server, feeds, seq, request.dictionary, request.blocks);
+            self.write_by_name(server, feeds, seq, request.writes);
+            self.unsubscribe_all(feeds, seq, &request.unsubscribe);
+            self.detach_all(server, feeds, seq, &request.detach);
+        }
+        if !request.token.is_empty() {
+            let field = "token".to_owned();
+            self.refuse(seq, 0, &Refusal::NotImplemented { field });
+        }
+        self.acks.dealt_with(seq);
+        self.acks.hold(self.excess.after());
+        if let Some(mut hold) = self.stream.hold() {
+            hold.dealt_with(self.acks.seq());
+        }
+        feeds.want_tick(None);
+    }
+
+    /// A message, or what it says of a handle, is refused.
+    fn refuse(&mut self, seq: u64, handle: u32, refusal: &Refusal) {
+        self.refuse_about(seq, handle, refusal, &About::default());
+    }
+
+    /// The same, said of a user and a session.
+    fn refuse_about(&mut self, seq: u64, handle: u32, refusal: &Refusal, about: &About) {
+        let refusal = in_band(refusal, seq, String::new(), about);
+        self.acks.refuse(proto::Refusal { handle, ..refusal });
+    }
+
+    /// The message that is dealt with has a result in a frame of a session, which its views tell.
+    fn expect(&mut self, feeds: &mut Feeds, live: &Arc<Live>, after: u64, revision: Revision) {
+        for &place in self.views.of(live) {
+            if self.acks.wait_for(after, Frame { place, revision }) {
+                feeds.want_tick(Some(place));
+            }
+        }
+    }
+}
+
+/// As many as there is room for, and the others.
+fn fitting<M: Message>(mut all: Vec<M>, room: &mut usize) -> (Vec<M>, Vec<M>) {
+    let fits = |message: &&M| {
+        let bytes = message.encoded_len() + 8;
+        let fits = bytes <= *room;
+        *room = room.saturating_sub(bytes);
+        fits
+    };
+    let count = all.iter().take_while(fits).count();
+    let rest = all.split_off(count);
+    (all, rest)
+}
