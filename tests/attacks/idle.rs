@@ -211,3 +211,44 @@ fn one_address_leaves_room_for_others() {
         peers
     });
 }
+
+/// From where an attack comes that is bounded by its address.
+const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+#[test]
+fn streams_of_one_address_are_bounded_over_all_its_connections() {
+    let trial = Trial::start(&["--max-streams-per-address=100"]);
+    for round in 0..2 {
+        trial.withstands("10 connections of 100 streams from one address", |until| {
+            let connect = |_| {
+                let mut peer = Peer::socket_from(&trial.server, ATTACKER).shake_hands(&[]);
+                let streams: Vec<u32> = (0..100).map(|_| peer.begin(UPLOAD, &[])).collect();
+                peer.read_until(SECOND, |_| false);
+                let open = streams.iter().filter(|stream| !peer.has_ended(**stream)).count();
+                (peer, open)
+            };
+            let (mut peers, open): (Vec<_>, Vec<_>) = (0..10).map(connect).unzip();
+            let open: usize = open.iter().sum();
+            assert_eq!(open, 100, "round {round}: those of the round before are given back");
+            assert!(newcomers_get_in(&trial.server, 5), "from another address");
+            crate::wire::stay(&mut peers, until);
+            peers
+        });
+    }
+}
+
+#[test]
+fn handshakes_of_one_address_are_bounded() {
+    let trial = Trial::start(&["--max-handshakes-per-address=20"]);
+    for round in 0..2 {
+        trial.withstands("300 sockets of one address that say nothing", |until| {
+            let mut peers: Vec<_> =
+                (0..300).map(|_| Peer::socket_from(&trial.server, ATTACKER)).collect();
+            assert!(newcomers_get_in(&trial.server, 5), "from another address");
+            crate::wire::stay(&mut peers, until.min(Instant::now() + SECOND));
+            let open = peers.iter().filter(|peer| !peer.is_closed).count();
+            assert!((1..=20).contains(&open), "round {round}: {open} are open");
+            peers
+        });
+    }
+}

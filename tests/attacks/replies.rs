@@ -3,7 +3,7 @@
 use crate::{
     server::{as_app, joining, member},
     trial::Trial,
-    wire::{INITIAL_WINDOW_SIZE, Peer, stay},
+    wire::{DATA, END_STREAM, INITIAL_WINDOW_SIZE, Peer, frame, stay},
 };
 use sessiond::proto::{
     GetSessionInfoRequest, PropsWrite, SessionSettings, SetUserPropsRequest,
@@ -106,6 +106,30 @@ fn replies_that_fall_due_at_once() {
         server
             .ask(async |mut client| client.transmit_session_updates(as_app(now)).await)
             .expect("the app closes the frame");
+        stay(&mut peers, until);
+        peers
+    });
+}
+
+#[test]
+fn streams_of_other_services_that_nobody_reads() {
+    let trial = Trial::start(&[]);
+    trial.withstands("reflection asked 500 x 20 times and health watched 500 times", |until| {
+        // ServerReflectionRequest.file_containing_symbol, of the largest file.
+        let symbol = b"sessiond.v1.SessionService";
+        let ask = [&[0x22, symbol.len() as u8][..], symbol].concat();
+        let prefix = [&[0][..], &(ask.len() as u32).to_be_bytes()].concat();
+        let ask = [prefix, ask].concat();
+        let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &NOTHING));
+        for peer in &mut peers {
+            for _ in 0..CALLS / 2 {
+                let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+                let stream = peer.begin(path, &[]);
+                (0..20).for_each(|_| _ = peer.send(&frame(DATA, 0, stream, &ask)));
+                let stream = peer.begin("/grpc.health.v1.Health/Watch", &[]);
+                peer.send(&frame(DATA, END_STREAM, stream, &[0; 5]));
+            }
+        }
         stay(&mut peers, until);
         peers
     });

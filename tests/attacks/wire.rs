@@ -61,9 +61,11 @@ pub fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
-/// The headers of a call, of which every one is spelt out.
+/// The headers of a call, of which every one is spelt out. A path without a slash before it is one of
+/// the server's own services.
 pub fn headers(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let path = format!("/sessiond.v1.{path}");
+    let own = || format!("/sessiond.v1.{path}");
+    let path = if path.starts_with('/') { path.to_owned() } else { own() };
     let usual = [
         (":method", "POST"),
         (":scheme", "http"),
