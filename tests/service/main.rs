@@ -4,6 +4,7 @@ mod support;
 
 mod acks;
 mod all;
+mod backends;
 mod canary;
 mod compression;
 mod connections;

@@ -80,6 +80,11 @@ impl Acks {
         self.seq
     }
 
+    /// The last message that the client was told of.
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
     /// What comes after a message waits to be written; none = nothing does.
     pub fn hold(&mut self, after: Option<u64>) {
         self.held_after = after;

@@ -3,7 +3,7 @@
 use super::{GLANCE, Rebuilt, Refused, Service, Step, in_time, node_of, streams::Ending};
 use prost::Message;
 use sessiond::proto::{self, GatewayRequest, GatewayResponse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
@@ -14,8 +14,9 @@ type Up = UnboundedReceiverStream<GatewayRequest>;
 /// A backend's stream.
 #[derive(Debug)]
 pub struct Backend {
+    /// Dropped first: a client that is gone does not close its side before.
+    down: Option<Streaming<GatewayResponse>>,
     up: Option<mpsc::UnboundedSender<GatewayRequest>>,
-    down: Streaming<GatewayResponse>,
     seq: u64,
     /// What the first message said.
     pub welcome: proto::Welcome,
@@ -35,6 +36,8 @@ pub struct Backend {
     pub go_away: Option<proto::GoAway>,
     /// How many messages came.
     pub messages: usize,
+    /// Views that were unsubscribed: what was on its way is passed over.
+    pub dropped: BTreeSet<u32>,
     /// The steps of the last message, with the handles of their views.
     pub steps: Vec<(u32, Step)>,
 }
@@ -109,6 +112,12 @@ impl Backend {
         self.up = None;
     }
 
+    /// The client is gone. A server that reads what comes frame by frame may see it close its side
+    /// before.
+    pub fn cut(&mut self) {
+        (self.down, self.up) = (None, None);
+    }
+
     /// A view as the client knows it.
     #[track_caller]
     pub fn copy(&self, handle: u32) -> &Rebuilt {
@@ -128,6 +137,9 @@ impl Backend {
         for delivery in updates {
             let handle = delivery.handle;
             assert!(handle > 0 && delivery.session_id.is_empty(), "{delivery:?}");
+            if self.dropped.contains(&handle) {
+                continue;
+            }
             let copy = self.views.entry(handle).or_default();
             let step = copy.apply(delivery.update.expect("a delivery has an update"));
             if let Some(Step::Ended(ended)) = &step {
@@ -157,7 +169,7 @@ impl Backend {
 
     /// The next message, or how the stream ended.
     pub async fn next_message(&mut self) -> Result<(), Status> {
-        let message = in_time(self.down.message()).await?;
+        let message = in_time(self.down.as_mut().expect("it is open").message()).await?;
         self.apply(message.ok_or_else(|| Status::ok("the stream is over"))?);
         Ok(())
     }
@@ -169,7 +181,8 @@ impl Backend {
 
     /// A message that is there or about to come; whether there was one.
     pub async fn glance(&mut self) -> bool {
-        let Ok(message) = timeout(GLANCE, self.down.message()).await else { return false };
+        let down = self.down.as_mut().expect("it is open");
+        let Ok(message) = timeout(GLANCE, down.message()).await else { return false };
         self.apply(message.expect("the stream goes on").expect("the stream goes on"));
         true
     }
@@ -256,8 +269,8 @@ impl Service {
         let request = change(Request::new(UnboundedReceiverStream::new(outbox)));
         let answer = in_time(self.delivery().gateway(request)).await;
         let mut backend = Backend {
+            down: Some(node_of(answer.expect("refused in its trailers"))),
             up: Some(up),
-            down: node_of(answer.expect("refused in its trailers")),
             seq: 0,
             welcome: proto::Welcome::default(),
             views: BTreeMap::new(),
@@ -268,6 +281,7 @@ impl Service {
             acked_seq: 0,
             go_away: None,
             messages: 0,
+            dropped: BTreeSet::new(),
             steps: Vec::new(),
         };
         backend.send(first);

@@ -1,6 +1,6 @@
 //! The views that a gateway receives, by their handles and by their sessions.
 
-use super::{Gateway, PARTS, Server};
+use super::{Frame, Gateway, PARTS, Server};
 use crate::grpc::error::Refusal;
 use crate::{
     engine::{Live, SessionKey},
@@ -94,6 +94,9 @@ impl Gateway {
                 Ok((live, feed)) => {
                     let place = self.views.add(handle, &live);
                     bundle.add(place, feed, handle, None);
+                    // What was written before and is not acked yet may come after the snapshot.
+                    let revision = server.engine.pending_position(&live).revision;
+                    self.acks.wait_for(self.acks.told(), Frame { place, revision });
                 }
                 Err(refusal) => self.refuse(seq, handle, &refusal),
             }
