@@ -73,6 +73,9 @@ const HEADERS: u32 = 16 * 1024;
 /// to close a connection without streams once the server stops.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
+/// How long the last frames have when the server stops.
+const LAST_FRAMES_AT_STOP: Duration = Duration::from_secs(4);
+
 /// The moments of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -133,7 +136,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         }
     };
     if let Err(error) = greeting.await {
-        linger(socket).await;
+        linger(socket, false).await;
         return Err(error);
     }
     let pulse = stay.pulse().clone();
@@ -304,9 +307,10 @@ impl Driver {
         let idle_since = self.stay.idle_for().and_then(|idle_for| now.checked_sub(idle_for));
         let is_open = self.closing_since.is_none();
         let after = |since: Option<Instant>, span: Duration| since.map(|since| since + span);
+        let last_frames = self.stopping_since.map_or(LAST_FRAMES, |_| LAST_FRAMES_AT_STOP);
         let moments = [
             (Some(now).filter(|_| flooded && is_open), Due::Close(Reason::ENHANCE_YOUR_CALM)),
-            (after(self.closing_since, LAST_FRAMES), Due::Drop("its last frames were not taken")),
+            (after(self.closing_since, last_frames), Due::Drop("its last frames were not taken")),
             (after(stuck_since, slow), Due::Drop("the client does not read")),
             (Some(heard_at + dead), Due::Drop("the client is not there")),
             (

@@ -39,6 +39,11 @@ const READ_DEAR: usize = 4096;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
+/// The same when the server stops, as then nobody comes back to this socket: a client that stands
+/// still for a moment while it writes is not to lose its last messages.
+const LINGER_AT_STOP: Duration = Duration::from_secs(4);
+const LINGER_BYTES_AT_STOP: usize = 64 * 1024 * 1024;
+
 /// What goes on at a socket, as the connection sees it.
 #[derive(Debug)]
 pub struct Pulse {
@@ -257,8 +262,9 @@ impl Drop for Socket {
         };
         if !self.pulse.lock().flooded {
             let stay = self.stay.clone();
+            let stops = self.tracker.is_closed();
             runtime.spawn(self.tracker.track_future(async move {
-                linger(stream).await;
+                linger(stream, stops).await;
                 drop(stay);
             }));
         }
@@ -266,12 +272,16 @@ impl Drop for Socket {
 }
 
 /// Closes a socket once its client has, or after a while.
-pub async fn linger(mut stream: TcpStream) {
+pub async fn linger(mut stream: TcpStream, stops: bool) {
+    let (time, bytes) = match stops {
+        true => (LINGER_AT_STOP, LINGER_BYTES_AT_STOP),
+        false => (LINGER, LINGER_BYTES),
+    };
     if SockRef::from(&stream).shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let _ = timeout(LINGER, async {
-        let (mut rest, mut scratch) = (LINGER_BYTES, [0; 4096]);
+    let _ = timeout(time, async {
+        let (mut rest, mut scratch) = (bytes, [0; 4096]);
         while let Ok(read @ 1..) = stream.read(&mut scratch).await {
             rest = rest.saturating_sub(read);
             if rest == 0 {
