@@ -1,16 +1,19 @@
 //! What is asked of sessions and users.
 
 use super::error::Refusal;
-use super::{Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position};
+use super::{
+    Attachment, Engine, Position, TRANSMIT_INTERVAL, WriteOutcome, is_taken, live::Live, position,
+};
 use crate::session::error::Refusal as Rule;
 use crate::session::{
     Info,
     access::Act,
     command::{Actor, Command, Write},
-    ids::{AppId, UserId},
+    ids::{AppId, Key, UserId},
     revision::Revision,
     schema::Schema,
     settings::Setting,
+    value::Value,
 };
 use std::{sync::Arc, task::Waker};
 
@@ -25,31 +28,43 @@ impl Engine {
         self.command_of(live, actor, command, None)
     }
 
-    /// Writes props of several users of a session; whoever calls has taken the updates out of their
-    /// buckets. Each is written or refused by itself. Returns the frame that holds what was written.
-    pub fn write_many<'a>(
+    /// Writes a row of values for the same keys for each of several users of a session; whoever calls
+    /// has taken the updates out of their buckets. Each is written or refused by itself. Returns the
+    /// frame that holds what was written.
+    pub fn write_rows<'a>(
         &self,
         live: &Arc<Live>,
-        writes: impl Iterator<Item = (u32, &'a UserId, Write)>,
+        keys: &[Key],
+        rows: impl Iterator<Item = (usize, u32, &'a Attachment)>,
+        value: impl Fn(usize, usize) -> Value,
         mut refuse: impl FnMut(u32, Refusal),
     ) -> Option<Revision> {
         if let Err(refusal) = self.check_draining() {
-            writes.for_each(|(handle, ..)| refuse(handle, refusal.clone()));
+            rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
             return None;
         }
         let now = self.clock().now();
-        let mut written = None;
+        let mut is_written = false;
         let mut state = live.lock();
-        for (handle, user, write) in writes {
-            let actor = Actor::User(user.clone());
-            let command = Command::SetProps { user: user.clone(), write, term: 0 };
-            match state.core.apply(now, &actor, command) {
-                Ok(accepted) => written = Some(accepted.revision),
+        let columns = state.core.columns(keys);
+        for (row, handle, user) in rows {
+            let at = |column| value(row, column);
+            let is_put =
+                columns.as_ref().is_some_and(|keys| state.core.put_row(user.place(), keys, at));
+            if is_put {
+                is_written = true;
+                continue;
+            }
+            let set = keys.iter().enumerate().map(|(column, key)| (key.clone(), at(column)));
+            let (write, who) = (Write::of(set.collect()), user.user().clone());
+            let command = Command::SetProps { user: who, write, term: 0 };
+            match state.core.apply(now, &user.actor(), command) {
+                Ok(_) => is_written = true,
                 Err(refusal) => refuse(handle, refusal.into()),
             }
         }
         self.schedule(live, &mut state);
-        written
+        is_written.then(|| state.core.pending_revision())
     }
 
     /// The frame that shows what is accepted.

@@ -140,19 +140,14 @@ impl Attachment {
         &self.live
     }
 
-    /// The membership, by its order.
-    pub fn order(&self) -> u64 {
-        self.order
-    }
-
-    /// Where the session has the member.
-    pub fn member(&self) -> MemberIx {
-        self.ix
+    /// Where the session has the member, and which membership it is, by its order.
+    pub(super) fn place(&self) -> (MemberIx, u64) {
+        (self.ix, self.order)
     }
 
     /// Takes one update of the user out of its bucket.
-    pub fn take_update(&self) -> Result<(), Refusal> {
-        self.stream.take_update()
+    pub fn take_update(&self, now: Micros) -> Result<(), Refusal> {
+        self.stream.take_update_at(now)
     }
 
     /// Applies a command of the user to the session.

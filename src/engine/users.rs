@@ -236,6 +236,12 @@ impl UserStream {
     pub fn take_update(&self) -> Result<(), Refusal> {
         self.engine.take_update_of(&mut self.record.lock())
     }
+
+    /// The same by a clock that was looked at.
+    pub fn take_update_at(&self, now: Micros) -> Result<(), Refusal> {
+        let per_second = self.engine.inner.settings.max_updates_per_second;
+        Ok(self.record.lock().take_update(now, per_second)?)
+    }
 }
 
 /// A stream that goes with its user into every session.

@@ -7,7 +7,7 @@ use super::{
     error::{Faults, Limit, Path, Refusal},
     ids::{Key, UserId},
     member::{MemberIx, Stay},
-    names::Names,
+    names::{KeyIx, Names},
     revision::Revision,
     role::Role,
     schema::{Fields, Paths, default_of, defaults},
@@ -15,6 +15,7 @@ use super::{
     slots::Slots,
     value::Value,
 };
+use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
 impl Session {
@@ -78,6 +79,35 @@ impl Session {
         write_all(slots, write, fields, names, settings);
         self.log_props(ix, logged);
         self.members.mark(ix);
+    }
+
+    /// The keys as slots know them, where a member's row of values for them may be put as it is; none
+    /// where each write has to be looked at: a format, a log, another kind, a key that nobody has.
+    pub fn columns(&self, keys: &[Key]) -> Option<SmallVec<[KeyIx; 8]>> {
+        let is_plain = self.accepted.schema.is_none() && self.log.is_none();
+        if !is_plain || self.kind == Kind::Private || self.has_ended() {
+            return None;
+        }
+        keys.iter().map(|key| self.names.find(key)).collect()
+    }
+
+    /// Puts a row of values for the keys of [`Session::columns`], of a membership. False = it has to be
+    /// written as any other, and nothing is written yet.
+    pub fn put_row(
+        &mut self,
+        (ix, order): (MemberIx, u64),
+        keys: &[KeyIx],
+        value: impl Fn(usize) -> Value,
+    ) -> bool {
+        let Some(member) = self.members.try_get_mut(ix) else { return false };
+        let may_write =
+            member.now.as_ref().is_some_and(|it| it.order == order && it.role >= Role::Member);
+        if !may_write || !member.slots.put(keys, value) {
+            return false;
+        }
+        self.members.mark(ix);
+        self.open = true;
+        true
     }
 
     /// With what a new member begins: the schema's defaults, or what is set on the user.

@@ -7,12 +7,15 @@ use super::{
     settings::Settings,
     value::Value,
 };
+use smallvec::SmallVec;
 
 /// One key's values.
 #[derive(Debug)]
 pub struct Slot {
     /// Which key.
     pub key: KeyIx,
+    /// The next frame looks at it.
+    is_dirty: bool,
     /// Accepted: what the last write left.
     pub accepted: Option<Value>,
     /// As of the last frame; none = a tombstone that lets deltas name the removal.
@@ -22,6 +25,13 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Something may have changed: the next frame looks.
+    fn note(&mut self, dirty: &mut SmallVec<[KeyIx; 4]>) {
+        if !std::mem::replace(&mut self.is_dirty, true) {
+            dirty.push(self.key);
+        }
+    }
+
     /// Whether the next frame changes what is shown.
     pub fn is_pending(&self) -> bool {
         self.accepted != self.shown
@@ -32,6 +42,8 @@ impl Slot {
 #[derive(Debug, Default)]
 pub struct Slots {
     slots: Vec<Slot>,
+    /// Those that were written since the last frame: every one that is pending is among them.
+    dirty: SmallVec<[KeyIx; 4]>,
 }
 
 impl Slots {
@@ -77,12 +89,14 @@ impl Slots {
                 let key = names.take(key, settings);
                 let at = self.find(key).unwrap_or_else(|at| at);
                 let (accepted, shown, revision) = (None, None, Revision::NONE);
-                self.slots.insert(at, Slot { key, accepted, shown, revision });
+                let is_dirty = false;
+                self.slots.insert(at, Slot { key, is_dirty, accepted, shown, revision });
                 at
             }
         };
         let slot = &mut self.slots[at];
         slot.accepted = value;
+        slot.note(&mut self.dirty);
         if slot.revision.is_none() && slot.accepted.is_none() {
             let slot = self.slots.remove(at);
             names.give_back(slot.key);
@@ -93,7 +107,25 @@ impl Slots {
     pub fn clear_accepted(&mut self) {
         for slot in &mut self.slots {
             slot.accepted = None;
+            slot.note(&mut self.dirty);
         }
+    }
+
+    /// Sets the values of keys that hold one. False = some do not, and nothing is set.
+    pub fn put(&mut self, keys: &[KeyIx], value: impl Fn(usize) -> Value) -> bool {
+        let mut places = SmallVec::<[usize; 8]>::new();
+        for &key in keys {
+            match self.find(key) {
+                Ok(at) if self.slots[at].accepted.is_some() => places.push(at),
+                _ => return false,
+            }
+        }
+        for (nth, at) in places.into_iter().enumerate() {
+            let slot = &mut self.slots[at];
+            slot.accepted = Some(value(nth));
+            slot.note(&mut self.dirty);
+        }
+        true
     }
 
     /// Begins anew with these values: nothing was ever shown.
@@ -113,6 +145,7 @@ impl Slots {
     pub fn take_back(&mut self) {
         for slot in &mut self.slots {
             slot.accepted = slot.shown.clone();
+            slot.note(&mut self.dirty);
         }
     }
 
@@ -126,7 +159,11 @@ impl Slots {
     ) -> bool {
         let mut changed = false;
         let mut unused = false;
-        for slot in &mut self.slots {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            let Ok(at) = self.find(key) else { continue };
+            let slot = &mut self.slots[at];
+            slot.is_dirty = false;
             if !slot.is_pending() {
                 unused |= slot.revision.is_none() && slot.shown.is_none();
                 continue;
@@ -138,6 +175,7 @@ impl Slots {
                 removed(slot.key);
             }
         }
+        self.dirty = dirty;
         if unused {
             self.slots.retain(|slot| {
                 let keep = slot.revision.is_some() || slot.accepted.is_some();

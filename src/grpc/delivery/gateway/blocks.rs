@@ -3,7 +3,7 @@
 use super::{Gateway, NAMES, REFUSALS, Server};
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Hold, Live},
+    engine::{Attachment, Live},
     grpc::{
         convert::door::{Door, PropsWrite},
         delivery::{backlog::Messages, feeds::Feeds},
@@ -19,7 +19,8 @@ use std::{collections::HashSet, sync::Arc};
 /// The users of a block that is well formed, and their values.
 struct Rows {
     handles: Handles,
-    columns: Vec<(Key, Cells)>,
+    keys: Vec<Key>,
+    cells: Vec<Cells>,
 }
 
 /// The handles of a block.
@@ -62,8 +63,13 @@ impl Cells {
 }
 
 impl Rows {
+    fn value(&self, row: usize, column: usize) -> Value {
+        self.cells[column].value(row)
+    }
+
     fn write(&self, row: usize) -> Write {
-        Write::of(self.columns.iter().map(|(key, cells)| (key.clone(), cells.value(row))).collect())
+        let value = |(column, key): (usize, &Key)| (key.clone(), self.value(row, column));
+        Write::of(self.keys.iter().enumerate().map(value).collect())
     }
 
     fn handles(&self) -> Box<dyn Iterator<Item = u32> + '_> {
@@ -212,7 +218,7 @@ impl Gateway {
                 return None;
             }
             let mut known = HashSet::new();
-            let mut read = Vec::with_capacity(columns.len());
+            let mut read: Vec<(Key, Cells)> = Vec::with_capacity(columns.len());
             for (at, column) in columns.into_iter().enumerate() {
                 let field = format!("columns[{at}]");
                 let prop = column.prop;
@@ -226,7 +232,8 @@ impl Gateway {
                 let cells = door.within(&field, |door| cells(door, column, count));
                 read.extend(key.cloned().zip(cells));
             }
-            Some(Rows { handles, columns: read })
+            let (keys, cells) = read.into_iter().unzip();
+            Some(Rows { handles, keys, cells })
         });
         door.close_with(|| read)
     }
@@ -267,6 +274,7 @@ impl Gateway {
         let mut written: Vec<(Arc<Live>, Revision)> = Vec::new();
         {
             let Some(hold) = self.stream.hold() else { return };
+            let now = server.engine.clock().now();
             let mut group = Group::default();
             for (row, handle) in rows.handles().enumerate() {
                 let Some(user) = hold.user(handle) else {
@@ -275,7 +283,7 @@ impl Gateway {
                 };
                 let limited = match self.excess.is_waiting(handle) {
                     true => Err(over_rate(server)),
-                    false => user.take_update().map_err(Refusal::from),
+                    false => user.take_update(now).map_err(Refusal::from),
                 };
                 if let Err(limited) = limited {
                     let write = rows.write(row);
@@ -287,12 +295,12 @@ impl Gateway {
                     continue;
                 }
                 if group.live.as_ref().is_some_and(|live| !Arc::ptr_eq(live, user.live())) {
-                    written.extend(group.flush(server, &hold, rows, refused));
+                    written.extend(group.flush(server, rows, refused));
                 }
                 group.live.get_or_insert_with(|| user.live().clone());
-                group.rows.push((row, handle));
+                group.rows.push((row, handle, user));
             }
-            written.extend(group.flush(server, &hold, rows, refused));
+            written.extend(group.flush(server, rows, refused));
         }
         for (live, revision) in written {
             self.expect(feeds, &live, messages.after, revision);
@@ -340,7 +348,7 @@ impl Gateway {
         door.close()?;
         let limited = match self.excess.is_waiting(handle) {
             true => Err(over_rate(server)),
-            false => user.take_update().map_err(Refusal::from),
+            false => user.take_update(server.engine.clock().now()).map_err(Refusal::from),
         };
         if let Err(limited) = limited {
             if !write.is_plain() {
@@ -370,27 +378,25 @@ impl Gateway {
 
 /// Rows of one session that are written together.
 #[derive(Default)]
-struct Group {
+struct Group<'a> {
     live: Option<Arc<Live>>,
-    rows: Vec<(usize, u32)>,
+    /// Each with its handle.
+    rows: Vec<(usize, u32, &'a Attachment)>,
 }
 
-impl Group {
+impl Group<'_> {
     /// Writes them; returns the frame that holds them, if there was one that was taken.
     fn flush(
         &mut self,
         server: &Server,
-        hold: &Hold<'_>,
         rows: &Rows,
         refused: &mut Refused,
     ) -> Option<(Arc<Live>, Revision)> {
         let live = self.live.take()?;
-        let group = std::mem::take(&mut self.rows);
-        let writes = group.iter().filter_map(|&(row, handle)| {
-            Some((handle, hold.user(handle)?.user(), rows.write(row)))
-        });
+        let of_session = self.rows.drain(..);
         let refuse = |handle, refusal: crate::engine::Refusal| refused.add(handle, refusal.into());
-        let revision = server.engine.write_many(&live, writes, refuse)?;
+        let value = |row, column| rows.value(row, column);
+        let revision = server.engine.write_rows(&live, &rows.keys, of_session, value, refuse)?;
         Some((live, revision))
     }
 }

@@ -84,6 +84,7 @@ impl Gateway {
         if self.excess.0.is_empty() {
             return;
         }
+        let now = server.engine.clock().now();
         let mut next = Micros::MAX;
         let mut written = Vec::new();
         let mut refused = Vec::new();
@@ -92,7 +93,7 @@ impl Gateway {
             self.excess.0.retain(|&handle, backlog| {
                 let Some(user) = hold.user(handle) else { return true };
                 while !backlog.is_empty() {
-                    if let Err(limited) = user.take_update() {
+                    if let Err(limited) = user.take_update(now) {
                         let retry = Refusal::from(limited).retry_after().unwrap_or_default();
                         next = next.min(retry);
                         break;
@@ -129,7 +130,7 @@ impl Gateway {
             moment.feeds.want_tick(None);
         }
         if next < Micros::MAX {
-            moment.timer.wake_at(server.engine.clock().now() + next);
+            moment.timer.wake_at(now + next);
         }
     }
 }
