@@ -1,6 +1,6 @@
 //! The keys of one session as small integers.
 
-use super::{ids::Key, settings::Settings};
+use super::{ids::Key, revision::Revision, settings::Settings};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -12,6 +12,10 @@ pub struct KeyIx(u32);
 #[derive(Debug)]
 struct Name {
     key: Key,
+    /// No other key of the session ever has it, nor this one once nobody uses it any more.
+    serial: u32,
+    /// The last revision at which a member came to show the key that did not before.
+    news: Revision,
     uses: u32,
     selected: bool,
     of_host: bool,
@@ -22,6 +26,8 @@ struct Name {
 pub struct Names {
     names: Slab<Name>,
     index: FxHashMap<Key, KeyIx>,
+    /// The last serial number that was given.
+    last: u32,
 }
 
 impl Names {
@@ -37,8 +43,11 @@ impl Names {
             self.names[ix.0 as usize].uses += 1;
             return ix;
         }
+        self.last += 1;
         let entry = Name {
             key: key.clone(),
+            serial: self.last,
+            news: Revision::NONE,
             uses: 1,
             selected: settings.selects(key),
             of_host: settings.shows_of_host(key),
@@ -61,6 +70,21 @@ impl Names {
     /// The key itself.
     pub fn key(&self, ix: KeyIx) -> &Key {
         &self.names[ix.0 as usize].key
+    }
+
+    /// Stands for the key in columns: it is never another key's.
+    pub fn serial(&self, ix: KeyIx) -> u32 {
+        self.names[ix.0 as usize].serial
+    }
+
+    /// The last revision at which a member came to show the key that did not before.
+    pub fn news(&self, ix: KeyIx) -> Revision {
+        self.names[ix.0 as usize].news
+    }
+
+    /// A member comes to show the key.
+    pub fn is_news(&mut self, ix: KeyIx, revision: Revision) {
+        self.names[ix.0 as usize].news = revision;
     }
 
     /// Whether `propnames` select the key, as of the last frame.

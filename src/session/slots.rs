@@ -168,6 +168,9 @@ impl Slots {
                 unused |= slot.revision.is_none() && slot.shown.is_none();
                 continue;
             }
+            if slot.shown.is_none() {
+                names.is_news(slot.key, revision);
+            }
             slot.shown = slot.accepted.clone();
             slot.revision = revision;
             changed = true;

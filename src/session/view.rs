@@ -60,8 +60,26 @@ pub trait ChangeSink {
     fn member(&mut self, change: MemberChange<'_>);
     /// A prop of the last `member`.
     fn prop(&mut self, key: &str, value: Option<&Value>);
+    /// The same, for who shows props in columns.
+    fn cell(&mut self, cell: Cell<'_>, value: Option<&Value>) {
+        self.prop(cell.key, value);
+    }
     /// A member left.
     fn left(&mut self, user: &str, departure: Departure);
+}
+
+/// Where a prop of a member stands among all props of all members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell<'a> {
+    /// The member, by [`super::member::Membership::order`].
+    pub member: u64,
+    /// The key.
+    pub key: &'a str,
+    /// The number of the key: no other key of the session ever has it.
+    pub number: u32,
+    /// Whoever has the state of this revision or a later one, and a value under the key of any
+    /// member, knows whose number it is; and so does who has the value of this one.
+    pub news: Revision,
 }
 
 /// What changed about a member beside its props.
@@ -269,8 +287,17 @@ impl Session {
         for slot in member.slots.iter().filter(|slot| slot.revision > from) {
             if self.sees(view, member, slot) {
                 begin(sink);
-                sink.prop(self.names.key(slot.key), slot.shown.as_ref());
+                sink.cell(self.cell(shown, slot), slot.shown.as_ref());
             }
+        }
+    }
+
+    fn cell(&self, shown: &Shown, slot: &Slot) -> Cell<'_> {
+        Cell {
+            member: shown.order,
+            key: self.names.key(slot.key),
+            number: self.names.serial(slot.key),
+            news: self.names.news(slot.key),
         }
     }
 
@@ -291,7 +318,7 @@ impl Session {
         });
         for slot in member.slots.iter() {
             if slot.shown.is_some() && self.sees(view, member, slot) {
-                sink.prop(self.names.key(slot.key), slot.shown.as_ref());
+                sink.cell(self.cell(shown, slot), slot.shown.as_ref());
             }
         }
     }
