@@ -4,7 +4,7 @@
 use proptest::{collection, prelude::*, sample, test_runner::Config};
 use sessiond::{
     engine::{Clock, Engine, EngineSettings, Refusal, SessionKey, Target},
-    grpc::encode::Named,
+    grpc::encode::Wire,
     session::{
         Opening,
         ban::Ban,
@@ -118,7 +118,7 @@ fn engine() -> Engine {
         max_updates_per_second: 100,
         limits: Limits::default(),
     };
-    Engine::new(settings, Clock::stepped(1_000_000 * SECOND), Arc::new(Named))
+    Engine::new(settings, Clock::stepped(1_000_000 * SECOND), Arc::new(Wire))
 }
 
 /// How a step ends, with the session that somebody joined or opened.

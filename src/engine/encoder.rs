@@ -54,6 +54,8 @@ pub enum Delivery {
     /// The latest state of each key.
     #[default]
     Latest,
+    /// The same, with props in columns.
+    Columns,
     /// Every accepted write and event.
     All,
 }
@@ -65,6 +67,7 @@ impl Delivery {
         let of_view = session.fingerprint(view, except);
         match self {
             Self::Latest => of_view,
+            Self::Columns => (of_view ^ 0x5555_5555).max(1),
             // Zero is what a client sends that names none.
             Self::All => (!of_view).max(1),
         }
@@ -148,6 +151,9 @@ pub trait Encoder: Send + Sync + 'static {
     /// of it.
     fn changes(&self, session: &Session, view: &View, start: Start, spans: bool)
     -> Option<Encoded>;
+
+    /// The same with props in columns.
+    fn columns(&self, session: &Session, view: &View, start: Start) -> Option<Encoded>;
 
     /// Every update of the log from a start, which the log must reach back to, to the session's
     /// revision; none if the view shows nothing of them.

@@ -298,7 +298,7 @@ impl State {
     ) -> Result<(), SnapshotReason> {
         let (core, revision) = (&self.core, at.revision);
         let (reach, too_old) = delivery.reach(core);
-        let fits = delivery == Delivery::Latest || core.log_fits(actor, view, revision);
+        let fits = delivery != Delivery::All || core.log_fits(actor, view, revision);
         let except = actor.user().filter(|_| exclude_self);
         if at.epoch != core.epoch() {
             Err(SnapshotReason::EpochChanged)
@@ -504,7 +504,7 @@ impl Delivery {
     /// From which revision on there are deltas, and what who is further behind is told.
     fn reach(self, core: &Session) -> (Revision, SnapshotReason) {
         match self {
-            Self::Latest => (core.horizon(), SnapshotReason::TooOld),
+            Self::Latest | Self::Columns => (core.horizon(), SnapshotReason::TooOld),
             Self::All => (core.log_start(), SnapshotReason::LogOverflow),
         }
     }
@@ -536,6 +536,7 @@ impl Shared {
     ) -> Option<Encoded> {
         match self.delivery {
             Delivery::Latest => encoder.changes(core, &self.view, start, spans),
+            Delivery::Columns => encoder.columns(core, &self.view, start),
             Delivery::All => encoder.log(core, &self.view, start, spans),
         }
     }

@@ -185,8 +185,7 @@ impl Engine {
         actor: &Actor,
         options: Options,
     ) -> (Subscription, Vec<Waker>) {
-        let class = state.core.class_of(actor);
-        self.enlist_in(live, state, (actor, class), options)
+        self.enlist_in(live, state, (actor, None), options)
     }
 
     /// The same for a view of a gateway, or of the app, that stays in a class.
@@ -197,7 +196,7 @@ impl Engine {
         (class, gateway): (Class, Option<Arc<Gateway>>),
         options: Options,
     ) -> (Subscription, Vec<Waker>) {
-        let (subscription, wake) = self.enlist_in(live, state, (&Actor::App, class), options);
+        let (subscription, wake) = self.enlist_in(live, state, (&Actor::App, Some(class)), options);
         let subscriber = &mut state.subscribers[subscription.key()];
         (subscriber.class, subscriber.gateway) = (Some(class), gateway);
         (subscription, wake)
@@ -207,7 +206,7 @@ impl Engine {
         &self,
         live: &Arc<Live>,
         state: &mut MutexGuard<'_, State>,
-        (actor, class): (&Actor, Class),
+        (actor, class): (&Actor, Option<Class>),
         options: Options,
     ) -> (Subscription, Vec<Waker>) {
         let Options { props, exclude_self, interval, delivery, resume } = options;
@@ -221,6 +220,8 @@ impl Engine {
             }
             state.core.keep_log();
         }
+        // As of the frame that may just have been made.
+        let class = class.unwrap_or_else(|| state.core.class_of(actor));
         let view = View { class, props };
         let begin = match resume {
             None => Begin::Snapshot(SnapshotReason::First),

@@ -21,6 +21,10 @@ impl Encoder for Mute {
         None
     }
 
+    fn columns(&self, _: &Session, _: &View, _: Start) -> Option<Encoded> {
+        None
+    }
+
     fn log(&self, _: &Session, _: &View, _: Start, _: bool) -> Option<Encoded> {
         None
     }

@@ -1,6 +1,7 @@
 //! Frames as bytes. Written by hand over prost's primitives, because a frame is encoded once and
 //! must record where each member lies in it; `tests` holds it against the generated types.
 
+mod columns;
 mod exclude;
 mod log;
 mod value;
@@ -10,7 +11,7 @@ pub use exclude::{is_only_props_of, without_props_of};
 use super::{convert::to_proto, field};
 use crate::{
     engine::encoder::{
-        Encoded, Encoder, MemberSpan, Message, Snapshot, SnapshotReason, Spans, Start,
+        Delivery, Encoded, Encoder, MemberSpan, Message, Snapshot, SnapshotReason, Spans, Start,
     },
     proto,
     session::{
@@ -40,13 +41,13 @@ const OVERHEAD: usize = 1024;
 /// The length of what precedes a gRPC message: a flag and four bytes of length.
 pub const PREFIX: usize = 5;
 
-/// Encodes by name, in messages that are whole `SubscribeToSessionResponse`s with their gRPC prefix.
+/// Encodes by name or in columns, in messages that are whole `SubscribeToSessionResponse`s with their gRPC prefix.
 /// Behind the prefix is the field `update`, which every response of a stream has under the number 1
 /// or holds in its own.
 #[derive(Debug)]
-pub struct Named;
+pub struct Wire;
 
-impl Encoder for Named {
+impl Encoder for Wire {
     fn changes(
         &self,
         session: &Session,
@@ -60,6 +61,10 @@ impl Encoder for Named {
         body.finish(&head, false)
     }
 
+    fn columns(&self, session: &Session, view: &View, start: Start) -> Option<Encoded> {
+        columns::changes(session, view, start)
+    }
+
     fn log(&self, session: &Session, view: &View, start: Start, spans: bool) -> Option<Encoded> {
         log::updates(session, view, start, spans)
     }
@@ -68,9 +73,13 @@ impl Encoder for Named {
         &self,
         session: &Session,
         view: &View,
-        Snapshot { reason, since, lost_from, delivery }: Snapshot,
+        snapshot: Snapshot,
         except: Option<&UserId>,
     ) -> Encoded {
+        if snapshot.delivery == Delivery::Columns {
+            return columns::snapshot(session, view, snapshot);
+        }
+        let Snapshot { reason, since, lost_from, delivery } = snapshot;
         let mut body = Body::new(false, except.cloned());
         session.show_all(view, &mut body);
         if since.is_some() {

@@ -11,7 +11,7 @@ mod signals;
 use crate::{
     config::{Config, Listen},
     engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
-    grpc::{self, Objects, Runs, StreamSettings, encode::Named, status::Node},
+    grpc::{self, Objects, Runs, StreamSettings, encode::Wire, status::Node},
     object_stream::{self, ObjectStreams},
     session::limits::{Limits, Micros},
 };
@@ -144,7 +144,7 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener)?;
 
         let steps_by_itself = clock.is_machine();
-        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Named));
+        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire));
         let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);

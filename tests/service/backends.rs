@@ -9,8 +9,8 @@
 use crate::support::*;
 use fastrand::Rng;
 use sessiond::proto::{
-    self, Block, Column, DeliveryOptions, Dictionary, EndReason, GatewayRequest, JoinOptions,
-    OpenSharedSessionRequest, SessionKind, SessionSettings, View, ViewSubscription,
+    self, Block, Column, DeliveryOptions, Dictionary, Encoding, EndReason, GatewayRequest,
+    JoinOptions, OpenSharedSessionRequest, SessionKind, SessionSettings, View, ViewSubscription,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -249,6 +249,7 @@ impl World {
     fn options(&mut self) -> DeliveryOptions {
         DeliveryOptions {
             max_rate_hz: if self.random.u8(..4) == 0 { 20 } else { 0 },
+            encoding: self.pick(&[Encoding::Named, Encoding::Columns]).into(),
             ..Default::default()
         }
     }
@@ -279,7 +280,7 @@ impl World {
         let key = self.random.usize(..KEYS.len());
         let values: Vec<i64> = users.iter().map(|_| self.next()).collect();
         let column = Column { prop: key as u32, integers: values.clone(), ..Default::default() };
-        let handles = users.iter().map(|(handle, _)| *handle).collect();
+        let handles = users.iter().map(|(handle, _)| (*handle).into()).collect();
         let block = Block { users: handles, columns: vec![column], ..Default::default() };
         let peer = &mut self.peers[at];
         let names = KEYS.iter().enumerate().map(|(at, key)| (at as u32, key.to_string()));
@@ -422,7 +423,9 @@ impl World {
             match refusal.reason() {
                 proto::ErrorReason::NoView => drop(peer.views.remove(&refusal.handle)),
                 proto::ErrorReason::UnknownHandle | proto::ErrorReason::RoleTooLow => {
-                    assert!(is_write, "{refusal:?}");
+                    // A view may have ended before it was unsubscribed.
+                    let is_view = peer.backend.dropped.contains(&refusal.handle);
+                    assert!(is_write || is_view, "{refusal:?}");
                 }
                 _ if is_write => {}
                 _ => drop(peer.users.remove(&refusal.handle)),

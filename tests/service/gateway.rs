@@ -32,7 +32,8 @@ fn numbers(prop: u32, numbers: &[f64]) -> Column {
 
 /// A block of users one by one.
 fn block(users: &[u32], columns: Vec<Column>) -> Block {
-    Block { users: users.to_vec(), columns, ..Default::default() }
+    let users = users.iter().map(|&user| user.into()).collect();
+    Block { users, columns, ..Default::default() }
 }
 
 #[tokio::test]
@@ -104,11 +105,9 @@ async fn every_kind_of_value_goes_up_in_columns() {
         ..Default::default()
     };
     backend.accepted(&service, request).await;
-    let floats = proto::Floats { items: vec![1.5] };
-    let floats = proto::Value { kind: Some(proto::value::Kind::Floats(floats)) };
     let expected = shown([
         ("a", num(f64::NAN)),
-        ("b", floats),
+        ("b", floats(&[1.5])),
         ("c", int(-3)),
         ("d", flag(false)),
         ("e", text("")),
@@ -128,7 +127,7 @@ async fn a_block_that_is_not_well_formed_is_refused_whole_and_the_rest_is_done()
         )
         .await;
     let both = Column { prop: 1, numbers: vec![1.0], integers: vec![1], ..Default::default() };
-    let runs = |runs: &[u32]| Block {
+    let runs = |runs: &[u64]| Block {
         runs: runs.to_vec(),
         columns: vec![numbers(1, &[1.0])],
         ..Default::default()
@@ -143,7 +142,12 @@ async fn a_block_that_is_not_well_formed_is_refused_whole_and_the_rest_is_done()
         (block(&[], vec![numbers(1, &[1.0])]), "blocks[0].users"),
         (Block { runs: vec![1, 1], ..block(&[1], vec![numbers(1, &[1.0])]) }, "blocks[0].runs"),
         (runs(&[1]), "blocks[0].runs"),
-        (runs(&[u32::MAX, u32::MAX]), "blocks[0].runs"),
+        (runs(&[u64::MAX, 1]), "blocks[0].runs"),
+        (runs(&[4_294_967_295, 4_294_967_295]), "blocks[0].runs"),
+        (
+            Block { users: vec![1 << 40], columns: vec![numbers(1, &[1.0])], ..Default::default() },
+            "blocks[0].users",
+        ),
         (runs(&[1, 0]), "blocks[0].runs"),
         (
             block(&[1], vec![Column { prop: 1, values: vec![no_kind()], ..Default::default() }]),

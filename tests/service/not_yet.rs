@@ -1,7 +1,7 @@
 //! What the contract has and the server does not yet: named, and never ignored.
 
 use crate::support::*;
-use sessiond::proto::{self, DeliveryOptions, stream_user_props_request::Message as Up};
+use sessiond::proto::stream_user_props_request::Message as Up;
 use tonic::Code;
 
 /// The calls that are not served.
@@ -30,22 +30,9 @@ async fn every_call_that_is_not_served_answers_unimplemented_by_its_name() {
     service.is_fine().await;
 }
 
-fn not_yet(told: Refused, field: &str) {
-    told.is(Code::Unimplemented, "NOT_IMPLEMENTED").says("field", field);
-}
-
 #[tokio::test]
 async fn every_field_that_is_not_served_is_refused_by_its_name() {
     let service = Service::with_room().await;
-    let encoding = proto::Encoding::Columns.into();
-    let options = DeliveryOptions { encoding, ..Default::default() };
-    let told = service.refused_watch(subscription_with("finals", "ada", options.clone())).await;
-    not_yet(told, "options.encoding");
-    let mut open = stream_open("finals", "ada");
-    open.subscriptions[0].options = Some(options);
-    let told = service.open_stream(open).await.refused().await;
-    not_yet(told, "open.subscriptions[0].options.encoding");
-
     let mut stream = service.stream("finals", "ada").await;
     let seq = stream.send(Up::Token("t".to_owned()));
     stream.until_acked(&service, seq).await;
@@ -54,13 +41,4 @@ async fn every_field_that_is_not_served_is_refused_by_its_name() {
     service.tick();
     assert_eq!(service.revision("finals").await, 1, "nothing changed");
     service.is_fine().await;
-}
-
-#[tokio::test]
-async fn wrong_fields_are_named_before_those_that_are_not_served() {
-    let service = Service::start().await;
-    let encoding = proto::Encoding::Columns.into();
-    let options = DeliveryOptions { encoding, ..Default::default() };
-    let request = subscription_with("a\nb", "ada", options);
-    service.refused_watch(request).await.blames(&["session_id"]);
 }

@@ -15,8 +15,8 @@ use model::{Model, User};
 use sessiond::{
     engine::SessionKey,
     proto::{
-        Delivery, DeliveryOptions, EndReason, OpenSharedSessionRequest, Pacing, SessionKind,
-        SessionSettings, SnapshotReason,
+        Delivery, DeliveryOptions, Encoding, EndReason, OpenSharedSessionRequest, Pacing,
+        SessionKind, SessionSettings, SnapshotReason,
     },
     session::{
         command::Actor,
@@ -241,6 +241,10 @@ impl World {
             2 => options.delivery = self.pick(&[Delivery::Latest, Delivery::All]).into(),
             3 => options = self.options(user),
             _ => {}
+        }
+        if options.exclude_self || options.delivery() == Delivery::All {
+            // There it changes nothing, or is refused.
+            options.encoding = Encoding::Named.into();
         }
         let is_same =
             DeliveryOptions { max_rate_hz: before.max_rate_hz, ..options.clone() } == before;

@@ -52,7 +52,8 @@ pub fn put_value(buf: &mut Vec<u8>, value: &Value) {
     }
 }
 
-fn zigzag(value: i64) -> u64 {
+/// As integers are on the wire.
+pub fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 

@@ -11,7 +11,7 @@ use crate::{
     grpc::{
         caller::Caller,
         convert::to_proto,
-        encode::{Named, PREFIX},
+        encode::{PREFIX, Wire},
         once::Once,
     },
     proto,
@@ -79,8 +79,7 @@ impl Sessions {
         let state = live.lock();
         state.core.check(&actor, Act::Receive).ok()?;
         let view = View { class: state.core.class_of(&actor), props: Default::default() };
-        let encoded =
-            Named.snapshot(&state.core, &view, Snapshot::new(SnapshotReason::First), None);
+        let encoded = Wire.snapshot(&state.core, &view, Snapshot::new(SnapshotReason::First), None);
         drop(state);
         let [message] = &*encoded.messages else { return None };
         proto::SubscribeToSessionResponse::decode(message.bytes.slice(PREFIX..)).ok()?.update

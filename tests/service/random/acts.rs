@@ -7,8 +7,9 @@ use super::{
 };
 use crate::support::*;
 use sessiond::proto::{
-    Delivery, DeliveryOptions, DepartureReason, EndReason, JoinOptions, JoinSessionRequest,
-    Presence, PropsWrite, Role, SessionSettings, SnapshotReason, SubscribeToSessionRequest, Value,
+    Delivery, DeliveryOptions, DepartureReason, Encoding, EndReason, JoinOptions,
+    JoinSessionRequest, Presence, PropsWrite, Role, SessionSettings, SnapshotReason,
+    SubscribeToSessionRequest, Value,
 };
 use std::collections::BTreeMap;
 use tonic::Code;
@@ -58,12 +59,16 @@ impl World {
     }
 
     pub(super) fn options(&mut self, user: User) -> DeliveryOptions {
+        let delivery = self.pick(&[Delivery::Latest, Delivery::All]);
+        let exclude_self = !user.is_empty() && self.one_in(3);
+        let in_columns = delivery == Delivery::Latest && !exclude_self && self.one_in(2);
+        let encoding = if in_columns { Encoding::Columns } else { Encoding::Named };
         DeliveryOptions {
-            delivery: self.pick(&[Delivery::Latest, Delivery::All]).into(),
+            delivery: delivery.into(),
+            encoding: encoding.into(),
             props: if self.one_in(3) { self.keys() } else { Vec::new() },
-            exclude_self: !user.is_empty() && self.one_in(3),
+            exclude_self,
             max_rate_hz: if self.one_in(4) { RATE_HZ } else { 0 },
-            ..Default::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! A client's copy of a session, rebuilt from updates by the rules of the proto, to the letter: what
 //! the rules do not allow fails the test.
 
-use super::values::{Shown, show_named};
+use super::values::{Shown, flag, floats as floats_of, int, num, show, show_named, text};
 use prost::Message;
 use sessiond::proto::{
     self, Changes, DepartureReason, NamedValue, Role, SessionUpdate, SnapshotReason,
@@ -59,6 +59,8 @@ pub struct Rebuilt {
     pub order: Vec<String>,
     /// The users who left, as the last step says; nobody of them is back by its end.
     pub left: BTreeMap<String, DepartureReason>,
+    /// The names of props in columns.
+    pub names: BTreeMap<u32, String>,
     /// The parts of a step that is not complete.
     parts: Vec<SessionUpdate>,
     ended: bool,
@@ -251,7 +253,6 @@ impl Rebuilt {
     fn take(&mut self, changes: &Changes, is_one_frame: bool, is_snapshot: bool) {
         let Changes { session, data, data_removed, private_data, private_data_removed, .. } =
             changes;
-        assert!(changes.dictionary.is_none() && changes.blocks.is_empty(), "named encoding");
         if let Some(session) = session {
             let news = self.state.session.as_ref() != Some(session);
             assert!(news || !is_one_frame, "the description is sent when it changed");
@@ -272,6 +273,42 @@ impl Rebuilt {
                 assert_eq!(known, None, "a snapshot shows nobody who has left");
             }
             self.left.insert(departure.user_id.clone(), reason);
+        }
+        for (number, name) in changes.dictionary.iter().flat_map(|it| &it.props) {
+            let before = self.names.insert(*number, name.clone());
+            assert!(before.is_none_or(|before| before == *name), "{number} is {name:?} for ever");
+        }
+        for block in &changes.blocks {
+            self.take_block(block, is_one_frame);
+        }
+    }
+
+    /// Sets the props of a block, whose members and names are known by now.
+    fn take_block(&mut self, block: &proto::Block, is_one_frame: bool) {
+        assert_ne!(block.runs.is_empty(), block.users.is_empty(), "one of both: {block:?}");
+        let mut users = block.users.clone();
+        let mut next = 0;
+        for run in block.runs.chunks(2) {
+            let &[gap, length] = run else { panic!("pairs of a gap and a length: {block:?}") };
+            users.extend(next + gap..next + gap + length);
+            next += gap + length;
+        }
+        assert!(users.is_sorted_by(|a, b| a < b), "by join order, each once: {block:?}");
+        assert_ne!(block.columns, [], "a block has columns");
+        for column in &block.columns {
+            let name = self.names.get(&column.prop);
+            let name =
+                name.unwrap_or_else(|| panic!("{} is named: {block:?}", column.prop)).clone();
+            let values = values_of(column);
+            assert_eq!(values.len(), users.len(), "a value for each: {block:?}");
+            for (user, value) in users.iter().zip(values) {
+                let mut members = self.state.members.values_mut();
+                let member = members.find(|member| member.join_order == *user);
+                let member = member.unwrap_or_else(|| panic!("{user} is a member: {block:?}"));
+                let before = member.props.insert(name.clone(), show(&value));
+                let is_new = before != Some(show(&value));
+                assert!(is_new || !is_one_frame, "what is set is new: {block:?}");
+            }
         }
     }
 
@@ -341,4 +378,28 @@ fn append(whole: &mut Changes, part: Changes) {
     whole.private_data_removed.extend(private_data_removed);
     whole.members.extend(part.members);
     whole.left.extend(part.left);
+    whole
+        .dictionary
+        .get_or_insert_default()
+        .props
+        .extend(part.dictionary.unwrap_or_default().props);
+    whole.dictionary = whole.dictionary.take().filter(|it| !it.props.is_empty());
+    whole.blocks.extend(part.blocks);
+}
+
+/// The values of a column, of whose arrays one is filled.
+fn values_of(column: &proto::Column) -> Vec<proto::Value> {
+    let proto::Column { prop: _, numbers, floats, integers, flags, texts, values } = column;
+    let arrays = [
+        numbers.iter().map(|it| num(*it)).collect(),
+        floats.iter().map(|it| floats_of(&[*it])).collect(),
+        integers.iter().map(|it| int(*it)).collect(),
+        flags.iter().map(|it| flag(*it)).collect(),
+        texts.iter().map(text).collect(),
+        values.clone(),
+    ];
+    let mut filled = arrays.into_iter().filter(|array: &Vec<_>| !array.is_empty());
+    let values = filled.next().expect("an array is filled");
+    assert_eq!(filled.next(), None, "only one: {column:?}");
+    values
 }

@@ -22,6 +22,11 @@ pub fn text(value: impl Into<String>) -> Value {
     Kind::Text(value.into()).into_value()
 }
 
+/// A packed array of floats.
+pub fn floats(items: &[f32]) -> Value {
+    Kind::Floats(proto::Floats { items: items.to_vec() }).into_value()
+}
+
 /// A boolean.
 pub fn flag(value: bool) -> Value {
     Kind::Flag(value).into_value()

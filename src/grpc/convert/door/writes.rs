@@ -184,13 +184,16 @@ impl Door<'_> {
                 Delivery::Latest
             }
         };
-        match proto::Encoding::try_from(options.encoding) {
-            Ok(encoding) => {
-                self.not_yet(&format!("{prefix}.encoding"), encoding == proto::Encoding::Columns);
-            }
-            Err(_) => {
+        let delivery = match (proto::Encoding::try_from(options.encoding), delivery) {
+            (Ok(proto::Encoding::Columns), Delivery::Latest) => Delivery::Columns,
+            (Ok(_), delivery) => delivery,
+            (Err(_), delivery) => {
                 self.fault(format!("{prefix}.encoding"), format!("{} is none", options.encoding));
+                delivery
             }
+        };
+        if options.exclude_self && options.encoding() == proto::Encoding::Columns {
+            self.fault(format!("{prefix}.exclude_self"), "needs NAMED encoding");
         }
         let rate = options.max_rate_hz;
         if rate > MAX_RATE_HZ {

@@ -82,10 +82,6 @@ impl Rows {
     }
 }
 
-fn widen(numbers: Vec<u32>) -> Vec<u64> {
-    numbers.into_iter().map(u64::from).collect()
-}
-
 /// Something of the user waits already.
 fn over_rate(server: &Server) -> Refusal {
     let per_second = server.engine.settings().max_updates_per_second;
@@ -208,7 +204,7 @@ impl Gateway {
         let proto::Block { runs, users, columns } = block;
         let mut door = Door::new(&server.limits);
         let read = door.within(&format!("blocks[{at}]."), |door| {
-            let (handles, count) = handles(door, &widen(runs), &widen(users))?;
+            let (handles, count) = handles(door, &runs, &users)?;
             if columns.is_empty() {
                 door.fault("columns", "must be given");
             }

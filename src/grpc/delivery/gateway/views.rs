@@ -96,7 +96,9 @@ impl Gateway {
                     bundle.add(place, feed, handle, None);
                     // What was written before and is not acked yet may come after the snapshot.
                     let revision = server.engine.pending_position(&live).revision;
-                    self.acks.wait_for(self.acks.told(), Frame { place, revision });
+                    if self.acks.wait_for(self.acks.told(), Frame { place, revision }) {
+                        bundle.want_tick(Some(place));
+                    }
                 }
                 Err(refusal) => self.refuse(seq, handle, &refusal),
             }
