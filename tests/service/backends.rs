@@ -284,7 +284,7 @@ impl World {
         let block = Block { users: handles, columns: vec![column], ..Default::default() };
         let peer = &mut self.peers[at];
         let names = KEYS.iter().enumerate().map(|(at, key)| (at as u32, key.to_string()));
-        let names = Dictionary { props: names.collect(), ..Default::default() };
+        let names = Dictionary { props: names.collect() };
         let dictionary = Some(names).filter(|_| !std::mem::replace(&mut peer.is_named, true));
         let seq = peer.backend.send(GatewayRequest {
             dictionary,

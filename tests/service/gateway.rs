@@ -23,7 +23,7 @@ async fn with_backend() -> (Service, Backend) {
 
 fn names<const N: usize>(props: [(u32, &str); N]) -> Option<Dictionary> {
     let props = props.into_iter().map(|(index, name)| (index, name.to_owned()));
-    Some(Dictionary { props: props.collect(), ..Default::default() })
+    Some(Dictionary { props: props.collect() })
 }
 
 fn numbers(prop: u32, numbers: &[f64]) -> Column {

@@ -10,6 +10,8 @@ use crate::session::{
     settings::{Kind, Settings},
     view::Class,
 };
+mod columns;
+
 use prop::collection::vec;
 use proptest::prelude::*;
 use proto::session_update::Body as Step;
