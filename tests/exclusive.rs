@@ -118,7 +118,7 @@ fn engine() -> Engine {
         max_updates_per_second: 100,
         limits: Limits::default(),
     };
-    Engine::new(settings, Clock::stepped(1_000_000 * SECOND), Arc::new(Wire))
+    Engine::new(settings, Clock::stepped(1_000_000 * SECOND), Arc::new(Wire::default()))
 }
 
 /// How a step ends, with the session that somebody joined or opened.

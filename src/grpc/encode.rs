@@ -44,8 +44,25 @@ pub const PREFIX: usize = 5;
 /// Encodes by name or in columns, in messages that are whole `SubscribeToSessionResponse`s with their gRPC prefix.
 /// Behind the prefix is the field `update`, which every response of a stream has under the number 1
 /// or holds in its own.
-#[derive(Debug)]
-pub struct Wire;
+#[derive(Debug, Clone, Copy)]
+pub struct Wire {
+    /// The most bytes of a message.
+    most: usize,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self::with_messages_of(MAX_MESSAGE_BYTES)
+    }
+}
+
+impl Wire {
+    /// With messages of at most so many bytes, and at least of a few thousand: steps come in parts
+    /// sooner.
+    pub fn with_messages_of(bytes: usize) -> Self {
+        Self { most: bytes - OVERHEAD }
+    }
+}
 
 impl Encoder for Wire {
     fn changes(
@@ -55,18 +72,18 @@ impl Encoder for Wire {
         start: Start,
         spans: bool,
     ) -> Option<Encoded> {
-        let mut body = Body::new(spans, None);
+        let mut body = Body::new(spans, None, self.most);
         session.show_changes(view, start.after, &mut body);
         let head = Head { from: start.from, to: session.revision(), snapshot: None };
         body.finish(&head, false)
     }
 
     fn columns(&self, session: &Session, view: &View, start: Start) -> Option<Encoded> {
-        columns::changes(session, view, start)
+        columns::changes(session, view, start, self.most)
     }
 
     fn log(&self, session: &Session, view: &View, start: Start, spans: bool) -> Option<Encoded> {
-        log::updates(session, view, start, spans)
+        log::updates(session, view, start, spans, self.most)
     }
 
     fn snapshot(
@@ -77,10 +94,10 @@ impl Encoder for Wire {
         except: Option<&UserId>,
     ) -> Encoded {
         if snapshot.delivery == Delivery::Columns {
-            return columns::snapshot(session, view, snapshot);
+            return columns::snapshot(session, view, snapshot, self.most);
         }
         let Snapshot { reason, since, lost_from, delivery } = snapshot;
-        let mut body = Body::new(false, except.cloned());
+        let mut body = Body::new(false, except.cloned(), self.most);
         session.show_all(view, &mut body);
         if since.is_some() {
             session.show_departures(since, &mut body);
@@ -138,7 +155,7 @@ struct Body {
 }
 
 impl Body {
-    fn new(spans: bool, except: Option<UserId>) -> Self {
+    fn new(spans: bool, except: Option<UserId>, most: usize) -> Self {
         Self {
             done: Vec::new(),
             part: Part::default(),
@@ -148,7 +165,7 @@ impl Body {
             spans,
             except,
             muted: false,
-            most: MAX_MESSAGE_BYTES - OVERHEAD,
+            most,
         }
     }
 

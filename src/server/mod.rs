@@ -144,7 +144,7 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener)?;
 
         let steps_by_itself = clock.is_machine();
-        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire));
+        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire::default()));
         let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);

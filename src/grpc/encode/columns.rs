@@ -23,24 +23,18 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-/// A member whose values have more bytes is shown by name, where they can go on in another message.
-const ROW_BYTES: usize = 128 * 1024;
-
-/// The most bytes of a block, and of the names that come at once.
-const BLOCK_BYTES: usize = 512 * 1024;
-
 /// What changed in a view from a start on; none if the view shows nothing of it.
-pub fn changes(session: &Session, view: &View, start: Start) -> Option<Encoded> {
-    let mut table = Table::new(start.after, false);
+pub fn changes(session: &Session, view: &View, start: Start, most: usize) -> Option<Encoded> {
+    let mut table = Table::new(start.after, false, most);
     session.show_changes(view, start.after, &mut table);
     let head = Head { from: start.from, to: session.revision(), snapshot: None };
     table.into_body().finish(&head, false)
 }
 
 /// The whole view.
-pub fn snapshot(session: &Session, view: &View, snapshot: Snapshot) -> Encoded {
+pub fn snapshot(session: &Session, view: &View, snapshot: Snapshot, most: usize) -> Encoded {
     let Snapshot { reason, since, lost_from, delivery } = snapshot;
-    let mut table = Table::new(Revision::NONE, true);
+    let mut table = Table::new(Revision::NONE, true, most);
     session.show_all(view, &mut table);
     if since.is_some() {
         session.show_departures(since, &mut table);
@@ -91,9 +85,9 @@ struct Unsaid {
 }
 
 impl Table {
-    fn new(after: Revision, names_all: bool) -> Self {
+    fn new(after: Revision, names_all: bool, most: usize) -> Self {
         Self {
-            body: Body::new(false, None),
+            body: Body::new(false, None, most),
             after,
             names_all,
             names: Vec::new(),
@@ -123,7 +117,7 @@ impl Table {
                 let mut bytes = 0;
                 let fits = |row: &&usize| {
                     bytes += self.rows[**row].bytes;
-                    bytes <= BLOCK_BYTES
+                    bytes <= self.body.most / 2
                 };
                 let count = rows.iter().take_while(fits).count().max(1);
                 let (now, later) = rows.split_at(count);
@@ -141,7 +135,7 @@ impl Table {
         while !names.is_empty() {
             let mut dictionary = Vec::new();
             while let Some(((number, name), rest)) = names.split_first()
-                && dictionary.len() < BLOCK_BYTES
+                && dictionary.len() < self.body.most / 2
             {
                 use field::dictionary::{PROPS, props_entry};
                 let key = 1 + encoded_len_varint((*number).into());
@@ -341,8 +335,9 @@ impl ChangeSink for Table {
     fn cell(&mut self, cell: Cell<'_>, value: Option<&Value>) {
         let Some(value) = value else { return self.prop(cell.key, None) };
         let bytes = size::of(value) + 4;
+        // Very large rows are shown by name, where they can go on in another message.
         let row = self.rows.last().filter(|row| row.member == cell.member);
-        if row.map_or(0, |row| row.bytes) + bytes > ROW_BYTES {
+        if row.map_or(0, |row| row.bytes) + bytes > self.body.most / 8 {
             return self.prop(cell.key, Some(value));
         }
         let is_news = self.names_all || self.is_whole || cell.news > self.after;

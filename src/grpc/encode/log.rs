@@ -1,20 +1,11 @@
 //! Every accepted write and event, one by one, as messages.
 
-use super::{
-    Body, MAX_MESSAGE_BYTES, OVERHEAD, Part, field, head_len, put_bytes, put_head, put_varint,
-    whole,
-};
+use super::{Body, Part, field, head_len, put_bytes, put_head, put_varint, whole};
 use crate::{
     engine::encoder::{Encoded, Message, Start, UpdateSpan, UpdateSpans},
     session::{Session, ids::UserId, revision::Revision, view::View},
 };
 use prost::encoding::encoded_len_varint;
-
-/// What a message of the log may hold of updates.
-const MOST: usize = MAX_MESSAGE_BYTES - OVERHEAD;
-
-/// What an update may hold of changes: one that has more goes on in another of the same revision.
-const MOST_CHANGES: usize = MOST - 64;
 
 /// The updates of one message while it grows.
 #[derive(Default)]
@@ -24,16 +15,23 @@ struct Updates {
     own: Vec<(UserId, UpdateSpan)>,
 }
 
-/// The updates from a start on; none if the view shows nothing of them.
-pub fn updates(session: &Session, view: &View, start: Start, spans: bool) -> Option<Encoded> {
+/// The updates from a start on, at most so many bytes of them in a message; none if the view shows
+/// nothing of them. An update that has more goes on in another of the same revision.
+pub fn updates(
+    session: &Session,
+    view: &View,
+    start: Start,
+    spans: bool,
+    most: usize,
+) -> Option<Encoded> {
     let mut done = Vec::new();
     let mut updates = Updates::default();
     for (revision, event) in session.logged_after(start.after) {
-        let mut body = Body { most: MOST_CHANGES, ..Body::new(spans, None) };
+        let mut body = Body::new(spans, None, most - 64);
         session.show_logged(view, event, &mut body);
         for part in body.into_parts() {
             let bytes = update_len(revision, part.changes.len()) + 8;
-            if updates.bytes.len() + bytes > MOST {
+            if updates.bytes.len() + bytes > most {
                 done.push(std::mem::take(&mut updates));
             }
             updates.put(revision, &part);

@@ -201,7 +201,7 @@ proptest! {
         session.flush(4_000_000);
 
         let (update, state) =
-            decode(&Wire.snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None));
+            decode(&Wire::default().snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None));
         let mut reference = Reference::default();
         session.show_all(&view(), &mut reference);
         prop_assert_eq!(update.epoch, session.epoch().0);
@@ -210,7 +210,7 @@ proptest! {
 
         let mut reference = Reference::default();
         session.show_changes(&view(), from, &mut reference);
-        match Wire.changes(&session, &view(), Start::at(from), true) {
+        match Wire::default().changes(&session, &view(), Start::at(from), true) {
             None => prop_assert_eq!(reference.0, proto::Changes::default()),
             Some(encoded) => {
                 let (update, changes) = decode(&encoded);
@@ -247,14 +247,16 @@ fn a_large_step_comes_in_parts_and_a_member_may_be_split_over_them() {
         session.apply(2_000_000, &Actor::App, command).expect("it joins");
     }
     session.flush(3_000_000);
-    let encoded = Wire.snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None);
+    let encoded =
+        Wire::default().snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None);
     assert!(encoded.messages.len() > 4);
     let (_, state) = decode(&encoded);
     let mut reference = Reference::default();
     session.show_all(&view(), &mut reference);
     assert_eq!(state, reference.0);
     let start = Start::at(Revision::FIRST);
-    let changes = Wire.changes(&session, &view(), start, false).expect("there are changes");
+    let changes =
+        Wire::default().changes(&session, &view(), start, false).expect("there are changes");
     assert_eq!(decode(&changes).1.members.len(), 3);
 }
 
@@ -309,7 +311,7 @@ proptest! {
         }
         let (after, span) = (Revision::FIRST, 1..session.revision().0);
         let expected = told(&session, &view(), after);
-        match Wire.log(&session, &view(), Start::at(after), true) {
+        match Wire::default().log(&session, &view(), Start::at(after), true) {
             None => prop_assert_eq!(expected, vec![]),
             Some(encoded) => {
                 prop_assert_eq!(&decode_log(&encoded, span.clone()), &expected);
@@ -343,7 +345,8 @@ fn a_large_log_comes_in_parts_and_an_update_may_go_on_in_the_next() {
     }
     session.flush(3_000_000);
     let first = Revision::FIRST;
-    let encoded = Wire.log(&session, &view(), Start::at(first), true).expect("there are updates");
+    let encoded =
+        Wire::default().log(&session, &view(), Start::at(first), true).expect("there are updates");
     assert!(encoded.messages.len() > 4);
     let mut joined: Vec<proto::MemberChange> = Vec::new();
     for update in decode_log(&encoded, 1..2) {
@@ -381,7 +384,7 @@ fn a_snapshot_says_from_where_on_updates_were_lost() {
     let reason = SnapshotReason::LogOverflow;
     for (lost_from, lost_to) in [(3, 8), (0, 0)] {
         let snapshot = Snapshot { lost_from: Revision(lost_from), ..Snapshot::new(reason) };
-        let encoded = Wire.snapshot(&session, &view(), snapshot, None);
+        let encoded = Wire::default().snapshot(&session, &view(), snapshot, None);
         let (update, state) = decode(&encoded);
         let Some(Step::Snapshot(snapshot)) = update.body else { panic!("a snapshot") };
         assert_eq!((snapshot.lost_from, snapshot.lost_to), (lost_from, lost_to));

@@ -79,7 +79,12 @@ impl Sessions {
         let state = live.lock();
         state.core.check(&actor, Act::Receive).ok()?;
         let view = View { class: state.core.class_of(&actor), props: Default::default() };
-        let encoded = Wire.snapshot(&state.core, &view, Snapshot::new(SnapshotReason::First), None);
+        let encoded = Wire::default().snapshot(
+            &state.core,
+            &view,
+            Snapshot::new(SnapshotReason::First),
+            None,
+        );
         drop(state);
         let [message] = &*encoded.messages else { return None };
         proto::SubscribeToSessionResponse::decode(message.bytes.slice(PREFIX..)).ok()?.update

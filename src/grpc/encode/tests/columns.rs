@@ -123,7 +123,8 @@ fn bytes_per_delivery(value: impl Fn(u8, u8) -> Value) -> f64 {
         write(&mut session, number, set.collect());
     }
     session.flush(5_000_000);
-    let step = Wire.columns(&session, &view(), Start::at(from)).expect("there are changes");
+    let step =
+        Wire::default().columns(&session, &view(), Start::at(from)).expect("there are changes");
     step.messages[0].bytes.len() as f64 / 49.0
 }
 
@@ -146,7 +147,8 @@ fn users_are_runs_or_a_list_whichever_is_shorter() {
             write(&mut session, number, vec![("x".into(), Value::Integer(1))]);
         }
         session.flush(5_000_000);
-        let step = Wire.columns(&session, &view(), Start::at(from)).expect("there are changes");
+        let step =
+            Wire::default().columns(&session, &view(), Start::at(from)).expect("there are changes");
         let Some(Step::Changes(changes)) = decode_one(&step.messages[0].bytes).body else {
             panic!("changes")
         };
@@ -169,7 +171,7 @@ fn a_row_of_very_large_values_is_by_name() {
     let join = Join { props: props.collect(), ..Join::default() };
     session.apply(2_000_000, &Actor::App, Command::Join { user: user(1), join }).expect("it joins");
     session.flush(3_000_000);
-    let step = Wire.snapshot(&session, &view(), in_columns(), None);
+    let step = Wire::default().snapshot(&session, &view(), in_columns(), None);
     assert!(step.messages.len() > 3);
     let mut copy = Copy::default();
     copy.apply(&step);
@@ -189,10 +191,10 @@ proptest! {
             session.flush(3_000_000);
             for (from, named, packed) in &mut copies {
                 let start = Start::at(*from);
-                if let Some(step) = Wire.changes(&session, &view(), start, false) {
+                if let Some(step) = Wire::default().changes(&session, &view(), start, false) {
                     named.apply(&step);
                 }
-                if let Some(step) = Wire.columns(&session, &view(), start) {
+                if let Some(step) = Wire::default().columns(&session, &view(), start) {
                     packed.apply(&step);
                 }
                 // Some go on step by step, some are merged from where they began.
@@ -205,8 +207,8 @@ proptest! {
                 copies[at * 2] = kept;
             }
             let (mut named, mut packed) = (Copy::default(), Copy::default());
-            named.apply(&Wire.snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None));
-            packed.apply(&Wire.snapshot(&session, &view(), in_columns(), None));
+            named.apply(&Wire::default().snapshot(&session, &view(), Snapshot::new(SnapshotReason::First), None));
+            packed.apply(&Wire::default().snapshot(&session, &view(), in_columns(), None));
             prop_assert_eq!(named.shown(), packed.shown());
             copies.push((session.revision(), named, packed));
         }
