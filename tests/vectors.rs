@@ -103,7 +103,7 @@ impl Scene {
         let subscription = engine.subscribe(&live, &reader, None, options.clone()).expect("it may");
         let steps = Vec::new();
         let mut scene = Self { engine, live, reader, options, subscription, steps };
-        scene.note("the first message is a snapshot");
+        scene.note("the first message is a snapshot", false);
         scene
     }
 
@@ -141,10 +141,10 @@ impl Scene {
     /// Ticks, and notes what the reader gets, and what it has to have then.
     fn tick(&mut self, about: &str) {
         self.engine.advance(TICK);
-        self.note(about);
+        self.note(about, false);
     }
 
-    fn note(&mut self, about: &str) {
+    fn note(&mut self, about: &str, resumed: bool) {
         let mut cx = Context::from_waker(Waker::noop());
         let mut updates = Vec::new();
         while let Poll::Ready((step, _)) = self.subscription.poll_step(&mut cx) {
@@ -164,7 +164,12 @@ impl Scene {
         }
         let updates: Vec<Json> = updates.iter().map(both).collect();
         let state = self.state();
-        self.steps.push(json!({ "about": about, "updates": updates, "state": state }));
+        self.steps.push(json!({
+            "about": about,
+            "resumed": resumed,
+            "updates": updates,
+            "state": state,
+        }));
     }
 
     /// The reader is cut, something happens, and it comes back where it was.
@@ -184,7 +189,7 @@ impl Scene {
         self.subscription =
             self.engine.subscribe(&self.live, &self.reader, None, resumed).expect("it may");
         self.options = options;
-        self.note(about);
+        self.note(about, true);
     }
 
     /// What the reader has to have: a snapshot by name says it.

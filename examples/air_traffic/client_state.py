@@ -1,7 +1,7 @@
 """What a client knows of one session, rebuilt from the updates of a subscription.
 
-This is all that a client has to do, as the comments of update.proto describe it, for LATEST delivery
-and NAMED encoding. It is strict: whatever the contract does not allow is an error.
+This is all that a client has to do, as the comments of update.proto describe it: for LATEST and ALL
+delivery, by name and in columns. It is strict: whatever the contract does not allow is an error.
 """
 
 from dataclasses import dataclass, field
@@ -51,6 +51,8 @@ class ClientState:
         self.private_data: dict = {}
         # By user id, in join order.
         self.members: dict[str, Member] = {}
+        # The names of props in columns, by number. They stay for a resume.
+        self._names: dict[int, str] = {}
         # Whether the next step is the first of its stream.
         self._is_first = True
         # Counted over all updates, spectators left out.
@@ -89,7 +91,7 @@ class ClientState:
             raise BrokenRule(f"{body} after ended")
         if self._parts:
             self._expect_part(update, body)
-        if body in ("snapshot", "changes"):
+        if body in ("snapshot", "changes", "log"):
             self._parts.append(update)
             if update.more:
                 return False
@@ -116,7 +118,8 @@ class ClientState:
     def _expect_part(self, update, body):
         first = self._parts[0]
         same = (first.from_revision, first.to_revision) == (update.from_revision, update.to_revision)
-        if body != "changes" or not same:
+        goes_on = "log" if first.WhichOneof("body") == "log" else "changes"
+        if body != goes_on or not same:
             raise BrokenRule(f"{body} to {update.to_revision} within the step to {first.to_revision}")
 
     def _step(self, parts) -> bool:
@@ -132,13 +135,19 @@ class ClientState:
             raise LostMessage(
                 f"the step {first.from_revision} to {first.to_revision} came at {self.revision}"
             )
-        self._change([part.changes for part in parts])
+        if first.WhichOneof("body") == "log":
+            # One after the other: somebody may come and go within a step.
+            for entry in (entry for part in parts for entry in part.log.updates):
+                self._change([entry.change])
+        else:
+            self._change([part.changes for part in parts])
         self.revision = first.to_revision
         return True
 
     def _start_over(self, first, states):
         known, before = self.members.keys(), self.senders.keys()
         self.session, self.data, self.private_data, self.members = None, {}, {}, {}
+        self._names = {}
         joins, leaves = self.joins, self.leaves
         self._change(states)
         after = self.senders.keys()
@@ -173,6 +182,26 @@ class ClientState:
                 self.leaves += 1
         if any(change.join_order for changes in steps for change in changes.members):
             self.members = dict(sorted(self.members.items(), key=lambda member: member[1].join_order))
+        for changes in steps:
+            self._names.update(changes.dictionary.props)
+            for block in changes.blocks:
+                self._set_columns(block)
+
+    def _set_columns(self, block):
+        by_order = {member.join_order: member for member in self.members.values()}
+        rows = list(block.users)
+        following = 0
+        for gap, length in zip(block.runs[::2], block.runs[1::2], strict=True):
+            rows.extend(range(following + gap, following + gap + length))
+            following += gap + length
+        for column in block.columns:
+            values = wire.column(column)
+            if column.prop not in self._names or len(values) != len(rows):
+                raise BrokenRule(f"a column {column.prop} of {len(values)} values for {len(rows)} members")
+            for row, value in zip(rows, values):
+                if row not in by_order:
+                    raise LostMessage(f"member {row} is in a block, but has not joined")
+                by_order[row].props[self._names[column.prop]] = value
 
     def _change_member(self, change):
         member = self.members.get(change.user_id)

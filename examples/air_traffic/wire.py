@@ -43,8 +43,20 @@ def fill(entries, values: dict):
 def plain(item):
     """A Value or NamedValue as a Python value."""
     kind = item.WhichOneof("kind")
+    if kind == "null":
+        return None
     if kind == "map":
         return {key: plain(entry) for key, entry in item.map.entries.items()}
-    if kind not in KINDS.values():
-        raise ValueError(f"this example writes no {kind}")
+    if kind == "list":
+        return [plain(entry) for entry in item.list.items]
+    if kind in ("numbers", "floats", "integers"):
+        return list(getattr(item, kind).items)
     return getattr(item, kind)
+
+
+def column(column):
+    """The values of a Column as Python values, of whose arrays one is filled."""
+    for kind in ("numbers", "integers", "flags", "texts"):
+        if getattr(column, kind):
+            return list(getattr(column, kind))
+    return [[item] for item in column.floats] or [plain(item) for item in column.values]
