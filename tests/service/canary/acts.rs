@@ -3,7 +3,7 @@
 use super::ear::Ear;
 use crate::support::*;
 use sessiond::proto::{
-    self, Delivery, DeliveryOptions, JoinOptions, PropsWrite, Role, SessionSettings,
+    self, Delivery, DeliveryOptions, Encoding, JoinOptions, PropsWrite, Role, SessionSettings,
     delivery_service_client::DeliveryServiceClient,
     object_stream_service_client::ObjectStreamServiceClient,
     session_service_client::SessionServiceClient, stream_user_props_request::Message as Up,
@@ -21,6 +21,13 @@ macro_rules! tries {
     };
 }
 
+/// How sessions are received.
+fn ways() -> [DeliveryOptions; 3] {
+    let columns = DeliveryOptions { encoding: Encoding::Columns.into(), ..Default::default() };
+    let all = DeliveryOptions { delivery: Delivery::All.into(), ..Default::default() };
+    [DeliveryOptions::default(), columns, all]
+}
+
 /// Whose data is asked for.
 const TARGETS: [&str; 6] = ["owner", "admin", "member", "host", "source", ""];
 
@@ -35,6 +42,7 @@ pub struct Person {
     listening: Mutex<Vec<JoinHandle<()>>>,
     /// The sending sides of streams, which stay open.
     sending: Mutex<Vec<mpsc::UnboundedSender<proto::StreamUserPropsRequest>>>,
+    backends: Mutex<Vec<mpsc::UnboundedSender<proto::GatewayRequest>>>,
 }
 
 impl Person {
@@ -42,8 +50,8 @@ impl Person {
     pub fn new(name: &'static str, channel: Channel) -> Self {
         let is_powerful =
             ["owner", "admin", "moderator", "host", "source", "keeper", ""].contains(&name);
-        let (listening, sending) = Default::default();
-        Self { name, is_powerful, ear: Ear::new(channel), listening, sending }
+        let (listening, sending, backends) = Default::default();
+        Self { name, is_powerful, ear: Ear::new(channel), listening, sending, backends }
     }
 
     fn user(&self) -> String {
@@ -86,9 +94,8 @@ impl Person {
     fn subscription_to(
         &self,
         session: &str,
-        delivery: Delivery,
+        options: DeliveryOptions,
     ) -> proto::SubscribeToSessionRequest {
-        let options = DeliveryOptions { delivery: delivery.into(), ..Default::default() };
         proto::SubscribeToSessionRequest {
             options: Some(options),
             ..subscription(session, self.name)
@@ -98,11 +105,12 @@ impl Person {
     /// Opens every kind of stream about these sessions, to listen until they end.
     pub async fn listens(&self, sessions: &[&str]) {
         for session in sessions {
-            for delivery in [Delivery::Latest, Delivery::All] {
-                let request = self.subscription_to(session, delivery);
+            for options in ways() {
+                let request = self.subscription_to(session, options);
                 self.hears(self.delivery().subscribe_to_session(sent(request))).await;
             }
         }
+        self.gateway(sessions).await;
         self.streams_props(sessions, None).await;
         let user_id = self.user();
         let all = proto::ReceiveSessionUpdatesRequest { user_id, ..Default::default() };
@@ -118,6 +126,41 @@ impl Person {
             };
             self.hears(self.delivery().subscribe_to_user(sent(source))).await;
         }
+    }
+
+    /// A gateway that attaches the person in these sessions, and asks for every view of them.
+    async fn gateway(&self, sessions: &[&str]) {
+        let hello = proto::GatewayHello {
+            gateway_id: format!("gateway of {}", self.name),
+            ..Default::default()
+        };
+        let hello = proto::GatewayRequest { seq: 1, hello: Some(hello), ..Default::default() };
+        let numbered = |(number, session): (usize, &&str)| proto::Attach {
+            handle: number as u32 + 1,
+            user_id: self.user(),
+            session_id: session.to_string(),
+            ..Default::default()
+        };
+        let attach = sessions.iter().enumerate().map(numbered).collect();
+        let mut subscribe = Vec::new();
+        for session in sessions {
+            for options in ways() {
+                for which in [proto::View::Members, proto::View::Host] {
+                    subscribe.push(proto::ViewSubscription {
+                        view: which.into(),
+                        options: Some(options.clone()),
+                        ..view(subscribe.len() as u32 + 1, session)
+                    });
+                }
+            }
+        }
+        let all = proto::GatewayRequest { seq: 2, attach, subscribe, ..Default::default() };
+        let (up, outbox) = mpsc::unbounded_channel();
+        [hello, all].into_iter().for_each(|message| _ = up.send(message));
+        let request = tonic::Request::new(UnboundedReceiverStream::new(outbox));
+        let request = if self.name.is_empty() { as_app(request) } else { request };
+        self.hears(self.delivery().gateway(request)).await;
+        self.backends.lock().expect("nothing panics under it").push(up);
     }
 
     /// A stream of props about these sessions, with a write up.
