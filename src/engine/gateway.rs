@@ -200,6 +200,9 @@ impl Engine {
                 continue;
             }
             let resumed = held.turn > 0 || held.waiting.is_some();
+            if held.turn > 0 {
+                self.counters().gateways_taken_over.count();
+            }
             let turn = self.inner.turns.fetch_add(1, Ordering::Relaxed) + 1;
             (held.turn, held.waiting) = (turn, None);
             let role = |it: &Attachment| {
@@ -363,6 +366,7 @@ impl Hold<'_> {
         let (order, ix, entered, wake) = begun.ok_or(Refusal::NOT_FOUND)?;
         wake.into_iter().for_each(Waker::wake);
         self.held.attached = number;
+        engine.counters().attached_users.count();
         let attachment = Attachment { stream, live: live.clone(), order, ix, number };
         self.held.users.insert(handle, attachment);
         Ok(entered)
@@ -467,6 +471,7 @@ impl State {
             let subscriber = &mut self.subscribers[key];
             subscriber.out_since.get_or_insert(at);
             subscriber.end = Some(End::ViewLost);
+            self.counters.lost_views.count();
             wake.extend(subscriber.rouse());
         }
         wake

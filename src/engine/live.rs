@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::{
     Clock,
+    counters::Counters,
     encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason, Start},
     gateway::AttachedBy,
     logs::LogShare,
@@ -65,6 +66,7 @@ pub struct State {
     pub(super) closed: bool,
     /// What the log takes of the bytes that all logs may have.
     pub(super) logs: LogShare,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// A view that has subscribers, with what was encoded for it.
@@ -109,7 +111,13 @@ const MERGED: usize = 64;
 const MERGED_LOGS: usize = 4;
 
 impl Live {
-    pub(super) fn new(core: Session, shard: usize, group: u64, logs: LogShare) -> Arc<Self> {
+    pub(super) fn new(
+        core: Session,
+        shard: usize,
+        group: u64,
+        logs: LogShare,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             app: core.app().clone(),
             id: core.id().clone(),
@@ -128,6 +136,7 @@ impl Live {
                 places: Places::default(),
                 closed: false,
                 logs,
+                counters,
             }),
         })
     }
@@ -178,6 +187,7 @@ impl State {
                 self.place_again(frame.revision.previous());
                 wake.extend(self.end_lost_views(frame.revision.previous()));
             }
+            self.counters.frames.count();
             for (_, shared) in &mut self.views {
                 shared.framed(&self.core, frame.revision, encoder);
             }
@@ -447,6 +457,9 @@ impl State {
             }));
         }
         if subscriber.position < shared.changed || subscriber.resumes {
+            if !subscriber.resumes && shared.latest_from(position, excludes).is_none() {
+                self.counters.conflated_steps.count();
+            }
             let step = shared.step_from(position, excludes, &self.core, encoder);
             let resumes = std::mem::take(&mut subscriber.resumes);
             subscriber.caught_up(shared.changed.max(subscriber.position));

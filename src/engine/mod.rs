@@ -7,6 +7,7 @@
 
 mod clock;
 mod commands;
+mod counters;
 pub mod encoder;
 mod error;
 mod exclusive;
@@ -35,6 +36,7 @@ mod users;
 mod waiting;
 
 pub use clock::Clock;
+pub use counters::{Counter, Counters};
 pub use encoder::{Delivery, Encoded};
 pub use error::Refusal;
 pub use footprint::Footprint;
@@ -56,6 +58,7 @@ use crate::session::{
     revision::Revision,
     settings::Settings,
 };
+use counters::Counted;
 use dashmap::DashMap;
 use encoder::Encoder;
 use gateway::{Gateway, Turns};
@@ -163,7 +166,8 @@ struct Inner {
     settings: EngineSettings,
     limits: Arc<Limits>,
     clock: Clock,
-    encoder: Arc<dyn Encoder>,
+    encoder: Counted<Arc<dyn Encoder>>,
+    counters: Arc<Counters>,
     shards: Vec<Shard>,
     registry: Registry,
     /// What the logs of the sessions take.
@@ -188,7 +192,10 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// An engine without sessions.
     pub fn new(settings: EngineSettings, clock: Clock, encoder: Arc<dyn Encoder>) -> Self {
+        let counters = Arc::new(Counters::default());
         let inner = Inner {
+            encoder: Counted { encoder, counters: counters.clone() },
+            counters,
             limits: Arc::new(settings.limits.clone()),
             registry: Registry::new(settings.max_sessions, settings.max_users),
             requests: Requests::new(settings.max_replay_bytes),
@@ -196,7 +203,6 @@ impl Engine {
             logs: Arc::new(Logs::new(settings.max_logs_bytes)),
             settings,
             clock,
-            encoder,
             gateways: DashMap::default(),
             turns: Turns::default(),
             last_epoch: AtomicU64::new(0),
@@ -223,7 +229,12 @@ impl Engine {
     }
 
     pub(super) fn encoder(&self) -> &dyn Encoder {
-        &*self.inner.encoder
+        &self.inner.encoder
+    }
+
+    /// What happened since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
     }
 
     /// Works off what falls due on one shard, for ever; each runtime runs one.

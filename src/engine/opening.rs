@@ -97,7 +97,8 @@ impl Engine {
         let hash = registry::hash(core.app(), core.id());
         let shard = (hash % self.inner.shards.len() as u64) as usize;
         let logs = LogShare::new(self.inner.logs.clone());
-        let live = Live::new(core, shard, (hash >> 32) % GROUPS, logs);
+        let counters = self.inner.counters.clone();
+        let live = Live::new(core, shard, (hash >> 32) % GROUPS, logs, counters);
         self.inner.registry.insert(&live)?;
         let mut moved = None;
         for ((user, slot), record) in slots.into_iter().zip(records) {

@@ -578,3 +578,41 @@ async fn a_join_with_a_password_waits_for_nothing_else() {
     assert_eq!((refusals[0].handle, refusals[0].reason()), (2, ErrorReason::WrongPassword));
     assert!(backend.refusals.is_empty(), "the write came after the join");
 }
+
+#[tokio::test]
+async fn what_is_conflated_refused_lost_and_taken_over_is_counted() {
+    let service = Service::with_room().await;
+    let mut backend = service.gateway("backend").await;
+    let slow = proto::DeliveryOptions { max_rate_hz: 10, ..Default::default() };
+    let request = GatewayRequest {
+        attach: vec![attach(1, "bob", "finals")],
+        subscribe: vec![ViewSubscription { options: Some(slow), ..view(1, "finals") }],
+        ..Default::default()
+    };
+    backend.accepted(&service, request).await;
+    let counters = service.engine().counters();
+    let count = || {
+        (
+            counters.attached_users.read(),
+            counters.refused_attaches.read(),
+            counters.lost_views.read(),
+            counters.gateways_taken_over.read(),
+        )
+    };
+    assert_eq!(count(), (1, 0, 0, 0));
+    let (steps, conflated) = (counters.encoded_steps.read(), counters.conflated_steps.read());
+    for x in 0..30 {
+        let seq = backend.write(1, write([("x", int(x))]));
+        backend.until_acked(&service, seq).await;
+    }
+    backend.tick_until(&service, |it| it.copy(1).props("bob") == shown([("x", int(29))])).await;
+    assert!(counters.encoded_steps.read() >= steps + 30, "each frame is encoded once");
+    assert!(counters.conflated_steps.read() > conflated, "and some were read in one");
+    let seq = backend.attach(vec![attach(2, "cleo", "nowhere"), attach(0, "dora", "finals")]);
+    assert_eq!(backend.refusals_of(&service, seq).await.len(), 2);
+    backend.detach(1, true);
+    backend.tick_until(&service, |it| !it.lost.is_empty()).await;
+    let _second = service.gateway("backend").await;
+    backend.end().await.is(EndReason::TakenOver, Code::Aborted);
+    assert_eq!(count(), (1, 2, 1, 1));
+}

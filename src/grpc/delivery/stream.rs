@@ -29,6 +29,9 @@ pub trait Call: Sized + Send + Unpin + 'static {
     /// A stream that may carry several sessions ends with the last of them.
     const ENDS_WITH_LAST: bool = false;
 
+    /// A backend's stream, which is counted apart.
+    const IS_GATEWAY: bool = false;
+
     /// Opens with the first message. A stream that is given up until it is open has done nothing:
     /// what is waited for comes before what is done.
     fn open(
@@ -423,6 +426,12 @@ impl<C: Call> Open<C> {
             Poll::Pending => call.ends(),
         };
         let why = ready!(timer.poll_over(ended, blocked_since, cx));
+        if why == Why::Slow {
+            server.engine.counters().slow_streams.count();
+            if C::IS_GATEWAY {
+                server.engine.counters().slow_gateways.count();
+            }
+        }
         let ending = Ending::new(server, why);
         self.feeds.end(&ending);
         Poll::Ready(ending.status)

@@ -109,6 +109,7 @@ impl Gateway {
             let wanted = match wanted {
                 Ok(wanted) => wanted,
                 Err(refusal) => {
+                    server.engine.counters().refused_attaches.count();
                     self.refuse(seq, handle, &refusal);
                     continue;
                 }
@@ -127,6 +128,7 @@ impl Gateway {
                     entered.push((live, position.revision));
                 }
                 Err(refusal) => {
+                    server.engine.counters().refused_attaches.count();
                     let session = wanted.key.id().map_or("", |id| id);
                     let user = wanted.user.to_string();
                     let about = About { user, ..About::session(session) };

@@ -102,6 +102,8 @@ impl fmt::Debug for Gateway {
 }
 
 impl Call for Gateway {
+    const IS_GATEWAY: bool = true;
+
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
         let Opening { server, headers, peer, seat, .. } = opening;
         let mut request: proto::GatewayRequest = decode(message)?;
