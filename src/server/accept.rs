@@ -86,6 +86,12 @@ impl Connections {
     pub async fn relieve(self: Arc<Self>) {
         loop {
             self.total.over().await;
+            // Who takes what it is sent is not among the first.
+            self.census.look();
+            sleep(SWOLLEN_PAUSE).await;
+            if !self.total.is_over() {
+                continue;
+            }
             if !self.census.end_worst() {
                 tracing::debug!("nothing is left to end");
             } else {

@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 use slab::Slab;
 use std::{
     collections::{HashMap, hash_map::Entry},
+    future::poll_fn,
     net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,12 @@ pub struct Bounds {
     pub handshakes_per_address: usize,
     /// Bytes that wait on a connection before nothing more is made for it.
     pub unsent: usize,
+}
+
+/// How many of the connections may be about to go and not be gone: beyond that newcomers are not let
+/// in, so that there are never many more connections than there may be.
+fn most_going(connections: usize) -> usize {
+    (connections / 8).max(64)
 }
 
 /// Why a connection is not let in.
@@ -96,6 +103,8 @@ struct Place {
     /// The number of the [`Leave`] in its list plus one; 0 = it may stay.
     leave: AtomicU8,
     task: Mutex<Option<Waker>>,
+    /// What its client had been sent when it was looked at last.
+    seen: AtomicU64,
 }
 
 impl Place {
@@ -148,6 +157,7 @@ impl Census {
             let idle = state.places.iter().map(|(_, place)| place);
             let idle = idle.filter(|place| place.is_idle() && !place.is_going());
             let longest = idle.min_by_key(|place| place.idle_since.load(Relaxed));
+            let longest = longest.filter(|_| state.going < most_going(connections));
             longest.ok_or(Full::Server)?.leave(Leave::Crowded);
             state.going += 1;
         }
@@ -163,6 +173,7 @@ impl Census {
             idle_since: AtomicU64::new(self.now()),
             leave: AtomicU8::new(0),
             task: Mutex::default(),
+            seen: AtomicU64::new(u64::MAX),
         });
         if state.is_stopping {
             place.leave(Leave::Stopping);
@@ -186,12 +197,25 @@ impl Census {
         places.iter().for_each(|place| place.leave(Leave::Stopping));
     }
 
-    /// Has the connection go on which most waits; false = there is none left.
+    /// Takes note of how far each connection has got.
+    pub fn look(&self) {
+        for (_, place) in &self.state.lock().places {
+            place.seen.store(place.account.sent(), Relaxed);
+        }
+    }
+
+    /// Has the connection go on which most waits, among those that took nothing since the last look,
+    /// if there are any; false = there is none left.
     pub fn end_worst(&self) -> bool {
         let mut state = self.state.lock();
         let others = state.places.iter().map(|(_, place)| place);
         let others = others.filter(|place| place.told() != Some(Leave::Swollen));
-        let Some(worst) = others.max_by_key(|place| place.account.bytes()).cloned() else {
+        let is_stuck = |place: &Place| place.seen.load(Relaxed) == place.account.sent();
+        let is_worse = |place: &&Arc<Place>| {
+            let bytes = place.account.bytes();
+            (bytes > 0 && is_stuck(place), bytes)
+        };
+        let Some(worst) = others.max_by_key(is_worse).cloned() else {
             return false;
         };
         state.going += usize::from(!worst.is_going());
@@ -239,6 +263,23 @@ impl Stay {
     /// Why it has to go.
     pub fn leave(&self) -> Option<Leave> {
         self.place.told()
+    }
+
+    /// Waits until it has to make room.
+    pub async fn crowded(&self) {
+        poll_fn(|cx| {
+            self.wake(cx.waker());
+            match self.is_crowded() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Whether it has to make room: no stream begins any more.
+    pub fn is_crowded(&self) -> bool {
+        self.place.is_going()
     }
 
     /// A stream begins, if the address may have one more.
@@ -398,7 +439,13 @@ mod tests {
         let _pieces = [piece(0, b"12"), piece(1, b"1234"), piece(2, b"123")];
         assert!(census.end_worst());
         assert_eq!(told(&stays), [None, Some(Leave::Swollen), None]);
-        assert!(census.end_worst() && census.end_worst());
+        census.look();
+        // The first takes something, and so it is not the next, though more waits there.
+        drop(Piece::new(Bytes::from_static(b"1"), stays[0].account()).split_to(1));
+        let _more = piece(0, b"1234");
+        assert!(census.end_worst());
+        assert_eq!(told(&stays), [None, Some(Leave::Swollen), Some(Leave::Swollen)]);
+        assert!(census.end_worst());
         assert!(!census.end_worst());
     }
 }

@@ -20,6 +20,8 @@ use crate::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use prost::Message;
 use std::{collections::HashSet, sync::Arc};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
@@ -29,9 +31,18 @@ pub struct Router {
     context: Arc<Context>,
     node: HeaderValue,
     routes: Routes,
-    /// The paths of all calls with one message up and one down.
-    unary: HashSet<String>,
+    /// The paths of all calls with one message up.
+    one_up: HashSet<String>,
+    /// The places of streams of reflection, of which there are few.
+    reflections: Arc<Semaphore>,
 }
+
+/// The path that all calls of reflection begin with.
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// How many streams of reflection there may be, and bytes of a message of theirs up.
+const MOST_REFLECTIONS: usize = 32;
+const REFLECTION_BYTES: usize = 4096;
 
 /// How a call is answered.
 pub enum Way {
@@ -39,6 +50,8 @@ pub enum Way {
     Hot,
     /// By tonic.
     Cold,
+    /// By tonic, as a stream of reflection.
+    Reflection,
     /// Not at all, for this reason.
     Refused(Response<Body>),
 }
@@ -60,22 +73,26 @@ impl Router {
         // The limit holds before and after a message is inflated.
         macro_rules! bounded {
             ($service:expr) => {
+                bounded!($service, most)
+            };
+            ($service:expr, $most:expr) => {
                 $service
-                    .max_decoding_message_size(most)
+                    .max_decoding_message_size($most)
                     .accept_compressed(CompressionEncoding::Gzip)
             };
         }
         let routes = Routes::new(bounded!(sessions))
             .add_service(bounded!(streams))
             .add_service(bounded!(health))
-            .add_service(bounded!(v1))
-            .add_service(bounded!(v1alpha))
+            .add_service(bounded!(v1, most.min(REFLECTION_BYTES)))
+            .add_service(bounded!(v1alpha, most.min(REFLECTION_BYTES)))
             .prepare();
         let node = HeaderValue::from_str(&context.node.name);
         let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
-        let unary = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        let unary = unary.into_iter().flat_map(unary_calls).collect();
-        Self { node, context: Arc::new(context), routes, unary }
+        let one_up = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let one_up = one_up.into_iter().flat_map(calls_with_one_message).collect();
+        let reflections = Arc::new(Semaphore::new(MOST_REFLECTIONS));
+        Self { node, context: Arc::new(context), routes, one_up, reflections }
     }
 
     /// The clockwork.
@@ -83,9 +100,25 @@ impl Router {
         &self.context.engine
     }
 
-    /// Whether a call has one message up and one down.
-    pub fn is_unary(&self, path: &str) -> bool {
-        self.unary.contains(path)
+    /// Whether a call has one message up.
+    pub fn takes_one_message(&self, path: &str) -> bool {
+        self.one_up.contains(path)
+    }
+
+    /// The places of streams of reflection.
+    pub fn reflections(&self) -> Arc<Semaphore> {
+        self.reflections.clone()
+    }
+
+    /// The refusal of a stream of reflection where there are as many as there may be.
+    pub fn too_many_reflections(&self) -> Response<Body> {
+        let (limit, most) = ("streams of reflection", MOST_REFLECTIONS);
+        self.refuse(&engine::Refusal::LimitReached { limit, most }.into()).into_http()
+    }
+
+    /// The server is stopping.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.context.stopping
     }
 
     /// The largest message up, in bytes.
@@ -123,6 +156,8 @@ impl Router {
             Way::Refused(status.into_http())
         } else if delivery::serves(path) {
             Way::Hot
+        } else if path.starts_with(REFLECTION) {
+            Way::Reflection
         } else {
             Way::Cold
         }
@@ -193,16 +228,15 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || matches!(rest[0], b'+' | b';'))
 }
 
-/// The paths of the calls with one message up and one down.
-fn unary_calls(descriptors: &[u8]) -> Vec<String> {
+/// The paths of the calls with one message up.
+fn calls_with_one_message(descriptors: &[u8]) -> Vec<String> {
     let files = prost_types::FileDescriptorSet::decode(descriptors).unwrap_or_default();
     let mut paths = Vec::new();
     for file in files.file {
         for service in &file.service {
-            let unary = service.method.iter();
-            let unary = unary.filter(|it| !it.client_streaming() && !it.server_streaming());
+            let one_up = service.method.iter().filter(|it| !it.client_streaming());
             let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
-            paths.extend(unary.map(|method| path(method.name())));
+            paths.extend(one_up.map(|method| path(method.name())));
         }
     }
     paths
@@ -213,13 +247,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unary_calls_are_those_with_one_message_each_way() {
-        let paths = unary_calls(proto::DESCRIPTORS);
+    fn calls_with_one_message_up_are_told_from_the_others() {
+        let paths = calls_with_one_message(proto::DESCRIPTORS);
         assert!(paths.iter().any(|path| path == "/sessiond.v1.SessionService/JoinSession"));
-        assert!(paths.iter().all(|path| !path.contains("DeliveryService")));
-        let health = unary_calls(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        assert!(paths.iter().all(|path| !path.ends_with("/StreamUserProps")));
+        let health = calls_with_one_message(tonic_health::pb::FILE_DESCRIPTOR_SET);
         assert!(health.contains(&"/grpc.health.v1.Health/Check".to_owned()));
-        assert!(!health.contains(&"/grpc.health.v1.Health/Watch".to_owned()));
+        assert!(health.contains(&"/grpc.health.v1.Health/Watch".to_owned()));
     }
 
     #[test]

@@ -177,3 +177,31 @@ fn a_stop_waits_for_nobody_who_reads_nothing() {
     assert!(begin.elapsed() <= Duration::from_secs(8), "{:?}", begin.elapsed());
     drop(peers);
 }
+
+#[test]
+fn a_stop_ends_calls_that_have_not_begun() {
+    let mut server = Server::start(&[]);
+    let mut peer = Peer::connect(&server);
+    let calls = [
+        "DeliveryService/StreamUserProps",
+        "DeliveryService/Gateway",
+        "DeliveryService/SubscribeToSession",
+        "SessionService/SetUserProps",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ];
+    let streams = calls.map(|path| (path, peer.begin(path, &[])));
+    peer.read_for(Duration::from_millis(300));
+    server.terminate();
+    let begin = Instant::now();
+    peer.read_until(Duration::from_secs(5), |peer| {
+        streams.iter().all(|(_, stream)| peer.has_trailers(*stream))
+    });
+    for (path, stream) in streams {
+        assert!(peer.has_trailers(stream), "{path} is told");
+    }
+    drop(peer);
+    let exit = server.exit_within(Duration::from_secs(10));
+    assert!(exit.is_some_and(|exit| exit.success()), "it ends well: {exit:?}");
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}

@@ -252,3 +252,29 @@ fn handshakes_of_one_address_are_bounded() {
         });
     }
 }
+
+#[test]
+fn there_are_never_many_more_connections_than_there_may_be() {
+    let server = Server::start(&["--max-connections=50"]);
+    let begun = server.open_files();
+    // They say nothing, or begin a call once they are told to make room and answer nothing.
+    let mut peers = Vec::new();
+    for number in 0..600 {
+        let mut peer = match number % 2 {
+            0 => Peer::socket(&server),
+            _ => Peer::connect(&server),
+        };
+        peer.answers = false;
+        peers.push(peer);
+    }
+    for peer in &mut peers {
+        let told = peer.read_until(Duration::from_millis(1), |peer| peer.has(GOAWAY));
+        if told {
+            peer.begin("/grpc.health.v1.Health/Watch", &[]);
+        }
+    }
+    let most = server.open_files() - begun;
+    assert!(most <= 50 + 64 + 16, "{most} connections");
+    assert!(eventually(PATIENCE, || server.open_files() - begun <= 51), "who was told has gone");
+    assert!(newcomers_get_in(&server, 5));
+}

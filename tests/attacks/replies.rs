@@ -134,3 +134,47 @@ fn streams_of_other_services_that_nobody_reads() {
         peers
     });
 }
+
+#[test]
+fn reflection_that_echoes_what_it_is_asked() {
+    let trial = Trial::start(&[]);
+    trial.withstands("reflection on 500 streams of each of 4 connections, window 0", |until| {
+        // ServerReflectionRequest: a large `host`, which the reply has twice, and `list_services`.
+        let host = vec![b'h'; 4_000];
+        let length = [(host.len() & 127) as u8 | 128, (host.len() >> 7) as u8];
+        let ask = [&[0x0a][..], &length, &host, &[0x3a, 0]].concat();
+        let prefix = [&[0][..], &(ask.len() as u32).to_be_bytes()].concat();
+        let ask = [prefix, ask].concat();
+        let mut peers = [(); 4].map(|()| Peer::connect_with(&trial.server, &NOTHING));
+        for peer in &mut peers {
+            for _ in 0..CALLS / 2 {
+                let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+                let stream = peer.begin(path, &[]);
+                (0..8).for_each(|_| _ = peer.send(&frame(DATA, 0, stream, &ask)));
+            }
+        }
+        stay(&mut peers, until);
+        peers
+    });
+}
+
+#[test]
+fn calls_whose_only_message_is_never_whole() {
+    let trial = Trial::start(&[]);
+    for path in ["/grpc.health.v1.Health/Watch", "SessionService/SetUserProps"] {
+        trial.withstands(&format!("4 x 900 calls of {path} with half a message"), |until| {
+            let mut peers = [(); 4].map(|()| Peer::connect(&trial.server));
+            let half = [&[0][..], &60_000u32.to_be_bytes(), &[7; 16_000]].concat();
+            for peer in &mut peers {
+                for _ in 0..900 {
+                    let stream = peer.begin(path, &[]);
+                    if !peer.send(&frame(DATA, 0, stream, &half)) {
+                        break;
+                    }
+                }
+            }
+            stay(&mut peers, until);
+            peers
+        });
+    }
+}

@@ -6,8 +6,10 @@ use crate::{
     trial::Trial,
     wire::{INITIAL_WINDOW_SIZE, Peer, attack_over, settings, stay, window_update},
 };
-use sessiond::proto::SubscribeToSessionRequest;
-use std::time::Instant;
+use sessiond::proto::{
+    PropsWrite, SetUserPropsRequest, SubscribeToSessionRequest, Value, value::Kind,
+};
+use std::time::{Duration, Instant};
 
 const SUBSCRIBE: &str = "DeliveryService/SubscribeToSession";
 /// Who may read without being in the room.
@@ -182,4 +184,29 @@ fn the_kernel_keeps_little_of_what_nobody_reads() {
     let kept = kernel_memory().saturating_sub(before);
     println!("the kernel keeps {:.1} MB for 100 connections", kept as f64 / 1e6);
     assert!(kept <= 100 * (512 << 10), "{kept} bytes, more than 512 KiB for each");
+}
+
+#[test]
+fn subscribers_of_a_busy_room_whose_window_is_one_byte() {
+    let trial = Trial::start(&[]);
+    trial.server.open_vast_room("vast");
+    trial.withstands("2 x 200 subscribers, window 1, of a vast room that changes", |until| {
+        let connect = |_| Peer::connect_with(&trial.server, &[(INITIAL_WINDOW_SIZE, 1)]);
+        let mut peers: Vec<_> = (0..2).map(connect).collect();
+        let mut writer = Peer::connect(&trial.server);
+        for number in 0..200 {
+            for peer in &mut peers {
+                peer.call(SUBSCRIBE, &AS_APP, &subscription("vast"));
+            }
+            // So that the next ones get another snapshot.
+            let n = Value { kind: Some(Kind::Integer(number)) };
+            let write = PropsWrite { set: [("n".to_owned(), n)].into(), ..Default::default() };
+            let user_id = crate::server::member(number as usize % 20);
+            let write = SetUserPropsRequest { user_id, write: Some(write), ..Default::default() };
+            writer.call("SessionService/SetUserProps", &[], &write);
+            writer.read_for(Duration::from_millis(4));
+        }
+        stay(&mut peers, until);
+        peers
+    });
 }

@@ -2,6 +2,7 @@
 //! past tonic: no channel and no task between the connection and the stream.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use std::task::{Context, Poll};
 use tonic::Status;
 
@@ -15,8 +16,8 @@ pub trait HotStream: Send + 'static {
     /// The client has closed its sending side.
     fn closed(&mut self);
 
-    /// How many of the bytes that came in wait in here: of a message that is not whole yet, or
-    /// because the stream is full.
+    /// How many of the bytes that came in wait in here: headers until the first message is there, of a
+    /// message that is not whole yet, or because the stream is full.
     fn waiting(&self) -> usize;
 
     /// Whether so much is still to be said that the client should hold back more than it has sent.
@@ -28,6 +29,11 @@ pub trait HotStream: Send + 'static {
     /// The status that ends a stream that can send nothing, since then: its client does not read.
     /// It comes once that has lasted too long, or what ended the stream meanwhile has waited in vain.
     fn poll_over(&mut self, blocked_since: Micros, cx: &mut Context<'_>) -> Poll<Status>;
+}
+
+/// About how many bytes the headers of a call take.
+pub fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// What a stream says next.

@@ -7,13 +7,13 @@ use super::{
     Seat, Server,
     ending::{Ending, Why},
     feeds::{Feeds, Round},
-    hot::{HotStream, Next},
+    hot::{HotStream, Next, header_bytes},
     inbox::{Framing, Inbox},
     timer::{Bell, Due, Timer, wait},
 };
 use crate::grpc::{error::Refusal, status::about::About};
 use crate::{
-    engine::Peer,
+    engine::{End, Peer},
     session::limits::{Micros, SECOND},
 };
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
 /// What is one call's own.
@@ -160,11 +161,13 @@ enum Closing {
     Told,
 }
 
+type Stopping = Pin<Box<WaitForCancellationFutureOwned>>;
+
 type Opened<C> = Pin<Box<dyn Future<Output = Result<(C, Feeds), Refusal>> + Send>>;
 
 enum State<C> {
-    /// No message has come, which has to be there then.
-    First(Box<Opening>, Micros),
+    /// No message has come, which has to be there then, unless the server stops.
+    First(Box<Opening>, Micros, Stopping),
     /// The first message is being dealt with.
     Opening(Opened<C>, Bytes),
     Open(Open<C>),
@@ -184,13 +187,14 @@ impl<C: Call> Stream<C> {
         let Opening { server, seat, deadline, .. } = &opening;
         let (server, seat, deadline) = (server.clone(), *seat, deadline.unwrap_or(Micros::MAX));
         let due_at = server.engine.clock().now() + server.streams.first_message;
+        let stopping = Box::pin(server.stopping.clone().cancelled_owned());
         Self {
             server,
             seat,
             deadline,
             inbox: Inbox::new(framing),
             closing: Closing::No,
-            state: State::First(Box::new(opening), due_at),
+            state: State::First(Box::new(opening), due_at, stopping),
             end: None,
             bell: Bell::default(),
         }
@@ -230,7 +234,7 @@ impl<C: Call> Stream<C> {
     fn receive(&mut self, message: Bytes) -> Result<(), Status> {
         match &mut self.state {
             State::First(..) => {
-                if let State::First(opening, _) = std::mem::replace(&mut self.state, State::Over) {
+                if let State::First(opening, ..) = std::mem::replace(&mut self.state, State::Over) {
                     let opened = Box::pin(C::open(*opening, message.clone()));
                     self.state = State::Opening(opened, message);
                 }
@@ -282,8 +286,13 @@ impl<C: Call> Stream<C> {
         if let Poll::Ready(Err(end)) = self.poll_open(cx) {
             return Poll::Ready(end);
         }
-        let at = match self.state {
-            State::First(_, due_at) => due_at.min(self.deadline),
+        let at = match &mut self.state {
+            State::First(_, due_at, stopping) => {
+                if stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ending::new(&self.server, End::Draining.into()).status);
+                }
+                (*due_at).min(self.deadline)
+            }
             State::Opening(..) => self.deadline,
             State::Open(_) | State::Over => return Poll::Pending,
         };
@@ -307,7 +316,11 @@ impl<C: Call> HotStream for Stream<C> {
     }
 
     fn waiting(&self) -> usize {
-        self.inbox.len()
+        let headers = match &self.state {
+            State::First(opening, ..) => header_bytes(&opening.headers),
+            _ => 0,
+        };
+        headers + self.inbox.len()
     }
 
     fn is_full(&self) -> bool {

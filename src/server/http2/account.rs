@@ -3,6 +3,7 @@
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -13,9 +14,10 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// How many bytes of requests that are not whole a connection may leave with the server: as much as
-/// 500 calls of the default size take that are sent side by side. Over it the connection ends.
-pub const MOST_UNREAD: usize = 32 * 1024 * 1024;
+/// How many bytes of requests that are not whole, headers included, a connection may leave with the
+/// server: as much as 120 calls of the default size take that are sent side by side, or 8 messages of
+/// gateways. Over it the connection ends.
+pub const MOST_UNREAD: usize = 8 * 1024 * 1024;
 
 /// A client that takes its messages in smaller pieces earns nothing by it.
 const SUBSTANTIAL: usize = 1024;
@@ -70,6 +72,9 @@ pub struct Account {
     /// How many pieces were handed over to be sent, but for those that a small window cut off.
     sent: AtomicU64,
     waiters: Mutex<Waiters>,
+    /// The shared messages that its streams hold because they cannot be sent: where each ends in
+    /// memory, how many bytes it has, and how many streams hold it. Each is counted once.
+    held: Mutex<FxHashMap<usize, (usize, usize)>>,
 }
 
 /// Who waits until something may be made, in order.
@@ -89,6 +94,7 @@ impl Account {
             unread: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
             waiters: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 
@@ -125,6 +131,28 @@ impl Account {
         }
     }
 
+    fn hold(&self, end: usize, bytes: usize) {
+        let mut held = self.held.lock();
+        let (_, streams) = held.entry(end).or_insert((bytes, 0));
+        *streams += 1;
+        if *streams == 1 {
+            drop(held);
+            self.add(bytes);
+        }
+    }
+
+    fn let_go(&self, end: usize) {
+        let mut held = self.held.lock();
+        let Some((bytes, streams)) = held.get_mut(&end) else { return };
+        *streams -= 1;
+        if *streams == 0 {
+            let bytes = *bytes;
+            held.remove(&end);
+            drop(held);
+            self.subtract(bytes);
+        }
+    }
+
     /// Whoever is woken makes something, or wakes the next.
     fn wake_next(&self) {
         let next = self.waiters.lock().wakers.pop_first();
@@ -137,6 +165,8 @@ impl Account {
 pub struct Piece {
     bytes: Bytes,
     counted: usize,
+    /// It is among the shared messages that are held, by where it ends.
+    held: Option<usize>,
     account: Arc<Account>,
 }
 
@@ -144,14 +174,24 @@ impl Piece {
     /// Counted from now on.
     pub fn new(bytes: Bytes, account: &Arc<Account>) -> Self {
         account.add(bytes.len());
-        Self { counted: bytes.len(), bytes, account: account.clone() }
+        Self { counted: bytes.len(), bytes, held: None, account: account.clone() }
     }
 
-    /// A message that others may hold too: then it is counted only as far as it is handed over.
+    /// A message that others may hold too: then it is counted as far as it is handed over, and once
+    /// for all streams of the connection that hold it.
     pub fn of_message(bytes: Bytes, account: &Arc<Account>) -> Self {
         match bytes.is_unique() {
             true => Self::new(bytes, account),
-            false => Self { counted: 0, bytes, account: account.clone() },
+            false => Self { counted: 0, bytes, held: None, account: account.clone() },
+        }
+    }
+
+    /// It cannot be sent now: from here on a shared message counts too.
+    pub fn hold(&mut self) {
+        if self.counted == 0 && self.held.is_none() && !self.bytes.is_empty() {
+            let end = self.bytes.as_ptr_range().end.addr();
+            self.account.hold(end, self.bytes.len());
+            self.held = Some(end);
         }
     }
 
@@ -170,7 +210,7 @@ impl Piece {
             return Self::new(bytes, &self.account);
         }
         self.counted -= count;
-        Self { bytes, counted: count, account: self.account.clone() }
+        Self { bytes, counted: count, held: None, account: self.account.clone() }
     }
 }
 
@@ -192,6 +232,9 @@ impl Drop for Piece {
     fn drop(&mut self) {
         if self.counted > 0 {
             self.account.subtract(self.counted);
+        }
+        if let Some(end) = self.held {
+            self.account.let_go(end);
         }
     }
 }
@@ -287,6 +330,26 @@ mod tests {
 
     fn account(most_unsent: usize, most: usize) -> Arc<Account> {
         Account::new(Total::new(most), most_unsent)
+    }
+
+    #[test]
+    fn a_shared_message_that_cannot_be_sent_counts_once_for_all_streams_that_hold_it() {
+        let account = account(1000, 1000);
+        let shared = Bytes::from(vec![7; 600]);
+        let mut pieces: Vec<_> =
+            (0..3).map(|_| Piece::of_message(shared.clone(), &account)).collect();
+        assert_eq!(account.bytes(), 0);
+        let sent = pieces[0].split_to(100);
+        assert_eq!(account.bytes(), 100);
+        drop(sent);
+        pieces.iter_mut().for_each(Piece::hold);
+        pieces.iter_mut().for_each(Piece::hold);
+        assert_eq!(account.bytes(), 500, "as much as the first has left");
+        drop(shared);
+        pieces.truncate(1);
+        assert_eq!(account.bytes(), 500, "others are gone, and it is still there");
+        pieces.clear();
+        assert_eq!(account.bytes(), 0);
     }
 
     #[derive(Default)]

@@ -1,13 +1,14 @@
-//! Calls that tonic answers: one message up, read whole before anything is done, and one down; and
-//! the streams of health and reflection.
+//! Calls that tonic answers: one message up, read whole before anything is done, and one down, or some
+//! to who watches the health; and the streams of reflection, which are few and short.
 
 use super::{
     account::{Account, Piece, Room, Unread},
     outbox::{Gone, Outbox},
 };
 use crate::{
+    engine::End,
     grpc::{
-        delivery::{Seat, ending::Why},
+        delivery::{Seat, ending::Why, hot::header_bytes},
         encode::PREFIX,
         error::Refusal,
         room,
@@ -25,7 +26,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
+use tokio::time::sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 
 /// One call.
@@ -35,6 +39,7 @@ pub struct ColdCall {
     pub seat: Seat,
     /// The call is over then.
     pub deadline: Micros,
+    pub is_reflection: bool,
     pub respond: SendResponse<Piece>,
 }
 
@@ -42,15 +47,23 @@ impl ColdCall {
     /// Answers it, unless the client goes.
     pub async fn serve(mut self, request: Request<RecvStream>) {
         let router = self.router.clone();
+        // Whoever reads the request, reads it no longer than until here.
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
         let answer = tokio::select! {
             biased;
-            answer = answer(&router, &self.account, self.deadline, self.seat, request) => answer,
+            answer = answer(&router, &self.account, self.deadline, self.seat, (request, over)) => answer,
             _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return,
             () = router.engine().sleep_until(self.seat.worker, self.deadline) => {
-                router.end(Why::Deadline).into_http()
+                router.end(self.late()).into_http()
             }
         };
         self.reply(answer).await;
+    }
+
+    /// Why it is over at its deadline.
+    fn late(&self) -> Why {
+        if self.is_reflection { Why::Age } else { Why::Deadline }
     }
 
     /// Sends a reply, unless the client goes.
@@ -82,11 +95,16 @@ impl ColdCall {
                 Poll::Pending if outbox.is_given_up(cx) => Poll::Ready(Err(Gone)),
                 Poll::Pending => Poll::Pending,
             });
+            let is_reflection = self.is_reflection;
             let frame = tokio::select! {
                 biased;
                 frame = frame => frame?,
+                () = self.router.stopping().cancelled(), if is_reflection => {
+                    outbox.end(&self.router.end(End::Draining.into()));
+                    return Ok(());
+                }
                 () = self.router.engine().sleep_until(self.seat.worker, self.deadline) => {
-                    outbox.end(&self.router.end(Why::Deadline));
+                    outbox.end(&self.router.end(self.late()));
                     return Ok(());
                 }
             };
@@ -112,12 +130,17 @@ impl ColdCall {
         let engine = self.router.engine();
         let slow_at = engine.clock().now() + self.router.slow_limit();
         let until = slow_at.min(self.deadline);
+        let stops = async {
+            self.router.stopping().cancelled().await;
+            sleep(LAST_WORD).await;
+        };
         tokio::select! {
             biased;
             ready = poll_fn(|cx| outbox.poll_sent(cx)) => Ok(Ok(ready?)),
+            () = stops => Ok(Err(End::Draining.into())),
             () = engine.sleep_until(self.seat.worker, until) => Ok(Err(match until == slow_at {
                 true => Why::Slow,
-                false => Why::Deadline,
+                false => self.late(),
             })),
         }
     }
@@ -129,17 +152,22 @@ async fn answer(
     account: &Arc<Account>,
     deadline: Micros,
     seat: Seat,
-    request: Request<RecvStream>,
+    (request, over): (Request<RecvStream>, CancellationToken),
 ) -> Response<Body> {
     let engine = router.engine();
     let path = request.uri().path().to_owned();
     let (parts, body) = request.into_parts();
-    let body = if router.is_unary(&path) {
+    let headers = header_bytes(&parts.headers);
+    let body = if router.takes_one_message(&path) {
         let due_at = engine.clock().now() + router.first_message();
         let mut unread = Unread::new(account);
+        unread.set(headers);
         let message = tokio::select! {
             biased;
-            message = whole(body, router.max_request_bytes(), &mut unread) => message,
+            message = whole(body, router.max_request_bytes(), (&mut unread, headers)) => message,
+            () = router.stopping().cancelled() => {
+                return router.end(End::Draining.into()).into_http();
+            }
             () = engine.sleep_until(seat.worker, due_at.min(deadline)) => {
                 let why = if due_at <= deadline { Why::NoMessage } else { Why::Deadline };
                 return router.end(why).into_http();
@@ -151,7 +179,7 @@ async fn answer(
             Err(refusal) => return router.refuse(&refusal).into_http(),
         }
     } else {
-        Body::new(Reading(body))
+        Body::new(Reading { body, over: Box::pin(over.cancelled_owned()) })
     };
     // What is answered waits as a request, not as bytes.
     room::with(Arc::new(RoomOf(account.clone())), async {
@@ -179,7 +207,7 @@ impl room::MakesRoom for RoomOf {
 async fn whole(
     mut body: RecvStream,
     most: usize,
-    unread: &mut Unread,
+    (unread, headers): (&mut Unread, usize),
 ) -> Result<Option<Bytes>, Refusal> {
     let mut message = Bytes::new();
     let mut pieces = BytesMut::new();
@@ -203,7 +231,7 @@ async fn whole(
                 return Err(Refusal::Malformed(fault.to_owned()));
             }
         }
-        unread.set(read.len());
+        unread.set(headers + read.len());
     }
     if message.is_empty() {
         message = pieces.freeze();
@@ -220,8 +248,14 @@ async fn whole(
     }
 }
 
-/// A request that is read as it comes.
-struct Reading(RecvStream);
+/// A request that is read as it comes, until the call is over.
+struct Reading {
+    body: RecvStream,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// How long a client has to take a reply once the server stops.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 impl http_body::Body for Reading {
     type Data = Bytes;
@@ -231,7 +265,10 @@ impl http_body::Body for Reading {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, h2::Error>>> {
-        let request = &mut self.get_mut().0;
+        let Self { body: request, over } = self.get_mut();
+        if over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
         request.poll_data(cx).map(|data| {
             Some(data?.and_then(|data| {
                 request.flow_control().release_capacity(data.len())?;

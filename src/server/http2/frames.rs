@@ -15,6 +15,9 @@ const PER_PIECE: i64 = 4;
 /// For each call that it begins: a priority, and the end.
 const PER_CALL: i64 = 2;
 
+/// How many of all these it can save up.
+const MOST_SAVED: i64 = 4 * BURST;
+
 /// SETTINGS that a client may send at once and in every second. Each may have all streams of the
 /// connection looked at. Clients that measure the line double their windows some eight times.
 const SETTINGS_BURST: i64 = 12;
@@ -84,6 +87,7 @@ impl Allowance {
         let millis = now.duration_since(self.counted_at).as_millis() as i64;
         let earned = (millis * self.per_second / 1000).min(self.burst);
         self.left += earned + (sent - self.counted_sent) as i64 * PER_PIECE;
+        self.left = self.left.min(MOST_SAVED);
         (self.counted_at, self.counted_sent) = (now, sent);
         self.left >= 0
     }
@@ -162,7 +166,7 @@ impl Frames {
             DATA if self.left >= TINY || flags & END_STREAM != 0 => true,
             HEADERS => {
                 self.goes_on = flags & END_HEADERS == 0;
-                self.control.left += PER_CALL;
+                self.control.left = (self.control.left + PER_CALL).min(MOST_SAVED);
                 true
             }
             SETTINGS if flags & ACK == 0 => {

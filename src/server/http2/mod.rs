@@ -19,7 +19,7 @@ use crate::{
         delivery::{self, CallHead, Seat},
         error::Refusal,
     },
-    session::limits::Micros,
+    session::limits::{Micros, SECOND},
 };
 use account::Piece;
 use cold::ColdCall;
@@ -65,6 +65,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// is the kernel's memory. What is on the line comes on top.
 #[cfg(target_os = "linux")]
 const SOCKET_BUFFER: u32 = 128 * 1024;
+
+/// How long a stream of reflection lasts: people look something up.
+const REFLECTION_AGE: Micros = 60 * SECOND;
 
 /// Bytes of the headers of one call.
 const HEADERS: u32 = 16 * 1024;
@@ -133,10 +136,13 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         tokio::select! {
             preface = timeout(limits.handshake, expect_preface(&mut socket)) => preface.map_err(late)?,
             () = stopping.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+            () = stay.crowded() => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     };
     if let Err(error) = greeting.await {
-        linger(socket, false).await;
+        if !stay.is_crowded() {
+            linger(socket, false).await;
+        }
         return Err(error);
     }
     let pulse = stay.pulse().clone();
@@ -369,6 +375,10 @@ impl Driver {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
+        if self.stay.is_crowded() {
+            // It was told to make room: the client begins the call once more on another connection.
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
         let deadline = deadline(request.headers(), self.router.engine().clock().now());
         let deadline = match deadline {
             Ok(deadline) => deadline,
@@ -417,6 +427,27 @@ impl Driver {
                     drop(stay);
                 });
             }
+            Way::Reflection => match self.router.reflections().try_acquire_owned() {
+                Ok(place) => {
+                    let until = self.router.engine().clock().now() + REFLECTION_AGE;
+                    let deadline = deadline.unwrap_or(Micros::MAX).min(until);
+                    let call =
+                        ColdCall { is_reflection: true, ..self.cold(Some(deadline), respond) };
+                    let request = Request::from_parts(parts, body);
+                    tokio::spawn(async move {
+                        call.serve(request).await;
+                        drop((stay, place));
+                    });
+                }
+                Err(_) => {
+                    let call = self.cold(deadline, respond);
+                    let response = self.router.too_many_reflections();
+                    tokio::spawn(async move {
+                        call.reply(response).await;
+                        drop((stay, body));
+                    });
+                }
+            },
             Way::Refused(response) => {
                 let call = self.cold(deadline, respond);
                 tokio::spawn(async move {
@@ -441,6 +472,7 @@ impl Driver {
             account: self.stay.account().clone(),
             seat: self.seat,
             deadline: deadline.unwrap_or(Micros::MAX),
+            is_reflection: false,
             respond,
         }
     }

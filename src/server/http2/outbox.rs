@@ -58,7 +58,13 @@ impl Outbox {
             let left = rest.bytes();
             self.send.reserve_capacity(left);
             let count = match self.send.capacity() {
-                0 => ready!(self.poll_window(cx))?,
+                0 => match self.poll_window(cx)? {
+                    Poll::Ready(window) => window,
+                    Poll::Pending => {
+                        self.rest.iter_mut().for_each(Piece::hold);
+                        return Poll::Pending;
+                    }
+                },
                 window => window,
             };
             let Some(rest) = &mut self.rest else { break };
