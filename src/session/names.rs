@@ -13,7 +13,7 @@ pub struct KeyIx(u32);
 struct Name {
     key: Key,
     /// No other key of the session ever has it, nor this one once nobody uses it any more.
-    serial: u32,
+    serial: u64,
     /// The last revision at which a member came to show the key that did not before.
     news: Revision,
     uses: u32,
@@ -27,7 +27,7 @@ pub struct Names {
     names: Slab<Name>,
     index: FxHashMap<Key, KeyIx>,
     /// The last serial number that was given.
-    last: u32,
+    last: u64,
 }
 
 impl Names {
@@ -73,7 +73,7 @@ impl Names {
     }
 
     /// Stands for the key in columns: it is never another key's.
-    pub fn serial(&self, ix: KeyIx) -> u32 {
+    pub fn serial(&self, ix: KeyIx) -> u64 {
         self.names[ix.0 as usize].serial
     }
 

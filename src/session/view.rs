@@ -76,7 +76,7 @@ pub struct Cell<'a> {
     /// The key.
     pub key: &'a str,
     /// The number of the key: no other key of the session ever has it.
-    pub number: u32,
+    pub number: u64,
     /// Whoever has the state of this revision or a later one, and a value under the key of any
     /// member, knows whose number it is; and so does who has the value of this one.
     pub news: Revision,

@@ -279,11 +279,11 @@ impl World {
         }
         let key = self.random.usize(..KEYS.len());
         let values: Vec<i64> = users.iter().map(|_| self.next()).collect();
-        let column = Column { prop: key as u32, integers: values.clone(), ..Default::default() };
+        let column = Column { prop: key as u64, integers: values.clone(), ..Default::default() };
         let handles = users.iter().map(|(handle, _)| (*handle).into()).collect();
         let block = Block { users: handles, columns: vec![column], ..Default::default() };
         let peer = &mut self.peers[at];
-        let names = KEYS.iter().enumerate().map(|(at, key)| (at as u32, key.to_string()));
+        let names = KEYS.iter().enumerate().map(|(at, key)| (at as u64, key.to_string()));
         let names = Dictionary { props: names.collect() };
         let dictionary = Some(names).filter(|_| !std::mem::replace(&mut peer.is_named, true));
         let seq = peer.backend.send(GatewayRequest {

@@ -21,12 +21,12 @@ async fn with_backend() -> (Service, Backend) {
     (service, backend)
 }
 
-fn names<const N: usize>(props: [(u32, &str); N]) -> Option<Dictionary> {
+fn names<const N: usize>(props: [(u64, &str); N]) -> Option<Dictionary> {
     let props = props.into_iter().map(|(index, name)| (index, name.to_owned()));
     Some(Dictionary { props: props.collect() })
 }
 
-fn numbers(prop: u32, numbers: &[f64]) -> Column {
+fn numbers(prop: u64, numbers: &[f64]) -> Column {
     Column { prop, numbers: numbers.to_vec(), ..Default::default() }
 }
 

@@ -59,11 +59,11 @@ struct Table {
     after: Revision,
     names_all: bool,
     /// The names that the step has to tell.
-    names: Vec<(u32, String)>,
-    named: FxHashSet<u32>,
+    names: Vec<(u64, String)>,
+    named: FxHashSet<u64>,
     rows: Vec<Row>,
     /// The cells of all rows, row by row.
-    cells: Vec<(u32, Value)>,
+    cells: Vec<(u64, Value)>,
     /// The member that is shown, as long as nothing was said of it by name.
     member: Option<Unsaid>,
     /// The member that is shown is all of it.
@@ -138,10 +138,10 @@ impl Table {
                 && dictionary.len() < self.body.most / 2
             {
                 use field::dictionary::{PROPS, props_entry};
-                let key = 1 + encoded_len_varint((*number).into());
+                let key = 1 + encoded_len_varint(*number);
                 let value = bytes_len(props_entry::VALUE, name.len());
                 put_head(&mut dictionary, PROPS, key + value);
-                put_varint(&mut dictionary, props_entry::KEY, (*number).into());
+                put_varint(&mut dictionary, props_entry::KEY, *number);
                 put_bytes(&mut dictionary, props_entry::VALUE, name.as_bytes());
                 names = rest;
             }
@@ -150,14 +150,14 @@ impl Table {
         }
     }
 
-    fn keys(&self, row: &Row) -> impl Iterator<Item = u32> {
+    fn keys(&self, row: &Row) -> impl Iterator<Item = u64> {
         self.cells[row.begin..row.end].iter().map(|(number, _)| *number)
     }
 
     /// The rows that have the same keys. Most follow each other.
     fn groups(&self) -> Vec<Vec<usize>> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut known: FxHashMap<SmallVec<[u32; 8]>, usize> = FxHashMap::default();
+        let mut known: FxHashMap<SmallVec<[u64; 8]>, usize> = FxHashMap::default();
         let mut last = None;
         for (at, row) in self.rows.iter().enumerate() {
             let is_same =

@@ -60,7 +60,7 @@ pub struct Rebuilt {
     /// The users who left, as the last step says; nobody of them is back by its end.
     pub left: BTreeMap<String, DepartureReason>,
     /// The names of props in columns.
-    pub names: BTreeMap<u32, String>,
+    pub names: BTreeMap<u64, String>,
     /// The parts of a step that is not complete.
     parts: Vec<SessionUpdate>,
     ended: bool,

@@ -76,7 +76,7 @@ pub struct Gateway {
     acks: Acks,
     views: Views,
     /// The names of props, by the client's numbers.
-    names: FxHashMap<u32, Key>,
+    names: FxHashMap<u64, Key>,
     /// What is over the rates of users.
     excess: Excess,
     welcome: Option<proto::Welcome>,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Copy {
     members: BTreeMap<u64, (String, BTreeMap<String, proto::Value>)>,
-    names: BTreeMap<u32, String>,
+    names: BTreeMap<u64, String>,
 }
 
 fn value_of(named: proto::NamedValue) -> (String, proto::Value) {
