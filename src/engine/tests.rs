@@ -55,7 +55,7 @@ struct Seen {
     props: BTreeMap<(String, String), Value>,
 }
 
-impl ChangeSink for Seen {
+impl ChangeSink<'_> for Seen {
     fn session(&mut self, _: &Session, _: &Info, _: Class) {}
     fn data(&mut self, _: &str, _: Option<&Value>) {}
     fn private_data(&mut self, _: &str, _: Option<&Value>) {}

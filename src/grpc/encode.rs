@@ -172,17 +172,26 @@ impl Body {
     /// Sees to it that `bytes` more fit into the current part. A member that is growing goes on in
     /// the next part.
     fn make_room(&mut self, bytes: usize) {
-        if self.part.changes.len() + self.member.len() + bytes + 16 <= self.most {
+        if self.has_room(bytes) {
             return;
         }
         let user = self.user.clone();
         self.end_member();
-        if !self.part.changes.is_empty() {
-            self.done.push(std::mem::take(&mut self.part));
-        }
+        self.end_part();
         if let Some(user) = user {
             put_bytes(&mut self.member, field::member_change::USER_ID, user.as_bytes());
             self.user = Some(user);
+        }
+    }
+
+    /// Whether `bytes` more fit into the current part.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.part.changes.len() + self.member.len() + bytes + 16 <= self.most
+    }
+
+    fn end_part(&mut self) {
+        if !self.part.changes.is_empty() {
+            self.done.push(std::mem::take(&mut self.part));
         }
     }
 
@@ -224,9 +233,7 @@ impl Body {
     /// What was shown, in parts; none if nothing was.
     fn into_parts(mut self) -> Vec<Part> {
         self.end_member();
-        if !self.part.changes.is_empty() {
-            self.done.push(self.part);
-        }
+        self.end_part();
         self.done
     }
 
@@ -292,7 +299,7 @@ impl Part {
     }
 }
 
-impl ChangeSink for Body {
+impl ChangeSink<'_> for Body {
     fn session(&mut self, session: &Session, info: &Info, class: Class) {
         let info = to_proto::session_info(session, info, Some(class)).encode_to_vec();
         self.make_room(info.len() + 8);

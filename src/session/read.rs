@@ -27,7 +27,7 @@ impl Session {
 
     /// What is accepted of a member and no frame shows yet, as far as the view shows it and goes on
     /// to show it.
-    pub fn show_pending(&self, view: &View, user: &str, sink: &mut impl ChangeSink) {
+    pub fn show_pending<'a>(&'a self, view: &View, user: &str, sink: &mut impl ChangeSink<'a>) {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };
         let Some(membership) = &member.now else { return };
         let shown = member.shown.as_ref().filter(|shown| shown.order == membership.order);
@@ -59,12 +59,12 @@ impl Session {
 
     /// What changed of a member after a revision; all of it, marked as replacing, where that cannot
     /// be told any more, or where it has changed since who sees what.
-    pub fn show_member_after(
-        &self,
+    pub fn show_member_after<'a>(
+        &'a self,
         view: &View,
         user: &str,
         after: Revision,
-        sink: &mut impl ChangeSink,
+        sink: &mut impl ChangeSink<'a>,
     ) {
         let Some(member) = self.members.find(user).map(|ix| self.members.get(ix)) else { return };
         let Some(shown) = &member.shown else { return };

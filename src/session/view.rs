@@ -47,8 +47,9 @@ impl View {
 }
 
 /// Takes in what a view shows, in this order: session, data, private data, members one after the
-/// other (`member`, then its `prop`s), departures. A value of none is a removal.
-pub trait ChangeSink {
+/// other (`member`, then its `prop`s), departures. A value of none is a removal. Members and their
+/// props live as long as `'a`, so that a sink may arrange them before it is done with them.
+pub trait ChangeSink<'a> {
     /// Something of the session's description changed; of its schema the view sees the format of
     /// the private data where it sees the data itself.
     fn session(&mut self, session: &Session, info: &Info, class: Class);
@@ -57,11 +58,11 @@ pub trait ChangeSink {
     /// Private session data.
     fn private_data(&mut self, key: &str, value: Option<&Value>);
     /// A member changed; its props follow.
-    fn member(&mut self, change: MemberChange<'_>);
+    fn member(&mut self, change: MemberChange<'a>);
     /// A prop of the last `member`.
-    fn prop(&mut self, key: &str, value: Option<&Value>);
+    fn prop(&mut self, key: &'a str, value: Option<&'a Value>);
     /// The same, for who shows props in columns.
-    fn cell(&mut self, cell: Cell<'_>, value: Option<&Value>) {
+    fn cell(&mut self, cell: Cell<'a>, value: Option<&'a Value>) {
         self.prop(cell.key, value);
     }
     /// A member left.
@@ -77,9 +78,9 @@ pub struct Cell<'a> {
     pub key: &'a str,
     /// The number of the key: no other key of the session ever has it.
     pub number: u64,
-    /// Whoever has the state of this revision or a later one, and a value under the key of any
-    /// member, knows whose number it is; and so does who has the value of this one.
-    pub news: Revision,
+    /// The reader may not know whose number it is. It knows that of every value that it is shown
+    /// already.
+    pub is_news: bool,
 }
 
 /// What changed about a member beside its props.
@@ -193,7 +194,7 @@ impl Session {
     }
 
     /// Shows a whole view, members in join order.
-    pub fn show_all(&self, view: &View, sink: &mut impl ChangeSink) {
+    pub fn show_all<'a>(&'a self, view: &View, sink: &mut impl ChangeSink<'a>) {
         sink.session(self, &self.shown, view.class);
         let value = |slot: &'_ Slot| slot.shown.is_some();
         for slot in self.data.shared.iter().filter(|slot| value(slot)) {
@@ -213,7 +214,7 @@ impl Session {
 
     /// Shows what changed in a view after revision `from`, which must not be before
     /// [`Session::horizon`] unless the view showed no change since.
-    pub fn show_changes(&self, view: &View, from: Revision, sink: &mut impl ChangeSink) {
+    pub fn show_changes<'a>(&'a self, view: &View, from: Revision, sink: &mut impl ChangeSink<'a>) {
         if self.info_revision > from {
             sink.session(self, &self.shown, view.class);
         }
@@ -234,7 +235,7 @@ impl Session {
     }
 
     /// Shows who has left after revision `from` and is not back, as far as that is remembered.
-    pub fn show_departures(&self, from: Revision, sink: &mut impl ChangeSink) {
+    pub fn show_departures<'a>(&self, from: Revision, sink: &mut impl ChangeSink<'a>) {
         for (user, departure) in self.departures_after(from) {
             sink.left(user, departure);
         }
@@ -252,13 +253,13 @@ impl Session {
         self.removals.departures_after(from).filter(move |(user, _)| !is_back(user))
     }
 
-    pub(super) fn show_member(
-        &self,
+    pub(super) fn show_member<'a>(
+        &'a self,
         view: &View,
         from: Revision,
-        member: &Member,
-        shown: &Shown,
-        sink: &mut impl ChangeSink,
+        member: &'a Member,
+        shown: &'a Shown,
+        sink: &mut impl ChangeSink<'a>,
     ) {
         let other_props = self.kind == Kind::Hosted && shown.hosting > from;
         if shown.joined > from || other_props {
@@ -287,27 +288,29 @@ impl Session {
         for slot in member.slots.iter().filter(|slot| slot.revision > from) {
             if self.sees(view, member, slot) {
                 begin(sink);
-                sink.cell(self.cell(shown, slot), slot.shown.as_ref());
+                sink.cell(self.cell(shown, slot, from), slot.shown.as_ref());
             }
         }
     }
 
-    fn cell(&self, shown: &Shown, slot: &Slot) -> Cell<'_> {
+    /// A prop, for a reader who has come to a revision. If no member has come to show the key since
+    /// then, the reader was shown a value of it before, and knows its number.
+    fn cell(&self, shown: &Shown, slot: &Slot, from: Revision) -> Cell<'_> {
         Cell {
             member: shown.order,
             key: self.names.key(slot.key),
             number: self.names.serial(slot.key),
-            news: self.names.news(slot.key),
+            is_news: self.names.news(slot.key) > from,
         }
     }
 
-    pub(super) fn show_whole(
-        &self,
+    pub(super) fn show_whole<'a>(
+        &'a self,
         view: &View,
-        member: &Member,
-        shown: &Shown,
+        member: &'a Member,
+        shown: &'a Shown,
         replaces: bool,
-        sink: &mut impl ChangeSink,
+        sink: &mut impl ChangeSink<'a>,
     ) {
         sink.member(MemberChange {
             user: &member.user,
@@ -318,13 +321,19 @@ impl Session {
         });
         for slot in member.slots.iter() {
             if slot.shown.is_some() && self.sees(view, member, slot) {
-                sink.cell(self.cell(shown, slot), slot.shown.as_ref());
+                // Any of it may not have been shown before.
+                sink.cell(self.cell(shown, slot, Revision::NONE), slot.shown.as_ref());
             }
         }
     }
 
     /// Shows what a view sees of an update of the log; nothing where it sees nothing.
-    pub fn show_logged(&self, view: &View, event: &Event, sink: &mut impl ChangeSink) {
+    pub fn show_logged<'a>(
+        &'a self,
+        view: &View,
+        event: &'a Event,
+        sink: &mut impl ChangeSink<'a>,
+    ) {
         let sees_private = view.class.sees_private_data();
         match event {
             Event::Props { user, of_host, values } => {
@@ -365,12 +374,12 @@ impl Session {
         }
     }
 
-    fn show_logged_whole(
-        &self,
+    fn show_logged_whole<'a>(
+        &'a self,
         view: &View,
-        who: &Whole,
+        who: &'a Whole,
         replaces: bool,
-        sink: &mut impl ChangeSink,
+        sink: &mut impl ChangeSink<'a>,
     ) {
         sink.member(MemberChange {
             user: &who.user,

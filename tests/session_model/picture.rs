@@ -194,7 +194,7 @@ impl Collector {
     }
 }
 
-impl ChangeSink for Collector {
+impl ChangeSink<'_> for Collector {
     fn session(&mut self, _: &Session, info: &Info, _: Class) {
         self.turn_to(Chapter::Session);
         assert!(self.changes.session.replace(info.clone()).is_none());

@@ -140,7 +140,7 @@ pub fn member(user: &UserId, shown: &Shown) -> proto::Member {
 #[derive(Debug, Default)]
 pub struct OneMember(pub Option<proto::MemberChange>);
 
-impl ChangeSink for OneMember {
+impl ChangeSink<'_> for OneMember {
     fn session(&mut self, _: &Session, _: &Info, _: Class) {}
 
     fn data(&mut self, _: &str, _: Option<&Value>) {}

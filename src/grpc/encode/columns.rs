@@ -1,18 +1,19 @@
 //! Props in columns: the members that changed the same keys make a block, with a row for each member
-//! and a packed column for each key. What is no prop is encoded by name.
+//! and a packed column for each key. What is no prop that is set is encoded by name.
+//!
+//! No prop that is set is told by name, however large it is: a receiver knows the number of a key
+//! because it has had a value of it in a block.
 
 use super::{
-    Body, Head, SnapshotHead, bytes_len, field, put_bytes, put_head, put_varint,
+    Body, Head, SnapshotHead, bytes_len, field, head_len, put_bytes, put_head, put_varint,
     value::{put_value, zigzag},
 };
 use crate::{
     engine::encoder::{Encoded, Snapshot, Start},
     session::{
         Info, Session,
-        ids::UserId,
         member::Departure,
         revision::Revision,
-        role::Role,
         size,
         value::Value,
         view::{Cell, ChangeSink, Class, MemberChange, View},
@@ -20,12 +21,11 @@ use crate::{
 };
 use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
-use rustc_hash::{FxHashMap, FxHashSet};
-use smallvec::SmallVec;
+use std::ops::Range;
 
 /// What changed in a view from a start on; none if the view shows nothing of it.
 pub fn changes(session: &Session, view: &View, start: Start, most: usize) -> Option<Encoded> {
-    let mut table = Table::new(start.after, false, most);
+    let mut table = Table::new(most);
     session.show_changes(view, start.after, &mut table);
     let head = Head { from: start.from, to: session.revision(), snapshot: None };
     table.into_body().finish(&head, false)
@@ -34,7 +34,7 @@ pub fn changes(session: &Session, view: &View, start: Start, most: usize) -> Opt
 /// The whole view.
 pub fn snapshot(session: &Session, view: &View, snapshot: Snapshot, most: usize) -> Encoded {
     let Snapshot { reason, since, lost_from, delivery } = snapshot;
-    let mut table = Table::new(Revision::NONE, true, most);
+    let mut table = Table::new(most);
     session.show_all(view, &mut table);
     if since.is_some() {
         session.show_departures(since, &mut table);
@@ -53,258 +53,86 @@ pub fn snapshot(session: &Session, view: &View, snapshot: Snapshot, most: usize)
 }
 
 /// A step while it grows.
-struct Table {
+struct Table<'a> {
     body: Body,
-    /// The receiver knows the numbers of all values that it has had at this revision.
-    after: Revision,
-    names_all: bool,
-    /// The names that the step has to tell.
-    names: Vec<(u64, String)>,
-    named: FxHashSet<u64>,
+    /// The names that the step has to tell; some may come twice.
+    names: Vec<(u64, &'a str)>,
     rows: Vec<Row>,
-    /// The cells of all rows, row by row.
-    cells: Vec<(u64, Value)>,
+    /// The cells of all rows, row by row: the number of the key, and the value.
+    cells: Vec<(u64, &'a Value)>,
     /// The member that is shown, as long as nothing was said of it by name.
-    member: Option<Unsaid>,
-    /// The member that is shown is all of it.
-    is_whole: bool,
+    unsaid: Option<MemberChange<'a>>,
 }
 
 /// The props of a member.
+#[derive(Debug, Clone, Copy)]
 struct Row {
+    /// Of the numbers of its keys: rows of other keys mostly have another one.
+    print: u64,
     /// By join order.
     member: u64,
     begin: usize,
     end: usize,
-    bytes: usize,
 }
 
-/// A member of which nothing but props changed.
-struct Unsaid {
-    user: UserId,
-}
-
-impl Table {
-    fn new(after: Revision, names_all: bool, most: usize) -> Self {
+impl<'a> Table<'a> {
+    fn new(most: usize) -> Self {
         Self {
             body: Body::new(false, None, most),
-            after,
-            names_all,
             names: Vec::new(),
-            named: FxHashSet::default(),
             rows: Vec::new(),
             cells: Vec::new(),
-            member: None,
-            is_whole: false,
+            unsaid: None,
         }
     }
 
-    /// The member that is shown is in the message by name.
-    fn say(&mut self) {
-        let Some(Unsaid { user }) = self.member.take() else { return };
-        let (replaces, role, disconnected, order) = (false, None, None, None);
-        let user = &user;
-        self.body.member(MemberChange { user, replaces, role, disconnected, order });
-    }
-
+    /// Members and names come before all blocks that need them, so that each part can be applied
+    /// after those before it.
     fn into_body(mut self) -> Body {
         self.body.end_member();
         self.put_names();
-        self.rows.sort_unstable_by_key(|row| row.member);
-        for group in self.groups() {
-            let mut rows = &*group;
-            while !rows.is_empty() {
-                let mut bytes = 0;
-                let fits = |row: &&usize| {
-                    bytes += self.rows[**row].bytes;
-                    bytes <= self.body.most / 2
-                };
-                let count = rows.iter().take_while(fits).count().max(1);
-                let (now, later) = rows.split_at(count);
-                let block = self.block(now);
-                self.body.make_room(block.len() + 8);
-                put_bytes(&mut self.body.part.changes, field::changes::BLOCKS, &block);
-                rows = later;
-            }
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.sort_unstable_by_key(|row| (row.print, row.member));
+        let mut blocks = Blocks { body: self.body, cells: &self.cells, layout: Layout::default() };
+        for rows in rows.chunk_by(|a, b| same_keys(&self.cells, a, b)) {
+            blocks.put(rows, 0..rows[0].end - rows[0].begin);
         }
-        self.body
+        blocks.body
     }
 
     fn put_names(&mut self) {
-        let mut names = &*std::mem::take(&mut self.names);
-        while !names.is_empty() {
-            let mut dictionary = Vec::new();
-            while let Some(((number, name), rest)) = names.split_first()
-                && dictionary.len() < self.body.most / 2
-            {
-                use field::dictionary::{PROPS, props_entry};
-                let key = 1 + encoded_len_varint(*number);
-                let value = bytes_len(props_entry::VALUE, name.len());
-                put_head(&mut dictionary, PROPS, key + value);
-                put_varint(&mut dictionary, props_entry::KEY, *number);
-                put_bytes(&mut dictionary, props_entry::VALUE, name.as_bytes());
-                names = rest;
+        use field::dictionary::{PROPS, props_entry};
+        self.names.sort_unstable();
+        self.names.dedup();
+        let mut dictionary = Vec::new();
+        for &(number, name) in &self.names {
+            let key = 1 + encoded_len_varint(number);
+            let entry = key + bytes_len(props_entry::VALUE, name.len());
+            if !self.body.has_room(dictionary.len() + bytes_len(PROPS, entry)) {
+                put_dictionary(&mut self.body, &mut dictionary);
+                self.body.end_part();
             }
-            self.body.make_room(dictionary.len() + 8);
-            put_bytes(&mut self.body.part.changes, field::changes::DICTIONARY, &dictionary);
+            put_head(&mut dictionary, PROPS, entry);
+            put_varint(&mut dictionary, props_entry::KEY, number);
+            put_bytes(&mut dictionary, props_entry::VALUE, name.as_bytes());
         }
-    }
-
-    fn keys(&self, row: &Row) -> impl Iterator<Item = u64> {
-        self.cells[row.begin..row.end].iter().map(|(number, _)| *number)
-    }
-
-    /// The rows that have the same keys. Most follow each other.
-    fn groups(&self) -> Vec<Vec<usize>> {
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut known: FxHashMap<SmallVec<[u64; 8]>, usize> = FxHashMap::default();
-        let mut last = None;
-        for (at, row) in self.rows.iter().enumerate() {
-            let is_same =
-                |group: &usize| self.keys(&self.rows[groups[*group][0]]).eq(self.keys(row));
-            let group = match last.filter(is_same) {
-                Some(group) => group,
-                None => *known.entry(self.keys(row).collect()).or_insert_with(|| {
-                    groups.push(Vec::new());
-                    groups.len() - 1
-                }),
-            };
-            groups[group].push(at);
-            last = Some(group);
-        }
-        groups
-    }
-
-    fn block(&self, rows: &[usize]) -> Vec<u8> {
-        use field::block::{COLUMNS, RUNS, USERS};
-        let mut block = Vec::with_capacity(64 + rows.len() * 20);
-        let members = || rows.iter().map(|row| self.rows[*row].member);
-        let runs = runs(members());
-        let bytes_of = |numbers: &mut dyn Iterator<Item = u64>| -> usize {
-            numbers.map(encoded_len_varint).sum()
-        };
-        let (run_bytes, user_bytes) =
-            (bytes_of(&mut runs.iter().copied()), bytes_of(&mut members()));
-        if run_bytes <= user_bytes {
-            put_head(&mut block, RUNS, run_bytes);
-            runs.iter().for_each(|number| encode_varint(*number, &mut block));
-        } else {
-            put_head(&mut block, USERS, user_bytes);
-            members().for_each(|number| encode_varint(number, &mut block));
-        }
-        let first = &self.rows[rows[0]];
-        let mut column = Vec::with_capacity(16 + rows.len() * 8);
-        for at in 0..first.end - first.begin {
-            column.clear();
-            put_varint(&mut column, field::column::PROP, self.cells[first.begin + at].0.into());
-            let values = || rows.iter().map(|row| &self.cells[self.rows[*row].begin + at].1);
-            put_values(&mut column, rows.len(), values);
-            put_bytes(&mut block, COLUMNS, &column);
-        }
-        block
+        put_dictionary(&mut self.body, &mut dictionary);
     }
 }
 
-/// Pairs of a gap and a length, of numbers that rise.
-fn runs(numbers: impl Iterator<Item = u64>) -> SmallVec<[u64; 16]> {
-    let mut runs = SmallVec::new();
-    let (mut next, mut gap, mut length) = (0, 0, 0);
-    for number in numbers {
-        if number > next && length > 0 {
-            runs.extend([gap, length]);
-            length = 0;
-        }
-        if length == 0 {
-            gap = number - next;
-        }
-        length += 1;
-        next = number + 1;
-    }
-    runs.extend([gap, length]);
-    runs
-}
-
-/// The array that a value has its column in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Array {
-    Numbers,
-    Floats,
-    Integers,
-    Flags,
-    Texts,
-    Values,
-}
-
-fn array_of(value: &Value) -> Array {
-    match value {
-        Value::Number(_) => Array::Numbers,
-        Value::Floats(items) if items.len() == 1 => Array::Floats,
-        Value::Integer(_) => Array::Integers,
-        Value::Flag(_) => Array::Flags,
-        Value::Text(_) => Array::Texts,
-        _ => Array::Values,
+fn put_dictionary(body: &mut Body, dictionary: &mut Vec<u8>) {
+    if !dictionary.is_empty() {
+        put_bytes(&mut body.part.changes, field::changes::DICTIONARY, dictionary);
+        dictionary.clear();
     }
 }
 
-fn put_values<'a, I: Iterator<Item = &'a Value>>(
-    buf: &mut Vec<u8>,
-    count: usize,
-    values: impl Fn() -> I,
-) {
-    use field::column;
-    let mut arrays = values().map(array_of);
-    let first = arrays.next().unwrap_or(Array::Values);
-    let array = if arrays.all(|array| array == first) { first } else { Array::Values };
-    match array {
-        Array::Numbers => {
-            put_head(buf, column::NUMBERS, count * 8);
-            for value in values() {
-                if let Value::Number(number) = value {
-                    buf.put_f64_le(*number);
-                }
-            }
-        }
-        Array::Floats => {
-            put_head(buf, column::FLOATS, count * 4);
-            for value in values() {
-                if let Value::Floats(items) = value {
-                    buf.put_f32_le(items[0]);
-                }
-            }
-        }
-        Array::Integers => {
-            let number = |value: &Value| match value {
-                Value::Integer(number) => zigzag(*number),
-                _ => 0,
-            };
-            put_head(
-                buf,
-                column::INTEGERS,
-                values().map(|it| encoded_len_varint(number(it))).sum(),
-            );
-            values().for_each(|value| encode_varint(number(value), buf));
-        }
-        Array::Flags => {
-            put_head(buf, column::FLAGS, count);
-            values().for_each(|value| buf.put_u8(u8::from(*value == Value::Flag(true))));
-        }
-        Array::Texts => {
-            for value in values() {
-                if let Value::Text(text) = value {
-                    put_bytes(buf, column::TEXTS, text.as_bytes());
-                }
-            }
-        }
-        Array::Values => {
-            for value in values() {
-                put_head(buf, column::VALUES, size::of(value));
-                put_value(buf, value);
-            }
-        }
-    }
+fn same_keys(cells: &[(u64, &Value)], a: &Row, b: &Row) -> bool {
+    let keys = |row: &Row| cells[row.begin..row.end].iter().map(|(number, _)| *number);
+    a.print == b.print && keys(a).eq(keys(b))
 }
 
-impl ChangeSink for Table {
+impl<'a> ChangeSink<'a> for Table<'a> {
     fn session(&mut self, session: &Session, info: &Info, class: Class) {
         self.body.session(session, info, class);
     }
@@ -317,45 +145,227 @@ impl ChangeSink for Table {
         self.body.private_data(key, value);
     }
 
-    fn member(&mut self, change: MemberChange<'_>) {
-        let MemberChange { user, replaces, role, disconnected, order } = change;
-        self.is_whole = order.is_some();
-        let only_props = !replaces && (role, disconnected, order) == (None::<Role>, None, None);
-        self.member = only_props.then(|| Unsaid { user: user.clone() });
-        if !only_props {
+    fn member(&mut self, change: MemberChange<'a>) {
+        let MemberChange { user: _, replaces, role, disconnected, order } = change;
+        if replaces || role.is_some() || disconnected.is_some() || order.is_some() {
+            self.unsaid = None;
             self.body.member(change);
+        } else {
+            self.unsaid = Some(change);
         }
     }
 
-    fn prop(&mut self, key: &str, value: Option<&Value>) {
-        self.say();
+    fn prop(&mut self, key: &'a str, value: Option<&'a Value>) {
+        if let Some(change) = self.unsaid.take() {
+            self.body.member(change);
+        }
         self.body.prop(key, value);
     }
 
-    fn cell(&mut self, cell: Cell<'_>, value: Option<&Value>) {
-        let Some(value) = value else { return self.prop(cell.key, None) };
-        let bytes = size::of(value) + 4;
-        // Very large rows are shown by name, where they can go on in another message.
-        let row = self.rows.last().filter(|row| row.member == cell.member);
-        if row.map_or(0, |row| row.bytes) + bytes > self.body.most / 8 {
-            return self.prop(cell.key, Some(value));
-        }
-        let is_news = self.names_all || self.is_whole || cell.news > self.after;
-        if is_news && self.named.insert(cell.number) {
-            self.names.push((cell.number, cell.key.to_owned()));
+    fn cell(&mut self, cell: Cell<'a>, value: Option<&'a Value>) {
+        let Cell { member, key, number, is_news } = cell;
+        let Some(value) = value else { return self.prop(key, None) };
+        if is_news {
+            self.names.push((number, key));
         }
         let begin = self.cells.len();
-        self.cells.push((cell.number, value.clone()));
-        match self.rows.last_mut().filter(|row| row.member == cell.member) {
+        self.cells.push((number, value));
+        match self.rows.last_mut().filter(|row| row.member == member) {
             Some(row) => {
+                row.print = print(row.print, number);
                 row.end = begin + 1;
-                row.bytes += bytes;
             }
-            None => self.rows.push(Row { member: cell.member, begin, end: begin + 1, bytes }),
+            None => {
+                self.rows.push(Row { print: print(0, number), member, begin, end: begin + 1 });
+            }
         }
     }
 
     fn left(&mut self, user: &str, departure: Departure) {
         self.body.left(user, departure);
+    }
+}
+
+fn print(before: u64, number: u64) -> u64 {
+    (before.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95)
+}
+
+/// Writes rows into the parts of a body.
+struct Blocks<'c, 'a> {
+    body: Body,
+    cells: &'c [(u64, &'a Value)],
+    layout: Layout,
+}
+
+impl Blocks<'_, '_> {
+    /// A block of these columns of rows that have the same keys, by join order; several where it
+    /// does not fit into a message.
+    fn put(&mut self, rows: &[Row], columns: Range<usize>) {
+        let len = self.lay_out(rows, columns.clone());
+        if len > self.body.most - 32 {
+            if let half @ 1.. = rows.len() / 2 {
+                self.put(&rows[..half], columns.clone());
+                return self.put(&rows[half..], columns);
+            }
+            if let half @ 1.. = columns.len() / 2 {
+                let middle = columns.start + half;
+                self.put(rows, columns.start..middle);
+                return self.put(rows, middle..columns.end);
+            }
+        }
+        self.body.make_room(len);
+        let buf = &mut self.body.part.changes;
+        put_head(buf, field::changes::BLOCKS, self.layout.block);
+        put_bytes(buf, self.layout.users_tag, &self.layout.users);
+        for (at, column) in columns.zip(&self.layout.columns) {
+            let number = self.cells[rows[0].begin + at].0;
+            put_head(buf, field::block::COLUMNS, column.len(number));
+            put_varint(buf, field::column::PROP, number);
+            column.put(buf, rows.iter().map(|row| self.cells[row.begin + at].1));
+        }
+    }
+
+    /// How a block lies in bytes, and how many they are.
+    fn lay_out(&mut self, rows: &[Row], columns: Range<usize>) -> usize {
+        let layout = &mut self.layout;
+        layout.put_users(rows);
+        layout.columns.clear();
+        layout.block = bytes_len(layout.users_tag, layout.users.len());
+        for at in columns {
+            let column = Array::of(rows.iter().map(|row| self.cells[row.begin + at].1));
+            let number = self.cells[rows[0].begin + at].0;
+            layout.block += bytes_len(field::block::COLUMNS, column.len(number));
+            layout.columns.push(column);
+        }
+        bytes_len(field::changes::BLOCKS, layout.block)
+    }
+}
+
+/// Where things lie in a block.
+#[derive(Debug, Default)]
+struct Layout {
+    /// The bytes of its content.
+    block: usize,
+    /// The users, packed, and the field that they are in.
+    users: Vec<u8>,
+    users_tag: u32,
+    columns: Vec<Array>,
+}
+
+impl Layout {
+    /// The members of the rows, which rise: as runs or one by one, whichever is shorter.
+    fn put_users(&mut self, rows: &[Row]) {
+        use field::block::{RUNS, USERS};
+        let users = &mut self.users;
+        users.clear();
+        let mut next = 0;
+        for run in rows.chunk_by(|a, b| a.member + 1 == b.member) {
+            let (first, length) = (run[0].member, run.len() as u64);
+            encode_varint(first - next, users);
+            encode_varint(length, users);
+            next = first + length;
+        }
+        self.users_tag = RUNS;
+        let one_by_one: usize = rows.iter().map(|row| encoded_len_varint(row.member)).sum();
+        if one_by_one < users.len() {
+            users.clear();
+            rows.iter().for_each(|row| encode_varint(row.member, users));
+            self.users_tag = USERS;
+        }
+    }
+}
+
+/// The array that the values of a column are in, and how many bytes it has; where each value is a
+/// field of its own, with all heads.
+#[derive(Debug, Clone, Copy)]
+struct Array {
+    kind: Kind,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Numbers,
+    Floats,
+    Integers,
+    Flags,
+    Texts,
+    Values,
+}
+
+impl Kind {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Number(_) => Self::Numbers,
+            Value::Floats(items) if items.len() == 1 => Self::Floats,
+            Value::Integer(_) => Self::Integers,
+            Value::Flag(_) => Self::Flags,
+            Value::Text(_) => Self::Texts,
+            _ => Self::Values,
+        }
+    }
+
+    /// Bytes of a value in an array of the kind.
+    fn bytes(self, value: &Value) -> usize {
+        use field::column;
+        match (self, value) {
+            (Self::Numbers, _) => 8,
+            (Self::Floats, _) => 4,
+            (Self::Flags, _) => 1,
+            (Self::Integers, Value::Integer(integer)) => size::integer_bytes(*integer),
+            (Self::Texts, Value::Text(text)) => bytes_len(column::TEXTS, text.len()),
+            (_, value) => bytes_len(column::VALUES, size::of(value)),
+        }
+    }
+
+    /// The field of a packed array.
+    fn packed(self) -> Option<u32> {
+        use field::column;
+        match self {
+            Self::Numbers => Some(column::NUMBERS),
+            Self::Floats => Some(column::FLOATS),
+            Self::Integers => Some(column::INTEGERS),
+            Self::Flags => Some(column::FLAGS),
+            Self::Texts | Self::Values => None,
+        }
+    }
+}
+
+impl Array {
+    fn of<'a>(values: impl Iterator<Item = &'a Value> + Clone) -> Self {
+        let mut kinds = values.clone().map(Kind::of);
+        let first = kinds.next().unwrap_or(Kind::Values);
+        let kind = if kinds.all(|kind| kind == first) { first } else { Kind::Values };
+        Self { kind, bytes: values.map(|value| kind.bytes(value)).sum() }
+    }
+
+    /// Bytes of the column of a prop.
+    fn len(&self, number: u64) -> usize {
+        let head = self.kind.packed().map_or(0, |tag| head_len(tag, self.bytes));
+        1 + encoded_len_varint(number) + head + self.bytes
+    }
+
+    fn put<'a>(&self, buf: &mut Vec<u8>, values: impl Iterator<Item = &'a Value>) {
+        use field::column;
+        if let Some(tag) = self.kind.packed() {
+            put_head(buf, tag, self.bytes);
+        }
+        for value in values {
+            match (self.kind, value) {
+                (Kind::Numbers, Value::Number(number)) => buf.put_f64_le(*number),
+                (Kind::Floats, Value::Floats(items)) => {
+                    items.iter().for_each(|item| buf.put_f32_le(*item));
+                }
+                (Kind::Integers, Value::Integer(integer)) => encode_varint(zigzag(*integer), buf),
+                (Kind::Flags, Value::Flag(flag)) => buf.put_u8(u8::from(*flag)),
+                (Kind::Texts, Value::Text(text)) => {
+                    put_bytes(buf, column::TEXTS, text.as_bytes());
+                }
+                (_, value) => {
+                    put_head(buf, column::VALUES, size::of(value));
+                    put_value(buf, value);
+                }
+            }
+        }
     }
 }

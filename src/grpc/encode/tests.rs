@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Reference(proto::Changes);
 
-impl ChangeSink for Reference {
+impl ChangeSink<'_> for Reference {
     fn session(&mut self, session: &Session, info: &Info, class: Class) {
         self.0.session = Some(to_proto::session_info(session, info, Some(class)));
     }

@@ -163,20 +163,55 @@ fn users_are_runs_or_a_list_whichever_is_shorter() {
     assert_eq!(blocks(&[1, 2, 3, 9, 10, 11])[0].runs, [2, 3, 5, 3]);
 }
 
+/// However large a row is, its props are in blocks: who is told a value knows the number of its key.
 #[test]
-fn a_row_of_very_large_values_is_by_name() {
-    let large = |number, _| Value::Data(vec![number; 16_000].into());
+fn a_prop_that_came_in_a_very_large_row_is_known_by_its_number() {
     let mut session = session();
-    let props = (0..200).map(|key| (Key::from(format!("key-{key}")), large(1, 0)));
-    let join = Join { props: props.collect(), ..Join::default() };
-    session.apply(2_000_000, &Actor::App, Command::Join { user: user(1), join }).expect("it joins");
+    let large = Value::Data(vec![7; 16_000].into());
+    let props = (0..200).map(|key| (Key::from(format!("key-{key}")), large.clone()));
+    for number in 1..3 {
+        let join = Join { props: props.clone().collect(), ..Join::default() };
+        let command = Command::Join { user: user(number), join };
+        session.apply(2_000_000, &Actor::App, command).expect("it joins");
+    }
     session.flush(3_000_000);
     let step = Wire::default().snapshot(&session, &view(), in_columns(), None);
-    assert!(step.messages.len() > 3);
+    assert!(step.messages.len() > 6);
     let mut copy = Copy::default();
     copy.apply(&step);
-    let (user, props) = copy.shown()[1];
-    assert_eq!((&**user, props.len()), ("user-1", 200));
+    let from = session.revision();
+    for key in 0..200 {
+        write(&mut session, 1, vec![(format!("key-{key}").into(), Value::Integer(key))]);
+    }
+    session.flush(5_000_000);
+    let step =
+        Wire::default().columns(&session, &view(), Start::at(from)).expect("there are changes");
+    copy.apply(&step);
+    let mut named = Copy::default();
+    named.apply(&Wire::default().snapshot(
+        &session,
+        &view(),
+        Snapshot::new(SnapshotReason::First),
+        None,
+    ));
+    assert_eq!(copy.shown(), named.shown());
+}
+
+#[test]
+fn more_names_than_fit_into_a_message_come_in_parts() {
+    let limits = Limits { props_per_user: 20_000, ..Limits::default() };
+    let mut session =
+        Session::open(opening(), Arc::new(limits), 1_000_000, Epoch::default()).expect("it opens");
+    let key = |number| Key::from(format!("{number:0128}"));
+    let props = (0..20_000).map(|number| (key(number), Value::Integer(number))).collect();
+    let join = Command::Join { user: user(1), join: Join { props, ..Join::default() } };
+    session.apply(2_000_000, &Actor::App, join).expect("it joins");
+    session.flush(3_000_000);
+    let step = Wire::default().snapshot(&session, &view(), in_columns(), None);
+    assert!(step.messages.len() > 2);
+    let mut copy = Copy::default();
+    copy.apply(&step);
+    assert_eq!(copy.shown()[1].1.len(), 20_000);
 }
 
 proptest! {
