@@ -9,7 +9,7 @@ use sessiond::session::{
     revision::Revision,
     role::Role,
     value::Value,
-    view::{ChangeSink, Class, MemberChange, View},
+    view::{Cell, ChangeSink, Class, MemberChange, View},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +41,40 @@ pub struct Changes {
     /// In the order of arrival.
     pub members: Vec<(String, Change)>,
     pub left: BTreeMap<String, Departure>,
+}
+
+/// What columns have in place of names: which number of a key each value came under.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// In the order of arrival: the number, its key, and whether it is named.
+    cells: Vec<(u64, Key, bool)>,
+}
+
+/// The keys by the numbers that a client knows.
+pub type Known = BTreeMap<u64, Key>;
+
+impl Numbers {
+    /// Those of the whole view.
+    pub fn all(session: &Session, view: &View) -> Self {
+        gather(|sink| session.show_all(view, sink)).numbers
+    }
+
+    /// Those of what changed in the view after a revision.
+    pub fn after(session: &Session, view: &View, from: Revision) -> Self {
+        gather(|sink| session.show_changes(view, from, sink)).numbers
+    }
+
+    /// Adds the names that come to those that are known. Then every number has the name that it
+    /// has to have.
+    pub fn teach(&self, known: &mut Known) {
+        for (number, key, _) in self.cells.iter().filter(|(.., is_named)| *is_named) {
+            let before = known.insert(*number, key.clone());
+            assert!(before.is_none_or(|before| before == *key), "{number} is {key} now");
+        }
+        for (number, key, _) in &self.cells {
+            assert_eq!(known.get(number), Some(key), "{number} of {known:?}");
+        }
+    }
 }
 
 /// Values that were set and keys that were removed.
@@ -168,6 +202,9 @@ impl Picture {
 #[derive(Default)]
 struct Collector {
     changes: Changes,
+    numbers: Numbers,
+    /// The join order of the last member, where it came with it.
+    order: Option<u64>,
     chapter: Chapter,
 }
 
@@ -182,9 +219,13 @@ enum Chapter {
 }
 
 fn collect(show: impl FnOnce(&mut Collector)) -> Changes {
+    gather(show).changes
+}
+
+fn gather(show: impl FnOnce(&mut Collector)) -> Collector {
     let mut collector = Collector::default();
     show(&mut collector);
-    collector.changes
+    collector
 }
 
 impl Collector {
@@ -214,6 +255,7 @@ impl ChangeSink<'_> for Collector {
         self.turn_to(Chapter::Members);
         let MemberChange { user, replaces, role, disconnected, order } = change;
         assert!(self.changes.of(user).is_none(), "{user} came twice in one step");
+        self.order = order;
         let props = Diff::default();
         let change = Change { replaces, role, disconnected, order, props };
         self.changes.members.push((user.to_string(), change));
@@ -223,6 +265,15 @@ impl ChangeSink<'_> for Collector {
         self.turn_to(Chapter::Members);
         let (_, change) = self.changes.members.last_mut().expect("a prop follows its member");
         change.props.put(key, value);
+    }
+
+    fn cell(&mut self, cell: Cell<'_>, value: Option<&Value>) {
+        let Cell { member, key, number, is_news } = cell;
+        assert!(self.order.is_none_or(|order| order == member), "{key} of another member");
+        if value.is_some() {
+            self.numbers.cells.push((number, key.into(), is_news));
+        }
+        self.prop(key, value);
     }
 
     fn left(&mut self, user: &str, departure: Departure) {

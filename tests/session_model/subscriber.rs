@@ -3,7 +3,7 @@
 use super::{
     framed::{Framed, SHARED_ONLY},
     model::Model,
-    picture::{Change, Changes, Picture},
+    picture::{Change, Changes, Known, Numbers, Picture},
     position::Position,
 };
 use sessiond::session::{
@@ -67,16 +67,23 @@ pub struct Watch {
     pub view: View,
     /// By revision, from 1: the fingerprint, and whether the frame showed nothing.
     frames: Vec<(u32, bool)>,
+    /// By revision too: the numbers of all values that are shown, which each client that is there
+    /// knows, and some no others.
+    known: Vec<Known>,
+    /// All that were ever told.
+    told: Known,
 }
 
 impl Watch {
     pub fn new(view: View) -> Self {
-        Self { view, frames: Vec::new() }
+        Self { view, frames: Vec::new(), known: Vec::new(), told: Known::new() }
     }
 
     /// Forgets an earlier incarnation.
     pub fn start_anew(&mut self) {
         self.frames.clear();
+        self.known.clear();
+        self.told.clear();
     }
 
     /// A frame was made: the snapshot, the step from the frame before, and the fingerprint are what
@@ -105,11 +112,28 @@ impl Watch {
                 changes.members.sort_by(|(a, _), (b, _)| a.cmp(b));
                 assert_eq!(changes, model.at(from).changes_to(last, view), "{view:?}");
                 self.listen(session, model, from);
+                self.number(session, from);
                 changes.is_silent()
             }
             _ => false,
         };
         self.frames.push((fingerprint, quiet));
+        self.learn(session, 1);
+    }
+
+    /// A snapshot names all numbers that it has.
+    fn learn(&mut self, session: &Session, frames: usize) {
+        let numbers = Numbers::all(session, &self.view);
+        let mut known = Known::new();
+        numbers.teach(&mut known);
+        numbers.teach(&mut self.told);
+        self.known.extend((0..frames).map(|_| known.clone()));
+    }
+
+    /// Who knows the numbers of what it is shown at a revision can read what came after it.
+    fn number(&self, session: &Session, from: Revision) {
+        let mut known = self.known[from.0 as usize - 1].clone();
+        Numbers::after(session, &self.view, from).teach(&mut known);
     }
 
     /// The session was reset, after a frame for what was open; the earlier frames lead nowhere.
@@ -117,6 +141,7 @@ impl Watch {
         self.snapshot(session, model);
         let fingerprint = session.fingerprint(&self.view, None);
         self.frames.extend((0..frames).map(|_| (fingerprint, false)));
+        self.learn(session, frames);
     }
 
     /// Who subscribes now receives the last frame, whatever has been accepted since.
@@ -146,6 +171,7 @@ impl Watch {
             if may {
                 let changes = Changes::after(session, view, revision);
                 self.check(model, revision, &changes);
+                self.number(session, revision);
                 let mut picture = model.at(revision).picture(view);
                 picture.apply(&changes);
                 assert_eq!(picture, model.last().picture(view), "{view:?} from {revision}");
