@@ -23,7 +23,7 @@ use sessiond::{
 use std::{
     fs,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll, Waker},
 };
 
@@ -253,8 +253,10 @@ fn value_of(named: &proto::NamedValue) -> Json {
 }
 
 fn json_of(name: &str, message: &impl Message) -> Json {
-    let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in");
-    let descriptor = pool.get_message_by_name(&format!("sessiond.v1.{name}")).expect("it is one");
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+        DescriptorPool::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in")
+    });
+    let descriptor = POOL.get_message_by_name(&format!("sessiond.v1.{name}")).expect("it is one");
     let message =
         DynamicMessage::decode(descriptor, &*message.encode_to_vec()).expect("it decodes");
     let json = message.serialize_with_options(
