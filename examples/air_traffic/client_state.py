@@ -183,7 +183,7 @@ class ClientState:
         if any(change.join_order for changes in steps for change in changes.members):
             self.members = dict(sorted(self.members.items(), key=lambda member: member[1].join_order))
         for changes in steps:
-            self._names.update(changes.dictionary.props)
+            self._names.update({entry.number: entry.name for entry in changes.dictionary.props})
             for block in changes.blocks:
                 self._set_columns(block)
 

@@ -9,8 +9,9 @@
 use crate::support::*;
 use fastrand::Rng;
 use sessiond::proto::{
-    self, Block, Column, DeliveryOptions, Dictionary, Encoding, EndReason, GatewayRequest,
-    JoinOptions, OpenSharedSessionRequest, SessionKind, SessionSettings, View, ViewSubscription,
+    self, Block, Column, DeliveryOptions, Dictionary, DictionaryEntry, Encoding, EndReason,
+    GatewayRequest, JoinOptions, OpenSharedSessionRequest, SessionKind, SessionSettings, View,
+    ViewSubscription,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -283,8 +284,11 @@ impl World {
         let handles = users.iter().map(|(handle, _)| (*handle).into()).collect();
         let block = Block { users: handles, columns: vec![column], ..Default::default() };
         let peer = &mut self.peers[at];
-        let names = KEYS.iter().enumerate().map(|(at, key)| (at as u64, key.to_string()));
-        let names = Dictionary { props: names.collect() };
+        let entry = |(at, key): (usize, &&str)| DictionaryEntry {
+            number: at as u64,
+            name: key.to_string(),
+        };
+        let names = Dictionary { props: KEYS.iter().enumerate().map(entry).collect() };
         let dictionary = Some(names).filter(|_| !std::mem::replace(&mut peer.is_named, true));
         let seq = peer.backend.send(GatewayRequest {
             dictionary,

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    self, Block, Column, Dictionary, EndReason, ErrorReason, GatewayHello, GatewayRequest, Role,
-    SessionSettings, ViewSubscription,
+    self, Block, Column, Dictionary, DictionaryEntry, EndReason, ErrorReason, GatewayHello,
+    GatewayRequest, Role, SessionSettings, ViewSubscription,
 };
 use tonic::Code;
 
@@ -22,8 +22,8 @@ async fn with_backend() -> (Service, Backend) {
 }
 
 fn names<const N: usize>(props: [(u64, &str); N]) -> Option<Dictionary> {
-    let props = props.into_iter().map(|(index, name)| (index, name.to_owned()));
-    Some(Dictionary { props: props.collect() })
+    let entry = |(number, name): (u64, &str)| DictionaryEntry { number, name: name.to_owned() };
+    Some(Dictionary { props: props.map(entry).to_vec() })
 }
 
 fn numbers(prop: u64, numbers: &[f64]) -> Column {
@@ -179,11 +179,16 @@ async fn a_dictionary_that_renames_is_refused_with_all_blocks_of_its_message() {
     });
     let refusals = backend.refusals_of(&service, seq).await;
     assert_eq!(refusals.len(), 1);
-    assert_eq!(refusals[0].fields[0].field, "dictionary.props[1]");
+    assert_eq!(refusals[0].fields[0].field, "dictionary.props[0]");
     assert_eq!(backend.copy(1).props("bob"), shown([]));
     // Nothing of it was learnt, and the same name once more is no fault.
     let again = GatewayRequest { dictionary: names([(1, "x"), (2, "w")]), ..Default::default() };
     backend.accepted(&service, again).await;
+    let twice = names([(3, "a"), (4, "b"), (3, "c"), (4, "b")]);
+    let seq = backend.send(GatewayRequest { dictionary: twice, ..Default::default() });
+    let refusals = backend.refusals_of(&service, seq).await;
+    let faults: Vec<_> = refusals[0].fields.iter().map(|it| &*it.field).collect();
+    assert_eq!(faults, ["dictionary.props[2]"]);
 }
 
 #[tokio::test]

@@ -101,20 +101,19 @@ impl<'a> Table<'a> {
     }
 
     fn put_names(&mut self) {
-        use field::dictionary::{PROPS, props_entry};
+        use field::{dictionary::PROPS, dictionary_entry as entry};
         self.names.sort_unstable();
         self.names.dedup();
         let mut dictionary = Vec::new();
         for &(number, name) in &self.names {
-            let key = 1 + encoded_len_varint(number);
-            let entry = key + bytes_len(props_entry::VALUE, name.len());
-            if !self.body.has_room(dictionary.len() + bytes_len(PROPS, entry)) {
+            let len = 1 + encoded_len_varint(number) + bytes_len(entry::NAME, name.len());
+            if !self.body.has_room(dictionary.len() + bytes_len(PROPS, len)) {
                 put_dictionary(&mut self.body, &mut dictionary);
                 self.body.end_part();
             }
-            put_head(&mut dictionary, PROPS, entry);
-            put_varint(&mut dictionary, props_entry::KEY, number);
-            put_bytes(&mut dictionary, props_entry::VALUE, name.as_bytes());
+            put_head(&mut dictionary, PROPS, len);
+            put_varint(&mut dictionary, entry::NUMBER, number);
+            put_bytes(&mut dictionary, entry::NAME, name.as_bytes());
         }
         put_dictionary(&mut self.body, &mut dictionary);
     }

@@ -274,7 +274,8 @@ impl Rebuilt {
             }
             self.left.insert(departure.user_id.clone(), reason);
         }
-        for (number, name) in changes.dictionary.iter().flat_map(|it| &it.props) {
+        let named = changes.dictionary.iter().flat_map(|it| &it.props);
+        for proto::DictionaryEntry { number, name } in named {
             let before = self.names.insert(*number, name.clone());
             assert!(before.is_none_or(|before| before == *name), "{number} is {name:?} for ever");
         }

@@ -14,6 +14,7 @@ use crate::{
         value::Value,
     },
 };
+use rustc_hash::FxHashMap;
 use std::{collections::HashSet, sync::Arc};
 
 /// The users of a block that is well formed, and their values.
@@ -183,13 +184,14 @@ impl Gateway {
     /// Takes in new names, or none of them if one is at fault.
     fn learn(&mut self, server: &Server, dictionary: proto::Dictionary) -> Result<(), Refusal> {
         let mut door = Door::new(&server.limits);
-        let mut new = Vec::new();
-        for (index, name) in dictionary.props {
-            let field = format!("dictionary.props[{index}]");
-            match self.names.get(&index) {
+        let mut new = FxHashMap::default();
+        for (at, entry) in dictionary.props.into_iter().enumerate() {
+            let proto::DictionaryEntry { number, name } = entry;
+            let field = format!("dictionary.props[{at}]");
+            match self.names.get(&number).or_else(|| new.get(&number)) {
                 Some(known) if **known == *name => {}
-                Some(known) => door.fault(field, format!("is {known:?} already")),
-                None => new.extend(door.key(&field, &name).map(|key| (index, key))),
+                Some(known) => door.fault(field, format!("{number} is {known:?} already")),
+                None => new.extend(door.key(&field, &name).map(|key| (number, key))),
             }
         }
         if self.names.len() + new.len() > NAMES {

@@ -52,7 +52,8 @@ impl Copy {
         for departure in changes.left {
             self.members.retain(|_, (user, _)| *user != departure.user_id);
         }
-        for (number, name) in changes.dictionary.into_iter().flat_map(|it| it.props) {
+        let named = changes.dictionary.into_iter().flat_map(|it| it.props);
+        for proto::DictionaryEntry { number, name } in named {
             let before = self.names.insert(number, name.clone());
             assert!(before.is_none_or(|before| before == name), "a number has one name");
         }
