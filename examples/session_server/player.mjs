@@ -1,8 +1,7 @@
 // A player of the older system: its commands as calls of sessiond, its events from the updates.
 
+import { Copy } from './copy.mjs';
 import { Connection, json, values } from './wire.mjs';
-
-const NOBODY = { data: {}, players: new Map(), order: new Map() };
 
 export class Player {
   /** `hear` is called with every event, an object with its `command`. */
@@ -74,7 +73,7 @@ export class Player {
         schema: { dataExample: values(sessionData), propsExample: values(playerData) },
       },
       // With the same options as before: here with none.
-      resume: { position: { epoch: this.epoch, revision: this.revision }, view: this.view },
+      resume: this.copy.resume(),
     });
   }
 
@@ -90,11 +89,7 @@ export class Player {
   // Events.
 
   #forget() {
-    this.epoch = 0;
-    this.revision = 0;
-    this.view = 0;
-    this.state = NOBODY;
-    this.parts = [];
+    this.copy = new Copy();
     // In the session, as far as this player knows from the updates.
     this.joined = false;
   }
@@ -106,46 +101,28 @@ export class Player {
   }
 
   #subscribe(request) {
-    this.parts = [];
     this.stream = this.connection.subscribe({ ...this.#here(), ...request });
     this.stream.on('data', ({ update }) => this.#take(update));
     this.stream.on('error', () => this.hear({ command: 'connectionLost' }));
   }
 
-  /** One update, as update.proto describes it; all parts of a step are applied together. */
   #take(update) {
     if (update.body === 'ended') {
       const command = update.ended.reason === 'END_REASON_LEFT' ? 'sessionLeave' : 'sessionLost';
       this.hear({ command });
-    } else if (update.body === 'heartbeat') {
-      this.revision = update.toRevision;
-    } else {
-      this.parts.push(update);
-      if (update.more) return;
-      const [first, ...rest] = this.parts.splice(0);
-      const isSnapshot = first.body === 'snapshot';
-      if (!isSnapshot && first.toRevision <= this.revision) return;
-      if (!isSnapshot && first.fromRevision > this.revision) throw new Error('a message was lost');
-      const before = this.state;
-      this.state = isSnapshot ? NOBODY : before;
-      const state = isSnapshot ? first.snapshot.state : first.changes;
-      for (const changes of [state, ...rest.map((part) => part.changes)]) {
-        this.state = apply(this.state, changes);
-      }
-      this.revision = first.toRevision;
-      if (isSnapshot) {
-        this.epoch = first.epoch;
-        this.view = first.snapshot.view;
-        // Another session of the same id: what this player knew is of no use any more.
-        if (first.snapshot.reason === 'SNAPSHOT_REASON_EPOCH_CHANGED') this.joined = false;
-      }
-      this.#tell(before, isSnapshot && first.snapshot.reason === 'SNAPSHOT_REASON_RESET_SCHEMA');
+      return;
     }
+    const before = known(this.copy.state);
+    const step = this.copy.take(update);
+    if (step === undefined) return;
+    const reason = step.body === 'snapshot' ? step.snapshot.reason : '';
+    // Another session of the same id: what this player knew is of no use any more.
+    if (reason === 'SNAPSHOT_REASON_EPOCH_CHANGED') this.joined = false;
+    this.#tell(before, known(this.copy.state), reason === 'SNAPSHOT_REASON_RESET_SCHEMA');
   }
 
   /** What the older server would have said of a step. */
-  #tell(before, isReset) {
-    const { data: sessionData, players } = this.state;
+  #tell(before, { sessionData, players }, isReset) {
     const said = (command, playerID) => this.hear({ command, playerID, playerData: players.get(playerID) });
     const others = [...players.keys()].filter((playerID) => playerID !== this.playerID);
     if (!this.joined) {
@@ -161,7 +138,7 @@ export class Player {
     if (isReset) {
       // Everybody has the defaults, this player as well.
       this.hear({ command: 'sessionUpdate', sessionData, playerData: players.get(this.playerID) });
-    } else if (!same(before.data, sessionData)) {
+    } else if (!same(before.sessionData, sessionData)) {
       this.hear({ command: 'sessionUpdate', sessionData });
     }
     for (const playerID of before.players.keys()) {
@@ -176,24 +153,14 @@ export class Player {
   }
 }
 
-function apply(state, changes) {
-  const players = new Map(state.players);
-  const order = new Map(state.order);
-  for (const { userId, replaces, props, removed, joinOrder } of changes.members) {
-    const known = replaces ? undefined : players.get(userId);
-    if (known === undefined) order.set(userId, joinOrder);
-    players.set(userId, setAndDrop(known ?? {}, props, removed));
-  }
-  for (const { userId } of changes.left) players.delete(userId);
-  const joined = [...players].sort(([one], [other]) => order.get(one) - order.get(other));
-  return { data: setAndDrop(state.data, changes.data, changes.dataRemoved), players: new Map(joined), order };
+/** What the older system's clients know of a session. */
+function known({ data, members }) {
+  const players = [...members].map(([playerID, { props }]) => [playerID, plain(props)]);
+  return { sessionData: plain(data), players: new Map(players) };
 }
 
-function setAndDrop(known, set, removed) {
-  const next = { ...known };
-  for (const item of set) next[item.name] = json(item);
-  for (const key of removed) delete next[key];
-  return next;
+function plain(values) {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, json(value)]));
 }
 
 function same(one, other) {

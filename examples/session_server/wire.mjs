@@ -15,6 +15,16 @@ const definitions = loader.loadSync(
 );
 const { sessiond } = grpc.loadPackageDefinition(definitions);
 
+/** A message of the API from its bytes. */
+export function decoded(name, bytes) {
+  return definitions[`sessiond.v1.${name}`].deserialize(bytes);
+}
+
+/** The bytes of a message. */
+export function encoded(name, message) {
+  return definitions[`sessiond.v1.${name}`].serialize(message);
+}
+
 // How long the server may take for a call; tests on a busy machine are slow.
 const PATIENCE_MS = 20_000;
 
