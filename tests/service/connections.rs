@@ -181,3 +181,26 @@ async fn a_client_that_vanishes_takes_its_streams_along() {
     service.tick_until(&mut ada, |it| it.member("bob").disconnected).await;
     let _ = service.try_list(ListSessionsRequest::default()).await.expect("it is fine");
 }
+
+#[tokio::test]
+async fn a_stream_that_is_cancelled_leaves_nothing_on_the_lists_of_the_shards() {
+    let service = Service::with_room().await;
+    service.tick();
+    let jobs = || service.engine().footprint().jobs;
+    let before = jobs();
+    let streams: Vec<_> = {
+        let mut streams = Vec::new();
+        for _ in 0..200 {
+            streams.push(service.watch("finals", "").await);
+        }
+        streams
+    };
+    assert!(jobs() >= before + 200, "each has a heartbeat before it");
+    drop(streams);
+    in_time(async {
+        while jobs() > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
