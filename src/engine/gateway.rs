@@ -2,8 +2,8 @@
 //! another.
 //!
 //! What a gateway holds belongs to its id. A stream takes it over by taking a turn, and whoever held
-//! it before finds that its turn is over. Lock order: a gateway, then a user, then a session, and
-//! last what a gateway is told.
+//! it before finds that its turn is over. It deals with a message under one hold. Lock order: a gateway
+//! first, and last of all what a gateway is told.
 
 use super::error::Refusal;
 use super::{
@@ -24,10 +24,10 @@ use crate::session::{
     view::Class,
 };
 use dashmap::Entry;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{ArcMutexGuard, Mutex, MutexGuard, RawMutex};
 use rustc_hash::FxHashMap;
 use std::{
-    mem,
+    fmt, mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,7 +40,7 @@ use std::{
 pub struct Gateway {
     app: AppId,
     id: Key,
-    held: Mutex<Held>,
+    held: Arc<Mutex<Held>>,
     post: Mutex<Post>,
 }
 
@@ -52,7 +52,7 @@ struct Held {
     attached: u64,
     /// The stream that holds it, by its number; 0 = none does.
     turn: u64,
-    /// See [`GatewayStream::dealt_with`].
+    /// See [`Hold::dealt_with`].
     last_seq: u64,
     /// When it is given up; none = a stream holds it.
     waiting: Option<Listed>,
@@ -104,7 +104,7 @@ pub struct Entered {
 pub struct Found {
     /// Another stream held it, or it was waited for.
     pub resumed: bool,
-    /// See [`GatewayStream::dealt_with`].
+    /// See [`Hold::dealt_with`].
     pub last_seq: u64,
     /// Who is still attached.
     pub users: Vec<(u32, UserId, Arc<Live>, Role)>,
@@ -189,7 +189,7 @@ impl Engine {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(place) => {
                     let (app, id) = (app.clone(), id.clone());
-                    let (held, post) = (Mutex::default(), Mutex::default());
+                    let (held, post) = (Arc::default(), Mutex::default());
                     let new = Arc::new(Gateway { app, id, held, post });
                     place.insert(new.clone());
                     new
@@ -264,18 +264,27 @@ pub struct GatewayStream {
     lost: bool,
 }
 
-/// What a gateway holds, while its stream deals with a message.
-#[derive(Debug)]
-pub struct Hold<'a> {
-    stream: &'a GatewayStream,
-    held: MutexGuard<'a, Held>,
+/// What a gateway holds, while its stream deals with a message: no other stream takes it over
+/// meanwhile, so what was dealt with is what the next one is told.
+pub struct Hold {
+    engine: Engine,
+    gateway: Arc<Gateway>,
+    held: ArcMutexGuard<RawMutex, Held>,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").field("held", &*self.held).finish_non_exhaustive()
+    }
 }
 
 impl GatewayStream {
     /// What the gateway holds; none if another stream has taken it over.
-    pub fn hold(&self) -> Option<Hold<'_>> {
-        let held = self.gateway.held.lock();
-        (held.turn == self.turn).then_some(Hold { stream: self, held })
+    pub fn hold(&self) -> Option<Hold> {
+        let Self { engine, gateway, .. } = self;
+        let held = gateway.held.lock_arc();
+        let is_mine = held.turn == self.turn;
+        is_mine.then(|| Hold { engine: engine.clone(), gateway: gateway.clone(), held })
     }
 
     /// Waits for users that the gateway has no more, or for another stream to take it over.
@@ -324,7 +333,7 @@ impl GatewayStream {
     }
 }
 
-impl Hold<'_> {
+impl Hold {
     /// A user under its handle.
     pub fn user(&self, handle: u32) -> Option<&Attachment> {
         self.held.users.get(&handle)
@@ -348,7 +357,7 @@ impl Hold<'_> {
         user: &UserId,
         join: Option<Join>,
     ) -> Result<Entered, Refusal> {
-        let GatewayStream { engine, gateway, .. } = self.stream;
+        let Self { engine, gateway, .. } = self;
         let stream = engine.user_stream(&live.app, user)?;
         let number = self.held.attached + 1;
         let begin = |state: &mut MutexGuard<'_, State>| {
@@ -375,20 +384,20 @@ impl Hold<'_> {
     /// Detaches a user as if a stream of it was lost; returns whether it was attached.
     pub fn detach(&mut self, handle: u32) -> bool {
         let Some(user) = self.held.users.remove(&handle) else { return false };
-        user.give_up(&self.stream.engine, &self.stream.gateway, true);
+        user.give_up(&self.engine, &self.gateway, true);
         true
     }
 
     /// Has a user leave its session, and detaches it.
     pub fn leave(&mut self, handle: u32, keep_role: bool) -> Option<Result<Position, Refusal>> {
-        let GatewayStream { engine, gateway, .. } = self.stream;
-        let user = self.held.users.get(&handle)?;
+        let Self { engine, gateway, held } = self;
+        let user = held.users.get(&handle)?;
         // It is not told of the end that it asks for.
         let attached = user.live.lock().attached.remove(&user.order);
         let leave = Command::Leave { user: user.stream.user.clone(), keep_role };
         match user.command(engine, leave) {
             Ok(position) => {
-                if let Some(user) = self.held.users.remove(&handle) {
+                if let Some(user) = held.users.remove(&handle) {
                     user.give_up(engine, gateway, true);
                 }
                 Some(Ok(position))
@@ -404,14 +413,14 @@ impl Hold<'_> {
 
     /// Takes out the users that the gateway has no more, with what happened to them.
     pub fn take_ended(&mut self) -> Vec<(u32, End)> {
-        let GatewayStream { engine, gateway, .. } = self.stream;
+        let Self { engine, gateway, held } = self;
         let ended = mem::take(&mut gateway.post.lock().ended);
         let mut told = Vec::with_capacity(ended.len());
         for (handle, number, end) in ended {
-            if self.held.users.get(&handle).is_none_or(|it| it.number != number) {
+            if held.users.get(&handle).is_none_or(|it| it.number != number) {
                 continue;
             }
-            if let Some(user) = self.held.users.remove(&handle) {
+            if let Some(user) = held.users.remove(&handle) {
                 user.give_up(engine, gateway, true);
                 told.push((handle, end));
             }

@@ -2,7 +2,7 @@
 //!
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
-//! due. Lock order: what is remembered of a place ([`requests`]), gateway, user, session, a shard's
+//! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, a shard's
 //! list, never two sessions; no lock is held across an await.
 
 mod clock;

@@ -414,6 +414,55 @@ async fn a_stream_of_the_same_id_takes_over_and_is_told_what_there_is() {
 }
 
 #[tokio::test]
+async fn the_stream_that_takes_over_is_told_exactly_what_was_applied() {
+    const USERS: u32 = 1000;
+    const EACH: u32 = 50;
+    /// Has every user show the number of the message.
+    fn all(backend: &mut Backend, seq: u64, attach: Vec<proto::Attach>) {
+        let integers = vec![seq as i64; EACH as usize];
+        let column = Column { prop: 1, integers, ..Default::default() };
+        let block = |at: u32| Block {
+            runs: vec![u64::from(1 + at * EACH), EACH.into()],
+            columns: vec![column.clone()],
+            ..Default::default()
+        };
+        let blocks = (0..USERS / EACH).map(block).collect();
+        let dictionary = names([(1, "n")]);
+        let request = GatewayRequest { attach, dictionary, blocks, ..Default::default() };
+        backend.send_as(seq, request);
+    }
+    let service = Service::start_with(|config| config.max_updates_per_second = 1_000_000).await;
+    service.open_room("finals", "ada").await;
+    let mut old = service.gateway_apart("backend").await;
+    let users = (1..=USERS).map(|at| (at, format!("user-{at}")));
+    let attached = users.clone().map(|(handle, user)| attach(handle, &user, "finals"));
+    all(&mut old, 2, attached.collect());
+    old.until_acked(&service, 2).await;
+    let (mut sent, mut amid) = (2, 0);
+    for _ in 0..20 {
+        let before = sent;
+        for _ in 0..40 {
+            sent += 1;
+            all(&mut old, sent, Vec::new());
+        }
+        let new = service.gateway_apart("backend").await;
+        let last = new.welcome.last_seq;
+        amid += usize::from(before < last && last < sent);
+        old.end().await.is(EndReason::TakenOver, Code::Aborted);
+        assert!(old.acked_seq <= last, "{} was acked, {last} applied", old.acked_seq);
+        assert!(old.refusals.is_empty(), "{:?}", old.refusals);
+        service.tick();
+        let ada = service.watch("finals", "ada").await;
+        for (_, user) in users.clone() {
+            let expected = shown([("n", int(last as i64))]);
+            assert_eq!(ada.rebuilt.props(&user), expected, "{user}: {last} was applied last");
+        }
+        old = new;
+    }
+    assert!(amid > 0, "another stream took over while messages were dealt with");
+}
+
+#[tokio::test]
 async fn a_backend_that_comes_back_within_the_grace_goes_on() {
     let (service, mut first) = with_backend().await;
     let mut ada = service.watch("finals", "ada").await;

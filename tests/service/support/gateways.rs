@@ -2,11 +2,13 @@
 
 use super::{GLANCE, Rebuilt, Refused, Service, Step, in_time, node_of, streams::Ending};
 use prost::Message;
-use sessiond::proto::{self, GatewayRequest, GatewayResponse};
+use sessiond::proto::{
+    self, GatewayRequest, GatewayResponse, delivery_service_client::DeliveryServiceClient,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 /// What goes up.
 type Up = UnboundedReceiverStream<GatewayRequest>;
@@ -247,9 +249,15 @@ impl Service {
 
     /// Opens a backend's stream; the first message is read.
     pub async fn gateway(&self, id: &str) -> Backend {
-        let hello = proto::GatewayHello { gateway_id: id.to_owned(), ..Default::default() };
-        let first = GatewayRequest { hello: Some(hello), ..Default::default() };
-        let mut backend = self.gateway_with(first).await;
+        let mut backend = self.gateway_with(hello(id)).await;
+        backend.next().await;
+        backend
+    }
+
+    /// The same on a connection of its own.
+    pub async fn gateway_apart(&self, id: &str) -> Backend {
+        let (channel, first) = (self.connect().await, hello(id));
+        let mut backend = gateway_on(channel, first, |request| request).await;
         backend.next().await;
         backend
     }
@@ -265,26 +273,40 @@ impl Service {
         first: GatewayRequest,
         change: impl FnOnce(Request<Up>) -> Request<Up>,
     ) -> Backend {
-        let (up, outbox) = mpsc::unbounded_channel();
-        let request = change(Request::new(UnboundedReceiverStream::new(outbox)));
-        let answer = in_time(self.delivery().gateway(request)).await;
-        let mut backend = Backend {
-            down: Some(node_of(answer.expect("refused in its trailers"))),
-            up: Some(up),
-            seq: 0,
-            welcome: proto::Welcome::default(),
-            views: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            attached: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            refusals: Vec::new(),
-            acked_seq: 0,
-            go_away: None,
-            messages: 0,
-            dropped: BTreeSet::new(),
-            steps: Vec::new(),
-        };
-        backend.send(first);
-        backend
+        gateway_on(self.channel(), first, change).await
     }
+}
+
+/// The first message of a backend.
+fn hello(id: &str) -> GatewayRequest {
+    let hello = proto::GatewayHello { gateway_id: id.to_owned(), ..Default::default() };
+    GatewayRequest { hello: Some(hello), ..Default::default() }
+}
+
+async fn gateway_on(
+    channel: Channel,
+    first: GatewayRequest,
+    change: impl FnOnce(Request<Up>) -> Request<Up>,
+) -> Backend {
+    let (up, outbox) = mpsc::unbounded_channel();
+    let request = change(Request::new(UnboundedReceiverStream::new(outbox)));
+    let answer = in_time(DeliveryServiceClient::new(channel).gateway(request)).await;
+    let mut backend = Backend {
+        down: Some(node_of(answer.expect("refused in its trailers"))),
+        up: Some(up),
+        seq: 0,
+        welcome: proto::Welcome::default(),
+        views: BTreeMap::new(),
+        lost: BTreeMap::new(),
+        attached: BTreeMap::new(),
+        ended: BTreeMap::new(),
+        refusals: Vec::new(),
+        acked_seq: 0,
+        go_away: None,
+        messages: 0,
+        dropped: BTreeSet::new(),
+        steps: Vec::new(),
+    };
+    backend.send(first);
+    backend
 }

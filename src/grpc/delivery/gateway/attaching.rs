@@ -4,7 +4,7 @@ use super::{Gateway, Server};
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Entered, Live, SessionKey, Target},
+    engine::{Entered, Hold, Live, SessionKey, Target},
     grpc::{
         convert::{door::Door, to_proto},
         delivery::feeds::Feeds,
@@ -101,6 +101,7 @@ impl Gateway {
     pub(super) fn attach_all(
         &mut self,
         server: &Server,
+        hold: &mut Hold,
         seq: u64,
         asked: Vec<Asked>,
     ) -> Vec<(Arc<Live>, Revision)> {
@@ -114,7 +115,7 @@ impl Gateway {
                     continue;
                 }
             };
-            match self.attach(server, handle, &wanted) {
+            match self.attach(server, hold, handle, &wanted) {
                 Ok((live, Entered { role, position })) => {
                     let user_id =
                         if wanted.is_new { wanted.user.to_string() } else { String::new() };
@@ -142,13 +143,11 @@ impl Gateway {
     fn attach(
         &self,
         server: &Server,
+        hold: &mut Hold,
         handle: u32,
         wanted: &Wanted,
     ) -> Result<(Arc<Live>, Entered), Refusal> {
         let Wanted { user, key, entry, prefix, .. } = wanted;
-        let Some(mut hold) = self.stream.hold() else {
-            return Err(Refusal::UnknownHandle { handle });
-        };
         if hold.user(handle).is_some() {
             return Err(Refusal::invalid(format!("{prefix}handle"), "is in use"));
         }
@@ -179,13 +178,13 @@ impl Gateway {
     pub(super) fn detach_all(
         &mut self,
         server: &Server,
+        hold: &mut Hold,
         feeds: &mut Feeds,
         seq: u64,
         asked: &[proto::Detach],
     ) {
         let after = self.acks.last();
         for &proto::Detach { handle, leave, keep_role } in asked {
-            let Some(mut hold) = self.stream.hold() else { return };
             let live = hold.user(handle).map(|user| user.live().clone());
             let outcome = match leave {
                 true => hold.leave(handle, keep_role),
@@ -194,7 +193,6 @@ impl Gateway {
                     Ok(server.engine.pending_position(live))
                 }),
             };
-            drop(hold);
             match (outcome, live) {
                 (Some(Ok(position)), Some(live)) => {
                     for messages in self.excess.forget(handle) {

@@ -3,7 +3,7 @@
 use super::{Gateway, NAMES, REFUSALS, Server};
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Attachment, Live},
+    engine::{Attachment, Hold, Live},
     grpc::{
         convert::door::{Door, PropsWrite},
         delivery::{backlog::Messages, feeds::Feeds},
@@ -240,6 +240,7 @@ impl Gateway {
     pub(super) fn write_all(
         &mut self,
         server: &Server,
+        hold: &Hold,
         feeds: &mut Feeds,
         seq: u64,
         dictionary: Option<proto::Dictionary>,
@@ -253,7 +254,7 @@ impl Gateway {
         let mut refused = Refused::default();
         for (at, block) in blocks.into_iter().enumerate() {
             match self.rows(server, at, block) {
-                Ok(rows) => self.write_rows(server, feeds, seq, &rows, &mut refused),
+                Ok(rows) => self.write_rows(server, hold, feeds, seq, &rows, &mut refused),
                 Err(refusal) => refused.add(0, refusal),
             }
         }
@@ -263,6 +264,7 @@ impl Gateway {
     fn write_rows(
         &mut self,
         server: &Server,
+        hold: &Hold,
         feeds: &mut Feeds,
         seq: u64,
         rows: &Rows,
@@ -270,36 +272,33 @@ impl Gateway {
     ) {
         let messages = Messages { after: self.acks.last(), last: seq };
         let mut written: Vec<(Arc<Live>, Revision)> = Vec::new();
-        {
-            let Some(hold) = self.stream.hold() else { return };
-            let now = server.engine.clock().now();
-            let mut group = Group::default();
-            for (row, handle) in rows.handles().enumerate() {
-                let Some(user) = hold.user(handle) else {
-                    refused.add(handle, Refusal::UnknownHandle { handle });
-                    continue;
-                };
-                let limited = match self.excess.is_waiting(handle) {
-                    true => Err(over_rate(server)),
-                    false => user.take_update(now).map_err(Refusal::from),
-                };
-                if let Err(limited) = limited {
-                    let write = rows.write(row);
-                    if let Err(refusal) =
-                        self.excess.add(server, user, handle, messages, write, limited)
-                    {
-                        refused.add(handle, refusal);
-                    }
-                    continue;
+        let now = server.engine.clock().now();
+        let mut group = Group::default();
+        for (row, handle) in rows.handles().enumerate() {
+            let Some(user) = hold.user(handle) else {
+                refused.add(handle, Refusal::UnknownHandle { handle });
+                continue;
+            };
+            let limited = match self.excess.is_waiting(handle) {
+                true => Err(over_rate(server)),
+                false => user.take_update(now).map_err(Refusal::from),
+            };
+            if let Err(limited) = limited {
+                let write = rows.write(row);
+                if let Err(refusal) =
+                    self.excess.add(server, user, handle, messages, write, limited)
+                {
+                    refused.add(handle, refusal);
                 }
-                if group.live.as_ref().is_some_and(|live| !Arc::ptr_eq(live, user.live())) {
-                    written.extend(group.flush(server, rows, refused));
-                }
-                group.live.get_or_insert_with(|| user.live().clone());
-                group.rows.push((row, handle, user));
+                continue;
             }
-            written.extend(group.flush(server, rows, refused));
+            if group.live.as_ref().is_some_and(|live| !Arc::ptr_eq(live, user.live())) {
+                written.extend(group.flush(server, rows, refused));
+            }
+            group.live.get_or_insert_with(|| user.live().clone());
+            group.rows.push((row, handle, user));
         }
+        written.extend(group.flush(server, rows, refused));
         for (live, revision) in written {
             self.expect(feeds, &live, messages.after, revision);
         }
@@ -309,6 +308,7 @@ impl Gateway {
     pub(super) fn write_by_name(
         &mut self,
         server: &Server,
+        hold: &Hold,
         feeds: &mut Feeds,
         seq: u64,
         writes: Vec<proto::HandleWrite>,
@@ -316,7 +316,8 @@ impl Gateway {
         let mut refused = Refused::default();
         let messages = Messages { after: self.acks.last(), last: seq };
         for (at, proto::HandleWrite { handle, write }) in writes.into_iter().enumerate() {
-            let outcome = self.write_one(server, messages, (at, handle), write.unwrap_or_default());
+            let outcome =
+                self.write_one(server, hold, messages, (at, handle), write.unwrap_or_default());
             match outcome {
                 Ok(Some((live, revision))) => self.expect(feeds, &live, messages.after, revision),
                 Ok(None) => {}
@@ -329,11 +330,11 @@ impl Gateway {
     fn write_one(
         &mut self,
         server: &Server,
+        hold: &Hold,
         messages: Messages,
         (at, handle): (usize, u32),
         mut write: proto::PropsWrite,
     ) -> Result<Option<(Arc<Live>, Revision)>, Refusal> {
-        let Some(hold) = self.stream.hold() else { return Ok(None) };
         let user = hold.user(handle).ok_or(Refusal::UnknownHandle { handle })?;
         let mut door = Door::new(&server.limits);
         let write = door.within(&format!("writes[{at}]."), |door| {

@@ -84,44 +84,39 @@ impl Gateway {
         if self.excess.0.is_empty() {
             return;
         }
+        let Some(mut hold) = self.hold() else { return };
         let now = server.engine.clock().now();
         let mut next = Micros::MAX;
         let mut written = Vec::new();
         let mut refused = Vec::new();
-        {
-            let Some(mut hold) = self.stream.hold() else { return };
-            self.excess.0.retain(|&handle, backlog| {
-                let Some(user) = hold.user(handle) else { return true };
-                while !backlog.is_empty() {
-                    if let Err(limited) = user.take_update(now) {
-                        let retry = Refusal::from(limited).retry_after().unwrap_or_default();
-                        next = next.min(retry);
-                        break;
+        self.excess.0.retain(|&handle, backlog| {
+            let Some(user) = hold.user(handle) else { return true };
+            while !backlog.is_empty() {
+                if let Err(limited) = user.take_update(now) {
+                    let retry = Refusal::from(limited).retry_after().unwrap_or_default();
+                    next = next.min(retry);
+                    break;
+                }
+                let Some(waiting) = backlog.pop() else { break };
+                let made_in = waiting.places.first().and_then(|place| place.stay);
+                let write = Write { made_in, ..waiting.write() };
+                let command = Command::SetProps { user: user.user().clone(), write, term: 0 };
+                match user.command(&server.engine, command) {
+                    Ok(position) => {
+                        written.push((user.live().clone(), waiting.messages, position.revision));
                     }
-                    let Some(waiting) = backlog.pop() else { break };
-                    let made_in = waiting.places.first().and_then(|place| place.stay);
-                    let write = Write { made_in, ..waiting.write() };
-                    let command = Command::SetProps { user: user.user().clone(), write, term: 0 };
-                    match user.command(&server.engine, command) {
-                        Ok(position) => {
-                            written.push((
-                                user.live().clone(),
-                                waiting.messages,
-                                position.revision,
-                            ));
-                        }
-                        Err(refusal) => {
-                            if !backlog.take_apart(&waiting, waiting.places.clone()) {
-                                refused.push((waiting.messages.last, handle, refusal.into()));
-                            }
+                    Err(refusal) => {
+                        if !backlog.take_apart(&waiting, waiting.places.clone()) {
+                            refused.push((waiting.messages.last, handle, refusal.into()));
                         }
                     }
                 }
-                !backlog.is_empty()
-            });
-            self.acks.hold(self.excess.after());
-            hold.dealt_with(self.acks.seq());
-        }
+            }
+            !backlog.is_empty()
+        });
+        self.acks.hold(self.excess.after());
+        hold.dealt_with(self.acks.seq());
+        drop(hold);
         for (live, messages, revision) in written {
             self.expect(moment.feeds, &live, messages.after, revision);
         }

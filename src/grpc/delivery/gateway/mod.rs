@@ -18,7 +18,7 @@ use super::{
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{End, GatewayStream, Live, Peer},
+    engine::{End, GatewayStream, Hold, Live, Peer},
     grpc::{
         caller::{AS_METADATA, Caller},
         convert::{door::Door, to_proto},
@@ -231,8 +231,10 @@ impl Call for Gateway {
 
     fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
         self.catch_up(server, moment);
-        if self.stream.poll_post(moment.cx).is_ready() {
-            self.look_for_ends(server);
+        if self.stream.poll_post(moment.cx).is_ready()
+            && let Some(mut hold) = self.hold()
+        {
+            self.look_for_ends(server, &mut hold);
         }
         let now = server.engine.clock().now();
         if !self.is_warned {
@@ -319,15 +321,16 @@ impl Gateway {
         proto::GatewayResponse { updates, acked_seq, refusals, ended, attached, welcome, go_away }
     }
 
-    /// Takes note of users that the gateway has no more, or that another stream has taken it over.
-    fn look_for_ends(&mut self, server: &Server) {
-        let Some(mut hold) = self.stream.hold() else {
-            self.is_taken_over = true;
-            return;
-        };
-        let ended = hold.take_ended();
-        drop(hold);
-        for (handle, end) in ended {
+    /// What the gateway holds; none if another stream has taken it over, of which it takes note.
+    fn hold(&mut self) -> Option<Hold> {
+        let hold = self.stream.hold();
+        self.is_taken_over = hold.is_none();
+        hold
+    }
+
+    /// Takes note of users that the gateway has no more.
+    fn look_for_ends(&mut self, server: &Server, hold: &mut Hold) {
+        for (handle, end) in hold.take_ended() {
             self.ended.push(Ending::new(server, end.into()).of_handle(handle));
             self.is_urgent = self.welcome.is_none();
             for messages in self.excess.forget(handle) {
@@ -345,6 +348,9 @@ impl Gateway {
         request: proto::GatewayRequest,
         asked: Vec<Asked>,
     ) {
+        // Whoever has taken over was told that this message was not dealt with, and it is not acked.
+        let Some(mut hold) = self.hold() else { return };
+        let hold = &mut hold;
         let seq = request.seq;
         let parts = [
             ("attach", asked.len()),
@@ -359,20 +365,20 @@ impl Gateway {
             door.fault(field, format!("has {count} entries, more than {PARTS}"));
         }
         // What lies in the post came before: a handle that has ended is free.
-        self.look_for_ends(server);
+        self.look_for_ends(server, hold);
         if let Err(refusal) = door.close() {
             self.refuse(seq, 0, &refusal);
         } else {
             let after = self.acks.last();
-            let entered = self.attach_all(server, seq, asked);
+            let entered = self.attach_all(server, hold, seq, asked);
             self.subscribe_all(server, feeds, seq, request.subscribe);
             for (live, revision) in entered {
                 self.expect(feeds, &live, after, revision);
             }
-            self.write_all(server, feeds, seq, request.dictionary, request.blocks);
-            self.write_by_name(server, feeds, seq, request.writes);
+            self.write_all(server, hold, feeds, seq, request.dictionary, request.blocks);
+            self.write_by_name(server, hold, feeds, seq, request.writes);
             self.unsubscribe_all(feeds, seq, &request.unsubscribe);
-            self.detach_all(server, feeds, seq, &request.detach);
+            self.detach_all(server, hold, feeds, seq, &request.detach);
         }
         if !request.token.is_empty() {
             let field = "token".to_owned();
@@ -380,9 +386,7 @@ impl Gateway {
         }
         self.acks.dealt_with(seq);
         self.acks.hold(self.excess.after());
-        if let Some(mut hold) = self.stream.hold() {
-            hold.dealt_with(self.acks.seq());
-        }
+        hold.dealt_with(self.acks.seq());
         feeds.want_tick(None);
     }
 
