@@ -272,6 +272,8 @@ async fn ids_and_names_have_at_most_128_bytes() {
 async fn a_connection_over_the_limit_is_closed() {
     let service = Service::start_with(|config| config.max_connections = 1).await;
     service.open_room("finals", "ada").await;
+    // One that is not in use would make room.
+    let _busy = service.watch("finals", "ada").await;
     if let Ok(second) = endpoint(service.address()).connect().await {
         let mut client = sessiond::proto::session_service_client::SessionServiceClient::new(second);
         let answer = in_time(client.list_sessions(sessiond::proto::ListSessionsRequest::default()));
