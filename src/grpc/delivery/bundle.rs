@@ -10,7 +10,7 @@ use super::{
     ending::Ending,
     feed::{Feed, Said},
     feeds::{Round, Subscribed},
-    ready::{Bell, Ready},
+    ready::{PlaceWaker, Ready},
     timer::Timer,
 };
 use crate::{
@@ -74,7 +74,7 @@ struct Entry {
     handle: u32,
     session_id: Option<SessionId>,
     feed: Feed,
-    bell: Bell,
+    waker: PlaceWaker,
     said_at: Micros,
     /// The last message in which it has said something.
     said_in: u64,
@@ -128,7 +128,7 @@ impl Bundle {
             handle,
             session_id,
             feed,
-            bell: self.ready.bell(place),
+            waker: self.ready.waker(place),
             said_at: self.server.engine.clock().now(),
             said_in: 0,
             is_eager: false,
@@ -275,7 +275,7 @@ impl Bundle {
             // What it has to say is looked at once something can be said.
             self.become_eager(place);
             let Some(entry) = self.entries.get_mut(&place) else { continue };
-            if let Poll::Ready(end) = entry.feed.poll_end(&mut entry.bell.context()) {
+            if let Poll::Ready(end) = entry.feed.poll_end(&mut entry.waker.context()) {
                 entry.has_ended = true;
                 last = Some(end);
             }
@@ -318,7 +318,7 @@ impl Bundle {
                 if entry.is_drained {
                     break None;
                 }
-                match entry.feed.poll_urgent(&mut entry.bell.context()) {
+                match entry.feed.poll_urgent(&mut entry.waker.context()) {
                     Poll::Ready(Said::Quiet) => self.heard = true,
                     Poll::Ready(said) => break Some(said),
                     Poll::Pending => break None,
@@ -390,7 +390,7 @@ impl Bundle {
     fn next_of(&mut self, place: usize) -> Option<Bytes> {
         let entry = self.entries.get_mut(&place).filter(|entry| !entry.is_over)?;
         loop {
-            let said = entry.feed.poll_said(&mut entry.bell.context());
+            let said = entry.feed.poll_said(&mut entry.waker.context());
             Self::note_tick(&mut self.shortest, place, entry);
             match said {
                 Poll::Pending => {

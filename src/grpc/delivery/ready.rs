@@ -34,17 +34,17 @@ struct Ring {
 
 /// The waker of a place.
 #[derive(Debug, Clone)]
-pub struct Bell {
+pub struct PlaceWaker {
     waker: Waker,
     ring: Arc<Ring>,
 }
 
 impl Ready {
     /// A waker for a place.
-    pub fn bell(&self, place: usize) -> Bell {
+    pub fn waker(&self, place: usize) -> PlaceWaker {
         let (state, is_noted) = (self.state.clone(), AtomicBool::new(false));
         let ring = Arc::new(Ring { place, state, is_noted });
-        Bell { waker: ring.clone().into(), ring }
+        PlaceWaker { waker: ring.clone().into(), ring }
     }
 
     /// Takes out the places that were woken, behind those in `places`; the task is woken with the
@@ -70,7 +70,7 @@ impl fmt::Debug for Ring {
     }
 }
 
-impl Bell {
+impl PlaceWaker {
     /// The place is looked at now: it is noted again if it is woken after this.
     pub fn context(&self) -> Context<'_> {
         self.ring.is_noted.store(false, Ordering::SeqCst);
