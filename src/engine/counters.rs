@@ -3,12 +3,9 @@
 
 use super::encoder::{Encoded, Encoder, Snapshot, Start};
 use crate::session::{Session, ids::UserId, view::View};
-use std::{
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// Counts one kind of event; clones of the engine count together.
@@ -60,15 +57,14 @@ pub struct Counters {
 }
 
 /// An encoder whose work is counted.
-#[derive(Debug)]
-pub(super) struct Counted<E> {
+pub(super) struct Counted {
     /// What encodes.
-    pub encoder: E,
+    pub encoder: Arc<dyn Encoder>,
     /// Where it is counted.
     pub counters: Arc<Counters>,
 }
 
-impl<E: Deref<Target = dyn Encoder> + Send + Sync + 'static> Counted<E> {
+impl Counted {
     fn step(&self, encoded: Option<Encoded>) -> Option<Encoded> {
         if let Some(encoded) = &encoded {
             self.counters.encoded_steps.count();
@@ -83,7 +79,7 @@ impl<E: Deref<Target = dyn Encoder> + Send + Sync + 'static> Counted<E> {
     }
 }
 
-impl<E: Deref<Target = dyn Encoder> + Send + Sync + 'static> Encoder for Counted<E> {
+impl Encoder for Counted {
     fn changes(
         &self,
         session: &Session,

@@ -166,7 +166,7 @@ struct Inner {
     settings: EngineSettings,
     limits: Arc<Limits>,
     clock: Clock,
-    encoder: Counted<Arc<dyn Encoder>>,
+    encoder: Counted,
     counters: Arc<Counters>,
     shards: Vec<Shard>,
     registry: Registry,

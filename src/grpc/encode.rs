@@ -74,8 +74,7 @@ impl Encoder for Wire {
     ) -> Option<Encoded> {
         let mut body = Body::new(spans, None, self.most);
         session.show_changes(view, start.after, &mut body);
-        let head = Head { from: start.from, to: session.revision(), snapshot: None };
-        body.finish(&head, false)
+        body.finish(&Head::of_step(session, start), false)
     }
 
     fn columns(&self, session: &Session, view: &View, start: Start) -> Option<Encoded> {
@@ -96,22 +95,12 @@ impl Encoder for Wire {
         if snapshot.delivery == Delivery::Columns {
             return columns::snapshot(session, view, snapshot, self.most);
         }
-        let Snapshot { reason, since, lost_from, delivery } = snapshot;
         let mut body = Body::new(false, except.cloned(), self.most);
         session.show_all(view, &mut body);
-        if since.is_some() {
-            session.show_departures(since, &mut body);
+        if snapshot.since.is_some() {
+            session.show_departures(snapshot.since, &mut body);
         }
-        let head = Head {
-            from: Revision::NONE,
-            to: session.revision(),
-            snapshot: Some(SnapshotHead {
-                epoch: session.epoch().0,
-                reason,
-                view: delivery.fingerprint(session, view, except),
-                lost_from,
-            }),
-        };
+        let head = Head::of_snapshot(session, view, snapshot, except);
         body.finish(&head, true).unwrap_or_default()
     }
 }
@@ -129,6 +118,28 @@ struct SnapshotHead {
     reason: SnapshotReason,
     view: u32,
     lost_from: Revision,
+}
+
+impl Head {
+    fn of_step(session: &Session, start: Start) -> Self {
+        Self { from: start.from, to: session.revision(), snapshot: None }
+    }
+
+    fn of_snapshot(
+        session: &Session,
+        view: &View,
+        snapshot: Snapshot,
+        except: Option<&UserId>,
+    ) -> Self {
+        let Snapshot { reason, since: _, lost_from, delivery } = snapshot;
+        let snapshot = SnapshotHead {
+            epoch: session.epoch().0,
+            reason,
+            view: delivery.fingerprint(session, view, except),
+            lost_from,
+        };
+        Self { from: Revision::NONE, to: session.revision(), snapshot: Some(snapshot) }
+    }
 }
 
 /// One part of a step while it grows: the content of a `Changes`.

@@ -5,7 +5,7 @@
 //! because it has had a value of it in a block.
 
 use super::{
-    Body, Head, SnapshotHead, bytes_len, field, head_len, put_bytes, put_head, put_varint,
+    Body, Head, bytes_len, field, head_len, put_bytes, put_head, put_varint,
     value::{put_value, zigzag},
 };
 use crate::{
@@ -13,7 +13,6 @@ use crate::{
     session::{
         Info, Session,
         member::Departure,
-        revision::Revision,
         size,
         value::Value,
         view::{Cell, ChangeSink, Class, MemberChange, View},
@@ -27,28 +26,17 @@ use std::ops::Range;
 pub fn changes(session: &Session, view: &View, start: Start, most: usize) -> Option<Encoded> {
     let mut table = Table::new(most);
     session.show_changes(view, start.after, &mut table);
-    let head = Head { from: start.from, to: session.revision(), snapshot: None };
-    table.into_body().finish(&head, false)
+    table.into_body().finish(&Head::of_step(session, start), false)
 }
 
 /// The whole view.
 pub fn snapshot(session: &Session, view: &View, snapshot: Snapshot, most: usize) -> Encoded {
-    let Snapshot { reason, since, lost_from, delivery } = snapshot;
     let mut table = Table::new(most);
     session.show_all(view, &mut table);
-    if since.is_some() {
-        session.show_departures(since, &mut table);
+    if snapshot.since.is_some() {
+        session.show_departures(snapshot.since, &mut table);
     }
-    let head = Head {
-        from: Revision::NONE,
-        to: session.revision(),
-        snapshot: Some(SnapshotHead {
-            epoch: session.epoch().0,
-            reason,
-            view: delivery.fingerprint(session, view, None),
-            lost_from,
-        }),
-    };
+    let head = Head::of_snapshot(session, view, snapshot, None);
     table.into_body().finish(&head, true).unwrap_or_default()
 }
 
