@@ -1,7 +1,7 @@
 //! What was dealt with of what came up a stream, and when the client may be told.
 
 use super::compose::MOST;
-use crate::{proto, session::revision::Revision};
+use crate::{grpc::error::Refusal, proto, session::revision::Revision};
 use prost::Message;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -17,6 +17,11 @@ const WAITS: usize = 1024;
 
 /// Bytes of the refusals in one message.
 const REFUSALS_BYTES: usize = 256 * 1024;
+
+/// The numbers of messages must rise, from 1 on.
+pub fn check_seq(seq: u64, last: u64) -> Result<(), Refusal> {
+    if seq <= last { Err(Refusal::SeqNotRising { seq, last }) } else { Ok(()) }
+}
 
 /// What was dealt with and not told yet.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::{
     Seat, Server,
-    acks::{Acks, Frame, Told},
+    acks::{Acks, Frame, Told, check_seq},
     backlog::{Backlog, Messages, Place, Waiting},
     bundle::Bundle,
     compose::{Delivery, compose, framed},
@@ -493,10 +493,6 @@ fn own(
     let Told { acked_seq, refusals } = told;
     let user_id = user_id.unwrap_or_default();
     proto::StreamUserPropsResponse { updates: Vec::new(), acked_seq, refusals, go_away, user_id }
-}
-
-fn check_seq(seq: u64, last: u64) -> Result<(), Refusal> {
-    if seq <= last { Err(Refusal::SeqNotRising { seq, last }) } else { Ok(()) }
 }
 
 /// Checks the subscriptions of a stream; returns each with the client's number for it.

@@ -76,14 +76,6 @@ impl<'a> Door<'a> {
         self.faults.add(field.into(), description);
     }
 
-    /// Refuses a field that the server does not have yet, if it is set: nothing is ever ignored.
-    pub fn not_yet(&mut self, field: &str, is_set: bool) {
-        if is_set {
-            let field = format!("{}{field}", self.faults.prefix());
-            self.other.get_or_insert(Refusal::NotImplemented { field });
-        }
-    }
-
     /// Looks at a message within the request: the paths of its fields begin with `prefix`.
     pub fn within<T>(&mut self, prefix: &str, look: impl FnOnce(&mut Self) -> T) -> T {
         let outside = self.faults.enter(prefix);

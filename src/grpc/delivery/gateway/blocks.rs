@@ -9,10 +9,7 @@ use crate::{
         delivery::{backlog::Messages, feeds::Feeds},
     },
     proto,
-    session::{
-        command::Write, error::Refusal as Rule, ids::Key, limits::SECOND, revision::Revision,
-        value::Value,
-    },
+    session::{command::Write, ids::Key, revision::Revision, value::Value},
 };
 use rustc_hash::FxHashMap;
 use std::{collections::HashSet, sync::Arc};
@@ -81,13 +78,6 @@ impl Rows {
             }
         }
     }
-}
-
-/// Something of the user waits already.
-fn over_rate(server: &Server) -> Refusal {
-    let per_second = server.engine.settings().max_updates_per_second;
-    let retry_after = SECOND / per_second.clamp(1, SECOND);
-    Rule::RateLimited { per_second, retry_after }.into()
 }
 
 /// Reads the users of a block; returns also how many there are.
@@ -279,11 +269,7 @@ impl Gateway {
                 refused.add(handle, Refusal::UnknownHandle { handle });
                 continue;
             };
-            let limited = match self.excess.is_waiting(handle) {
-                true => Err(over_rate(server)),
-                false => user.take_update(now).map_err(Refusal::from),
-            };
-            if let Err(limited) = limited {
+            if let Err(limited) = self.excess.take_update(server, user, handle, now) {
                 let write = rows.write(row);
                 if let Err(refusal) =
                     self.excess.add(server, user, handle, messages, write, limited)
@@ -345,11 +331,8 @@ impl Gateway {
             door.props_write(write)
         });
         door.close()?;
-        let limited = match self.excess.is_waiting(handle) {
-            true => Err(over_rate(server)),
-            false => user.take_update(server.engine.clock().now()).map_err(Refusal::from),
-        };
-        if let Err(limited) = limited {
+        let now = server.engine.clock().now();
+        if let Err(limited) = self.excess.take_update(server, user, handle, now) {
             if !write.is_plain() {
                 return Err(limited);
             }

@@ -11,7 +11,7 @@ use crate::{
     },
     session::{
         command::{Command, Write},
-        limits::Micros,
+        limits::{Micros, SECOND},
     },
 };
 use rustc_hash::FxHashMap;
@@ -21,9 +21,21 @@ use rustc_hash::FxHashMap;
 pub struct Excess(FxHashMap<u32, Backlog>);
 
 impl Excess {
-    /// Whether something of a user waits: nothing overtakes it.
-    pub fn is_waiting(&self, handle: u32) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&handle)
+    /// Takes one update of a user out of its bucket, unless something of it waits: nothing overtakes
+    /// that.
+    pub fn take_update(
+        &self,
+        server: &Server,
+        user: &Attachment,
+        handle: u32,
+        now: Micros,
+    ) -> Result<(), Refusal> {
+        if !self.0.contains_key(&handle) {
+            return Ok(user.take_update(now)?);
+        }
+        let per_second = server.engine.settings().max_updates_per_second;
+        let retry_after = SECOND / per_second.clamp(1, SECOND);
+        Err(Rule::RateLimited { per_second, retry_after }.into())
     }
 
     /// The last message before all that waits.

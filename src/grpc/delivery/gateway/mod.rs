@@ -7,7 +7,7 @@ mod views;
 
 use super::{
     Server,
-    acks::{Acks, Frame, Told},
+    acks::{Acks, Frame, Told, check_seq},
     compose::{Delivery, MOST, compose, framed},
     ending::{Ending, Why},
     feeds::Feeds,
@@ -123,9 +123,7 @@ impl Call for Gateway {
             door.fault("hello", "must come alone");
         }
         let id = door.close_with(|| id)?;
-        if seq == 0 {
-            return Err(Refusal::SeqNotRising { seq, last: 0 });
-        }
+        check_seq(seq, 0)?;
         let (stream, found) = server.engine.open_gateway(&app, &id, grace)?;
         let welcome = proto::Welcome {
             node: server.node.name.clone(),
@@ -180,15 +178,16 @@ impl Call for Gateway {
         message: Bytes,
     ) -> Result<(), Refusal> {
         let mut request: proto::GatewayRequest = decode(message)?;
-        let (seq, last) = (request.seq, self.last_seq);
-        if seq <= last {
-            return Err(Refusal::SeqNotRising { seq, last });
-        }
-        self.last_seq = seq;
+        check_seq(request.seq, self.last_seq)?;
+        self.last_seq = request.seq;
         if request.hello.is_some() {
             return Err(Refusal::WrongFirstMessage("only the first message may be `hello`"));
         }
         let asked = self.asked(server, std::mem::take(&mut request.attach));
+        if asked.is_empty() {
+            self.deal_with(server, feeds, request, asked);
+            return Ok(());
+        }
         let mut preparing: Preparing = Box::pin(attaching::prepare(server.clone(), asked));
         // Most need not wait for anything. What does is polled again right after this.
         match preparing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
