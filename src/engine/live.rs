@@ -4,11 +4,12 @@ use super::error::Refusal;
 use super::{
     Clock,
     counters::Counters,
-    encoder::{Delivery, Encoded, Encoder, Snapshot, SnapshotReason, Start},
+    encoder::{Delivery, Encoder, Snapshot, SnapshotReason},
     gateway::AttachedBy,
     logs::LogShare,
     registry::Places,
     shard::Listed,
+    shared::Shared,
     subscriber::{End, Resume, Step, Subscriber},
 };
 use crate::session::{
@@ -68,47 +69,6 @@ pub struct State {
     pub(super) logs: LogShare,
     pub(super) counters: Arc<Counters>,
 }
-
-/// A view that has subscribers, with what was encoded for it.
-#[derive(Debug)]
-pub(super) struct Shared {
-    view: View,
-    pub(super) delivery: Delivery,
-    fingerprint: u32,
-    subscribers: usize,
-    /// How many of them leave themselves out.
-    pub(super) excluding: usize,
-    /// The last revision at which the view changed, as far as anybody in it knows.
-    pub(super) changed: Revision,
-    /// The step that led there.
-    latest: Option<Kept<Arc<Encoded>>>,
-    /// Steps that lead there from further back; none where the view shows nothing of it.
-    merged: Vec<Kept<Option<Arc<Encoded>>>>,
-    /// The last snapshot, as it was encoded at a revision.
-    snapshot: Option<(Revision, Snapshot, Arc<Encoded>)>,
-}
-
-/// A step that was encoded, to be shared.
-#[derive(Debug)]
-struct Kept<T> {
-    /// Where it begins.
-    from: Revision,
-    /// It says where each member lies; without that it is not for who leaves itself out.
-    spans: bool,
-    step: T,
-}
-
-impl<T> Kept<T> {
-    fn serves(&self, excludes: bool) -> bool {
-        self.spans || !excludes
-    }
-}
-
-/// How many merged steps a view keeps for sharing until its next change.
-const MERGED: usize = 64;
-
-/// The same of steps from the log, each of which may be as large as the log.
-const MERGED_LOGS: usize = 4;
 
 impl Live {
     pub(super) fn new(
@@ -217,10 +177,7 @@ impl State {
             wake.extend(self.end_lost_views(told));
         }
         for (_, shared) in &mut self.views {
-            shared.changed = frame.revision;
-            shared.latest = None;
-            shared.merged.clear();
-            shared.snapshot = None;
+            shared.reset(frame.revision);
         }
         for (_, subscriber) in &mut self.subscribers {
             subscriber.expect_reset();
@@ -333,21 +290,9 @@ impl State {
     ) -> usize {
         let is_it = |shared: &Shared| shared.view == view && shared.delivery == delivery;
         let known = self.views.iter().find(|(_, shared)| is_it(shared)).map(|(key, _)| key);
-        let key = known.unwrap_or_else(|| {
-            self.views.insert(Shared {
-                fingerprint: self.core.fingerprint(&view, None),
-                view,
-                delivery,
-                subscribers: 0,
-                excluding: 0,
-                changed: self.core.revision(),
-                latest: None,
-                merged: Vec::new(),
-                snapshot: None,
-            })
-        });
-        self.views[key].subscribers += 1;
-        self.views[key].excluding += usize::from(exclude_self);
+        let new = || Shared::new(&self.core, view, delivery);
+        let key = known.unwrap_or_else(|| self.views.insert(new()));
+        self.views[key].enter(exclude_self);
         key
     }
 
@@ -357,10 +302,7 @@ impl State {
     }
 
     pub(super) fn leave_view(&mut self, key: usize, exclude_self: bool) {
-        let shared = &mut self.views[key];
-        shared.subscribers -= 1;
-        shared.excluding -= usize::from(exclude_self);
-        if shared.subscribers == 0 {
+        if self.views[key].leave(exclude_self) {
             self.views.remove(key);
         }
     }
@@ -510,100 +452,5 @@ impl State {
     /// Who is shown or accepted; for giving memberships back when the session ends.
     pub(super) fn everyone(&self) -> Vec<UserId> {
         self.core.members().joined().map(|(_, user, _)| user.clone()).collect()
-    }
-}
-
-impl Delivery {
-    /// From which revision on there are deltas, and what who is further behind is told.
-    fn reach(self, core: &Session) -> (Revision, SnapshotReason) {
-        match self {
-            Self::Latest | Self::Columns => (core.horizon(), SnapshotReason::TooOld),
-            Self::All => (core.log_start(), SnapshotReason::LogOverflow),
-        }
-    }
-}
-
-impl Shared {
-    /// A frame was made: encodes the step that leads there from the view's last change.
-    fn framed(&mut self, core: &Session, revision: Revision, encoder: &dyn Encoder) {
-        let from = self.changed;
-        let spans = self.excluding > 0;
-        let start = Start { after: revision.previous(), from };
-        let step = self.encode(core, start, spans, encoder);
-        let is_lost = self.delivery == Delivery::All && core.log_start() >= revision;
-        if step.is_some() || is_lost {
-            self.latest = step.map(|step| Kept { from, spans, step: Arc::new(step) });
-            self.changed = revision;
-            self.merged.clear();
-            self.snapshot = None;
-        }
-    }
-
-    /// What comes after a start, by the delivery of the view.
-    fn encode(
-        &self,
-        core: &Session,
-        start: Start,
-        spans: bool,
-        encoder: &dyn Encoder,
-    ) -> Option<Encoded> {
-        match self.delivery {
-            Delivery::Latest => encoder.changes(core, &self.view, start, spans),
-            Delivery::Columns => encoder.columns(core, &self.view, start),
-            Delivery::All => encoder.log(core, &self.view, start, spans),
-        }
-    }
-
-    fn snapshot(
-        &mut self,
-        core: &Session,
-        snapshot: Snapshot,
-        encoder: &dyn Encoder,
-    ) -> Arc<Encoded> {
-        let revision = core.revision();
-        match &self.snapshot {
-            Some((at, known, encoded)) if (*at, *known) == (revision, snapshot) => encoded.clone(),
-            _ => {
-                let encoded = Arc::new(encoder.snapshot(core, &self.view, snapshot, None));
-                // Nobody else would take that of a view with one subscriber.
-                self.snapshot =
-                    (self.subscribers > 1).then(|| (revision, snapshot, encoded.clone()));
-                encoded
-            }
-        }
-    }
-
-    /// The step from a position to the last change: the latest one for whoever was there, a merged
-    /// one for who is further behind.
-    fn step_from(
-        &mut self,
-        position: Revision,
-        excludes: bool,
-        core: &Session,
-        encoder: &dyn Encoder,
-    ) -> Option<Arc<Encoded>> {
-        if position >= self.changed {
-            return None;
-        }
-        if let Some(latest) = self.latest_from(position, excludes) {
-            return Some(latest.clone());
-        }
-        let known = |kept: &&Kept<_>| kept.from == position && kept.serves(excludes);
-        if let Some(kept) = self.merged.iter().find(known) {
-            return kept.step.clone();
-        }
-        let spans = self.excluding > 0;
-        let step = self.encode(core, Start::at(position), spans, encoder).map(Arc::new);
-        let most = if self.delivery == Delivery::All { MERGED_LOGS } else { MERGED };
-        if self.merged.len() < most {
-            self.merged.push(Kept { from: position, spans, step: step.clone() });
-        }
-        step
-    }
-
-    /// The latest step, if it can be applied at a position.
-    fn latest_from(&self, position: Revision, excludes: bool) -> Option<&Arc<Encoded>> {
-        let latest = self.latest.as_ref()?;
-        (latest.from <= position && latest.serves(excludes)).then_some(&latest.step)
     }
 }

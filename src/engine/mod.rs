@@ -27,6 +27,7 @@ mod registry;
 mod requests;
 mod schedule;
 mod shard;
+mod shared;
 mod subscriber;
 #[cfg(test)]
 mod testing;
