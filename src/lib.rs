@@ -10,8 +10,9 @@
 //! | room | what it is | may use |
 //! |---|---|---|
 //! | [`session`] | the rules: pure, no clock, no randomness, no runtime | std and small pure crates |
-//! | [`engine`] | the clockwork: registry, shards, subscribers | `session`; an encoder it is handed |
-//! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; CEL |
+//! | [`engine`] | the clockwork: registry, shards, subscribers | `session`, `expression`; an encoder it is handed |
+//! | [`expression`] | what callers write to choose and to compute: CEL, bounded; pure like `session` | `session`'s words; CEL |
+//! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; `expression` |
 //! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session` |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
@@ -28,6 +29,7 @@
 pub mod bench;
 pub mod config;
 pub mod engine;
+pub mod expression;
 pub mod grpc;
 pub mod logging;
 pub mod object_stream;

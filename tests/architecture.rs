@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 5] = [
+const FORBIDDEN: [(&str, &[&str]); 6] = [
     (
         "session",
         &[
@@ -27,6 +27,35 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
             "std::time",
             "Instant",
             "SystemTime",
+            "cel",
+            "crate::expression",
+            "crate::object_stream",
+            "crate::engine",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
+            "crate::proto",
+            "crate::bench",
+            "crate::logging",
+        ],
+    ),
+    (
+        "expression",
+        &[
+            "tokio",
+            "tonic",
+            "prost",
+            "hyper",
+            "http",
+            "dashmap",
+            "tracing",
+            "parking_lot",
+            "rand",
+            "argon2",
+            "fastrand",
+            "uuid",
+            "Instant",
+            "SystemTime",
             "crate::object_stream",
             "crate::engine",
             "crate::grpc",
@@ -40,6 +69,7 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
     (
         "object_stream",
         &[
+            "cel",
             "tokio",
             "tonic",
             "prost",
@@ -67,6 +97,7 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
     (
         "engine",
         &[
+            "cel",
             "tonic",
             "prost",
             "hyper",

@@ -1,364 +1,52 @@
-//! Functions of readers: CEL expressions over `value` and `last`. The only file that knows CEL.
-//!
-//! An expression is bounded twice. When it is added: its length, nodes and depth, a list of the
-//! functions it may call, and no comprehension inside another or over a sum, so that nothing grows
-//! by more than its own length. When it runs: each mention of `value` or `last` costs what it
-//! weighs, and there is only so much to spend, so that `value.filter(x, x in value)` ends early on a
-//! long array. Both together bound time and memory, so nothing has to be interrupted.
+//! Functions of readers: expressions over `value` and `last`.
 
-use crate::session::{ids::Key, size, value::Value};
-use cel::{
-    Env, IdedExpr,
-    common::{
-        ast::{EntryExpr, Expr, operators},
-        value::CowVal,
-    },
-    context::VariableResolver,
-    objects::Key as CelKey,
-    parser::PrattParser,
+use crate::{
+    expression::{Expression, VALUE_BYTES, Vocabulary},
+    session::{size, value::Value},
 };
-use std::{
-    collections::HashMap,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
-
-/// Bytes of an expression.
-pub const SOURCE_BYTES: usize = 1024;
-
-/// Nodes of an expression, with what its macros stand for.
-pub const NODES: usize = 96;
-
-/// Levels of an expression, with what its macros stand for.
-pub const DEPTH: usize = 24;
 
 /// Bytes of `value` and of `last`, each, and of what comes out.
-pub const INPUT_BYTES: usize = 64 * 1024;
+pub const INPUT_BYTES: usize = VALUE_BYTES;
 
-/// What all mentions of `value` and `last` in one run may weigh: an element weighs 1, and so do 64
-/// bytes of text or data.
+/// What all mentions of `value` and `last` in one run may weigh.
 const BUDGET: usize = 24 * 1024;
 
-/// Levels of nesting of what comes out.
-const RESULT_LEVELS: usize = 32;
-
-/// All that an expression may call. Everything here takes time in proportion to its arguments.
-const CALLS: [&str; 31] = [
-    operators::CONDITIONAL,
-    operators::LOGICAL_AND,
-    operators::LOGICAL_OR,
-    operators::LOGICAL_NOT,
-    operators::SUBSTRACT,
-    operators::ADD,
-    operators::MULTIPLY,
-    operators::DIVIDE,
-    operators::MODULO,
-    operators::EQUALS,
-    operators::NOT_EQUALS,
-    operators::GREATER_EQUALS,
-    operators::LESS_EQUALS,
-    operators::GREATER,
-    operators::LESS,
-    operators::NEGATE,
-    operators::INDEX,
-    operators::NOT_STRICTLY_FALSE,
-    operators::IN,
-    "size",
-    "int",
-    "uint",
-    "double",
-    "string",
-    "bytes",
-    "bool",
-    "type",
-    "dyn",
-    "contains",
-    "startsWith",
-    "endsWith",
-];
+/// What a function may speak of.
+static VOCABULARY: Vocabulary =
+    Vocabulary { names: &["value", "last"], maps: &[], timestamps: false };
 
 /// A function, checked and ready to run.
-pub struct Function {
-    source: Key,
-    expression: IdedExpr,
-}
-
-impl fmt::Debug for Function {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Function").field(&self.source).finish()
-    }
-}
+#[derive(Debug)]
+pub struct Function(Expression);
 
 impl Function {
     /// Parses and checks an expression; says what is wrong with it.
     pub fn new(source: &str) -> Result<Self, String> {
-        if source.len() > SOURCE_BYTES {
-            return Err(format!("has {} bytes, more than {SOURCE_BYTES}", source.len()));
-        }
-        let parser = PrattParser::new()
-            .max_recursion_depth(DEPTH as u16)
-            .error_recovery_limit(1)
-            .error_reporting_limit(1)
-            .max_expression_node_count(4 * SOURCE_BYTES);
-        let expression = parser.parse(source).map_err(|faults| {
-            let first = faults.errors.first().map(|fault| fault.msg.clone());
-            format!("is not CEL: {}", first.unwrap_or_default())
-        })?;
-        let mut check = Check { nodes: 0, names: Vec::new(), within: None };
-        check.node(&expression, 1)?;
-        Ok(Self { source: source.into(), expression })
+        Expression::new(source, &VOCABULARY).map(Self)
     }
 
     /// The expression as it was added.
     pub fn source(&self) -> &str {
-        &self.source
+        self.0.source()
     }
 
     /// Runs it. Null comes out where it has nothing to say; an error is told in words.
     pub fn call(&self, value: &Value, last: &Value) -> Result<Value, String> {
-        static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::default().with_stdlib()));
-        let inputs = Inputs {
-            value: Input::new("value", value)?,
-            last: Input::new("last", last)?,
-            left: AtomicUsize::new(BUDGET),
-        };
-        let run = || {
-            let mut context = cel::Context::with_env(ENV.clone());
-            context.set_variable_resolver(&inputs);
-            cel::Value::resolve(&self.expression, &context)
-        };
-        // A defect of the interpreter must not end more than this run.
-        let result = catch_unwind(AssertUnwindSafe(run))
-            .map_err(|_| "the expression cannot be evaluated".to_owned())?;
-        if inputs.left.load(Ordering::Relaxed) == SPENT {
-            return Err("the expression looks at too much".to_owned());
-        }
-        let result = result.map_err(|fault| told(&fault))?;
-        let result = from_cel(&result, 1)?;
-        match size::of(&result) {
-            bytes if bytes > INPUT_BYTES => {
-                Err(format!("the result has {bytes} bytes, more than {INPUT_BYTES}"))
+        for (name, value) in [("value", value), ("last", last)] {
+            let bytes = size::of(value);
+            if bytes > INPUT_BYTES {
+                return Err(format!("{name} has {bytes} bytes, more than {INPUT_BYTES}"));
             }
-            _ => Ok(result),
         }
+        let look = |name: &str| if name == "value" { value } else { last }.clone();
+        self.0.run(|mention| Some(look(mention.name)), BUDGET)
     }
-}
-
-/// The words of an error, without the values that some of them carry.
-fn told(fault: &cel::ExecutionError) -> String {
-    let mut text = fault.to_string();
-    if text.len() > 200 {
-        let cut = (0..=200).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(cut);
-        text.push_str("...");
-    }
-    text
-}
-
-/// Where in a comprehension a node stands.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Within {
-    /// What is run over.
-    Range,
-    /// What is done with each element.
-    Body,
-}
-
-struct Check {
-    nodes: usize,
-    /// The variables of the comprehension that is looked at.
-    names: Vec<String>,
-    within: Option<Within>,
-}
-
-impl Check {
-    fn node(&mut self, node: &IdedExpr, depth: usize) -> Result<(), String> {
-        self.nodes += 1;
-        if self.nodes > NODES {
-            return Err(format!("has more than {NODES} nodes"));
-        }
-        if depth > DEPTH {
-            return Err(format!("is deeper than {DEPTH}"));
-        }
-        match &node.expr {
-            Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => {
-                if name == "value" || name == "last" || self.names.contains(name) {
-                    return Ok(());
-                }
-                Err(format!("knows only `value` and `last`, not `{name}`"))
-            }
-            Expr::Select(select) => self.node(&select.operand, depth + 1),
-            Expr::Call(call) => {
-                let name = call.func_name.as_str();
-                if name == "matches" {
-                    return Err("must not use regular expressions".to_owned());
-                }
-                if !CALLS.contains(&name) {
-                    return Err(format!("must not call `{name}`"));
-                }
-                if name == operators::ADD && self.within == Some(Within::Range) {
-                    return Err("must not run over a sum".to_owned());
-                }
-                call.target.iter().try_for_each(|target| self.node(target, depth + 1))?;
-                call.args.iter().try_for_each(|argument| self.node(argument, depth + 1))
-            }
-            Expr::List(list) => {
-                list.elements.iter().try_for_each(|item| self.node(item, depth + 1))
-            }
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => {
-                    self.node(&entry.key, depth + 1)?;
-                    self.node(&entry.value, depth + 1)
-                }
-                EntryExpr::StructField(_) => Err("must not build structs".to_owned()),
-            }),
-            Expr::Comprehension(run) => {
-                if self.within.is_some() {
-                    return Err("must not nest or chain comprehensions".to_owned());
-                }
-                self.within = Some(Within::Range);
-                self.node(&run.iter_range, depth + 1)?;
-                self.within = Some(Within::Body);
-                self.names = [&run.iter_var, &run.accu_var]
-                    .into_iter()
-                    .chain(&run.iter_var2)
-                    .cloned()
-                    .collect();
-                for part in [&run.accu_init, &run.loop_cond, &run.loop_step, &run.result] {
-                    self.node(part, depth + 1)?;
-                }
-                self.names.clear();
-                self.within = None;
-                Ok(())
-            }
-            Expr::Struct(_) => Err("must not build structs".to_owned()),
-            Expr::Unspecified => Err("is empty".to_owned()),
-        }
-    }
-}
-
-/// What is left once a run has tried to spend more than it had.
-const SPENT: usize = usize::MAX;
-
-/// `value` and `last`, and what may still be spent on them.
-struct Inputs {
-    value: Input,
-    last: Input,
-    left: AtomicUsize,
-}
-
-struct Input {
-    value: Box<dyn cel::common::value::Val>,
-    weight: usize,
-}
-
-impl Input {
-    fn new(name: &str, value: &Value) -> Result<Self, String> {
-        let bytes = size::of(value);
-        if bytes > INPUT_BYTES {
-            return Err(format!("{name} has {bytes} bytes, more than {INPUT_BYTES}"));
-        }
-        let input = to_cel(value).try_into().map_err(|fault| told(&fault))?;
-        Ok(Self { value: input, weight: weight(value) })
-    }
-}
-
-impl VariableResolver for Inputs {
-    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        let input = match variable {
-            "value" => &self.value,
-            "last" => &self.last,
-            _ => return None,
-        };
-        let left = self.left.load(Ordering::Relaxed);
-        let rest = if left == SPENT { None } else { left.checked_sub(input.weight) };
-        self.left.store(rest.unwrap_or(SPENT), Ordering::Relaxed);
-        rest.map(|_| CowVal::Borrowed(input.value.as_ref()))
-    }
-}
-
-fn weight(value: &Value) -> usize {
-    1 + match value {
-        Value::Null | Value::Flag(_) | Value::Integer(_) | Value::Number(_) => 0,
-        Value::Text(text) => text.len() / 64,
-        Value::Data(data) => data.len() / 64,
-        Value::Numbers(items) => items.len(),
-        Value::Floats(items) => items.len(),
-        Value::Integers(items) => items.len(),
-        Value::List(items) => items.iter().map(weight).sum(),
-        Value::Map(entries) => {
-            entries.iter().map(|(key, value)| 1 + key.len() / 64 + weight(value)).sum()
-        }
-    }
-}
-
-fn to_cel(value: &Value) -> cel::Value {
-    fn list(items: impl Iterator<Item = cel::Value>) -> cel::Value {
-        cel::Value::List(Arc::new(items.collect()))
-    }
-    match value {
-        Value::Null => cel::Value::Null,
-        Value::Flag(flag) => cel::Value::Bool(*flag),
-        Value::Integer(integer) => cel::Value::Int(*integer),
-        Value::Number(number) => cel::Value::Float(*number),
-        Value::Text(text) => cel::Value::String(Arc::new(text.to_string())),
-        Value::Data(data) => cel::Value::Bytes(Arc::new(data.to_vec())),
-        Value::Numbers(items) => list(items.iter().map(|item| cel::Value::Float(*item))),
-        Value::Floats(items) => list(items.iter().map(|item| cel::Value::Float((*item).into()))),
-        Value::Integers(items) => list(items.iter().map(|item| cel::Value::Int(*item))),
-        Value::List(items) => list(items.iter().map(to_cel)),
-        Value::Map(entries) => {
-            let entry = |(key, value): &(Key, Value)| {
-                (CelKey::String(Arc::new(key.to_string())), to_cel(value))
-            };
-            let map: HashMap<_, _> = entries.iter().map(entry).collect();
-            cel::Value::Map(cel::objects::Map { map: Arc::new(map) })
-        }
-    }
-}
-
-fn from_cel(value: &cel::Value, level: usize) -> Result<Value, String> {
-    if level > RESULT_LEVELS {
-        return Err(format!("the result is nested deeper than {RESULT_LEVELS}"));
-    }
-    Ok(match value {
-        cel::Value::Null => Value::Null,
-        cel::Value::Bool(flag) => Value::Flag(*flag),
-        cel::Value::Int(integer) => Value::Integer(*integer),
-        cel::Value::UInt(integer) => i64::try_from(*integer)
-            .map(Value::Integer)
-            .map_err(|_| "the result is no 64-bit integer".to_owned())?,
-        cel::Value::Float(number) => Value::Number(*number),
-        cel::Value::String(text) => Value::Text(text.as_str().into()),
-        cel::Value::Bytes(data) => Value::Data(data.as_slice().into()),
-        cel::Value::List(items) => {
-            let items: Result<Vec<_>, _> =
-                items.iter().map(|item| from_cel(item, level + 1)).collect();
-            Value::List(items?.into())
-        }
-        cel::Value::Map(map) => {
-            let mut entries = Vec::with_capacity(map.map.len());
-            for (key, item) in map.map.iter() {
-                let CelKey::String(key) = key else {
-                    return Err("the result has a map whose keys are not text".to_owned());
-                };
-                entries.push((Key::from(key.as_str()), from_cel(item, level + 1)?));
-            }
-            entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            Value::Map(entries.into())
-        }
-        _ => return Err("the result is no value".to_owned()),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::{DEPTH, NODES, SOURCE_BYTES};
     use proptest::prelude::*;
 
     fn run(source: &str, value: Value, last: Value) -> Result<Value, String> {
