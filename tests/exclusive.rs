@@ -152,7 +152,7 @@ fn run(engine: &Engine, step: &Step) -> Outcome {
         Step::Newest { user, moves } => {
             let user = user_id(*user);
             engine
-                .join_or_open(&app(), &Target::Newest, &user, &join(*moves), None)
+                .join_or_open(&app(), &Target::Newest(None), &user, &join(*moves), None)
                 .map(|(joined, _)| Some(joined.live.id.to_string()))
         }
         Step::Leave { session, user } => {

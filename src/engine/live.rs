@@ -15,6 +15,7 @@ use super::{
 use crate::session::{
     Session,
     command::Actor,
+    epoch::Epoch,
     ids::{AppId, SessionId, UserId},
     limits::Micros,
     member::Departed,
@@ -35,6 +36,8 @@ pub struct Live {
     pub app: AppId,
     /// The id.
     pub id: SessionId,
+    /// The incarnation, by which sessions are in the order of their opening.
+    pub(super) epoch: Epoch,
     /// Which runtime ticks it.
     pub(super) shard: usize,
     /// Which part of the tick its frames fall on, so that sessions do not all tick at once.
@@ -81,6 +84,7 @@ impl Live {
         Arc::new(Self {
             app: core.app().clone(),
             id: core.id().clone(),
+            epoch: core.epoch(),
             shard,
             group,
             exclusive: core.info().settings.exclusive,

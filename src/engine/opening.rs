@@ -2,7 +2,12 @@
 
 use super::error::Refusal;
 use super::{
-    Engine, GROUPS, Joined, SessionKey, exclusive::Moved, live::Live, logs::LogShare, registry,
+    Engine, Filter, GROUPS, Joined, SessionKey,
+    exclusive::Moved,
+    filter::{Allowance, Outline},
+    live::Live,
+    logs::LogShare,
+    registry,
 };
 use crate::session::error::Refusal as Rule;
 use crate::session::{
@@ -30,8 +35,8 @@ const TAKEN_LOOKS: usize = 8;
 pub enum Target {
     /// The one that this finds.
     Key(SessionKey),
-    /// The one opened last among those that anybody may join.
-    Newest,
+    /// The one opened last among those that anybody may join and that this chooses.
+    Newest(Option<Arc<Filter>>),
 }
 
 impl Target {
@@ -39,7 +44,7 @@ impl Target {
     pub fn id(&self) -> Option<&SessionId> {
         match self {
             Self::Key(key) => key.id(),
-            Self::Newest => None,
+            Self::Newest(_) => None,
         }
     }
 }
@@ -123,12 +128,13 @@ impl Engine {
         let opened = |(joined, _)| (joined, true);
         match (target, missing) {
             (Target::Key(key), missing) => self.join_key(app, key, user, join, missing),
-            (Target::Newest, missing) => {
-                match (self.join_newest(app, user, join), missing) {
+            (Target::Newest(filter), missing) => {
+                let filter = filter.as_deref();
+                match (self.join_newest(app, filter, user, join), missing) {
                     (Err(Refusal::NOT_FOUND), Some(missing)) => {
                         // Of two who find none, one waits here and finds what the other opened.
                         let _one_at_a_time = self.inner.matching.lock();
-                        match self.join_newest(app, user, join) {
+                        match self.join_newest(app, filter, user, join) {
                             Err(Refusal::NOT_FOUND) => self.open(missing, false).map(opened),
                             outcome => outcome.map(|joined| (joined, false)),
                         }
@@ -168,18 +174,40 @@ impl Engine {
         }
     }
 
-    fn join_newest(&self, app: &AppId, user: &UserId, join: &Join) -> Result<Joined, Refusal> {
-        let mut before = Epoch::MAX;
+    fn join_newest(
+        &self,
+        app: &AppId,
+        filter: Option<&Filter>,
+        user: &UserId,
+        join: &Join,
+    ) -> Result<Joined, Refusal> {
+        let (mut before, mut allowance) = (Epoch::MAX, Allowance::default());
         for _ in 0..NEWEST_LOOKS {
             let Some((epoch, live)) = self.inner.registry.newest(app, before) else { break };
-            before = epoch;
             let suits = |core: &Session| core.suits(self.clock().now(), user);
             // Before anything else refuses the user, and again when it joins.
-            if !suits(&live.lock().core) {
+            let outline = {
+                let core = &live.lock().core;
+                suits(core).then(|| filter.map(|_| Outline::accepted(core)))
+            };
+            let is_chosen = |outline: &Option<Outline>| match (filter, outline) {
+                (Some(filter), Some(outline)) => filter.chooses(outline, &mut allowance),
+                _ => true,
+            };
+            let Some(outline) = outline.filter(is_chosen) else {
+                if allowance.is_spent() {
+                    break;
+                }
+                before = epoch;
                 continue;
-            }
-            match self.join_if(&live, user, join.clone(), suits) {
-                Err(Refusal::Rules(Rule::SessionNotFound | Rule::Full { .. })) => {}
+            };
+            let is_as_it_was = |core: &Session| {
+                suits(core) && outline.as_ref().is_none_or(|it| *it == Outline::accepted(core))
+            };
+            match self.join_if(&live, user, join.clone(), is_as_it_was) {
+                // It has changed since the filter chose it: it is looked at again.
+                Err(Refusal::NOT_FOUND) if filter.is_some() && suits(&live.lock().core) => {}
+                Err(Refusal::Rules(Rule::SessionNotFound | Rule::Full { .. })) => before = epoch,
                 outcome => return outcome.map(|position| Joined { live, position }),
             }
         }

@@ -4,6 +4,7 @@ use super::error::Refusal;
 use super::{footprint::Footprint, live::Live, users::UserRecord};
 use crate::session::{
     Session,
+    command::Actor,
     epoch::Epoch,
     ids::{AppId, Key, SessionId, UserId},
     limits::Micros,
@@ -34,25 +35,46 @@ pub struct Registry {
     /// Private sessions by source and listener.
     pairs: DashMap<(AppId, Pair), SessionId, FxBuildHasher>,
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
-    /// All sessions in the order of ids.
-    ordered: Index<SessionId, ()>,
+    /// All sessions, by id and by epoch, which is the order of their opening.
+    all: Shelf,
     /// Those of them that everybody may know of.
-    listed: Index<SessionId, ()>,
-    /// The sessions of which a user is an insider. Without an id: before all of them.
-    insiders: Index<(UserId, Option<SessionId>), ()>,
-    /// The sessions that anybody may join, by epoch: in the order of their opening.
+    listed: Shelf,
+    /// The others, by each user who may know of them. Without an id: before all of them.
+    known: Index<(UserId, Option<SessionId>), ()>,
+    known_by_epoch: Index<(UserId, Epoch), Arc<Live>>,
+    /// The sessions that anybody may join.
     open_to_all: Index<Epoch, Arc<Live>>,
     session_count: AtomicUsize,
     max_sessions: usize,
     max_users: usize,
 }
 
+/// Sessions in two orders.
+#[derive(Debug, Default)]
+struct Shelf {
+    by_id: Index<SessionId, ()>,
+    by_epoch: Index<Epoch, Arc<Live>>,
+}
+
+impl Shelf {
+    /// Puts a session there, or takes it out.
+    fn note(&self, live: &Arc<Live>, is_there: bool) {
+        note(&self.by_id, &live.app, live.id.clone(), is_there.then_some(()));
+        note(&self.by_epoch, &live.app, live.epoch, is_there.then(|| live.clone()));
+    }
+
+    fn entries(&self) -> usize {
+        entries(&self.by_id) + entries(&self.by_epoch)
+    }
+}
+
 /// In which indexes of the registry a session is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Places {
-    /// In that of all sessions, and its insiders in theirs.
-    pub ordered: bool,
-    /// In that of the sessions that everybody may know of.
+    /// In that of all sessions.
+    pub exists: bool,
+    /// In that of the sessions that everybody may know of. One that exists and is not in it is in
+    /// those of the users who may know of it.
     pub listed: bool,
     /// In that of the sessions that anybody may join.
     pub open_to_all: bool,
@@ -63,10 +85,15 @@ impl Places {
     pub fn of(session: &Session) -> Self {
         let exists = !session.has_ended();
         Self {
-            ordered: exists,
+            exists,
             listed: exists && session.is_listed(),
             open_to_all: session.is_open_to_all(),
         }
+    }
+
+    /// It exists, and not everybody may know of it.
+    pub fn is_hidden(self) -> bool {
+        self.exists && !self.listed
     }
 }
 
@@ -82,10 +109,59 @@ fn note<K: Ord, V>(index: &Index<K, V>, app: &AppId, key: K, value: Option<V>) {
     }
 }
 
+fn entries<K, V>(index: &Index<K, V>) -> usize {
+    index.iter().map(|app| app.len()).sum()
+}
+
 /// The first id from a place on.
 fn first(index: &Index<SessionId, ()>, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
     let ids = index.get(app)?;
     ids.range::<SessionId, _>((from, Bound::Unbounded)).next().map(|(id, ())| id.clone())
+}
+
+/// The sessions that were opened after an epoch, the oldest first; or before it, the newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// After this one.
+    After(Epoch),
+    /// Before this one.
+    Before(Epoch),
+}
+
+impl Beyond {
+    /// Whether a session is among them.
+    pub fn has(self, epoch: Epoch) -> bool {
+        match self {
+            Self::After(last) => epoch > last,
+            Self::Before(last) => epoch < last,
+        }
+    }
+
+    /// Which of two comes first.
+    pub fn first<T>(self, a: (Epoch, T), b: (Epoch, T)) -> (Epoch, T) {
+        if (a.0 < b.0) == matches!(self, Self::After(_)) { a } else { b }
+    }
+
+    fn first_of<K: Ord + Clone>(
+        self,
+        index: &Index<K, Arc<Live>>,
+        app: &AppId,
+        key: impl Fn(Epoch) -> K,
+    ) -> Option<(Epoch, Arc<Live>)> {
+        let sessions = index.get(app)?;
+        let ends = (key(Epoch::default()), key(Epoch::MAX));
+        let (_, live) = match self {
+            Self::After(last) => {
+                let range = (Bound::Excluded(key(last)), Bound::Included(ends.1));
+                sessions.range(range).next()
+            }
+            Self::Before(last) => {
+                let range = (Bound::Included(ends.0), Bound::Excluded(key(last)));
+                sessions.range(range).next_back()
+            }
+        }?;
+        Some((live.epoch, live.clone()))
+    }
 }
 
 /// Where a session belongs among shards and groups.
@@ -102,9 +178,10 @@ impl Registry {
             names: DashMap::default(),
             pairs: DashMap::default(),
             users: DashMap::default(),
-            ordered: DashMap::default(),
-            listed: DashMap::default(),
-            insiders: DashMap::default(),
+            all: Shelf::default(),
+            listed: Shelf::default(),
+            known: DashMap::default(),
+            known_by_epoch: DashMap::default(),
             open_to_all: DashMap::default(),
             session_count: AtomicUsize::new(0),
             max_sessions,
@@ -207,55 +284,85 @@ impl Registry {
 
     /// Moves a session from the indexes where it was to those where it belongs. Called with the
     /// session locked, and before its id is free for another one.
-    pub fn place(&self, live: &Arc<Live>, epoch: Epoch, was: Places, is: Places) {
-        if was.ordered != is.ordered {
-            note(&self.ordered, &live.app, live.id.clone(), is.ordered.then_some(()));
+    pub fn place(&self, live: &Arc<Live>, was: Places, is: Places) {
+        if was.exists != is.exists {
+            self.all.note(live, is.exists);
         }
         if was.listed != is.listed {
-            note(&self.listed, &live.app, live.id.clone(), is.listed.then_some(()));
+            self.listed.note(live, is.listed);
         }
         if was.open_to_all != is.open_to_all {
             let offered = is.open_to_all.then(|| live.clone());
-            note(&self.open_to_all, &live.app, epoch, offered);
+            note(&self.open_to_all, &live.app, live.epoch, offered);
         }
     }
 
-    /// Notes whether a user is an insider of a session. Called like [`Registry::place`].
-    pub fn note_insider(&self, live: &Live, user: &UserId, is_insider: bool) {
-        let key = (user.clone(), Some(live.id.clone()));
-        note(&self.insiders, &live.app, key, is_insider.then_some(()));
+    /// Notes whether a user knows of a session that is not listed; returns whether the user did before.
+    /// Called like [`Registry::place`].
+    pub fn note_known(&self, live: &Arc<Live>, user: &UserId, knows: bool) -> bool {
+        let key = (user.clone(), live.epoch);
+        let knew = self.known_by_epoch.get(&live.app).is_some_and(|all| all.contains_key(&key));
+        if knew != knows {
+            note(&self.known_by_epoch, &live.app, key, knows.then(|| live.clone()));
+            let key = (user.clone(), Some(live.id.clone()));
+            note(&self.known, &live.app, key, knows.then_some(()));
+        }
+        knew
     }
 
-    /// The first of all sessions from a place on.
-    pub fn first(&self, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
-        first(&self.ordered, app, from)
+    /// The first session from a place on that an actor may know of.
+    pub fn first_visible(
+        &self,
+        app: &AppId,
+        actor: &Actor,
+        from: Bound<&SessionId>,
+    ) -> Option<SessionId> {
+        match actor {
+            Actor::App => first(&self.all.by_id, app, from),
+            Actor::User(user) => {
+                let known = self.first_known(app, user, from);
+                [known, first(&self.listed.by_id, app, from)].into_iter().flatten().min()
+            }
+        }
     }
 
-    /// The first session from a place on that everybody may know of.
-    pub fn first_listed(&self, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
-        first(&self.listed, app, from)
-    }
-
-    /// The first session from a place on of which a user is an insider.
-    pub fn first_inside(
+    fn first_known(
         &self,
         app: &AppId,
         user: &UserId,
         from: Bound<&SessionId>,
     ) -> Option<SessionId> {
-        let insiders = self.insiders.get(app)?;
+        let known = self.known.get(app)?;
         let from = match from {
             Bound::Unbounded => Bound::Included((user.clone(), None)),
             from => from.map(|id| (user.clone(), Some(id.clone()))),
         };
-        let ((of, id), ()) = insiders.range((from, Bound::Unbounded)).next()?;
+        let ((of, id), ()) = known.range((from, Bound::Unbounded)).next()?;
         id.clone().filter(|_| of == user)
+    }
+
+    /// The same in the order of opening.
+    pub fn next_visible(
+        &self,
+        app: &AppId,
+        actor: &Actor,
+        beyond: Beyond,
+    ) -> Option<(Epoch, Arc<Live>)> {
+        let Actor::User(user) = actor else {
+            return beyond.first_of(&self.all.by_epoch, app, |epoch| epoch);
+        };
+        let listed = beyond.first_of(&self.listed.by_epoch, app, |epoch| epoch);
+        let key = |epoch| (user.clone(), epoch);
+        let known = beyond.first_of(&self.known_by_epoch, app, key);
+        match (listed, known) {
+            (Some(listed), Some(known)) => Some(beyond.first(listed, known)),
+            (listed, known) => listed.or(known),
+        }
     }
 
     /// The session opened last before an epoch among those that anybody may join.
     pub fn newest(&self, app: &AppId, before: Epoch) -> Option<(Epoch, Arc<Live>)> {
-        let sessions = self.open_to_all.get(app)?;
-        sessions.range(..before).next_back().map(|(epoch, live)| (*epoch, live.clone()))
+        Beyond::Before(before).first_of(&self.open_to_all, app, |epoch| epoch)
     }
 
     /// Every session.
@@ -265,11 +372,9 @@ impl Registry {
 
     /// What there is.
     pub fn footprint(&self) -> Footprint {
-        fn entries<K, V>(index: &Index<K, V>) -> usize {
-            index.iter().map(|app| app.len()).sum()
-        }
-        let unordered = self.names.len() + self.pairs.len() + entries(&self.insiders);
-        let ordered = entries(&self.ordered) + entries(&self.listed);
+        let known = entries(&self.known) + entries(&self.known_by_epoch);
+        let unordered = self.names.len() + self.pairs.len() + known;
+        let ordered = self.all.entries() + self.listed.entries();
         Footprint {
             sessions: self.sessions.len(),
             indexed: unordered + ordered + entries(&self.open_to_all),

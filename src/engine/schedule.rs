@@ -6,7 +6,7 @@ use super::{
     registry::Places,
     shard::{Job, Listed, Shard},
 };
-use crate::session::limits::Micros;
+use crate::session::{command::Actor, limits::Micros};
 use std::{
     sync::{Arc, Weak},
     task::Waker,
@@ -45,15 +45,19 @@ impl Engine {
         let places = Places::of(&state.core);
         let before = std::mem::replace(&mut state.places, places);
         if before != places {
-            registry.place(live, state.core.epoch(), before, places);
+            registry.place(live, before, places);
         }
-        let mut users = state.core.take_role_changes();
-        if before.ordered != places.ordered {
-            users.extend(state.core.insiders().cloned());
+        let (was_hidden, is_hidden) = (before.is_hidden(), places.is_hidden());
+        let mut users = state.core.take_sight_changes();
+        if !(was_hidden || is_hidden) {
+            return;
+        }
+        if was_hidden != is_hidden {
+            users.extend(state.core.knowers().cloned());
         }
         for user in users {
-            let is_insider = places.ordered && state.core.is_insider(&user);
-            registry.note_insider(live, &user, is_insider);
+            let knows = is_hidden && state.core.is_visible_to(&Actor::User(user.clone()));
+            registry.note_known(live, &user, knows);
         }
     }
 

@@ -112,7 +112,7 @@ impl Entry {
         let Joining { app, target, user, .. } = &self.joining;
         match target {
             Target::Key(key) => server.engine.find_to_join(app, Some(key), user),
-            Target::Newest => Err(engine::Refusal::NOT_FOUND),
+            Target::Newest(_) => Err(engine::Refusal::NOT_FOUND),
         }
     }
 
@@ -174,7 +174,7 @@ impl Entry {
 impl Context {
     /// Joins a session; if there is none to join, opens one where that is wanted, with its password.
     pub(super) async fn join_or_open(&self, mut entry: Entry) -> Result<(Joined, bool), Refusal> {
-        if entry.joining.target == Target::Newest {
+        if let Target::Newest(_) = entry.joining.target {
             let Joining { app, target, user, join, .. } = &entry.joining;
             // Nothing is hashed for a session that need not be opened.
             match self.engine.join_or_open(app, target, user, join, None) {

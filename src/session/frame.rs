@@ -87,6 +87,7 @@ impl Session {
                 removals.push(revision, now, Gone::Prop(ix, key));
             });
         let Membership { role, disconnected, order, joined_at, .. } = *membership;
+        let role_before = member.shown.as_ref().map(|shown| shown.role);
         match &mut member.shown {
             Some(shown) if shown.order == order => {
                 if (shown.role, shown.disconnected) != (role, disconnected) {
@@ -110,6 +111,9 @@ impl Session {
                 });
                 changed = true;
             }
+        }
+        if role_before != Some(role) {
+            self.members.show_role(role_before, role);
         }
         if changed {
             self.members.touch(ix, revision);

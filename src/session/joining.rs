@@ -153,6 +153,7 @@ impl Session {
                 slots.write(&key, Some(value), &mut self.names, settings);
             }
         }
+        self.sight_may_change(&user);
         self.log_joined(ix);
         self.expect_stream(now, ix);
         self.open = true;
@@ -182,10 +183,10 @@ impl Session {
 
     /// Spectators and everybody else have places of their own.
     pub(super) fn check_place(&self, role: Role) -> Result<(), Refusal> {
-        let spectators = self.members.spectators();
+        let taken = self.members.counts();
         let (taken, places) = match role {
-            Role::Spectator => (spectators, self.limits.members),
-            _ => (self.members.joined_count() - spectators, self.accepted.settings.capacity),
+            Role::Spectator => (taken.spectators, self.limits.members),
+            _ => (taken.members, self.accepted.settings.capacity),
         };
         if taken >= places {
             return Err(Refusal::Full { capacity: places });
@@ -253,6 +254,7 @@ impl Session {
         if departure != Departure::Lost {
             self.give_up_hosting(&user);
         }
+        self.sight_may_change(&user);
         self.left.push(user.clone());
         let order = membership.order;
         self.departed.push(Departed { order, departure, reason: "".into(), until: None });

@@ -112,6 +112,21 @@ pub struct Member {
     older: Option<MemberIx>,
 }
 
+/// How many are in a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Members, disconnected ones included and spectators not.
+    pub members: usize,
+    /// Spectators.
+    pub spectators: usize,
+}
+
+impl Counts {
+    fn of(&mut self, role: Role) -> &mut usize {
+        if role == Role::Spectator { &mut self.spectators } else { &mut self.members }
+    }
+}
+
 /// The members, found by user, by join order, and by how recently they changed.
 #[derive(Debug, Default)]
 pub struct Members {
@@ -121,8 +136,10 @@ pub struct Members {
     by_order: BTreeMap<u64, MemberIx>,
     /// How many memberships there have been.
     begun: u64,
-    /// How many of the accepted ones are spectators'.
-    spectators: usize,
+    /// The accepted ones.
+    counts: Counts,
+    /// Those that the last frame shows.
+    shown_counts: Counts,
     dirty: Vec<MemberIx>,
     newest: Option<MemberIx>,
     oldest: Option<MemberIx>,
@@ -166,9 +183,14 @@ impl Members {
         self.by_order.len()
     }
 
-    /// How many of them are spectators.
-    pub fn spectators(&self) -> usize {
-        self.spectators
+    /// The accepted memberships, counted.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Everyone whom the last frame shows, counted.
+    pub fn shown_counts(&self) -> Counts {
+        self.shown_counts
     }
 
     /// The place of the next membership in join order.
@@ -196,7 +218,7 @@ impl Members {
     pub(super) fn join(&mut self, user: &UserId, membership: Membership) -> MemberIx {
         let order = membership.order;
         self.begun = order;
-        self.spectators += usize::from(membership.role == Role::Spectator);
+        *self.counts.of(membership.role) += 1;
         let ix = match self.find(user) {
             Some(ix) => ix,
             None => {
@@ -228,7 +250,7 @@ impl Members {
         let membership = member.now.take()?;
         member.departure = departure;
         member.slots.clear_accepted();
-        self.spectators -= usize::from(membership.role == Role::Spectator);
+        *self.counts.of(membership.role) -= 1;
         self.by_order.remove(&membership.order);
         self.mark(ix);
         Some(membership)
@@ -238,9 +260,17 @@ impl Members {
     pub(super) fn change_role(&mut self, ix: MemberIx, role: Role) {
         let Some(membership) = &mut self.get_mut(ix).now else { return };
         let before = std::mem::replace(&mut membership.role, role);
-        self.spectators -= usize::from(before == Role::Spectator);
-        self.spectators += usize::from(role == Role::Spectator);
+        *self.counts.of(before) -= 1;
+        *self.counts.of(role) += 1;
         self.mark(ix);
+    }
+
+    /// The frame shows a member in a role, in which it did not show it before.
+    pub(super) fn show_role(&mut self, before: Option<Role>, role: Role) {
+        if let Some(before) = before {
+            *self.shown_counts.of(before) -= 1;
+        }
+        *self.shown_counts.of(role) += 1;
     }
 
     /// Something accepted changed about the member: the next frame looks at it.
@@ -285,6 +315,9 @@ impl Members {
         self.unlink(ix);
         let member = self.slab.remove(ix.0 as usize);
         self.by_user.remove(&member.user);
+        if let Some(shown) = &member.shown {
+            *self.shown_counts.of(shown.role) -= 1;
+        }
         member
     }
 

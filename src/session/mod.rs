@@ -169,6 +169,8 @@ pub struct Session {
     reset_revision: Revision,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
+    /// Who may have come to know of the session, or not know of it any more, by a membership.
+    sight_changed: Vec<UserId>,
     /// Which memberships ended since the last frame.
     departed: Vec<Departed>,
     /// Every update one by one, while somebody listens.
@@ -233,6 +235,7 @@ impl Session {
             removals: Removals::default(),
             reset_revision: Revision::NONE,
             left: Vec::new(),
+            sight_changed: Vec::new(),
             departed: Vec::new(),
             log: None,
             lifetime: Lifetime::begin(now),

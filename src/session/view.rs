@@ -152,7 +152,7 @@ impl Session {
 
     /// Whether a user may know of the session without having joined it, listed or not: by a role, and
     /// of a private one as its source or listener, or by a role from moderator on.
-    pub fn is_insider(&self, user: &str) -> bool {
+    fn is_insider(&self, user: &str) -> bool {
         let role = self.roles.of(user);
         match &self.pair {
             None => role.is_some(),
@@ -162,15 +162,27 @@ impl Session {
         }
     }
 
-    /// The users of whom [`Session::is_insider`] says so; some may come twice.
-    pub fn insiders(&self) -> impl Iterator<Item = &UserId> {
+    /// The users who may know of the session, listed or not; some may come twice.
+    pub fn knowers(&self) -> impl Iterator<Item = &UserId> {
         let pair = self.pair.iter().flat_map(|pair| [&pair.source, &pair.listener]);
-        self.roles.users().chain(pair).filter(|user| self.is_insider(user))
+        let insiders = self.roles.users().chain(pair).filter(|user| self.is_insider(user));
+        insiders.chain(self.members.joined().map(|(_, user, _)| user))
     }
 
-    /// Takes the list of users who may have become or ceased to be insiders since the last call.
-    pub fn take_role_changes(&mut self) -> Vec<UserId> {
-        self.roles.take_changed()
+    /// Notes that somebody may have come to know of the session, or not know of it any more. What
+    /// everybody knows of need not be noted.
+    pub(super) fn sight_may_change(&mut self, user: &UserId) {
+        if !self.is_listed() {
+            self.sight_changed.push(user.clone());
+        }
+    }
+
+    /// Takes the list of users who may have come to know of the session, or not know of it any more,
+    /// since the last call, as long as it is not listed.
+    pub fn take_sight_changes(&mut self) -> Vec<UserId> {
+        let mut users = std::mem::take(&mut self.sight_changed);
+        users.extend(self.roles.take_changed());
+        users
     }
 
     /// Whether the default of a prop is told: it is what the prop holds until it is written, so who

@@ -1,7 +1,7 @@
 //! Who finds which sessions, and what they tell.
 
 use crate::support::*;
-use sessiond::proto::{ListSessionsRequest, SessionSettings};
+use sessiond::proto::{ListSessionsRequest, SessionOrder, SessionSettings};
 use tonic::Code;
 
 fn unlisted(name: &str) -> SessionSettings {
@@ -175,9 +175,13 @@ async fn a_bad_page_is_refused() {
         member_id: "m\0".to_owned(),
         page_size: 1001,
         page_token: "t".repeat(129),
+        filter: "colour == 'red'".to_owned(),
+        order: 4,
     };
     let told = refused(service.try_list(request).await);
-    told.blames(&["app", "user_id", "name", "member_id", "page_size", "page_token"]);
+    let fields =
+        ["app", "user_id", "name", "member_id", "page_size", "page_token", "filter", "order"];
+    told.blames(&fields);
     let most = ListSessionsRequest { page_size: 1000, ..Default::default() };
     service.try_list(most).await.expect("a thousand is fine");
 }
@@ -229,4 +233,110 @@ async fn of_a_hidden_session_its_id_and_its_name_tell_that_they_are_taken_and_no
     // Nothing of it got into what the caller may know of.
     let own = ListSessionsRequest { user_id: "kim".to_owned(), ..Default::default() };
     assert_eq!(all(&service, own).await, ["own", "public"]);
+}
+
+/// Rooms with a mode and a level each, opened at moments of their own.
+async fn rooms(service: &Service) {
+    for (id, mode, level) in [("z", "duel", 1), ("a", "race", 2), ("m", "duel", 3)] {
+        let metadata = props([("mode", text(mode)), ("level", int(level))]);
+        let settings =
+            SessionSettings { metadata, capacity: Some(level as u32), ..Default::default() };
+        service.open_room_with(id, "ada", settings).await;
+        service.advance(1_000);
+    }
+}
+
+fn filtered(filter: &str) -> ListSessionsRequest {
+    ListSessionsRequest { filter: filter.to_owned(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_filter_chooses_by_what_a_session_is() {
+    let service = Service::start().await;
+    rooms(&service).await;
+    service.open_hosted("h", "kim", SessionSettings::default()).await;
+    service.join("m", "bob").await;
+    service.tick();
+    for (filter, found) in [
+        ("metadata.mode == 'duel'", &["m", "z"][..]),
+        ("metadata.mode == 'duel' && metadata.level > 1.5", &["m"]),
+        ("member_count < capacity && kind == 'ROOM'", &["a", "m"]),
+        ("member_count == 2", &["m"]),
+        ("kind == 'HOSTED' && host_id == 'kim' && owner_id == host_id", &["h"]),
+        ("created_at < timestamp('2026-01-01T00:00:01Z')", &["z"]),
+        ("!has(metadata.mode)", &["h"]),
+        ("metadata.mode != 'duel'", &["a"]),
+        ("session_id in ['a', 'h']", &["a", "h"]),
+        ("false", &[]),
+    ] {
+        assert_eq!(all(&service, filtered(filter)).await, found, "{filter}");
+    }
+    let of_kim = ListSessionsRequest { member_id: "kim".to_owned(), ..filtered("true") };
+    assert_eq!(all(&service, of_kim).await, ["h"]);
+}
+
+#[tokio::test]
+async fn a_filter_applies_to_the_session_of_a_name_too() {
+    let service = Service::start().await;
+    let settings = SessionSettings { name: "the one".to_owned(), ..Default::default() };
+    service.open_room_with("one", "ada", settings).await;
+    let named = |filter| ListSessionsRequest { name: "the one".to_owned(), ..filtered(filter) };
+    assert_eq!(all(&service, named("!locked")).await, ["one"]);
+    assert_eq!(all(&service, named("locked")).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_filter_sees_the_last_frame_and_nothing_that_is_hidden() {
+    let service = Service::start().await;
+    rooms(&service).await;
+    service.open_room_with("secret", "kim", unlisted("duel")).await;
+    let locked = SessionSettings { locked: Some(true), ..Default::default() };
+    service.update("z", "ada", &["locked"], locked).await;
+    assert_eq!(all(&service, filtered("locked")).await, [""; 0], "no frame shows it yet");
+    service.tick();
+    assert_eq!(all(&service, filtered("locked")).await, ["z"]);
+    let by_bob = ListSessionsRequest { user_id: "bob".to_owned(), ..filtered("owner_id == 'kim'") };
+    assert_eq!(all(&service, by_bob).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_faulty_filter_is_refused_with_what_is_wrong_with_it() {
+    let service = Service::start().await;
+    for filter in ["(", "colour == 'red'", "name.matches('a')", "member_count", "1 + 1"] {
+        let status = service.try_list(filtered(filter)).await.expect_err(filter);
+        Refused::new(&status).blames(&["filter"]);
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_listed_in_the_order_of_their_opening_in_pages() {
+    let service = Service::start().await;
+    rooms(&service).await;
+    // At one moment, and not in the order of ids.
+    for id in ["c", "b"] {
+        service.open_room(id, "ada").await;
+    }
+    let ordered = |order: SessionOrder, page_size| ListSessionsRequest {
+        order: order.into(),
+        page_size,
+        ..Default::default()
+    };
+    for page_size in [1, 2, 100] {
+        let oldest = all(&service, ordered(SessionOrder::CreatedAt, page_size)).await;
+        assert_eq!(oldest, ["z", "a", "m", "c", "b"]);
+        let newest = all(&service, ordered(SessionOrder::CreatedAtDescending, page_size)).await;
+        assert_eq!(newest, ["b", "c", "m", "a", "z"]);
+        let by_id = all(&service, ordered(SessionOrder::Id, page_size)).await;
+        assert_eq!(by_id, ["a", "b", "c", "m", "z"]);
+    }
+    // A token belongs to an order, and stays valid when its session is gone.
+    let first = ordered(SessionOrder::CreatedAtDescending, 2);
+    let page_token = service.try_list(first).await.expect("it is listed").next_page_token;
+    service.try_delete("c", "ada").await.expect("it is deleted");
+    service.open_room("new", "ada").await;
+    let by_id = ListSessionsRequest { page_token: page_token.clone(), ..Default::default() };
+    refused(service.try_list(by_id).await).blames(&["page_token"]);
+    let rest = ordered(SessionOrder::CreatedAtDescending, 100);
+    let rest = ListSessionsRequest { page_token, ..rest };
+    assert_eq!(all(&service, rest).await, ["m", "a", "z"]);
 }

@@ -177,3 +177,75 @@ async fn all_who_come_at_once_find_a_place_in_the_newest_that_has_one() {
     }
     finds_none(&service, "late").await;
 }
+
+fn duel() -> SessionSettings {
+    SessionSettings {
+        metadata: props([("mode", text("duel"))]),
+        capacity: Some(2),
+        ..Default::default()
+    }
+}
+
+fn newest_duel(user: &str) -> JoinSessionRequest {
+    JoinSessionRequest { filter: "metadata.mode == 'duel'".to_owned(), ..newest(user) }
+}
+
+#[tokio::test]
+async fn newest_chooses_among_what_fits_the_filter() {
+    let service = Service::start().await;
+    for id in ["first", "second"] {
+        service.open_room_with(id, "ada", duel()).await;
+    }
+    service.open_room("plain", "ada").await;
+    let join = async |user: &str| service.try_join_as(newest_duel(user)).await;
+    assert_eq!(join("bob").await.expect("there is one").session_id, "second");
+    assert_eq!(join("kim").await.expect("there is one").session_id, "first");
+    refused(join("lee").await).is(Code::NotFound, "SESSION_NOT_FOUND");
+    assert_eq!(picks(&service, "lee").await, "plain");
+}
+
+#[tokio::test]
+async fn the_filter_of_newest_sees_what_no_frame_shows_yet() {
+    let service = Service::start().await;
+    service.open_room("finals", "ada").await;
+    let alone = || JoinSessionRequest { filter: "member_count < 2".to_owned(), ..newest("bob") };
+    assert_eq!(service.try_join_as(alone()).await.expect("there is one").session_id, "finals");
+    let third = JoinSessionRequest { user_id: "kim".to_owned(), ..alone() };
+    let told = refused(service.try_join_as(third).await);
+    told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    service.update("finals", "ada", &["metadata"], duel()).await;
+    let joined = service.try_join_as(newest_duel("kim")).await.expect("it fits at once");
+    assert_eq!(joined.session_id, "finals");
+}
+
+#[tokio::test]
+async fn who_finds_none_that_fits_opens_one_and_the_next_ones_join_it() {
+    let service = Service::start().await;
+    service.open_room("plain", "ada").await;
+    let mut calls = tokio::task::JoinSet::new();
+    for at in 0..10 {
+        let mut sessions = service.sessions();
+        let open_if_missing =
+            Some(OpenSharedSessionRequest { settings: Some(duel()), ..Default::default() });
+        let request =
+            JoinSessionRequest { open_if_missing, ..newest_duel(&format!("player {at}")) };
+        calls.spawn(async move { sessions.join_session(request).await });
+    }
+    let replies = in_time(calls.join_all()).await;
+    let replies = replies.into_iter().map(|it| it.expect("all find one").into_inner());
+    let replies: Vec<_> = replies.collect();
+    let opened = replies.iter().filter(|it| it.opened).count();
+    let ids: std::collections::BTreeSet<_> = replies.iter().map(|it| &it.session_id).collect();
+    assert_eq!((opened, ids.len()), (5, 5), "two in each");
+}
+
+#[tokio::test]
+async fn a_filter_comes_with_newest_and_is_checked() {
+    let service = Service::with_room().await;
+    let by_id =
+        JoinSessionRequest { newest: false, session_id: "finals".to_owned(), ..newest_duel("bob") };
+    refused(service.try_join_as(by_id).await).blames(&["filter"]);
+    let faulty = JoinSessionRequest { filter: "mode == 'duel'".to_owned(), ..newest("bob") };
+    refused(service.try_join_as(faulty).await).blames(&["filter"]);
+    assert_eq!(service.names("finals").await, ["ada"]);
+}

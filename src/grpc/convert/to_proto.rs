@@ -107,14 +107,11 @@ pub fn session_summary(state: &State, reader: &Actor) -> proto::SessionInfo {
     let session = &state.core;
     let is_inside = matches!(session.standing(reader), Standing::App | Standing::Joined(_));
     let class = is_inside.then(|| session.class_of(reader));
-    let (mut members, mut spectators) = (0, 0);
-    for (_, shown) in session.members().shown() {
-        *(if shown.role == Role::Spectator { &mut spectators } else { &mut members }) += 1;
-    }
+    let counts = session.members().shown_counts();
     proto::SessionInfo {
         last_frame_at: Some(moment(session.last_frame_at())),
-        member_count: Some(members),
-        spectator_count: Some(spectators),
+        member_count: Some(counts.members as u32),
+        spectator_count: Some(counts.spectators as u32),
         ..session_info(session, session.info(), class)
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         ids::{AppId, UserId},
     },
 };
+use std::sync::Arc;
 
 impl Context {
     /// How a user joins, and what is opened if there is nothing to join. `by_stream` decides the
@@ -96,7 +97,11 @@ impl Door<'_> {
     /// Which session to join.
     pub fn target(&mut self, request: &proto::JoinSessionRequest) -> Option<Target> {
         let (id, name) = (&*request.session_id, &*request.name);
+        let filter = self.filter("filter", &request.filter);
         if !request.newest {
+            if !request.filter.is_empty() {
+                self.fault("filter", "chooses among the newest: it needs newest");
+            }
             if id.is_empty() && name.is_empty() {
                 self.fault("session_id", "must be given, or the name or newest instead");
                 return None;
@@ -106,6 +111,6 @@ impl Door<'_> {
         if !(id.is_empty() && name.is_empty()) {
             self.fault("newest", "only one of session_id, name and newest may be given");
         }
-        Some(Target::Newest)
+        Some(Target::Newest(filter.map(Arc::new)))
     }
 }

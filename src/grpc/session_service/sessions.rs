@@ -3,7 +3,7 @@
 use super::Sessions;
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Peer, Scope, SessionKey, State},
+    engine::{Order, Peer, Place, Query, Scope, SessionKey, State},
     grpc::{
         Context,
         caller::Caller,
@@ -17,6 +17,7 @@ use crate::{
         Opening,
         access::{Act, Standing},
         command::{Actor, Command, Join},
+        epoch::Epoch,
         ids::{AppId, SessionId, UserId},
         settings::{Kind, Setting},
     },
@@ -68,10 +69,12 @@ impl Sessions {
         let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
         let member = door.optional_user("member_id", &request.member_id);
         let name = (!request.name.is_empty()).then(|| door.named("name", &request.name)).flatten();
+        let filter = door.filter("filter", &request.filter);
+        let order = door.order("order", request.order);
         let token = &request.page_token;
-        let after = after_token(token);
+        let after = after_token(token, order);
         if after.is_none() && !token.is_empty() {
-            door.fault("page_token", "is no next_page_token of ListSessions");
+            door.fault("page_token", "is no next_page_token of ListSessions in this order");
         }
         let size = match request.page_size as usize {
             0 => PAGE,
@@ -83,20 +86,16 @@ impl Sessions {
         };
         let actor = door.close_with(|| actor)?;
         let mut page = Listing::new(size);
-        let member = member.as_ref();
-        let next = if let Some(name) = name.map(SessionKey::Name) {
-            let live = self.0.engine.find(&app, Some(&name), &actor).ok();
-            let live = live.filter(|live| after.is_none_or(|after| live.id > after));
-            if let Some(state) = live.as_ref().map(|live| live.lock()) {
-                let has_member = member.is_none_or(|member| state.core.has_joined(member));
-                let _ = has_member && page.add(&state, &actor);
+        let query = Query { member: member.as_ref(), filter: filter.as_ref(), order };
+        let add = |state: &State| page.add(state, &actor);
+        let next = match name {
+            Some(name) => {
+                self.0.engine.list_named((&app, &actor), name, query, after, add);
+                None
             }
-            None
-        } else {
-            let add = |state: &State| page.add(state, &actor);
-            self.0.engine.list((&app, &actor), member, after, add)
+            None => self.0.engine.list((&app, &actor), query, after, add),
         };
-        page.reply.next_page_token = next.map(|id| token_after(&id)).unwrap_or_default();
+        page.reply.next_page_token = next.map(|place| token_after(&place)).unwrap_or_default();
         Ok(page.reply)
     }
 
@@ -297,17 +296,26 @@ impl Listing {
     }
 }
 
-/// What the bytes of a token begin with: the version of its form.
-const TOKEN: u8 = 1;
+/// What the bytes of a token begin with: the version of its form, which says its order too.
+const BY_ID: u8 = 1;
+const BY_EPOCH: u8 = 2;
 
-/// The token of the page that goes on after a session: not for clients to read or make.
-fn token_after(session: &str) -> String {
-    BASE64.encode([&[TOKEN], session.as_bytes()].concat())
+/// The token of the page that goes on behind a place: not for clients to read or make.
+fn token_after(place: &Place) -> String {
+    BASE64.encode(match place {
+        Place::Id(id) => [&[BY_ID], id.as_bytes()].concat(),
+        Place::Epoch(epoch) => [&[BY_EPOCH], &epoch.0.to_be_bytes()[..]].concat(),
+    })
 }
 
-/// After which session the page of a token goes on; none for what is no token.
-fn after_token(token: &str) -> Option<SessionId> {
+/// Behind which place the page of a token goes on; none for what is no token of this order.
+fn after_token(token: &str, order: Order) -> Option<Place> {
     let bytes = BASE64.decode(token).ok()?;
-    let id = bytes.strip_prefix(&[TOKEN])?;
-    SessionId::new(str::from_utf8(id).ok()?).ok()
+    match (bytes.split_first()?, order) {
+        ((&BY_ID, id), Order::Id) => SessionId::new(str::from_utf8(id).ok()?).ok().map(Place::Id),
+        ((&BY_EPOCH, epoch), Order::Oldest | Order::Newest) => {
+            Some(Place::Epoch(Epoch(u64::from_be_bytes(epoch.try_into().ok()?))))
+        }
+        _ => None,
+    }
 }

@@ -10,7 +10,7 @@ pub use writes::PropsWrite;
 
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Position, SessionKey},
+    engine::{Filter, Order, Position, SessionKey},
     proto,
     session::{
         epoch::Epoch,
@@ -220,6 +220,27 @@ impl<'a> Door<'a> {
     pub fn named(&mut self, field: &str, name: &str) -> Option<Key> {
         let checked = ids::check(name, ids::ID_BYTES);
         checked.map(|()| name.into()).map_err(|bad| self.fault(field, bad.to_string())).ok()
+    }
+
+    /// Which sessions are asked for; none where the field is empty: all of them.
+    pub fn filter(&mut self, field: &str, source: &str) -> Option<Filter> {
+        if source.is_empty() {
+            return None;
+        }
+        Filter::new(source).map_err(|fault| self.fault(field, fault)).ok()
+    }
+
+    /// The order of a list; absent = by id.
+    pub fn order(&mut self, field: &str, order: i32) -> Order {
+        match proto::SessionOrder::try_from(order) {
+            Ok(proto::SessionOrder::Unspecified | proto::SessionOrder::Id) => Order::Id,
+            Ok(proto::SessionOrder::CreatedAt) => Order::Oldest,
+            Ok(proto::SessionOrder::CreatedAtDescending) => Order::Newest,
+            Err(_) => {
+                self.fault(field, format!("{order} is no order"));
+                Order::Id
+            }
+        }
     }
 
     /// A span within a range; absent = the default. A range that begins with 0 takes 0.
