@@ -160,7 +160,9 @@ impl Engine {
         let now = self.clock().now();
         let (position, wake) = {
             let mut state = live.lock();
+            let watched = self.watched(&state);
             let wake = state.reset(now, actor, schema)?;
+            self.note_frame(&state, watched);
             (position(&state, state.core.revision()), wake)
         };
         wake.into_iter().for_each(Waker::wake);

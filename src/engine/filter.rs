@@ -58,6 +58,11 @@ impl Outline {
         Self::of(session, session.accepted_info(), session.members().counts())
     }
 
+    /// Which session.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
     fn of(session: &Session, info: &Arc<Info>, counts: Counts) -> Self {
         Self {
             id: session.id().clone(),

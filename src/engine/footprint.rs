@@ -20,6 +20,8 @@ pub struct Footprint {
     pub gateways: usize,
     /// Bytes of the logs of sessions.
     pub log_bytes: usize,
+    /// What those who watch sessions are told from: logs and their entries.
+    pub watched: usize,
     /// What the shards have on their lists.
     pub jobs: usize,
 }
@@ -33,6 +35,7 @@ impl Engine {
             book_bytes: requests.bytes(),
             gateways: self.inner.gateways.len(),
             log_bytes: self.inner.logs.used(),
+            watched: self.watch_entries(),
             jobs: self.inner.shards.iter().map(|shard| shard.jobs()).sum(),
             ..self.inner.registry.footprint()
         }

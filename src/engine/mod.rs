@@ -2,8 +2,8 @@
 //!
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
-//! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, a shard's
-//! list, never two sessions; no lock is held across an await.
+//! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, what
+//! watchers are told, a shard's list, never two sessions; no lock is held across an await.
 
 mod clock;
 mod commands;
@@ -36,6 +36,7 @@ mod testing;
 mod tests;
 mod users;
 mod waiting;
+mod watch;
 
 pub use clock::Clock;
 pub use counters::{Counter, Counters};
@@ -54,6 +55,7 @@ pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
 pub use users::{Follower, UserStream};
 pub use waiting::WAITING_READS;
+pub use watch::{Cursor, SessionEvent, SessionWatch, Told};
 
 use crate::session::{
     epoch::Epoch,
@@ -81,6 +83,7 @@ use std::{
     },
     task::Poll,
 };
+use watch::Journals;
 
 /// Into how many groups the sessions of a shard are spread over their tick.
 const GROUPS: u64 = 5;
@@ -177,6 +180,8 @@ struct Inner {
     /// What the logs of the sessions take.
     logs: Arc<Logs>,
     requests: Requests,
+    /// For those who watch which sessions there are.
+    journals: Journals,
     gateways: DashMap<(AppId, Key), Arc<Gateway>, FxBuildHasher>,
     turns: Turns,
     last_epoch: AtomicU64,
@@ -203,6 +208,7 @@ impl Engine {
             limits: Arc::new(settings.limits.clone()),
             registry: Registry::new(settings.max_sessions, settings.max_users),
             requests: Requests::new(settings.max_replay_bytes),
+            journals: Journals::new(),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
             logs: Arc::new(Logs::new(settings.max_logs_bytes)),
             settings,

@@ -6,7 +6,7 @@ use super::{
     registry::Places,
     shard::{Job, Listed, Shard},
 };
-use crate::session::{command::Actor, limits::Micros};
+use crate::session::{command::Actor, ids::UserId, limits::Micros};
 use std::{
     sync::{Arc, Weak},
     task::Waker,
@@ -50,14 +50,18 @@ impl Engine {
         let (was_hidden, is_hidden) = (before.is_hidden(), places.is_hidden());
         let mut users = state.core.take_sight_changes();
         if !(was_hidden || is_hidden) {
-            return;
-        }
-        if was_hidden != is_hidden {
+            users.clear();
+        } else if was_hidden != is_hidden {
             users.extend(state.core.knowers().cloned());
         }
-        for user in users {
+        let note = |user: UserId| {
             let knows = is_hidden && state.core.is_visible_to(&Actor::User(user.clone()));
-            registry.note_known(live, &user, knows);
+            let knew = registry.note_known(live, &user, knows);
+            (knew != knows).then_some((user, knows))
+        };
+        let passed: Vec<_> = users.into_iter().filter_map(note).collect();
+        if before != places || !passed.is_empty() {
+            self.note_passages(state, (before, places), &passed);
         }
     }
 
@@ -83,7 +87,10 @@ impl Engine {
 
     pub(super) fn flush(&self, state: &mut State) -> Vec<Waker> {
         state.tick = None;
-        state.flush(self.clock().now(), self.encoder())
+        let watched = self.watched(state);
+        let wake = state.flush(self.clock().now(), self.encoder());
+        self.note_frame(state, watched);
+        wake
     }
 
     pub(super) fn run_due(&self, shard: &Shard) {
@@ -133,6 +140,11 @@ impl Engine {
             Job::Gateway(gateway) => {
                 if let Some(gateway) = gateway.upgrade() {
                     self.give_gateway_up(&gateway);
+                }
+            }
+            Job::Journal(journal) => {
+                if let Some(journal) = journal.upgrade() {
+                    self.tend_journal(&journal);
                 }
             }
             Job::Requests(place) => self.forget_requests(&place),

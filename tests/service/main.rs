@@ -42,3 +42,4 @@ mod settings;
 mod several;
 mod stream_user_props;
 mod transmit;
+mod watch;

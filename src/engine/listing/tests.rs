@@ -2,16 +2,11 @@ use super::*;
 use crate::{
     engine::{
         EngineSettings, Live,
-        testing::{app, engine, opening, room, settings, user},
+        testing::{Dice, IDS, USERS, act, app, engine, room, settings, user},
     },
     session::{
-        Opening,
-        ban::Ban,
         command::{Command, Join},
         limits::SECOND,
-        private::{Pair, Private},
-        role::Role,
-        settings::{Kind, Setting},
         value::Value,
     },
 };
@@ -248,74 +243,15 @@ fn a_filter_chooses_among_what_is_listed_and_its_cost_ends_a_call() {
     assert!(costly.len() > 10 && costly.len() < 1000, "{}", costly.len());
 }
 
-const USERS: [&str; 4] = ["ada", "ben", "cat", "dan"];
-const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-
-fn private(engine: &Engine, id: &str, source: &str, listener: &str) {
-    let pair = Pair { source: user(source), listener: user(listener) };
-    let opening = opening(engine, id, |settings| settings.empty_ttl = 60 * SECOND);
-    let opening = Opening { kind: Kind::Private, ..opening };
-    // There may be one of the pair, or something else under the id.
-    let _ = engine.open_private(opening, Private::of(pair, None, Vec::new()), true);
-}
-
-/// One thing that somebody does, chosen by three numbers.
-fn act(engine: &Engine, what: usize, id: &str, who: usize) {
-    let (target, other) = (user(USERS[who]), USERS[(who + 1) % USERS.len()]);
-    let Some(live) = engine.inner.registry.session(&app(), &SessionId::new(id).expect("an id"))
-    else {
-        return match what % 3 {
-            0 => private(engine, id, USERS[who], other),
-            1 => {
-                let mut opening =
-                    opening(engine, id, |settings| settings.unlisted = what.is_multiple_of(2));
-                opening.opener = Some((target, Join::default()));
-                opening.people.roles = vec![(user(other), Role::Moderator)];
-                drop(engine.open(opening, false).expect("it is free"));
-            }
-            _ => drop(hidden(engine, id)),
-        };
-    };
-    let role = [Role::Spectator, Role::Member, Role::Moderator, Role::Admin, Role::Owner];
-    let ban = Ban { reason: "".into(), until: None };
-    let command = match what {
-        0..3 => {
-            let _ = engine.join(&live, &target, Join::default());
-            return;
-        }
-        3..8 => {
-            let _ = engine.set_role(&live, &Actor::App, &target, role[what - 3]);
-            return;
-        }
-        8 => Command::Leave { user: target, keep_role: true },
-        9 => Command::Leave { user: target, keep_role: false },
-        10 => Command::Kick { target, reason: "".into() },
-        11 => Command::Ban { target, ban },
-        12 => Command::Unban { target },
-        13 | 14 => Command::Update(vec![Setting::Unlisted(what == 13)]),
-        15 => Command::Update(vec![Setting::Locked(who.is_multiple_of(2))]),
-        _ => Command::Delete,
-    };
-    // What the rules refuse changes nothing.
-    let _ = engine.command(&live, &Actor::App, command);
-}
-
 #[test]
 fn a_listing_finds_what_the_rules_let_somebody_know_of_and_nothing_else() {
     let mut shown = 0;
     for seed in 1..40_u64 {
         let engine = engine(settings());
-        let mut state = seed;
-        let mut choose = |of: usize| {
-            // An xorshift: every run does the same.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state % of as u64) as usize
-        };
+        let mut dice = Dice(seed);
         for _ in 0..200 {
-            act(&engine, choose(17), IDS[choose(IDS.len())], choose(USERS.len()));
-            engine.advance(choose(3) as u64 * SECOND);
+            act(&engine, &mut dice);
+            engine.advance(dice.of(3) as u64 * SECOND);
             for actor in USERS.map(by).into_iter().chain([Actor::App, by("eve")]) {
                 let knows = |id: &&str| {
                     let key = SessionId::new(id).expect("an id");

@@ -19,13 +19,13 @@ mod subscribe_to_streams;
 mod timer;
 mod usual;
 mod wanted;
+mod watch_sessions;
 
 use super::{Context, StreamSettings, compression};
 use crate::engine::Peer;
-use crate::grpc::error::Refusal;
 use crate::session::limits::Micros;
 use gateway::Gateway;
-use hot::{HotStream, Refused};
+use hot::HotStream;
 use http::HeaderMap;
 use inbox::Framing;
 use receive::ReceiveSessionUpdates;
@@ -34,6 +34,7 @@ use stream::{Call, Opening, Stream};
 use stream_user_props::StreamUserProps;
 use subscribe::{SubscribeToSession, SubscribeToUser};
 use subscribe_to_streams::SubscribeToStreams;
+use watch_sessions::WatchSessions;
 
 /// What every stream needs, shared by all.
 type Server = Arc<Context>;
@@ -69,9 +70,6 @@ const SUBSCRIBE_TO_STREAMS: &str = "/sessiond.v1.ObjectStreamService/SubscribeTo
 /// The stream of whole backends: its messages may be larger.
 const GATEWAY: &str = "Gateway";
 
-/// The streams of `DeliveryService` that the server does not have yet.
-const NOT_YET: [&str; 1] = ["WatchSessions"];
-
 /// How much a stream may send before it is granted more.
 pub const WINDOW: u32 = 64 * 1024;
 
@@ -101,10 +99,7 @@ pub fn stream(server: &Arc<Context>, call: CallHead) -> Option<Box<dyn HotStream
         "ReceiveSessionUpdates" => open::<ReceiveSessionUpdates>(server, call),
         "StreamUserProps" => open::<StreamUserProps>(server, call),
         GATEWAY => open::<Gateway>(server, call),
-        method if NOT_YET.contains(&method) => {
-            let refusal = Refusal::NotImplemented { field: method.to_owned() };
-            Box::new(Refused(server.node.status(&refusal)))
-        }
+        "WatchSessions" => open::<WatchSessions>(server, call),
         _ => return None,
     })
 }

@@ -155,6 +155,7 @@ asks! {
     SubscribeToSessionRequest(id: session_id);
     SubscribeToUserRequest();
     ReceiveSessionUpdatesRequest();
+    WatchSessionsRequest();
     SetStreamRequest(stream: name);
     RemoveStreamRequest(stream: name);
     UpdateStreamDataRequest(stream: name);

@@ -115,6 +115,11 @@ impl Person {
         let user_id = self.user();
         let all = proto::ReceiveSessionUpdatesRequest { user_id, ..Default::default() };
         self.hears(self.delivery().receive_session_updates(sent(all))).await;
+        for filter in ["", "metadata.theme != '' || member_count > 4", "owner_id == 'source'"] {
+            let (user_id, filter) = (self.user(), filter.to_owned());
+            let all = proto::WatchSessionsRequest { user_id, filter, ..Default::default() };
+            self.hears(self.delivery().watch_sessions(sent(all))).await;
+        }
         let user_id = self.user();
         let streams = proto::SubscribeToStreamsRequest { user_id, ..Default::default() };
         self.hears(self.streams().subscribe_to_streams(sent(streams))).await;
@@ -204,6 +209,12 @@ impl Person {
             let member_id = member_id.to_owned();
             tries! { self.sessions() => list_sessions ListSessionsRequest {
                 user_id: user(), member_id
+            } }
+        }
+        for (filter, order) in [("metadata.theme != ''", 2), ("!has(metadata.theme)", 3)] {
+            let filter = filter.to_owned();
+            tries! { self.sessions() => list_sessions ListSessionsRequest {
+                user_id: user(), filter, order
             } }
         }
         tries! { self.streams() => get_all_stream_updates GetAllStreamUpdatesRequest {
@@ -303,14 +314,13 @@ pub async fn reads(person: &Person, session: &str) {
     person
         .hears(person.delivery().subscribe_to_session(sent(subscription(session, person.name))))
         .await;
-    person
-        .hears(
-            person.delivery().watch_sessions(proto::WatchSessionsRequest {
-                user_id: user(),
-                ..Default::default()
-            }),
-        )
-        .await;
+    // A cursor that no message had: of whatever happened since the server began.
+    let request = proto::WatchSessionsRequest {
+        user_id: user(),
+        cursor: "AQAAAAAAAAABAAAAAAAAAAEAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+        ..Default::default()
+    };
+    person.hears(person.delivery().watch_sessions(sent(request))).await;
 }
 
 async fn writes_that_are_refused(person: &Person, session: &str, tried: &str) {

@@ -42,6 +42,7 @@ by_caller! {
         SetSessionDataRequest GetUpdatedUserDataRequest GetFirstMatchRequest SwapHostRequest
         SetRoleRequest KickUserRequest BanUserRequest UnbanUserRequest
         TransmitSessionUpdatesRequest SubscribeToUserRequest ReceiveSessionUpdatesRequest
+        WatchSessionsRequest
         SetStreamRequest RemoveStreamRequest UpdateStreamDataRequest SetStreamFuncRequest
         AddStreamFuncRequest GetStreamUpdateRequest GetAllStreamUpdatesRequest
         SubscribeToStreamsRequest;

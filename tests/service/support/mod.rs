@@ -15,6 +15,7 @@ mod refused;
 mod requests;
 mod streams;
 mod values;
+mod watchers;
 
 pub use bundles::{receiving, several_joining, several_open};
 pub use caller::{as_app, sent};
@@ -25,6 +26,7 @@ pub use refused::{Refused, refused};
 pub use requests::{Call, calls, descriptors, request_of};
 pub use streams::{PropsStream, Watcher};
 pub use values::*;
+pub use watchers::SessionsWatcher;
 
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
