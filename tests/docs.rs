@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const COMING_FROM: &str = "docs/coming-from.md";
 
 /// Calls that none of the older systems had.
-const NEW: [&str; 2] = ["Gateway", "WatchSessions"];
+const NEW: [&str; 4] = ["Gateway", "WatchSessions", "ReserveSeats", "ReleaseSeats"];
 
 fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in")

@@ -162,7 +162,7 @@ impl Engine {
             let mut state = live.lock();
             let watched = self.watched(&state);
             let wake = state.reset(now, actor, schema)?;
-            self.note_frame(&state, watched);
+            self.note_frame(&mut state, watched);
             (position(&state, state.core.revision()), wake)
         };
         wake.into_iter().for_each(Waker::wake);

@@ -22,6 +22,7 @@ static VOCABULARY: Vocabulary = Vocabulary {
         "metadata",
         "member_count",
         "spectator_count",
+        "reserved_count",
         "capacity",
         "locked",
         "has_password",
@@ -45,17 +46,20 @@ pub struct Outline {
     created_at: Micros,
     info: Arc<Info>,
     counts: Counts,
+    seats: usize,
 }
 
 impl Outline {
     /// As the last frame shows it.
     pub fn shown(session: &Session) -> Self {
-        Self::of(session, session.info(), session.members().shown_counts())
+        let (counts, seats) = (session.members().shown_counts(), session.shown_seats());
+        Self::of(session, session.info(), counts, seats)
     }
 
     /// As it is, whether a frame shows it yet or not.
     pub fn accepted(session: &Session) -> Self {
-        Self::of(session, session.accepted_info(), session.members().counts())
+        let (counts, seats) = (session.members().counts(), session.seats());
+        Self::of(session, session.accepted_info(), counts, seats)
     }
 
     /// Which session.
@@ -63,14 +67,20 @@ impl Outline {
         &self.id
     }
 
-    fn of(session: &Session, info: &Arc<Info>, counts: Counts) -> Self {
+    fn of(session: &Session, info: &Arc<Info>, counts: Counts, seats: usize) -> Self {
         Self {
             id: session.id().clone(),
             kind: session.kind(),
             created_at: session.created_at(),
             info: info.clone(),
             counts,
+            seats,
         }
+    }
+
+    /// The same with so many places held.
+    pub fn with_seats(self, seats: usize) -> Self {
+        Self { seats, ..self }
     }
 
     /// What stands for a name of the vocabulary; none = there is no such entry.
@@ -91,6 +101,7 @@ impl Outline {
             },
             "member_count" => count(self.counts.members),
             "spectator_count" => count(self.counts.spectators),
+            "reserved_count" => count(self.seats),
             "capacity" => count(settings.capacity),
             "locked" => Value::Flag(settings.locked),
             "has_password" => Value::Flag(self.info.has_password),
@@ -210,7 +221,7 @@ mod tests {
             "true",
             "session_id == 'arena' && kind == 'ROOM' && name.startsWith('The')",
             "metadata.mode == 'duel' && metadata.level >= 3 && metadata['level'] < 4",
-            "member_count == 0 && spectator_count == 0 && member_count < capacity && capacity == 8",
+            "member_count + spectator_count + reserved_count == 0 && member_count < capacity && capacity == 8",
             "!locked && !has_password && owner_id == '' && host_id == ''",
             "created_at == timestamp('1970-01-01T00:01:40Z')",
             "has(metadata.mode) && !has(metadata.map)",

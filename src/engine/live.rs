@@ -66,6 +66,8 @@ pub struct State {
     pub(super) deadline: Option<Listed>,
     /// Where the registry has it.
     pub(super) places: Places,
+    /// The places that are held, as those who watch were told of them.
+    pub(super) seats: usize,
     /// Taken out of the registry.
     pub(super) closed: bool,
     /// What the log takes of the bytes that all logs may have.
@@ -98,6 +100,7 @@ impl Live {
                 tick: None,
                 deadline: None,
                 places: Places::default(),
+                seats: 0,
                 closed: false,
                 logs,
                 counters,

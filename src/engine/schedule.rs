@@ -63,6 +63,7 @@ impl Engine {
         if before != places || !passed.is_empty() {
             self.note_passages(state, (before, places), &passed);
         }
+        self.note_seats(state);
     }
 
     /// Has the tick visit a session, changed or not. Where the settings have changed since it was
@@ -90,6 +91,7 @@ impl Engine {
         let watched = self.watched(state);
         let wake = state.flush(self.clock().now(), self.encoder());
         self.note_frame(state, watched);
+        state.seats = state.core.shown_seats();
         wake
     }
 

@@ -32,7 +32,8 @@ macro_rules! repeatable {
 
 repeatable! {
     OpenSharedSessionRequest OpenPrivateSessionRequest UpdateSessionRequest ResetSessionRequest
-    JoinSessionRequest LeaveSessionRequest DeleteSessionRequest
+    JoinSessionRequest ReserveSeatsRequest ReleaseSeatsRequest LeaveSessionRequest
+    DeleteSessionRequest
     SwapHostRequest SetRoleRequest KickUserRequest BanUserRequest UnbanUserRequest
     PropsWrite SetSessionDataRequest
     SetStreamRequest RemoveStreamRequest UpdateStreamDataRequest

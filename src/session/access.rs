@@ -32,6 +32,8 @@ pub enum Act {
     Receive,
     /// Kick, ban, unban, swap the host.
     Moderate,
+    /// Hold places for others.
+    Reserve,
     /// Give this role to somebody.
     SetRole(Role),
 }
@@ -40,7 +42,7 @@ pub enum Act {
 pub fn check(standing: Standing, act: Act) -> Result<(), Refusal> {
     let (needs, joined) = match act {
         Act::Delete => (Role::Owner, false),
-        Act::Update => (Role::Admin, false),
+        Act::Update | Act::Reserve => (Role::Admin, false),
         Act::Reset(role) => (role, false),
         Act::WriteProps => (Role::Member, true),
         Act::WriteData(role) => (role, true),
@@ -80,6 +82,7 @@ mod tests {
         let table = [
             (Act::Delete, Role::Owner),
             (Act::Update, Role::Admin),
+            (Act::Reserve, Role::Admin),
             (Act::Reset(Role::Admin), Role::Admin),
             (Act::Reset(Role::Member), Role::Member),
             (Act::WriteProps, Role::Member),

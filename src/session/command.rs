@@ -3,6 +3,7 @@
 use super::{
     ban::Ban,
     ids::{Key, UserId},
+    limits::Micros,
     member::Stay,
     password::PasswordHash,
     revision::Revision,
@@ -151,6 +152,18 @@ pub enum Command {
     Unban {
         /// Who.
         target: UserId,
+    },
+    /// Places are held for users who have not joined.
+    ReserveSeats {
+        /// For whom, each once: for all of them or for none.
+        users: Vec<UserId>,
+        /// Until then, or until they join.
+        until: Micros,
+    },
+    /// Places are given back.
+    ReleaseSeats {
+        /// Whose.
+        users: Vec<UserId>,
     },
     /// Somebody else becomes host.
     SwapHost {

@@ -21,6 +21,8 @@ pub(super) enum Deadline {
     Empty,
     /// The session is too old.
     Age,
+    /// The time of a seat is over.
+    Seats,
     /// Nobody has listened to every write for long enough.
     Log,
 }
@@ -122,6 +124,7 @@ impl Session {
                 Deadline::Member(ix) => self.remove_member(now, ix, Departure::Lost),
                 Deadline::Host => self.host_grace_over(),
                 Deadline::Empty | Deadline::Age => self.lifetime.end(),
+                Deadline::Seats => self.seats_over(now),
                 Deadline::Log => self.log = None,
             }
         }

@@ -67,6 +67,7 @@ impl Session {
                 }
             }
         }
+        self.shown_seats = self.seats();
         self.seal_log();
         let departed = std::mem::take(&mut self.departed);
         Some(Frame { revision, views_changed, departed })

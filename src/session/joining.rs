@@ -44,7 +44,7 @@ impl Session {
         if self.accepted.settings.locked && self.revision.is_some() {
             return Err(Refusal::Locked);
         }
-        self.check_place(role)?;
+        self.check_place(role, Some(user))?;
         self.check_first_props(&join.user_props, &join.props)?;
         self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)?;
         password
@@ -157,6 +157,7 @@ impl Session {
         self.log_joined(ix);
         self.expect_stream(now, ix);
         self.open = true;
+        self.give_up_seat(&user);
         Ok(())
     }
 
@@ -173,7 +174,7 @@ impl Session {
                 || settings.unlisted
                 || settings.locked
                 || self.password.is_some())
-            && self.check_place(Role::Member).is_ok()
+            && self.check_place(Role::Member, None).is_ok()
     }
 
     /// Whether `newest` chooses the session for a user.
@@ -181,12 +182,15 @@ impl Session {
         self.is_open_to_all() && self.check_ban(now, user).is_ok()
     }
 
-    /// Spectators and everybody else have places of their own.
-    pub(super) fn check_place(&self, role: Role) -> Result<(), Refusal> {
+    /// Spectators and everybody else have places of their own. What is held for others is taken.
+    pub(super) fn check_place(&self, role: Role, user: Option<&str>) -> Result<(), Refusal> {
         let taken = self.members.counts();
         let (taken, places) = match role {
             Role::Spectator => (taken.spectators, self.limits.members),
-            _ => (taken.members, self.accepted.settings.capacity),
+            _ => {
+                let held = self.seats_of_others(user);
+                (taken.members + held, self.accepted.settings.capacity)
+            }
         };
         if taken >= places {
             return Err(Refusal::Full { capacity: places });

@@ -35,6 +35,7 @@ mod reset;
 pub mod revision;
 pub mod role;
 pub mod schema;
+pub mod seats;
 pub mod settings;
 pub mod size;
 mod slots;
@@ -65,6 +66,7 @@ use removals::Removals;
 use revision::Revision;
 use role::{Role, Roles};
 use schema::{Paths, Schema};
+use seats::Seats;
 use settings::{Kind, Setting, Settings};
 use std::sync::Arc;
 use value::Value;
@@ -160,6 +162,10 @@ pub struct Session {
     members: Members,
     roles: Roles,
     bans: Bans,
+    /// Places that are held for users who have not joined.
+    seats: Seats,
+    /// How many of them are told.
+    shown_seats: usize,
     /// Hosted: the props of a host that is gone, until there is another.
     heritage: Option<Heritage>,
 
@@ -230,6 +236,8 @@ impl Session {
             members: Members::default(),
             roles: Roles::default(),
             bans: Bans::default(),
+            seats: Seats::default(),
+            shown_seats: 0,
             heritage: None,
             data: Data::default(),
             removals: Removals::default(),
@@ -312,6 +320,10 @@ impl Session {
             }
             Command::Kick { target, reason } => self.kick(now, actor, &target, reason)?,
             Command::Ban { target, ban } => self.ban(now, actor, target, ban)?,
+            Command::ReserveSeats { users, until } => {
+                self.reserve_seats(now, actor, users, until)?;
+            }
+            Command::ReleaseSeats { users } => self.release_seats(actor, &users)?,
             Command::Unban { target } => self.unban(now, actor, &target)?,
             Command::SwapHost { target, term } => self.swap_host(actor, target, term)?,
             Command::SourceSeen { is_present } => {

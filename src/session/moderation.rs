@@ -31,7 +31,7 @@ impl Session {
         let joined = self.members.find(&target).filter(|&ix| self.is_joined(ix));
         let old = joined.map(|ix| self.role_of(ix));
         if old.is_some_and(|old| (old == Role::Spectator) != (new == Role::Spectator)) {
-            self.check_place(new)?;
+            self.check_place(new, Some(&target))?;
         }
         if !self.roles.has_room(&target, new) {
             return Err(Refusal::LimitReached { limit: Limit::Roles, most: ROLES });
@@ -43,6 +43,9 @@ impl Session {
             }
         }
         self.put_role(&target, new);
+        if new == Role::Spectator {
+            self.give_up_seat(&target);
+        }
         if new != Role::Owner && self.accepted.owner.as_ref() == Some(&target) {
             self.pass_ownership(&target);
         }
@@ -111,6 +114,7 @@ impl Session {
         let until = ban.until;
         self.bans.add(now, target.clone(), ban)?;
         self.roles.take(&target);
+        self.give_up_seat(&target);
         self.cut_log_of(&target);
         if let Ok(ix) = self.member(&target) {
             self.take_back_props(ix);

@@ -38,6 +38,7 @@ mod replay;
 mod resume;
 mod rooms;
 mod schema;
+mod seats;
 mod settings;
 mod several;
 mod stream_user_props;

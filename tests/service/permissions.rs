@@ -44,7 +44,7 @@ use Outcome::{Done, Hidden, Later, Low, NeedsUser, NotIn};
 
 /// The table. In a hosted session whose host is the owner; acts on others are on a plain member.
 /// Object streams are those of the owner, for everybody but the outsider to read.
-const TABLE: [(&str, [Outcome; 8]); 26] = [
+const TABLE: [(&str, [Outcome; 8]); 28] = [
     // call                    owner admin moderator member spectator outsider app nobody
     ("GetSessionInfo", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
     ("ListSessions", [Done, Done, Done, Done, Done, Done, Done, NeedsUser]),
@@ -55,6 +55,9 @@ const TABLE: [(&str, [Outcome; 8]); 26] = [
     ("ResetSession", [Done, Done, Low, Low, Low, Low, Done, NeedsUser]),
     // Joins a new user where none is named.
     ("JoinSession", [Done, Done, Done, Done, Done, Done, Done, Done]),
+    // For another user.
+    ("ReserveSeats", [Done, Done, Low, Low, Low, Low, Done, NeedsUser]),
+    ("ReleaseSeats", [Done, Done, Low, Low, Low, Low, Done, NeedsUser]),
     ("LeaveSession", [Done, Done, Done, Done, Done, NotIn, NeedsUser, NeedsUser]),
     ("DeleteSession", [Done, Low, Low, Low, Low, Low, Done, NeedsUser]),
     ("SetUserProps", [Done, Done, Done, Done, Low, NotIn, Done, NeedsUser]),

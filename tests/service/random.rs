@@ -338,7 +338,8 @@ impl World {
         let reply = self.service.info(session, "").await;
         let position = reply.position.expect("it has a position");
         let mut info = reply.session.expect("it is there");
-        (info.last_frame_at, info.member_count, info.spectator_count) = (None, None, None);
+        (info.last_frame_at, info.reserved_count) = (None, None);
+        (info.member_count, info.spectator_count) = (None, None);
         let model = self.model(session);
         model.observe(position.epoch, position.revision, info);
         let roll = reply.members.iter();

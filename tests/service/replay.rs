@@ -483,7 +483,7 @@ async fn every_request_with_an_id_is_done_once_and_then_answered() {
         assert_eq!(all_there_is(&service).await, before, "{name} is not done again");
         tried += 1;
     }
-    assert_eq!(tried, 17, "the calls that have a request_id");
+    assert_eq!(tried, 19, "the calls that have a request_id");
 }
 
 #[tokio::test]

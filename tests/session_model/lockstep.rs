@@ -154,6 +154,15 @@ impl Lockstep {
                 let banned = self.model.banned(self.now).first().map(|(user, _)| user.clone());
                 self.apply(&actor, Command::Unban { target: banned.unwrap_or(target) });
             }
+            Step::Reserve { who, users, span } => {
+                let (actor, users) = self.holder(who, users);
+                let until = self.now + span;
+                self.apply(&actor, Command::ReserveSeats { users, until });
+            }
+            Step::Release { who, users } => {
+                let (actor, users) = self.holder(who, users);
+                self.apply(&actor, Command::ReleaseSeats { users });
+            }
             Step::SwapHost { who, target, term } => {
                 let actor = self.superior(who);
                 let target = target.map(|target| self.somebody(target));
@@ -381,6 +390,10 @@ impl Lockstep {
         let position = (session.epoch().0, session.revision(), session.pending_revision());
         assert_eq!(position, (model.epoch, model.revision(), model.pending_revision()));
         assert_eq!((session.is_open(), session.has_ended()), (model.open, model.ended));
+        assert_eq!(session.seats(), model.seats.len());
+        if !model.open {
+            assert_eq!(session.shown_seats(), session.seats());
+        }
         assert!(session.horizon() <= model.horizon_at_most.min(session.revision()));
         if !model.ended {
             assert_eq!(session.next_deadline(), model.next_deadline());
@@ -466,6 +479,15 @@ impl Lockstep {
             Who::Oneself(user) => Actor::User(keeper.unwrap_or(user)),
             Who::Other(user) => Actor::User(user),
         }
+    }
+
+    /// Who asks for places, and for whom: in most cases somebody for itself.
+    fn holder(&self, who: Who, mut users: Vec<UserId>) -> (Actor, Vec<UserId>) {
+        if let Who::Oneself(_) = who {
+            users.truncate(1);
+            return (Actor::User(users[0].clone()), users);
+        }
+        (self.superior(who), users)
     }
 
     /// Who asks for something that takes a rank.

@@ -61,6 +61,8 @@ pub struct Model {
     /// The memberships that ended since the last frame, whether a frame ever showed them or not.
     pub departed: Vec<Departed>,
     bans: BTreeMap<UserId, Ban>,
+    /// Places that are held, until when.
+    pub seats: BTreeMap<UserId, Micros>,
     password: Option<PasswordHash>,
     /// All writes of data since the last frame, those of the private part marked.
     data_log: Vec<(Actor, bool, Write)>,
@@ -137,6 +139,7 @@ impl Model {
             horizon_at_most: Revision::NONE,
             departed: Vec::new(),
             bans: BTreeMap::new(),
+            seats: BTreeMap::new(),
             data_log: Vec::new(),
             hosts: BTreeSet::new(),
             departures: BTreeMap::new(),
@@ -261,6 +264,13 @@ impl Model {
                 self.ban_of(now, target).ok_or(Refusal::BanNotFound)?;
                 self.bans.remove(target);
             }
+            Command::ReserveSeats { users, until } => self.reserve(now, actor, users, *until)?,
+            Command::ReleaseSeats { users } => {
+                if !matches!(actor, Actor::User(user) if *users == [user.clone()]) {
+                    self.needs(actor, Role::Admin)?;
+                }
+                self.seats.retain(|user, _| !users.contains(user));
+            }
             Command::SwapHost { target, term } => self.swap_host(actor, target.as_ref(), *term)?,
             Command::SourceSeen { .. } => unreachable!("{SHARED_ONLY}"),
             Command::StreamOpened { user } => {
@@ -345,6 +355,7 @@ impl Model {
         let mut due: Vec<_> =
             members.filter_map(|(user, m)| Some((m.due?, Due::Member(user.clone())))).collect();
         due.extend(self.host_due.map(|at| (at, Due::Host)));
+        due.extend(self.seats.iter().map(|(user, at)| (*at, Due::Seat(user.clone()))));
         due.extend(self.empty_due().map(|at| (at, Due::End)));
         let max_age = self.info.settings.max_age;
         due.extend((max_age > 0).then(|| (self.created_at + max_age, Due::End)));
@@ -370,6 +381,7 @@ impl Model {
                     self.open = true;
                     self.elect();
                 }
+                Due::Seat(user) => drop(self.seats.remove(&user)),
                 Due::End => self.ended = true,
             }
         }
@@ -445,7 +457,7 @@ impl Model {
         if self.info.settings.locked {
             return Err(Refusal::Locked);
         }
-        self.needs_place(is_spectator)?;
+        self.needs_place(is_spectator, user)?;
         let by_default = if join.is_stream { Presence::Tied } else { Presence::Explicit };
         let mut member = Member {
             role,
@@ -473,6 +485,7 @@ impl Model {
         }
         self.orders += 1;
         self.members.insert(user.clone(), member);
+        self.seats.remove(user);
         self.open = true;
         self.expect_stream(now, user);
         self.settle_host(now, None);
@@ -666,12 +679,49 @@ impl Model {
         self.members.get_mut(user).ok_or(Refusal::NotAMember)
     }
 
-    fn needs_place(&self, spectator: bool) -> Result<(), Refusal> {
+    fn needs_place(&self, spectator: bool, user: &UserId) -> Result<(), Refusal> {
         let capacity = if spectator { self.limits.members } else { self.info.settings.capacity };
         let alike = |member: &&Member| (member.role == Role::Spectator) == spectator;
-        if self.members.values().filter(alike).count() >= capacity {
+        let held = self.seats.keys().filter(|holder| !spectator && *holder != user);
+        if self.members.values().filter(alike).count() + held.count() >= capacity {
             return Err(Refusal::Full { capacity });
         }
+        Ok(())
+    }
+
+    /// All get a place or none; who is in, or comes as a spectator, needs none.
+    fn reserve(
+        &mut self,
+        now: Micros,
+        actor: &Actor,
+        users: &[UserId],
+        until: Micros,
+    ) -> Result<(), Refusal> {
+        match (self.needs(actor, Role::Admin), actor) {
+            (Err(_), Actor::User(user)) if *users == [user.clone()] => {
+                self.clone().join(now, user, &Join::default())?;
+            }
+            (outcome, _) => outcome?,
+        }
+        for (at, user) in users.iter().enumerate() {
+            if let Some(ban) = self.ban_of(now, user) {
+                let why = Box::new(Refusal::Banned { until: ban.until });
+                return Err(Refusal::OfUser { at, why });
+            }
+        }
+        let mut after = self.seats.clone();
+        for user in users {
+            let watches = self.roles.get(user) == Some(&Role::Spectator);
+            if !watches && !self.members.contains_key(user) {
+                after.insert(user.clone(), until);
+            }
+        }
+        let members = self.members.values().filter(|member| member.role != Role::Spectator);
+        let capacity = self.info.settings.capacity;
+        if after.len() > self.seats.len() && members.count() + after.len() > capacity {
+            return Err(Refusal::Full { capacity });
+        }
+        self.seats = after;
         Ok(())
     }
 
@@ -754,5 +804,6 @@ impl Model {
 enum Due {
     Member(UserId),
     Host,
+    Seat(UserId),
     End,
 }

@@ -102,6 +102,15 @@ pub enum Step {
         who: Who,
         target: UserId,
     },
+    Reserve {
+        who: Who,
+        users: Vec<UserId>,
+        span: Micros,
+    },
+    Release {
+        who: Who,
+        users: Vec<UserId>,
+    },
     SwapHost {
         who: Who,
         target: Option<UserId>,
@@ -249,6 +258,21 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => compare(),
         15 => moderation(),
         3 => swap_host(),
+        6 => seats(),
+    ]
+}
+
+/// Places are held and given back.
+fn seats() -> impl Strategy<Value = Step> {
+    let users = || {
+        let users = sample::subsequence(&USERS[..], 1..3);
+        users.prop_map(|users| users.into_iter().map(|it| UserId::new(it).unwrap()).collect())
+    };
+    let span = sample::select(vec![SECOND, 10 * SECOND, 60 * SECOND]);
+    prop_oneof![
+        4 => (who(), users(), span)
+            .prop_map(|(who, users, span)| Step::Reserve { who, users, span }),
+        1 => (who(), users()).prop_map(|(who, users)| Step::Release { who, users }),
     ]
 }
 

@@ -146,7 +146,8 @@ impl Engine {
     }
 
     /// Notes what a frame has changed, with the session still locked.
-    pub(super) fn note_frame(&self, state: &State, watched: Option<(Arc<Journal>, Outline)>) {
+    pub(super) fn note_frame(&self, state: &mut State, watched: Option<(Arc<Journal>, Outline)>) {
+        state.seats = state.core.shown_seats();
         let Some((journal, was)) = watched else { return };
         if was == Outline::shown(&state.core) {
             return;
@@ -154,6 +155,15 @@ impl Engine {
         let mut logs = journal.lock();
         logs.note_change(&state.core, state.places.listed, &was);
         self.wake_readers(&journal, &mut logs);
+    }
+
+    /// Notes that places are held or not any more, which no frame shows.
+    pub(super) fn note_seats(&self, state: &mut State) {
+        let before = state.seats;
+        if before != state.core.shown_seats() {
+            let watched = self.watched(state);
+            self.note_frame(state, watched.map(|(log, it)| (log, it.with_seats(before))));
+        }
     }
 
     /// How many entries there are for those who watch.

@@ -112,6 +112,7 @@ pub fn session_summary(state: &State, reader: &Actor) -> proto::SessionInfo {
         last_frame_at: Some(moment(session.last_frame_at())),
         member_count: Some(counts.members as u32),
         spectator_count: Some(counts.spectators as u32),
+        reserved_count: Some(session.shown_seats() as u32),
         ..session_info(session, session.info(), class)
     }
 }

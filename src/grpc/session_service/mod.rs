@@ -3,6 +3,7 @@
 mod members;
 mod missing;
 mod private;
+mod seats;
 mod sessions;
 mod writes;
 
@@ -168,6 +169,8 @@ serve! {
         open_private_session(OpenPrivateSessionRequest) -> OpenPrivateSessionResponse
             by open_private;
         reset_session(ResetSessionRequest) -> ResetSessionResponse by reset;
+        reserve_seats(ReserveSeatsRequest) -> ReserveSeatsResponse by reserve_seats;
+        release_seats(ReleaseSeatsRequest) -> ReleaseSeatsResponse by release_seats;
         leave_session(LeaveSessionRequest) -> LeaveSessionResponse by leave;
         delete_session(DeleteSessionRequest) -> DeleteSessionResponse by delete;
         set_user_props(SetUserPropsRequest) -> SetUserPropsResponse by set_props;

@@ -138,6 +138,8 @@ asks! {
     UpdateSessionRequest(id: session_id);
     ResetSessionRequest(id: session_id);
     JoinSessionRequest(id: session_id, name: name);
+    ReserveSeatsRequest(id: session_id);
+    ReleaseSeatsRequest(id: session_id);
     LeaveSessionRequest(id: session_id);
     DeleteSessionRequest(id: session_id);
     SetUserPropsRequest(write: write);

@@ -423,6 +423,15 @@ async fn powers(person: &Person, session: &str, tried: &str) {
         session_id: session_id(), user_id: user(), target_user_id: user(), role:
         Role::Owner.into()
     } }
+    for targets in [vec![user()], vec![target(), "outsider".to_owned()], vec!["banned".to_owned()]]
+    {
+        tries! { sessions => reserve_seats ReserveSeatsRequest {
+            session_id: session_id(), user_id: user(), target_user_ids: targets.clone()
+        } }
+        tries! { sessions => release_seats ReleaseSeatsRequest {
+            session_id: session_id(), user_id: user(), target_user_ids: targets
+        } }
+    }
     tries! { sessions => kick_user KickUserRequest {
         session_id: session_id(), user_id: user(), target_user_id: "admin".to_owned(),
         reason: reason()

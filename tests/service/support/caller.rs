@@ -37,7 +37,7 @@ macro_rules! by_caller {
 }
 
 by_caller! {
-    act: GetSessionInfoRequest ListSessionsRequest OpenPrivateSessionRequest UpdateSessionRequest
+    act: ReserveSeatsRequest ReleaseSeatsRequest GetSessionInfoRequest ListSessionsRequest OpenPrivateSessionRequest UpdateSessionRequest
         ResetSessionRequest LeaveSessionRequest DeleteSessionRequest SetUserPropsRequest
         SetSessionDataRequest GetUpdatedUserDataRequest GetFirstMatchRequest SwapHostRequest
         SetRoleRequest KickUserRequest BanUserRequest UnbanUserRequest

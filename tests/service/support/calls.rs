@@ -67,6 +67,16 @@ calls! {
     /// Joins a session.
     try_join(session: &str, user: &str, join: JoinOptions) = join_session
         JoinSessionRequest { session_id: session, user_id: user, join: join } -> JoinSessionResponse;
+    /// Holds places for so many milliseconds.
+    try_reserve(session: &str, user: &str, targets: &[&str], span: u64) = reserve_seats
+        ReserveSeatsRequest {
+            session_id: session, user_id: user, target_user_ids: texts(targets), duration: ms(span)
+        } -> ReserveSeatsResponse;
+    /// Gives places back.
+    try_release(session: &str, user: &str, targets: &[&str]) = release_seats
+        ReleaseSeatsRequest {
+            session_id: session, user_id: user, target_user_ids: texts(targets)
+        } -> ReleaseSeatsResponse;
     /// Leaves.
     try_leave(session: &str, user: &str, keep_role: bool) = leave_session LeaveSessionRequest {
         session_id: session, user_id: user, keep_role: keep_role

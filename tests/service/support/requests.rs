@@ -65,6 +65,14 @@ pub fn request_of(call: &str, name: &str, user: &str, request_id: &str) -> Vec<u
         "JoinSession" => {
             request!(JoinSessionRequest { session_id, request_id, omit_snapshot: true })
         }
+        "ReserveSeats" => {
+            let target_user_ids = vec!["newcomer".to_owned()];
+            request!(ReserveSeatsRequest { session_id, target_user_ids, request_id })
+        }
+        "ReleaseSeats" => {
+            let target_user_ids = vec!["newcomer".to_owned()];
+            request!(ReleaseSeatsRequest { session_id, target_user_ids, request_id })
+        }
         "LeaveSession" => request!(LeaveSessionRequest { session_id, request_id }),
         "DeleteSession" => request!(DeleteSessionRequest { session_id, request_id }),
         "SetUserProps" => {

@@ -40,13 +40,16 @@ impl Model {
         let sends = |role: Role| role >= Role::Member;
         let turns = self.members.get(target).is_some_and(|it| sends(it.role) != sends(role));
         if turns {
-            self.needs_place(!sends(role))?;
+            self.needs_place(!sends(role), target)?;
         }
         let silenced = turns && !sends(role);
         if silenced {
             self.bequeath(target);
         }
         self.put_role(target, role);
+        if !sends(role) {
+            self.seats.remove(target);
+        }
         if role == Role::Owner {
             let former = self.info.owner.replace(target.clone());
             if let Some(former) = former.filter(|former| former != target) {
@@ -85,6 +88,7 @@ impl Model {
         self.needs_rank_above(actor, target)?;
         self.bans.insert(target.clone(), ban.clone());
         self.roles.remove(target);
+        self.seats.remove(target);
         if self.members.contains_key(target) {
             self.throw_out(now, target, Departure::Banned);
             self.departed.last_mut().expect("somebody left").until = ban.until;

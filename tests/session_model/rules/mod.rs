@@ -13,3 +13,4 @@ mod private;
 mod props;
 mod reads;
 mod schema;
+mod seats;
