@@ -80,6 +80,7 @@ fn links_lead_somewhere() {
         "examples/tower/README.md",
         "examples/session_server/README.md",
         "examples/object_streams/README.md",
+        "examples/backend/README.md",
     ];
     for document in documents {
         let text = read(document);

@@ -1,4 +1,4 @@
-// A network cable: carries one player's connection to the server, and can be cut.
+// A network cable: carries connections to the server, and can be cut.
 
 import net from 'node:net';
 import { once } from 'node:events';
@@ -11,19 +11,20 @@ export class Cable {
       port: Number(address.slice(at + 1)),
       // localhost may be ::1 first, where the server does not listen.
       autoSelectFamily: true,
+      noDelay: true,
     };
-    this.ends = [];
-    this.socket = net.createServer((near) => {
+    this.pairs = [];
+    this.socket = net.createServer({ noDelay: true }, (near) => {
       const far = net.connect(server);
       for (const [from, to] of [[near, far], [far, near]]) {
         from.pipe(to);
         from.on('error', () => to.destroy());
       }
-      this.ends.push(near, far);
+      this.pairs.push([near, far]);
     });
   }
 
-  /** The address of the player's end. */
+  /** The address of the client's end. */
   async plugIn() {
     await once(this.socket.listen(0, '127.0.0.1'), 'listening');
     return `127.0.0.1:${this.socket.address().port}`;
@@ -31,6 +32,23 @@ export class Cable {
 
   cut() {
     this.socket.close();
-    this.ends.forEach((end) => end.destroy());
+    this.shake();
+  }
+
+  /** Connections are lost. New ones work, unless it is cut. */
+  shake() {
+    this.pairs.splice(0).flat().forEach((end) => end.destroy());
+  }
+
+  /** What clients send is lost, and after so many bytes of it their connections are. */
+  loses(bytes) {
+    let lost = 0;
+    for (const [near] of this.pairs) {
+      near.unpipe().resume();
+      near.on('data', ({ length }) => {
+        lost += length;
+        if (lost >= bytes) this.shake();
+      });
+    }
   }
 }
