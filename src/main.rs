@@ -39,7 +39,9 @@ enum Verb {
     Health(probe::ProbeArgs),
     /// Measure what the server costs
     ///
-    /// Each row starts a server of its own and stops it again.
+    /// Each row starts a server of its own, puts a load on it, and compares what that costs with a
+    /// floor that does the same reads and writes, and with a goal.
+    #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     BenchFloor(bench::FloorArgs),

@@ -6,49 +6,185 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+/// A moment of each row, in a size in which it shows nothing.
+const TINY: &str = "--scale 0.002 --seconds 0.3 --repeat 1 --format json";
+
 #[test]
-fn a_small_load_is_measured_and_all_of_it_arrives() {
-    let load = "--rooms 2 --users 3 --rate 5 --tick 20 --seconds 1 --repeat 1";
-    let answer = bench("--only own-10x50 --only eager-sparse --format json")
-        .args(load.split(' '))
-        .output()
-        .expect("the program runs");
-    let report: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
-    assert!(answer.status.success(), "{report:#}");
-    assert_eq!(names(&report), ["own-2x3", "eager-sparse"]);
-    let figures = ["server_cpu_us_per_delivery", "floor_ratio", "bytes_per_delivery"];
-    expect_measured(&report["rows"][0], &figures);
-    expect_measured(&report["rows"][1], &["server_cpu_us_per_delivery", "bytes_per_delivery"]);
+fn rooms_with_connections_of_their_own_are_measured_beside_the_floor() {
+    for row in rows("own-10x50 own-40x50 hosted-1000 hosted-5000") {
+        expect_measured(&row, &["server_cpu_us_per_delivery", "floor_ratio", "bytes_per_delivery"]);
+    }
+}
+
+#[test]
+fn few_writes_and_many_members_are_measured() {
+    for row in rows("eager-sparse big-room") {
+        expect_measured(&row, &["server_cpu_us_per_delivery", "bytes_per_delivery"]);
+    }
+}
+
+#[test]
+fn backends_are_measured_beside_the_floor() {
+    for row in rows("gateway-10 gateway-40") {
+        expect_measured(&row, &["server_cpu_us_per_delivery", "floor_ratio", "bytes_per_delivery"]);
+    }
+}
+
+#[test]
+fn two_threads_are_held_against_one() {
+    for row in rows("two-cores") {
+        expect_measured(&row, &["speedup", "busiest_of_two_percent"]);
+    }
+}
+
+#[test]
+fn sizes_are_measured_one_after_the_other() {
+    for row in rows("scale-users scale-sessions") {
+        let steps = row["steps"].as_array().expect("steps");
+        assert!(!steps.is_empty());
+        for step in steps {
+            assert!(step["at"].as_f64() >= Some(1.0), "{row:#}");
+            assert!(step["server_cpu_us_per_delivery"].as_f64() > Some(0.0), "{row:#}");
+        }
+    }
+}
+
+#[test]
+fn idle_streams_sessions_and_users_are_measured() {
+    let [connections, sessions, users] =
+        &rows("idle-connections idle-sessions idle-gateway-users")[..]
+    else {
+        panic!("three rows")
+    };
+    assert!(connections["connections"].as_f64() > Some(0.0), "{connections:#}");
+    // So few may find room in what the process holds already.
+    assert!(connections["kib_per_stream"].is_number(), "{connections:#}");
+    expect_measured(sessions, &["server_cpu_us_per_delivery"]);
+    assert!(sessions["bytes_per_idle_session"].is_number(), "{sessions:#}");
+    assert!(users["attached_after_ms"].as_f64() > Some(0.0), "{users:#}");
+}
+
+#[test]
+fn calls_are_counted_and_sessions_come_and_go() {
+    let [unary, sessions] = &rows("unary open-close")[..] else { panic!("two rows") };
+    for call in ["set_props", "get_info", "join_leave", "open_delete"] {
+        let figure = format!("{call}_per_second_of_cpu");
+        assert!(unary[&figure].as_f64() > Some(0.0), "{figure} in {unary:#}");
+    }
+    for figure in ["opened_per_second", "ended_per_second", "bytes_per_session"] {
+        assert!(sessions[figure].as_f64() > Some(0.0), "{figure} in {sessions:#}");
+    }
 }
 
 #[test]
 fn wrong_passwords_are_refused_beside_a_room_that_goes_on() {
-    let load = "--users 3 --rate 3 --tick 100 --seconds 1 --repeat 1";
-    let answer = bench("--only wrong-passwords --format json")
-        .args(load.split(' '))
+    for row in rows("wrong-passwords") {
+        // Passwords are compared when nothing else wants to run, which here may be never.
+        expect_measured(&row, &["guesses_per_second", "p99_ms_alone"]);
+        assert!(row["compared_per_second"].is_number(), "{row:#}");
+    }
+}
+
+#[test]
+fn a_load_of_ones_own_has_the_sizes_that_were_asked_for() {
+    for (load, name) in [
+        ("--shape own --rooms 2 --users 3 --payload text:40 --props 3", "own-2x3"),
+        ("--shape hosted --rooms 1 --users 4 --payload integers", "hosted-1x4"),
+        ("--shape gateway --rooms 2 --users 3 --payload data:9", "gateway-2x3"),
+        ("--shape gateway --rooms 2 --users 3 --encoding columns", "gateway-2x3"),
+        ("--shape own --rooms 2 --users 3 --encoding columns", "own-2x3"),
+    ] {
+        let answer = bench(TINY).args(load.split(' ')).args(["--rate", "20"]).output();
+        let report = report(&answer.expect("the program runs"));
+        assert_eq!(names(&report), [name]);
+        expect_measured(&report["rows"][0], &["server_cpu_us_per_delivery", "bytes_per_delivery"]);
+    }
+}
+
+#[test]
+fn a_ramp_raises_the_number_of_rooms() {
+    let mut run = bench("--shape own --rooms 1 --users 2 --ramp --seconds 0.1 --repeat 1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let log = BufReader::new(run.stderr.take().expect("it is piped"));
+    let mut steps = log.lines().map_while(Result::ok);
+    assert!(steps.any(|step| step.starts_with("1 rooms of 2 users")));
+    let raised = steps.any(|step| step.starts_with("2 rooms of 2 users"));
+    run.kill().expect("it may be ended");
+    let ended = run.wait().expect("it ends");
+    // On a machine that is so busy that one room is too much, the ramp is over.
+    assert!(raised || ended.success());
+}
+
+#[test]
+fn a_ramp_ends_where_it_is_too_much() {
+    // Users are let through 200 times a second: what they write beyond that is merged.
+    let answer = bench("--shape own --rooms 2 --users 2 --rate 1000 --ramp --format json")
+        .args(["--seconds", "0.3", "--repeat", "1"])
         .output()
         .expect("the program runs");
-    let report: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
-    assert!(answer.status.success(), "{report:#}");
+    let report = report(&answer);
     let row = &report["rows"][0];
-    // Passwords are compared when nothing else wants to run, which here may be never.
-    expect_measured(row, &["guesses_per_second", "p99_ms_alone"]);
-    assert!(row["compared_per_second"].is_number(), "{row:#}");
+    assert_eq!(row["name"], "own-2x2-ramp");
+    assert_eq!(row["next_step_rooms"], 2.0, "{row:#}");
+    assert_eq!(row["steps"].as_array().map(Vec::len), Some(1), "{row:#}");
+}
+
+#[test]
+fn a_report_is_drawn_and_written_for_spreadsheets() {
+    let file = std::env::temp_dir().join(format!("sessiond-bench-{}.svg", std::process::id()));
+    let answer = bench(&TINY.replace("json", "csv"))
+        .args(["--only", "own-10x50", "--plot"])
+        .arg(&file)
+        .output()
+        .expect("the program runs");
+    let drawn = fs::read_to_string(&file).expect("a drawing");
+    fs::remove_file(&file).expect("it is ours");
+    let lines = String::from_utf8(answer.stdout).expect("text");
+    let mut lines = lines.lines();
+    assert_eq!(lines.next(), Some("row,size,figure,value"));
+    assert!(lines.clone().any(|line| line.starts_with("own-10x50,,p50_ms,")));
+    assert!(lines.all(|line| line.split(',').count() == 4));
+    expect_well_formed(&drawn);
+}
+
+/// Every element is closed, in order, and quotes are in pairs.
+fn expect_well_formed(xml: &str) {
+    let mut open = Vec::new();
+    for tag in xml.split('<').skip(1) {
+        let (tag, text) = tag.split_once('>').expect("a tag has an end");
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        assert!(!text.replace("&lt;", "").replace("&gt;", "").replace("&amp;", "").contains('&'));
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().expect("a name");
+        match (tag.starts_with('/'), tag.ends_with('/')) {
+            (true, _) => assert_eq!(open.pop(), Some(name)),
+            (_, true) => {}
+            _ => open.push(name),
+        }
+    }
+    assert!(open.is_empty() && xml.starts_with("<svg "), "{open:?}");
 }
 
 #[test]
 fn a_server_that_is_not_there_fails_the_row() {
-    let answer = bench("--only eager-sparse --address 127.0.0.1:1 --format json --repeat 1")
-        .output()
-        .expect("the program runs");
+    let answer = bench(
+        "--only eager-sparse --only two-cores --address 127.0.0.1:1 --format json --repeat 1",
+    )
+    .output()
+    .expect("the program runs");
     assert_eq!(answer.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
     assert!(report["rows"][0]["failed"].is_string(), "{report:#}");
+    // What needs a server of its own is no failure.
+    assert!(report["rows"][1]["failed"].is_null(), "{report:#}");
+    assert!(report["rows"][1]["skipped"].is_string(), "{report:#}");
 }
 
 #[test]
@@ -86,6 +222,23 @@ fn expect_measured(row: &Value, figures: &[&str]) {
         assert!(row[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure} in {row:#}");
     }
     assert!(row["p50_ms"].as_f64() <= row["p99_ms"].as_f64(), "{row:#}");
+}
+
+/// What these rows say in a tiny run.
+fn rows(only: &str) -> Vec<Value> {
+    let only: Vec<&str> = only.split(' ').collect();
+    let flags = only.iter().flat_map(|row| ["--only", row]);
+    let answer = bench(TINY).args(flags).output().expect("the program runs");
+    let report = report(&answer);
+    assert_eq!(names(&report), only);
+    report["rows"].as_array().expect("rows").clone()
+}
+
+/// The report of a run in which no row failed.
+fn report(answer: &Output) -> Value {
+    let report: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+    assert!(answer.status.success(), "{report:#}");
+    report
 }
 
 fn bench(arguments: &str) -> Command {

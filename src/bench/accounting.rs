@@ -48,11 +48,23 @@ impl ThreadTimes {
     /// The time of the threads since `earlier`. Of threads that ended in between, what they had after
     /// it is lost.
     pub fn since(&self, earlier: &ThreadTimes) -> Time {
-        self.0.iter().fold(Time::default(), |sum, (id, time)| {
+        self.each_since(earlier).fold(Time::default(), |sum, time| Time {
+            used: sum.used + time.used,
+            waited: sum.waited + time.waited,
+        })
+    }
+
+    /// The CPU of the thread that used most since `earlier`.
+    pub fn busiest_since(&self, earlier: &ThreadTimes) -> Duration {
+        self.each_since(earlier).map(|time| time.used).max().unwrap_or_default()
+    }
+
+    fn each_since(&self, earlier: &ThreadTimes) -> impl Iterator<Item = Time> {
+        self.0.iter().map(|(id, time)| {
             let before = earlier.0.get(id).copied().unwrap_or_default();
             Time {
-                used: sum.used + time.used.saturating_sub(before.used),
-                waited: sum.waited + time.waited.saturating_sub(before.waited),
+                used: time.used.saturating_sub(before.used),
+                waited: time.waited.saturating_sub(before.waited),
             }
         })
     }
@@ -193,6 +205,7 @@ mod tests {
         let earlier = times(&[(1, 100, 5), (2, 1_000, 5)]);
         let begun_in_between = times(&[(1, 150, 6), (2, 1_000, 5), (3, 7, 2)]);
         assert_eq!(begun_in_between.since(&earlier), time(57, 3));
+        assert_eq!(begun_in_between.busiest_since(&earlier), Duration::from_nanos(50));
         let ended_in_between = times(&[(1, 150, 5)]);
         assert_eq!(ended_in_between.since(&earlier), time(50, 0));
     }

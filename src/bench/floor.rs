@@ -48,6 +48,9 @@ impl FloorArgs {
     }
 }
 
+/// So much is read at a time: the updates of one backend.
+const UPDATES_BYTES: usize = 4096;
+
 /// Serves until its standard input ends, that is as long as whoever started it lives.
 pub fn run_floor(args: FloorArgs) -> ExitCode {
     thread::spawn(|| {
@@ -117,7 +120,7 @@ async fn serve_socket(
     if is_new {
         tokio::spawn(serve_room(room, rooms.clone(), tick, message));
     }
-    let mut updates = [0; 1024];
+    let mut updates = [0; UPDATES_BYTES];
     loop {
         socket.readable().await?;
         match socket.try_read(&mut updates) {

@@ -10,6 +10,7 @@ use h2::{
 use http::{HeaderMap, Request};
 use prost::Message;
 use std::net::SocketAddr;
+use tonic::Code;
 
 /// As large as the server's, so that a server never waits for the generator's permission to send.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -19,9 +20,11 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const PREFIX_BYTES: usize = 5;
 
 /// One HTTP/2 connection.
+#[derive(Clone)]
 pub struct Connection {
     requests: SendRequest<Bytes>,
     address: SocketAddr,
+    as_app: bool,
 }
 
 impl Connection {
@@ -35,7 +38,23 @@ impl Connection {
             .await?;
         // What goes wrong here shows on the streams.
         tokio::task::spawn_local(connection);
-        Ok(Connection { requests, address })
+        Ok(Connection { requests, address, as_app: false })
+    }
+
+    /// The same, for calls that act as the app.
+    pub fn for_app(self) -> Self {
+        Connection { as_app: true, ..self }
+    }
+
+    /// Makes a unary call that succeeds, and returns the reply.
+    pub async fn unary(&self, method: &str, request: &impl Message) -> Result<Bytes> {
+        let (_, mut responses) = self.call(method, request, true).await?;
+        let reply = responses.message().await?;
+        match responses.next().await? {
+            Next::Message(_) => Err("more than one reply to a call".into()),
+            Next::Ended(ended) if ended.code == Code::Ok as i32 => Ok(reply),
+            Next::Ended(ended) => Err(ended.into()),
+        }
     }
 
     /// Calls a method of `sessiond.v1` and sends the first message, which may also be the last.
@@ -45,20 +64,24 @@ impl Connection {
         first: &impl Message,
         is_last: bool,
     ) -> Result<(SendStream<Bytes>, Responses)> {
-        let request = Request::post(format!("http://{}/sessiond.v1.{method}", self.address))
+        let mut request = Request::post(format!("http://{}/sessiond.v1.{method}", self.address))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())?;
+            .header("te", "trailers");
+        if self.as_app {
+            request = request.header("sessiond-as", "app");
+        }
+        let request = request.body(())?;
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut up) = requests.send_request(request, false)?;
-        up.send_data(framed(|buffer| Ok(first.encode(buffer)?))?, is_last)?;
+        let first = framed(first.encoded_len(), |buffer| Ok(first.encode(buffer)?))?;
+        up.send_data(first, is_last)?;
         Ok((up, Responses { stream: Stream::Asked(response), buffer: BytesMut::new() }))
     }
 }
 
-/// A message with its prefix.
-pub fn framed(encode: impl FnOnce(&mut BytesMut) -> Result<()>) -> Result<Bytes> {
-    let mut buffer = BytesMut::with_capacity(128);
+/// A message of about so many bytes, with its prefix.
+pub fn framed(bytes: usize, encode: impl FnOnce(&mut BytesMut) -> Result<()>) -> Result<Bytes> {
+    let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + bytes);
     buffer.put_bytes(0, PREFIX_BYTES);
     encode(&mut buffer)?;
     let length = u32::try_from(buffer.len() - PREFIX_BYTES)?;
@@ -80,15 +103,22 @@ enum Stream {
 impl Responses {
     /// The next message. The end of the stream is an error that names the status.
     pub async fn message(&mut self) -> Result<Bytes> {
+        match self.next().await? {
+            Next::Message(message) => Ok(message),
+            Next::Ended(ended) => Err(ended.into()),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Next> {
         loop {
             if let Some(message) = unframed(&mut self.buffer)? {
-                return Ok(message);
+                return Ok(Next::Message(message));
             }
             match &mut self.stream {
                 Stream::Asked(response) => {
                     let response = response.await?;
-                    if response.headers().contains_key("grpc-status") {
-                        return Err(status(response.headers()).into());
+                    if response.headers().contains_key(STATUS) {
+                        return Ok(Next::Ended(Ended::of(response.headers())));
                     }
                     self.stream = Stream::Answered(response.into_body());
                 }
@@ -100,11 +130,36 @@ impl Responses {
                     }
                     None => {
                         let trailers = stream.trailers().await?.unwrap_or_default();
-                        return Err(status(&trailers).into());
+                        return Ok(Next::Ended(Ended::of(&trailers)));
                     }
                 },
             }
         }
+    }
+}
+
+/// The header with which a call ends.
+const STATUS: &str = "grpc-status";
+
+enum Next {
+    Message(Bytes),
+    Ended(Ended),
+}
+
+/// How a call ended.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("a call ended with status {code}, message {message}")]
+pub struct Ended {
+    /// A `google.rpc.Code`; -1 = there was none.
+    pub code: i32,
+    message: String,
+}
+
+impl Ended {
+    fn of(trailers: &HeaderMap) -> Self {
+        let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
+        let code = text(STATUS).and_then(|code| code.parse().ok()).unwrap_or(-1);
+        Ended { code, message: text("grpc-message").unwrap_or("none").to_owned() }
     }
 }
 
@@ -123,17 +178,12 @@ fn unframed(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-fn status(trailers: &HeaderMap) -> String {
-    let text = |name| trailers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("none");
-    format!("a stream ended with status {}, message {}", text("grpc-status"), text("grpc-message"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(content: &'static [u8]) -> Bytes {
-        framed(|buffer| {
+        framed(content.len(), |buffer| {
             buffer.put_slice(content);
             Ok(())
         })
@@ -168,6 +218,8 @@ mod tests {
     fn the_end_names_the_status() {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "8".parse().unwrap());
-        assert_eq!(status(&trailers), "a stream ended with status 8, message none");
+        let ended = Ended::of(&trailers);
+        assert_eq!(ended.to_string(), "a call ended with status 8, message none");
+        assert_eq!(Ended::of(&HeaderMap::new()).code, -1);
     }
 }

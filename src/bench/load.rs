@@ -5,10 +5,15 @@
 
 use super::{
     PATIENCE, Result,
+    args::{Encoding, Shape},
+    backend::Backend,
+    payload::Payload,
+    service::{SESSION_ID, app},
     socket::Drain,
     tally::{Counts, Tally, latency_histogram},
-    user::{Room, Stage, User},
+    user::{Room, SharedConnection, Stage, User},
 };
+use crate::proto::Pacing;
 use hdrhistogram::Histogram;
 use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
 use tokio::{
@@ -33,18 +38,122 @@ const ARRIVAL_ROUNDS: usize = 60;
 /// How large the load is.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// Who connects how.
+    pub shape: Shape,
     /// Rooms.
     pub rooms: usize,
     /// Users in each.
     pub users: usize,
-    /// Time between two updates of a user; all users together send evenly spread over it.
+    /// So many of them write, the first ones.
+    pub writers: usize,
+    /// So many of them receive, the last ones.
+    pub listeners: usize,
+    /// In each room, so many of those who receive are read at once and time what arrives.
+    pub timed: usize,
+    /// Streams of users that share a connection.
+    pub streams: usize,
+    /// Shape `gateway`: rooms of each backend.
+    pub rooms_per_backend: usize,
+    /// Time between two updates of a user. All users together send evenly spread over it; those of a
+    /// backend in as many turns as there are ticks in it.
     pub period: Duration,
     /// The tick of the rooms.
     pub tick: Duration,
-    /// In each room, so many users are read at once and time what arrives.
-    pub timed: usize,
+    /// When the rooms are framed.
+    pub pacing: Pacing,
+    /// Props in each update.
+    pub props: usize,
+    /// What they are.
+    pub payload: Payload,
+    /// How updates come down and, with the shape `gateway`, go up.
+    pub encoding: Encoding,
     /// Threads of the generator; rooms are shared out among them.
     pub threads: usize,
+}
+
+impl Plan {
+    /// Whether the user writes.
+    pub fn writes(&self, user: usize) -> bool {
+        user < self.writers
+    }
+
+    /// Whether the user receives.
+    pub fn listens(&self, user: usize) -> bool {
+        user >= self.users - self.listeners
+    }
+
+    /// Whether the user is read at once. Those who are come evenly among those who receive, the last
+    /// one among them.
+    fn is_timed(&self, user: usize) -> bool {
+        let Some(among) = self.listeners.checked_div(self.timed) else { return false };
+        self.listens(user) && (self.users - 1 - user).is_multiple_of(among.max(1))
+    }
+
+    /// To how many others an update of this user goes.
+    pub fn others(&self, user: usize) -> u64 {
+        self.listeners as u64 - u64::from(self.listens(user))
+    }
+
+    /// What sends: users who write, or backends.
+    pub fn senders(&self) -> usize {
+        match self.shape {
+            Shape::Gateway => self.rooms / self.rooms_per_backend,
+            _ => self.rooms * self.writers,
+        }
+    }
+
+    /// What receives: users, or backends.
+    pub fn receivers(&self) -> usize {
+        match self.shape {
+            Shape::Gateway => self.senders(),
+            _ => self.rooms * self.listeners,
+        }
+    }
+
+    /// How many messages there are in so long, with one to each receiver a tick.
+    pub fn messages_in(&self, elapsed: Duration) -> f64 {
+        self.receivers() as f64 * elapsed.as_secs_f64() / self.tick.as_secs_f64()
+    }
+
+    /// In so many turns the users of a backend write, each of them once a period.
+    pub fn turns(&self) -> usize {
+        match self.shape {
+            Shape::Gateway => (self.period.as_millis() / self.tick.as_millis()).max(1) as usize,
+            _ => 1,
+        }
+    }
+
+    /// Where a room is: its app and its id.
+    pub fn place(&self, room: usize) -> (String, String) {
+        let (app_number, among) = (room / self.rooms_per_backend, room % self.rooms_per_backend);
+        (app(app_number), self.session_id(among))
+    }
+
+    /// The id of a room among those of its backend.
+    pub fn session_id(&self, among: usize) -> String {
+        match self.rooms_per_backend {
+            1 => SESSION_ID.to_owned(),
+            _ => format!("{SESSION_ID}{among}"),
+        }
+    }
+
+    /// The same reads and writes for a floor: what sends and receives is a plain connection.
+    pub fn plain(&self) -> Self {
+        match self.shape {
+            Shape::Gateway => Plan {
+                shape: Shape::Own,
+                rooms: self.senders(),
+                rooms_per_backend: 1,
+                period: self.period / self.turns() as u32,
+                users: 1,
+                writers: 1,
+                listeners: 1,
+                timed: 0,
+                ..self.clone()
+            },
+            _ => self.clone(),
+        }
+    }
 }
 
 /// Whom the load is sent to.
@@ -61,6 +170,21 @@ impl Peer {
     pub fn address(&self) -> SocketAddr {
         match self {
             Peer::Sessiond { address } | Peer::Floor { address, .. } => *address,
+        }
+    }
+}
+
+/// What sends updates: a user, or a backend for all of its users.
+enum Sender {
+    User(User),
+    Backend(Backend),
+}
+
+impl Sender {
+    async fn send(&mut self) -> Result<()> {
+        match self {
+            Sender::User(user) => user.send_update().await,
+            Sender::Backend(backend) => backend.send_updates(),
         }
     }
 }
@@ -92,7 +216,7 @@ enum Event {
 impl Load {
     /// Lets all users join and begin to send.
     pub async fn start(plan: &Plan, peer: &Peer) -> Result<Self> {
-        let threads = plan.threads.min(plan.rooms);
+        let threads = plan.threads.min(plan.rooms / plan.rooms_per_backend);
         let (phase, told) = watch::channel(Phase::Join);
         let (tell, events) = mpsc::unbounded_channel();
         let mut tallies = Vec::new();
@@ -196,15 +320,25 @@ impl Part {
         tokio::task::spawn_local(drain.clone().run());
         let (failures, mut failed) = mpsc::unbounded_channel();
         let (peer, tally) = (self.peer.clone(), self.tally.clone());
-        let mut users = self.join(Stage { peer, drain, tally, failures }).await?;
+        let plan = Rc::new(self.plan.clone());
+        let stage = Stage { plan, peer, drain, tally, failures };
+        let (users, backends) = match self.plan.shape {
+            Shape::Gateway => (Vec::new(), self.join_backends(stage).await?),
+            _ => (self.join(stage).await?, Vec::new()),
+        };
+        // Those who only receive stay connected.
+        let (users, _listeners): (Vec<_>, Vec<_>) = users.into_iter().partition(User::writes);
+        let users = users.into_iter().map(Sender::User);
+        let mut senders: Vec<_> = users.chain(backends.into_iter().map(Sender::Backend)).collect();
         tell.send(Event::Joined)?;
         let play = async {
             let Phase::Send(start) = phase(&mut told, |phase| !matches!(phase, Phase::Join)).await
             else {
                 return Ok(());
             };
+            let interval = self.plan.period / self.plan.turns() as u32;
             select! {
-                error = send_updates(&mut users, start, self.plan.period, &self.tally) => error,
+                error = send_updates(&mut senders, start, interval, &self.tally) => error,
                 _ = phase(&mut told, |phase| matches!(phase, Phase::Stop)) => Ok(()),
             }?;
             // Until the load is dropped, what was sent may arrive.
@@ -217,14 +351,33 @@ impl Part {
         }
     }
 
+    /// All backends of this part.
+    async fn join_backends(&self, stage: Stage) -> Result<Vec<Backend>> {
+        let numbers = (self.number..self.plan.senders()).step_by(self.threads);
+        in_order(numbers.map(|number| Backend::join(stage.clone(), number)), JOINING_AT_ONCE).await
+    }
+
     /// All users of this part, in the order in which they send: one of each room in turn.
     async fn join(&self, stage: Stage) -> Result<Vec<User>> {
         let numbers = (self.number..self.plan.rooms).step_by(self.threads);
-        let rooms: Vec<_> = numbers.map(|number| Room::new(number, self.plan.users)).collect();
-        let joining = (0..self.plan.users).flat_map(|user| {
-            let timed = user < self.plan.timed;
-            let stage = &stage;
-            rooms.iter().map(move |room| User::join(stage.clone(), room.clone(), user, timed))
+        let rooms: Vec<_> = numbers.map(|number| Room::new(number, &self.plan)).collect();
+        let users =
+            (0..self.plan.users).flat_map(|user| rooms.iter().map(move |room| (room, user)));
+        let mut link = SharedConnection::default();
+        let joining = users.enumerate().map(|(number, (room, user))| {
+            let timed = self.plan.is_timed(user);
+            // A timed user is read at once, and so has a connection of its own.
+            let own = timed || self.plan.streams == 1;
+            let link = match own {
+                true => SharedConnection::default(),
+                false => {
+                    if number.is_multiple_of(self.plan.streams) {
+                        link = SharedConnection::default();
+                    }
+                    link.clone()
+                }
+            };
+            User::join(stage.clone(), link, room.clone(), user, timed)
         });
         in_order(joining, JOINING_AT_ONCE).await
     }
@@ -252,19 +405,43 @@ pub async fn in_order<T: 'static>(
     }
 }
 
+/// Calls for the numbers 0 to `count`, so many at once. The first failure ends the others.
+pub async fn each<C: Clone + 'static>(
+    with: &C,
+    count: usize,
+    at_once: usize,
+    call: impl AsyncFn(&C, usize) -> Result<()> + Clone + 'static,
+) -> Result<()> {
+    let mut callers = JoinSet::new();
+    for first in 0..at_once.min(count) {
+        let (with, call) = (with.clone(), call.clone());
+        callers.spawn_local(async move {
+            for number in (first..count).step_by(at_once) {
+                call(&with, number).await?;
+            }
+            Ok(())
+        });
+    }
+    while let Some(result) = callers.join_next().await {
+        let result: Result<()> = result?;
+        result?;
+    }
+    Ok(())
+}
+
 /// Waits for a phase; when the load was dropped, that is [`Phase::Stop`].
 async fn phase(told: &mut watch::Receiver<Phase>, wanted: impl Fn(&Phase) -> bool) -> Phase {
     told.wait_for(wanted).await.map_or(Phase::Stop, |phase| *phase)
 }
 
-/// Lets each user send once a period, the users evenly spread over it. Whoever is late catches up.
+/// Lets each sender send once in this time, the senders evenly spread over it. Whoever is late catches up.
 async fn send_updates(
-    users: &mut [User],
+    senders: &mut [Sender],
     start: Instant,
     period: Duration,
     tally: &Tally,
 ) -> Result<()> {
-    let step = period.as_nanos() as u64 / users.len() as u64;
+    let step = period.as_nanos() as u64 / senders.len().max(1) as u64;
     for turn in 0_u64.. {
         let due = start + Duration::from_nanos(step * turn);
         if due > Instant::now() {
@@ -273,7 +450,8 @@ async fn send_updates(
             yield_now().await;
         }
         tally.sent_after(due.elapsed());
-        users[turn as usize % users.len()].send_update().await?;
+        let sender = turn as usize % senders.len();
+        senders[sender].send().await?;
     }
     Ok(())
 }

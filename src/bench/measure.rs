@@ -25,6 +25,8 @@ pub struct Usage {
     pub elapsed: Duration,
     /// The CPU of the measured process, where it is a child of this one.
     pub server_cpu: Option<Duration>,
+    /// The CPU of that one of its threads that used most.
+    pub busiest_thread: Duration,
     /// The CPU of this process, the load generator.
     pub own_cpu: Duration,
     /// How long the two waited for a CPU, whichever waited longer.
@@ -46,11 +48,16 @@ impl<'a> Meter<'a> {
 
     /// Ends.
     pub fn stop(self) -> Result<Usage> {
-        let server = self.server.map(|(server, before)| server.cpu().map(|cpu| cpu.since(&before)));
+        let server = self.server.map(|(server, before)| {
+            server.cpu().map(|cpu| (cpu.since(&before), cpu.busiest_since(&before)))
+        });
         let server = server.transpose()?;
+        let busiest_thread = server.map(|(_, busiest)| busiest).unwrap_or_default();
+        let server = server.map(|(time, _)| time);
         let own = ThreadTimes::of(std::process::id())?.since(&self.own);
         Ok(Usage {
             server_cpu: server.map(|time| time.used),
+            busiest_thread,
             elapsed: self.start.elapsed(),
             own_cpu: own.used,
             waited: own.waited.max(server.unwrap_or_default().waited),

@@ -4,33 +4,53 @@
 //! that process used. Where a row names a floor, the same reads and writes are done by a server that
 //! does nothing else ([`floor`]), right after, so that both see the same noise.
 //!
-//! [`rows`] says what is measured; [`load`] and [`user`] make the load, [`grpc`], [`socket`] and
-//! [`update`] keep it cheap; [`measure`] and [`accounting`] look on; [`report`] prints.
+//! [`catalogue`] says what the rows are and what they are meant to reach, [`rows`] how they are
+//! measured; [`load`], [`user`] and [`backend`] make the load; [`grpc`], [`socket`], [`update`],
+//! [`batch`], [`receiver`] and [`view`] keep it cheap; [`measure`] and [`accounting`] look on; [`report`] sums up, [`table`] and [`plot`] show it.
 
 mod accounting;
+mod args;
+mod backend;
+mod batch;
+mod catalogue;
+mod figures;
 mod floor;
+mod goal;
 mod grpc;
 mod load;
 mod measure;
+mod payload;
+mod plot;
 mod process;
 mod progress;
+mod receiver;
 mod report;
 mod rows;
+mod server;
 mod service;
 mod socket;
+mod table;
 mod tally;
 mod update;
 mod user;
+mod view;
+mod wire;
 
-pub use self::floor::{FloorArgs, run_floor};
 use self::{
     accounting::Machine,
+    args::{Format, Shape},
+    catalogue::Row,
     progress::Progress,
-    report::Report,
-    rows::{Bench, Row},
+    report::{Report, Stop},
+    rows::{Bench, Skipped},
 };
-use clap::{ValueEnum, value_parser};
+pub use self::{
+    args::{BenchArgs, EXAMPLES},
+    floor::{FloorArgs, run_floor},
+};
+use clap::ValueEnum;
 use std::{
+    fs,
     io::{Write, stdout},
     process::ExitCode,
     time::Duration,
@@ -52,68 +72,22 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The exit code of a run that was interrupted, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// Arguments of the benchmark.
-#[derive(Debug, clap::Args)]
-pub struct BenchArgs {
-    /// Measure only this row; may be given several times
-    #[arg(long, value_name = "NAME")]
-    only: Vec<Row>,
-    /// How to print the rows
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    format: Format,
-    /// Measure the server that listens here, without its CPU and memory, instead of a child
-    #[arg(long, value_name = "HOST:PORT")]
-    address: Option<String>,
-    /// Measured time of each repetition, in seconds
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u64).range(1..=600))]
-    seconds: u64,
-    /// Repetitions, of which the medians are shown
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = bounded::<1, 100>)]
-    repeat: usize,
-    /// Threads of the server, and of the floor
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = bounded::<1, 256>)]
-    threads: usize,
-    /// Threads of the load generator
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = bounded::<1, 256>)]
-    load_threads: usize,
-    /// Rooms of own-10x50
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = bounded::<1, 10_000>)]
-    rooms: usize,
-    /// Users in each room
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = bounded::<2, 10_000>)]
-    users: usize,
-    /// Updates of each user a second
-    #[arg(long, value_name = "HZ", default_value_t = 20.0, value_parser = rate)]
-    rate: f64,
-    /// Tick of the rooms, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = value_parser!(u64).range(1..=60_000))]
-    tick: u64,
-    /// Connections of idle-connections
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = bounded::<1, 1_000_000>)]
-    connections: usize,
-    /// Sessions of idle-sessions
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = bounded::<1, 1_000_000>)]
-    sessions: usize,
-}
-
-/// How the report is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
-
 /// Measures and prints. Fails if a row fails.
 pub fn run(args: BenchArgs) -> ExitCode {
-    let format = args.format;
+    let (format, plot) = (args.format, args.plot.clone());
     let report = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .and_then(|runtime| LocalSet::new().block_on(&runtime, measured_or_interrupted(args)));
     match report {
-        Ok(Some(report)) => print(&report, format),
+        Ok(Some(report)) => {
+            let drawn = plot.map_or(Ok(()), |file| {
+                let written = fs::write(&file, plot::svg(&report));
+                written.map_err(|error| eprintln!("sessiond: {}: {error}", file.display()))
+            });
+            let printed = print(&report, format);
+            if drawn.is_ok() { printed } else { ExitCode::FAILURE }
+        }
         // Every child is gone with what was dropped.
         Ok(None) => ExitCode::from(INTERRUPTED),
         Err(error) => {
@@ -135,11 +109,11 @@ async fn measured_or_interrupted(args: BenchArgs) -> std::io::Result<Option<Repo
 }
 
 async fn measured(args: BenchArgs) -> Report {
-    let kinds = match &args.only[..] {
-        [] => Row::value_variants(),
-        only => only,
-    }
-    .to_vec();
+    let measured: Vec<What> = match (args.shape, &args.only[..]) {
+        (Some(shape), _) => vec![What::Own(shape)],
+        (None, []) => Row::value_variants().iter().copied().map(What::Row).collect(),
+        (None, only) => only.iter().copied().map(What::Row).collect(),
+    };
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
@@ -148,38 +122,70 @@ async fn measured(args: BenchArgs) -> Report {
         threads: args.threads,
         seconds: args.seconds,
         repeat: args.repeat,
+        scale: args.scale,
         machine: Machine::here(),
         rows: Vec::new(),
     };
-    let progress = Progress::new((kinds.len() * args.repeat) as u64);
+    let progress = Progress::new(measured.iter().map(|what| what.takes(&args)));
     let bench = Bench { args, progress };
-    for kind in kinds {
-        report.rows.push(measured_row(kind, &bench).await);
+    for what in measured {
+        report.rows.push(what.measured(&bench).await);
     }
     report
 }
 
-async fn measured_row(kind: Row, bench: &Bench) -> report::Row {
-    let name = kind.name(&bench.args);
-    let mut repetitions = Vec::new();
-    let mut error = None;
-    for number in 1..=bench.args.repeat {
-        bench.progress.step(format!("{name}, {number} of {}", bench.args.repeat));
-        match kind.measure(bench).await {
-            Ok(figures) => repetitions.push(figures),
-            Err(failure) => {
-                error = Some(failure.to_string());
-                break;
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// A row of the table.
+    Row(Row),
+    /// A load of somebody's own.
+    Own(Shape),
+}
+
+impl What {
+    async fn measured(self, bench: &Bench) -> report::Row {
+        let (name, about) = match self {
+            What::Row(row) => (row.about().name.to_owned(), Some(row.about())),
+            What::Own(shape) => (rows::own_name(shape, &bench.args), None),
+        };
+        let mut repetitions = Vec::new();
+        let mut stop = None;
+        for number in 1..=bench.args.repeat {
+            bench.progress.part(format!("{name}, {number} of {}", bench.args.repeat));
+            let measured = match self {
+                What::Row(row) => rows::measure(row, bench).await,
+                What::Own(shape) => rows::measure_own(shape, bench).await,
+            };
+            match measured {
+                Ok(measured) => repetitions.push(measured),
+                Err(error) => {
+                    let why = error.to_string();
+                    let skipped = error.is::<Skipped>();
+                    stop = Some(if skipped { Stop::Skipped(why) } else { Stop::Failed(why) });
+                    break;
+                }
             }
         }
-        bench.progress.part_done();
+        bench.progress.row_done();
+        report::Row::new(name, about, repetitions, stop)
     }
-    report::Row::new(name, repetitions, error)
+
+    /// About how long a repetition takes, and how many there are.
+    fn takes(self, args: &BenchArgs) -> (Duration, usize) {
+        let windows = match self {
+            What::Row(row) => row.about().windows,
+            What::Own(_) if args.ramp => 10,
+            What::Own(_) => 2,
+        };
+        ((args.duration() + args.warm_up()) * windows, args.repeat)
+    }
 }
 
 fn print(report: &Report, format: Format) -> ExitCode {
     let text = match format {
         Format::Table => report.to_string(),
+        Format::Csv => table::csv(report),
         Format::Json => match serde_json::to_string_pretty(report) {
             Ok(text) => text + "\n",
             Err(error) => format!("{error}\n"),
@@ -188,52 +194,4 @@ fn print(report: &Report, format: Format) -> ExitCode {
     let printed = stdout().write_all(text.as_bytes());
     let failed = report.rows.iter().any(|row| row.failed.is_some());
     if failed || printed.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn bounded<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
-    number.ok_or_else(|| format!("not a number in {LEAST}..{MOST}"))
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().ok().filter(|rate| (0.01..=10_000.0).contains(rate));
-    rate.ok_or_else(|| "not a number in 0.01..10000".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct CommandLine {
-        #[command(flatten)]
-        args: BenchArgs,
-    }
-
-    fn parse(line: &str) -> Result<BenchArgs, clap::Error> {
-        CommandLine::try_parse_from(line.split(' ')).map(|line| line.args)
-    }
-
-    #[test]
-    fn rows_are_chosen_by_name() {
-        let args = parse("bench --only own-10x50 --only idle-sessions").unwrap();
-        assert_eq!(args.only, [Row::Own, Row::IdleSessions]);
-        assert!(parse("bench --only all").is_err());
-    }
-
-    #[test]
-    fn a_row_is_named_by_its_parameters() {
-        let args = parse("bench --rooms 40 --users 20").unwrap();
-        assert_eq!(Row::Own.name(&args), "own-40x20");
-        assert_eq!(Row::Own.name(&parse("bench").unwrap()), "own-10x50");
-    }
-
-    #[test]
-    fn every_parameter_is_bounded() {
-        for line in ["--users 1", "--rate 0", "--rate NaN", "--tick 0", "--repeat 0", "--seconds x"]
-        {
-            assert!(parse(&format!("bench {line}")).is_err(), "{line}");
-        }
-    }
 }

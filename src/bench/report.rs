@@ -1,23 +1,19 @@
-//! The report: rows of figures, as a table or as JSON.
+//! The report: rows of figures, and what there is to say of them.
 
-use super::accounting::Machine;
+use super::{accounting::Machine, catalogue::About, figures::Figures, goal::Verdict};
 use serde::Serialize;
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Display, Formatter},
-    ops::RangeInclusive,
-};
-
-/// Figures by name; the unit is the end of the name.
-pub type Figures = BTreeMap<&'static str, f64>;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// Bounds of figures, beyond which a row fails: a server that loses messages is cheap.
-const BOUNDS: [(&str, RangeInclusive<f64>); 3] = [
-    ("arrived", 0.99..=1.01),
-    ("floor_arrived", 0.99..=f64::INFINITY),
-    // A few users write just at the tick. More means that server or generator cannot keep pace.
-    ("merged_percent", 0.0..=5.0),
-];
+const BOUNDS: [(&str, RangeInclusive<f64>); 2] =
+    [("arrived", 0.99..=1.01), ("floor_arrived", 0.99..=f64::INFINITY)];
+
+/// How much was merged into later updates.
+pub const MERGED_PERCENT: &str = "merged_percent";
+
+/// A few users write just at the tick. Where more is merged than this, the server does not keep pace,
+/// and the cost of a delivery is of fewer deliveries than were meant.
+pub const MERGED_PERCENT_MAX: f64 = 5.0;
 
 /// The longest that the generator sent an update late.
 pub const LATE_MS: &str = "generator_late_ms";
@@ -44,13 +40,30 @@ pub struct Report {
     /// Threads of the server that was started.
     pub threads: usize,
     /// Measured time of each repetition.
-    pub seconds: u64,
+    pub seconds: f64,
     /// Repetitions, of which the figures are the medians.
     pub repeat: usize,
+    /// What the sizes of the rows were multiplied by.
+    pub scale: f64,
     /// What it ran on.
     pub machine: Machine,
     /// The rows.
     pub rows: Vec<Row>,
+}
+
+/// What was measured once.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// Of the row as a whole.
+    pub figures: Figures,
+    /// Of sizes that were measured one after the other, by size.
+    pub steps: Vec<(f64, Figures)>,
+}
+
+impl From<Figures> for Measured {
+    fn from(figures: Figures) -> Self {
+        Measured { figures, steps: Vec::new() }
+    }
 }
 
 /// One row: medians of its repetitions.
@@ -58,40 +71,102 @@ pub struct Report {
 pub struct Row {
     /// What was measured.
     pub name: String,
-    server_cpu_us_per_delivery: Option<f64>,
-    floor_ratio: Option<f64>,
-    bytes_per_delivery: Option<f64>,
-    p50_ms: Option<f64>,
-    p99_ms: Option<f64>,
+    /// The figures that most rows have.
+    #[serde(flatten)]
+    pub main: Main,
     /// What else there is to say.
     #[serde(flatten)]
-    more: Figures,
+    pub more: Figures,
+    /// What was measured at several sizes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// What the row is meant to reach, and whether it does: by the repetitions that nothing disturbed.
+    pub goals: Vec<Verdict>,
+    /// What the figures compare although it is not the same.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub not_equal: &'static str,
+    /// Why it was not measured; absent = it was.
+    pub skipped: Option<String>,
+    /// That the server did not keep pace; absent = it did.
+    pub merged: Option<String>,
     /// What kept the figures from saying something about the server; absent = nothing.
-    overloaded: Option<String>,
+    pub overloaded: Option<String>,
     /// What went wrong; absent = nothing.
     pub failed: Option<String>,
-    /// The figures of each repetition.
     repetitions: Vec<Figures>,
 }
 
+/// The figures that most rows have.
+#[derive(Debug, Serialize)]
+pub struct Main {
+    pub server_cpu_us_per_delivery: Option<f64>,
+    pub floor_ratio: Option<f64>,
+    pub bytes_per_delivery: Option<f64>,
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub p99_9_ms: Option<f64>,
+}
+
+/// The medians at one size.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// The size.
+    pub at: f64,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// How the repetitions of a row ended early.
+#[derive(Debug)]
+pub enum Stop {
+    /// It cannot be measured here.
+    Skipped(String),
+    /// Something went wrong.
+    Failed(String),
+}
+
 impl Row {
-    /// From the figures of the repetitions, and the error that ended them early.
-    pub fn new(name: String, mut repetitions: Vec<Figures>, error: Option<String>) -> Self {
-        for value in repetitions.iter_mut().flat_map(BTreeMap::values_mut) {
-            *value = rounded(*value);
-        }
+    /// From what the repetitions brought, and what ended them early.
+    pub fn new(
+        name: String,
+        about: Option<&About>,
+        repetitions: Vec<Measured>,
+        stop: Option<Stop>,
+    ) -> Self {
+        let (repetitions, steps): (Vec<_>, Vec<_>) =
+            repetitions.into_iter().map(|it| (it.figures.rounded(), it.steps)).unzip();
         let overloaded = repetitions.iter().find_map(overload);
-        let mut sound = repetitions.iter().filter(|figures| overload(figures).is_none());
-        let failed = error.or_else(|| sound.find_map(out_of_bounds));
-        let mut more = medians(&repetitions);
+        let sound: Vec<_> = repetitions.iter().filter(|it| overload(it).is_none()).collect();
+        let (skipped, error) = match stop {
+            Some(Stop::Skipped(why)) => (Some(why), None),
+            Some(Stop::Failed(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        let failed = error.or_else(|| sound.iter().find_map(|it| out_of_bounds(it)));
+        let merged = sound.iter().find_map(|it| merged(it));
+        let mut more = Figures::medians(&repetitions);
+        let goals = about.map_or(&[][..], |about| about.goals);
+        let undisturbed = Figures::medians(sound);
+        let goals = goals.iter().map(|goal| goal.verdict(&undisturbed)).collect();
         Row {
             name,
-            server_cpu_us_per_delivery: more.remove("server_cpu_us_per_delivery"),
-            floor_ratio: more.remove("floor_ratio"),
-            bytes_per_delivery: more.remove("bytes_per_delivery"),
-            p50_ms: more.remove("p50_ms"),
-            p99_ms: more.remove("p99_ms"),
+            main: Main {
+                server_cpu_us_per_delivery: more.remove("server_cpu_us_per_delivery"),
+                floor_ratio: more.remove("floor_ratio"),
+                bytes_per_delivery: more.remove("bytes_per_delivery"),
+                p50_ms: more.remove("p50_ms"),
+                p90_ms: more.remove("p90_ms"),
+                p99_ms: more.remove("p99_ms"),
+                p99_9_ms: more.remove("p99_9_ms"),
+            },
             more,
+            steps: medians_by_size(&steps),
+            goals,
+            not_equal: about.map_or("", |about| about.not_equal),
+            skipped,
+            merged,
             overloaded,
             failed,
             repetitions,
@@ -99,78 +174,43 @@ impl Row {
     }
 }
 
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report { version, build, allocator, threads, seconds, repeat, .. } = self;
-        let Machine { cpu, cores, kernel } = &self.machine;
-        writeln!(f, "sessiond {version}, {build} build, {allocator} allocator")?;
-        writeln!(f, "{cores} cores of {cpu}, Linux {kernel}")?;
-        match &self.address {
-            Some(address) => write!(f, "server at {address}")?,
-            None => write!(f, "server with {threads} threads")?,
-        }
-        writeln!(f, ", medians of {repeat} x {seconds} s\n")?;
-        let titles = ["us/delivery", "x floor", "bytes", "p50 ms", "p99 ms"].map(str::to_owned);
-        line(f, "row", &titles)?;
-        for row in &self.rows {
-            let figures = [
-                row.server_cpu_us_per_delivery,
-                row.floor_ratio,
-                row.bytes_per_delivery,
-                row.p50_ms,
-                row.p99_ms,
-            ];
-            line(f, &row.name, &figures.map(|it| it.map_or("-".to_owned(), |it| it.to_string())))?;
-            let more: Vec<_> = row.more.iter().map(|(name, it)| format!("{name} {it}")).collect();
-            for figures in more.chunks(3) {
-                writeln!(f, "    {}", figures.join(", "))?;
-            }
-            if let Some(overloaded) = &row.overloaded {
-                writeln!(f, "    {overloaded}")?;
-            }
-            if let Some(failed) = &row.failed {
-                writeln!(f, "    FAILED: {failed}")?;
-            }
-        }
-        Ok(())
+impl Main {
+    /// All, by name.
+    pub fn all(&self) -> [(&'static str, Option<f64>); 7] {
+        [
+            ("server_cpu_us_per_delivery", self.server_cpu_us_per_delivery),
+            ("floor_ratio", self.floor_ratio),
+            ("bytes_per_delivery", self.bytes_per_delivery),
+            ("p50_ms", self.p50_ms),
+            ("p90_ms", self.p90_ms),
+            ("p99_ms", self.p99_ms),
+            ("p99_9_ms", self.p99_9_ms),
+        ]
     }
 }
 
-fn line(f: &mut Formatter<'_>, name: &str, cells: &[String; 5]) -> fmt::Result {
-    write!(f, "{name:<18}")?;
-    for cell in cells {
-        write!(f, " {cell:>11}")?;
+/// The medians of each size, in order. Not every repetition need have every size.
+fn medians_by_size(repetitions: &[Vec<(f64, Figures)>]) -> Vec<Step> {
+    // Sizes are counts: as bits, positive numbers have the same order.
+    let mut by_size = BTreeMap::<u64, Vec<&Figures>>::new();
+    for (at, figures) in repetitions.iter().flatten() {
+        by_size.entry(at.to_bits()).or_default().push(figures);
     }
-    writeln!(f)
-}
-
-/// Of each figure the median of the repetitions that have it.
-fn medians(repetitions: &[Figures]) -> Figures {
-    let mut values = BTreeMap::<_, Vec<f64>>::new();
-    for (name, value) in repetitions.iter().flatten() {
-        values.entry(*name).or_default().push(*value);
-    }
-    values.into_iter().map(|(name, values)| (name, rounded(median(values)))).collect()
-}
-
-/// Of an even number of values, the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let upper = values.len() / 2;
-    let lower = (values.len() - 1) / 2;
-    (values[lower] + values[upper]) / 2.0
-}
-
-/// To four digits: no figure is more precise than that.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
+    let step = |(at, all)| Step { at: f64::from_bits(at), figures: Figures::medians(all) };
+    by_size.into_iter().map(step).collect()
 }
 
 /// What to say of a repetition in which the machine had no time for the benchmark.
 fn overload(figures: &Figures) -> Option<String> {
-    let lost = figures.get(LOST_PERCENT).filter(|lost| **lost > LOST_PERCENT_MAX)?;
-    let late = figures.get(LATE_MS).copied().unwrap_or_default();
+    let lost = figures.get(LOST_PERCENT).filter(|lost| *lost > LOST_PERCENT_MAX)?;
+    let late = figures.get(LATE_MS).unwrap_or_default();
     Some(format!("machine overloaded: generator late by {late} ms, {lost}% of the time lost"))
+}
+
+/// What to say of a repetition in which the server did not keep pace.
+fn merged(figures: &Figures) -> Option<String> {
+    let merged = figures.get(MERGED_PERCENT).filter(|merged| *merged > MERGED_PERCENT_MAX)?;
+    Some(format!("not kept pace with: {merged}% of the updates were merged into later ones"))
 }
 
 /// The first figure that is out of its bounds. One that is no number is.
@@ -184,25 +224,14 @@ fn out_of_bounds(figures: &Figures) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::bench::catalogue;
+    use serde_json::json;
 
     fn row(repetitions: &[&[(&'static str, f64)]]) -> Row {
-        let figures = repetitions.iter().map(|it| it.iter().copied().collect()).collect();
-        Row::new("own-10x50".into(), figures, None)
-    }
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
-        assert_eq!(median(vec![5.0]), 5.0);
-    }
-
-    #[test]
-    fn figures_have_four_digits() {
-        assert_eq!(rounded(0.123_456), 0.123_5);
-        assert_eq!(rounded(123_456.0), 123_500.0);
-        assert_eq!(rounded(0.0), 0.0);
+        let measured = |figures: &&[(&'static str, f64)]| {
+            Measured::from(figures.iter().copied().collect::<Figures>())
+        };
+        Row::new("own-2x3".into(), None, repetitions.iter().map(measured).collect(), None)
     }
 
     #[test]
@@ -211,13 +240,18 @@ mod tests {
         assert_eq!(
             serde_json::to_value(row).unwrap(),
             json!({
-                "name": "own-10x50",
+                "name": "own-2x3",
                 "server_cpu_us_per_delivery": null,
                 "floor_ratio": null,
                 "bytes_per_delivery": null,
                 "p50_ms": 2.0,
+                "p90_ms": null,
                 "p99_ms": null,
+                "p99_9_ms": null,
                 "arrived": 1.0,
+                "goals": [],
+                "skipped": null,
+                "merged": null,
                 "overloaded": null,
                 "failed": null,
                 "repetitions": [{"p50_ms": 1.0, "arrived": 1.0}, {"p50_ms": 3.0}],
@@ -226,12 +260,44 @@ mod tests {
     }
 
     #[test]
+    fn the_goals_of_a_row_are_held_against_its_medians() {
+        let measured = |ratio| Measured::from(Figures::from_iter([("floor_ratio", ratio)]));
+        let repetitions = vec![measured(1.0), measured(1.2), measured(9.0)];
+        let about = catalogue::Row::Own10.about();
+        let row = Row::new("own-10x50".into(), Some(about), repetitions, None);
+        let pass: Vec<_> = row.goals.iter().map(Verdict::pass).collect();
+        assert_eq!(pass[..2], [Some(true), None]);
+        // What an overloaded machine measured says nothing.
+        let starved = Figures::from_iter([("floor_ratio", 9.0), (LOST_PERCENT, 50.0)]);
+        let row = Row::new("own-10x50".into(), Some(about), vec![starved.into()], None);
+        assert_eq!(row.goals[0].pass(), None);
+    }
+
+    #[test]
+    fn sizes_are_in_order_each_with_its_medians() {
+        let step = |at, figure| (at, Figures::from_iter([("p99_ms", figure)]));
+        let measured = |steps| Measured { figures: Figures::default(), steps };
+        let repetitions =
+            vec![measured(vec![step(10.0, 5.0), step(2.0, 1.0)]), measured(vec![step(2.0, 3.0)])];
+        let row = Row::new("scale".into(), None, repetitions, None);
+        let steps: Vec<_> =
+            row.steps.iter().map(|step| (step.at, step.figures.get("p99_ms"))).collect();
+        assert_eq!(steps, [(2.0, Some(2.0)), (10.0, Some(5.0))]);
+    }
+
+    #[test]
     fn what_did_not_arrive_fails_the_row() {
         assert_eq!(row(&[&[("arrived", 0.991)]]).failed, None);
         assert!(row(&[&[("arrived", 1.0)], &[("arrived", 0.989)]]).failed.is_some());
         assert!(row(&[&[("arrived", 1.0), ("floor_arrived", 0.5)]]).failed.is_some());
         assert!(row(&[&[("arrived", f64::NAN)]]).failed.is_some());
-        assert!(row(&[&[("arrived", 1.0), ("merged_percent", 7.0)]]).failed.is_some());
+    }
+
+    #[test]
+    fn a_server_that_does_not_keep_pace_is_told_and_fails_no_row() {
+        let row = row(&[&[("arrived", 1.0), (MERGED_PERCENT, 7.0)]]);
+        let told = "not kept pace with: 7% of the updates were merged into later ones";
+        assert_eq!((row.merged.as_deref(), row.failed), (Some(told), None));
     }
 
     #[test]
@@ -244,29 +310,9 @@ mod tests {
         // What is lost while the machine has time is lost by the server.
         let lossy = row(&[&starved, &[("arrived", 0.5), (LOST_PERCENT, 1.0)]]);
         assert!(lossy.failed.is_some());
-        let broken = Row::new("own".into(), vec![starved.into()], Some("no answer".into()));
+        let measured = Measured::from(starved.into_iter().collect::<Figures>());
+        let stop = Some(Stop::Failed("no answer".into()));
+        let broken = Row::new("own".into(), None, vec![measured], stop);
         assert_eq!(broken.failed.as_deref(), Some("no answer"));
-    }
-
-    #[test]
-    fn a_report_has_rows_and_its_machine() {
-        let machine = Machine { cpu: "A".into(), cores: 2, kernel: "6".into() };
-        let report = Report {
-            version: "1",
-            build: "release",
-            allocator: "system",
-            address: None,
-            threads: 1,
-            seconds: 10,
-            repeat: 3,
-            machine,
-            rows: vec![row(&[&[("p50_ms", 1.25), ("arrived", 0.5)]])],
-        };
-        let value: Value = serde_json::to_value(&report).unwrap();
-        assert_eq!(value["rows"][0]["p50_ms"], 1.25);
-        assert_eq!(value["machine"]["cores"], 2);
-        let text = report.to_string();
-        assert!(text.contains("own-10x50"), "{text}");
-        assert!(text.contains("FAILED: arrived is 0.5"), "{text}");
     }
 }

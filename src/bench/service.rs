@@ -1,37 +1,43 @@
 //! The calls that set a row up: sessions are opened and ended.
 
-use super::{PATIENCE, Result};
+use super::{
+    Result,
+    grpc::{Connection, Ended},
+    load::{Plan, each},
+    socket::Socket,
+    tally::Tally,
+};
 use crate::proto::{
-    DeleteSessionRequest, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, Pacing,
-    SessionSettings, session_service_client::SessionServiceClient,
+    DeleteSessionRequest, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, SessionKind,
+    SessionSettings,
 };
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
-use tonic::{
-    Code, Request,
-    metadata::MetadataValue,
-    transport::{Channel, Endpoint},
-};
+use tonic::Code;
 
-/// The id of the session of every room; each is in an app of its own.
+/// The id of the session of every room that has an app of its own.
 pub const SESSION_ID: &str = "room";
 
-/// The app of room `number`. Users belong to an app, and so to one room.
+/// The app of room `number`, or of a backend. Users belong to an app, and so to one room. No other run
+/// uses these names, and no deployment has such an app of its own.
 pub fn app(number: usize) -> String {
-    format!("r{number}")
+    format!("bench-{}-r{number}", std::process::id())
 }
 
 /// The app of the idle sessions.
-const IDLE: &str = "idle";
+fn idle_app() -> String {
+    format!("bench-{}-idle", std::process::id())
+}
+
+fn idle_id(session: usize) -> String {
+    format!("s{session:06}")
+}
+
 /// Calls that are on their way at a time: fewer than the passwords of one address that may wait.
 const CALLS_AT_ONCE: usize = 24;
 
 /// Guesses that are on their way at a time.
 const GUESSES_AT_ONCE: usize = 16;
-
-fn idle_id(session: usize) -> String {
-    format!("s{session:06}")
-}
 
 /// What became of guesses.
 #[derive(Debug, Default)]
@@ -49,36 +55,45 @@ impl Guesses {
     }
 }
 
-/// A connection for unary calls. All calls act as the app.
-#[derive(Debug, Clone)]
-pub struct Service(SessionServiceClient<Channel>);
+/// A connection for unary calls that act as the app.
+#[derive(Clone)]
+pub struct Service {
+    app: Connection,
+    user: Connection,
+}
 
 impl Service {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.timeout(PATIENCE);
-        Ok(Service(SessionServiceClient::new(endpoint.connect().await?)))
+        let socket = Socket::connect(address, None, Arc::new(Tally::default())).await?;
+        let user = Connection::open(socket, address).await?;
+        Ok(Service { app: user.clone().for_app(), user })
     }
 
-    /// Opens the rooms 0 to `rooms`.
-    pub async fn open_rooms(&self, rooms: usize, tick: Duration, pacing: Pacing) -> Result<()> {
+    /// Opens the rooms of the plan.
+    pub async fn open_rooms(&self, plan: &Plan) -> Result<()> {
         let settings = SessionSettings {
-            tick_interval: Some(tick.try_into()?),
-            pacing: pacing.into(),
+            tick_interval: Some(plan.tick.try_into()?),
+            pacing: plan.pacing.into(),
             ..SessionSettings::default()
         };
-        for room in 0..rooms {
-            self.open(app(room), SESSION_ID.to_owned(), settings.clone()).await?;
-        }
-        Ok(())
+        let plan = plan.clone();
+        each(self, plan.rooms, CALLS_AT_ONCE, async move |service, room| {
+            let (app, session_id) = plan.place(room);
+            let kind = plan.kind();
+            service.open(app, session_id, kind, settings.clone()).await
+        })
+        .await
     }
 
-    /// Ends the rooms 0 to `rooms`.
-    pub async fn delete_rooms(&self, rooms: usize) -> Result<()> {
-        for room in 0..rooms {
-            self.delete(app(room), SESSION_ID.to_owned()).await?;
-        }
-        Ok(())
+    /// Ends the rooms of the plan.
+    pub async fn delete_rooms(&self, plan: &Plan) -> Result<()> {
+        let plan = plan.clone();
+        each(self, plan.rooms, CALLS_AT_ONCE, async move |service, room| {
+            let (app, session_id) = plan.place(room);
+            service.delete(app, session_id).await
+        })
+        .await
     }
 
     /// Opens sessions that nobody joins, all in one app, with a password or without.
@@ -88,16 +103,19 @@ impl Service {
             password: password.map(str::to_owned),
             ..SessionSettings::default()
         };
-        self.for_each_idle(sessions, async move |service, id| {
-            service.open(IDLE.to_owned(), id, settings.clone()).await
+        each(self, sessions, CALLS_AT_ONCE, async move |service, session| {
+            let (id, settings) = (idle_id(session), settings.clone());
+            service.open(idle_app(), id, SessionKind::Room, settings).await
         })
         .await
     }
 
     /// Ends the sessions that [`Service::open_idle`] opened.
     pub async fn delete_idle(&self, sessions: usize) -> Result<()> {
-        self.for_each_idle(sessions, async |service, id| service.delete(IDLE.to_owned(), id).await)
-            .await
+        each(self, sessions, CALLS_AT_ONCE, async |service, session| {
+            service.delete(idle_app(), idle_id(session)).await
+        })
+        .await
     }
 
     /// Tries to join the sessions that [`Service::open_idle`] opened with a wrong password, many at
@@ -107,7 +125,7 @@ impl Service {
     pub async fn guess(self, sessions: usize, password: &'static str, guesses: Rc<Guesses>) {
         let mut callers = JoinSet::new();
         for first in 0..GUESSES_AT_ONCE {
-            let (mut service, guesses) = (self.0.clone(), guesses.clone());
+            let (service, guesses) = (self.clone(), guesses.clone());
             callers.spawn_local(async move {
                 let step = if first % 2 == 0 { GUESSES_AT_ONCE / 2 + 1 } else { 0 };
                 let mut next = first % sessions;
@@ -116,16 +134,16 @@ impl Service {
                     next = (next + step) % sessions;
                     let join = JoinOptions { password: password.into(), ..Default::default() };
                     let request = JoinSessionRequest {
-                        app: IDLE.to_owned(),
+                        app: idle_app(),
                         session_id: idle_id(session),
                         user_id: "guesser".to_owned(),
                         join: Some(join),
                         ..Default::default()
                     };
-                    let answer = service.join_session(request).await;
-                    match answer.map_err(|status| status.code()) {
-                        Err(Code::PermissionDenied) => guesses.add(1, 0),
-                        Err(Code::ResourceExhausted) => guesses.add(0, 1),
+                    let answer = service.user.unary("SessionService/JoinSession", &request).await;
+                    match answer.as_ref().map_err(code) {
+                        Err(Some(Code::PermissionDenied)) => guesses.add(1, 0),
+                        Err(Some(Code::ResourceExhausted)) => guesses.add(0, 1),
                         _ => return,
                     }
                 }
@@ -134,49 +152,31 @@ impl Service {
         callers.join_next().await;
     }
 
-    async fn for_each_idle(
+    async fn open(
         &self,
-        sessions: usize,
-        call: impl AsyncFn(&Service, String) -> Result<()> + Clone + 'static,
+        app: String,
+        session_id: String,
+        kind: SessionKind,
+        settings: SessionSettings,
     ) -> Result<()> {
-        let mut callers = JoinSet::new();
-        for first in 0..CALLS_AT_ONCE {
-            let (service, call) = (self.clone(), call.clone());
-            callers.spawn_local(async move {
-                for session in (first..sessions).step_by(CALLS_AT_ONCE) {
-                    call(&service, idle_id(session)).await?;
-                }
-                Ok(())
-            });
-        }
-        // The first failure ends the others.
-        while let Some(result) = callers.join_next().await {
-            let result: Result<()> = result?;
-            result?;
-        }
-        Ok(())
-    }
-
-    async fn open(&self, app: String, session_id: String, settings: SessionSettings) -> Result<()> {
-        let settings = Some(settings);
-        let request = OpenSharedSessionRequest { app, session_id, settings, ..Default::default() };
-        self.0.clone().open_shared_session(as_app(request)).await?;
+        let (settings, kind) = (Some(settings), kind.into());
+        let request =
+            OpenSharedSessionRequest { app, session_id, kind, settings, ..Default::default() };
+        self.app.unary("SessionService/OpenSharedSession", &request).await?;
         Ok(())
     }
 
     async fn delete(&self, app: String, session_id: String) -> Result<()> {
         let request = DeleteSessionRequest { app, session_id, ..Default::default() };
-        match self.0.clone().delete_session(as_app(request)).await {
+        match self.app.unary("SessionService/DeleteSession", &request).await {
             // It went with its last member.
-            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(error) if code(&error) == Some(Code::NotFound) => Ok(()),
             deleted => Ok(deleted.map(drop)?),
         }
     }
 }
 
-/// A request of the app itself, which its metadata says.
-fn as_app<T>(request: T) -> Request<T> {
-    let mut request = Request::new(request);
-    request.metadata_mut().insert("sessiond-as", MetadataValue::from_static("app"));
-    request
+/// The status with which a call was refused.
+fn code(error: &super::Error) -> Option<Code> {
+    error.downcast_ref::<Ended>().map(|ended| Code::from_i32(ended.code))
 }

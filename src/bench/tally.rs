@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+/// So many standard errors make sure that something is no chance.
+const SURE: f64 = 4.0;
 /// Longest latency that is told apart from longer ones.
 const LATENCY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,6 +29,10 @@ pub struct Tally {
 pub struct Counts {
     /// Updates that were sent.
     pub updates: u64,
+    /// To how many others they went, one by one.
+    pub expected: u64,
+    /// Messages in which they went up.
+    pub sends: u64,
     /// Messages that came down.
     pub messages: u64,
     /// Their size, without what gRPC and HTTP/2 put before each.
@@ -85,9 +91,22 @@ impl Counts {
         self.merged as f64 / (self.merged + self.timed).max(1) as f64
     }
 
+    /// The share of the updates that came to all others, of those that no later one replaced. Those
+    /// are known from a sample: 1 where the difference may come from that.
+    pub fn arrived(&self) -> f64 {
+        let share = self.merged_share();
+        let sample = (self.merged + self.timed).max(1) as f64;
+        let error = SURE * (share * (1.0 - share) / sample).sqrt();
+        let came = self.deliveries as f64 / self.expected as f64;
+        let meant = 1.0 - share;
+        if (meant - error..=meant + error).contains(&came) { 1.0 } else { came / meant }
+    }
+
     fn with(self, other: Counts, combine: fn(u64, u64) -> u64) -> Counts {
         Counts {
             updates: combine(self.updates, other.updates),
+            expected: combine(self.expected, other.expected),
+            sends: combine(self.sends, other.sends),
             messages: combine(self.messages, other.messages),
             message_bytes: combine(self.message_bytes, other.message_bytes),
             deliveries: combine(self.deliveries, other.deliveries),
@@ -112,5 +131,30 @@ impl Sub for Counts {
 
     fn sub(self, earlier: Counts) -> Counts {
         self.with(earlier, u64::saturating_sub)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrived(deliveries: u64, timed: u64, merged: u64) -> f64 {
+        Counts { expected: 1_000, deliveries, timed, merged, ..Counts::default() }.arrived()
+    }
+
+    #[test]
+    fn what_was_replaced_need_not_arrive() {
+        assert_eq!(arrived(1_000, 1_000, 0), 1.0);
+        assert_eq!(arrived(900, 900, 100), 1.0);
+        assert_eq!(arrived(990, 1_000, 0), 0.99);
+        assert!(arrived(500, 900, 100) < 0.6);
+        assert!(arrived(1_000, 500, 500) > 1.5);
+    }
+
+    #[test]
+    fn what_a_small_sample_cannot_tell_is_no_loss() {
+        // One of ten, where in truth it was one of a hundred.
+        assert_eq!(arrived(990, 9, 1), 1.0);
+        assert!(arrived(300, 9, 1) < 0.5);
     }
 }

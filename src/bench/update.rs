@@ -1,15 +1,17 @@
-//! The updates that users send, and what comes of them, read and written without a codec.
+//! The updates that users send, encoded once and filled in for each sending.
 
-use super::{Result, grpc::framed};
-use crate::proto::{
-    PropsWrite, StreamUserPropsRequest, Value, stream_user_props_request::Message as Up, value,
+use super::{
+    Result,
+    grpc::framed,
+    payload::{Payload, Update, Walk, prop_name},
+    wire::{SEQ, map_entry, put_bytes},
 };
+use crate::proto::PropsWrite;
 use bytes::{BufMut, Bytes};
 use prost::{
     Message,
-    encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint},
+    encoding::{WireType, encode_key, encode_varint, message, string},
 };
-use std::collections::BTreeMap;
 
 /// The name of user `number` of a room.
 pub fn user_id(number: usize) -> String {
@@ -21,39 +23,67 @@ pub fn user_number(user_id: &str) -> Option<usize> {
     user_id.strip_prefix('u')?.parse().ok()
 }
 
-/// A write of the props `x` and `y`, encoded once and filled in for each update.
+/// A write of some props, encoded once and filled in for each update.
 #[derive(Debug, Clone)]
 pub struct Template {
     message: Vec<u8>,
-    x_at: usize,
-    y_at: usize,
+    /// Where the values are.
+    places: Vec<(usize, Payload)>,
 }
 
 impl Template {
-    /// Writes into this session.
-    pub fn new(session_id: &str) -> Result<Self> {
-        let [x, y] = [1.234567e-89, -9.876543e+21];
-        let number = |number| Value { kind: Some(value::Kind::Number(number)) };
-        let write = PropsWrite {
-            set: BTreeMap::from([("x".to_owned(), number(x)), ("y".to_owned(), number(y))]),
-            session_ids: vec![session_id.to_owned()],
-            ..PropsWrite::default()
-        };
-        let message = StreamUserPropsRequest { seq: 0, message: Some(Up::Write(write)) };
-        let message = message.encode_to_vec();
-        let place = |number: f64| {
-            let place = message.windows(8).position(|bytes| bytes == number.to_le_bytes());
-            place.ok_or("a number is not encoded as eight bytes")
-        };
-        Ok(Template { x_at: place(x)?, y_at: place(y)?, message })
+    /// A `PropsWrite` of so many props, in this session; none = where it is clear.
+    pub fn of_write(props: usize, payload: Payload, session_id: Option<&str>) -> Self {
+        let mut template = Template { message: Vec::new(), places: Vec::new() };
+        for prop in 0..props {
+            let payload = payload.of_prop(prop);
+            let mut entry = Vec::new();
+            string::encode(map_entry::KEY, &prop_name(prop), &mut entry);
+            message::encode(map_entry::VALUE, &payload.sample(), &mut entry);
+            put_bytes(props_write::SET, &entry, &mut template.message);
+            template.places.push((template.message.len() - payload.bytes(), payload));
+        }
+        let session_ids = session_id.into_iter().map(str::to_owned).collect();
+        let rest = PropsWrite { session_ids, ..PropsWrite::default() };
+        template.message.extend(rest.encode_to_vec());
+        template
     }
 
-    /// The update with this `seq`.
-    pub fn update(&mut self, seq: u64, x: f64, y: f64) -> Result<Bytes> {
-        self.message[self.x_at..][..8].copy_from_slice(&x.to_le_bytes());
-        self.message[self.y_at..][..8].copy_from_slice(&y.to_le_bytes());
-        framed(|buffer| {
-            encode_key(1, WireType::Varint, buffer);
+    /// How long the message is.
+    pub fn bytes(&self) -> usize {
+        self.message.len()
+    }
+
+    /// This message as a field of another one, after other fields of that one.
+    pub fn in_field(self, field: u32, before: &[u8]) -> Self {
+        let mut message = before.to_vec();
+        put_bytes(field, &self.message, &mut message);
+        let shift = message.len() - self.message.len();
+        let places = self.places.into_iter().map(|(at, payload)| (at + shift, payload)).collect();
+        Template { message, places }
+    }
+
+    /// Messages one after the other: lists of a message are joined.
+    pub fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut sum = Template { message: Vec::new(), places: Vec::new() };
+        for part in parts {
+            let shift = sum.message.len();
+            sum.places.extend(part.places.iter().map(|(at, payload)| (at + shift, *payload)));
+            sum.message.extend(part.message);
+        }
+        sum
+    }
+
+    /// The message with this `seq`, its first field, and the values of update `number`.
+    pub fn update(&mut self, seq: u64, number: u64, walk: &mut Walk) -> Result<Bytes> {
+        let mut value = Vec::new();
+        for &(at, payload) in &self.places {
+            value.clear();
+            payload.write(&mut value, Update { number, rest: walk.step() });
+            self.message[at..][..value.len()].copy_from_slice(&value);
+        }
+        framed(self.message.len() + 11, |buffer| {
+            encode_key(SEQ, WireType::Varint, buffer);
             encode_varint(seq, buffer);
             buffer.put_slice(&self.message);
             Ok(())
@@ -61,126 +91,15 @@ impl Template {
     }
 }
 
-/// What one `StreamUserPropsResponse` brings.
-#[derive(Debug, Default, PartialEq)]
-pub struct Arrivals {
-    /// How many users other than the receiver are in it with props.
-    pub others: u64,
-    /// How many writes it refuses.
-    pub refusals: u64,
-}
-
-impl Arrivals {
-    /// In the message that came to user `me`.
-    pub fn of(message: &[u8], me: &str) -> Result<Self> {
-        let mut arrivals = Arrivals::default();
-        for_each_field(message, |field, value| match field {
-            response::UPDATES => follow(value, &MEMBERS, &mut |member| {
-                arrivals.others += u64::from(shows_other(member, me)?);
-                Ok(())
-            }),
-            response::REFUSALS => {
-                arrivals.refusals += 1;
-                Ok(())
-            }
-            _ => Ok(()),
-        })?;
-        Ok(arrivals)
-    }
-}
-
-/// Field numbers of `StreamUserPropsResponse`.
-mod response {
-    pub const UPDATES: u32 = 1;
-    pub const REFUSALS: u32 = 3;
-}
-
-/// From a `SessionDelivery` to its members: update, changes, members.
-const MEMBERS: [u32; 3] = [1, 6, 6];
-
-/// Field numbers of `MemberChange`.
-mod member {
-    pub const USER_ID: u32 = 1;
-    pub const PROPS: u32 = 2;
-}
-
-fn shows_other(member: &[u8], me: &str) -> Result<bool> {
-    let (mut is_other, mut has_props) = (true, false);
-    for_each_field(member, |field, value| {
-        is_other &= field != member::USER_ID || value != me.as_bytes();
-        has_props |= field == member::PROPS;
-        Ok(())
-    })?;
-    Ok(is_other && has_props)
-}
-
-/// Calls `found` with every message at the end of this path of fields.
-fn follow(message: &[u8], path: &[u32], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let Some((&next, rest)) = path.split_first() else { return found(message) };
-    for_each_field(
-        message,
-        |field, value| {
-            if field == next { follow(value, rest, found) } else { Ok(()) }
-        },
-    )
-}
-
-/// Calls `each` with every field that has a length, whatever is in it, and skips the others.
-fn for_each_field(
-    mut message: &[u8],
-    mut each: impl FnMut(u32, &[u8]) -> Result<()>,
-) -> Result<()> {
-    let cut = || "a message is cut off";
-    while !message.is_empty() {
-        let (field, wire_type) = decode_key(&mut message)?;
-        let skipped = match wire_type {
-            WireType::Varint => {
-                decode_varint(&mut message)?;
-                0
-            }
-            WireType::SixtyFourBit => 8,
-            WireType::ThirtyTwoBit => 4,
-            WireType::LengthDelimited => {
-                let length = usize::try_from(decode_varint(&mut message)?)?;
-                each(field, message.get(..length).ok_or_else(cut)?)?;
-                length
-            }
-            WireType::StartGroup | WireType::EndGroup => return Err("a group".into()),
-        };
-        message = message.get(skipped..).ok_or_else(cut)?;
-    }
-    Ok(())
+/// Field numbers of `PropsWrite`.
+mod props_write {
+    pub const SET: u32 = 1;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{
-        Changes, MemberChange, NamedValue, Refusal, Role, SessionDelivery, SessionUpdate, Snapshot,
-        StreamUserPropsResponse, named_value, session_update::Body,
-    };
-
-    fn response(body: Body, refusals: usize) -> Vec<u8> {
-        let update = SessionUpdate { to_revision: 7, body: Some(body), ..Default::default() };
-        StreamUserPropsResponse {
-            updates: vec![SessionDelivery { update: Some(update), ..Default::default() }],
-            acked_seq: 9,
-            refusals: vec![Refusal { seq: 8, ..Default::default() }; refusals],
-            ..Default::default()
-        }
-        .encode_to_vec()
-    }
-
-    fn changes(users: &[&str]) -> Changes {
-        let x = named_value::Kind::Number(1.0);
-        let member = |user: &&str| MemberChange {
-            user_id: (*user).to_owned(),
-            props: vec![NamedValue { name: "x".into(), kind: Some(x.clone()) }],
-            role: Role::Member.into(),
-            ..Default::default()
-        };
-        Changes { members: users.iter().map(member).collect(), ..Default::default() }
-    }
+    use crate::proto::{StreamUserPropsRequest, stream_user_props_request::Message as Up, value};
 
     #[test]
     fn users_have_names_and_numbers() {
@@ -192,45 +111,34 @@ mod tests {
 
     #[test]
     fn an_update_says_what_it_was_filled_with() {
-        let mut template = Template::new("room").unwrap();
-        for (seq, x, y) in [(2, 0.5, -1.0), (300, f64::MAX, 0.0)] {
-            let update = template.update(seq, x, y).unwrap();
+        let write = Template::of_write(3, Payload::Text(5), Some("room"));
+        let mut template = write.in_field(3, &[]);
+        let mut walk = Walk::new(1);
+        for (seq, number) in [(2, 0), (300, 299)] {
+            let update = template.update(seq, number, &mut walk).unwrap();
             let request = StreamUserPropsRequest::decode(&update[5..]).unwrap();
+            assert_eq!(request.seq, seq);
             let Some(Up::Write(write)) = request.message else { panic!("a write") };
-            let number = |key| match write.set[key].kind {
-                Some(value::Kind::Number(number)) => number,
-                _ => panic!("{key} is a number"),
-            };
-            assert_eq!((request.seq, number("x"), number("y")), (seq, x, y));
             assert_eq!(write.session_ids, ["room"]);
+            let kind = |key: &str| write.set[key].kind.clone();
+            let Some(value::Kind::Number(x)) = kind("x") else { panic!("x is a number") };
+            assert_eq!(x as u64, number);
+            for key in ["y", "p2"] {
+                let Some(value::Kind::Text(text)) = kind(key) else { panic!("{key} is text") };
+                assert_eq!(text.len(), 5);
+            }
         }
     }
 
     #[test]
-    fn others_are_counted_and_oneself_is_not() {
-        let message = response(Body::Changes(changes(&["u000", "u001", "u002"])), 0);
-        assert_eq!(Arrivals::of(&message, "u001").unwrap(), Arrivals { others: 2, refusals: 0 });
-        assert_eq!(Arrivals::of(&message, "u003").unwrap(), Arrivals { others: 3, refusals: 0 });
-    }
-
-    #[test]
-    fn who_only_joined_is_no_delivery() {
-        let mut joined = changes(&["u000"]);
-        joined.members[0].props.clear();
-        let message = response(Body::Changes(joined), 2);
-        assert_eq!(Arrivals::of(&message, "u001").unwrap(), Arrivals { others: 0, refusals: 2 });
-    }
-
-    #[test]
-    fn a_snapshot_is_no_delivery() {
-        let snapshot = Snapshot { state: Some(changes(&["u000"])), ..Default::default() };
-        let message = response(Body::Snapshot(snapshot), 0);
-        assert_eq!(Arrivals::of(&message, "u001").unwrap(), Arrivals::default());
-    }
-
-    #[test]
-    fn what_is_cut_off_is_noticed() {
-        let message = response(Body::Changes(changes(&["u000"])), 0);
-        assert!(Arrivals::of(&message[..message.len() - 3], "u001").is_err());
+    fn templates_are_joined_and_each_is_filled_in() {
+        let write = || Template::of_write(1, Payload::Numbers, None).in_field(3, &[]);
+        let mut both = Template::joined([write(), write()]);
+        let mut alone = write();
+        let update = |template: &mut Template| template.update(2, 9, &mut Walk::new(1)).unwrap();
+        let (both, alone) = (update(&mut both), update(&mut alone));
+        assert_eq!(both.len() - 7, 2 * (alone.len() - 7));
+        assert_eq!(both[7..][..alone.len() - 7], alone[7..]);
+        assert_ne!(both[alone.len()..], alone[7..]);
     }
 }

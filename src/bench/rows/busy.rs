@@ -1,0 +1,141 @@
+//! A load at the server, and the same at the floor.
+
+use super::{Bench, add_strain, load_figures, micros_per};
+use crate::bench::{
+    Result,
+    args::BenchArgs,
+    figures::Figures,
+    floor::FloorArgs,
+    load::{Load, Peer, Plan},
+    measure::{Meter, Window, watch},
+    process::Process,
+    report::{LATE_MS, LOST_PERCENT, MERGED_PERCENT, MERGED_PERCENT_MAX, Measured},
+    server::Server,
+    service::Service,
+    tally::Counts,
+};
+use std::time::Duration;
+
+/// So much a ramp raises the number of rooms at a time.
+const RAMP: f64 = 1.25;
+/// A ramp ends where the p99 is over the tick by more than this.
+const RAMP_MARGIN: Duration = Duration::from_millis(5);
+/// A step of a ramp is lost by the machine, not the server, if so much of its time was lost.
+const RAMP_LOST_PERCENT: f64 = 10.0;
+
+/// Opens the rooms of the plan, sends its load and watches it.
+pub async fn at_server(
+    server: &Server,
+    plan: &Plan,
+    args: &BenchArgs,
+) -> Result<(Window, Figures)> {
+    let service = Service::connect(server.address).await?;
+    service.open_rooms(plan).await?;
+    let meter = Meter::start(server.process.as_ref())?;
+    let mut load = Load::start(plan, &Peer::Sessiond { address: server.address }).await?;
+    load.go_on(args.warm_up()).await?;
+    let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let late = load.late();
+    let total = load.stop().await?;
+    let strain = meter.stop()?;
+    service.delete_rooms(plan).await?;
+    let mut figures = load_figures(&window, plan);
+    figures.set("arrived", total.arrived());
+    add_strain(&mut figures, late, &strain);
+    Ok((window, figures))
+}
+
+/// The load at a new server and then, where its CPU is seen, the same reads and writes at the floor.
+pub async fn beside_the_floor(bench: &Bench, plan: &Plan) -> Result<Figures> {
+    let server = Server::start(&bench.args).await?;
+    bench.progress.step(format!("{} rooms of {} users at the server", plan.rooms, plan.users));
+    let (window, mut figures) = at_server(&server, plan, &bench.args).await?;
+    server.stop().await?;
+    if let Some(server_cpu) = window.usage.server_cpu {
+        at_floor(bench, plan, window.counts, server_cpu, &mut figures).await?;
+    }
+    Ok(figures)
+}
+
+/// The reads and writes of the plan at the floor, in the sizes that the server was seen to have.
+async fn at_floor(
+    bench: &Bench,
+    plan: &Plan,
+    counts: Counts,
+    server_cpu: Duration,
+    figures: &mut Figures,
+) -> Result<()> {
+    let args = &bench.args;
+    let plan = plan.plain();
+    let update_bytes = counts.bytes_up.div_ceil(counts.sends.max(1)) as usize;
+    let message_bytes = counts.bytes_down.div_ceil(counts.messages.max(1)) as usize;
+    bench.progress.step(format!("the same at the floor: {message_bytes} bytes a message"));
+    let command_line = FloorArgs::command_line(args.threads, plan.tick, message_bytes);
+    let floor = Process::start(&command_line).await?;
+    let peer = Peer::Floor { address: floor.address, update_bytes, message_bytes };
+    let meter = Meter::start(Some(&floor))?;
+    let mut load = Load::start(&plan, &peer).await?;
+    load.go_on(args.warm_up()).await?;
+    let window = watch(&mut load, Some(&floor), args.duration()).await?;
+    add_strain(figures, load.late(), &meter.stop()?);
+    drop(load);
+    floor.stop().await?;
+
+    let floor_cpu = window.usage.server_cpu.unwrap_or_default();
+    // The window may begin and end within a tick.
+    let full_ticks = window.usage.elapsed.saturating_sub(plan.tick);
+    let deliveries_per_send = counts.deliveries as f64 / counts.sends as f64;
+    let floor_us = micros_per(floor_cpu, window.counts.sends as f64 * deliveries_per_send);
+    figures.extend([
+        ("floor_us_per_delivery", floor_us),
+        ("floor_ratio", micros_per(server_cpu, counts.deliveries as f64) / floor_us),
+        ("floor_arrived", window.counts.messages as f64 / plan.messages_in(full_ticks)),
+        ("update_bytes_on_the_wire", update_bytes as f64),
+        ("message_bytes_on_the_wire", message_bytes as f64),
+    ]);
+    Ok(())
+}
+
+/// Raises the number of rooms until the p99 is over the tick and a margin, or much is merged. The
+/// figures are those of the last step before, and each step's.
+pub async fn ramp(bench: &Bench, plan: &Plan) -> Result<Measured> {
+    let server = Server::start(&bench.args).await?;
+    let most_ms = (plan.tick + RAMP_MARGIN).as_secs_f64() * 1e3;
+    let mut plan = plan.clone();
+    let mut measured = Measured::default();
+    loop {
+        bench.progress.step(format!("{} rooms of {} users", plan.rooms, plan.users));
+        let (window, figures) = at_server(&server, &plan, &bench.args).await?;
+        let mut step = figures.clone();
+        let writes = window.counts.updates as f64 * plan.props as f64;
+        step.set("prop_writes_per_second", writes / window.usage.elapsed.as_secs_f64());
+        let is_good = figures.get("p99_ms").is_some_and(|p99| p99 <= most_ms)
+            && figures.get(MERGED_PERCENT).is_some_and(|merged| merged <= MERGED_PERCENT_MAX);
+        measured.steps.push((plan.rooms as f64, step.clone()));
+        if !is_good {
+            let lost = step.get(LOST_PERCENT).unwrap_or_default();
+            // With a generator that is late, the limit of the server is not found: it is higher.
+            let by_machine = f64::from(u8::from(lost > RAMP_LOST_PERCENT));
+            measured.figures.set("limit_is_of_the_machine", by_machine);
+            measured.figures.set("next_step_rooms", plan.rooms as f64);
+            break;
+        }
+        // To be held up once in a long ramp spoils nothing: what counts is the p99.
+        for name in [LATE_MS, LOST_PERCENT] {
+            step.remove(name);
+        }
+        measured.figures = step;
+        measured.figures.set("limit_rooms", plan.rooms as f64);
+        // With several rooms to a backend, it is their number that grows.
+        let raised = |count: usize| ((count as f64 * RAMP).round() as usize).max(count + 1);
+        if plan.rooms_per_backend > 1 {
+            let backends = plan.rooms / plan.rooms_per_backend;
+            plan.rooms_per_backend = raised(plan.rooms_per_backend);
+            plan.rooms = backends * plan.rooms_per_backend;
+        } else {
+            plan.rooms = raised(plan.rooms);
+        }
+    }
+    server.stop().await?;
+    Ok(measured)
+}

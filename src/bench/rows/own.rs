@@ -1,0 +1,94 @@
+//! Users with connections of their own.
+
+use super::{Bench, busy};
+use crate::bench::{
+    Result,
+    args::{LoadArgs, Shape},
+    figures::Figures,
+    grpc::Connection,
+    load::{Load, Peer, Plan},
+    measure::{Meter, watch},
+    server::Server,
+    service::{SESSION_ID, Service, app},
+    socket::Socket,
+    tally::Tally,
+};
+use crate::proto::{JoinOptions, Pacing, SubscribeToSessionRequest};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// Rooms of 50.
+pub async fn rooms(bench: &Bench, rooms: usize) -> Result<Figures> {
+    let plan = bench.plan(bench.args.scaled(rooms, 1), bench.args.scaled(50, 2));
+    busy::beside_the_floor(bench, &plan).await
+}
+
+/// One host and so many spectators.
+pub async fn hosted(bench: &Bench, spectators: usize) -> Result<Figures> {
+    let users = 1 + bench.args.scaled(spectators, 1);
+    let load = LoadArgs { rooms: 1, users, ..bench.args.load.clone() };
+    busy::beside_the_floor(bench, &Plan::of(&load, Shape::Hosted, 1)).await
+}
+
+/// Two users who seldom write.
+pub async fn eager_sparse(bench: &Bench) -> Result<Figures> {
+    let server = Server::start(&bench.args).await?;
+    let period = Duration::from_millis(500).min(bench.args.duration() / 4);
+    let plan = Plan { period, pacing: Pacing::Eager, timed: 2, threads: 1, ..bench.plan(1, 2) };
+    bench.progress.step("two users who seldom write".to_owned());
+    let (_, figures) = busy::at_server(&server, &plan, &bench.args).await?;
+    server.stop().await?;
+    Ok(figures)
+}
+
+/// Very many members, of whom few receive.
+pub async fn big_room(bench: &Bench) -> Result<Figures> {
+    let args = &bench.args;
+    let plan = Plan {
+        listeners: 10.min(args.scaled(10_000, 2)),
+        timed: 10,
+        streams: 100,
+        period: Duration::from_secs(1),
+        ..bench.plan(1, args.scaled(10_000, 2))
+    };
+    let server = Server::start(args).await?;
+    let service = Service::connect(server.address).await?;
+    service.open_rooms(&plan).await?;
+    bench.progress.step(format!("{} members join one room", plan.users));
+    let meter = Meter::start(server.process.as_ref())?;
+    let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
+    load.go_on(args.warm_up()).await?;
+    bench.progress.step(format!("{} members in one room", plan.users));
+    let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let (first_ms, first_bytes) = late_joiner(server.address).await?;
+    let late = load.late();
+    let total = load.stop().await?;
+    let strain = meter.stop()?;
+    service.delete_rooms(&plan).await?;
+    server.stop().await?;
+
+    let mut figures = super::load_figures(&window, &plan);
+    figures.set("arrived", total.arrived());
+    figures.set("late_joiner_ms", first_ms);
+    figures.set("late_joiner_kib", first_bytes / 1024.0);
+    super::add_strain(&mut figures, late, &strain);
+    Ok(figures)
+}
+
+/// How long somebody waits who comes late, and for how much.
+async fn late_joiner(address: SocketAddr) -> Result<(f64, f64)> {
+    let start = Instant::now();
+    let socket = Socket::connect(address, None, Arc::new(Tally::default())).await?;
+    let request = SubscribeToSessionRequest {
+        app: app(0),
+        user_id: "late".to_owned(),
+        session_id: SESSION_ID.to_owned(),
+        join: Some(JoinOptions { spectator: true, ..JoinOptions::default() }),
+        ..SubscribeToSessionRequest::default()
+    };
+    let connection = Connection::open(socket, address).await?;
+    let method = "DeliveryService/SubscribeToSession";
+    let (_, mut down) = connection.call(method, &request, true).await?;
+    let first = down.message().await?;
+    Ok((start.elapsed().as_secs_f64() * 1e3, first.len() as f64))
+}

@@ -1,0 +1,51 @@
+//! The measured server: a child of this process, or somebody else's.
+
+use super::{Result, args::BenchArgs, process::Process, rows::Skipped};
+use std::net::SocketAddr;
+use tokio::net::lookup_host;
+
+/// A server that listens.
+pub struct Server {
+    /// Where.
+    pub address: SocketAddr,
+    /// Its process, where it is a child.
+    pub process: Option<Process>,
+}
+
+impl Server {
+    /// A new one, or the one that the arguments name.
+    pub async fn start(args: &BenchArgs) -> Result<Self> {
+        if let Some(address) = &args.address {
+            let address = lookup_host(address).await?.next().ok_or("the address is of no host")?;
+            return Ok(Server { address, process: None });
+        }
+        Self::start_with(args, args.threads, &[]).await
+    }
+
+    /// A new one with so many threads and further settings. Where somebody else's is measured, the row
+    /// is left out.
+    pub async fn start_with(args: &BenchArgs, threads: usize, more: &[&str]) -> Result<Self> {
+        if args.address.is_some() {
+            return Err(Skipped("needs a server of its own, not the one at --address").into());
+        }
+        let threads = threads.to_string();
+        let fixed =
+            ["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", &threads];
+        let command_line: Vec<_> = fixed.iter().chain(more).map(|it| (*it).to_owned()).collect();
+        let process = Process::start(&command_line).await?;
+        Ok(Server { address: process.address, process: Some(process) })
+    }
+
+    /// The memory it holds, as far as that can be seen from here.
+    pub fn resident_bytes(&self) -> Result<Option<u64>> {
+        self.process.as_ref().map(Process::resident_bytes).transpose()
+    }
+
+    /// Ends it, if it is a child.
+    pub async fn stop(self) -> Result<()> {
+        match self.process {
+            Some(process) => process.stop().await,
+            None => Ok(()),
+        }
+    }
+}
