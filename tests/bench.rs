@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
     thread,
@@ -104,6 +105,28 @@ fn a_load_of_ones_own_has_the_sizes_that_were_asked_for() {
         assert_eq!(names(&report), [name]);
         expect_measured(&report["rows"][0], &["server_cpu_us_per_delivery", "bytes_per_delivery"]);
     }
+}
+
+#[test]
+fn a_peer_that_is_not_installed_is_left_out() {
+    let folder = std::env::temp_dir().join(format!("sessiond-peers-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let start = folder.join("start");
+    fs::write(&start, "#!/bin/sh\nexit 3\n").expect("a script");
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let answer = bench(TINY)
+        .args(["--only", "gateway-40", "--peers"])
+        .arg(&folder)
+        .output()
+        .expect("the program runs");
+    fs::remove_dir_all(&folder).expect("it is ours");
+    let report = report(&answer);
+    let row = &report["rows"][0];
+    expect_measured(row, &["floor_ratio"]);
+    assert!(row["redis_ratio"].is_null(), "{row:#}");
+    let redis = row["goals"].as_array().expect("goals").iter();
+    let mut redis = redis.filter(|goal| goal["figure"] == "redis_ratio");
+    assert!(redis.all(|goal| goal["pass"].is_null()), "{row:#}");
 }
 
 #[test]

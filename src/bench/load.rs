@@ -8,6 +8,8 @@ use super::{
     args::{Encoding, Shape},
     backend::Backend,
     payload::Payload,
+    peer::Peer,
+    relay::Relayed,
     service::{SESSION_ID, app},
     socket::Drain,
     tally::{Counts, Tally, latency_histogram},
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::proto::Pacing;
 use hdrhistogram::Histogram;
-use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{future::Future, rc::Rc, sync::Arc, thread, time::Duration};
 use tokio::{
     select,
     sync::{
@@ -156,28 +158,11 @@ impl Plan {
     }
 }
 
-/// Whom the load is sent to.
-#[derive(Debug, Clone)]
-pub enum Peer {
-    /// The service, where the rooms are open.
-    Sessiond { address: SocketAddr },
-    /// The floor, with the sizes that were measured at the service.
-    Floor { address: SocketAddr, update_bytes: usize, message_bytes: usize },
-}
-
-impl Peer {
-    /// Where to connect to.
-    pub fn address(&self) -> SocketAddr {
-        match self {
-            Peer::Sessiond { address } | Peer::Floor { address, .. } => *address,
-        }
-    }
-}
-
 /// What sends updates: a user, or a backend for all of its users.
 enum Sender {
     User(User),
     Backend(Backend),
+    Relayed(Relayed),
 }
 
 impl Sender {
@@ -185,6 +170,7 @@ impl Sender {
         match self {
             Sender::User(user) => user.send_update().await,
             Sender::Backend(backend) => backend.send_updates(),
+            Sender::Relayed(backend) => backend.send_updates().await,
         }
     }
 }
@@ -329,7 +315,7 @@ impl Part {
         // Those who only receive stay connected.
         let (users, _listeners): (Vec<_>, Vec<_>) = users.into_iter().partition(User::writes);
         let users = users.into_iter().map(Sender::User);
-        let mut senders: Vec<_> = users.chain(backends.into_iter().map(Sender::Backend)).collect();
+        let mut senders: Vec<_> = users.chain(backends).collect();
         tell.send(Event::Joined)?;
         let play = async {
             let Phase::Send(start) = phase(&mut told, |phase| !matches!(phase, Phase::Join)).await
@@ -352,9 +338,20 @@ impl Part {
     }
 
     /// All backends of this part.
-    async fn join_backends(&self, stage: Stage) -> Result<Vec<Backend>> {
+    async fn join_backends(&self, stage: Stage) -> Result<Vec<Sender>> {
         let numbers = (self.number..self.plan.senders()).step_by(self.threads);
-        in_order(numbers.map(|number| Backend::join(stage.clone(), number)), JOINING_AT_ONCE).await
+        let joining = numbers.map(|number| {
+            let stage = stage.clone();
+            async move {
+                Ok(match stage.peer {
+                    Peer::Relay { relay, .. } => {
+                        Sender::Relayed(Relayed::join(stage, relay, number).await?)
+                    }
+                    _ => Sender::Backend(Backend::join(stage, number).await?),
+                })
+            }
+        });
+        in_order(joining, JOINING_AT_ONCE).await
     }
 
     /// All users of this part, in the order in which they send: one of each room in turn.

@@ -5,14 +5,16 @@
 //! does nothing else ([`floor`]), right after, so that both see the same noise.
 //!
 //! [`catalogue`] says what the rows are and what they are meant to reach, [`rows`] how they are
-//! measured; [`load`], [`user`] and [`backend`] make the load; [`grpc`], [`socket`], [`update`],
-//! [`batch`], [`receiver`] and [`view`] keep it cheap; [`measure`] and [`accounting`] look on; [`report`] sums up, [`table`] and [`plot`] show it.
+//! measured. [`load`], [`user`] and [`backend`] make the load, at peers [`relay`] and [`colyseus`];
+//! [`grpc`], [`socket`], [`update`], [`batch`], [`receiver`] and [`view`] keep it cheap. [`measure`] and
+//! [`accounting`] look on; [`report`] sums up, [`table`] and [`plot`] show it.
 
 mod accounting;
 mod args;
 mod backend;
 mod batch;
 mod catalogue;
+mod colyseus;
 mod figures;
 mod floor;
 mod goal;
@@ -20,10 +22,12 @@ mod grpc;
 mod load;
 mod measure;
 mod payload;
+mod peer;
 mod plot;
 mod process;
 mod progress;
 mod receiver;
+mod relay;
 mod report;
 mod rows;
 mod server;

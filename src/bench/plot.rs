@@ -76,7 +76,8 @@ impl Page {
             self.element(&format!(
                 "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"14\" fill=\"{colour}\"/>"
             ));
-            self.text(LEFT + width + 4.0, self.y, "start", &format!("{share:.2}"));
+            let share = if share > 99.0 { "> 99".into() } else { format!("{share:.2}") };
+            self.text(LEFT + width + 4.0, self.y, "start", &share);
         }
         self.line((LEFT + scale, top + 4.0), (LEFT + scale, self.y + 6.0), "black");
     }

@@ -5,12 +5,18 @@ use super::{
     accounting::{ThreadTimes, resident_bytes},
 };
 use serde_json::Value;
-use std::{net::SocketAddr, process::Stdio};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
+    net::TcpStream,
     process::{Child, ChildStderr, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
+
+/// With this exit code a peer says that it is not installed.
+const NOT_INSTALLED: i32 = 3;
+/// How long to wait before asking again whether a peer listens.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A listening child of this process; killed when dropped.
 #[derive(Debug)]
@@ -43,6 +49,36 @@ impl Process {
         Ok(Process { address, pid, child })
     }
 
+    /// Starts a peer by the folder's `start` and waits until it listens; none = it is not installed.
+    pub async fn start_peer(folder: &Path, name: &str) -> Result<Option<Self>> {
+        let address = free_address()?;
+        let mut child = Command::new(folder.join("start"))
+            .args([name, &address.port().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", folder.join("start").display()))?;
+        let pid = child.id().ok_or("the child has ended")?;
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                if let Some(status) = child.try_wait()? {
+                    return Ok(Err(status));
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+            Ok::<_, super::Error>(Ok(()))
+        };
+        match timeout(PATIENCE, listens).await {
+            Ok(Ok(Ok(()))) => Ok(Some(Process { address, pid, child })),
+            Ok(Ok(Err(status))) if status.code() == Some(NOT_INSTALLED) => Ok(None),
+            Ok(Ok(Err(status))) => Err(format!("{name} ended with {status}").into()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(format!("{name} does not listen after {PATIENCE:?}").into()),
+        }
+    }
+
     /// The CPU it has used so far.
     pub fn cpu(&self) -> Result<ThreadTimes> {
         ThreadTimes::of(self.pid)
@@ -57,6 +93,11 @@ impl Process {
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// An address at which nothing listens.
+fn free_address() -> Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// Reads a log up to the line that says where the child listens, or else all of it.

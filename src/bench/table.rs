@@ -2,6 +2,7 @@
 
 use super::{
     accounting::Machine,
+    peer::PEERS,
     report::{Report, Row},
 };
 use std::fmt::{self, Display, Formatter};
@@ -32,7 +33,14 @@ impl Display for Report {
 impl Display for Row {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         line(f, &self.name, self.main.all().map(|(_, figure)| cell(figure)))?;
-        let more: Vec<_> = self.more.iter().map(|(name, it)| format!("{name} {it}")).collect();
+        let mut more = self.more.clone();
+        for peer in PEERS {
+            let figures = self.main.all().map(|(name, _)| more.remove(&format!("{peer}_{name}")));
+            if figures.iter().any(Option::is_some) {
+                line(f, &format!("    at {peer}"), figures.map(cell))?;
+            }
+        }
+        let more: Vec<_> = more.iter().map(|(name, it)| format!("{name} {it}")).collect();
         for figures in more.chunks(3) {
             writeln!(f, "    {}", figures.join(", "))?;
         }
@@ -98,8 +106,13 @@ mod tests {
     use crate::bench::{catalogue, figures::Figures, report::Measured};
 
     fn report() -> Report {
-        let figures =
-            Figures::from_iter([("p50_ms", 1.25), ("floor_ratio", 1.5), ("arrived", 0.5)]);
+        let figures = Figures::from_iter([
+            ("p50_ms", 1.25),
+            ("floor_ratio", 1.5),
+            ("arrived", 0.5),
+            ("redis_p50_ms", 0.5),
+            ("redis_ratio", 2.0),
+        ]);
         let step = (2.0, Figures::from_iter([("p99_ms", 7.0)]));
         let measured = Measured { figures, steps: vec![step] };
         let about = Some(catalogue::Row::Own10.about());
@@ -124,6 +137,8 @@ mod tests {
             "medians of 3 x 10 s\n",
             "own-10x50",
             "1.25",
+            "    at redis                       -           -           -         0.5           -           -           -\n",
+            "redis_ratio 2",
             "    at 2                           -           -           -           -           -           7           -\n",
             "    goal S1 floor_ratio <= 1.25: 1.5, missed by 20%\n",
             "    FAILED: arrived is 0.5",

@@ -2,9 +2,11 @@
 
 use super::{
     Result,
+    colyseus::Player,
     grpc::Connection,
-    load::{Peer, Plan},
+    load::Plan,
     payload::{Payload, Walk},
+    peer::Peer,
     receiver::{Receiver, Stream},
     service::{SESSION_ID, app},
     socket::{Drain, Socket},
@@ -17,7 +19,7 @@ use crate::proto::{
 };
 use bytes::Bytes;
 use h2::SendStream;
-use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, convert::Infallible, rc::Rc, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::{OnceCell, mpsc::UnboundedSender},
@@ -28,15 +30,24 @@ use tokio::{
 /// A room as its timed receivers know it.
 #[derive(Debug)]
 pub struct Room {
-    number: usize,
+    /// Which one.
+    pub number: usize,
     /// When the updates of each user who writes were sent, in their order.
     pub sent: RefCell<Vec<Vec<Instant>>>,
+    /// At Colyseus: its id there, and the users by the numbers that they have there.
+    pub at_peer: OnceCell<String>,
+    pub objects: RefCell<HashMap<u64, usize>>,
 }
 
 impl Room {
     /// Room `number`.
     pub fn new(number: usize, plan: &Plan) -> Rc<Self> {
-        Rc::new(Room { number, sent: RefCell::new(vec![Vec::new(); plan.writers]) })
+        Rc::new(Room {
+            number,
+            sent: RefCell::new(vec![Vec::new(); plan.writers]),
+            at_peer: OnceCell::new(),
+            objects: RefCell::default(),
+        })
     }
 }
 
@@ -59,6 +70,8 @@ enum Link {
     Listener { _connection: SharedConnection },
     /// At the floor.
     Floor { up: WriteHalf<Socket>, update: Bytes, writes: bool },
+    /// At Colyseus.
+    Colyseus(Player),
 }
 
 /// The connection of one user or more; opened by the first of them.
@@ -108,6 +121,10 @@ impl User {
                 let update = vec![0; update_bytes].into();
                 Link::Floor { up, update, writes: stage.plan.writes(number) }
             }
+            Peer::Colyseus { .. } => {
+                Link::Colyseus(Player::join(&stage, &room, number, timed).await?)
+            }
+            Peer::Relay { .. } => return Err("a relay is for backends".into()),
         };
         let others = stage.plan.others(number);
         Ok(User { link, room, number, others, updates: 0, walk, tally })
@@ -116,7 +133,7 @@ impl User {
     /// Whether it has anything to send.
     pub fn writes(&self) -> bool {
         match self.link {
-            Link::Writer { .. } => true,
+            Link::Writer { .. } | Link::Colyseus(_) => true,
             Link::Listener { .. } => false,
             Link::Floor { writes, .. } => writes,
         }
@@ -133,6 +150,10 @@ impl User {
                 self.room.sent.borrow_mut()[self.number].push(now);
             }
             Link::Floor { up, update, .. } => up.write_all(update).await?,
+            Link::Colyseus(player) => {
+                player.send(self.updates).await?;
+                self.room.sent.borrow_mut()[self.number].push(now);
+            }
             Link::Listener { .. } => return Err("a user who only receives".into()),
         }
         self.updates += 1;
@@ -145,7 +166,8 @@ impl User {
 }
 
 impl Stage {
-    async fn connect(&self, timed: bool) -> Result<Socket> {
+    /// A connection, read at once or when it is drained.
+    pub async fn connect(&self, timed: bool) -> Result<Socket> {
         let drain = (!timed).then(|| self.drain.clone());
         Socket::connect(self.peer.address(), drain, self.tally.clone()).await
     }

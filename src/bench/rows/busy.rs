@@ -3,18 +3,19 @@
 use super::{Bench, add_strain, load_figures, micros_per};
 use crate::bench::{
     Result,
-    args::BenchArgs,
+    args::{BenchArgs, Shape},
     figures::Figures,
     floor::FloorArgs,
-    load::{Load, Peer, Plan},
+    load::{Load, Plan},
     measure::{Meter, Window, watch},
+    peer::{COLYSEUS, Peer, Relay},
     process::Process,
     report::{LATE_MS, LOST_PERCENT, MERGED_PERCENT, MERGED_PERCENT_MAX, Measured},
     server::Server,
     service::Service,
     tally::Counts,
 };
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 /// So much a ramp raises the number of rooms at a time.
 const RAMP: f64 = 1.25;
@@ -45,14 +46,16 @@ pub async fn at_server(
     Ok((window, figures))
 }
 
-/// The load at a new server and then, where its CPU is seen, the same reads and writes at the floor.
-pub async fn beside_the_floor(bench: &Bench, plan: &Plan) -> Result<Figures> {
+/// The load at a new server and then, where its CPU is seen, the same reads and writes at the floor, and
+/// the same load at the peers, if there are any.
+pub async fn beside_others(bench: &Bench, plan: &Plan) -> Result<Figures> {
     let server = Server::start(&bench.args).await?;
     bench.progress.step(format!("{} rooms of {} users at the server", plan.rooms, plan.users));
     let (window, mut figures) = at_server(&server, plan, &bench.args).await?;
     server.stop().await?;
     if let Some(server_cpu) = window.usage.server_cpu {
         at_floor(bench, plan, window.counts, server_cpu, &mut figures).await?;
+        at_peers(bench, plan, &mut figures).await?;
     }
     Ok(figures)
 }
@@ -93,6 +96,57 @@ async fn at_floor(
         ("update_bytes_on_the_wire", update_bytes as f64),
         ("message_bytes_on_the_wire", message_bytes as f64),
     ]);
+    Ok(())
+}
+
+/// The load at each peer that takes loads of this shape.
+async fn at_peers(bench: &Bench, plan: &Plan, figures: &mut Figures) -> Result<()> {
+    match plan.shape {
+        Shape::Own => {
+            at_peer(bench, plan, COLYSEUS, |address| Peer::Colyseus { address }, figures).await
+        }
+        Shape::Gateway => {
+            for relay in Relay::ALL {
+                let peer = |address| Peer::Relay { relay, address };
+                at_peer(bench, plan, relay.name(), peer, figures).await?;
+            }
+            Ok(())
+        }
+        Shape::Hosted => Ok(()),
+    }
+}
+
+async fn at_peer(
+    bench: &Bench,
+    plan: &Plan,
+    name: &str,
+    peer: impl FnOnce(SocketAddr) -> Peer,
+    figures: &mut Figures,
+) -> Result<()> {
+    let args = &bench.args;
+    let Some(folder) = &args.peers else { return Ok(()) };
+    let Some(process) = Process::start_peer(folder, name).await? else {
+        bench.progress.step(format!("{name} is not installed"));
+        return Ok(());
+    };
+    bench.progress.step(format!("the same at {name}"));
+    let meter = Meter::start(Some(&process))?;
+    let mut load = Load::start(plan, &peer(process.address)).await?;
+    load.go_on(args.warm_up()).await?;
+    let window = watch(&mut load, Some(&process), args.duration()).await?;
+    let late = load.late();
+    let total = load.stop().await?;
+    add_strain(figures, late, &meter.stop()?);
+    process.stop().await?;
+
+    let theirs = load_figures(&window, plan);
+    let cost = "server_cpu_us_per_delivery";
+    for figure in [cost, "server_cpu_percent", "bytes_per_delivery", "p50_ms", "p99_ms"] {
+        figures.set_some(format!("{name}_{figure}"), theirs.get(figure));
+    }
+    figures.set(format!("{name}_arrived"), total.arrived());
+    let ratio = figures.get(cost).zip(theirs.get(cost)).map(|(ours, theirs)| ours / theirs);
+    figures.set_some(format!("{name}_ratio"), ratio);
     Ok(())
 }
 

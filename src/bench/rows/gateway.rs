@@ -5,9 +5,10 @@ use crate::bench::{
     Result,
     args::{Encoding, LoadArgs, Shape},
     figures::Figures,
-    load::{Load, Peer, Plan},
+    load::{Load, Plan},
     measure::Meter,
     payload::Payload,
+    peer::Peer,
     report::Measured,
     server::Server,
     service::Service,
@@ -27,7 +28,7 @@ const IDLE_USERS: usize = 10_000;
 /// So many backends with a room of 50 each, beside the floor and other relays.
 pub async fn backends(bench: &Bench, backends: usize, with_floats: bool) -> Result<Figures> {
     let plan = plan(bench, bench.args.scaled(backends, 1), bench.args.scaled(50, 2));
-    let mut figures = busy::beside_the_floor(bench, &plan).await?;
+    let mut figures = busy::beside_others(bench, &plan).await?;
     if with_floats {
         let server = Server::start(&bench.args).await?;
         bench.progress.step("the same with floats".to_owned());

@@ -66,7 +66,7 @@ pub async fn measure_own(shape: Shape, bench: &Bench) -> Result<Measured> {
     let plan = Plan::of(&bench.args.load, shape, bench.args.load_threads);
     match bench.args.ramp {
         true => busy::ramp(bench, &plan).await,
-        false => busy::beside_the_floor(bench, &plan).await.map(Measured::from),
+        false => busy::beside_others(bench, &plan).await.map(Measured::from),
     }
 }
 

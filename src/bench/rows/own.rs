@@ -6,8 +6,9 @@ use crate::bench::{
     args::{LoadArgs, Shape},
     figures::Figures,
     grpc::Connection,
-    load::{Load, Peer, Plan},
+    load::{Load, Plan},
     measure::{Meter, watch},
+    peer::Peer,
     server::Server,
     service::{SESSION_ID, Service, app},
     socket::Socket,
@@ -20,14 +21,14 @@ use tokio::time::Instant;
 /// Rooms of 50.
 pub async fn rooms(bench: &Bench, rooms: usize) -> Result<Figures> {
     let plan = bench.plan(bench.args.scaled(rooms, 1), bench.args.scaled(50, 2));
-    busy::beside_the_floor(bench, &plan).await
+    busy::beside_others(bench, &plan).await
 }
 
 /// One host and so many spectators.
 pub async fn hosted(bench: &Bench, spectators: usize) -> Result<Figures> {
     let users = 1 + bench.args.scaled(spectators, 1);
     let load = LoadArgs { rooms: 1, users, ..bench.args.load.clone() };
-    busy::beside_the_floor(bench, &Plan::of(&load, Shape::Hosted, 1)).await
+    busy::beside_others(bench, &Plan::of(&load, Shape::Hosted, 1)).await
 }
 
 /// Two users who seldom write.

@@ -5,8 +5,9 @@ use crate::bench::{
     Result,
     accounting::percent,
     figures::Figures,
-    load::{Load, Peer},
+    load::Load,
     measure::{Meter, watch},
+    peer::Peer,
     server::Server,
     service::{Guesses, Service},
 };

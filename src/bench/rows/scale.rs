@@ -22,7 +22,7 @@ pub async fn users(bench: &Bench) -> Result<Measured> {
         let users = bench.args.scaled(users, 2);
         let period = Duration::from_millis(period);
         let plan = Plan { period, ..bench.plan(bench.args.scaled(rooms, 1), users) };
-        let figures = busy::beside_the_floor(bench, &plan).await?;
+        let figures = busy::beside_others(bench, &plan).await?;
         measured.steps.push((users as f64, figures));
     }
     Ok(with_growth(measured, "server_cpu_us_per_delivery", GROWTH_FROM))
