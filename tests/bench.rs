@@ -149,15 +149,17 @@ fn a_ramp_raises_the_number_of_rooms() {
 #[test]
 fn a_ramp_ends_where_it_is_too_much() {
     // Users are let through 200 times a second: what they write beyond that is merged.
-    let answer = bench("--shape own --rooms 2 --users 2 --rate 1000 --ramp --format json")
+    let answer = bench("--shape own --rooms 4 --users 2 --rate 1000 --ramp --format json")
         .args(["--seconds", "0.3", "--repeat", "1"])
         .output()
         .expect("the program runs");
     let report = report(&answer);
     let row = &report["rows"][0];
-    assert_eq!(row["name"], "own-2x2-ramp");
-    assert_eq!(row["next_step_rooms"], 2.0, "{row:#}");
-    assert_eq!(row["steps"].as_array().map(Vec::len), Some(1), "{row:#}");
+    assert_eq!(row["name"], "own-4x2-ramp");
+    // A quarter of it was tried, too, and there is nothing below.
+    assert_eq!(row["too_many_rooms"], 1.0, "{row:#}");
+    assert_eq!(row["steps"].as_array().map(Vec::len), Some(2), "{row:#}");
+    assert!(row["limit_rooms"].is_null(), "{row:#}");
 }
 
 #[test]

@@ -119,7 +119,10 @@ impl Page {
 
     /// Cost, or latency, over size; both axes are logarithmic.
     fn steps(&mut self, row: &Row) {
-        let figure = ["server_cpu_us_per_delivery", "p99_ms"].into_iter().find(|figure| {
+        // A ramp is about latency, other sizes about cost, where that is seen.
+        let is_ramp = row.more.get("too_many_rooms").is_some();
+        let figures = ["server_cpu_us_per_delivery", "p99_ms"];
+        let figure = figures.into_iter().skip(usize::from(is_ramp)).find(|figure| {
             row.steps.iter().filter(|step| step.figures.get(figure).is_some()).count() > 1
         });
         let Some(figure) = figure else { return };

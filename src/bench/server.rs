@@ -4,6 +4,9 @@ use super::{Result, args::BenchArgs, process::Process, rows::Skipped};
 use std::net::SocketAddr;
 use tokio::net::lookup_host;
 
+/// One backend may have so many users: rows ask how many the server can serve, not how many it lets in.
+const GATEWAY_USERS: usize = 10_000_000;
+
 /// A server that listens.
 pub struct Server {
     /// Where.
@@ -19,19 +22,19 @@ impl Server {
             let address = lookup_host(address).await?.next().ok_or("the address is of no host")?;
             return Ok(Server { address, process: None });
         }
-        Self::start_with(args, args.threads, &[]).await
+        Self::start_with(args, args.threads).await
     }
 
-    /// A new one with so many threads and further settings. Where somebody else's is measured, the row
-    /// is left out.
-    pub async fn start_with(args: &BenchArgs, threads: usize, more: &[&str]) -> Result<Self> {
+    /// A new one with so many threads. Where somebody else's is measured, the row is left out.
+    pub async fn start_with(args: &BenchArgs, threads: usize) -> Result<Self> {
         if args.address.is_some() {
             return Err(Skipped("needs a server of its own, not the one at --address").into());
         }
-        let threads = threads.to_string();
-        let fixed =
-            ["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", &threads];
-        let command_line: Vec<_> = fixed.iter().chain(more).map(|it| (*it).to_owned()).collect();
+        let command_line = format!(
+            "serve --listen 127.0.0.1:0 --log-format json --threads {threads} \
+             --max-gateway-users {GATEWAY_USERS}"
+        );
+        let command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
         let process = Process::start(&command_line).await?;
         Ok(Server { address: process.address, process: Some(process) })
     }

@@ -19,6 +19,8 @@ use std::{net::SocketAddr, time::Duration};
 
 /// So much a ramp raises the number of rooms at a time.
 const RAMP: f64 = 1.25;
+/// If it begins with too much, so many times fewer are tried.
+const RAMP_BACK: usize = 4;
 /// A ramp ends where the p99 is over the tick by more than this.
 const RAMP_MARGIN: Duration = Duration::from_millis(5);
 /// A step of a ramp is lost by the machine, not the server, if so much of its time was lost.
@@ -151,45 +153,60 @@ async fn at_peer(
 }
 
 /// Raises the number of rooms until the p99 is over the tick and a margin, or much is merged. The
-/// figures are those of the last step before, and each step's.
+/// figures are those of the last step before, and each step's. If the first step is too much already,
+/// smaller ones are tried before.
 pub async fn ramp(bench: &Bench, plan: &Plan) -> Result<Measured> {
     let server = Server::start(&bench.args).await?;
     let most_ms = (plan.tick + RAMP_MARGIN).as_secs_f64() * 1e3;
     let mut plan = plan.clone();
     let mut measured = Measured::default();
+    let mut has_good = false;
     loop {
         bench.progress.step(format!("{} rooms of {} users", plan.rooms, plan.users));
-        let (window, figures) = at_server(&server, &plan, &bench.args).await?;
-        let mut step = figures.clone();
+        let (window, mut step) = at_server(&server, &plan, &bench.args).await?;
         let writes = window.counts.updates as f64 * plan.props as f64;
         step.set("prop_writes_per_second", writes / window.usage.elapsed.as_secs_f64());
-        let is_good = figures.get("p99_ms").is_some_and(|p99| p99 <= most_ms)
-            && figures.get(MERGED_PERCENT).is_some_and(|merged| merged <= MERGED_PERCENT_MAX);
+        let is_good = step.get("p99_ms").is_some_and(|p99| p99 <= most_ms)
+            && step.get(MERGED_PERCENT).is_some_and(|merged| merged <= MERGED_PERCENT_MAX);
         measured.steps.push((plan.rooms as f64, step.clone()));
-        if !is_good {
-            let lost = step.get(LOST_PERCENT).unwrap_or_default();
-            // With a generator that is late, the limit of the server is not found: it is higher.
-            let by_machine = f64::from(u8::from(lost > RAMP_LOST_PERCENT));
-            measured.figures.set("limit_is_of_the_machine", by_machine);
-            measured.figures.set("next_step_rooms", plan.rooms as f64);
-            break;
-        }
         // To be held up once in a long ramp spoils nothing: what counts is the p99.
-        for name in [LATE_MS, LOST_PERCENT] {
-            step.remove(name);
+        let strain = [LATE_MS, LOST_PERCENT].map(|name| (name, step.remove(name)));
+        if is_good {
+            has_good = true;
+            measured.figures = step;
+            measured.figures.set("limit_rooms", plan.rooms as f64);
+            plan.set_size(|size| ((size as f64 * RAMP).round() as usize).max(size + 1));
+            continue;
         }
-        measured.figures = step;
-        measured.figures.set("limit_rooms", plan.rooms as f64);
-        // With several rooms to a backend, it is their number that grows.
-        let raised = |count: usize| ((count as f64 * RAMP).round() as usize).max(count + 1);
-        if plan.rooms_per_backend > 1 {
-            let backends = plan.rooms / plan.rooms_per_backend;
-            plan.rooms_per_backend = raised(plan.rooms_per_backend);
-            plan.rooms = backends * plan.rooms_per_backend;
-        } else {
-            plan.rooms = raised(plan.rooms);
+        measured.figures.set("too_many_rooms", plan.rooms as f64);
+        if !has_good && plan.set_size(|size| size / RAMP_BACK) {
+            continue;
         }
+        // Where generator or machine were too slow, the limit of the server is not found.
+        if strain[1].1.is_some_and(|lost| lost > RAMP_LOST_PERCENT) {
+            for (name, value) in strain {
+                measured.figures.set_some(name, value);
+            }
+        }
+        break;
     }
     server.stop().await?;
     Ok(measured)
+}
+
+impl Plan {
+    /// Changes the number of rooms; of several rooms to a backend, it is their number that changes.
+    /// Nothing changes if none would be left.
+    fn set_size(&mut self, change: impl Fn(usize) -> usize) -> bool {
+        let backends = self.rooms / self.rooms_per_backend;
+        let (rooms, rooms_per_backend) = match self.rooms_per_backend {
+            1 => (change(self.rooms), 1),
+            several => (backends * change(several), change(several)),
+        };
+        if rooms == 0 {
+            return false;
+        }
+        (self.rooms, self.rooms_per_backend) = (rooms, rooms_per_backend);
+        true
+    }
 }

@@ -60,7 +60,7 @@ pub async fn two_cores(bench: &Bench) -> Result<Figures> {
     let mut busiest = Vec::new();
     let mut figures = Figures::default();
     for threads in [1, 2] {
-        let server = Server::start_with(&bench.args, threads, &[]).await?;
+        let server = Server::start_with(&bench.args, threads).await?;
         bench.progress.step(format!("{} rooms at {threads} threads", plan.rooms));
         let (window, measured) = busy::at_server(&server, &plan, &bench.args).await?;
         server.stop().await?;
@@ -80,7 +80,7 @@ pub async fn scale(bench: &Bench) -> Result<Measured> {
         let rooms = bench.args.scaled(rooms, 1);
         let period = Duration::from_millis(period);
         let plan = Plan { rooms_per_backend: rooms, period, ..plan(bench, rooms, 2) };
-        let server = Server::start_with(&bench.args, 1, &["--max-gateway-users", "200000"]).await?;
+        let server = Server::start(&bench.args).await?;
         bench.progress.step(format!("{rooms} rooms of 2 users"));
         let (_, figures) = busy::at_server(&server, &plan, &bench.args).await?;
         server.stop().await?;
