@@ -253,9 +253,9 @@ impl Load {
         self.tallies.iter().fold(Counts::default(), |sum, tally| sum + *tally.counts.lock())
     }
 
-    /// The longest that an update was sent late, by any thread.
-    pub fn late(&self) -> Duration {
-        self.tallies.iter().map(|tally| tally.late()).max().unwrap_or_default()
+    /// The longest that an update was sent late since the last call, by any thread.
+    pub fn take_late(&self) -> Duration {
+        self.tallies.iter().map(|tally| tally.take_late()).max().unwrap_or_default()
     }
 
     /// The latencies since the last call, of all threads.

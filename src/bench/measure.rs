@@ -29,7 +29,7 @@ pub struct Usage {
     pub busiest_thread: Duration,
     /// The CPU of this process, the load generator.
     pub own_cpu: Duration,
-    /// How long the two waited for a CPU, whichever waited longer.
+    /// How long a thread of the two waited for a CPU, whichever waited longest.
     pub waited: Duration,
     /// How much of all cores was in use, by whomever.
     pub machine_percent: f64,
@@ -89,6 +89,8 @@ pub struct Window {
     pub usage: Usage,
     /// What was sent and received.
     pub counts: Counts,
+    /// The longest that an update was sent late.
+    pub late: Duration,
     /// Microseconds from sending to arrival, at the timed receivers.
     pub latency: Histogram<u64>,
 }
@@ -100,9 +102,11 @@ pub async fn watch(
     duration: Duration,
 ) -> Result<Window> {
     load.take_latency();
+    load.take_late();
     let before = load.counts();
     let meter = Meter::start(server)?;
     load.go_on(duration).await?;
     let usage = meter.stop()?;
-    Ok(Window { usage, counts: load.counts() - before, latency: load.take_latency() })
+    let counts = load.counts() - before;
+    Ok(Window { usage, counts, late: load.take_late(), latency: load.take_latency() })
 }

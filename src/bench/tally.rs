@@ -20,7 +20,7 @@ pub struct Tally {
     pub counts: Mutex<Counts>,
     /// Microseconds from sending an update to its arrival at a timed receiver.
     latency: Mutex<Histogram<u64>>,
-    /// The longest that an update was sent late, in microseconds.
+    /// The longest that an update was sent late since that was asked, in microseconds.
     late: AtomicU64,
 }
 
@@ -68,9 +68,9 @@ impl Tally {
         self.late.fetch_max(late.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// The longest that an update was sent late.
-    pub fn late(&self) -> Duration {
-        Duration::from_micros(self.late.load(Ordering::Relaxed))
+    /// The longest that an update was sent late since the last call.
+    pub fn take_late(&self) -> Duration {
+        Duration::from_micros(self.late.swap(0, Ordering::Relaxed))
     }
 
     /// The latencies since the last call.

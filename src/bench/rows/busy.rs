@@ -7,7 +7,7 @@ use crate::bench::{
     figures::Figures,
     floor::FloorArgs,
     load::{Load, Plan},
-    measure::{Meter, Window, watch},
+    measure::{Window, watch},
     peer::{COLYSEUS, Peer, Relay},
     process::Process,
     report::{LATE_MS, LOST_PERCENT, MERGED_PERCENT, MERGED_PERCENT_MAX, Measured},
@@ -34,17 +34,14 @@ pub async fn at_server(
 ) -> Result<(Window, Figures)> {
     let service = Service::connect(server.address).await?;
     service.open_rooms(plan).await?;
-    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
-    let late = load.late();
     let total = load.stop().await?;
-    let strain = meter.stop()?;
     service.delete_rooms(plan).await?;
     let mut figures = load_figures(&window, plan);
     figures.set("arrived", total.arrived());
-    add_strain(&mut figures, late, &strain);
+    add_strain(&mut figures, &window);
     Ok((window, figures))
 }
 
@@ -78,11 +75,10 @@ async fn at_floor(
     let command_line = FloorArgs::command_line(args.threads, plan.tick, message_bytes);
     let floor = Process::start(&command_line).await?;
     let peer = Peer::Floor { address: floor.address, update_bytes, message_bytes };
-    let meter = Meter::start(Some(&floor))?;
     let mut load = Load::start(&plan, &peer).await?;
     load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, Some(&floor), args.duration()).await?;
-    add_strain(figures, load.late(), &meter.stop()?);
+    add_strain(figures, &window);
     drop(load);
     floor.stop().await?;
 
@@ -132,13 +128,11 @@ async fn at_peer(
         return Ok(());
     };
     bench.progress.step(format!("the same at {name}"));
-    let meter = Meter::start(Some(&process))?;
     let mut load = Load::start(plan, &peer(process.address)).await?;
     load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, Some(&process), args.duration()).await?;
-    let late = load.late();
     let total = load.stop().await?;
-    add_strain(figures, late, &meter.stop()?);
+    add_strain(figures, &window);
     process.stop().await?;
 
     let theirs = load_figures(&window, plan);

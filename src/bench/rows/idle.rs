@@ -161,7 +161,6 @@ pub async fn sessions(bench: &Bench) -> Result<Figures> {
     let server = Server::start(args).await?;
     let service = Service::connect(server.address).await?;
     service.open_rooms(&plan).await?;
-    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
@@ -173,13 +172,12 @@ pub async fn sessions(bench: &Bench) -> Result<Figures> {
     let after = server.resident_bytes()?;
     bench.progress.step("the busy room beside them".to_owned());
     let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
-    let late = load.late();
     let total = load.stop().await?;
-    let strain = meter.stop()?;
 
     let mut figures = load_figures(&beside, &plan);
     figures.set("arrived", total.arrived());
-    add_strain(&mut figures, late, &strain);
+    add_strain(&mut figures, &alone);
+    add_strain(&mut figures, &beside);
     if let (Some(alone), Some(beside)) =
         (alone.usage.server_percent(), beside.usage.server_percent())
     {

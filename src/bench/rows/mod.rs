@@ -123,7 +123,7 @@ impl Plan {
 }
 
 fn load_figures(window: &Window, plan: &Plan) -> Figures {
-    let Window { usage, counts, latency } = window;
+    let Window { usage, counts, latency, .. } = window;
     let mut figures = usage_figures(usage);
     let quantiles = [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99), ("p99_9_ms", 0.999)];
     if !latency.is_empty() {
@@ -155,10 +155,10 @@ fn usage_figures(usage: &Usage) -> Figures {
 }
 
 /// Adds how late the generator was at most, and how much of the time nothing could be sent or served
-/// because others had the machine; of two loads, what the worse one had.
-fn add_strain(figures: &mut Figures, late: Duration, usage: &Usage) {
+/// because others had the machine; of several loads, what the worst one had.
+fn add_strain(figures: &mut Figures, Window { usage, late, .. }: &Window) {
     figures.raise(LATE_MS, late.as_secs_f64() * 1e3);
-    figures.raise(LOST_PERCENT, usage.percent(usage.waited.max(late)));
+    figures.raise(LOST_PERCENT, usage.percent(usage.waited.max(*late)));
 }
 
 fn micros_per(cpu: Duration, count: f64) -> f64 {

@@ -7,7 +7,7 @@ use crate::bench::{
     figures::Figures,
     grpc::Connection,
     load::{Load, Plan},
-    measure::{Meter, watch},
+    measure::watch,
     peer::Peer,
     server::Server,
     service::{SESSION_ID, Service, app},
@@ -56,15 +56,12 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
     let service = Service::connect(server.address).await?;
     service.open_rooms(&plan).await?;
     bench.progress.step(format!("{} members join one room", plan.users));
-    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step(format!("{} members in one room", plan.users));
     let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
     let (first_ms, first_bytes) = late_joiner(server.address).await?;
-    let late = load.late();
     let total = load.stop().await?;
-    let strain = meter.stop()?;
     service.delete_rooms(&plan).await?;
     server.stop().await?;
 
@@ -72,7 +69,7 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
     figures.set("arrived", total.arrived());
     figures.set("late_joiner_ms", first_ms);
     figures.set("late_joiner_kib", first_bytes / 1024.0);
-    super::add_strain(&mut figures, late, &strain);
+    super::add_strain(&mut figures, &window);
     Ok(figures)
 }
 

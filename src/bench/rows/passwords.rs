@@ -6,7 +6,7 @@ use crate::bench::{
     accounting::percent,
     figures::Figures,
     load::Load,
-    measure::{Meter, watch},
+    measure::watch,
     peer::Peer,
     server::Server,
     service::{Guesses, Service},
@@ -32,7 +32,6 @@ pub async fn guessed(bench: &Bench) -> Result<Figures> {
     bench.progress.step(format!("opening {sessions} sessions with a password"));
     service.open_idle(sessions, Some(RIGHT)).await?;
     service.open_rooms(&plan).await?;
-    let meter = Meter::start(server.process.as_ref())?;
     let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
@@ -48,15 +47,14 @@ pub async fn guessed(bench: &Bench) -> Result<Figures> {
         return Err("a guess was answered otherwise than by a refusal".into());
     }
     drop(guesser);
-    let late = load.late();
     let total = load.stop().await?;
-    let strain = meter.stop()?;
 
     let mut figures = load_figures(&beside, &plan);
     // Most of it is for comparing passwords.
     figures.remove("server_cpu_us_per_delivery");
     figures.set("arrived", total.arrived());
-    add_strain(&mut figures, late, &strain);
+    add_strain(&mut figures, &alone);
+    add_strain(&mut figures, &beside);
     let quantiles = load_figures(&alone, &plan);
     for (name, alone) in [("p50_ms", "p50_ms_alone"), ("p99_ms", "p99_ms_alone")] {
         figures.set_some(alone, quantiles.get(name));
