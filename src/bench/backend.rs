@@ -21,11 +21,14 @@ use crate::proto::{
 use bytes::Bytes;
 use h2::SendStream;
 use prost::Message;
-use std::{cell::RefCell, convert::Infallible, ops::Range, rc::Rc, sync::Arc};
+use std::{cell::RefCell, convert::Infallible, ops::Range, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
 /// Users that one message attaches: it stays under the server's limit for messages.
 const ATTACHED_AT_ONCE: usize = 4_000;
+
+/// The server allows no longer silence.
+const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// A backend whose users are attached, and which receives what they see.
 pub struct Backend {
@@ -49,9 +52,12 @@ impl Backend {
         let socket = Socket::connect(address, None, stage.tally.clone()).await?;
         let connection = Connection::open(socket, address).await?;
         let hello = GatewayHello {
-            gateway_id: format!("bench-{}-{number}", std::process::id()),
+            // A backend that nobody takes over, and whose users leave with it.
+            gateway_id: format!("bench-{:x}", fastrand::u64(..)),
+            grace: Some(Duration::ZERO.try_into()?),
             app: app(number),
-            ..GatewayHello::default()
+            // Where nobody writes, nothing goes up.
+            silence_timeout: Some(SILENCE_MAX.try_into()?),
         };
         let hello = GatewayRequest { seq: 1, hello: Some(hello), ..GatewayRequest::default() };
         let (mut up, mut down) = connection.call("DeliveryService/Gateway", &hello, false).await?;
@@ -151,7 +157,7 @@ async fn attached(down: &mut Responses, views: &mut Views, users: usize) -> Resu
         let message = down.message().await?;
         let response = GatewayResponse::decode(message.clone())?;
         if !response.refusals.is_empty() {
-            return Err(format!("not attached: {:?}", response.refusals).into());
+            return Err(format!("not attached: {:?}", response.refusals[0]).into());
         }
         attached += response.attached.len();
         views.take(&message)?;
@@ -171,8 +177,9 @@ async fn receive(
         let arrived = views.take(&message)?;
         if arrived.is_refusal {
             let response = GatewayResponse::decode(message)?;
-            let GatewayResponse { refusals, ended, go_away, .. } = response;
-            return Err(format!("refused: {refusals:?}, ended: {ended:?}, {go_away:?}").into());
+            let (refusal, ended) = (response.refusals.first(), response.ended.first());
+            let go_away = response.go_away;
+            return Err(format!("refused or ended: {refusal:?}, {ended:?}, {go_away:?}").into());
         }
         let sent = sent.borrow();
         for number in arrived.numbers {

@@ -17,7 +17,13 @@ use super::{
 };
 use crate::proto::Pacing;
 use hdrhistogram::Histogram;
-use std::{future::Future, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{
+    future::{Future, pending},
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 use tokio::{
     select,
     sync::{
@@ -166,6 +172,13 @@ enum Sender {
 }
 
 impl Sender {
+    fn writes(&self, plan: &Plan) -> bool {
+        match self {
+            Sender::User(user) => user.writes(),
+            Sender::Backend(_) | Sender::Relayed(_) => plan.writers > 0,
+        }
+    }
+
     async fn send(&mut self) -> Result<()> {
         match self {
             Sender::User(user) => user.send_update().await,
@@ -312,10 +325,10 @@ impl Part {
             Shape::Gateway => (Vec::new(), self.join_backends(stage).await?),
             _ => (self.join(stage).await?, Vec::new()),
         };
-        // Those who only receive stay connected.
-        let (users, _listeners): (Vec<_>, Vec<_>) = users.into_iter().partition(User::writes);
         let users = users.into_iter().map(Sender::User);
-        let mut senders: Vec<_> = users.chain(backends).collect();
+        // Those who only receive stay connected.
+        let (mut senders, _listeners): (Vec<_>, Vec<_>) =
+            users.chain(backends).partition(|sender| sender.writes(&self.plan));
         tell.send(Event::Joined)?;
         let play = async {
             let Phase::Send(start) = phase(&mut told, |phase| !matches!(phase, Phase::Join)).await
@@ -438,7 +451,10 @@ async fn send_updates(
     period: Duration,
     tally: &Tally,
 ) -> Result<()> {
-    let step = period.as_nanos() as u64 / senders.len().max(1) as u64;
+    if senders.is_empty() {
+        return pending().await;
+    }
+    let step = period.as_nanos() as u64 / senders.len() as u64;
     for turn in 0_u64.. {
         let due = start + Duration::from_nanos(step * turn);
         if due > Instant::now() {

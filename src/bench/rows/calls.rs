@@ -211,7 +211,8 @@ impl Calls<'_> {
             callers.spawn_local(async move {
                 while Instant::now() < end {
                     turn.set(turn.get() + 1);
-                    count.set(count.get() + call(&connection, turn.get()).await?);
+                    let calls = call(&connection, turn.get()).await?;
+                    count.set(count.get() + calls);
                 }
                 Ok::<_, crate::bench::Error>(())
             });

@@ -94,9 +94,7 @@ pub async fn idle_users(bench: &Bench) -> Result<Figures> {
     let args = &bench.args;
     let users = args.scaled(50, 2);
     let rooms = args.scaled(IDLE_USERS / 50, 1);
-    // So seldom that hardly anybody writes meanwhile.
-    let (tick, period) = (Duration::from_secs(60), Duration::from_secs(60 * 60));
-    let plan = Plan { rooms_per_backend: rooms, tick, period, ..plan(bench, rooms, users) };
+    let plan = Plan { rooms_per_backend: rooms, writers: 0, ..plan(bench, rooms, users) };
     let server = Server::start(args).await?;
     let service = Service::connect(server.address).await?;
     service.open_rooms(&plan).await?;
