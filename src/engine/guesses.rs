@@ -20,7 +20,7 @@ const EACH: Micros = 6 * SECOND;
 /// as long as fewer guesses than `REMEMBERED` are hashed in [`EACH`].
 const REMEMBERED: usize = 4096;
 
-/// Where a guess comes from: an IPv4 address, or the 64 bits of an IPv6 one that networks are given.
+/// Where somebody comes from: an IPv4 address, or the 64 bits of an IPv6 one that networks are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer(IpAddr);
 

@@ -4,6 +4,7 @@ use super::http2::{
     Pulse,
     account::{Account, Total},
 };
+use crate::engine::Peer;
 use parking_lot::Mutex;
 use slab::Slab;
 use std::{
@@ -77,11 +78,12 @@ struct State {
     places: Slab<Arc<Place>>,
     /// How many of them were told to make room.
     going: usize,
-    addresses: HashMap<IpAddr, Arc<Address>>,
+    addresses: HashMap<Peer, Arc<Address>>,
     is_stopping: bool,
 }
 
-/// What comes from one address.
+/// What comes from one address; from one network of 64 bits in IPv6, where a client may have as many
+/// addresses as it likes.
 #[derive(Debug, Default)]
 struct Address {
     connections: AtomicUsize,
@@ -92,7 +94,7 @@ struct Address {
 /// One connection.
 #[derive(Debug)]
 struct Place {
-    ip: IpAddr,
+    peer: Peer,
     address: Arc<Address>,
     account: Arc<Account>,
     /// Where the connection looks; the rest of this only if something changed there.
@@ -142,12 +144,12 @@ impl Census {
     /// Lets a connection in. If there is no room, that one of those without a stream goes which has
     /// had none for longest.
     pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Stay, Full> {
-        let ip = ip.to_canonical();
+        let peer = Peer::from(ip);
         let Bounds { connections, connections_per_address, handshakes_per_address, .. } =
             self.bounds;
         let mut state = self.state.lock();
         let is_over = |count: &AtomicUsize, most| most > 0 && count.load(Relaxed) >= most;
-        let address = state.addresses.get(&ip).cloned().unwrap_or_default();
+        let address = state.addresses.get(&peer).cloned().unwrap_or_default();
         if is_over(&address.connections, connections_per_address)
             || is_over(&address.handshakes, handshakes_per_address)
         {
@@ -161,11 +163,11 @@ impl Census {
             longest.ok_or(Full::Server)?.leave(Leave::Crowded);
             state.going += 1;
         }
-        state.addresses.entry(ip).or_insert_with(|| address.clone());
+        state.addresses.entry(peer).or_insert_with(|| address.clone());
         address.connections.fetch_add(1, Relaxed);
         address.handshakes.fetch_add(1, Relaxed);
         let place = Arc::new(Place {
-            ip,
+            peer,
             address,
             account: Account::new(self.total.clone(), self.bounds.unsent),
             pulse: Pulse::new(Instant::now()),
@@ -309,7 +311,7 @@ impl Drop for Stay {
         let place = state.places.remove(self.key);
         state.going -= usize::from(place.is_going());
         if place.address.connections.fetch_sub(1, Relaxed) == 1
-            && let Entry::Occupied(address) = state.addresses.entry(place.ip)
+            && let Entry::Occupied(address) = state.addresses.entry(place.peer)
         {
             address.remove();
         }
@@ -427,6 +429,17 @@ mod tests {
         drop((first, third));
         assert!(census.state.lock().addresses.is_empty());
         assert!(admit(1).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_together_and_an_ipv4_one_is_the_same_in_both_forms() {
+        let census = census(Bounds { connections: 100, connections_per_address: 1, ..BOUNDS });
+        let admit = |ip: &str| census.admit(ip.parse().expect("an address"));
+        let _stays = ["2001:db8::1", "10.0.0.1"].map(|ip| admit(ip).expect("the first"));
+        for taken in ["2001:db8::2", "2001:db8::ffff:0:0:1", "::ffff:10.0.0.1"] {
+            assert_eq!(admit(taken).err(), Some(Full::Address), "{taken}");
+        }
+        assert!(admit("2001:db8:0:1::1").is_ok(), "the next network");
     }
 
     #[test]
