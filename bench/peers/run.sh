@@ -35,11 +35,13 @@ if ! cmp -s colyseus/package.json installed/colyseus/package.json; then
 fi
 cp colyseus/server.mjs installed/colyseus/
 
-if [ -z "${SESSIOND_BIN:-}" ]; then
+binary=${SESSIOND_BIN:-}
+unset SESSIOND_BIN # the server would take it for a setting
+if [ -z "$binary" ]; then
     (cd ../.. && cargo build --release --locked)
-    SESSIOND_BIN=$PWD/../../target/release/sessiond
+    binary=$PWD/../../target/release/sessiond
 fi
 rows="--only own-10x50 --only own-40x50 --only gateway-10 --only gateway-40"
 case " $* " in *" --only "* | *" --shape "*) rows= ;; esac
 # shellcheck disable=SC2086
-exec "$SESSIOND_BIN" bench --peers "$PWD" $rows "$@"
+exec "$binary" bench --peers "$PWD" $rows "$@"
