@@ -171,6 +171,7 @@ pub fn in_band(refusal: &Refusal, seq: u64, session_id: String, about: &About) -
     proto::Refusal {
         seq,
         handle: 0,
+        view_handle: 0,
         session_id,
         code: code.into(),
         reason: reason.into(),

@@ -205,8 +205,9 @@ async fn handles_that_are_unknown_zero_or_in_use_are_refused_one_by_one() {
         ..Default::default()
     });
     let refusals = backend.refusals_of(&service, seq).await;
-    let handles: Vec<u32> = refusals.iter().map(|refusal| refusal.handle).collect();
-    assert_eq!(handles, [0, 1, 0, 1, 9, 8, 7, 6]);
+    let handles: Vec<_> = refusals.iter().map(|it| (it.handle, it.view_handle)).collect();
+    let (user, view) = (|handle| (handle, 0), |handle| (0, handle));
+    assert_eq!(handles, [user(0), user(1), user(0), view(1), user(9), user(8), view(7), user(6)]);
     for refusal in &refusals[4..] {
         assert_eq!(refusal.reason(), ErrorReason::UnknownHandle);
         assert_eq!(refusal.code, Code::NotFound as i32);

@@ -400,6 +400,12 @@ impl Gateway {
         self.acks.refuse(proto::Refusal { handle, ..refusal });
     }
 
+    /// The same, said of a view.
+    fn refuse_view(&mut self, seq: u64, view_handle: u32, refusal: &Refusal) {
+        let refusal = in_band(refusal, seq, String::new(), &About::default());
+        self.acks.refuse(proto::Refusal { view_handle, ..refusal });
+    }
+
     /// The message that is dealt with has a result in a frame of a session, which its views tell.
     fn expect(&mut self, feeds: &mut Feeds, live: &Arc<Live>, after: u64, revision: Revision) {
         for &place in self.views.of(live) {

@@ -100,7 +100,7 @@ impl Gateway {
                         bundle.want_tick(Some(place));
                     }
                 }
-                Err(refusal) => self.refuse(seq, handle, &refusal),
+                Err(refusal) => self.refuse_view(seq, handle, &refusal),
             }
         }
     }
@@ -160,7 +160,7 @@ impl Gateway {
         for &handle in handles {
             match self.views.remove(handle) {
                 Some(place) => bundle.remove(place),
-                None => self.refuse(seq, handle, &Refusal::UnknownHandle { handle }),
+                None => self.refuse_view(seq, handle, &Refusal::UnknownHandle { handle }),
             }
         }
     }
