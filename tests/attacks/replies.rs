@@ -3,13 +3,16 @@
 use crate::{
     server::{as_app, joining, member},
     trial::Trial,
-    wire::{DATA, END_STREAM, INITIAL_WINDOW_SIZE, Peer, frame, stay},
+    wire::{DATA, INITIAL_WINDOW_SIZE, Peer, frame, stay},
 };
 use sessiond::proto::{
     GetSessionInfoRequest, PropsWrite, SessionSettings, SetUserPropsRequest,
     TransmitSessionUpdatesRequest, Value, value::Kind,
 };
 use std::{collections::BTreeMap, time::Duration};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_request::MessageRequest,
+};
 
 const NOTHING: [(u16, u32); 1] = [(INITIAL_WINDOW_SIZE, 0)];
 /// As many calls as a connection may have open.
@@ -111,23 +114,27 @@ fn replies_that_fall_due_at_once() {
     });
 }
 
+/// Asks the same of reflection on so many streams, so often on each.
+fn ask_reflection(peer: &mut Peer, ask: &ServerReflectionRequest, streams: usize, times: usize) {
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    for _ in 0..streams {
+        let stream = peer.open(path, &[], ask);
+        (1..times).for_each(|_| _ = peer.say(stream, ask));
+    }
+}
+
 #[test]
 fn streams_of_other_services_that_nobody_reads() {
     let trial = Trial::start(&[]);
     trial.withstands("reflection asked 500 x 20 times and health watched 500 times", |until| {
-        // ServerReflectionRequest.file_containing_symbol, of the largest file.
-        let symbol = b"sessiond.v1.SessionService";
-        let ask = [&[0x22, symbol.len() as u8][..], symbol].concat();
-        let prefix = [&[0][..], &(ask.len() as u32).to_be_bytes()].concat();
-        let ask = [prefix, ask].concat();
+        // Of the largest file.
+        let symbol = MessageRequest::FileContainingSymbol("sessiond.v1.SessionService".to_owned());
+        let ask = ServerReflectionRequest { message_request: Some(symbol), ..Default::default() };
         let mut peers = [(); 2].map(|()| Peer::connect_with(&trial.server, &NOTHING));
         for peer in &mut peers {
+            ask_reflection(peer, &ask, CALLS / 2, 20);
             for _ in 0..CALLS / 2 {
-                let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-                let stream = peer.begin(path, &[]);
-                (0..20).for_each(|_| _ = peer.send(&frame(DATA, 0, stream, &ask)));
-                let stream = peer.begin("/grpc.health.v1.Health/Watch", &[]);
-                peer.send(&frame(DATA, END_STREAM, stream, &[0; 5]));
+                peer.call("/grpc.health.v1.Health/Watch", &[], &());
             }
         }
         stay(&mut peers, until);
@@ -139,20 +146,12 @@ fn streams_of_other_services_that_nobody_reads() {
 fn reflection_that_echoes_what_it_is_asked() {
     let trial = Trial::start(&[]);
     trial.withstands("reflection on 500 streams of each of 4 connections, window 0", |until| {
-        // ServerReflectionRequest: a large `host`, which the reply has twice, and `list_services`.
-        let host = vec![b'h'; 4_000];
-        let length = [(host.len() & 127) as u8 | 128, (host.len() >> 7) as u8];
-        let ask = [&[0x0a][..], &length, &host, &[0x3a, 0]].concat();
-        let prefix = [&[0][..], &(ask.len() as u32).to_be_bytes()].concat();
-        let ask = [prefix, ask].concat();
+        // The reply has it twice.
+        let host = "h".repeat(4_000);
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let ask = ServerReflectionRequest { host, message_request };
         let mut peers = [(); 4].map(|()| Peer::connect_with(&trial.server, &NOTHING));
-        for peer in &mut peers {
-            for _ in 0..CALLS / 2 {
-                let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-                let stream = peer.begin(path, &[]);
-                (0..8).for_each(|_| _ = peer.send(&frame(DATA, 0, stream, &ask)));
-            }
-        }
+        peers.iter_mut().for_each(|peer| ask_reflection(peer, &ask, CALLS / 2, 8));
         stay(&mut peers, until);
         peers
     });
