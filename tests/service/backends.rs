@@ -425,10 +425,10 @@ impl World {
             peer.sent.retain(|sent| !is_of(sent));
             let is_write = peer.sent.len() < before;
             match refusal.reason() {
-                proto::ErrorReason::NoView => drop(peer.views.remove(&refusal.handle)),
+                proto::ErrorReason::NoView => drop(peer.views.remove(&refusal.view_handle)),
                 proto::ErrorReason::UnknownHandle | proto::ErrorReason::RoleTooLow => {
                     // A view may have ended before it was unsubscribed.
-                    let is_view = peer.backend.dropped.contains(&refusal.handle);
+                    let is_view = peer.backend.dropped.contains(&refusal.view_handle);
                     assert!(is_write || is_view, "{refusal:?}");
                 }
                 _ if is_write => {}
