@@ -1,8 +1,9 @@
 //! Several subscriptions in one stream: what they have to say within a tick goes in one message.
 //!
-//! Sessions tick at moments of their own. What comes within the shortest of their intervals after a
-//! message waits until that is over; after a quiet interval it goes at once, and so does a session's
-//! end, with all that is there by then.
+//! Sessions tick at moments of their own. The shortest of their intervals is the stream's: within each
+//! there is one message at most, and what comes after it waits until the interval is over. After a
+//! quiet interval a new one begins with what comes, which goes at once; so does a session's end, with
+//! all that is there by then.
 
 use super::{
     Seat, Server,
@@ -48,6 +49,8 @@ pub struct Bundle {
     is_full: bool,
     /// When the tick of the last message began; none = there was no message.
     began: Option<Micros>,
+    /// Its interval is not longer than this.
+    most: Micros,
     /// The shortest of the ticks, and the place that has it; none = it is to be found again.
     shortest: Option<(Micros, usize)>,
     /// A tick that somebody waits for is over.
@@ -101,6 +104,7 @@ impl Bundle {
             rest: None,
             is_full: false,
             began: None,
+            most: Micros::MAX,
             shortest: None,
             heard: false,
             beats: true,
@@ -119,6 +123,12 @@ impl Bundle {
     /// The same, which says nothing until there is something to say.
     pub fn silent(server: &Server, seat: Seat) -> Self {
         Self { beats: false, ..Self::new(server, seat) }
+    }
+
+    /// The same with an interval that is not longer than this: sessions with longer ticks share a
+    /// message only if they tick about together.
+    pub fn brisk(server: &Server, seat: Seat, most: Micros) -> Self {
+        Self { most, ..Self::new(server, seat) }
     }
 
     /// Adds a subscription, whose updates have a number or an id. `place` is what it is called in
@@ -452,9 +462,10 @@ impl Bundle {
         if self.entries.is_empty() {
             return;
         }
-        // Who is a little late stays in step.
+        // Who is late stays in step: where all tick alike, nobody would ever catch up, and each step
+        // would wait for as long as the latest one was late.
         let opens_at = self.opens_at();
-        let in_step = opens_at..opens_at + self.interval() / 4;
+        let in_step = opens_at..opens_at + self.interval();
         self.began = Some(if in_step.contains(&now) { opens_at } else { now });
     }
 
@@ -465,7 +476,8 @@ impl Bundle {
 
     /// The shortest of the ticks, as they are now.
     fn interval(&mut self) -> Micros {
-        self.find_shortest().map_or(self.server.engine.settings().tick, |(tick, _)| tick)
+        let shortest = self.find_shortest().map(|(tick, _)| tick);
+        shortest.unwrap_or(self.server.engine.settings().tick).min(self.most)
     }
 
     fn find_shortest(&mut self) -> Option<(Micros, usize)> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::End,
-    session::{ids::SessionId, revision::Revision},
+    session::{ids::SessionId, limits::Micros, revision::Revision},
 };
 use bytes::Bytes;
 use std::task::{Context, Poll};
@@ -70,6 +70,11 @@ impl Feeds {
     /// No subscription: what the stream has to say is of its own.
     pub fn none(server: &Server, seat: Seat) -> Self {
         Self::Several(Box::new(Bundle::new(server, seat)))
+    }
+
+    /// The same of a stream that has a message at least as often as this, if there is anything to say.
+    pub fn brisk(server: &Server, seat: Seat, most: Micros) -> Self {
+        Self::Several(Box::new(Bundle::brisk(server, seat, most)))
     }
 
     /// The same of a stream that says nothing until there is something to say.

@@ -52,6 +52,10 @@ const GRACE: (Micros, Micros) = (30 * SECOND, 600 * SECOND);
 /// How long a gateway may be silent by default.
 const SILENCE: Micros = 40 * SECOND;
 
+/// Messages do not wait longer than this for one another. Sessions tick at moments of their own, so
+/// with a longer tick, waiting for all of them would double the time that a step takes.
+const INTERVAL: Micros = 10_000;
+
 /// How long before its age a stream is told.
 const NOTICE: Micros = 10 * SECOND;
 
@@ -164,7 +168,7 @@ impl Call for Gateway {
             is_taken_over: false,
             closing: false,
         };
-        Ok((call, Feeds::none(&server, seat)))
+        Ok((call, Feeds::brisk(&server, seat, INTERVAL)))
     }
 
     fn silence(&self) -> Option<Micros> {
