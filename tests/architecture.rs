@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     (
         "session",
         &[
@@ -103,6 +103,26 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
             "hyper",
             "http",
             "crate::object_stream",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
+            "crate::proto",
+            "crate::bench",
+            "crate::logging",
+        ],
+    ),
+    (
+        "log",
+        &[
+            "cel",
+            "tonic",
+            "prost",
+            "hyper",
+            "http",
+            "crate::session",
+            "crate::expression",
+            "crate::object_stream",
+            "crate::engine",
             "crate::grpc",
             "crate::server",
             "crate::config",

@@ -1,0 +1,92 @@
+//! What can go wrong with a log, each in one line that says what to do.
+
+use super::{Partition, Seq};
+use std::{io, path::PathBuf, sync::Arc};
+
+/// Why a log does not open, cannot be claimed or cannot be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// Another process has the store open.
+    #[error("the store {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// A later version wrote the store.
+    #[error("the store has format {found}, this version knows up to {known}: use a newer version")]
+    Newer {
+        /// The format of the store.
+        found: u64,
+        /// The greatest that is known here.
+        known: u64,
+    },
+    /// The operating system refuses.
+    #[error("{}: {error}", path.display())]
+    Refused {
+        /// What could not be opened.
+        path: PathBuf,
+        /// What the system says.
+        error: Arc<io::Error>,
+    },
+    /// There is no space to open the store. What is stored is not touched.
+    #[error("there is no space left for the store: free some, then start again")]
+    Full,
+    /// The file is no store, is cut short or is damaged where it holds itself together.
+    #[error("the store is damaged: {0}")]
+    Damaged(Arc<str>),
+    /// Entries are missing that nobody trimmed.
+    #[error(
+        "partition {partition} of the store has a gap after {after}: only a salvage reads across it"
+    )]
+    Gap {
+        /// Where.
+        partition: Partition,
+        /// The last entry before the gap.
+        after: Seq,
+    },
+    /// What the reader wants next is trimmed: it begins again at [`Seq::START`].
+    #[error("partition {partition} is trimmed below {oldest}")]
+    Trimmed {
+        /// Where.
+        partition: Partition,
+        /// Everything from here on is there.
+        oldest: Seq,
+    },
+    /// Nothing more can be read or stored until the log is opened again.
+    #[error("the store failed: {0}")]
+    Broken(Arc<str>),
+}
+
+/// Why an entry is not stored, or not known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Another writer has claimed the partition, or this one has released it. Not stored.
+    #[error("another writer has claimed the partition")]
+    Deposed,
+    /// There is too little space. Not stored; the same may succeed later.
+    #[error("there is too little space in the store")]
+    Full,
+    /// More bytes than the bound. Not stored.
+    #[error("{bytes} bytes, but no more than {most} can be stored at once")]
+    TooLarge {
+        /// How many there are.
+        bytes: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// Stored or not: [`settle`](super::Writer::settle) finds out. Until then nothing else is sent.
+    #[error("it is not known whether it is stored")]
+    Unknown,
+    /// The log has failed and takes nothing until it is opened again. Whether this call is stored shows
+    /// then; nobody was promised that it is.
+    #[error("the store failed: {0}")]
+    Broken(Arc<str>),
+}
+
+impl From<AppendError> for LogError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            // A claim is not known to be stored if the store was full: it is made again.
+            AppendError::Full | AppendError::Unknown => Self::Full,
+            AppendError::Broken(why) => Self::Broken(why),
+            other => Self::Broken(other.to_string().into()),
+        }
+    }
+}

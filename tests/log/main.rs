@@ -1,0 +1,4 @@
+//! The log: what every implementation promises.
+
+mod contract;
+mod support;
