@@ -32,6 +32,11 @@ pub(super) struct Call {
 }
 
 impl Head {
+    /// As it is found when nobody writes yet.
+    pub fn found(seq: Seq, chain: Seq, oldest: Seq) -> Self {
+        Self { seq, chain, oldest, ..Self::default() }
+    }
+
     /// Whether a call is to be stored; a place = it is stored already, and this is its last place.
     pub fn admit(&self, call: Call) -> Result<Option<Seq>, AppendError> {
         if call.term != self.term {

@@ -10,15 +10,18 @@
 //! key and is never trimmed. Sequence numbers rise and are never used again, but not each of them is
 //! still there.
 //!
-//! [`memory`] is for tests and simulation. `tests/log/contract.rs` holds each implementation to what is
-//! promised here.
+//! [`memory`] is for tests and simulation, [`redb`] for one node with a disk. `tests/log/contract.rs`
+//! holds each implementation to what is promised here.
 
+mod counters;
 mod error;
 mod head;
 pub mod memory;
 mod numbered;
+pub mod redb;
 
 pub use self::{
+    counters::{CommitTimes, Counters},
     error::{AppendError, LogError},
     numbered::Numbered,
 };
@@ -108,8 +111,8 @@ pub enum Content {
     },
     /// The writer has stored everything and gave the partition back: a clean end.
     Release,
-    /// There was a batch, claim or release, or the snapshot of this key, but its checksum is wrong. The
-    /// reader knows what depends on it.
+    /// There was a batch, claim or release, or the snapshot of this key, but its checksum is wrong. It is
+    /// counted ([`Counters::lost_entries`]); the reader knows what depends on it.
     Lost {
         /// The key of a snapshot.
         key: Option<Key>,

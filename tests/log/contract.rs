@@ -4,9 +4,11 @@ use super::support::*;
 use bytes::Bytes;
 use sessiond::log::{
     AppendError, Content, Log, LogError, MAX_BATCH_BYTES, MAX_KEY_BYTES, NodeId, Partition, Reader,
-    Seq, Snapshot, Writer, memory::MemoryLog,
+    Seq, Snapshot, Writer,
+    memory::MemoryLog,
+    redb::{Options, RedbLog},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 use tokio::time::timeout;
 
 /// An implementation, and how a reply of it is lost.
@@ -34,12 +36,45 @@ impl Subject for Memory {
     }
 }
 
+struct OnDisk(RedbLog, #[expect(dead_code, reason = "it is removed at the end")] Folder);
+
+impl OnDisk {
+    fn new() -> Self {
+        let folder = Folder::new();
+        Self(RedbLog::open(folder.path(), Options::default()).expect("a new store"), folder)
+    }
+}
+
+impl Subject for OnDisk {
+    type Log = RedbLog;
+
+    fn log(&self) -> &RedbLog {
+        &self.0
+    }
+
+    /// Whoever gives up waiting knows as little as whoever has lost the reply.
+    async fn append_without_reply(&self, writer: &mut <RedbLog as Log>::Writer, batch: Bytes) {
+        let mut append = pin!(writer.append(batch));
+        std::future::poll_fn(|cx| {
+            assert!(append.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+}
+
 macro_rules! every_log {
     ($($name:ident),* $(,)?) => {
         mod in_memory {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(super::Memory(Default::default())).await;
+            })*
+        }
+        mod on_disk {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::OnDisk::new()).await;
             })*
         }
     };

@@ -1,4 +1,7 @@
-//! The log: what every implementation promises.
+//! The log: what every implementation promises, and what the one on a disk does when that fails.
 
+mod bad_input;
 mod contract;
+mod faulty;
+mod space;
 mod support;

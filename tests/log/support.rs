@@ -2,10 +2,41 @@
 
 use bytes::Bytes;
 use sessiond::log::{Content, Entry, Log, LogError, NodeId, Partition, Reader, Seq, Snapshot};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 pub const PARTITION: Partition = Partition(0);
 pub const OTHER: Partition = Partition(255);
 pub const NODE: NodeId = NodeId(1);
+
+/// A folder for one test, empty at first and removed at the end.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("log-{}-{number}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 /// Everything that a partition has now.
 pub async fn everything<L: Log>(log: &L, partition: Partition) -> Vec<Entry> {

@@ -1,0 +1,205 @@
+//! Where the bytes of the store lie: a file in a folder of its own, or what a test puts in its place.
+
+use super::database::is_no_space;
+use redb::{StorageBackend, backends::FileBackend};
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+/// The name of the file with the entries, in the folder of the store.
+pub const FILE: &str = "log.redb";
+
+/// The name of the file that is locked as long as a process has the store open.
+pub const LOCK: &str = "lock";
+
+/// A place for the bytes of one store.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Opens it. It is opened again after there was no space.
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// How much space there is.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// The space of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that the store takes.
+    pub taken: u64,
+    /// Bytes that it could take beyond that.
+    pub available: u64,
+}
+
+/// A file in a folder. The folder is locked against other processes until this is dropped.
+#[derive(Debug)]
+pub struct FileDisk {
+    path: PathBuf,
+    // Kept open: the lock ends with it.
+    _lock: File,
+}
+
+/// Why a folder cannot be had.
+#[derive(Debug)]
+pub enum FolderError {
+    /// Another process has it.
+    InUse,
+    /// The system refuses something about a path.
+    Refused(PathBuf, io::Error),
+}
+
+impl FileDisk {
+    /// Makes the folder if it is not there, and locks it.
+    pub fn lock(folder: &Path) -> Result<Self, FolderError> {
+        let refused = |path: &Path| {
+            let path = path.to_owned();
+            move |error| FolderError::Refused(path, error)
+        };
+        fs::create_dir_all(folder).map_err(refused(folder))?;
+        let path = folder.join(LOCK);
+        let lock = writable(&path).map_err(refused(&path))?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => FolderError::InUse,
+            fs::TryLockError::Error(error) => FolderError::Refused(path, error),
+        })?;
+        let path = folder.join(FILE);
+        writable(&path).map_err(refused(&path))?;
+        // The names of new files are as durable as what will be in them.
+        File::open(folder).and_then(|it| it.sync_all()).map_err(refused(folder))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+fn writable(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+impl Disk for FileDisk {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(FileBackend::new(writable(&self.path)?).map_err(io::Error::other)?))
+    }
+
+    #[cfg(unix)]
+    fn space(&self) -> io::Result<Space> {
+        use std::os::unix::fs::MetadataExt;
+
+        // The file has holes where nothing was written yet, so its length says little.
+        let taken = fs::metadata(&self.path)?.blocks() * 512;
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(Space { taken, available: disk.f_bavail * disk.f_frsize })
+    }
+
+    #[cfg(not(unix))]
+    fn space(&self) -> io::Result<Space> {
+        Ok(Space { taken: fs::metadata(&self.path)?.len(), available: u64::MAX })
+    }
+}
+
+/// What went wrong on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// A write found no space. Nothing that was synced is affected.
+    Space,
+    /// Anything else: it is not known what is on the disk.
+    Other,
+}
+
+/// Remembers what went wrong on a disk: redb tells of it with an error that says less.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<AtomicU8>);
+
+impl Faults {
+    /// The worst since it was cleared.
+    pub fn worst(&self) -> Fault {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Fault::None,
+            1 => Fault::Space,
+            _ => Fault::Other,
+        }
+    }
+
+    /// Forgets them: the disk is opened again, or has done everything.
+    pub fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn note(&self, error: &io::Error, space: bool) {
+        let fault = if space && is_no_space(error) { 1 } else { 2 };
+        self.0.fetch_max(fault, Ordering::Relaxed);
+    }
+}
+
+/// A disk as redb sees it.
+#[derive(Debug)]
+pub struct Watched {
+    inner: Box<dyn StorageBackend>,
+    faults: Faults,
+}
+
+impl Watched {
+    /// Makes a store out of an empty place. A crash while one is made leaves a few bytes without
+    /// redb's mark, which is written last; they are dropped.
+    pub fn new(inner: Box<dyn StorageBackend>, faults: Faults) -> io::Result<Self> {
+        let length = inner.len()?;
+        if length > 0 && is_unfinished(&*inner, length)? {
+            inner.set_len(0)?;
+        }
+        Ok(Self { inner, faults })
+    }
+
+    fn noted<T>(&self, result: io::Result<T>, space: bool) -> io::Result<T> {
+        result.inspect_err(|error| self.faults.note(error, space))
+    }
+}
+
+/// Whether redb has begun to make a database and has not come to its end: no mark, and nothing but
+/// zeros behind the first page.
+fn is_unfinished(backend: &dyn StorageBackend, length: u64) -> io::Result<bool> {
+    /// More than a new database takes.
+    const MOST: u64 = 16 << 20;
+    const MARK: usize = 9;
+    const PAGE: usize = 4096;
+    if length > MOST {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; length as usize];
+    backend.read(0, &mut bytes)?;
+    let zeros = |range: &[u8]| range.iter().all(|byte| *byte == 0);
+    Ok(zeros(&bytes[..bytes.len().min(MARK)]) && zeros(bytes.get(PAGE..).unwrap_or_default()))
+}
+
+// It takes no locks: whoever opens a disk has locked the whole folder.
+impl StorageBackend for Watched {
+    fn len(&self) -> io::Result<u64> {
+        self.noted(self.inner.len(), false)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.noted(self.inner.read(offset, out), false)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.noted(self.inner.set_len(len), true)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // Without space, too: after a sync that failed nobody knows what is there.
+        self.noted(self.inner.sync_data(), false)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.noted(self.inner.write(offset, data), true)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+}

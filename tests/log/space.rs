@@ -1,0 +1,97 @@
+//! A disk that is full, or as full as it may be.
+
+use super::{
+    faulty::{FaultyDisk, Kind},
+    support::*,
+};
+use bytes::Bytes;
+use sessiond::log::{
+    AppendError, Log, Seq, Writer,
+    redb::{Options, RESERVE, RedbLog},
+};
+
+#[tokio::test]
+async fn a_full_store_takes_snapshots_and_trims_and_then_batches_again() {
+    let folder = Folder::new();
+    let options = Options { max_bytes: RESERVE + (2 << 20), ..Options::default() };
+    let log = RedbLog::open(folder.path(), options).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    for _ in 0..2 {
+        let mut last = Seq::START;
+        let batch = Bytes::from(vec![7; 60_000]);
+        let mut count = 0;
+        let full = loop {
+            match writer.append(batch.clone()).await {
+                Ok(seq) => last = seq,
+                Err(error) => break error,
+            }
+            count += 1;
+        };
+        assert_eq!(full, AppendError::Full);
+        assert!((20..40).contains(&count), "{count}");
+        assert_eq!(writer.append(batch.clone()).await, Err(AppendError::Full));
+        assert_eq!(writer.settle().await, Ok(None), "it is known");
+        writer.snapshot(vec![snapshot("key", "state")]).await.expect("there is a reserve");
+        writer.trim(last).await.expect("it makes space");
+    }
+    assert_eq!(log.counters().full, 4);
+    writer.append("more".into()).await.expect("there is space again");
+    assert!(log.counters().used_bytes < 1 << 20);
+}
+
+#[tokio::test]
+async fn a_disk_without_space_refuses_and_goes_on_when_there_is_some() {
+    let disk = FaultyDisk::default();
+    let log = RedbLog::on(disk.clone(), Options::default()).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    let mut stored = vec![(writer.append("first".into()).await.expect("stored"), "first".into())];
+    for round in 0..3 {
+        disk.fail(0, Kind::Space);
+        let batch = Bytes::from(vec![round; 100_000]);
+        for _ in 0..3 {
+            assert_eq!(writer.append(batch.clone()).await, Err(AppendError::Full));
+        }
+        // Readers go on.
+        assert_eq!(batches(&everything(&log, PARTITION).await), stored);
+        disk.free();
+        stored.push((writer.append(batch.clone()).await.expect("there is space"), batch));
+        assert_eq!(batches(&everything(&log, PARTITION).await), stored);
+    }
+    assert_eq!(log.counters().full, 9);
+}
+
+#[tokio::test]
+async fn what_is_trimmed_is_used_again() {
+    let folder = Folder::new();
+    let log = RedbLog::open(folder.path(), Options::default()).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        let mut last = Seq::START;
+        for _ in 0..30 {
+            last = writer.append(vec![7; 100_000].into()).await.expect("stored");
+        }
+        writer.trim(last).await.expect("trimmed");
+        sizes.push(log.counters().disk_bytes);
+    }
+    assert!(sizes[5] <= sizes[1] * 3 / 2, "{sizes:?}");
+}
+
+#[tokio::test]
+async fn compacting_gives_space_back_and_loses_nothing() {
+    let folder = Folder::new();
+    let log = RedbLog::open(folder.path(), Options::default()).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    let mut last = Seq::START;
+    for number in 0..60_u8 {
+        last = writer.append(vec![number; 100_000].into()).await.expect("stored");
+        writer.snapshot(vec![snapshot("key", &number.to_string())]).await.expect("stored");
+    }
+    writer.trim(last).await.expect("trimmed");
+    let (entries, before) = (everything(&log, PARTITION).await, log.counters());
+    log.compact().await.expect("compacted");
+    assert_eq!(everything(&log, PARTITION).await, entries);
+    writer.append("more".into()).await.expect("stored");
+    let after = log.counters();
+    assert!(after.disk_bytes * 2 < before.disk_bytes, "{before:?} {after:?}");
+}
