@@ -4,5 +4,6 @@ mod bad_input;
 mod contract;
 mod faults;
 mod faulty;
+mod measure;
 mod space;
 mod support;
