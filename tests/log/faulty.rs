@@ -18,8 +18,11 @@ const SECTOR: usize = 512;
 pub enum Kind {
     /// An error, and from then on each time.
     Error,
-    /// There is no space, from then on until some is freed.
+    /// There is no space, from then on until some is freed. What has its place can be written over: the
+    /// first page, say.
     Space,
+    /// Not even that, as where files are copied on write.
+    SpaceForNothing,
     /// Half of what is written is there, then an error.
     ShortWrite,
     /// The power goes. What was not synced is lost.
@@ -29,8 +32,23 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::Error, Self::Space, Self::ShortWrite, Self::LostTail, Self::TornPage];
+    pub const ALL: [Self; 6] = [
+        Self::Error,
+        Self::Space,
+        Self::SpaceForNothing,
+        Self::ShortWrite,
+        Self::LostTail,
+        Self::TornPage,
+    ];
+
+    /// Whether the system ends, and not just the process.
+    fn is_power(self) -> bool {
+        matches!(self, Self::LostTail | Self::TornPage)
+    }
+
+    fn is_space(self) -> bool {
+        matches!(self, Self::Space | Self::SpaceForNothing)
+    }
 }
 
 /// Clones are the same disk.
@@ -82,7 +100,7 @@ impl FaultyDisk {
     pub fn free(&self) {
         let mut state = self.0.lock();
         if state.failed {
-            state.fault.take_if(|(_, kind)| *kind == Kind::Space);
+            state.fault.take_if(|(_, kind)| kind.is_space());
         }
     }
 
@@ -91,7 +109,7 @@ impl FaultyDisk {
         let state = self.0.lock();
         let mut bytes = match state.fault {
             // The process ends, the system goes on, and sometimes it does not either.
-            None | Some((_, Kind::Error | Kind::Space | Kind::ShortWrite)) if random.bool() => {
+            fault if !fault.is_some_and(|(_, kind)| kind.is_power()) && random.bool() => {
                 return Self::with(state.current.clone());
             }
             _ => state.synced.clone(),
@@ -169,7 +187,7 @@ impl StorageBackend for FaultyDisk {
         let mut state = self.0.lock();
         match state.operate() {
             None => {}
-            Some(Kind::Space) if length <= state.current.len() => {}
+            Some(kind) if kind.is_space() && length <= state.current.len() => {}
             Some(kind) => return Err(kind.error()),
         }
         state.current.resize(length, 0);
@@ -180,7 +198,8 @@ impl StorageBackend for FaultyDisk {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         match state.operate() {
-            None | Some(Kind::Space) => {}
+            None => {}
+            Some(kind) if kind.is_space() => {}
             Some(kind) => return Err(kind.error()),
         }
         let State { synced, unsynced, .. } = &mut *state;
@@ -200,9 +219,8 @@ impl StorageBackend for FaultyDisk {
         let offset = offset as usize;
         match state.operate() {
             None => state.write(offset, data),
-            // What has its place on the disk can be written over: the first page, say.
             Some(Kind::Space) if offset == 0 => state.write(offset, data),
-            Some(kind @ (Kind::ShortWrite | Kind::Space)) => {
+            Some(kind) if kind == Kind::ShortWrite || kind.is_space() => {
                 state.write(offset, &data[..data.len() / 2]);
                 return Err(kind.error());
             }
@@ -215,7 +233,7 @@ impl StorageBackend for FaultyDisk {
 impl Kind {
     fn error(self) -> io::Error {
         match self {
-            Self::Space => ErrorKind::StorageFull.into(),
+            Self::Space | Self::SpaceForNothing => ErrorKind::StorageFull.into(),
             // EIO
             _ => io::Error::from_raw_os_error(5),
         }

@@ -61,6 +61,50 @@ async fn a_disk_without_space_refuses_and_goes_on_when_there_is_some() {
 }
 
 #[tokio::test]
+async fn what_is_unknown_for_want_of_space_is_settled_when_there_is_some() {
+    let disk = FaultyDisk::default();
+    let log = RedbLog::on(disk.clone(), Options::default()).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    for after in 0..30 {
+        let before = batches(&everything(&log, PARTITION).await).len();
+        disk.fail(after, Kind::SpaceForNothing);
+        let outcome = writer.append(vec![7; 10_000].into()).await;
+        disk.free();
+        let stored = match outcome {
+            Err(AppendError::Unknown) => writer.settle().await.expect("settled").is_some(),
+            ref outcome => outcome.is_ok(),
+        };
+        let batches = batches(&everything(&log, PARTITION).await).len();
+        assert_eq!(batches, before + usize::from(stored), "after {after}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn readers_notice_nothing_of_a_disk_without_space() {
+    let disk = FaultyDisk::default();
+    let options = Options { cache_bytes: 0, ..Options::default() };
+    let log = RedbLog::on(disk.clone(), options).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    for number in 0..20 {
+        writer.append(vec![number; 10_000].into()).await.expect("stored");
+    }
+    let expected = everything(&log, PARTITION).await;
+    let write = async {
+        for after in 0..40 {
+            disk.fail(after % 2, Kind::Space);
+            assert_eq!(writer.append(vec![7; 10_000].into()).await, Err(AppendError::Full));
+            disk.free();
+        }
+    };
+    let read = async {
+        for _ in 0..40 {
+            assert_eq!(everything(&log, PARTITION).await, expected);
+        }
+    };
+    tokio::join!(write, read);
+}
+
+#[tokio::test]
 async fn what_is_trimmed_is_used_again() {
     let folder = Folder::new();
     let log = RedbLog::open(folder.path(), Options::default()).expect("a new store");
@@ -89,7 +133,9 @@ async fn compacting_gives_space_back_and_loses_nothing() {
     }
     writer.trim(last).await.expect("trimmed");
     let (entries, before) = (everything(&log, PARTITION).await, log.counters());
-    log.compact().await.expect("compacted");
+    // Readers wait for it, and it for them.
+    let (compacted, read) = tokio::join!(log.compact(), everything(&log, PARTITION));
+    assert_eq!((compacted, read), (Ok(()), entries.clone()));
     assert_eq!(everything(&log, PARTITION).await, entries);
     writer.append("more".into()).await.expect("stored");
     let after = log.counters();

@@ -118,10 +118,8 @@ impl Committer {
         }
         // redb takes nothing more after an error, whichever it was. So it is opened again, and shows
         // whether the commit had come through.
-        *self.inner.database.write() = None;
-        let before = self.uncertain.replace(rows);
-        debug_assert!(before.is_none(), "a store that is not certain is not written to");
-        match self.ready() {
+        self.uncertain = Some(rows);
+        match self.reopen() {
             Ok(true) => Ok(added),
             Ok(false) => Err(AppendError::Full),
             Err(AppendError::Full) => Err(AppendError::Unknown),
@@ -129,29 +127,41 @@ impl Committer {
         }
     }
 
-    /// Opens the store again if it is not open. Whether the commit that was uncertain is stored.
-    fn ready(&mut self) -> Result<bool, AppendError> {
+    /// Sees to it that the store is open.
+    fn ready(&mut self) -> Result<(), AppendError> {
         if let Some(why) = self.inner.broken.get() {
             return Err(AppendError::Broken(why.clone()));
         }
-        if self.inner.database.read().is_some() {
-            return Ok(false);
+        let is_open = self.inner.database.read().is_some();
+        if is_open { Ok(()) } else { self.reopen().map(drop) }
+    }
+
+    /// Opens the store again after there was no space. Whether the commit that was uncertain is stored.
+    fn reopen(&mut self) -> Result<bool, AppendError> {
+        let inner = self.inner.clone();
+        // Held until it is open again, so that readers wait and notice nothing.
+        let mut open = inner.database.write();
+        // What is open has to be closed first.
+        *open = None;
+        inner.faults.clear();
+        let (database, found) =
+            match database::open(&*self.disk, &inner.faults, self.options.cache_bytes) {
+                Ok(opened) => opened,
+                Err(LogError::Full) => return Err(AppendError::Full),
+                Err(error) => {
+                    drop(open);
+                    return Err(self.fail(&Problem::Other(error.to_string())));
+                }
+            };
+        *open = Some(database);
+        let is_found =
+            |rows: &Vec<Row>| rows.iter().zip(&found).all(|(a, b)| a.write() == b.write());
+        let stored = self.uncertain.take().filter(is_found);
+        let is_stored = stored.is_some();
+        if let Some(rows) = stored {
+            self.rows = rows;
         }
-        self.inner.faults.clear();
-        match database::open(&*self.disk, &self.inner.faults, self.options.cache_bytes) {
-            Ok((database, found)) => {
-                *self.inner.database.write() = Some(database);
-                let uncertain = self.uncertain.take();
-                let stored = uncertain.filter(|rows| {
-                    rows.iter().zip(&found).all(|(row, found)| row.write() == found.write())
-                });
-                let is_stored = stored.is_some();
-                self.rows = stored.unwrap_or_else(|| mem::take(&mut self.rows));
-                Ok(is_stored)
-            }
-            Err(LogError::Full) => Err(AppendError::Full),
-            Err(error) => Err(self.fail(&Problem::Other(error.to_string()))),
-        }
+        Ok(is_stored)
     }
 
     /// Nothing more is taken until the log is opened again by whoever uses it.
@@ -228,8 +238,7 @@ impl Committer {
         match compacted {
             Ok(_) => Ok(Seq::START),
             Err(_) if self.inner.faults.worst() == Fault::Space => {
-                // Nothing of what is stored has changed, so it opens as it was.
-                *self.inner.database.write() = None;
+                self.reopen()?;
                 Err(AppendError::Full)
             }
             Err(problem) => Err(self.fail(&problem)),

@@ -76,10 +76,11 @@ impl Reader for RedbReader {
 /// What follows on a place, and the place after that.
 fn load(inner: &Inner, mut place: Place) -> Result<(VecDeque<Entry>, Place), LogError> {
     let partition = place.partition;
-    let (transaction, raw) = loop {
-        let database = inner.database.read();
-        let Some(database) = database.as_ref() else {
-            // Broken, closed, or without the space to be opened again.
+    // The store stays open as long as there is a transaction: it is dropped first.
+    let (_open, transaction, raw) = loop {
+        let open = inner.database.read();
+        let Some(database) = open.as_ref() else {
+            // It is broken, closed, or without the space to be opened again.
             let broken = inner.broken.get();
             return Err(broken.map_or(LogError::Full, |why| LogError::Broken(why.clone())));
         };
@@ -89,7 +90,7 @@ fn load(inner: &Inner, mut place: Place) -> Result<(VecDeque<Entry>, Place), Log
             Ok((transaction, raw))
         });
         match read {
-            Ok(read) => break read,
+            Ok((transaction, raw)) => break (open, transaction, raw),
             // A commit has just found no space. The committer is about to open the store again.
             Err(Problem::Redb(Error::PreviousIo)) if inner.faults.worst() == Fault::Space => {
                 thread::yield_now();
