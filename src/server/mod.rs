@@ -13,7 +13,7 @@ use crate::{
     engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
     grpc::{self, Objects, Runs, StreamSettings, encode::Wire, status::Node},
     object_stream::{self, ObjectStreams},
-    session::limits::{Limits, Micros},
+    session::limits::{Limits, Micros, NOTES},
 };
 use accept::Connections;
 use census::{Bounds, Census};
@@ -324,6 +324,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
             log_updates: config.max_log_updates,
             log_bytes: config.max_log_bytes,
             log_memory: micros(config.log_memory),
+            notes: NOTES,
         },
     }
 }

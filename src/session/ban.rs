@@ -28,7 +28,7 @@ impl Ban {
 
 /// The bans of a session.
 #[derive(Debug, Default)]
-pub(super) struct Bans(FxHashMap<UserId, Ban>);
+pub(super) struct Bans(pub(super) FxHashMap<UserId, Ban>);
 
 impl Bans {
     /// The ban of a user, while it holds.

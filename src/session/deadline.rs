@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 pub(super) enum Deadline {
     /// A tied member has been without a stream for too long.
     Member(MemberIx),
+    /// A member has not come back since the session has another owner.
+    Return(MemberIx),
     /// A lost host is replaced.
     Host,
     /// The session has been empty for too long.
@@ -67,10 +69,10 @@ impl Deadlines {
 /// How long the session is there.
 #[derive(Debug)]
 pub(super) struct Lifetime {
-    opened_at: Micros,
+    pub opened_at: Micros,
     /// When everybody had gone by whom it lives; none = nobody has yet.
-    emptied_at: Option<Micros>,
-    ended: bool,
+    pub emptied_at: Option<Micros>,
+    pub ended: bool,
 }
 
 impl Lifetime {
@@ -122,6 +124,7 @@ impl Session {
         {
             match deadline {
                 Deadline::Member(ix) => self.remove_member(now, ix, Departure::Lost),
+                Deadline::Return(ix) => self.stays_away(now, ix),
                 Deadline::Host => self.host_grace_over(),
                 Deadline::Empty | Deadline::Age => self.lifetime.end(),
                 Deadline::Seats => self.seats_over(now),
@@ -133,8 +136,10 @@ impl Session {
 
     /// A member's stream begins: it is connected.
     pub(super) fn stream_opened(&mut self, now: Micros, ix: MemberIx) {
-        self.deadlines.set(Deadline::Member(ix), None);
-        let Some(membership) = &mut self.members.get_mut(ix).now else {
+        self.stop_expecting(ix);
+        let member = self.members.get_mut(ix);
+        self.notes.add(&member.user);
+        let Some(membership) = &mut member.now else {
             return;
         };
         membership.streams += 1;
@@ -162,7 +167,9 @@ impl Session {
     /// server caused gives it time to come back. An explicit one stays.
     pub(super) fn stream_closed(&mut self, now: Micros, ix: MemberIx, lost: bool) {
         let rejoin_grace = self.accepted.settings.rejoin_grace;
-        let Some(membership) = &mut self.members.get_mut(ix).now else {
+        let member = self.members.get_mut(ix);
+        self.notes.add(&member.user);
+        let Some(membership) = &mut member.now else {
             return;
         };
         membership.streams = membership.streams.saturating_sub(1);
@@ -185,6 +192,7 @@ impl Session {
         let Some(membership) = &self.members.get(ix).now else {
             return;
         };
+        self.deadlines.set(Deadline::Return(ix), None);
         match membership.presence {
             Presence::Tied if membership.streams == 0 => {
                 let at = now + self.limits.join_timeout;
@@ -193,6 +201,20 @@ impl Session {
             }
             Presence::Tied => {}
             Presence::Explicit => self.deadlines.set(Deadline::Member(ix), None),
+        }
+    }
+
+    /// A stream has come, or the membership is over.
+    pub(super) fn stop_expecting(&mut self, ix: MemberIx) {
+        self.deadlines.set(Deadline::Member(ix), None);
+        self.deadlines.set(Deadline::Return(ix), None);
+    }
+
+    /// A member that another owner of the session knew has not come back.
+    fn stays_away(&mut self, now: Micros, ix: MemberIx) {
+        match &self.members.get(ix).now {
+            Some(source) if source.absent => self.show_absent(ix),
+            _ => self.stream_closed(now, ix, false),
         }
     }
 

@@ -21,8 +21,9 @@ use std::sync::Arc;
 pub struct Heritage {
     /// Whose it is, by the order of the membership: a host that comes to be host again still has
     /// its props.
-    of: u64,
-    props: Vec<(Key, Value)>,
+    pub(super) of: u64,
+    /// The props.
+    pub(super) props: Vec<(Key, Value)>,
 }
 
 impl Session {

@@ -3,7 +3,6 @@
 use super::{
     Session,
     command::{Actor, Join, Write},
-    deadline::Deadline,
     error::{Refusal, Violation},
     ids::UserId,
     limits::Micros,
@@ -153,6 +152,7 @@ impl Session {
                 slots.write(&key, Some(value), &mut self.names, settings);
             }
         }
+        self.notes.add(&user);
         self.sight_may_change(&user);
         self.log_joined(ix);
         self.expect_stream(now, ix);
@@ -208,7 +208,9 @@ impl Session {
         join: Join,
     ) -> Result<(), Refusal> {
         self.source_joins(ix, &join)?;
-        let Some(membership) = &mut self.members.get_mut(ix).now else { return Ok(()) };
+        let member = self.members.get_mut(ix);
+        self.notes.add(&member.user);
+        let Some(membership) = &mut member.now else { return Ok(()) };
         membership.presence = join.presence.unwrap_or(membership.presence);
         let is_connected = match membership.presence {
             Presence::Tied => true,
@@ -232,6 +234,7 @@ impl Session {
             // It gives up what raises: who was made a spectator stays one.
             if self.roles.of(user).is_some_and(|role| role > Role::Member) {
                 self.roles.take(user);
+                self.notes.add(user);
             }
             if self.accepted.owner.as_ref() == Some(user) {
                 self.pass_ownership(user);
@@ -249,7 +252,7 @@ impl Session {
                 _ => self.lifetime.end(),
             }
         }
-        self.deadlines.set(Deadline::Member(ix), None);
+        self.stop_expecting(ix);
         self.bequeath(&user);
         let Some(membership) = self.members.leave(ix, departure) else {
             return;
@@ -282,6 +285,7 @@ impl Session {
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
         Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
         let Some((ix, user)) = next else { return };
+        self.notes.add(&user);
         self.roles.give(user, Role::Owner);
         self.members.change_role(ix, Role::Owner);
         self.log_status(ix);

@@ -6,6 +6,9 @@ pub type Micros = u64;
 /// One second.
 pub const SECOND: Micros = 1_000_000;
 
+/// How many changes about users that no frame tells are noted one by one.
+pub const NOTES: usize = 256;
+
 /// What a session may hold.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -23,6 +26,9 @@ pub struct Limits {
     pub removals: usize,
     /// For how long it remembers them.
     pub removal_memory: Micros,
+    /// How many changes about users that no frame tells are noted one by one; a record of more tells
+    /// of all users. [`NOTES`] but in tests.
+    pub notes: usize,
     /// How long a tied member may be without any stream after joining.
     pub join_timeout: Micros,
     /// Updates of the log that ALL delivery is told from.
@@ -53,6 +59,7 @@ impl Default for Limits {
             members: 10_000,
             removals: 1024,
             removal_memory: 300 * SECOND,
+            notes: NOTES,
             join_timeout: 15 * SECOND,
             log_updates: 4096,
             log_bytes: 1024 * 1024,

@@ -105,11 +105,11 @@ pub struct Member {
     pub(super) slots: Slots,
     /// Why it left, where `now` is none.
     pub(super) departure: Departure,
-    dirty: bool,
+    pub(super) dirty: bool,
     /// The revision of the last change of anything.
     pub(super) changed: Revision,
-    newer: Option<MemberIx>,
-    older: Option<MemberIx>,
+    pub(super) newer: Option<MemberIx>,
+    pub(super) older: Option<MemberIx>,
 }
 
 /// How many are in a session.
@@ -130,19 +130,19 @@ impl Counts {
 /// The members, found by user, by join order, and by how recently they changed.
 #[derive(Debug, Default)]
 pub struct Members {
-    slab: Slab<Member>,
-    by_user: FxHashMap<UserId, MemberIx>,
+    pub(super) slab: Slab<Member>,
+    pub(super) by_user: FxHashMap<UserId, MemberIx>,
     /// Accepted memberships in join order.
-    by_order: BTreeMap<u64, MemberIx>,
+    pub(super) by_order: BTreeMap<u64, MemberIx>,
     /// How many memberships there have been.
-    begun: u64,
+    pub(super) begun: u64,
     /// The accepted ones.
-    counts: Counts,
+    pub(super) counts: Counts,
     /// Those that the last frame shows.
-    shown_counts: Counts,
-    dirty: Vec<MemberIx>,
-    newest: Option<MemberIx>,
-    oldest: Option<MemberIx>,
+    pub(super) shown_counts: Counts,
+    pub(super) dirty: Vec<MemberIx>,
+    pub(super) newest: Option<MemberIx>,
+    pub(super) oldest: Option<MemberIx>,
 }
 
 impl Members {
@@ -154,6 +154,11 @@ impl Members {
     /// The member.
     pub fn get(&self, ix: MemberIx) -> &Member {
         &self.slab[ix.0 as usize]
+    }
+
+    /// The member, if the index is in use.
+    pub(super) fn try_get(&self, ix: MemberIx) -> Option<&Member> {
+        self.slab.get(ix.0 as usize)
     }
 
     /// The member, if the index is in use.
@@ -271,6 +276,22 @@ impl Members {
             *self.shown_counts.of(before) -= 1;
         }
         *self.shown_counts.of(role) += 1;
+    }
+
+    /// A user is in the session as its owner says: what is accepted is what is shown.
+    pub(super) fn put(&mut self, user: &UserId, now: Membership, shown: Shown) -> MemberIx {
+        let mut before = None;
+        if let Some(member) = self.find(user).map(|ix| self.get_mut(ix)) {
+            before = member.shown.as_ref().map(|shown| shown.role);
+            if let Some(membership) = member.now.take() {
+                *self.counts.of(membership.role) -= 1;
+                self.by_order.remove(&membership.order);
+            }
+        }
+        self.show_role(before, shown.role);
+        let ix = self.join(user, now);
+        self.get_mut(ix).shown = Some(shown);
+        ix
     }
 
     /// Something accepted changed about the member: the next frame looks at it.

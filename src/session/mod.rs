@@ -25,12 +25,16 @@ pub mod member;
 pub mod merge;
 mod moderation;
 mod names;
+mod notes;
 pub mod opening;
 pub mod password;
 pub mod private;
 mod props;
 mod read;
+pub mod record;
+mod recording;
 mod removals;
+pub mod replica;
 mod reset;
 pub mod revision;
 pub mod role;
@@ -59,6 +63,7 @@ use limits::{Limits, Micros};
 use log::Log;
 use member::{Departed, MemberIx, Members};
 use names::Names;
+use notes::Notes;
 use opening::People;
 use password::PasswordHash;
 use private::{Pair, Private};
@@ -157,6 +162,8 @@ pub struct Session {
     sight_revision: Revision,
     /// Told to nobody.
     password: Option<PasswordHash>,
+    /// The frame that came with its last change.
+    password_revision: Revision,
 
     names: Names,
     members: Members,
@@ -173,6 +180,8 @@ pub struct Session {
     removals: Removals,
     /// The frame of the last reset, if there was one.
     reset_revision: Revision,
+    /// About whom something changed that no frame tells.
+    notes: Notes,
     /// Who left since somebody last asked.
     left: Vec<UserId>,
     /// Who may have come to know of the session, or not know of it any more, by a membership.
@@ -222,6 +231,7 @@ impl Session {
             kind,
             pair: private.as_ref().map(Private::shared_pair),
             is_source_seen: false,
+            notes: Notes::after(0, limits.notes),
             limits,
             epoch: last_epoch.next(now),
             revision: Revision::NONE,
@@ -232,6 +242,7 @@ impl Session {
             info_revision: Revision::NONE,
             sight_revision: Revision::NONE,
             password,
+            password_revision: Revision::FIRST,
             names: Names::default(),
             members: Members::default(),
             roles: Roles::default(),
@@ -353,6 +364,7 @@ impl Session {
                 Setting::Password(password) => {
                     info.has_password = password.is_some();
                     self.password = password;
+                    self.password_revision = self.revision.next();
                 }
                 change => info.settings.change(change),
             }

@@ -71,6 +71,7 @@ impl Session {
 
     fn put_role(&mut self, user: &UserId, role: Role) {
         self.roles.give(user.clone(), role);
+        self.notes.add(user);
         if let Some(ix) = self.members.find(user).filter(|&ix| self.is_joined(ix)) {
             self.members.change_role(ix, role);
             self.log_status(ix);
@@ -114,6 +115,7 @@ impl Session {
         let until = ban.until;
         self.bans.add(now, target.clone(), ban)?;
         self.roles.take(&target);
+        self.notes.add(&target);
         self.give_up_seat(&target);
         self.cut_log_of(&target);
         if let Ok(ix) = self.member(&target) {
@@ -151,10 +153,11 @@ impl Session {
         &mut self,
         now: Micros,
         actor: &Actor,
-        target: &str,
+        target: &UserId,
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         self.bans.lift(now, target)?;
+        self.notes.add(target);
         self.settle_listener(now);
         Ok(())
     }

@@ -8,7 +8,6 @@ use super::{
     Session,
     ban::Ban,
     command::{Join, Write},
-    deadline::Deadline,
     error::Refusal,
     ids::{Key, UserId},
     limits::Micros,
@@ -94,17 +93,18 @@ impl Session {
 
     /// The source's own membership is over, and nobody wished it: it is shown as absent.
     pub(super) fn source_lost(&mut self, ix: MemberIx) {
-        self.deadlines.set(Deadline::Member(ix), None);
+        self.stop_expecting(ix);
         let member = self.members.get_mut(ix);
         let Some(source) = &mut member.now else { return };
         (source.absent, source.presence) = (true, Presence::Explicit);
         (source.streams, source.has_streamed) = (0, false);
         let user = member.user.clone();
+        self.notes.add(&user);
         self.left.push(user);
         self.show_absent(ix);
     }
 
-    fn show_absent(&mut self, ix: MemberIx) {
+    pub(super) fn show_absent(&mut self, ix: MemberIx) {
         let is_disconnected = !self.is_source_seen;
         let Some(source) = &mut self.members.get_mut(ix).now else { return };
         if std::mem::replace(&mut source.disconnected, is_disconnected) != is_disconnected {
@@ -135,6 +135,7 @@ impl Session {
         if let Some(source) = &mut self.members.get_mut(ix).now {
             (source.absent, source.presence) = (false, presence);
         }
+        self.notes.add(&self.members.get(ix).user);
         self.open = true;
         Ok(())
     }

@@ -21,20 +21,23 @@ pub enum Gone {
     PrivateData(KeyIx),
     /// A member.
     Member(UserId, Departure),
+    /// What went is back, or went with something else: in a replica it only counts.
+    Nothing,
 }
 
+/// Something that went.
 #[derive(Debug)]
-struct Removal {
-    revision: Revision,
-    at: Micros,
-    gone: Gone,
+pub(super) struct Removal {
+    pub revision: Revision,
+    pub at: Micros,
+    pub gone: Gone,
 }
 
 /// The latest removals, oldest first, bounded by number and age.
 #[derive(Debug, Default)]
 pub struct Removals {
-    list: VecDeque<Removal>,
-    departed: FxHashMap<UserId, Revision>,
+    pub(super) list: VecDeque<Removal>,
+    pub(super) departed: FxHashMap<UserId, Revision>,
     /// Deltas can begin at this revision or later.
     pub horizon: Revision,
 }
@@ -81,6 +84,11 @@ impl Removals {
         if self.list.len() <= limits.removals && now < oldest.at + limits.removal_memory {
             return None;
         }
+        self.pop()
+    }
+
+    /// Takes out the oldest removal.
+    pub(super) fn pop(&mut self) -> Option<(Revision, Gone)> {
         let Removal { revision, gone, .. } = self.list.pop_front()?;
         if let Gone::Member(user, _) = &gone
             && self.departed(user) == revision

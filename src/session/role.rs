@@ -37,9 +37,9 @@ pub const ROLES: usize = 20_000;
 /// Roles other than member, of people who have joined and of people who have not.
 #[derive(Debug, Default)]
 pub(super) struct Roles {
-    by_user: FxHashMap<UserId, Role>,
+    pub(super) by_user: FxHashMap<UserId, Role>,
     /// Who got or lost one since somebody last asked.
-    changed: Vec<UserId>,
+    pub(super) changed: Vec<UserId>,
 }
 
 impl Roles {

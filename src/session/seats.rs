@@ -56,6 +56,7 @@ impl Session {
         if new > 0 && self.members.counts().members + self.seats.len() + new > capacity {
             return Err(Refusal::Full { capacity });
         }
+        users.iter().for_each(|user| self.notes.add(user));
         self.seats.extend(users.into_iter().map(|user| (user, until)));
         self.settle_seats();
         Ok(())
@@ -82,13 +83,16 @@ impl Session {
 
     /// A user who comes, or may not come any more, has no seat.
     pub(super) fn give_up_seat(&mut self, user: &str) {
-        if self.seats.remove(user).is_some() {
+        if let Some((user, _)) = self.seats.remove_entry(user) {
+            self.notes.add(&user);
             self.settle_seats();
         }
     }
 
     /// The time of a seat is over.
     pub(super) fn seats_over(&mut self, now: Micros) {
+        let over = self.seats.iter().filter(|(_, until)| **until <= now);
+        over.for_each(|(user, _)| self.notes.add(user));
         self.seats.retain(|_, until| *until > now);
         self.settle_seats();
     }

@@ -15,7 +15,7 @@ pub struct Slot {
     /// Which key.
     pub key: KeyIx,
     /// The next frame looks at it.
-    is_dirty: bool,
+    pub(super) is_dirty: bool,
     /// Accepted: what the last write left.
     pub accepted: Option<Value>,
     /// As of the last frame; none = a tombstone that lets deltas name the removal.
@@ -41,9 +41,9 @@ impl Slot {
 /// Slots ordered by key index.
 #[derive(Debug, Default)]
 pub struct Slots {
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Those that were written since the last frame: every one that is pending is among them.
-    dirty: SmallVec<[KeyIx; 4]>,
+    pub(super) dirty: SmallVec<[KeyIx; 4]>,
 }
 
 impl Slots {
@@ -205,6 +205,25 @@ impl Slots {
             names.give_back(key);
         }
         true
+    }
+
+    /// A key shows a value, or a tombstone, since `revision`, as its owner says; nothing else is
+    /// accepted.
+    pub(super) fn put_shown(
+        &mut self,
+        key: KeyIx,
+        shown: Option<Value>,
+        revision: Revision,
+        names: &mut Names,
+    ) {
+        let slot = Slot { key, is_dirty: false, accepted: shown.clone(), shown, revision };
+        match self.find(key) {
+            Ok(at) => self.slots[at] = slot,
+            Err(at) => {
+                names.one_more(key);
+                self.slots.insert(at, slot);
+            }
+        }
     }
 
     /// Gives all keys back.

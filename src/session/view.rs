@@ -454,18 +454,24 @@ impl Session {
     /// Forgets removals that are over the bounds.
     pub(super) fn expire_removals(&mut self, now: super::limits::Micros) {
         while let Some((revision, gone)) = self.removals.expire(now, &self.limits) {
-            let needed = match gone {
-                Gone::Member(..) => true,
-                Gone::Data(key) => self.data.shared.forget(key, revision, &mut self.names),
-                Gone::PrivateData(key) => self.data.private.forget(key, revision, &mut self.names),
-                Gone::Prop(ix, key) => match self.members.try_get_mut(ix) {
-                    Some(member) => member.slots.forget(key, revision, &mut self.names),
-                    None => false,
-                },
-            };
-            if needed {
-                self.removals.horizon = self.removals.horizon.max(revision);
-            }
+            self.forget(revision, gone);
+        }
+    }
+
+    /// Forgets what went at a revision.
+    pub(super) fn forget(&mut self, revision: Revision, gone: Gone) {
+        let needed = match gone {
+            Gone::Member(..) => true,
+            Gone::Nothing => false,
+            Gone::Data(key) => self.data.shared.forget(key, revision, &mut self.names),
+            Gone::PrivateData(key) => self.data.private.forget(key, revision, &mut self.names),
+            Gone::Prop(ix, key) => match self.members.try_get_mut(ix) {
+                Some(member) => member.slots.forget(key, revision, &mut self.names),
+                None => false,
+            },
+        };
+        if needed {
+            self.removals.horizon = self.removals.horizon.max(revision);
         }
     }
 }

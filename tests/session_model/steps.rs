@@ -197,18 +197,19 @@ pub fn start(kind: Kind) -> impl Strategy<Value = Start> {
         sample::select(vec![0_usize, 1, 1, 2, 3, 6, 1000]),
         sample::select(vec![3 * SECOND, 300 * SECOND]),
         sample::select(vec![3_usize, 12, MANY_UPDATES, MANY_UPDATES]),
+        sample::select(vec![0_usize, 2, 256]),
     );
-    let limits =
-        limits.prop_map(|(props_per_user, members, removals, removal_memory, log_updates)| {
-            Limits {
-                props_per_user,
-                members,
-                removals,
-                removal_memory,
-                log_updates,
-                ..Limits::default()
-            }
-        });
+    let limits = limits.prop_map(
+        |(props_per_user, members, removals, removal_memory, log_updates, notes)| Limits {
+            props_per_user,
+            members,
+            removals,
+            removal_memory,
+            log_updates,
+            notes,
+            ..Limits::default()
+        },
+    );
     let opener = prop_oneof![1 => Just(None), 5 => user().prop_map(Some)];
     let schema = prop_oneof![3 => Just(None), 1 => schema().prop_map(Some)];
     let changes = collection::vec(setting(), 0..6);

@@ -229,7 +229,7 @@ fn the_epoch_of_a_session_made_anew_is_greater_whatever_the_clock_says() {
 
 #[test]
 fn what_a_session_holds_is_bounded_whatever_is_written_and_removed() {
-    let limits = Limits { removals: 4, props_per_user: 2, ..Limits::default() };
+    let limits = Limits { removals: 4, props_per_user: 2, notes: 4, ..Limits::default() };
     let mut stage = Stage::open_with(opening_by("ada", Kind::Room), limits);
     stage.update(Setting::EmptyTtl(SECOND));
     let size_after = |rounds: std::ops::Range<u32>, stage: &mut Stage| {
