@@ -1,5 +1,6 @@
 //! Compiles `proto/` to Rust, to the descriptor set that reflection serves, and to the numbers of all
-//! fields. protox is pure Rust, so that building needs no protoc.
+//! fields; and to Rust what is written of sessions, which nobody is served. protox is pure Rust, so
+//! that building needs no protoc.
 
 use prost::Message;
 use prost_types::DescriptorProto;
@@ -26,6 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         // They hold passwords: `src/secrecy.rs` says what they show.
         .skip_debug([".sessiond.v1.JoinOptions", ".sessiond.v1.SessionSettings"])
         .compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=src/record/record.proto");
+    let records = protox::compile(["record.proto"], ["src/record"])?;
+    tonic_prost_build::configure().compile_fds(records)?;
     Ok(())
 }
 

@@ -36,6 +36,7 @@ pub mod log;
 pub mod logging;
 pub mod object_stream;
 pub mod probe;
+pub mod record;
 mod secrecy;
 pub mod server;
 pub mod session;

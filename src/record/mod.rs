@@ -1,0 +1,107 @@
+//! What is written down of sessions, as bytes: versioned, checksummed, and read by every later
+//! version.
+//!
+//! An entry is a byte for the version, a message of `record.proto`, and a CRC-32 of both, least byte
+//! first. That frame is the same in all versions, so that damage is told from a version that is not
+//! known here. Nothing that is read is trusted: what makes no sense is an error, never a panic, and
+//! never a session that is wrong.
+
+mod info;
+mod names;
+mod read;
+mod value;
+mod write;
+
+use crate::session::{
+    epoch::Epoch,
+    ids::{AppId, Key, SessionId, UserId},
+    record::Record,
+    value::Value,
+};
+use prost::Message;
+
+/// The messages of `record.proto`.
+#[allow(missing_docs, clippy::large_enum_variant)]
+mod wire {
+    include!(concat!(env!("OUT_DIR"), "/sessiond.record.v1.rs"));
+}
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// Bytes of the checksum.
+const CHECKSUM: usize = size_of::<u32>();
+
+/// Something that is written down.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// What changed of a session, or all of it.
+    Session(Box<Record>),
+    /// A session is over, and nothing of it is left to know.
+    Gone {
+        /// Its namespace.
+        app: AppId,
+        /// Its id.
+        id: SessionId,
+        /// Its epoch: another session of its id has a greater one.
+        epoch: Epoch,
+    },
+    /// No session that is gone had a greater epoch.
+    GreatestEpoch(Epoch),
+    /// What is known of a user beside its sessions.
+    User(UserRecord),
+}
+
+/// What is known of a user beside its sessions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserRecord {
+    /// The namespace.
+    pub app: AppId,
+    /// Who.
+    pub user: UserId,
+    /// What is set on it.
+    pub props: Vec<(Key, Value)>,
+    /// The exclusive session that it joined last.
+    pub slot: Option<SessionId>,
+}
+
+/// Why bytes are no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// They are not what was written.
+    #[error("the entry is damaged")]
+    Damaged,
+    /// A later version of the program wrote them.
+    #[error("the entry has version {0}, and this program knows versions up to {VERSION}")]
+    Newer(u8),
+    /// They were written whole, and make no sense.
+    #[error("the entry makes no sense: {0}")]
+    Malformed(&'static str),
+}
+
+/// The bytes of an entry.
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    let message = write::entry(entry);
+    let mut bytes = Vec::with_capacity(1 + message.encoded_len() + CHECKSUM);
+    bytes.push(VERSION);
+    message.encode_raw(&mut bytes);
+    let checksum = crc32fast::hash(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    bytes
+}
+
+/// The entry that was written as these bytes, by this version or an earlier one.
+pub fn decode(bytes: &[u8]) -> Result<Entry, Unreadable> {
+    let (body, checksum) = bytes.split_last_chunk::<CHECKSUM>().ok_or(Unreadable::Damaged)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
+        return Err(Unreadable::Damaged);
+    }
+    match body.split_first() {
+        Some((&VERSION, message)) => {
+            let message = wire::Entry::decode(message);
+            read::entry(message.map_err(|_| Unreadable::Malformed("no message"))?)
+        }
+        Some((0, _)) | None => Err(Unreadable::Malformed("version 0")),
+        Some((&newer, _)) => Err(Unreadable::Newer(newer)),
+    }
+}
