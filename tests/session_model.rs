@@ -13,6 +13,7 @@ mod session_model {
     mod position;
     mod properties;
     mod rules;
+    mod shadow;
     mod stage;
     mod steps;
     mod subscriber;

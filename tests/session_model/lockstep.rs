@@ -8,6 +8,7 @@ use super::{
     model::{Model, Props},
     people::people,
     picture::Changes,
+    shadow::{self, Shadow},
     steps::{KEYS, MANY_UPDATES, Put, Puts, Start, Step, Term, USERS, Who, password},
     subscriber::{self, Subscriber, Watch},
 };
@@ -46,6 +47,7 @@ pub struct Lockstep {
     /// How many texts were made that are written once only.
     fresh: u64,
     listener: Listener,
+    shadows: Vec<Shadow>,
 }
 
 impl Lockstep {
@@ -54,6 +56,7 @@ impl Lockstep {
         let mut users = BTreeMap::new();
         let (session, model) = open(&start, now, 0, BTreeMap::new(), &mut users);
         let invariants = Invariants::begin(session.bans(now, &Actor::App));
+        let shadows = Shadow::all(&start.limits);
         let filters = [&[][..], &["a"], &["b", "c"]];
         let filters = filters.map(|keys| Keys::new(keys.iter().copied().map(Key::from).collect()));
         let classes = [Class::Members, Class::Host];
@@ -78,6 +81,7 @@ impl Lockstep {
             subscribers: fixed.chain(own).collect(),
             fresh: 0,
             listener: Listener::default(),
+            shadows,
         };
         both.framed(0);
         both.compare();
@@ -217,6 +221,12 @@ impl Lockstep {
         self.compare();
         let any = self.now as usize % self.watches.len();
         self.watches[any].between_frames(&self.session, &self.model);
+        if !self.session.is_open() {
+            let views: Vec<_> = self.watches.iter().map(|watch| watch.view.clone()).collect();
+            for shadow in &mut self.shadows {
+                shadow.follow(&self.session, &views, self.now);
+            }
+        }
     }
 
     /// The story is over: everybody wakes up.
@@ -225,6 +235,8 @@ impl Lockstep {
         self.flush(0);
         self.resume_from_everywhere();
         self.compare();
+        let views: Vec<_> = self.watches.iter().map(|watch| watch.view.clone()).collect();
+        shadow::take_over(&mut self.session, &self.start.limits, &views, self.now);
     }
 
     /// The same becomes of a command in both, and a refused one leaves no trace.
@@ -460,6 +472,7 @@ impl Lockstep {
         (self.session, self.model) = open(&self.start, self.now, epoch, users, &mut self.users);
         self.invariants = Invariants::begin(self.session.bans(self.now, &Actor::App));
         self.watches.iter_mut().for_each(Watch::start_anew);
+        self.shadows.iter_mut().for_each(Shadow::start_anew);
         self.listener = Listener::default();
         self.framed(0);
         self.compare();
