@@ -17,6 +17,7 @@ use crate::session::{
     },
     revision::Revision,
     role::Role,
+    settings,
 };
 use std::sync::Arc;
 use wire::{entry::Kind, record, removal::What};
@@ -124,11 +125,12 @@ fn birth(birth: wire::Birth) -> Read<Birth> {
     let pair = pair.map(|wire::Pair { source, listener }| {
         Ok(Pair { source: user(source)?, listener: user(listener)? })
     });
-    Ok(Birth {
-        kind: read_kind(kind)?.ok_or(Unreadable::Malformed("a session of no kind"))?,
-        pair: pair.transpose()?,
-        opened_at: moment(opened_at)?,
-    })
+    let pair = pair.transpose()?;
+    let kind = read_kind(kind)?.ok_or(Unreadable::Malformed("a session of no kind"))?;
+    if (kind == settings::Kind::Private) != pair.is_some() {
+        return Err(Unreadable::Malformed("a pair that is none"));
+    }
+    Ok(Birth { kind, pair, opened_at: moment(opened_at)? })
 }
 
 fn name(name: wire::Name) -> Read<Name> {

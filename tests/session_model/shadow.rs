@@ -135,7 +135,7 @@ fn read(record: Record) -> Record {
     }
 }
 
-fn begin(snapshot: Record, limits: &Arc<Limits>) -> Replica {
+pub fn begin(snapshot: Record, limits: &Arc<Limits>) -> Replica {
     Replica::begin(read(snapshot), limits.clone()).expect("the snapshot fits")
 }
 

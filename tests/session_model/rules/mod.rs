@@ -12,5 +12,6 @@ mod presence;
 mod private;
 mod props;
 mod reads;
+mod records;
 mod schema;
 mod seats;
