@@ -13,6 +13,7 @@
 //! | [`engine`] | the clockwork: registry, shards, subscribers | `session`, `expression`; an encoder it is handed |
 //! | [`expression`] | what callers write to choose and to compute: CEL, bounded; pure like `session` | `session`'s words; CEL |
 //! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; `expression` |
+//! | [`record`] | what is written of sessions, as bytes; pure like `session` | `session`'s words; prost |
 //! | [`log`] | where records go: batches and snapshots of bytes, in memory or on a disk | redb, tokio's channels; no other room |
 //! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session` |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 8] = [
     (
         "session",
         &[
@@ -37,6 +37,7 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
             "crate::proto",
             "crate::bench",
             "crate::logging",
+            "crate::record",
         ],
     ),
     (
@@ -85,6 +86,35 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
             "std::time",
             "Instant",
             "SystemTime",
+            "crate::engine",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
+            "crate::proto",
+            "crate::bench",
+            "crate::logging",
+        ],
+    ),
+    (
+        "record",
+        &[
+            "cel",
+            "tokio",
+            "tonic",
+            "hyper",
+            "http",
+            "dashmap",
+            "tracing",
+            "parking_lot",
+            "rand",
+            "argon2",
+            "fastrand",
+            "uuid",
+            "std::time",
+            "Instant",
+            "SystemTime",
+            "crate::expression",
+            "crate::object_stream",
             "crate::engine",
             "crate::grpc",
             "crate::server",
