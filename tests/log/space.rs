@@ -121,6 +121,22 @@ async fn what_is_trimmed_is_used_again() {
     assert!(sizes[5] <= sizes[1] * 3 / 2, "{sizes:?}");
 }
 
+/// More than one transaction trims at once, with appends of another partition between them.
+#[tokio::test]
+async fn a_long_trim_is_done_when_it_says_so() {
+    let log = RedbLog::on(FaultyDisk::default(), Options::default()).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    let mut other = log.claim(OTHER, NODE).await.expect("a claim");
+    let mut last = Seq::START;
+    for _ in 0..5000 {
+        last = writer.append("batch".into()).await.expect("stored");
+    }
+    let (trimmed, appended) = tokio::join!(writer.trim(last), other.append("batch".into()));
+    assert_eq!((trimmed, appended), (Ok(()), Ok(Seq(2))));
+    assert_eq!(batches(&everything(&log, PARTITION).await), [(last, "batch".into())]);
+    assert_eq!(writer.append("more".into()).await, Ok(last.next()));
+}
+
 #[tokio::test]
 async fn compacting_gives_space_back_and_loses_nothing() {
     let folder = Folder::new();
