@@ -74,8 +74,8 @@ pub enum AppendError {
     /// Stored or not: [`settle`](super::Writer::settle) finds out. Until then nothing else is sent.
     #[error("it is not known whether it is stored")]
     Unknown,
-    /// The log has failed and takes nothing until it is opened again. Whether this call is stored shows
-    /// then; nobody was promised that it is.
+    /// The log has failed and takes nothing until it is opened again. Whether this call is stored
+    /// shows then; nobody was promised that it is.
     #[error("the store failed: {0}")]
     Broken(Arc<str>),
 }

@@ -36,7 +36,8 @@ struct Stored {
 }
 
 impl MemoryLog {
-    /// The next so many calls of writers are stored, and their replies are lost: the outcome is unknown.
+    /// The next so many calls of writers are stored, and their replies are lost: the outcome is
+    /// unknown.
     pub fn lose_replies(&self, count: u32) {
         self.shared.lock().lost_replies = count;
     }

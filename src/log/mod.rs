@@ -1,17 +1,17 @@
-//! Where records go: one sequence of entries for each partition. It knows bytes only: what a batch or
-//! a snapshot means is the business of whoever writes it.
+//! Where records go: one sequence of entries for each partition. It knows bytes only: what a batch
+//! or a snapshot means is the business of whoever writes it.
 //!
 //! A partition has one writer, the last that claimed it. A claim takes a sequence number like any
 //! other entry; the number is the writer's *term*. Whatever an older writer still sends is refused
 //! ([`AppendError::Deposed`]), so a writer that read everything up to its own term knows everything
 //! that will ever stand before its own entries.
 //!
-//! Batches, claims and releases stay until they are trimmed. A snapshot replaces the earlier one of its
-//! key and is never trimmed. Sequence numbers rise and are never used again, but not each of them is
-//! still there.
+//! Batches, claims and releases stay until they are trimmed. A snapshot replaces the earlier one of
+//! its key and is never trimmed. Sequence numbers rise and are never used again, but not each of
+//! them is still there.
 //!
-//! [`memory`] is for tests and simulation, [`redb`] for one node with a disk. `tests/log/contract.rs`
-//! holds each implementation to what is promised here.
+//! [`memory`] is for tests and simulation, [`redb`] for one node with a disk.
+//! `tests/log/contract.rs` holds each implementation to what is promised here.
 
 mod counters;
 mod error;
@@ -111,8 +111,8 @@ pub enum Content {
     },
     /// The writer has stored everything and gave the partition back: a clean end.
     Release,
-    /// There was a batch, claim or release, or the snapshot of this key, but its checksum is wrong. It is
-    /// counted ([`Counters::lost_entries`]); the reader knows what depends on it.
+    /// There was a batch, claim or release, or the snapshot of this key, but its checksum is wrong.
+    /// It is counted ([`Counters::lost_entries`]); the reader knows what depends on it.
     Lost {
         /// The key of a snapshot.
         key: Option<Key>,
@@ -126,8 +126,8 @@ pub trait Log: Send + Sync + 'static {
     /// What reads one partition.
     type Reader: Reader;
 
-    /// Makes the caller the only writer of a partition. Earlier writers are deposed from the moment at
-    /// which the claim is stored. If the outcome is an error, claiming again is right.
+    /// Makes the caller the only writer of a partition. Earlier writers are deposed from the moment
+    /// at which the claim is stored. If the outcome is an error, claiming again is right.
     fn claim(
         &self,
         partition: Partition,
@@ -138,8 +138,8 @@ pub trait Log: Send + Sync + 'static {
     fn read(&self, partition: Partition, from: Seq) -> Self::Reader;
 }
 
-/// The writer of one partition. Its entries are stored in the order of its calls, each completely or
-/// not at all, and each once.
+/// The writer of one partition. Its entries are stored in the order of its calls, each completely
+/// or not at all, and each once.
 ///
 /// A future that is dropped before it is ready leaves its outcome unknown, like
 /// [`AppendError::Unknown`]: nothing more is sent until [`settle`](Self::settle) has found out.
@@ -150,21 +150,22 @@ pub trait Writer: Send {
     /// Appends a batch of at most [`MAX_BATCH_BYTES`]. It is durable once its place is known.
     fn append(&mut self, batch: Bytes) -> impl Future<Output = Result<Seq, AppendError>> + Send;
 
-    /// Stores snapshots of at most [`MAX_SNAPSHOTS_BYTES`] in all, in their order, and gives the place of
-    /// the last. Each replaces the earlier one of its key at once. A crash may leave the first of them
-    /// without the others. Appends of this partition wait meanwhile, so few at a time are better.
+    /// Stores snapshots of at most [`MAX_SNAPSHOTS_BYTES`] in all, in their order, and gives the
+    /// place of the last. Each replaces the earlier one of its key at once. A crash may leave the
+    /// first of them without the others. Appends of this partition wait meanwhile, so few at a time
+    /// are better.
     fn snapshot(
         &mut self,
         snapshots: Vec<Snapshot>,
     ) -> impl Future<Output = Result<Seq, AppendError>> + Send;
 
-    /// Removes the batches, claims and releases below a place, except for the last of all: where the log
-    /// has come to is never forgotten. Snapshots stay.
+    /// Removes the batches, claims and releases below a place, except for the last of all: where
+    /// the log has come to is never forgotten. Snapshots stay.
     fn trim(&mut self, below: Seq) -> impl Future<Output = Result<(), AppendError>> + Send;
 
-    /// Finds out about the call whose outcome is unknown: sends the same again, which is stored once
-    /// however often it arrives. None = nothing was unknown. If the writer is deposed meanwhile, only
-    /// the log tells whether it was stored before.
+    /// Finds out about the call whose outcome is unknown: sends the same again, which is stored
+    /// once however often it arrives. None = nothing was unknown. If the writer is deposed
+    /// meanwhile, only the log tells whether it was stored before.
     fn settle(&mut self) -> impl Future<Output = Result<Option<Seq>, AppendError>> + Send;
 
     /// Gives the partition back, as the last entry of this term: a clean end.

@@ -1,5 +1,5 @@
-//! A writer that numbers its calls, so that a call which is sent again is stored once. It works with
-//! every log that can tell by term and number whether it has stored a call already.
+//! A writer that numbers its calls, so that a call which is sent again is stored once. It works
+//! with every log that can tell by term and number whether it has stored a call already.
 
 use super::{
     MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, Partition, Seq, Snapshot, Writer,

@@ -198,8 +198,8 @@ async fn a_file_cut_short_is_an_error() {
     }
 }
 
-/// Anywhere in the file: whole, with entries that are lost, or an error, but never a panic and never
-/// something else than what was written.
+/// Anywhere in the file: whole, with entries that are lost, or an error, but never a panic and
+/// never something else than what was written.
 #[tokio::test]
 async fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! The store on a disk that fails at any point. Whatever happens, it opens afterwards, nothing that was
-//! acked is lost, and nothing is there twice.
+//! The store on a disk that fails at any point. Whatever happens, it opens afterwards, nothing that
+//! was acked is lost, and nothing is there twice.
 //!
 //! `FAULTS=10000` is the long run.
 

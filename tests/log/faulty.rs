@@ -1,5 +1,5 @@
-//! A disk that fails: with an error, without space, or because the power goes, at any write, change of
-//! length or sync.
+//! A disk that fails: with an error, without space, or because the power goes, at any write, change
+//! of length or sync.
 
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -18,8 +18,8 @@ const SECTOR: usize = 512;
 pub enum Kind {
     /// An error, and from then on each time.
     Error,
-    /// There is no space, from then on until some is freed. What has its place can be written over: the
-    /// first page, say.
+    /// There is no space, from then on until some is freed. What has its place can be written over:
+    /// the first page, say.
     Space,
     /// Not even that, as where files are copied on write.
     SpaceForNothing,

@@ -1,4 +1,5 @@
-//! What the store on a disk costs: `cargo test --release --test log measure -- --ignored --nocapture`.
+//! What the store on a disk costs: `cargo test --release --test log measure -- --ignored
+//! --nocapture`.
 
 use super::support::*;
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! The one thread that writes. The calls of all partitions that wait go into one transaction, and each
-//! has its answer when that is durable. While it commits, the next ones gather.
+//! The one thread that writes. The calls of all partitions that wait go into one transaction, and
+//! each has its answer when that is durable. While it commits, the next ones gather.
 
 use super::{
     Inner, Options,
@@ -42,7 +42,8 @@ pub struct Committer {
     pub options: Options,
     /// One for each partition, as of the last commit.
     pub rows: Vec<Row>,
-    /// The rows of a commit that failed for want of space, while it is not known whether it is stored.
+    /// The rows of a commit that failed for want of space, while it is not known whether it is
+    /// stored.
     pub uncertain: Option<Vec<Row>>,
     /// Tells readers where each partition has come to.
     pub heads: Vec<watch::Sender<Seq>>,
@@ -97,8 +98,8 @@ impl Committer {
         }
     }
 
-    /// Stores what the jobs want and answers each, or none of them with an error that is the same for
-    /// all.
+    /// Stores what the jobs want and answers each, or none of them with an error that is the same
+    /// for all.
     fn try_commit(
         &mut self,
         jobs: &[Job],
@@ -116,8 +117,8 @@ impl Committer {
         if self.inner.faults.worst() != Fault::Space {
             return Err(self.fail(&problem));
         }
-        // redb takes nothing more after an error, whichever it was. So it is opened again, and shows
-        // whether the commit had come through.
+        // redb takes nothing more after an error, whichever it was. So it is opened again, and
+        // shows whether the commit had come through.
         self.uncertain = Some(rows);
         match self.reopen() {
             Ok(true) => Ok(added),
@@ -136,7 +137,8 @@ impl Committer {
         if is_open { Ok(()) } else { self.reopen().map(drop) }
     }
 
-    /// Opens the store again after there was no space. Whether the commit that was uncertain is stored.
+    /// Opens the store again after there was no space. Whether the commit that was uncertain is
+    /// stored.
     fn reopen(&mut self) -> Result<bool, AppendError> {
         let inner = self.inner.clone();
         // Held until it is open again, so that readers wait and notice nothing.

@@ -73,7 +73,8 @@ pub fn begin(database: &Database) -> Result<WriteTransaction, Problem> {
     Ok(transaction)
 }
 
-/// Opens the store on a disk, or makes one if it is empty, and reads where each partition has come to.
+/// Opens the store on a disk, or makes one if it is empty, and reads where each partition has come
+/// to.
 pub fn open(
     disk: &dyn Disk,
     faults: &Faults,

@@ -1,4 +1,5 @@
-//! Where the bytes of the store lie: a file in a folder of its own, or what a test puts in its place.
+//! Where the bytes of the store lie: a file in a folder of its own, or what a test puts in its
+//! place.
 
 use super::database::is_no_space;
 use redb::{StorageBackend, backends::FileBackend};

@@ -1,10 +1,10 @@
 //! The log of one node: one file of redb, which is embedded.
 //!
 //! Every commit is synced before anybody has an answer. An error of the disk is final: redb takes
-//! nothing more then, and so does the log ([`AppendError::Broken`]), until it is opened again. Want of
-//! space is not: the file is opened again at once and nothing that was stored is affected, so that
-//! batches are refused ([`AppendError::Full`]) until there is space again. They are refused already
-//! while there is still room for snapshots and trims, which make space.
+//! nothing more then, and so does the log ([`AppendError::Broken`]), until it is opened again. Want
+//! of space is not: the file is opened again at once and nothing that was stored is affected, so
+//! that batches are refused ([`AppendError::Full`]) until there is space again. They are refused
+//! already while there is still room for snapshots and trims, which make space.
 
 mod committer;
 mod database;

@@ -1,5 +1,5 @@
-//! Reads one partition, about a MiB at a time, each in a short transaction of its own: a reader that
-//! is slow keeps no pages from being used again.
+//! Reads one partition, about a MiB at a time, each in a short transaction of its own: a reader
+//! that is slow keeps no pages from being used again.
 
 use super::{
     Inner,
@@ -127,7 +127,8 @@ fn load(inner: &Inner, mut place: Place) -> Result<(VecDeque<Entry>, Place), Log
     if raw.is_end
         && let Some(row) = raw.row
     {
-        // The last of the chain is never trimmed, so it has been read unless it is behind the start.
+        // The last of the chain is never trimmed, so it has been read unless it is behind the
+        // start.
         if place.last.is_some_and(|last| last < row.head.chain) {
             place.gap(inner)?;
             place.last = Some(row.head.chain);
@@ -139,8 +140,8 @@ fn load(inner: &Inner, mut place: Place) -> Result<(VecDeque<Entry>, Place), Log
 }
 
 impl Place {
-    /// Checks that an entry of the chain follows on what was read before it. The first may follow on
-    /// anything that is trimmed or before the start.
+    /// Checks that an entry of the chain follows on what was read before it. The first may follow
+    /// on anything that is trimmed or before the start.
     fn link(&self, previous: Seq, oldest: Option<Seq>, inner: &Inner) -> Result<(), LogError> {
         let follows = match (self.last, oldest) {
             (Some(last), _) => previous == last,

@@ -174,8 +174,8 @@ impl<'t> Tables<'t> {
         put(&mut self.snapshots, &Written::new(partition, &entry, Seq(0)), row)
     }
 
-    /// Removes what the chain has below a place, except for its last entry. Whether there is more to
-    /// remove.
+    /// Removes what the chain has below a place, except for its last entry. Whether there is more
+    /// to remove.
     pub fn trim(&mut self, partition: Partition, row: &mut Row, below: Seq) -> Result<bool, Error> {
         row.head.oldest = row.head.oldest.max(row.head.chain.min(below));
         let range = (partition.0, 0)..(partition.0, row.head.oldest.0);
