@@ -1,0 +1,5 @@
+#![no_main]
+
+mod memory;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| memory::bounded(data, sessiond_fuzz::gateway::run));

@@ -1,0 +1,8 @@
+#![no_main]
+
+mod memory;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| memory::bounded(
+    data,
+    sessiond_fuzz::stream_user_props::run
+));
