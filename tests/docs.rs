@@ -81,6 +81,7 @@ fn links_lead_somewhere() {
         "examples/session_server/README.md",
         "examples/object_streams/README.md",
         "examples/backend/README.md",
+        "fuzz/README.md",
     ];
     for document in documents {
         let text = read(document);
