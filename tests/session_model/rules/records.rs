@@ -3,7 +3,9 @@
 use crate::session_model::{
     picture::Changes,
     shadow,
-    stage::{Stage, host, keys, members, opening_by, opening_private, set, text, tied, user},
+    stage::{
+        Stage, host, keys, members, opening_by, opening_private, set, spectator, text, tied, user,
+    },
 };
 use sessiond::session::{
     Session,
@@ -124,6 +126,27 @@ fn a_lost_host_has_its_grace_again() {
     assert_eq!(stage.host(), Some("ada"));
     stage.pass(1);
     assert_eq!(stage.host(), Some("ben"));
+}
+
+#[test]
+fn what_a_host_left_is_there_for_the_first_host_under_the_next_owner() {
+    let mut stage = Stage::hosted().with(&["ada"]);
+    stage.join_with("dan", spectator()).unwrap();
+    stage.set("ada", "x", text("1")).unwrap();
+    stage.leave("ada");
+    restart(&mut stage, SECOND);
+    stage.join("ben").unwrap();
+    stage.tick();
+    assert_eq!(stage.shows(&members(), "ben", "x"), Some(text("1")));
+}
+
+#[test]
+fn the_next_owner_gives_no_membership_the_place_of_an_earlier_one() {
+    let mut stage = Stage::room().with(&["ada", "ben"]);
+    stage.leave("ben");
+    restart(&mut stage, SECOND);
+    stage.join("cleo").unwrap();
+    assert_eq!(stage.session.members().membership("cleo").unwrap().order, 3);
 }
 
 #[test]
