@@ -196,7 +196,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes the one who asks the owner, at the same epoch and revision. Whatever streams there were
+    /// Makes an owner of the replica, at the same epoch and revision. Whatever streams there were
     /// are gone: members that had one are expected back within `join_timeout`, and then shown as
     /// disconnected; tied ones leave if they stay away. A grace that ran out while there was no owner
     /// runs again from its start. Bans, seats and the end of the session by age or emptiness come at

@@ -29,13 +29,13 @@ pub struct Shadow {
     replica: Option<Replica>,
     /// Up to where the records lead that it has been given.
     fed: Option<Mark>,
-    /// It is fed at every so manieth time.
+    /// It is fed once in so many times.
     every: usize,
     times: usize,
     /// What was compared last.
     compared: Option<Mark>,
-    /// It begins again with a snapshot at every so manieth time that it is fed; what it is fed then
-    /// overlaps the snapshot. 0 = never.
+    /// Instead of being fed it begins again with a snapshot, once in so many times; the next record
+    /// overlaps that snapshot. 0 = never.
     begins_at_every: usize,
 }
 
@@ -89,7 +89,7 @@ impl Shadow {
         }
     }
 
-    /// An earlier incarnation is over: it has to be told anew, whatever is known.
+    /// An earlier incarnation is over: the next one begins with a snapshot.
     pub fn start_anew(&mut self) {
         (self.replica, self.compared) = (None, None);
     }
