@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Mutated inputs of each target.
-const MUTATED: usize = 34_000;
+const MUTATED: usize = 2_000;
 
 /// The longest that a mutated input grows.
 const LONGEST: usize = 2048;
