@@ -143,7 +143,8 @@ fn a_ramp_raises_the_number_of_rooms() {
         assert!(steps.any(|step| step.starts_with("1 rooms of 2 users")));
         // What one step leaves behind is no hindrance to the next.
         let raised = steps.any(|step| step.starts_with("3 rooms of 2 users"));
-        run.kill().expect("it may be ended");
+        // By a signal that it can hear: it ends its server too.
+        interrupt(run.id());
         let ended = run.wait().expect("it ends");
         // On a machine that is so busy that so few rooms are too many, the ramp is over.
         assert!(raised || ended.success(), "{shape}");
@@ -230,14 +231,18 @@ fn an_interrupted_run_leaves_no_server_behind() {
     let servers = children(pid);
     assert_eq!(servers.len(), 1);
 
-    let kill = Command::new("kill").args(["-INT", &pid.to_string()]).status();
-    assert!(kill.expect("there is a kill").success());
+    interrupt(pid);
     assert_eq!(run.wait().expect("it ends").code(), Some(130));
     let deadline = Instant::now() + Duration::from_secs(60);
     while servers.iter().any(|server| Path::new(&format!("/proc/{server}/exe")).exists()) {
         assert!(Instant::now() < deadline, "a server is left");
         thread::yield_now();
     }
+}
+
+fn interrupt(pid: u32) {
+    let kill = Command::new("kill").args(["-INT", &pid.to_string()]).status();
+    assert!(kill.expect("there is a kill").success());
 }
 
 /// The figures are there, unless the row says that the machine had no time to measure them.
