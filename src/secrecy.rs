@@ -40,7 +40,8 @@ hides_its_password!(SessionSettings {
     exclusive,
     data_role,
     reset_role,
-    presence
+    presence,
+    durability
 });
 
 #[cfg(test)]

@@ -59,6 +59,10 @@ pub enum Refusal {
         /// Why.
         why: Box<Refusal>,
     },
+    /// Something is to be stored, and there is no store, or the session has no part in it.
+    NoStore,
+    /// There is no space left in the store: nothing that is to be stored is taken.
+    StoreFull,
     /// The server is stopping.
     Draining,
 }

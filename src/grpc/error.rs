@@ -27,8 +27,6 @@ pub enum Refusal {
         /// The call or the path of the field.
         field: String,
     },
-    /// The server has no durable store.
-    NoStore,
     /// A field of the request names what is refused.
     Of {
         /// Its path.

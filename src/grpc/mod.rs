@@ -143,7 +143,7 @@ impl Context {
         user: &UserId,
         write: PropsWrite,
     ) -> Result<Vec<WriteOutcome>, engine::Refusal> {
-        let PropsWrite { write, sessions, term, once: Once(request) } = write;
+        let PropsWrite { write, sessions, term, once: Once(request), durable: _ } = write;
         let request = request.map(|request| request.about(user));
         if sessions.is_empty() {
             let act = || self.engine.write_user(app, user, &write);

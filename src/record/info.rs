@@ -3,8 +3,8 @@
 use super::{
     Unreadable,
     names::{
-        read_pacing, read_presence, read_role, read_type, write_pacing, write_presence, write_role,
-        write_type,
+        read_durability, read_pacing, read_presence, read_role, read_type, write_durability,
+        write_pacing, write_presence, write_role, write_type,
     },
     read::{moment, role, user},
     value, wire,
@@ -62,6 +62,7 @@ fn write_settings(settings: &Settings) -> wire::Settings {
         exclusive,
         data_role,
         reset_role,
+        durability,
     } = settings;
     let keys = |keys: &Keys| keys.iter().map(|key| key.to_string()).collect();
     wire::Settings {
@@ -84,6 +85,7 @@ fn write_settings(settings: &Settings) -> wire::Settings {
         exclusive: *exclusive,
         data_role: write_role(*data_role),
         reset_role: write_role(*reset_role),
+        durability: write_durability(*durability),
     }
 }
 
@@ -108,6 +110,7 @@ fn read_settings(settings: wire::Settings) -> Result<Settings, Unreadable> {
         exclusive,
         data_role,
         reset_role,
+        durability,
     } = settings;
     let keys = |keys: Vec<String>| Keys::new(keys.into_iter().map(Key::from).collect());
     Ok(Settings {
@@ -130,6 +133,7 @@ fn read_settings(settings: wire::Settings) -> Result<Settings, Unreadable> {
         exclusive,
         data_role: role(data_role)?,
         reset_role: role(reset_role)?,
+        durability: read_durability(durability)?.ok_or(Unreadable::Malformed("no durability"))?,
     })
 }
 

@@ -6,18 +6,29 @@
 //! known here. Nothing that is read is trusted: what makes no sense is an error, never a panic, and
 //! never a session that is wrong.
 
+mod batch;
 mod info;
 mod names;
 mod read;
+mod subject;
 mod value;
 mod write;
 
+pub use self::{
+    batch::{Entries, put},
+    subject::Subject,
+};
+
 use crate::session::{
+    command::Actor,
     epoch::Epoch,
     ids::{AppId, Key, SessionId, UserId},
+    limits::Micros,
     record::Record,
+    revision::Revision,
     value::Value,
 };
+use bytes::Bytes;
 use prost::Message;
 
 /// The messages of `record.proto`.
@@ -50,6 +61,49 @@ pub enum Entry {
     GreatestEpoch(Epoch),
     /// What is known of a user beside its sessions.
     User(UserRecord),
+    /// A request with an id was done.
+    Request(Box<RequestRecord>),
+}
+
+/// A request with an id that was done, and what it was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestRecord {
+    /// The namespace.
+    pub app: AppId,
+    /// What it acts on.
+    pub place: Place,
+    /// Who made it.
+    pub by: Actor,
+    /// Its id.
+    pub id: Key,
+    /// A hash of what else is in it.
+    pub content: u64,
+    /// When it was done.
+    pub at: Micros,
+    /// What it was answered.
+    pub reply: Reply,
+}
+
+/// What a request acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A session, named by its id.
+    Session(SessionId),
+    /// A user.
+    User(UserId),
+    /// Neither.
+    App,
+}
+
+/// What a request was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The whole reply, encoded.
+    Message(Bytes),
+    /// The frame that holds a write.
+    Written(Epoch, Revision),
+    /// The frames that hold a write on a user, in each session that took it.
+    OnUser(Vec<(SessionId, Epoch, Revision)>),
 }
 
 /// What is known of a user beside its sessions.

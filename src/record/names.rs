@@ -5,7 +5,7 @@ use crate::session::{
     member::Departure,
     role::Role,
     schema::Type,
-    settings::{Kind, Pacing, Presence},
+    settings::{Durability, Kind, Pacing, Presence},
 };
 
 /// Two functions that lead from one to the other. A name that is added is dealt with here.
@@ -31,6 +31,7 @@ macro_rules! names {
 names!(write_kind, read_kind, Kind: Room Hosted Private);
 names!(write_presence, read_presence, Presence: Tied Explicit);
 names!(write_pacing, read_pacing, Pacing: Tick Eager);
+names!(write_durability, read_durability, Durability: None Async Sync);
 names!(write_role, read_role, Role: Spectator Member Moderator Admin Owner);
 names!(write_departure, read_departure, Departure: Left Lost Kicked Banned);
 names!(

@@ -1,12 +1,13 @@
 //! Messages as entries. Whatever a session could not hold is refused.
 
 use super::{
-    Entry, Unreadable, UserRecord, info,
+    Entry, Place, Reply, RequestRecord, Unreadable, UserRecord, info,
     names::{read_departure, read_kind, read_presence, read_role},
     value, wire,
 };
 use crate::session::{
     ban::Ban,
+    command::Actor,
     epoch::Epoch,
     ids::{AppId, SessionId, UserId},
     password::PasswordHash,
@@ -20,7 +21,7 @@ use crate::session::{
     settings,
 };
 use std::sync::Arc;
-use wire::{entry::Kind, record, removal::What};
+use wire::{entry::Kind, record, removal::What, request};
 
 type Read<T> = Result<T, Unreadable>;
 
@@ -35,6 +36,7 @@ pub fn entry(entry: wire::Entry) -> Read<Entry> {
             Entry::Gone { app: app_id(app)?, id: session_id(id)?, epoch: Epoch(moment(epoch)?) }
         }
         Kind::GreatestEpoch(epoch) => Entry::GreatestEpoch(Epoch(moment(epoch)?)),
+        Kind::Request(request) => Entry::Request(Box::new(self::request(request)?)),
         Kind::User(wire::User { app, user: id, props, slot }) => Entry::User(UserRecord {
             app: app_id(app)?,
             user: user(id)?,
@@ -42,6 +44,45 @@ pub fn entry(entry: wire::Entry) -> Read<Entry> {
             slot: slot.map(session_id).transpose()?,
         }),
     })
+}
+
+fn request(request: wire::Request) -> Read<RequestRecord> {
+    let wire::Request { app, place, by, id, content, at, reply } = request;
+    let reply = reply.ok_or(Unreadable::Malformed("a request without a reply"))?;
+    Ok(RequestRecord {
+        app: app_id(app)?,
+        place: match place.ok_or(Unreadable::Malformed("a request to nothing"))? {
+            request::Place::Session(id) => Place::Session(session_id(id)?),
+            request::Place::User(id) => Place::User(user(id)?),
+            request::Place::WholeApp(_) => Place::App,
+        },
+        by: by.map(user).transpose()?.map_or(Actor::App, Actor::User),
+        id: id.into(),
+        content,
+        at: moment(at)?,
+        reply: match reply {
+            request::Reply::Message(bytes) => Reply::Message(bytes.into()),
+            request::Reply::Written(at) => {
+                let (epoch, revision) = position(at)?;
+                Reply::Written(epoch, revision)
+            }
+            request::Reply::OnUser(wire::OnUser { sessions, positions }) => {
+                if sessions.len() != positions.len() {
+                    return Err(Unreadable::Malformed("sessions without positions"));
+                }
+                let written = sessions.into_iter().zip(positions).map(|(id, at)| {
+                    let (epoch, revision) = position(at)?;
+                    Ok((session_id(id)?, epoch, revision))
+                });
+                Reply::OnUser(written.collect::<Read<_>>()?)
+            }
+        },
+    })
+}
+
+fn position(at: wire::Position) -> Read<(Epoch, Revision)> {
+    let wire::Position { epoch, revision } = at;
+    Ok((Epoch(moment(epoch)?), Revision(moment(revision)?)))
 }
 
 fn session(record: wire::Record) -> Read<Record> {

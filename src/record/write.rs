@@ -2,12 +2,13 @@
 //! forgotten here.
 
 use super::{
-    Entry, UserRecord, info,
+    Entry, Place, Reply, RequestRecord, UserRecord, info,
     names::{write_departure, write_kind, write_presence, write_role},
     value, wire,
 };
 use crate::session::{
     ban::Ban,
+    epoch::Epoch,
     private::Pair,
     record::{
         Begin, Birth, Connection, Heritage, Joined, Mark, Member, Name, People, Person, Record,
@@ -15,7 +16,7 @@ use crate::session::{
     },
     revision::Revision,
 };
-use wire::{entry::Kind, record, removal::What};
+use wire::{entry::Kind, record, removal::What, request};
 
 pub fn entry(entry: &Entry) -> wire::Entry {
     let kind = match entry {
@@ -24,6 +25,7 @@ pub fn entry(entry: &Entry) -> wire::Entry {
             Kind::Gone(wire::Gone { app: app.to_string(), id: id.to_string(), epoch: epoch.0 })
         }
         Entry::GreatestEpoch(epoch) => Kind::GreatestEpoch(epoch.0),
+        Entry::Request(request) => Kind::Request(self::request(request)),
         Entry::User(UserRecord { app, user, props, slot }) => Kind::User(wire::User {
             app: app.to_string(),
             user: user.to_string(),
@@ -32,6 +34,35 @@ pub fn entry(entry: &Entry) -> wire::Entry {
         }),
     };
     wire::Entry { kind: Some(kind) }
+}
+
+fn request(request: &RequestRecord) -> wire::Request {
+    let RequestRecord { app, place, by, id, content, at, reply } = request;
+    let reply = match reply {
+        Reply::Message(bytes) => request::Reply::Message(bytes.to_vec()),
+        Reply::Written(epoch, revision) => request::Reply::Written(position(*epoch, *revision)),
+        Reply::OnUser(written) => request::Reply::OnUser(wire::OnUser {
+            sessions: written.iter().map(|(id, ..)| id.to_string()).collect(),
+            positions: written.iter().map(|(_, at, revision)| position(*at, *revision)).collect(),
+        }),
+    };
+    wire::Request {
+        app: app.to_string(),
+        place: Some(match place {
+            Place::Session(id) => request::Place::Session(id.to_string()),
+            Place::User(user) => request::Place::User(user.to_string()),
+            Place::App => request::Place::WholeApp(true),
+        }),
+        by: by.user().map(|user| user.to_string()),
+        id: id.as_ref().into(),
+        content: *content,
+        at: *at,
+        reply: Some(reply),
+    }
+}
+
+fn position(epoch: Epoch, revision: Revision) -> wire::Position {
+    wire::Position { epoch: epoch.0, revision: revision.0 }
 }
 
 fn session(record: &Record) -> wire::Record {

@@ -38,6 +38,18 @@ pub enum Pacing {
     Eager,
 }
 
+/// What is written down of a session, and when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: it ends with its owner.
+    #[default]
+    None,
+    /// What changed, now and then; it is shown before.
+    Async,
+    /// Each frame, before it is shown.
+    Sync,
+}
+
 /// A set of keys; the empty one stands for something wider.
 pub type Keys = Arc<BTreeSet<Key>>;
 
@@ -83,6 +95,8 @@ pub struct Settings {
     pub data_role: Role,
     /// The lowest role that resets the session.
     pub reset_role: Role,
+    /// What outlives a crash; fixed at the opening.
+    pub durability: Durability,
 }
 
 /// One setting to change.
@@ -134,6 +148,7 @@ impl Settings {
             exclusive: false,
             data_role: Role::Member,
             reset_role: Role::Admin,
+            durability: Durability::None,
         }
     }
 

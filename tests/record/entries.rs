@@ -2,10 +2,11 @@
 //! a field says here what is read where it is missing.
 
 use sessiond::{
-    record::{Entry, UserRecord},
+    record::{Entry, Place, Reply, RequestRecord, UserRecord},
     session::{
         Info,
         ban::Ban,
+        command::Actor,
         epoch::Epoch,
         ids::{AppId, SessionId, UserId},
         limits::Limits,
@@ -19,7 +20,7 @@ use sessiond::{
         revision::Revision,
         role::Role,
         schema::{Field, Schema, Type},
-        settings::{Keys, Kind, Pacing, Presence, Settings},
+        settings::{Durability, Keys, Kind, Pacing, Presence, Settings},
         value::Value,
     },
 };
@@ -45,7 +46,32 @@ pub fn entries() -> Vec<(&'static str, Entry)> {
                 slot: Some(id()),
             }),
         ),
+        (
+            "request_replied",
+            request(Place::App, Actor::App, Reply::Message(b"\x0a\x01x"[..].into())),
+        ),
+        (
+            "request_written",
+            request(
+                Place::Session(id()),
+                Actor::User(user("ada")),
+                Reply::Written(Epoch(1_000_000), Revision(7)),
+            ),
+        ),
+        (
+            "request_on_user",
+            request(
+                Place::User(user("ben")),
+                Actor::User(user("ada")),
+                Reply::OnUser(vec![(id(), Epoch(1_000_000), Revision(7))]),
+            ),
+        ),
     ]
+}
+
+fn request(place: Place, by: Actor, reply: Reply) -> Entry {
+    let (id, content, at) = ("once".into(), 0xfeed, 1_700_000_000_000_000);
+    Entry::Request(Box::new(RequestRecord { app: app(), place, by, id, content, at, reply }))
 }
 
 pub fn limits() -> Arc<Limits> {
@@ -91,6 +117,7 @@ fn info(host: &str, schema: Option<Schema>) -> Arc<Info> {
             exclusive: true,
             data_role: Role::Moderator,
             reset_role: Role::Owner,
+            durability: Durability::Sync,
         },
         owner: Some(user("ada")),
         host: Some(user(host)),

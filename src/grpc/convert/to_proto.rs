@@ -13,7 +13,7 @@ use crate::{
         member::{Departure, Shown},
         role::Role,
         schema::{Field, Fields, Schema, Type},
-        settings::{Kind, Pacing, Presence, Settings},
+        settings::{Durability, Kind, Pacing, Presence, Settings},
         value::Value,
         view::{ChangeSink, Class, MemberChange},
     },
@@ -50,6 +50,14 @@ fn presence(presence: Presence) -> proto::Presence {
     match presence {
         Presence::Tied => proto::Presence::Tied,
         Presence::Explicit => proto::Presence::Explicit,
+    }
+}
+
+fn durability(durability: Durability) -> proto::Durability {
+    match durability {
+        Durability::None => proto::Durability::None,
+        Durability::Async => proto::Durability::Async,
+        Durability::Sync => proto::Durability::Sync,
     }
 }
 
@@ -218,6 +226,7 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
         password: None,
         data_role: role(settings.data_role).into(),
         reset_role: role(settings.reset_role).into(),
+        durability: durability(settings.durability).into(),
     }
 }
 

@@ -244,7 +244,8 @@ impl StreamUserProps {
             self.settle(feeds, self.messages_to(seq), outcome);
         } else {
             let sessions = vec![feed.live().id.clone()];
-            let write = PropsWrite { write, sessions, term: 0, once: Once::default() };
+            let write =
+                PropsWrite { write, sessions, term: 0, once: Once::default(), durable: false };
             self.write(server, feeds, seq, write);
         }
         self.acks.dealt_with(seq);
@@ -347,8 +348,13 @@ impl StreamUserProps {
         feeds: &Feeds,
         waiting: &Waiting,
     ) -> Result<Written, Refusal> {
-        let plain =
-            |write, sessions| PropsWrite { write, sessions, term: 0, once: Once::default() };
+        let plain = |write, sessions| PropsWrite {
+            write,
+            sessions,
+            term: 0,
+            once: Once::default(),
+            durable: false,
+        };
         let write = waiting.write();
         if waiting.places.is_empty() {
             return self.apply(server, feeds, plain(write, Vec::new()));

@@ -93,11 +93,6 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             Told::new(Code::Unimplemented, Reason::NotImplemented, message)
                 .with("field", field.clone())
         }
-        Refusal::NoStore => Told::new(
-            Code::FailedPrecondition,
-            Reason::NoStore,
-            "ack: the server has no durable store; leave it out or ask for ACCEPTED",
-        ),
         Refusal::Of { field, why } => {
             // The user that acts is not the one that is refused.
             tell(why, &About { user: String::new(), ..about.clone() }).named("field", field)
@@ -348,6 +343,18 @@ fn of_engine(refusal: &Engine, about: &About) -> Told {
         }
         Engine::LimitReached { limit, most } => at_limit(limit, *most),
         Engine::OfUser { at, why } => of_engine(why, about).named("field", &format!("users[{at}]")),
+        Engine::NoStore => Told::new(
+            Code::FailedPrecondition,
+            Reason::NoStore,
+            "nothing of this can be stored: the server has no store, or the session has the \
+             durability NONE; leave `ack` and `durability` out",
+        ),
+        Engine::StoreFull => Told::new(
+            Code::ResourceExhausted,
+            Reason::StoreFull,
+            "there is no space left in the server's store; nothing was changed",
+        )
+        .after(SECOND),
         Engine::Draining => Told::new(
             Unavailable,
             Reason::Draining,

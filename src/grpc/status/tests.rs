@@ -109,6 +109,8 @@ every_variant! {
         Engine::LimitReached { limit: "sessions", most: number as usize };
     Engine::OfUser { .. } =>
         Engine::OfUser { at: number as usize, why: Box::new(Engine::SessionExists) };
+    Engine::NoStore => Engine::NoStore;
+    Engine::StoreFull => Engine::StoreFull;
     Engine::Draining => Engine::Draining;
 }
 
@@ -135,7 +137,6 @@ every_variant! {
     Refusal::Invalid(_) => Refusal::Invalid(faults.to_vec());
     Refusal::NotEntitled => Refusal::NotEntitled;
     Refusal::NotImplemented { .. } => Refusal::NotImplemented { field: text.to_owned() };
-    Refusal::NoStore => Refusal::NoStore;
     Refusal::Of { .. } => Refusal::Rules(Rule::NotAWriter(faults.to_vec())).of(text);
     Refusal::Malformed(_) => Refusal::Malformed(text.to_owned());
     Refusal::MessageTooLarge { .. } => Refusal::MessageTooLarge { most: number as usize };

@@ -7,7 +7,7 @@ use crate::{
     session::{
         limits::SECOND,
         role::Role,
-        settings::{Kind, Pacing, Setting, Settings},
+        settings::{Durability, Kind, Pacing, Setting, Settings},
     },
 };
 use prost::Message;
@@ -80,13 +80,28 @@ impl Door<'_> {
         // The two of a private session.
         let capacity = if kind == Kind::Private { 2 } else { base.capacity };
         let exclusive = wire.exclusive.unwrap_or(base.exclusive);
-        let mut settings = Settings { capacity, exclusive, ..base.clone() };
+        let durability = self.durability(wire.durability).unwrap_or(base.durability);
+        let mut settings = Settings { capacity, exclusive, durability, ..base.clone() };
         for one in SETTINGS {
             if let Some(change) = self.setting(kind, one, wire, &base) {
                 settings.change(change);
             }
         }
         settings
+    }
+
+    /// What is to be stored; none = as usual.
+    fn durability(&mut self, durability: i32) -> Option<Durability> {
+        match proto::Durability::try_from(durability) {
+            Ok(proto::Durability::Unspecified) => None,
+            Ok(proto::Durability::None) => Some(Durability::None),
+            Ok(proto::Durability::Async) => Some(Durability::Async),
+            Ok(proto::Durability::Sync) => Some(Durability::Sync),
+            Err(_) => {
+                self.fault("settings.durability", format!("{durability} is no durability"));
+                None
+            }
+        }
     }
 
     /// The settings that a mask names; what is named and absent goes back to its default.
@@ -116,7 +131,7 @@ impl Door<'_> {
             };
             if !known.insert(name) {
                 self.fault(field, "is named twice");
-            } else if name == "exclusive" {
+            } else if matches!(name.as_str(), "exclusive" | "durability") {
                 self.fault(field, "is fixed at the opening");
             } else {
                 changes.extend(self.setting(kind, one, wire, base));
@@ -264,6 +279,8 @@ settings! {
     };
     // Fixed at the opening: see `Door::settings`.
     exclusive: Shared, |_door, _field, _exclusive, _base| None;
+    // Likewise.
+    durability: All, |_door, _field, _durability, _base| None;
     // It is hashed before it becomes a setting: see `Door::new_password`.
     password: Shared, |_door, _field, _password, _base| None;
     data_role: All, |door, field, role, base| {

@@ -1,7 +1,6 @@
 //! What users send: joining, writing, and how they want to be served.
 
 use super::{Door, path, values::plain_value};
-use crate::grpc::error::Refusal;
 use crate::{
     engine::{Delivery, Options, Password, Position, Resume},
     grpc::once::Once,
@@ -78,7 +77,7 @@ impl Door<'_> {
             request_id: _,
             ack,
         } = write;
-        self.ack("write.ack", ack);
+        let durable = self.ack("write.ack", ack);
         let mut set = self.values("write.set", set);
         let typed = set.len();
         for (key, value) in json.map(|json| json.fields).unwrap_or_default() {
@@ -113,7 +112,7 @@ impl Door<'_> {
                 sessions.push(id);
             }
         }
-        PropsWrite { write, sessions, term, once }
+        PropsWrite { write, sessions, term, once, durable }
     }
 
     /// Keys that must not have changed after a revision.
@@ -130,15 +129,13 @@ impl Door<'_> {
         .collect()
     }
 
-    /// When a write counts as done; there is no store to wait for.
-    pub fn ack(&mut self, field: &str, ack: i32) {
-        match proto::Ack::try_from(ack) {
-            Ok(proto::Ack::Durable) => {
-                self.other.get_or_insert(Refusal::NoStore);
-            }
-            Ok(_) => {}
-            Err(_) => self.fault(field, format!("{ack} is no ack")),
+    /// When a write counts as done: whether it is stored then.
+    pub fn ack(&mut self, field: &str, ack: i32) -> bool {
+        let ack = proto::Ack::try_from(ack);
+        if let Err(unknown) = ack {
+            self.fault(field, format!("{} is no ack", unknown.0));
         }
+        ack == Ok(proto::Ack::Durable)
     }
 
     /// Keys to set and to remove, none twice, with the paths of their fields.
@@ -227,4 +224,6 @@ pub struct PropsWrite {
     pub term: u64,
     /// Not to be done twice.
     pub once: Once,
+    /// It counts as done when it is stored.
+    pub durable: bool,
 }
