@@ -9,16 +9,16 @@ mod listen;
 mod sources;
 
 use self::kind::{
-    bytes, count, duration, duration_or_none, filter, format, listen, node_name, switch,
+    bytes, count, durability, duration, duration_or_none, filter, folder, format, listen,
+    node_name, switch,
 };
 use self::sources::Values;
 pub use self::{
     listen::Listen,
     sources::{ConfigError, Given, Resolved},
 };
-use crate::logging;
-use std::sync::LazyLock;
-use std::time::Duration;
+use crate::{logging, session::settings::Durability};
+use std::{path::PathBuf, sync::LazyLock, time::Duration};
 
 /// Turns each `name: type = default, kind(range);` and the help above it into a field of [`Config`],
 /// the reading of that field, and its [`Setting`].
@@ -79,6 +79,19 @@ settings! {
         node: String = host_name(), node_name();
         /// Threads that serve connections and tick sessions. Unless set, one per available core.
         threads: usize = available_cores(), count("1..256");
+    }
+    "Storing" {
+        /// Where sessions are stored so that they outlive the process; the folder is made if it is not
+        /// there. Unless set, nothing is stored.
+        store: Option<PathBuf> = "", folder();
+        /// How far what is stored of an ASYNC session may be behind what it shows.
+        store_interval: Duration = "200ms", duration("10ms..10s");
+        /// Durability of sessions that do not choose their own: none, async or sync. Unless set, async
+        /// with a store and none without.
+        durability: Option<Durability> = "", durability();
+        /// Most bytes that the store may take. 64 MiB below that writes are refused, as if the disk was
+        /// full.
+        max_store_bytes: usize = "1048576MiB", bytes("128MiB..1073741824MiB");
     }
     "Passwords" {
         /// Threads that check passwords, at the lowest priority and apart from those that serve; each

@@ -26,7 +26,8 @@ enum Verb {
     /// configuration file, else from its default. Durations are written 10ms, 15s, 5m, 1h or 7d,
     /// sizes 64KiB, 1MiB or in plain bytes.
     ///
-    /// Exits with 0 after a stop by signal, with 2 and a line for each reason if it cannot start.
+    /// Exits with 0 after a stop by signal, with 2 and a line for each reason if it cannot start, and
+    /// with 1 if its store fails while it serves.
     Serve(config::Given),
     /// Ask a running server whether it is well
     ///
@@ -71,8 +72,14 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
         return Ok(ExitCode::SUCCESS);
     }
     logging::init(resolved.config.log_format, &resolved.config.log_filter);
-    server::run(resolved.config).map_err(|error| told([error]))?;
-    Ok(ExitCode::SUCCESS)
+    match server::run(resolved.config) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is_fatal() => {
+            let _ = refuse(&told([error]));
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => Err(told([error])),
+    }
 }
 
 /// Asks where `serve` would listen with the same file and environment.

@@ -107,6 +107,7 @@ fn is_exclusive(session: &str) -> bool {
 fn engine() -> Engine {
     let settings = EngineSettings {
         max_replay_bytes: 1024 * 1024,
+        keeping: None,
         shards: 1,
         tick: 10_000,
         user_ttl: SECOND,

@@ -23,6 +23,7 @@ use sessiond::{
 use std::{
     fs,
     path::PathBuf,
+    pin::pin,
     sync::{Arc, LazyLock},
     task::{Context, Poll, Waker},
 };
@@ -79,6 +80,7 @@ impl Scene {
             max_updates_per_second: 1_000_000,
             max_logs_bytes: 1 << 20,
             max_replay_bytes: 1 << 20,
+            keeping: None,
             limits: Limits::default(),
         };
         let encoder = Arc::new(Wire::with_messages_of(most));
@@ -136,6 +138,12 @@ impl Scene {
         };
         let command = Command::SetData { shared: of(set), private: of(private), term: 0 };
         self.command(&Actor::App, command);
+    }
+
+    fn reset(&self) {
+        let reset = pin!(self.engine.reset(&self.live, &Actor::App, None));
+        let outcome = reset.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(outcome, Poll::Ready(Ok(_))), "no frame is in flight");
     }
 
     /// Ticks, and notes what the reader gets, and what it has to have then.
@@ -380,7 +388,7 @@ fn views_change(delivery: Delivery) -> Vec<Json> {
     let shown = vec![Setting::Hostprops(keys(&["x", "y"]))];
     scene.engine.update(&scene.live, &Actor::App, shown).expect("it is accepted");
     scene.tick("more is selected: a snapshot VIEW_CHANGED");
-    scene.engine.reset(&scene.live, &Actor::App, None).expect("it is accepted");
+    scene.reset();
     scene.tick("the session is reset: a snapshot RESET_SCHEMA");
     scene.steps
 }

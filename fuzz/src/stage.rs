@@ -92,6 +92,7 @@ impl Stage {
             max_updates_per_second: updates_per_second,
             max_logs_bytes: 1 << 20,
             max_replay_bytes: 1 << 20,
+            keeping: None,
             limits,
         };
         let engine = Engine::new(settings, Clock::stepped(BEGIN), Arc::new(Wire::default()));

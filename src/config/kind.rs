@@ -1,8 +1,8 @@
 //! What the value of a setting may be: how its text is read, and what people are told about it.
 
 use super::listen::Listen;
-use crate::logging;
-use std::time::Duration;
+use crate::{logging, session::settings::Durability};
+use std::{path::PathBuf, time::Duration};
 
 /// The values a setting takes.
 pub struct Kind<T> {
@@ -80,6 +80,24 @@ pub fn format() -> Kind<logging::Format> {
 pub fn filter() -> Kind<String> {
     Kind::new("FILTER", "a filter such as info or warn,sessiond=debug", |text| {
         logging::is_filter(text).then(|| text.to_owned())
+    })
+}
+
+/// A folder; nothing = none.
+pub fn folder() -> Kind<Option<PathBuf>> {
+    Kind::new("FOLDER", "a path, or nothing", |text| {
+        Some((!text.is_empty()).then(|| PathBuf::from(text)))
+    })
+}
+
+/// What sessions that do not choose are: none = as there is a store or not.
+pub fn durability() -> Kind<Option<Durability>> {
+    Kind::new("DURABILITY", "none, async, sync, or nothing", |text| match text {
+        "" => Some(None),
+        "none" => Some(Some(Durability::None)),
+        "async" => Some(Some(Durability::Async)),
+        "sync" => Some(Some(Durability::Sync)),
+        _ => None,
     })
 }
 

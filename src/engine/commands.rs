@@ -46,6 +46,11 @@ impl Engine {
         let now = self.clock().now();
         let mut is_written = false;
         let mut state = live.lock();
+        if let Err(refusal) = self.check_space(&state) {
+            drop(state);
+            rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
+            return None;
+        }
         let columns = state.core.columns(keys);
         for (row, handle, user) in rows {
             let at = |column| value(row, column);
@@ -96,6 +101,9 @@ impl Engine {
     ) -> Result<(Position, Vec<UserId>), Refusal> {
         self.check_draining()?;
         let mut state = live.lock();
+        if !command.is_free() {
+            self.check_space(&state)?;
+        }
         let accepted = state.core.apply(self.clock().now(), actor, command)?;
         if let Some(subscriber) = subscriber {
             state.want_tick(subscriber);
@@ -114,6 +122,7 @@ impl Engine {
     ) -> Result<(Position, Arc<Info>), Refusal> {
         self.check_draining()?;
         let mut state = live.lock();
+        self.check_space(&state)?;
         let swap = Command::SwapHost { target, term };
         let accepted = state.core.apply(self.clock().now(), actor, swap)?;
         self.schedule(live, &mut state);
@@ -149,20 +158,31 @@ impl Engine {
         outcome
     }
 
-    /// Resets a session. The frame of the reset is made at once; the tick stays where it is.
-    pub fn reset(
+    /// Resets a session. The frame of the reset is made at once; the tick stays where it is. Waits
+    /// first until no frame is in flight.
+    pub async fn reset(
         &self,
         live: &Arc<Live>,
         actor: &Actor,
         schema: Option<Arc<Schema>>,
     ) -> Result<Position, Refusal> {
         self.check_draining()?;
-        let now = self.clock().now();
         let (position, wake) = {
-            let mut state = live.lock();
+            let mut state = self.shown(live).await;
+            self.check_space(&state)?;
+            let (outline, framed_at) = (state.outline(), state.shown_at());
             let watched = self.watched(&state);
-            let wake = state.reset(now, actor, schema)?;
-            self.note_frame(&mut state, watched);
+            let now = self.clock().now();
+            let made = state.reset(now, actor, schema)?;
+            let wake = if state.is_sync() {
+                state.hold_back(made, outline, framed_at);
+                Vec::new()
+            } else {
+                let wake = state.show(now, Some(made), self.encoder());
+                self.note_frame(&mut state, watched);
+                wake
+            };
+            self.keep(live, &mut state);
             (position(&state, state.core.revision()), wake)
         };
         wake.into_iter().for_each(Waker::wake);
@@ -209,6 +229,7 @@ impl Engine {
         write: &Write,
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
+        self.check_any_space()?;
         self.with_user(app, user, |record| {
             // What is merged is merged into the value of each session, as into that of the user.
             let merged = record.merged(write.clone(), self.inner.limits.value_bytes)?;
@@ -231,6 +252,7 @@ impl Engine {
                     outcomes.extend(outcome.map(|outcome| (live.id.clone(), outcome)));
                 }
                 record.write(&merged);
+                self.keep_user(app, user);
             }
             Ok(outcomes)
         })

@@ -67,6 +67,21 @@ impl Outline {
         &self.id
     }
 
+    /// What is told of it.
+    pub fn info(&self) -> &Arc<Info> {
+        &self.info
+    }
+
+    /// Who is in it, counted.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The places that are held.
+    pub fn seats(&self) -> usize {
+        self.seats
+    }
+
     fn of(session: &Session, info: &Arc<Info>, counts: Counts, seats: usize) -> Self {
         Self {
             id: session.id().clone(),

@@ -32,7 +32,7 @@ impl Engine {
                     },
                     None => {
                         let state = live.lock();
-                        position(&state, state.core.revision())
+                        position(&state, state.revision())
                     }
                 };
                 return Ok((Joined { live, position }, true));
@@ -89,8 +89,10 @@ impl Engine {
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::SeqCst);
         for live in self.inner.registry.all() {
-            let mut wake = self.flush(&mut live.lock());
-            wake.extend(live.lock().end_all(End::Draining));
+            let mut state = live.lock();
+            let mut wake = self.flush(&live, &mut state);
+            wake.extend(state.end_all(End::Draining));
+            drop(state);
             wake.into_iter().for_each(Waker::wake);
         }
     }
@@ -121,10 +123,16 @@ impl Engine {
             if std::mem::replace(&mut state.closed, true) {
                 return;
             }
-            let mut wake = self.flush(&mut state);
             state.deadline = None;
-            wake.extend(state.end_all(End::Deleted));
-            wake.extend(state.end_attached(&End::Deleted));
+            let mut wake = Vec::new();
+            if state.is_sync() {
+                self.end_in_flight(&mut state);
+            } else {
+                wake.extend(self.flush(live, &mut state));
+                wake.extend(state.end_all(End::Deleted));
+                wake.extend(state.end_attached(&End::Deleted));
+            }
+            self.keep_end(live, &mut state);
             (wake, state.everyone())
         };
         // Before the id is free, so that nothing of the next session under it is forgotten.

@@ -6,7 +6,7 @@
 
 use super::{
     Engine, Filter, SessionKey,
-    filter::{Allowance, Outline},
+    filter::Allowance,
     live::{Live, State},
     registry::Beyond,
 };
@@ -134,7 +134,7 @@ impl Engine {
         let Some(filter) = query.filter else { return true };
         let outline = {
             let state = live.lock();
-            query.is_wanted(&state, actor).then(|| Outline::shown(&state.core))
+            query.is_wanted(&state, actor).then(|| state.outline())
         };
         outline.is_some_and(|outline| filter.chooses(&outline, allowance))
     }

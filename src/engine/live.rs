@@ -5,6 +5,7 @@ use super::{
     Clock,
     counters::Counters,
     encoder::{Delivery, Encoder, Snapshot, SnapshotReason},
+    gate::{Gate, Made},
     gateway::AttachedBy,
     logs::LogShare,
     registry::Places,
@@ -36,7 +37,7 @@ pub struct Live {
     pub app: AppId,
     /// The id.
     pub id: SessionId,
-    /// The incarnation, by which sessions are in the order of their opening.
+    /// The epoch in which it was opened, by which sessions are in the order of their opening.
     pub(super) epoch: Epoch,
     /// Which runtime ticks it.
     pub(super) shard: usize,
@@ -61,7 +62,7 @@ pub struct State {
     /// The next visit of the tick.
     pub(super) tick: Option<Listed>,
     /// When the last one was, whether it made a frame or not; before the first, the opening.
-    visited_at: Micros,
+    pub(super) visited_at: Micros,
     /// When the session looks whether time has passed.
     pub(super) deadline: Option<Listed>,
     /// Where the registry has it.
@@ -70,6 +71,8 @@ pub struct State {
     pub(super) seats: usize,
     /// Taken out of the registry.
     pub(super) closed: bool,
+    /// What has to be stored before it is shown, if anything has to be stored.
+    pub(super) gate: Option<Box<Gate>>,
     /// What the log takes of the bytes that all logs may have.
     pub(super) logs: LogShare,
     pub(super) counters: Arc<Counters>,
@@ -83,10 +86,11 @@ impl Live {
         logs: LogShare,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let gate = Gate::of(core.info().settings.durability);
+        let live = Arc::new(Self {
             app: core.app().clone(),
             id: core.id().clone(),
-            epoch: core.epoch(),
+            epoch: core.born(),
             shard,
             group,
             exclusive: core.info().settings.exclusive,
@@ -102,10 +106,17 @@ impl Live {
                 places: Places::default(),
                 seats: 0,
                 closed: false,
+                gate,
                 logs,
                 counters,
             }),
-        })
+        });
+        let mut state = live.state.lock();
+        if state.is_sync() {
+            state.be_born_in_flight();
+        }
+        drop(state);
+        live
     }
 
     /// Locks the session. Never held across an await; no other session is locked meanwhile.
@@ -144,56 +155,65 @@ impl State {
         }
     }
 
-    /// Makes the frame, encodes it once per view, and returns whom to wake.
-    pub(super) fn flush(&mut self, now: Micros, encoder: &dyn Encoder) -> Vec<Waker> {
-        self.visited_at = now;
+    /// Shows what was made: encodes it once per view, and returns whom to wake. None = the tick is
+    /// over, and nothing was accepted in it.
+    pub(super) fn show(
+        &mut self,
+        now: Micros,
+        made: Option<Made>,
+        encoder: &dyn Encoder,
+    ) -> Vec<Waker> {
+        // Those who wait for the tick of frames that were in flight are known by then.
+        let is_tick_over = made.is_none() || !self.is_sync();
         let mut wake = Vec::new();
-        if let Some(frame) = self.core.flush(now) {
-            wake = self.end_departed(frame.revision, &frame.departed);
-            if frame.views_changed {
-                self.place_again(frame.revision.previous());
-                wake.extend(self.end_lost_views(frame.revision.previous()));
+        if let Some(Made { told, revision, views_changed, departed, is_reset }) = made {
+            wake = self.end_departed(told, &departed);
+            if is_reset {
+                for (_, subscriber) in &mut self.subscribers {
+                    let shared = &self.views[subscriber.view];
+                    subscriber.begin_to_lose(shared.delivery, shared.changed, told);
+                }
             }
-            self.counters.frames.count();
-            for (_, shared) in &mut self.views {
-                shared.framed(&self.core, frame.revision, encoder);
+            if views_changed {
+                self.place_again(told);
+                wake.extend(self.end_lost_views(told));
+            }
+            if is_reset {
+                self.views.iter_mut().for_each(|(_, shared)| shared.reset(revision));
+                self.subscribers.iter_mut().for_each(|(_, it)| it.expect_reset());
+            } else {
+                for (_, shared) in &mut self.views {
+                    shared.framed(&self.core, (told, revision), encoder);
+                }
             }
             self.logs.settle(&mut self.core);
         }
-        self.whom_to_wake(now, wake)
+        self.whom_to_wake(now, wake, is_tick_over)
     }
 
-    /// Resets the session: frames are made at once, and everybody gets a snapshot.
+    /// Resets the session. Frames are made at once, and everybody gets a snapshot.
     pub(super) fn reset(
         &mut self,
         now: Micros,
         actor: &Actor,
         schema: Option<Arc<Schema>>,
-    ) -> Result<Vec<Waker>, Refusal> {
+    ) -> Result<Made, Refusal> {
         let told = self.core.revision();
         let frame = self.core.reset(now, actor, schema)?;
-        self.logs.settle(&mut self.core);
         // The reset is alone in its frame: who left did so in the one before.
-        let mut wake = self.end_departed(frame.revision.previous(), &frame.departed);
-        for (_, subscriber) in &mut self.subscribers {
-            let shared = &self.views[subscriber.view];
-            subscriber.begin_to_lose(shared.delivery, shared.changed, told);
-        }
-        if frame.views_changed {
-            self.place_again(told);
-            wake.extend(self.end_lost_views(told));
-        }
-        for (_, shared) in &mut self.views {
-            shared.reset(frame.revision);
-        }
-        for (_, subscriber) in &mut self.subscribers {
-            subscriber.expect_reset();
-        }
-        Ok(self.whom_to_wake(now, wake))
+        let before = frame.revision.previous();
+        let departed = frame.departed.into_iter().map(|departed| (before, departed)).collect();
+        let (revision, views_changed) = (frame.revision, frame.views_changed);
+        Ok(Made { told, revision, views_changed, departed, is_reset: true })
     }
 
     /// Adds whom a frame leaves with something to read.
-    fn whom_to_wake(&mut self, now: Micros, mut wake: Vec<Waker>) -> Vec<Waker> {
+    fn whom_to_wake(
+        &mut self,
+        now: Micros,
+        mut wake: Vec<Waker>,
+        is_tick_over: bool,
+    ) -> Vec<Waker> {
         wake.reserve(self.subscribers.len() + self.waiting.len());
         // Nobody waits for a later frame than the one that was open.
         wake.extend(self.waiting.iter().map(|(_, waker)| waker.clone()));
@@ -202,7 +222,7 @@ impl State {
             let news = subscriber.position < shared.changed || subscriber.snapshot.is_some();
             // Who is held has an alarm of its own.
             let behind = news && subscriber.held_until <= now;
-            subscriber.tick_over |= std::mem::take(&mut subscriber.wants_tick);
+            subscriber.tick_over |= is_tick_over && std::mem::take(&mut subscriber.wants_tick);
             let calls = (behind || subscriber.tick_over) && !subscriber.parked;
             if calls || subscriber.end.is_some() {
                 wake.extend(subscriber.rouse());
@@ -213,25 +233,27 @@ impl State {
 
     /// Ends what memberships that are over had: subscriptions, attachments, and views that nobody
     /// else may see. Returns which gateways to wake.
-    fn end_departed(&mut self, revision: Revision, departed: &[Departed]) -> Vec<Waker> {
+    fn end_departed(&mut self, told: Revision, departed: &[(Revision, Departed)]) -> Vec<Waker> {
         if departed.is_empty() {
             return Vec::new();
         }
         for (_, subscriber) in &mut self.subscribers {
             let membership = subscriber.membership;
-            if let Some(departed) = departed.iter().find(|it| Some(it.order) == membership) {
-                subscriber.out_since.get_or_insert(revision);
+            let is_it = |(_, it): &&(Revision, Departed)| Some(it.order) == membership;
+            if let Some((revision, departed)) = departed.iter().find(is_it) {
+                subscriber.out_since.get_or_insert(*revision);
                 subscriber.end.get_or_insert_with(|| End::of(departed));
             }
         }
         if self.attached.is_empty() {
             return Vec::new();
         }
-        let tell = |departed: &Departed| {
+        let tell = |(_, departed): &(Revision, Departed)| {
             self.attached.remove(&departed.order).and_then(|by| by.end(End::of(departed)))
         };
         let mut wake: Vec<Waker> = departed.iter().filter_map(tell).collect();
-        wake.extend(self.end_lost_views(revision));
+        let last = departed.iter().map(|(revision, _)| *revision).max().unwrap_or(told);
+        wake.extend(self.end_lost_views(last));
         wake
     }
 
@@ -276,7 +298,7 @@ impl State {
         let except = actor.user().filter(|_| exclude_self);
         if at.epoch != core.epoch() {
             Err(SnapshotReason::EpochChanged)
-        } else if revision > core.revision() {
+        } else if revision > self.revision() {
             Err(SnapshotReason::Future)
         } else if revision.is_some() && revision < core.reset_revision() {
             Err(SnapshotReason::ResetSchema)
@@ -297,7 +319,8 @@ impl State {
     ) -> usize {
         let is_it = |shared: &Shared| shared.view == view && shared.delivery == delivery;
         let known = self.views.iter().find(|(_, shared)| is_it(shared)).map(|(key, _)| key);
-        let new = || Shared::new(&self.core, view, delivery);
+        let revision = self.revision();
+        let new = || Shared::new(&self.core, revision, view, delivery);
         let key = known.unwrap_or_else(|| self.views.insert(new()));
         self.views[key].enter(exclude_self);
         key
@@ -328,9 +351,11 @@ impl State {
         clock: &Clock,
         urgent: bool,
     ) -> Option<Step> {
+        let shown = self.revision();
+        let is_in_flight = self.is_in_flight();
         let subscriber = &mut self.subscribers[key];
         subscriber.held = false;
-        let (changed, revision) = (self.views[subscriber.view].changed, self.core.revision());
+        let (changed, revision) = (self.views[subscriber.view].changed, shown);
         if subscriber.is_too_late(changed, revision) {
             return subscriber.end.clone().map(Step::Ended);
         }
@@ -359,17 +384,28 @@ impl State {
         if tick_over {
             return Some(Step::Quiet);
         }
-        self.subscribers[key].end.clone().map(Step::Ended)
+        // What is in flight comes before the end.
+        let end = self.subscribers[key].end.as_ref().filter(|_| !is_in_flight);
+        end.cloned().map(Step::Ended)
     }
 
     /// What a subscriber has not been told yet.
     fn poll_news(&mut self, key: usize, encoder: &dyn Encoder) -> Option<Step> {
+        let holds_back = self.holds_back(self.views[self.subscribers[key].view].delivery);
         let subscriber = &mut self.subscribers[key];
         let shared = &mut self.views[subscriber.view];
         let (position, excludes) = (subscriber.position, subscriber.exclude_self);
         let (reach, too_old) = shared.delivery.reach(&self.core);
         let is_all = shared.delivery == Delivery::All;
         let is_behind = position < shared.changed;
+        if self.gate.is_some() && holds_back {
+            if subscriber.snapshot.is_some() || subscriber.resumes {
+                return None;
+            }
+            let latest = shared.latest_from(position, excludes).filter(|_| is_behind)?.clone();
+            subscriber.caught_up(shared.changed);
+            return Some(Step::Update(latest));
+        }
         // Whoever is told all is told all before it is told again.
         let is_resent = |due| is_all && is_behind && due == Some(SnapshotReason::Resent);
         if (subscriber.snapshot.is_none() || is_resent(subscriber.snapshot))

@@ -63,6 +63,7 @@ impl Engine {
         mut join: Join,
         slot: &Slot,
     ) -> Result<Accepted, Refusal> {
+        self.check_space(state)?;
         // First props are an update like others; of who is in already they change nothing.
         if !join.props.is_empty() && !state.core.has_joined(user) {
             self.take_update_of(record)?;
@@ -215,10 +216,18 @@ impl Engine {
         let mut wake = Vec::new();
         if delivery == Delivery::All {
             // The log begins after a whole frame.
-            if !state.core.has_log() {
-                wake = self.flush(state);
+            let is_in_flight = state.is_in_flight() && state.core.is_open();
+            let is_begun = state.core.has_log();
+            match &mut state.gate {
+                // The frame is made when the one in flight is stored.
+                Some(gate) if !is_begun && is_in_flight => gate.wants_log = true,
+                _ => {
+                    if !is_begun {
+                        wake = self.flush(live, state);
+                    }
+                    state.core.keep_log();
+                }
             }
-            state.core.keep_log();
         }
         // As of the frame that may just have been made.
         let class = class.unwrap_or_else(|| state.core.class_of(actor));
@@ -244,7 +253,7 @@ impl Engine {
         let mut subscriber =
             Subscriber::new(actor.clone(), membership, view, how, fingerprint, begin);
         let is_known =
-            |at: &Resume| at.epoch == state.core.epoch() && at.revision <= state.core.revision();
+            |at: &Resume| at.epoch == state.core.epoch() && at.revision <= state.revision();
         if let Some(at) = resume.filter(is_known) {
             // A snapshot names who left since, and says that updates since are lost.
             subscriber.position = at.revision;

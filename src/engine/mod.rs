@@ -13,8 +13,10 @@ mod error;
 mod exclusive;
 mod filter;
 mod footprint;
+mod gate;
 mod gateway;
 mod guesses;
+mod keeping;
 mod lifecycle;
 mod listing;
 mod live;
@@ -26,6 +28,7 @@ pub mod priority;
 mod private;
 mod registry;
 mod requests;
+mod restoring;
 mod schedule;
 mod shard;
 mod shared;
@@ -46,11 +49,13 @@ pub use filter::{Allowance, Filter, Outline};
 pub use footprint::Footprint;
 pub use gateway::{Attachment, Entered, Found, GatewayStream, Hold};
 pub use guesses::{Guess, Peer};
+pub use keeping::{Cut, KeepingSettings, Kept};
 pub use listing::{Order, Place, Query};
 pub use live::{Live, State};
 pub use opening::Target;
 pub use passwords::{Compared, HashCost, Password, Passwords};
 pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scope, Ticket};
+pub use restoring::Restored;
 pub use shard::{Alarm, Shard};
 pub use subscriber::{End, Options, Resume, Step, Subscription};
 pub use users::{Follower, UserStream};
@@ -68,6 +73,7 @@ use counters::Counted;
 use dashmap::DashMap;
 use encoder::Encoder;
 use gateway::{Gateway, Turns};
+use keeping::Keeping;
 use logs::Logs;
 use parking_lot::Mutex;
 use registry::Registry;
@@ -114,6 +120,8 @@ pub struct EngineSettings {
     pub max_logs_bytes: usize,
     /// About how many bytes of replies are remembered for requests with an id.
     pub max_replay_bytes: usize,
+    /// How what it has is stored; none = there is no store.
+    pub keeping: Option<KeepingSettings>,
     /// The bounds of each session.
     pub limits: Limits,
 }
@@ -180,6 +188,8 @@ struct Inner {
     /// What the logs of the sessions take.
     logs: Arc<Logs>,
     requests: Requests,
+    /// What is to be stored, if there is a store.
+    keeping: Option<Keeping>,
     /// For those who watch which sessions there are.
     journals: Journals,
     gateways: DashMap<(AppId, Key), Arc<Gateway>, FxBuildHasher>,
@@ -211,6 +221,7 @@ impl Engine {
             journals: Journals::new(),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
             logs: Arc::new(Logs::new(settings.max_logs_bytes)),
+            keeping: settings.keeping.map(Keeping::new),
             settings,
             clock,
             gateways: DashMap::default(),
@@ -230,7 +241,9 @@ impl Engine {
 
     /// The settings of a session that chooses nothing.
     pub fn default_session(&self) -> Settings {
-        Settings::new(self.inner.settings.tick, self.inner.settings.limits.members)
+        let EngineSettings { tick, keeping, limits, .. } = &self.inner.settings;
+        let durability = keeping.map(|keeping| keeping.durability).unwrap_or_default();
+        Settings { durability, ..Settings::new(*tick, limits.members) }
     }
 
     /// The time.

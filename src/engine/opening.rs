@@ -2,12 +2,10 @@
 
 use super::error::Refusal;
 use super::{
-    Engine, Filter, GROUPS, Joined, SessionKey,
+    Engine, Filter, Joined, SessionKey,
     exclusive::Moved,
     filter::{Allowance, Outline},
     live::Live,
-    logs::LogShare,
-    registry,
 };
 use crate::session::error::Refusal as Rule;
 use crate::session::{
@@ -17,10 +15,7 @@ use crate::session::{
     ids::{AppId, SessionId, UserId},
     user::User,
 };
-use std::{
-    sync::{Arc, atomic::Ordering},
-    thread,
-};
+use std::{sync::Arc, thread};
 
 /// How many sessions [`Target::Newest`] looks at: it passes over those that ban the user or fill up
 /// under its hands.
@@ -71,6 +66,7 @@ impl Engine {
     ) -> Result<(Arc<Live>, Moved), Refusal> {
         let (app, id) = (opening.app.clone(), opening.id.clone());
         let (exclusive, openers) = (opening.settings.exclusive, opening.opener.iter().len());
+        self.check_durability(opening.settings.durability)?;
         let mut slots = Vec::with_capacity(records.len());
         let joins = opening.opener.iter_mut().chain(&mut opening.people.users);
         for (at, ((user, join), record)) in joins.zip(&mut *records).enumerate() {
@@ -95,15 +91,8 @@ impl Engine {
             slots.push((user.clone(), slot));
         }
         let now = self.clock().now();
-        let next = |last: u64| Some(Epoch(last).next(now).0);
-        let last = self.inner.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let last = Epoch(last.unwrap_or_default());
-        let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
-        let hash = registry::hash(core.app(), core.id());
-        let shard = (hash % self.inner.shards.len() as u64) as usize;
-        let logs = LogShare::new(self.inner.logs.clone());
-        let counters = self.inner.counters.clone();
-        let live = Live::new(core, shard, (hash >> 32) % GROUPS, logs, counters);
+        let last = self.next_epoch(now);
+        let live = self.live(Session::open(opening, self.inner.limits.clone(), now, last)?);
         self.inner.registry.insert(&live)?;
         let mut moved = None;
         for ((user, slot), record) in slots.into_iter().zip(records) {

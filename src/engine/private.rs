@@ -50,7 +50,7 @@ impl Engine {
             Some((user, join)) => self.join(live, &user, join)?,
             None => {
                 let state = live.lock();
-                position(&state, state.core.revision())
+                position(&state, state.revision())
             }
         };
         Ok(Joined { live: live.clone(), position })

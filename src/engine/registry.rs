@@ -233,6 +233,19 @@ impl Registry {
         Ok(())
     }
 
+    /// Takes in a session that was there before, with its name and pair, which are free.
+    pub fn put_back(&self, live: &Arc<Live>) {
+        let (name, pair) = {
+            let state = live.lock();
+            (state.core.accepted_info().settings.name.clone(), state.core.pair().cloned())
+        };
+        self.session_count.fetch_add(1, Ordering::Relaxed);
+        self.sessions.insert((live.app.clone(), live.id.clone()), live.clone());
+        // Nobody else is there who could have them.
+        let _ = self.reserve_pair(live, pair);
+        let _ = self.reserve_name(live, name.as_deref());
+    }
+
     /// Takes a session out.
     pub fn remove(&self, live: &Arc<Live>) {
         let key = (live.app.clone(), live.id.clone());
@@ -397,6 +410,11 @@ impl Registry {
             return Err(Refusal::LimitReached { limit: "max-users", most: self.max_users });
         }
         Ok(self.users.entry((app.clone(), user.clone())).or_default().clone())
+    }
+
+    /// A user that was known before, however many there are.
+    pub fn known_user(&self, app: &AppId, user: &UserId) -> UserRecord {
+        self.users.entry((app.clone(), user.clone())).or_default().clone()
     }
 
     /// Forgets a user that has been idle since then or longer, unless somebody is about to use it.

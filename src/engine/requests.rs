@@ -9,18 +9,22 @@ use super::{
     Engine, Position, WriteOutcome, is_taken,
     shard::{Job, Listed},
 };
-use crate::session::{
-    command::Actor,
-    ids::{AppId, Key, SessionId, UserId},
-    limits::{Micros, SECOND},
+use crate::{
+    record::{self, Place, RequestRecord},
+    session::{
+        command::Actor,
+        ids::{AppId, Key, SessionId, UserId},
+        limits::{Micros, SECOND},
+    },
 };
 use bytes::Bytes;
 use dashmap::DashMap;
+use fnv::FnvHasher;
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::{
     collections::VecDeque,
-    hash::BuildHasher,
+    hash::Hasher,
     ops::ControlFlow,
     sync::{
         Arc,
@@ -46,14 +50,8 @@ const ID_BYTES: usize = 256;
 pub struct Scope {
     place: (AppId, Place),
     actor: Actor,
-}
-
-/// What a call acts on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Place {
-    Session(SessionId),
-    User(UserId),
-    App,
+    /// The session that the call changes, if it acts on something else.
+    about: Option<SessionId>,
 }
 
 impl Scope {
@@ -64,7 +62,7 @@ impl Scope {
             (None, Actor::User(user)) => Place::User(user.clone()),
             (None, Actor::App) => Place::App,
         };
-        Self { place: (app.clone(), place), actor: by.clone() }
+        Self { place: (app.clone(), place), actor: by.clone(), about: None }
     }
 
     /// Of a call that joins a user to a session; none = a new one, whose id comes with the reply.
@@ -74,7 +72,21 @@ impl Scope {
 
     /// Of a call to a user.
     pub fn of_user(app: &AppId, user: &UserId, by: &Actor) -> Self {
-        Self { place: (app.clone(), Place::User(user.clone())), actor: by.clone() }
+        Self { place: (app.clone(), Place::User(user.clone())), actor: by.clone(), about: None }
+    }
+}
+
+impl Scope {
+    /// The same of a call that changes this session, whatever it acts on.
+    pub fn about(self, session: SessionId) -> Self {
+        Self { about: Some(session), ..self }
+    }
+
+    fn session(&self) -> Option<&SessionId> {
+        match &self.place.1 {
+            Place::Session(id) => Some(id),
+            Place::User(_) | Place::App => self.about.as_ref(),
+        }
     }
 }
 
@@ -92,17 +104,23 @@ pub struct RequestId {
 impl RequestId {
     /// The same id of a request that is also about a user whom its content does not name.
     pub fn about(self, user: &UserId) -> Self {
-        Self { content: hash(&(self.content, user)), ..self }
+        Self { content: hash([&self.content.to_le_bytes()[..], user.as_bytes()]), ..self }
     }
 
     /// A hash for contents: for calls that are told apart, not for secrets.
     pub fn content_of(call: &str, bytes: &[u8]) -> u64 {
-        hash(&(call, bytes))
+        hash([call.as_bytes(), bytes])
     }
 }
 
-fn hash(what: &impl std::hash::Hash) -> u64 {
-    std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(what)
+/// A hash that is the same in every build, as it is stored.
+fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let mut hasher = FnvHasher::default();
+    for part in parts {
+        hasher.write(&(part.len() as u64).to_le_bytes());
+        hasher.write(part);
+    }
+    hasher.finish()
 }
 
 /// What is remembered of a success.
@@ -122,6 +140,16 @@ impl Reply {
             Self::Message(bytes) => bytes.len(),
             Self::Written(_) => 0,
             Self::OnUser(outcomes) => size_of_val(&**outcomes),
+        }
+    }
+
+    /// The session whose record it goes with, where the call does not name one.
+    fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::Message(_) | Self::Written(_) => None,
+            Self::OnUser(outcomes) => {
+                outcomes.iter().find_map(|(id, outcome)| outcome.is_ok().then_some(id))
+            }
         }
     }
 
@@ -211,7 +239,7 @@ impl Requests {
     /// place without actors, nothing is kept.
     fn with_ids<T>(
         &self,
-        Scope { place, actor }: &Scope,
+        Scope { place, actor, about: _ }: &Scope,
         now: Micros,
         with: impl FnOnce(&mut Ids, &mut Option<Listed>) -> T,
     ) -> T {
@@ -265,6 +293,84 @@ impl Requests {
     }
 }
 
+/// What is stored of a success.
+fn record_of(scope: &Scope, request: &RequestId, reply: &Reply, at: Micros) -> RequestRecord {
+    let Scope { place: (app, place), actor, about: _ } = scope;
+    let reply = match reply {
+        Reply::Message(bytes) => record::Reply::Message(bytes.clone()),
+        Reply::Written(Position { epoch, revision }) => record::Reply::Written(*epoch, *revision),
+        Reply::OnUser(outcomes) => {
+            let written = |(id, outcome): &WriteOutcome| {
+                let Position { epoch, revision } = *outcome.as_ref().ok()?;
+                Some((id.clone(), epoch, revision))
+            };
+            record::Reply::OnUser(outcomes.iter().filter_map(written).collect())
+        }
+    };
+    let (id, content) = (request.id.clone(), request.content);
+    RequestRecord {
+        app: app.clone(),
+        place: place.clone(),
+        by: actor.clone(),
+        id,
+        content,
+        at,
+        reply,
+    }
+}
+
+impl Requests {
+    /// What is to be stored of all successes that are remembered of a place.
+    pub fn of(&self, app: &AppId, place: Place) -> Vec<RequestRecord> {
+        let place = (app.clone(), place);
+        let Some(book) = self.books.get(&place).map(|book| book.clone()) else { return Vec::new() };
+        let book = book.lock();
+        let mut records = Vec::new();
+        for (actor, ids) in &book.actors {
+            let scope = Scope { place: place.clone(), actor: actor.clone(), about: None };
+            for (at, id) in &ids.done {
+                if let Some(Entry::Done { content, reply, .. }) = ids.entries.get(id) {
+                    let request = RequestId { field: "", id: id.clone(), content: *content };
+                    records.push(record_of(&scope, &request, reply, *at));
+                }
+            }
+        }
+        records
+    }
+}
+
+impl Engine {
+    /// A request that was done by the last owner, and not too long ago.
+    pub(super) fn remember_again(&self, request: RequestRecord) {
+        let RequestRecord { app, place, by, id, content, at, reply } = request;
+        let now = self.clock().now();
+        let Ok(room) = self.inner.requests.room() else { return };
+        // A clock that was set back does not have it remembered for longer.
+        let at = at.min(now);
+        if at + REMEMBERED_FOR <= now {
+            return;
+        }
+        let reply = match reply {
+            record::Reply::Message(bytes) => Reply::Message(bytes),
+            record::Reply::Written(epoch, revision) => Reply::Written(Position { epoch, revision }),
+            record::Reply::OnUser(written) => {
+                let outcome = |(id, epoch, revision)| (id, Ok(Position { epoch, revision }));
+                Reply::OnUser(written.into_iter().map(outcome).collect())
+            }
+        };
+        let scope = Scope { place: (app, place), actor: by, about: None };
+        self.inner.requests.with_ids(&scope, now, |ids, listed| {
+            // A snapshot tells it again.
+            if ids.entries.contains_key(&id) {
+                return;
+            }
+            ids.remember(RequestId { field: "", id, content }, reply, room, at);
+            let over = (at + REMEMBERED_FOR).max(now + SWEEP_INTERVAL);
+            listed.get_or_insert_with(|| self.list_remembered(&scope.place, over));
+        });
+    }
+}
+
 impl Ids {
     fn expire(&mut self, now: Micros) {
         while self.done.front().is_some_and(|(at, _)| *at + REMEMBERED_FOR <= now) {
@@ -312,6 +418,7 @@ impl Engine {
         act: impl FnOnce() -> Result<Reply, Refusal>,
     ) -> Result<Reply, Refusal> {
         let requests = &self.inner.requests;
+        let _pin = self.pin();
         requests.with_ids(scope, self.clock().now(), |ids, listed| {
             match ids.look_up(&request)? {
                 Known::Done(reply) => return Ok(reply),
@@ -372,6 +479,10 @@ impl Engine {
         room: Room,
     ) {
         let now = self.clock().now();
+        if self.has_store() {
+            let (about, record) = (scope.session(), record_of(scope, &request, &reply, now));
+            self.keep_request(record, reply.session().or(about));
+        }
         ids.remember(request, reply, room, now);
         listed.get_or_insert_with(|| self.list_remembered(&scope.place, now + REMEMBERED_FOR));
     }
@@ -416,8 +527,10 @@ pub struct Ticket {
 
 impl Ticket {
     /// It was done; this is what it is answered from now on.
-    pub fn succeeded(mut self, reply: Reply) {
+    /// `about` is the session that the call has changed, where the call does not name it.
+    pub fn succeeded(mut self, reply: Reply, about: Option<SessionId>) {
         let Some(room) = self.room.take() else { return };
+        self.scope.about = self.scope.about.take().or(about);
         let Self { engine, scope, request, .. } = &self;
         engine.inner.requests.with_ids(scope, engine.clock().now(), |ids, listed| {
             engine.remember(ids, listed, scope, request.clone(), reply, room);

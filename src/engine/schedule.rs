@@ -34,15 +34,20 @@ impl Engine {
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);
         }
+        self.keep(live, state);
         let Some(at) = state.core.next_deadline().filter(|_| !state.closed) else { return };
         if state.deadline.as_ref().is_none_or(|listed| at < listed.at()) {
             state.deadline = Some(self.add_job(live, at, Job::Deadline));
         }
     }
 
-    fn place(&self, live: &Arc<Live>, state: &mut State) {
+    pub(super) fn place(&self, live: &Arc<Live>, state: &mut State) {
         let registry = &self.inner.registry;
-        let places = Places::of(&state.core);
+        let mut places = Places::of(&state.core);
+        if state.is_unborn() {
+            // It may be joined, but nobody is shown that it is there.
+            (places.exists, places.listed) = (false, false);
+        }
         let before = std::mem::replace(&mut state.places, places);
         if before != places {
             registry.place(live, before, places);
@@ -86,12 +91,32 @@ impl Engine {
         self.inner.shards[live.shard].add(at, job(Arc::downgrade(live)))
     }
 
-    pub(super) fn flush(&self, state: &mut State) -> Vec<Waker> {
+    /// Makes the frame, and shows it unless it has to be stored before; then it comes when that is
+    /// done. Meanwhile no other one is made.
+    pub(super) fn flush(&self, live: &Arc<Live>, state: &mut State) -> Vec<Waker> {
         state.tick = None;
-        let watched = self.watched(state);
-        let wake = state.flush(self.clock().now(), self.encoder());
-        self.note_frame(state, watched);
-        state.seats = state.core.shown_seats();
+        let now = self.clock().now();
+        if state.is_in_flight() {
+            state.visited_at = now;
+            return Vec::new();
+        }
+        let wake = if state.is_sync() {
+            let (outline, framed_at) = (state.outline(), state.shown_at());
+            match state.frame(now) {
+                Some(made) => {
+                    state.hold_back(made, outline, framed_at);
+                    Vec::new()
+                }
+                None => state.show(now, None, self.encoder()),
+            }
+        } else {
+            let watched = self.watched(state);
+            let made = state.frame(now);
+            let wake = state.show(now, made, self.encoder());
+            self.note_frame(state, watched);
+            wake
+        };
+        self.keep(live, state);
         wake
     }
 
@@ -113,7 +138,7 @@ impl Engine {
                     // The frame may have been closed since the job was taken out.
                     let Some(tick) = state.tick.take_if(|tick| tick.at() <= now) else { return };
                     tick.fell_due();
-                    self.flush(&mut state)
+                    self.flush(&live, &mut state)
                 };
                 wake.into_iter().for_each(Waker::wake);
                 if live.lock().core.has_ended() {
@@ -124,7 +149,8 @@ impl Engine {
                 let Some(live) = live.upgrade() else { return };
                 let left = {
                     let mut state = live.lock();
-                    if state.closed {
+                    // When the server stops, sessions stay as they are.
+                    if state.closed || self.is_draining() {
                         return;
                     }
                     state.deadline = None;
@@ -133,6 +159,15 @@ impl Engine {
                     state.core.take_left()
                 };
                 self.after(&live, left);
+            }
+            Job::Record(live) => {
+                let Some(live) = live.upgrade() else { return };
+                let mut state = live.lock();
+                let gate = state.gate.as_mut();
+                if let Some(listed) = gate.and_then(|gate| gate.listed.take()) {
+                    listed.fell_due();
+                    self.keep(&live, &mut state);
+                }
             }
             Job::Alarm(alarm) => {
                 if let Some(alarm) = alarm.upgrade() {

@@ -28,6 +28,8 @@ pub(super) enum Job {
     Tick(Weak<Live>),
     /// Let a session notice that time has passed.
     Deadline(Weak<Live>),
+    /// Take a record of a session.
+    Record(Weak<Live>),
     /// Wake a stream, unless it has put its alarm off.
     Alarm(Weak<Alarm>),
     /// Give up a gateway that was waited for in vain.

@@ -57,14 +57,14 @@ impl Delivery {
 
 impl Shared {
     /// A view that nobody has entered yet.
-    pub(super) fn new(core: &Session, view: View, delivery: Delivery) -> Self {
+    pub(super) fn new(core: &Session, revision: Revision, view: View, delivery: Delivery) -> Self {
         Self {
             fingerprint: core.fingerprint(&view, None),
             view,
             delivery,
             subscribers: 0,
             excluding: 0,
-            changed: core.revision(),
+            changed: revision,
             latest: None,
             merged: Vec::new(),
             snapshot: None,
@@ -92,13 +92,22 @@ impl Shared {
         self.snapshot = None;
     }
 
-    /// A frame was made: encodes the step that leads there from the view's last change.
-    pub(super) fn framed(&mut self, core: &Session, revision: Revision, encoder: &dyn Encoder) {
+    /// Frames were made after one that was told: encodes the step that leads to the last of them from
+    /// the view's last change.
+    pub(super) fn framed(
+        &mut self,
+        core: &Session,
+        (told, revision): (Revision, Revision),
+        encoder: &dyn Encoder,
+    ) {
         let from = self.changed;
         let spans = self.excluding > 0;
-        let start = Start { after: revision.previous(), from };
-        let step = self.encode(core, start, spans, encoder);
-        let is_lost = self.delivery == Delivery::All && core.log_start() >= revision;
+        // Of several frames the first may be forgotten already.
+        let is_cut = told < self.delivery.reach(core).0 && revision.previous() > told;
+        let step = (!is_cut)
+            .then(|| self.encode(core, Start { after: told, from }, spans, encoder))
+            .flatten();
+        let is_lost = is_cut || (self.delivery == Delivery::All && core.log_start() >= revision);
         if step.is_some() || is_lost {
             self.latest = step.map(|step| Kept { from, spans, step: Arc::new(step) });
             self.changed = revision;

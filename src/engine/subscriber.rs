@@ -136,6 +136,8 @@ pub(super) struct Subscriber {
     pub resumes: bool,
     /// Wake after the current tick, even if the view shows nothing.
     pub wants_tick: bool,
+    /// The frame of a tick that was waited for is made, and nobody is shown it yet.
+    pub tick_made: bool,
     /// A tick that was waited for is over, and the subscriber was not told yet. Meanwhile it may
     /// wait for the next one.
     pub tick_over: bool,
@@ -199,6 +201,7 @@ impl Subscriber {
             snapshot,
             resumes: snapshot.is_none(),
             wants_tick: false,
+            tick_made: false,
             tick_over: false,
             parked: false,
             end: None,
@@ -373,7 +376,7 @@ impl Subscription {
             self.resting = None;
         }
         let held_until = subscriber.held_until;
-        let revision = state.core.revision();
+        let revision = state.revision();
         drop(state);
         if let Some(pace) = &mut self.pace {
             pace.until = (held_until > clock.now()).then_some(held_until);
@@ -394,7 +397,7 @@ impl Subscription {
         let subscriber = &state.subscribers[self.key];
         let is_behind = subscriber.position < state.views[subscriber.view].changed;
         let waits = is_behind || subscriber.snapshot.is_some();
-        let sent = if waits { subscriber.position } else { state.core.revision() };
+        let sent = if waits { subscriber.position } else { state.revision() };
         Position { epoch: state.core.epoch(), revision: sent }
     }
 

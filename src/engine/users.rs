@@ -107,6 +107,12 @@ impl Engine {
         self.with_record(app, user, &record, with)
     }
 
+    /// The same with a user that was known before.
+    pub(super) fn with_known(&self, app: &AppId, user: &UserId, with: impl FnOnce(&mut User)) {
+        let record = self.inner.registry.known_user(app, user);
+        self.with_record(app, user, &record, with);
+    }
+
     pub(super) fn with_record<T>(
         &self,
         app: &AppId,
@@ -208,8 +214,12 @@ impl Engine {
             }
             now.saturating_sub(ttl)
         };
+        let has_props = !record.lock().props().is_empty();
         drop(record);
         self.inner.registry.forget(app, user, idle_before);
+        if has_props {
+            self.keep_user(app, user);
+        }
     }
 }
 

@@ -18,7 +18,9 @@ impl Engine {
     pub async fn framed(&self, live: &Arc<Live>, position: Position) -> Result<(), Refusal> {
         {
             let core = &live.lock().core;
-            if position.epoch != core.epoch() || position.revision > core.pending_revision() {
+            let is_unknown =
+                position.revision > core.pending_revision() || core.is_skipped(position.revision);
+            if position.epoch != core.epoch() || is_unknown {
                 return Err(Refusal::Rules(Rule::UnknownPosition));
             }
         }
@@ -44,7 +46,7 @@ impl Future for Framed<'_> {
         if state.core.has_ended() {
             return Poll::Ready(Err(Refusal::NOT_FOUND));
         }
-        if self.revision <= state.core.revision() {
+        if self.revision <= state.revision() {
             return Poll::Ready(Ok(()));
         }
         self.engine.check_draining()?;

@@ -143,7 +143,10 @@ impl Context {
         user: &UserId,
         write: PropsWrite,
     ) -> Result<Vec<WriteOutcome>, engine::Refusal> {
-        let PropsWrite { write, sessions, term, once: Once(request), durable: _ } = write;
+        let PropsWrite { write, sessions, term, once: Once(request), durable } = write;
+        if durable && !self.engine.has_store() {
+            return Err(engine::Refusal::NoStore);
+        }
         let request = request.map(|request| request.about(user));
         if sessions.is_empty() {
             let act = || self.engine.write_user(app, user, &write);
@@ -159,6 +162,9 @@ impl Context {
         let one = |id: SessionId| {
             let act = || {
                 let live = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor)?;
+                if durable {
+                    self.engine.check_stored(&live)?;
+                }
                 let (user, write) = (user.clone(), write.clone());
                 let command = Command::SetProps { user, write, term };
                 self.engine.command(&live, actor, command)
@@ -177,6 +183,33 @@ impl Context {
             (id, outcome)
         };
         Ok(sessions.into_iter().map(one).collect())
+    }
+}
+
+impl Context {
+    /// Waits until a write is stored in the sessions that took it, and on the user where it is made
+    /// on that.
+    fn write_stored(
+        &self,
+        app: &AppId,
+        sessions: Vec<SessionId>,
+        is_on_user: bool,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (engine, app) = (self.engine.clone(), app.clone());
+        let find = |id| engine.find(&app, Some(&SessionKey::Id(id)), &Actor::App).ok();
+        let sessions: Vec<_> = sessions.into_iter().filter_map(find).collect();
+        // It is said now that somebody waits.
+        for live in &sessions {
+            engine.want_stored(live);
+        }
+        async move {
+            for live in &sessions {
+                engine.stored(live).await;
+            }
+            if is_on_user {
+                engine.all_stored().await;
+            }
+        }
     }
 }
 

@@ -3,11 +3,19 @@
 use super::{Context, convert::door::Door};
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{self, Begun, Reply, RequestId, Scope},
+    engine::{self, Begun, Reply, RequestId, Scope, SessionKey},
     proto,
-    session::ids::{self, ID_BYTES},
+    session::{
+        command::Actor,
+        ids::{self, AppId, ID_BYTES, SessionId},
+    },
 };
 use prost::Message;
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::{Poll, ready},
+};
 
 /// A request that may carry an id.
 pub trait Repeatable: Message {
@@ -83,12 +91,34 @@ impl Context {
         scope: &Scope,
         act: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
+        self.once_about(once, scope, act, |_| None).await
+    }
+
+    /// The same of a call whose reply says which session it has changed.
+    pub async fn once_about<T: Message + Default>(
+        &self,
+        once: Once,
+        scope: &Scope,
+        act: impl Future<Output = Result<T, Refusal>>,
+        about: impl FnOnce(&T) -> Option<SessionId>,
+    ) -> Result<T, Refusal> {
         let Once(Some(request)) = once else { return act.await };
         match self.engine.begin(scope, &request).await? {
             Begun::Act(ticket) => {
-                let reply = act.await?;
-                ticket.succeeded(Reply::Message(reply.encode_to_vec().into()));
-                Ok(reply)
+                let mut act = pin!(act);
+                let (mut ticket, mut about) = (Some(ticket), Some(about));
+                // The last poll does it, and with the same pin it is remembered.
+                poll_fn(|cx| {
+                    self.engine.pinned(|| {
+                        let outcome = ready!(act.as_mut().poll(cx));
+                        if let (Ok(reply), Some(ticket)) = (&outcome, ticket.take()) {
+                            let about = about.take().and_then(|about| about(reply));
+                            ticket.succeeded(Reply::Message(reply.encode_to_vec().into()), about);
+                        }
+                        Poll::Ready(outcome)
+                    })
+                })
+                .await
             }
             // Contents are told apart by a hash: one that means another call is another content.
             Begun::Replay(reply) => {
@@ -100,6 +130,20 @@ impl Context {
                     field: request.field,
                 }))
             }
+        }
+    }
+
+    /// Waits until what was done in a session is stored: for calls whose success is told only then,
+    /// and for their replies from memory. Of a session that is not stored there is nothing to wait for.
+    pub async fn stored(&self, app: &AppId, session: &str) {
+        if !self.engine.has_store() {
+            return;
+        }
+        let key = SessionId::new(session).ok().map(SessionKey::Id);
+        match self.engine.find(app, key.as_ref(), &Actor::App) {
+            Ok(live) => self.engine.stored(&live).await,
+            // That it is gone is in the queue, if it is not stored already.
+            Err(_) => self.engine.all_stored().await,
         }
     }
 }

@@ -9,6 +9,7 @@
 mod batch;
 mod info;
 mod names;
+mod parts;
 mod read;
 mod subject;
 mod value;
@@ -16,6 +17,7 @@ mod write;
 
 pub use self::{
     batch::{Entries, put},
+    parts::{Joiner, split},
     subject::Subject,
 };
 
@@ -113,10 +115,8 @@ pub struct UserRecord {
     pub app: AppId,
     /// Who.
     pub user: UserId,
-    /// What is set on it.
+    /// What is set on it; nothing = it is as a user that nobody knows.
     pub props: Vec<(Key, Value)>,
-    /// The exclusive session that it joined last.
-    pub slot: Option<SessionId>,
 }
 
 /// Why bytes are no entry.

@@ -37,11 +37,10 @@ pub fn entry(entry: wire::Entry) -> Read<Entry> {
         }
         Kind::GreatestEpoch(epoch) => Entry::GreatestEpoch(Epoch(moment(epoch)?)),
         Kind::Request(request) => Entry::Request(Box::new(self::request(request)?)),
-        Kind::User(wire::User { app, user: id, props, slot }) => Entry::User(UserRecord {
+        Kind::User(wire::User { app, user: id, props }) => Entry::User(UserRecord {
             app: app_id(app)?,
             user: user(id)?,
             props: value::read_all(props)?,
-            slot: slot.map(session_id).transpose()?,
         }),
     })
 }
@@ -112,6 +111,7 @@ fn session(record: wire::Record) -> Read<Record> {
         host_until,
         empty_since,
         waiting,
+        skipped,
         has_ended,
     } = record;
     let until = mark(until.ok_or(Unreadable::Malformed("a record without an end"))?)?;
@@ -148,6 +148,7 @@ fn session(record: wire::Record) -> Read<Record> {
         host_until: host_until.map(moment).transpose()?,
         empty_since: empty_since.map(moment).transpose()?,
         waiting: all(waiting, waits)?,
+        skipped: skipped.into_iter().map(|at| Ok(Revision(moment(at)?))).collect::<Read<_>>()?,
         has_ended,
     })
 }
@@ -162,7 +163,7 @@ fn mark(mark: wire::Mark) -> Read<Mark> {
 }
 
 fn birth(birth: wire::Birth) -> Read<Birth> {
-    let wire::Birth { kind, pair, opened_at } = birth;
+    let wire::Birth { kind, pair, opened_at, epoch } = birth;
     let pair = pair.map(|wire::Pair { source, listener }| {
         Ok(Pair { source: user(source)?, listener: user(listener)? })
     });
@@ -171,7 +172,7 @@ fn birth(birth: wire::Birth) -> Read<Birth> {
     if (kind == settings::Kind::Private) != pair.is_some() {
         return Err(Unreadable::Malformed("a pair that is none"));
     }
-    Ok(Birth { kind, pair, opened_at: moment(opened_at)? })
+    Ok(Birth { kind, pair, opened_at: moment(opened_at)?, epoch: Epoch(moment(epoch)?) })
 }
 
 fn name(name: wire::Name) -> Read<Name> {

@@ -26,11 +26,10 @@ pub fn entry(entry: &Entry) -> wire::Entry {
         }
         Entry::GreatestEpoch(epoch) => Kind::GreatestEpoch(epoch.0),
         Entry::Request(request) => Kind::Request(self::request(request)),
-        Entry::User(UserRecord { app, user, props, slot }) => Kind::User(wire::User {
+        Entry::User(UserRecord { app, user, props }) => Kind::User(wire::User {
             app: app.to_string(),
             user: user.to_string(),
             props: value::write_all(props),
-            slot: slot.as_ref().map(|slot| slot.to_string()),
         }),
     };
     wire::Entry { kind: Some(kind) }
@@ -91,6 +90,7 @@ fn session(record: &Record) -> wire::Record {
         host_until,
         empty_since,
         waiting,
+        skipped,
         has_ended,
     } = record;
     let now = until.revision;
@@ -129,6 +129,7 @@ fn session(record: &Record) -> wire::Record {
         host_until: *host_until,
         empty_since: *empty_since,
         waiting: waiting.iter().map(waits).collect(),
+        skipped: skipped.iter().map(|revision| revision.0).collect(),
         has_ended: *has_ended,
     }
 }
@@ -139,12 +140,12 @@ fn mark(mark: &Mark) -> wire::Mark {
 }
 
 fn birth(birth: &Birth) -> wire::Birth {
-    let Birth { kind, pair, opened_at } = birth;
+    let Birth { kind, pair, opened_at, epoch } = birth;
     let pair = pair.as_ref().map(|Pair { source, listener }| wire::Pair {
         source: source.to_string(),
         listener: listener.to_string(),
     });
-    wire::Birth { kind: write_kind(*kind), pair, opened_at: *opened_at }
+    wire::Birth { kind: write_kind(*kind), pair, opened_at: *opened_at, epoch: epoch.0 }
 }
 
 fn name(name: &Name) -> wire::Name {

@@ -7,13 +7,19 @@ mod descriptors;
 mod http2;
 mod router;
 mod signals;
+mod store;
 
 use crate::{
     config::{Config, Listen},
-    engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
+    engine::{Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords},
     grpc::{self, Objects, Runs, StreamSettings, encode::Wire, status::Node},
+    keeper::LoadError,
+    log::LogError,
     object_stream::{self, ObjectStreams},
-    session::limits::{Limits, Micros, NOTES},
+    session::{
+        limits::{Limits, Micros, NOTES},
+        settings::Durability,
+    },
 };
 use accept::Connections;
 use census::{Bounds, Census};
@@ -28,6 +34,7 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
+use store::Store;
 use tokio::{
     runtime,
     sync::mpsc,
@@ -56,9 +63,25 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// The store does not open.
+    #[error("{0}")]
+    Store(#[from] LoadError),
+    /// The store failed while it was served: nothing more can be stored.
+    #[error("{0}: the server has stopped, and what it acked as stored is stored")]
+    StoreFailed(LogError),
+    /// There is nothing to store in.
+    #[error("the durability {0} needs a store: give one with --store")]
+    NoStore(&'static str),
     /// The machine refuses something else.
     #[error("cannot start: {0}")]
     Machine(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether it did start, and ended because of this.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::StoreFailed(_))
+    }
 }
 
 /// A server that runs in threads of its own.
@@ -77,6 +100,8 @@ pub struct Server {
     stopping: CancellationToken,
     /// Connections are cut.
     cut: CancellationToken,
+    /// What stores, if anything is stored.
+    store: Option<Store>,
     census: Arc<Census>,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
@@ -99,7 +124,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
                  authentication; listen on 127.0.0.1 or keep the network closed"
             );
         }
-        let signal = signals.next().await;
+        let failed = server.store_failed();
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            // Nothing more can be stored, so nobody must be told that it is.
+            error = failed => return Err(StartError::StoreFailed(error)),
+        };
         tracing::info!(signal, "stopping");
         server.stop().await;
         tracing::info!("stopped");
@@ -144,7 +174,14 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener)?;
 
         let steps_by_itself = clock.is_machine();
+        if let (None, Some(durability @ (Durability::Async | Durability::Sync))) =
+            (&config.store, config.durability)
+        {
+            let name = if durability == Durability::Async { "async" } else { "sync" };
+            return Err(StartError::NoStore(name));
+        }
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire::default()));
+        let store = Store::open(&config, &engine).await?;
         let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);
@@ -223,11 +260,23 @@ impl Server {
             leaving,
             stopping,
             cut,
+            store,
             census,
             connections,
             acceptor,
             workers,
         })
+    }
+
+    /// Waits until the store fails, which it may never do.
+    pub fn store_failed(&self) -> impl Future<Output = LogError> + use<> {
+        let failed = self.store.as_ref().map(Store::failed);
+        async move {
+            match failed {
+                Some(failed) => failed.await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Where it listens.
@@ -262,23 +311,30 @@ impl Server {
             sleep(self.drain_notice).await;
         }
         self.engine.drain();
+        if let Some(store) = &self.store {
+            // What is in flight is shown when it is stored, and then the streams end.
+            let _ = timeout(self.drain_timeout, store.finish(&self.engine)).await;
+        }
         self.stopping.cancel();
         self.census.stop();
         // Whoever watches the health has heard of it; the watch must not hold the stop up.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        let _ = self.acceptor.await;
+        let _ = (&mut self.acceptor).await;
         self.connections.close();
         if timeout(self.drain_timeout, self.connections.wait()).await.is_err() {
             let left = self.census.len();
             tracing::warn!(connections = left, "cutting connections that did not end in time");
         }
         self.cut.cancel();
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             if worker.join().is_err() {
                 tracing::error!("a worker had panicked");
             }
+        }
+        if let Some(store) = self.store.take() {
+            store.close(self.drain_timeout).await;
         }
     }
 }
@@ -312,6 +368,10 @@ fn engine_settings(config: &Config) -> EngineSettings {
         max_replay_bytes: config.max_replay_bytes,
         max_updates_per_second: config.max_updates_per_second as u64,
         max_logs_bytes: config.max_logs_bytes,
+        keeping: config.store.as_ref().map(|_| KeepingSettings {
+            interval: micros(config.store_interval),
+            durability: config.durability.unwrap_or(Durability::Async),
+        }),
         limits: Limits {
             key_bytes: config.max_key_bytes,
             value_bytes: config.max_value_bytes,

@@ -86,6 +86,55 @@ pub struct Join {
     pub moves: bool,
 }
 
+impl Command {
+    /// Whether who asks is told of the success only when it is stored, in a session that is.
+    pub fn is_stored_at_once(&self) -> bool {
+        match self {
+            Self::Delete
+            | Self::Update(_)
+            | Self::SetRole { .. }
+            | Self::Kick { .. }
+            | Self::Ban { .. }
+            | Self::Unban { .. }
+            | Self::SwapHost { .. } => true,
+            Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::SetProps { .. }
+            | Self::UserProps { .. }
+            | Self::SetData { .. }
+            | Self::ReserveSeats { .. }
+            | Self::ReleaseSeats { .. }
+            | Self::SourceSeen { .. }
+            | Self::StreamOpened { .. }
+            | Self::StreamClosed { .. } => false,
+        }
+    }
+
+    /// Whether it is done whether there is space to store it or not: it gives something up, or tells
+    /// what has happened anyway.
+    pub fn is_free(&self) -> bool {
+        match self {
+            Self::Leave { .. }
+            | Self::StreamOpened { .. }
+            | Self::StreamClosed { .. }
+            | Self::SourceSeen { .. }
+            | Self::ReleaseSeats { .. } => true,
+            Self::Join { .. }
+            | Self::Delete
+            | Self::Update(_)
+            | Self::SetProps { .. }
+            | Self::UserProps { .. }
+            | Self::SetData { .. }
+            | Self::SetRole { .. }
+            | Self::Kick { .. }
+            | Self::Ban { .. }
+            | Self::ReserveSeats { .. }
+            | Self::Unban { .. }
+            | Self::SwapHost { .. } => false,
+        }
+    }
+}
+
 /// What is asked. Each is accepted whole or refused whole.
 #[derive(Debug, Clone)]
 pub enum Command {

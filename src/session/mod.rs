@@ -42,6 +42,7 @@ pub mod schema;
 pub mod seats;
 pub mod settings;
 pub mod size;
+mod skipped;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,7 @@ use role::{Role, Roles};
 use schema::{Paths, Schema};
 use seats::Seats;
 use settings::{Kind, Setting, Settings};
+use skipped::Skipped;
 use std::sync::Arc;
 use value::Value;
 
@@ -150,7 +152,11 @@ pub struct Session {
     is_source_seen: bool,
     limits: Arc<Limits>,
     epoch: Epoch,
+    /// The epoch in which it was opened, by which sessions are in the order of their opening.
+    born: Epoch,
     revision: Revision,
+    /// Revisions that no frame has.
+    skipped: Skipped,
     last_frame_at: Micros,
     /// Something was accepted since the last frame.
     open: bool,
@@ -234,7 +240,9 @@ impl Session {
             notes: Notes::after(0, limits.notes),
             limits,
             epoch: last_epoch.next(now),
+            born: last_epoch.next(now),
             revision: Revision::NONE,
+            skipped: Skipped::default(),
             last_frame_at: now,
             open: true,
             shown: accepted.clone(),
@@ -454,6 +462,11 @@ impl Session {
     /// This incarnation of its history.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The epoch in which it was opened, by which sessions are in the order of their opening.
+    pub fn born(&self) -> Epoch {
+        self.born
     }
 
     /// The last frame.

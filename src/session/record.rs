@@ -81,6 +81,8 @@ pub struct Record {
     /// What was accepted and waits for a frame that something else makes: props of users that no
     /// view shows as it is.
     pub waiting: Vec<Waiting>,
+    /// The frames after which revisions were skipped, the latest last.
+    pub skipped: Vec<Revision>,
     /// The session is over.
     pub has_ended: bool,
 }
@@ -103,6 +105,8 @@ pub struct Birth {
     pub pair: Option<Pair>,
     /// When it was opened.
     pub opened_at: Micros,
+    /// The epoch in which it was opened.
+    pub epoch: Epoch,
 }
 
 /// A key of the session.

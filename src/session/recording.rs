@@ -17,6 +17,7 @@ use super::{
     removals::{self, Gone, Removals},
     revision::Revision,
     role::Roles,
+    skipped::Skipped,
     slots::{self, Slots},
 };
 use std::collections::BTreeSet;
@@ -54,7 +55,9 @@ impl Session {
             is_source_seen: _,
             limits: _,
             epoch: _,
+            born,
             revision: _,
+            skipped: Skipped(skipped),
             last_frame_at,
             open,
             // What is accepted is what is shown, between frames.
@@ -104,7 +107,12 @@ impl Session {
         } = members;
         let Data { shared, private, revision: _, dirty: _, writers: _ } = data;
         let Removals { list, departed: _, horizon } = removals;
-        let birth = || Birth { kind: *kind, pair: pair.as_deref().cloned(), opened_at: *opened_at };
+        let birth = || Birth {
+            kind: *kind,
+            pair: pair.as_deref().cloned(),
+            opened_at: *opened_at,
+            epoch: *born,
+        };
         let begin = since.map_or_else(|| Begin::Nothing(birth()), |mark| Begin::Mark(*mark));
         let from = since.map_or(Revision::NONE, |mark| mark.revision);
         let mut changed: Vec<_> = members.changed_after(from).collect();
@@ -137,6 +145,7 @@ impl Session {
             host_until: deadlines.at(Deadline::Host),
             empty_since: emptied_at.filter(|_| self.is_empty()),
             waiting: dirty.iter().flat_map(|&ix| self.waiting(ix)).collect(),
+            skipped: skipped.clone(),
             has_ended: *ended,
         })
     }

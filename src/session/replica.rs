@@ -18,6 +18,7 @@ use super::{
     role::Roles,
     seats::Seats,
     settings::Presence,
+    skipped::Skipped,
     slots::Slots,
 };
 use std::{ops::Deref, sync::Arc};
@@ -57,7 +58,7 @@ impl Replica {
     pub fn begin(snapshot: Record, limits: Arc<Limits>) -> Result<Self, Unfit> {
         let Begin::Nothing(birth) = &snapshot.begin else { return Err(Unfit::Gap) };
         let Some(info) = &snapshot.info else { return Err(Unfit::Contradiction("no settings")) };
-        let Birth { kind, pair, opened_at } = birth.clone();
+        let Birth { kind, pair, opened_at, epoch: born } = birth.clone();
         let session = Session {
             app: snapshot.app.clone(),
             id: snapshot.id.clone(),
@@ -67,7 +68,9 @@ impl Replica {
             notes: Notes::after(0, limits.notes),
             limits,
             epoch: snapshot.until.epoch,
+            born,
             revision: Default::default(),
+            skipped: Skipped::default(),
             last_frame_at: opened_at,
             open: false,
             accepted: info.clone(),
@@ -148,6 +151,7 @@ impl Replica {
             host_until,
             empty_since,
             waiting,
+            skipped,
             has_ended,
         } = record;
         let session = &mut self.session;
@@ -190,6 +194,7 @@ impl Replica {
         session.deadlines.set(Deadline::Host, host_until);
         session.lifetime.emptied_at = empty_since;
         session.lifetime.ended = has_ended;
+        session.skipped = Skipped(skipped);
         (session.revision, session.last_frame_at) = (until.revision, framed_at);
         session.notes = Notes::after(until.notes, session.limits.notes);
         self.waiting = waiting;

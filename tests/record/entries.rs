@@ -43,7 +43,6 @@ pub fn entries() -> Vec<(&'static str, Entry)> {
                 app: app(),
                 user: user("ada"),
                 props: vec![("x".into(), Value::Number(1.5))],
-                slot: Some(id()),
             }),
         ),
         (
@@ -205,7 +204,12 @@ fn snapshot() -> Record {
     Record {
         app: app(),
         id: id(),
-        begin: Begin::Nothing(Birth { kind: Kind::Hosted, pair: None, opened_at: 1_000_000 }),
+        begin: Begin::Nothing(Birth {
+            kind: Kind::Hosted,
+            pair: None,
+            opened_at: 1_000_000,
+            epoch: Epoch(900_000),
+        }),
         until: mark(9, 4),
         framed_at: 3_000_000,
         info: Some(info("ada", Some(schema()))),
@@ -250,6 +254,7 @@ fn snapshot() -> Record {
             Waiting { order: 1, key: "hidden".into(), value: Some(Value::Null) },
             Waiting { order: 1, key: "d".into(), value: None },
         ],
+        skipped: vec![Revision(3)],
         has_ended: false,
     }
 }
@@ -339,7 +344,12 @@ fn private() -> Record {
     let absent =
         Connection { presence: Presence::Explicit, absent: true, has_streamed: false, until: None };
     Record {
-        begin: Begin::Nothing(Birth { kind: Kind::Private, pair, opened_at: 1_000_000 }),
+        begin: Begin::Nothing(Birth {
+            kind: Kind::Private,
+            pair,
+            opened_at: 1_000_000,
+            epoch: Epoch(900_000),
+        }),
         members: vec![member(1, "ada", Vec::new())],
         removals: Vec::new(),
         remembered: 0,
@@ -347,6 +357,7 @@ fn private() -> Record {
             is_all: true,
             list: vec![Person { connection: Some(absent), ..person("ada") }],
         },
+        skipped: vec![Revision(3)],
         has_ended: true,
         ..snapshot()
     }

@@ -1,7 +1,7 @@
 //! Settings: their defaults, their ranges, and how they change.
 
 use crate::support::*;
-use sessiond::proto::{Pacing, Presence, Role, SessionSettings};
+use sessiond::proto::{Durability, Pacing, Presence, Role, SessionSettings};
 
 #[tokio::test]
 async fn what_is_not_chosen_has_its_default() {
@@ -21,6 +21,7 @@ async fn what_is_not_chosen_has_its_default() {
         exclusive: Some(false),
         data_role: Role::Member.into(),
         reset_role: Role::Admin.into(),
+        durability: Durability::None.into(),
         ..Default::default()
     };
     assert_eq!(settings, Some(expected));
@@ -48,6 +49,7 @@ fn chosen() -> SessionSettings {
         data_role: Role::Owner.into(),
         reset_role: Role::Member.into(),
         presence: Presence::Tied.into(),
+        durability: Durability::None.into(),
     }
 }
 

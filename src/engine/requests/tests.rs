@@ -52,7 +52,7 @@ fn who_comes_while_it_is_done_waits_for_the_success() {
     assert!(poll(second.as_mut()).is_pending() && poll(third.as_mut()).is_pending());
     let other = poll(pin!(engine.begin(&scope, &request("id", 2))));
     assert!(matches!(other, Poll::Ready(Err(Refusal::RequestIdReused { .. }))), "{other:?}");
-    acting.succeeded(message("done"));
+    acting.succeeded(message("done"), None);
     assert_eq!(replayed(poll(second)), "done");
     assert_eq!(replayed(poll(third)), "done");
     let late = engine.once(&scope, request("id", 2), || panic!("it is another's"));
@@ -69,7 +69,7 @@ fn after_a_refusal_it_is_the_next_ones_turn() {
     drop(refused);
     let acting = ticket(poll(second));
     assert!(poll(third.as_mut()).is_pending());
-    acting.succeeded(message("done"));
+    acting.succeeded(message("done"), None);
     assert_eq!(replayed(poll(third)), "done");
 }
 
@@ -108,7 +108,7 @@ fn a_session_that_ends_is_forgotten_and_what_is_being_done_then_is_not() {
     assert!(poll(waiting.as_mut()).is_pending());
     let (app, id) = (AppId::new("app").unwrap(), SessionId::new("a").unwrap());
     engine.inner.requests.forget(&app, &id);
-    acting.succeeded(message("of the next one"));
+    acting.succeeded(message("of the next one"), None);
     assert_eq!(replayed(poll(waiting)), "of the next one");
     assert!(matches!(
         engine.once(&scope, request("first", 1), || Err(Refusal::Rules(Rule::Locked))),

@@ -124,7 +124,7 @@ impl Engine {
         users: &[(UserId, bool)],
     ) {
         let Some(journal) = self.inner.journals.of(state.core.app()) else { return };
-        let outline = Outline::shown(&state.core);
+        let outline = state.outline();
         let mut logs = journal.lock();
         if was.exists != is.exists {
             logs.note_passage(&Audience::App, &outline, is.exists);
@@ -140,9 +140,13 @@ impl Engine {
 
     /// What a session is, if somebody watches, before something makes a frame of it.
     pub(super) fn watched(&self, state: &State) -> Option<(Arc<Journal>, Outline)> {
+        Some((self.watching(state)?, state.outline()))
+    }
+
+    /// Where it is noted what becomes of a session, if somebody watches.
+    pub(super) fn watching(&self, state: &State) -> Option<Arc<Journal>> {
         let is_there = state.places.exists;
-        let journal = self.inner.journals.of(state.core.app()).filter(|_| is_there)?;
-        Some((journal, Outline::shown(&state.core)))
+        self.inner.journals.of(state.core.app()).filter(|_| is_there)
     }
 
     /// Notes what a frame has changed, with the session still locked.
@@ -352,7 +356,7 @@ impl SessionWatch {
             let Some(filter) = filter else { return true };
             let outline = {
                 let state = live.lock();
-                is_there(&state).then(|| Outline::shown(&state.core))
+                is_there(&state).then(|| state.outline())
             };
             outline.is_some_and(|outline| filter.chooses(&outline, allowance))
         };

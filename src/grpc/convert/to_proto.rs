@@ -115,13 +115,14 @@ pub fn session_summary(state: &State, reader: &Actor) -> proto::SessionInfo {
     let session = &state.core;
     let is_inside = matches!(session.standing(reader), Standing::App | Standing::Joined(_));
     let class = is_inside.then(|| session.class_of(reader));
-    let counts = session.members().shown_counts();
+    let outline = state.outline();
+    let counts = outline.counts();
     proto::SessionInfo {
-        last_frame_at: Some(moment(session.last_frame_at())),
+        last_frame_at: Some(moment(state.shown_at())),
         member_count: Some(counts.members as u32),
         spectator_count: Some(counts.spectators as u32),
-        reserved_count: Some(session.shown_seats() as u32),
-        ..session_info(session, session.info(), class)
+        reserved_count: Some(outline.seats() as u32),
+        ..session_info(session, outline.info(), class)
     }
 }
 

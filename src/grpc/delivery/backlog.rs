@@ -79,7 +79,9 @@ enum Change {
 impl PropsWrite {
     /// Whether it may be merged with others: it has no condition, and nobody asks for its own result.
     pub fn is_plain(&self) -> bool {
-        self.write.if_revision.is_empty() && self.term == 0 && self.once.0.is_none()
+        let is_conditional = !self.write.if_revision.is_empty() || self.term != 0;
+        // What is to be stored does not wait, so that its ack says that it is.
+        !is_conditional && self.once.0.is_none() && !self.durable
     }
 }
 

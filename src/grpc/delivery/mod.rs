@@ -17,6 +17,7 @@ mod stream_user_props;
 mod subscribe;
 mod subscribe_to_streams;
 mod timer;
+mod unstored;
 mod usual;
 mod wanted;
 mod watch_sessions;

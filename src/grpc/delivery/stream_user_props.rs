@@ -11,6 +11,7 @@ use super::{
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
     subscribe::decode,
+    unstored::Unstored,
     usual::{Usual, UsualWrite},
     wanted::{Wanted, subscribe},
 };
@@ -51,6 +52,8 @@ pub struct StreamUserProps {
     acks: Acks,
     /// What is over the user's rate.
     backlog: Backlog,
+    /// What was written and is acked when it is stored.
+    unstored: Unstored,
     /// Goes with the first message.
     user_id: Option<String>,
     /// The client sends nothing more.
@@ -91,6 +94,7 @@ impl Call for StreamUserProps {
             last_seq: seq,
             acks,
             backlog: Backlog::default(),
+            unstored: Unstored::default(),
             user_id,
             closing: false,
         };
@@ -143,7 +147,7 @@ impl Call for StreamUserProps {
     }
 
     fn is_full(&self) -> bool {
-        self.acks.is_full()
+        self.acks.is_full() || self.unstored.is_full()
     }
 
     /// The client is done: the stream ends once everything that it sent is acked.
@@ -179,12 +183,18 @@ impl Call for StreamUserProps {
         {
             moment.timer.wake_at(server.engine.clock().now() + retry_after);
         }
+        if self.unstored.after().is_some() {
+            self.unstored.poll(moment.cx);
+            self.hold_acks();
+        }
     }
 
     fn tend(&mut self, _: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
-        if self.acks.overflows() {
+        if self.acks.overflows() || self.unstored.take_news() {
             let told = self.acks.take(|place| moment.feeds.said(place), 0);
-            return Some(Next::Message(framed(&own(told, None, None))));
+            if !told.is_empty() {
+                return Some(Next::Message(framed(&own(told, None, None))));
+            }
         }
         if self.closing && self.acks.is_told() {
             return Some(Next::End(Status::ok("the client closed the stream")));
@@ -256,18 +266,38 @@ impl StreamUserProps {
     /// waits, so that any other is over the rate as long as something does.
     fn write(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
         let messages = self.messages_to(seq);
+        let durable = write.durable.then(|| write.sessions.clone());
         let is_let = self.catch_up(server, feeds).and_then(|()| Ok(self.user.take_update()?));
         let outcome = match is_let {
             Ok(()) => self.apply(server, feeds, write),
             Err(limited) if write.is_plain() => {
                 match self.put_off(server, messages, write, limited) {
-                    None => return self.acks.hold(self.backlog.after()),
+                    None => return self.hold_acks(),
                     Some(outcome) => outcome,
                 }
             }
             Err(limited) => Err(limited),
         };
+        if let (Some(sessions), Ok(_)) = (durable, &outcome) {
+            self.wait_for_store(server, messages, sessions);
+        }
         self.settle(feeds, messages, outcome);
+    }
+
+    /// A message is acked when what it has written is stored.
+    fn wait_for_store(&mut self, server: &Server, messages: Messages, sessions: Vec<SessionId>) {
+        let UserStream { app, user, .. } = &self.user;
+        let is_on_user = sessions.is_empty();
+        let sessions = if is_on_user { server.engine.sessions_of(app, user) } else { sessions };
+        let storing = server.write_stored(app, sessions, is_on_user);
+        self.unstored.add(messages.after, storing);
+        self.hold_acks();
+    }
+
+    /// What waits to be written, or to be stored, is not acked.
+    fn hold_acks(&mut self) {
+        let waiting = self.backlog.after().into_iter().chain(self.unstored.after());
+        self.acks.hold(waiting.min());
     }
 
     /// Has a plain write wait; returns what became of it if it does not.
@@ -336,7 +366,7 @@ impl StreamUserProps {
                 outcome = Ok(Written { refused: Vec::new(), ..taken });
             }
             self.settle(feeds, waiting.messages, outcome);
-            self.acks.hold(self.backlog.after());
+            self.hold_acks();
         }
         Ok(())
     }
@@ -379,7 +409,10 @@ impl StreamUserProps {
             && write.once.0.is_none()
             && let Some(Subscribed { place, feed, .. }) = feeds.find(only)
         {
-            let PropsWrite { write, term, .. } = write;
+            let PropsWrite { write, term, durable, .. } = write;
+            if durable {
+                server.engine.check_stored(feed.live())?;
+            }
             return match self.write_here(feed, write, term) {
                 Ok(revision) => Ok(Written::here(place, revision)),
                 Err(refusal) => {

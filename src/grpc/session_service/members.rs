@@ -59,9 +59,13 @@ impl Sessions {
                 ..Default::default()
             })
         };
-        let mut reply = self.0.once(once, &scope, act).await?;
+        let about = |reply: &proto::JoinSessionResponse| SessionId::new(&reply.session_id).ok();
+        let mut reply = self.0.once_about(once, &scope, act, about).await?;
+        if reply.opened {
+            self.0.stored(&app, &reply.session_id).await;
+        }
         if !request.omit_snapshot {
-            reply.snapshot = self.snapshot_of(&app, &reply.session_id, &reply.user_id);
+            reply.snapshot = self.snapshot_of(&app, &reply.session_id, &reply.user_id).await;
             reply.snapshot_omitted = reply.snapshot.is_none();
         }
         Ok(reply)
@@ -70,13 +74,13 @@ impl Sessions {
     /// The snapshot of somebody who has joined, if it is still in, the snapshot fits one message, and
     /// the rate of the user lets it through: joining again costs nothing else. Not remembered with a
     /// request id: it is large, and old by then.
-    fn snapshot_of(&self, app: &AppId, id: &str, user: &str) -> Option<proto::SessionUpdate> {
+    async fn snapshot_of(&self, app: &AppId, id: &str, user: &str) -> Option<proto::SessionUpdate> {
         let key = SessionKey::Id(SessionId::new(id).ok()?);
         let user = UserId::new(user).ok()?;
         self.0.engine.take_update(app, &user).ok()?;
         let actor = Actor::User(user);
         let live = self.0.engine.find(app, Some(&key), &actor).ok()?;
-        let state = live.lock();
+        let state = self.0.engine.shown(&live).await;
         state.core.check(&actor, Act::Receive).ok()?;
         let view = View { class: state.core.class_of(&actor), props: Default::default() };
         let encoded = Wire::default().snapshot(
@@ -125,7 +129,9 @@ impl Sessions {
             let position = self.0.engine.set_role(&live, &actor, &target, role)?;
             Ok(proto::SetRoleResponse { position: Some(to_proto::position(position)) })
         };
-        self.0.once(once, &scope, act).await
+        let reply = self.0.once(once, &scope, act).await?;
+        self.0.stored(&app, &request.session_id).await;
+        Ok(reply)
     }
 
     pub(super) async fn kick(
@@ -202,7 +208,9 @@ impl Sessions {
                 position: Some(to_proto::position(position)),
             })
         };
-        self.0.once(once, &scope, act).await
+        let reply = self.0.once(once, &scope, act).await?;
+        self.0.stored(&app, &request.session_id).await;
+        Ok(reply)
     }
 
     pub(super) async fn first_match(
@@ -224,7 +232,7 @@ impl Sessions {
         let min = request.min_position.map(|min| door.position("min_position", min));
         let (actor, key) = door.close_with(|| Some((actor?, key?)))?;
         let live = self.read(&app, &key, &actor, true, min).await?;
-        let state = live.lock();
+        let state = self.0.engine.shown(&live).await;
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
         let (member, shown) =

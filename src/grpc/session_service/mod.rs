@@ -72,12 +72,12 @@ impl Sessions {
         let Ok(live) = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor) else {
             return about;
         };
-        let session = &live.lock().core;
-        let role = match session.standing(&actor) {
+        let state = live.lock();
+        let role = match state.core.standing(&actor) {
             Standing::Joined(role) | Standing::Away(role) => Some(role),
             _ => None,
         };
-        let (epoch, revision) = (session.epoch(), session.revision());
+        let (epoch, revision) = (state.core.epoch(), state.revision());
         About { role, at: Some(to_proto::position(Position { epoch, revision })), ..about }
     }
 
@@ -121,11 +121,17 @@ impl Sessions {
         // What ends a session, as its last member does by leaving, is remembered apart from it.
         let ends = matches!(command, Command::Delete | Command::Leave { .. });
         let scope = Scope::new(&app, (!ends).then_some(&id), &actor);
+        let scope = scope.about(id.clone());
+        let is_stored = command.is_stored_at_once();
         let act = async {
             let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
             Ok(to_proto::position(self.0.engine.command(&live, &actor, command)?))
         };
-        self.0.once(once, &scope, act).await
+        let position = self.0.once(once, &scope, act).await?;
+        if is_stored {
+            self.0.stored(&app, session).await;
+        }
+        Ok(position)
     }
 }
 

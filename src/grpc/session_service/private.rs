@@ -1,6 +1,6 @@
 //! Private sessions.
 
-use super::Sessions;
+use super::{Sessions, sessions::session_id};
 use crate::grpc::error::Refusal;
 use crate::{
     engine::Scope,
@@ -44,11 +44,16 @@ impl Sessions {
         let data = door.values("data", request.data);
         let (actor, pair) = door.close_with(|| Some((actor?, pair?)))?;
         let scope = Scope::new(&app, id.as_ref(), &actor);
+        let id = id.unwrap_or_else(new_session_id);
+        let scope = scope.about(id.clone());
         let act = async {
-            let id = id.unwrap_or_else(new_session_id);
             let private = Private::of(pair, people.owner().cloned(), props);
-            let opening =
-                Opening { people, data, schema, ..Opening::new(app, id, Kind::Private, settings) };
+            let opening = Opening {
+                people,
+                data,
+                schema,
+                ..Opening::new(app.clone(), id, Kind::Private, settings)
+            };
             let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
             let state = joined.live.lock();
             Ok(proto::OpenPrivateSessionResponse {
@@ -57,6 +62,8 @@ impl Sessions {
                 existed,
             })
         };
-        self.0.once(once, &scope, act).await
+        let reply = self.0.once(once, &scope, act).await?;
+        self.0.stored(&app, session_id(&reply.session)).await;
+        Ok(reply)
     }
 }

@@ -43,7 +43,7 @@ impl Sessions {
         let named = door.session_or_name(&request.session_id, &request.name);
         let (actor, named) = door.close_with(|| Some((actor?, named?)))?;
         let live = self.read(&app, &named, &actor, false, min).await?;
-        let state = live.lock();
+        let state = self.0.engine.shown(&live).await;
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
         Ok(proto::GetSessionInfoResponse {
@@ -129,6 +129,7 @@ impl Sessions {
             Actor::User(_) if !names_user => Scope::of_join(&app, id, None),
             actor => Scope::new(&app, id, actor),
         };
+        let scope = scope.about(opening.id.clone());
         let act = async {
             let (joined, existed) =
                 self.0.open(opening, get_if_exists, password, (given, peer)).await?;
@@ -143,7 +144,9 @@ impl Sessions {
                 existed,
             })
         };
-        self.0.once(once, &scope, act).await
+        let reply = self.0.once(once, &scope, act).await?;
+        self.0.stored(&app, session_id(&reply.session)).await;
+        Ok(reply)
     }
 
     pub(super) async fn update(
@@ -187,7 +190,9 @@ impl Sessions {
                 position: Some(to_proto::position(position)),
             })
         };
-        self.0.once(once, &scope, act).await
+        let reply = self.0.once(once, &scope, act).await?;
+        self.0.stored(&app, &request.session_id).await;
+        Ok(reply)
     }
 
     pub(super) async fn reset(
@@ -208,10 +213,12 @@ impl Sessions {
                 self.0.engine.take_update(&app, user)?;
             }
             let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
-            let position = self.0.engine.reset(&live, &actor, schema)?;
+            let position = self.0.engine.reset(&live, &actor, schema).await?;
             Ok(proto::ResetSessionResponse { position: Some(to_proto::position(position)) })
         };
-        self.0.once(once, &scope, act).await
+        let reply = self.0.once(once, &scope, act).await?;
+        self.0.stored(&app, &request.session_id).await;
+        Ok(reply)
     }
 
     pub(super) async fn delete(
@@ -264,6 +271,11 @@ impl Context {
             ..Opening::new(app, id, kind, settings)
         }
     }
+}
+
+/// The id of a session that a reply tells of.
+pub(super) fn session_id(session: &Option<proto::SessionInfo>) -> &str {
+    session.as_ref().map(|session| &*session.session_id).unwrap_or_default()
 }
 
 /// A page that grows until it is full.

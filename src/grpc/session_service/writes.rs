@@ -4,7 +4,7 @@ use super::Sessions;
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{SessionKey, WriteOutcome, is_taken},
+    engine::{self, SessionKey, WriteOutcome, is_taken},
     grpc::{
         convert::{door::path, to_proto},
         once::Once,
@@ -33,6 +33,7 @@ impl Sessions {
         };
         let write = door.props_write(request.write.unwrap_or_default());
         let (actor, user) = door.close_with(|| actor.zip(user))?;
+        let (durable, is_on_user) = (write.durable, write.sessions.is_empty());
         let names_one = write.sessions.len() == 1;
         if matches!(&actor, Actor::User(actor) if *actor != user) {
             return Err(Refusal::NotEntitled);
@@ -46,6 +47,11 @@ impl Sessions {
                 true => refusal,
                 false => refusal.of(path("write.session_ids", id)),
             });
+        }
+        if durable {
+            let taken = results.iter().filter(|(_, outcome)| outcome.is_ok());
+            let taken = taken.map(|(id, _)| id.clone()).collect();
+            self.0.write_stored(&app, taken, is_on_user).await;
         }
         let result = |(id, result): WriteOutcome| proto::WriteResult {
             session_id: id.to_string(),
@@ -64,6 +70,10 @@ impl Sessions {
     ) -> Result<proto::SetSessionDataResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
+        let durable = request.ack == proto::Ack::Durable as i32;
+        if durable {
+            self.check_stored(headers, whose)?;
+        }
         let position = self
             .command(headers, whose, once, |door, _| {
                 door.ack("ack", request.ack);
@@ -82,7 +92,31 @@ impl Sessions {
                 Some(Command::SetData { shared, private, term: request.term })
             })
             .await?;
+        if durable {
+            let (_, app) = self.0.door(headers, &request.app);
+            self.0.stored(&app, &request.session_id).await;
+        }
         Ok(proto::SetSessionDataResponse { position: Some(position) })
+    }
+
+    /// Refuses a write that is to be stored where nothing is; what else is wrong with it is told by
+    /// whoever does it.
+    fn check_stored(
+        &self,
+        headers: &HeaderMap,
+        (app, session, user): (&str, &str, &str),
+    ) -> Result<(), Refusal> {
+        let engine = &self.0.engine;
+        if !engine.has_store() {
+            return Err(engine::Refusal::NoStore.into());
+        }
+        let (mut door, app, actor) = self.0.enter(headers, app, user);
+        let key = door.session("session_id", session).map(SessionKey::Id);
+        let Some(actor) = actor else { return Ok(()) };
+        match engine.find(&app, key.as_ref(), &actor) {
+            Ok(live) => Ok(engine.check_stored(&live)?),
+            Err(_) => Ok(()),
+        }
     }
 
     pub(super) async fn updated_user_data(
@@ -101,7 +135,7 @@ impl Sessions {
         let min = request.min_position.map(|min| door.position("min_position", min));
         let (actor, key, target) = door.close_with(|| Some((actor?, key?, target?)))?;
         let live = self.read(&app, &key, &actor, true, min).await?;
-        let state = live.lock();
+        let state = self.0.engine.shown(&live).await;
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
         if session.members().find(&target).is_none() {

@@ -341,10 +341,17 @@ impl Gateway {
             return Ok(None);
         }
         let actor = user.actor();
+        let durable = write.durable.then(|| write.sessions.clone());
         let outcomes = server.write_props(&self.app, &actor, user.user(), write)?;
         // It names one session.
         let outcome = outcomes.into_iter().next().map(|(_, outcome)| outcome).transpose()?;
-        Ok(outcome.map(|position| (user.live().clone(), position.revision)))
+        let written = outcome.map(|position| (user.live().clone(), position.revision));
+        if let Some(sessions) = durable {
+            let storing = server.write_stored(&self.app, sessions, false);
+            self.unstored.add(messages.after, storing);
+            self.hold_acks();
+        }
+        Ok(written)
     }
 
     /// Tells what of a message was refused: so many one by one, and the others together.

@@ -126,7 +126,7 @@ impl Gateway {
             }
             !backlog.is_empty()
         });
-        self.acks.hold(self.excess.after());
+        self.hold_acks();
         hold.dealt_with(self.acks.seq());
         drop(hold);
         for (live, messages, revision) in written {

@@ -14,6 +14,7 @@ use super::{
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
     subscribe::decode,
+    unstored::Unstored,
 };
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
@@ -83,6 +84,8 @@ pub struct Gateway {
     names: FxHashMap<u64, Key>,
     /// What is over the rates of users.
     excess: Excess,
+    /// What was written and is acked when it is stored.
+    unstored: Unstored,
     welcome: Option<proto::Welcome>,
     attached: Vec<proto::Attached>,
     ended: Vec<proto::HandleEnded>,
@@ -157,6 +160,7 @@ impl Call for Gateway {
             views: Views::default(),
             names: FxHashMap::default(),
             excess: Excess::default(),
+            unstored: Unstored::default(),
             welcome: Some(welcome),
             attached: attached.collect(),
             ended: Vec::new(),
@@ -202,7 +206,7 @@ impl Call for Gateway {
     }
 
     fn is_full(&self) -> bool {
-        self.busy.is_some() || self.acks.is_full()
+        self.busy.is_some() || self.acks.is_full() || self.unstored.is_full()
     }
 
     fn go_on(&mut self, server: &Server, feeds: &mut Feeds, cx: &mut Context<'_>) -> bool {
@@ -234,6 +238,10 @@ impl Call for Gateway {
 
     fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
         self.catch_up(server, moment);
+        if self.unstored.after().is_some() {
+            self.unstored.poll(moment.cx);
+            self.hold_acks();
+        }
         if self.stream.poll_post(moment.cx).is_ready()
             && let Some(mut hold) = self.hold()
         {
@@ -263,10 +271,13 @@ impl Call for Gateway {
         {
             self.views.forget_lost(bundle);
         }
-        if self.welcome.is_none() && (self.is_urgent || self.acks.overflows()) {
+        let is_due = self.is_urgent || self.acks.overflows();
+        if self.welcome.is_none() && (self.unstored.take_news() || is_due) {
             let told = self.acks.take(|place| moment.feeds.said(place), 0);
-            let own = self.own(told, 0);
-            return Some(Next::Message(framed(&own)));
+            if is_due || !told.is_empty() {
+                let own = self.own(told, 0);
+                return Some(Next::Message(framed(&own)));
+            }
         }
         if self.closing && self.busy.is_none() && self.acks.is_told() {
             self.stream.close();
@@ -299,6 +310,12 @@ impl Call for Gateway {
 }
 
 impl Gateway {
+    /// What waits to be written, or to be stored, is not acked.
+    fn hold_acks(&mut self) {
+        let waiting = self.excess.after().into_iter().chain(self.unstored.after());
+        self.acks.hold(waiting.min());
+    }
+
     /// What is this stream's own in a message with so many bytes of updates.
     fn own(&mut self, told: Told, bytes: usize) -> proto::GatewayResponse {
         let Told { acked_seq, refusals } = told;
@@ -340,7 +357,7 @@ impl Gateway {
                 self.refuse(messages.last, handle, &Rule::NotAMember.into());
             }
         }
-        self.acks.hold(self.excess.after());
+        self.hold_acks();
     }
 
     /// Deals with the parts of a message in the order of the fields.
@@ -388,7 +405,7 @@ impl Gateway {
             self.refuse(seq, 0, &Refusal::NotImplemented { field });
         }
         self.acks.dealt_with(seq);
-        self.acks.hold(self.excess.after());
+        self.hold_acks();
         hold.dealt_with(self.acks.seq());
         feeds.want_tick(None);
     }

@@ -1,0 +1,598 @@
+//! What is to be stored of sessions, users and requests, on its way to whoever stores it.
+//!
+//! A session that changed hands out a record when it is due, or at once where somebody waits for it.
+//! Records, and requests that were done, wait in a queue, which is taken as a whole: what one *cut*
+//! takes is stored together or not at all. Whoever does something and remembers that it was done holds
+//! a pin meanwhile, so that no cut comes between the two.
+
+use super::error::Refusal;
+use super::{
+    Engine,
+    gate::Gate,
+    live::{Live, State},
+    shard::Job,
+    subscriber::End,
+};
+use crate::{
+    record::{Entry, Place, RequestRecord, UserRecord},
+    session::{
+        epoch::Epoch,
+        ids::{AppId, Key, SessionId, UserId},
+        limits::Micros,
+        record::Mark,
+        settings::Durability,
+        value::Value,
+    },
+};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use std::{
+    collections::BTreeSet,
+    mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+use tokio::sync::{Notify, watch};
+
+/// How an engine with a store keeps what it has.
+#[derive(Debug, Clone, Copy)]
+pub struct KeepingSettings {
+    /// How far what is stored of an ASYNC session may be behind.
+    pub interval: Micros,
+    /// That of sessions that choose none.
+    pub durability: Durability,
+}
+
+/// What waits to be stored.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    pub settings: KeepingSettings,
+    /// Held to read while something is done and remembered, and to write by a cut.
+    pin: RwLock<()>,
+    queue: Mutex<Queue>,
+    /// Something came into the queue, or somebody waits for it.
+    news: Notify,
+    /// The last cut that is stored.
+    stored: watch::Sender<u64>,
+    /// There is no space for more.
+    is_full: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: Vec<Kept>,
+    /// Whose props changed.
+    users: BTreeSet<(AppId, UserId)>,
+    /// Somebody waits for what is in the queue.
+    is_urgent: bool,
+    /// How many cuts there were.
+    cuts: u64,
+}
+
+/// Something to be stored as a whole.
+#[derive(Debug)]
+pub struct Kept {
+    /// What is to be written.
+    pub entries: Vec<Entry>,
+    /// It is everything that there is to know of the session.
+    pub is_whole: bool,
+    of: Option<Of>,
+}
+
+/// Whose record it is.
+#[derive(Debug)]
+struct Of {
+    live: Arc<Live>,
+    /// Up to where it tells; none = that the session is gone.
+    until: Option<Mark>,
+}
+
+/// What is stored together.
+#[derive(Debug)]
+pub struct Cut {
+    number: u64,
+    /// In the order in which it is written.
+    pub items: Vec<Kept>,
+    /// Users as they are. One without props is as one that nobody knows.
+    pub users: Vec<UserRecord>,
+    /// Somebody waits for it.
+    pub is_urgent: bool,
+}
+
+impl Cut {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.users.is_empty()
+    }
+}
+
+impl Keeping {
+    pub fn new(settings: KeepingSettings) -> Self {
+        Self {
+            settings,
+            pin: RwLock::default(),
+            queue: Mutex::default(),
+            news: Notify::new(),
+            stored: watch::Sender::new(0),
+            is_full: AtomicBool::new(false),
+        }
+    }
+
+    fn put(&self, kept: Kept, is_urgent: bool) {
+        let mut queue = self.queue.lock();
+        queue.items.push(kept);
+        queue.is_urgent |= is_urgent;
+        drop(queue);
+        self.news.notify_one();
+    }
+
+    /// Adds requests to the record of a session that waits in the queue, or by themselves.
+    fn put_requests(&self, live: Option<&Arc<Live>>, requests: impl IntoIterator<Item = Entry>) {
+        let mut queue = self.queue.lock();
+        let is_of = |of: &Of| live.is_some_and(|live| Arc::ptr_eq(&of.live, live));
+        let known = queue.items.iter_mut().rev().find(|kept| kept.of.as_ref().is_some_and(is_of));
+        match known {
+            Some(kept) => kept.entries.extend(requests),
+            None => {
+                let entries = requests.into_iter().collect();
+                queue.items.push(Kept { entries, is_whole: false, of: None });
+            }
+        }
+        drop(queue);
+        self.news.notify_one();
+    }
+
+    /// The moment after which a record is due that is taken now: all sessions have the same, so that
+    /// what is due comes into one cut.
+    fn due_after(&self, now: Micros) -> Micros {
+        // What is due then waits for a tick and for the store.
+        let period = (self.settings.interval * 4 / 5).max(1);
+        (now / period + 1) * period
+    }
+}
+
+impl Engine {
+    /// Whether anything is stored.
+    pub fn has_store(&self) -> bool {
+        self.inner.keeping.is_some()
+    }
+
+    /// No cut is taken while this is held. Nobody who holds one takes another.
+    pub(super) fn pin(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.inner.keeping.as_ref().map(|keeping| keeping.pin.read())
+    }
+
+    /// Polls what may be done and remembered in one go.
+    pub fn pinned<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let _pin = self.pin();
+        poll()
+    }
+
+    /// Refuses what cannot be stored where it would have to be.
+    pub(super) fn check_space(&self, state: &State) -> Result<(), Refusal> {
+        if state.gate.is_some() { self.check_any_space() } else { Ok(()) }
+    }
+
+    /// The same of what is stored wherever there is a store.
+    pub(super) fn check_any_space(&self) -> Result<(), Refusal> {
+        let keeping = self.inner.keeping.as_ref();
+        let is_full = keeping.is_some_and(|keeping| keeping.is_full.load(Ordering::Relaxed));
+        if is_full { Err(Refusal::StoreFull) } else { Ok(()) }
+    }
+
+    /// Refuses a durability that this engine cannot keep.
+    pub(super) fn check_durability(&self, durability: Durability) -> Result<(), Refusal> {
+        match durability {
+            Durability::None => Ok(()),
+            Durability::Async | Durability::Sync if self.has_store() => self.check_any_space(),
+            Durability::Async | Durability::Sync => Err(Refusal::NoStore),
+        }
+    }
+
+    /// Sees to it that what has changed of a session is stored in time. Called with the session
+    /// locked, after every frame and every command.
+    pub(super) fn keep(&self, live: &Arc<Live>, state: &mut State) {
+        let (Some(gate), Some(keeping)) = (&mut state.gate, &self.inner.keeping) else { return };
+        // There is another look when the record is stored, or the frame is made.
+        if gate.is_asking || state.closed || state.core.is_open() {
+            return;
+        }
+        let has_changed = gate.asked != Some(state.core.mark()) || !gate.requests.is_empty();
+        if !has_changed && !gate.is_whole {
+            gate.is_wanted = false;
+            return;
+        }
+        let now = self.clock().now();
+        let is_urgent = gate.is_sync || gate.is_wanted;
+        if !is_urgent && !gate.is_whole && now < gate.due {
+            if gate.listed.is_none() {
+                let job = Job::Record(Arc::downgrade(live));
+                gate.listed = Some(self.inner.shards[live.shard].add(gate.due, job));
+            }
+            return;
+        }
+        let is_whole = gate.is_whole;
+        let record = match gate.asked {
+            Some(mark) if !is_whole => state.core.record_since(&mark),
+            _ => state.core.snapshot(),
+        };
+        // There is one, as no frame is open.
+        let Some(record) = record else { return };
+        let until = record.until;
+        gate.asked = Some(until);
+        gate.is_asking = true;
+        (gate.is_wanted, gate.is_whole, gate.listed) = (false, false, None);
+        gate.due = keeping.due_after(now);
+        let mut requests = mem::take(&mut gate.requests);
+        if is_whole {
+            // These are among them.
+            requests = gate.whole.take().unwrap_or_default();
+        }
+        let mut entries = vec![Entry::Session(Box::new(record))];
+        entries.extend(requests.into_iter().map(boxed));
+        let of = Some(Of { live: live.clone(), until: Some(until) });
+        keeping.put(Kept { entries, is_whole, of }, is_urgent);
+    }
+
+    /// Makes the last frame of a session that has ended. Those who have streams of it are told of both
+    /// once that is stored.
+    pub(super) fn end_in_flight(&self, state: &mut State) {
+        state.tick = None;
+        let (outline, framed_at) = (state.outline(), state.shown_at());
+        if let Some(made) = state.frame(self.clock().now()) {
+            state.hold_back(made, outline, framed_at);
+        }
+        if let Some(gate) = &mut state.gate {
+            gate.is_ending = true;
+        }
+    }
+
+    /// A session has ended: that is all that is left to know of it, with the requests that did it.
+    pub(super) fn keep_end(&self, live: &Arc<Live>, state: &mut State) {
+        let (Some(gate), Some(keeping)) = (&mut state.gate, &self.inner.keeping) else { return };
+        let (app, id, epoch) = (live.app.clone(), live.id.clone(), live.epoch);
+        let mut entries = vec![Entry::Gone { app, id, epoch }];
+        entries.extend(mem::take(&mut gate.requests).into_iter().map(boxed));
+        gate.listed = None;
+        let of = Some(Of { live: live.clone(), until: None });
+        keeping.put(Kept { entries, is_whole: false, of }, gate.is_sync);
+    }
+
+    /// A request was done. It is stored with what it did: with the record of the session that it is
+    /// about, or else at once. Called with a pin held.
+    pub(super) fn keep_request(&self, request: RequestRecord, about: Option<&SessionId>) {
+        let Some(keeping) = &self.inner.keeping else { return };
+        let live = about.and_then(|id| self.inner.registry.session(&request.app, id));
+        if let Some(live) = &live {
+            let mut state = live.lock();
+            let (mark, is_open) = (state.core.mark(), state.core.is_open());
+            if let Some(whole) = state.gate.as_mut().and_then(|gate| gate.whole.as_mut()) {
+                whole.push(request.clone());
+            }
+            match &mut state.gate {
+                // Nothing that was done there is stored.
+                None => return,
+                Some(gate) if is_open || gate.asked != Some(mark) => {
+                    gate.requests.push(request);
+                    return self.keep(live, &mut state);
+                }
+                Some(_) => {}
+            }
+        }
+        keeping.put_requests(live.as_ref(), [boxed(request)]);
+    }
+
+    /// Has everything that there is to know of a session stored as a whole; false = there is no such
+    /// session, or nothing of it is stored.
+    pub fn want_whole(&self, app: &AppId, id: &SessionId) -> bool {
+        let Some(live) = self.inner.registry.session(app, id) else { return false };
+        if live.lock().gate.is_none() {
+            return false;
+        }
+        self.want_whole_of(&live);
+        true
+    }
+
+    /// What is set on a user.
+    pub fn user_props(&self, app: &AppId, user: &UserId) -> Vec<(Key, Value)> {
+        let record = self.inner.registry.user(app, user);
+        record.map(|record| record.lock().props()).unwrap_or_default()
+    }
+
+    /// The requests that are remembered of a place.
+    pub fn requests_of(&self, app: &AppId, place: Place) -> impl Iterator<Item = Entry> {
+        self.inner.requests.of(app, place).into_iter().map(boxed)
+    }
+
+    fn want_whole_of(&self, live: &Arc<Live>) {
+        let with_gate = |with: &mut dyn FnMut(&mut Gate)| {
+            let mut state = live.lock();
+            state.gate.as_deref_mut().map(with);
+            state
+        };
+        // What is done from now on is noted; what was done before, the book knows.
+        drop(with_gate(&mut |gate| gate.whole = Some(Vec::new())));
+        let mut book = self.inner.requests.of(&live.app, Place::Session(live.id.clone()));
+        let mut state = with_gate(&mut |gate| {
+            gate.whole.get_or_insert_default().append(&mut book);
+            gate.is_whole = true;
+        });
+        self.keep(live, &mut state);
+    }
+
+    /// The props of a user have changed.
+    pub(super) fn keep_user(&self, app: &AppId, user: &UserId) {
+        let Some(keeping) = &self.inner.keeping else { return };
+        keeping.queue.lock().users.insert((app.clone(), user.clone()));
+        keeping.news.notify_one();
+    }
+
+    /// Takes out what is to be stored, in one piece. Whoever takes it tells [`Engine::note_stored`].
+    pub fn cut(&self) -> Option<Cut> {
+        let keeping = self.inner.keeping.as_ref()?;
+        let (number, items, users, is_urgent) = {
+            let _pin = keeping.pin.write();
+            let mut queue = keeping.queue.lock();
+            if queue.items.is_empty() && queue.users.is_empty() {
+                return None;
+            }
+            queue.cuts += 1;
+            let (items, users) = (mem::take(&mut queue.items), mem::take(&mut queue.users));
+            (queue.cuts, items, users, mem::take(&mut queue.is_urgent))
+        };
+        let record = |(app, user): (AppId, UserId)| {
+            let props = self.user_props(&app, &user);
+            UserRecord { app, user, props }
+        };
+        Some(Cut { number, items, users: users.into_iter().map(record).collect(), is_urgent })
+    }
+
+    /// Waits until something is in the queue; returns whether somebody waits for it.
+    pub async fn to_be_kept(&self) -> bool {
+        let Some(keeping) = &self.inner.keeping else { return std::future::pending().await };
+        loop {
+            let news = keeping.news.notified();
+            {
+                let queue = keeping.queue.lock();
+                if !(queue.items.is_empty() && queue.users.is_empty()) {
+                    return queue.is_urgent;
+                }
+            }
+            news.await;
+        }
+    }
+
+    /// Waits until somebody waits for what is in the queue.
+    pub async fn kept_urgently(&self) {
+        let Some(keeping) = &self.inner.keeping else { return std::future::pending().await };
+        loop {
+            let news = keeping.news.notified();
+            if keeping.queue.lock().is_urgent {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// There is space in the store, or there is none.
+    pub fn note_space(&self, is_there: bool) {
+        if let Some(keeping) = &self.inner.keeping {
+            keeping.is_full.store(!is_there, Ordering::Relaxed);
+        }
+    }
+
+    /// What was cut is stored: what waited for that is shown, and who did is woken.
+    pub fn note_stored(&self, cut: Cut) {
+        let Some(keeping) = &self.inner.keeping else { return };
+        for Of { live, until } in cut.items.into_iter().filter_map(|kept| kept.of) {
+            let wake = match until {
+                Some(until) => self.note_stored_of(&live, until),
+                None => self.note_end_stored(&live),
+            };
+            wake.into_iter().for_each(Waker::wake);
+        }
+        keeping.stored.send_replace(cut.number);
+    }
+
+    fn note_stored_of(&self, live: &Arc<Live>, until: Mark) -> Vec<Waker> {
+        let mut state = live.lock();
+        let Some(gate) = &mut state.gate else { return Vec::new() };
+        gate.is_asking = false;
+        gate.stored = Some(until);
+        let is_stored = |(mark, _): &(Mark, Waker)| *mark <= until;
+        let waiting = gate.waiting.iter().filter(|(_, it)| is_stored(it));
+        let mut wake: Vec<Waker> = waiting.map(|(_, (_, waker))| waker.clone()).collect();
+        if state.closed {
+            return wake;
+        }
+        if state.lands_by(until.revision) {
+            wake.extend(self.release(live, &mut state));
+        }
+        if state.core.is_open() {
+            if self.is_draining() {
+                wake.extend(self.flush(live, &mut state));
+            } else {
+                self.schedule_tick(live, &mut state);
+            }
+        }
+        self.keep(live, &mut state);
+        wake
+    }
+
+    /// Shows what was in flight.
+    fn release(&self, live: &Arc<Live>, state: &mut State) -> Vec<Waker> {
+        let was_unborn = state.is_unborn();
+        let (wake, before) = state.release(self.clock().now(), self.encoder());
+        if was_unborn {
+            self.place(live, state);
+            state.seats = state.core.shown_seats();
+        } else {
+            let watched = self.watching(state).zip(before);
+            self.note_frame(state, watched);
+        }
+        wake
+    }
+
+    /// That a session has ended is stored: those who still had streams of it are told.
+    fn note_end_stored(&self, live: &Arc<Live>) -> Vec<Waker> {
+        let mut state = live.lock();
+        let mark = state.core.mark();
+        let Some(gate) = &mut state.gate else { return Vec::new() };
+        let waiting = gate.waiting.iter().map(|(_, (_, waker))| waker.clone());
+        let mut wake: Vec<Waker> = waiting.collect();
+        // There will never be more.
+        gate.stored = Some(Mark { epoch: Epoch::MAX, ..mark });
+        if mem::take(&mut gate.is_ending) {
+            wake.extend(self.release(live, &mut state));
+            wake.extend(state.end_all(End::Deleted));
+            wake.extend(state.end_attached(&End::Deleted));
+        }
+        wake
+    }
+
+    /// Refuses what is to be stored in a session of which nothing is.
+    pub fn check_stored(&self, live: &Live) -> Result<(), Refusal> {
+        if live.lock().gate.is_some() { Ok(()) } else { Err(Refusal::NoStore) }
+    }
+
+    /// Waits until everything is stored that is accepted of a session; where it is not stored, there
+    /// is nothing to wait for.
+    pub async fn stored(&self, live: &Arc<Live>) {
+        let Some(mark) = self.want_stored(live) else { return };
+        Stored { live, mark, waiting: None }.await;
+    }
+
+    /// Has what is accepted of a session stored soon, and returns up to where that goes; none = it is
+    /// stored already, or will never be.
+    pub fn want_stored(&self, live: &Arc<Live>) -> Option<Mark> {
+        let keeping = self.inner.keeping.as_ref()?;
+        let mut state = live.lock();
+        let mark = Mark { revision: state.core.pending_revision(), ..state.core.mark() };
+        let gate = state.gate.as_mut().filter(|gate| gate.stored < Some(mark))?;
+        gate.is_wanted = true;
+        self.keep(live, &mut state);
+        drop(state);
+        // It may be in the queue already, without anybody who waits for it.
+        keeping.queue.lock().is_urgent = true;
+        keeping.news.notify_one();
+        Some(mark)
+    }
+
+    /// Waits until everything is stored that is in the queue.
+    pub async fn all_stored(&self) {
+        let Some(keeping) = &self.inner.keeping else { return };
+        let cut = {
+            let mut queue = keeping.queue.lock();
+            let is_empty = queue.items.is_empty() && queue.users.is_empty();
+            queue.is_urgent |= !is_empty;
+            queue.cuts + u64::from(!is_empty)
+        };
+        keeping.news.notify_one();
+        // The sender is there as long as the engine.
+        let _ = keeping.stored.subscribe().wait_for(|stored| *stored >= cut).await;
+    }
+
+    /// Stores everything that there is: for a stop, when nothing changes any more.
+    pub async fn store_everything(&self) {
+        loop {
+            let sessions = self.inner.registry.all();
+            let left = sessions.iter().filter(|live| self.want_stored(live).is_some()).count();
+            self.all_stored().await;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether everything that anybody was shown is stored.
+    pub fn is_all_stored(&self) -> bool {
+        let is_stored = |live: &Arc<Live>| {
+            let state = live.lock();
+            let gate = state.gate.as_ref();
+            gate.is_none_or(|gate| gate.stored >= Some(state.core.mark()))
+        };
+        self.inner.registry.all().iter().all(is_stored)
+    }
+
+    /// Waits until a session has no frame in flight, so that what it shows is what anybody may see.
+    pub async fn shown<'a>(&self, live: &'a Arc<Live>) -> parking_lot::MutexGuard<'a, State> {
+        Shown { live, waiting: None }.await
+    }
+}
+
+fn boxed(request: RequestRecord) -> Entry {
+    Entry::Request(Box::new(request))
+}
+
+/// The wait until something of a session is stored; dropped, it leaves nothing behind.
+struct Stored<'a> {
+    live: &'a Arc<Live>,
+    mark: Mark,
+    waiting: Option<usize>,
+}
+
+impl Future for Stored<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let live = self.live;
+        let mut state = live.lock();
+        let mark = self.mark;
+        let Some(gate) = &mut state.gate else { return Poll::Ready(()) };
+        if gate.stored >= Some(mark) {
+            return Poll::Ready(());
+        }
+        match self.waiting {
+            Some(key) => gate.waiting[key].1.clone_from(cx.waker()),
+            None => self.waiting = Some(gate.waiting.insert((mark, cx.waker().clone()))),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Stored<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.waiting
+            && let Some(gate) = &mut self.live.lock().gate
+        {
+            gate.waiting.remove(key);
+        }
+    }
+}
+
+/// The wait for the end of a flight; dropped, it leaves nothing behind.
+struct Shown<'a> {
+    live: &'a Arc<Live>,
+    waiting: Option<usize>,
+}
+
+impl<'a> Future for Shown<'a> {
+    type Output = parking_lot::MutexGuard<'a, State>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let live = self.live;
+        let mut state = live.lock();
+        if !state.is_in_flight() {
+            if let Some(key) = self.waiting.take() {
+                state.waiting.remove(key);
+            }
+            return Poll::Ready(state);
+        }
+        match self.waiting {
+            Some(key) => state.waiting[key].clone_from(cx.waker()),
+            None => self.waiting = Some(state.waiting.insert(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.waiting {
+            self.live.lock().waiting.remove(key);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What is stored, read back.
+
+use super::cover::Cover;
+use crate::{
+    engine::Restored,
+    log::{Content, LogError, Reader, Seq},
+    record::{Entries, Entry, Joiner, Subject, Unreadable},
+    session::{
+        epoch::Epoch,
+        ids::{AppId, SessionId, UserId},
+        limits::Limits,
+        record::Record,
+        replica::Replica,
+    },
+};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often it is told how far it has come.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Everything that a log holds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// What there is.
+    pub restored: Restored,
+    /// What of the log no snapshot covers.
+    pub cover: Cover,
+    /// Entries of the log.
+    pub entries: u64,
+    /// Entries that cannot be read.
+    pub unreadable: u64,
+    /// Sessions whose records do not fit together.
+    pub lost: Vec<Lost>,
+}
+
+/// A session that is lost.
+#[derive(Debug)]
+pub struct Lost {
+    /// Its namespace.
+    pub app: AppId,
+    /// Its id.
+    pub id: SessionId,
+    /// Why.
+    pub why: String,
+}
+
+/// Reads a log from its beginning up to a place.
+#[derive(Debug)]
+pub struct Loading {
+    limits: Arc<Limits>,
+    sessions: HashMap<(AppId, SessionId), Replica>,
+    users: HashMap<(AppId, UserId), crate::record::UserRecord>,
+    greatest_epoch: Epoch,
+    joiner: Joiner,
+    /// Where the batches began that are being put together.
+    began: Option<Seq>,
+    is_released: bool,
+    loaded: Loaded,
+}
+
+impl Loading {
+    /// Nothing is read yet.
+    pub fn new(limits: Arc<Limits>) -> Self {
+        Self {
+            limits,
+            sessions: HashMap::new(),
+            users: HashMap::new(),
+            greatest_epoch: Epoch::default(),
+            joiner: Joiner::default(),
+            began: None,
+            is_released: false,
+            loaded: Loaded::default(),
+        }
+    }
+
+    /// Reads everything up to an entry, and that one.
+    pub async fn run(mut self, reader: &mut impl Reader, until: Seq) -> Result<Loaded, LoadError> {
+        let mut told = Instant::now();
+        while let Some(entry) = reader.next().await? {
+            if entry.seq >= until {
+                break;
+            }
+            self.take(entry.seq, entry.content)?;
+            self.loaded.entries += 1;
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                let (entries, sessions) = (self.loaded.entries, self.sessions.len());
+                tracing::info!(entries, sessions, "reading the store");
+            }
+        }
+        Ok(self.finish())
+    }
+
+    /// Takes in one entry of the log.
+    pub fn take(&mut self, seq: Seq, content: Content) -> Result<(), LoadError> {
+        if !matches!(content, Content::Batch(_)) {
+            // Whoever began it has ended before it was whole.
+            self.joiner.clear();
+            self.began = None;
+        }
+        self.is_released = matches!(content, Content::Release);
+        match content {
+            Content::Claim(_) | Content::Release => Ok(()),
+            Content::Batch(piece) => {
+                let began = *self.began.get_or_insert(seq);
+                let Some(batch) = self.joiner.push(&piece) else { return Ok(()) };
+                self.began = None;
+                self.apply(Some(began), &batch)
+            }
+            Content::Snapshot { state, .. } => {
+                if let Some(Ok(first)) = Entries::of(&state).next() {
+                    self.loaded.cover.covered(&Subject::of(&first));
+                }
+                self.apply(None, &state)
+            }
+            Content::Lost { key } => {
+                self.loaded.unreadable += 1;
+                tracing::error!(%seq, key = ?key, "an entry of the store is damaged");
+                Ok(())
+            }
+        }
+    }
+
+    fn apply(&mut self, batch: Option<Seq>, bytes: &[u8]) -> Result<(), LoadError> {
+        if let Some(seq) = batch {
+            self.loaded.cover.batch_stored(seq, bytes.len());
+        }
+        for entry in Entries::of(bytes) {
+            match entry {
+                Ok(entry) => {
+                    if let Some(seq) = batch {
+                        self.loaded.cover.needs(Subject::of(&entry), seq);
+                    }
+                    self.put(entry);
+                }
+                Err(Unreadable::Newer(version)) => return Err(LoadError::Newer(version)),
+                Err(fault) => {
+                    self.loaded.unreadable += 1;
+                    tracing::error!(%fault, "an entry of the store cannot be read");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, entry: Entry) {
+        match entry {
+            Entry::Session(record) => self.put_session(*record),
+            Entry::Gone { app, id, .. } => drop(self.sessions.remove(&(app, id))),
+            Entry::GreatestEpoch(epoch) => self.greatest_epoch = self.greatest_epoch.max(epoch),
+            Entry::User(user) => {
+                let key = (user.app.clone(), user.user.clone());
+                if user.props.is_empty() {
+                    self.users.remove(&key);
+                } else {
+                    self.users.insert(key, user);
+                }
+            }
+            Entry::Request(request) => self.loaded.restored.requests.push(*request),
+        }
+    }
+
+    fn put_session(&mut self, record: Record) {
+        let key = (record.app.clone(), record.id.clone());
+        let outcome = match self.sessions.remove(&key) {
+            Some(replica) => replica.apply(record),
+            None => Replica::begin(record, self.limits.clone()),
+        };
+        match outcome {
+            Ok(replica) => {
+                self.loaded.lost.retain(|lost| (&lost.app, &lost.id) != (&key.0, &key.1));
+                self.sessions.insert(key, replica);
+            }
+            Err(why) => {
+                let (app, id) = key;
+                if !self.loaded.lost.iter().any(|lost| (&lost.app, &lost.id) == (&app, &id)) {
+                    self.loaded.lost.push(Lost { app, id, why: why.to_string() });
+                }
+            }
+        }
+    }
+
+    /// What was read.
+    pub fn finish(self) -> Loaded {
+        let Self { sessions, users, greatest_epoch, is_released, mut loaded, .. } = self;
+        loaded.restored.is_damaged = loaded.unreadable > 0;
+        loaded.restored.is_clean = is_released || loaded.entries == 0;
+        loaded.restored.sessions = sessions.into_values().collect();
+        loaded.restored.users = users.into_values().collect();
+        loaded.restored.greatest_epoch = greatest_epoch;
+        loaded
+    }
+}
+
+/// Why a store is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A later version wrote something of it.
+    #[error("the store has entries of version {0}: use a newer version of sessiond")]
+    Newer(u8),
+}

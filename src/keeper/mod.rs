@@ -1,0 +1,320 @@
+//! The keeper: stores what the engine hands out, and reads it back at the start.
+//!
+//! Everything goes into one partition of a log. What one cut of the engine's queue takes is one
+//! batch, so a write and the memory of its request id are stored together, and the frames of all
+//! sessions share a commit. Now and then a subject is stored as a whole, those first that have gone
+//! without for longest, and batches that nobody needs any more are trimmed ([`cover`]).
+
+mod cover;
+mod load;
+
+pub use self::load::{LoadError, Loaded, Loading, Lost};
+
+use self::cover::Cover;
+use crate::{
+    engine::{Cut, Engine},
+    log::{
+        AppendError, Log, LogError, MAX_BATCH_BYTES, MAX_SNAPSHOTS_BYTES, NodeId, Partition, Seq,
+        Snapshot, Writer,
+    },
+    record::{self, Entry, Place, Subject, UserRecord},
+    session::{epoch::Epoch, limits::SECOND},
+};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Where everything goes.
+pub const PARTITION: Partition = Partition(0);
+
+/// How far ahead of the sessions the stored greatest epoch is, in microseconds, so that it need not be
+/// stored whenever one is opened that nothing else is stored of.
+const EPOCHS_AHEAD: u64 = 3600 * SECOND;
+
+/// How often it is looked whether it still is.
+const EPOCHS_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How long what is not urgent waits for more of its kind, at most.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// After how long it is tried again to store something that there was no space for.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// How many subjects are asked for as a whole at a time.
+const WHOLE_AT_ONCE: usize = 256;
+
+/// How batches and snapshots share the log.
+#[derive(Debug, Clone, Copy)]
+pub struct KeeperOptions {
+    /// How long what is not urgent waits, beside the wait for more of its kind.
+    pub interval: Duration,
+    /// Above so many bytes of batches, subjects are stored as a whole, and batches are trimmed.
+    pub batch_bytes: usize,
+}
+
+/// Stores what an engine hands out.
+#[derive(Debug)]
+pub struct Keeper<W> {
+    engine: Engine,
+    writer: W,
+    cover: Cover,
+    options: KeeperOptions,
+    /// The greatest epoch that is stored.
+    epochs: Epoch,
+    look_at_epochs: Instant,
+    /// How many bytes of snapshots may be written: a quarter of what is written in batches.
+    allowance: usize,
+}
+
+/// Claims a log for this process, and reads what it holds.
+pub async fn open<L: Log>(
+    log: &L,
+    node: NodeId,
+    loading: Loading,
+) -> Result<(L::Writer, Loaded), LoadError> {
+    let writer = log.claim(PARTITION, node).await?;
+    let mut reader = log.read(PARTITION, Seq::START);
+    let loaded = loading.run(&mut reader, writer.term()).await?;
+    Ok((writer, loaded))
+}
+
+impl<W: Writer> Keeper<W> {
+    /// Takes in what was stored. It is served from when [`Keeper::begin`] is done.
+    pub fn new(engine: Engine, writer: W, loaded: Loaded, options: KeeperOptions) -> Self {
+        let Loaded { restored, cover, .. } = loaded;
+        let epochs = restored.greatest_epoch;
+        engine.restore(restored);
+        let look_at_epochs = Instant::now();
+        Self { engine, writer, cover, options, epochs, look_at_epochs, allowance: 0 }
+    }
+
+    /// Stores what has to be stored before anybody is served: which epochs and revisions are never
+    /// used again.
+    pub async fn begin(&mut self) -> Result<(), LogError> {
+        self.keep_epochs().await?;
+        while let Some(cut) = self.engine.cut() {
+            self.store(cut).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores what is handed out, until it is told to stop and everything is stored. Returns early
+    /// only if the log fails: then nothing is stored any more, and nobody must be served.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
+        loop {
+            let is_urgent = tokio::select! {
+                is_urgent = self.engine.to_be_kept() => is_urgent,
+                () = sleep_until(self.look_at_epochs) => {
+                    self.keep_epochs().await?;
+                    continue;
+                }
+                () = stop.cancelled() => break,
+            };
+            if !is_urgent {
+                let linger = LINGER.min(self.options.interval / 10);
+                tokio::select! {
+                    () = sleep(linger) => {}
+                    () = self.engine.kept_urgently() => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            if let Some(cut) = self.engine.cut() {
+                self.store(cut).await?;
+            }
+            self.tend().await?;
+        }
+        while let Some(cut) = self.engine.cut() {
+            self.store(cut).await?;
+        }
+        if self.engine.is_all_stored() {
+            self.writer.release().await?;
+        } else {
+            tracing::warn!("the stop was too short to store everything: it counts as a crash");
+        }
+        Ok(())
+    }
+
+    /// Sees to it that every epoch which a session has is below the one that is stored.
+    async fn keep_epochs(&mut self) -> Result<(), LogError> {
+        self.look_at_epochs = Instant::now() + EPOCHS_INTERVAL;
+        let used = self.engine.last_epoch().0.max(self.engine.clock().now());
+        if used + EPOCHS_AHEAD / 2 < self.epochs.0 {
+            return Ok(());
+        }
+        let epochs = Epoch(used.max(self.epochs.0) + EPOCHS_AHEAD);
+        let mut bytes = Vec::new();
+        record::put(&mut bytes, &Entry::GreatestEpoch(epochs));
+        let seq = self.append(&bytes).await?;
+        self.cover.batch_stored(seq, bytes.len());
+        self.cover.needs(Subject::Epochs, seq);
+        self.epochs = epochs;
+        Ok(())
+    }
+
+    async fn store(&mut self, cut: Cut) -> Result<(), LogError> {
+        let mut bytes = Vec::new();
+        let mut subjects = Vec::new();
+        let mut wholes = Vec::new();
+        for kept in &cut.items {
+            if kept.is_whole {
+                wholes.push(&kept.entries);
+                continue;
+            }
+            for entry in &kept.entries {
+                subjects.push(Subject::of(entry));
+                record::put(&mut bytes, entry);
+            }
+        }
+        for user in &cut.users {
+            let entry = Entry::User(user.clone());
+            subjects.push(Subject::of(&entry));
+            record::put(&mut bytes, &entry);
+        }
+        if !bytes.is_empty() {
+            let seq = self.append(&bytes).await?;
+            self.cover.batch_stored(seq, bytes.len());
+            subjects.into_iter().for_each(|subject| self.cover.needs(subject, seq));
+            self.allowance = (self.allowance + bytes.len() / 4).min(self.options.batch_bytes);
+        }
+        let whole = |entries: &Vec<Entry>| Some((Subject::of(entries.first()?), state(entries)));
+        let wholes: Vec<_> = wholes.into_iter().filter_map(whole).collect();
+        self.store_whole(wholes).await?;
+        self.engine.note_stored(cut);
+        Ok(())
+    }
+
+    /// Appends as many batches as it takes, and returns where they begin.
+    async fn append(&mut self, whole: &[u8]) -> Result<Seq, LogError> {
+        let mut began = None;
+        for piece in record::split(whole, MAX_BATCH_BYTES) {
+            let seq = self.insist(Call::Append(piece.into())).await?;
+            began.get_or_insert(seq);
+        }
+        Ok(began.unwrap_or_default())
+    }
+
+    /// Stores subjects as a whole; without a state there is nothing more to know of one.
+    async fn store_whole(&mut self, wholes: Vec<(Subject, Option<Bytes>)>) -> Result<(), LogError> {
+        let mut wholes = wholes.into_iter().peekable();
+        while wholes.peek().is_some() {
+            let mut snapshots = Vec::new();
+            let mut subjects = Vec::new();
+            let mut bytes = 0;
+            while let Some((subject, state)) = wholes.next_if(|(_, state)| {
+                let more = state.as_ref().map_or(0, Bytes::len) + crate::log::MAX_KEY_BYTES;
+                snapshots.is_empty() || bytes + more <= MAX_SNAPSHOTS_BYTES / 8
+            }) {
+                bytes += state.as_ref().map_or(0, Bytes::len) + crate::log::MAX_KEY_BYTES;
+                snapshots.push(Snapshot { key: subject.key().into(), state });
+                subjects.push(subject);
+            }
+            self.insist(Call::Snapshot(snapshots)).await?;
+            subjects.iter().for_each(|subject| self.cover.covered(subject));
+            self.allowance = self.allowance.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    /// Does something until it is done: waits for space, and finds out what became of it. It is given
+    /// up only when the log has failed.
+    async fn insist(&mut self, call: Call) -> Result<Seq, LogError> {
+        let mut outcome = call.make(&mut self.writer).await;
+        let mut is_full = false;
+        loop {
+            match outcome {
+                Ok(seq) => {
+                    if is_full {
+                        tracing::info!("there is space in the store again");
+                        self.engine.note_space(true);
+                    }
+                    return Ok(seq);
+                }
+                Err(AppendError::Full) => {
+                    if !std::mem::replace(&mut is_full, true) {
+                        tracing::error!("there is no space left in the store: writes are refused");
+                        self.engine.note_space(false);
+                    }
+                    sleep(RETRY).await;
+                    outcome = call.make(&mut self.writer).await;
+                }
+                Err(AppendError::Unknown) => {
+                    outcome = match self.writer.settle().await {
+                        Ok(Some(seq)) => Ok(seq),
+                        Ok(None) => call.make(&mut self.writer).await,
+                        Err(AppendError::Unknown) => {
+                            sleep(RETRY).await;
+                            Err(AppendError::Unknown)
+                        }
+                        Err(error) => Err(error),
+                    };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Stores subjects as a whole, as far as that is allowed, and trims what is not needed any more.
+    async fn tend(&mut self) -> Result<(), LogError> {
+        if self.cover.bytes() <= self.options.batch_bytes || self.allowance == 0 {
+            return Ok(());
+        }
+        let mut wholes = Vec::new();
+        for subject in self.cover.oldest(WHOLE_AT_ONCE) {
+            match &subject {
+                Subject::Session(app, id) => {
+                    if !self.engine.want_whole(app, id) {
+                        wholes.push((subject, None));
+                    }
+                }
+                Subject::User(app, user) => {
+                    let props = self.engine.user_props(app, user);
+                    let requests = self.engine.requests_of(app, Place::User(user.clone()));
+                    let user = UserRecord { app: app.clone(), user: user.clone(), props };
+                    let known = (!user.props.is_empty()).then_some(Entry::User(user));
+                    let entries: Vec<Entry> = known.into_iter().chain(requests).collect();
+                    wholes.push((subject, state(&entries)));
+                }
+                Subject::App(app) => {
+                    let entries: Vec<_> = self.engine.requests_of(app, Place::App).collect();
+                    wholes.push((subject, state(&entries)));
+                }
+                Subject::Epochs => {
+                    wholes.push((subject, state(&[Entry::GreatestEpoch(self.epochs)])));
+                }
+            }
+        }
+        self.store_whole(wholes).await?;
+        if let Some(cut) = self.engine.cut() {
+            // The sessions that were asked for are in it.
+            self.store(cut).await?;
+        }
+        if let Some(below) = self.cover.trim() {
+            self.writer.trim(below).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a writer is to do.
+#[derive(Debug)]
+enum Call {
+    Append(Bytes),
+    Snapshot(Vec<Snapshot>),
+}
+
+impl Call {
+    async fn make(&self, writer: &mut impl Writer) -> Result<Seq, AppendError> {
+        match self {
+            Self::Append(batch) => writer.append(batch.clone()).await,
+            Self::Snapshot(snapshots) => writer.snapshot(snapshots.clone()).await,
+        }
+    }
+}
+
+/// Entries as the state of a subject; none = there is nothing to know.
+fn state(entries: &[Entry]) -> Option<Bytes> {
+    let mut bytes = Vec::new();
+    entries.iter().for_each(|entry| record::put(&mut bytes, entry));
+    (!bytes.is_empty()).then(|| bytes.into())
+}

@@ -1,0 +1,68 @@
+//! What is stored together although it does not fit into one piece: pieces, of which each says whether
+//! more of the whole follow.
+
+/// Cuts bytes into pieces of at most `most` bytes, at least one.
+pub fn split(whole: &[u8], most: usize) -> Vec<Vec<u8>> {
+    let room = most.saturating_sub(1).max(1);
+    let pieces = whole.len().div_ceil(room).max(1);
+    let piece = |at: usize| {
+        let part = &whole[at * room..whole.len().min((at + 1) * room)];
+        let mut bytes = Vec::with_capacity(1 + part.len());
+        bytes.push(u8::from(at + 1 < pieces));
+        bytes.extend(part);
+        bytes
+    };
+    (0..pieces).map(piece).collect()
+}
+
+/// Puts pieces together again, in their order.
+#[derive(Debug, Default)]
+pub struct Joiner(Vec<u8>);
+
+impl Joiner {
+    /// Takes a piece in; the whole, if it was the last of one. None for bytes that are no piece.
+    pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
+        let (&follows, part) = piece.split_first()?;
+        self.0.extend(part);
+        (follows == 0).then(|| std::mem::take(&mut self.0))
+    }
+
+    /// Forgets the pieces of a whole that was never finished.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether a whole has begun.
+    pub fn is_open(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_make_the_whole_again() {
+        for length in [0, 1, 8, 9, 10, 27, 100] {
+            let whole: Vec<u8> = (0..length).collect();
+            let pieces = split(&whole, 10);
+            assert!(pieces.iter().all(|piece| piece.len() <= 10));
+            let mut joiner = Joiner::default();
+            let (last, first) = pieces.split_last().expect("there is one");
+            assert!(first.iter().all(|piece| joiner.push(piece).is_none()));
+            assert_eq!(joiner.push(last), Some(whole));
+            assert!(!joiner.is_open());
+        }
+    }
+
+    #[test]
+    fn what_was_never_finished_is_not_in_the_next_whole() {
+        let mut joiner = Joiner::default();
+        assert_eq!(joiner.push(&split(&[1; 20], 10)[0]), None);
+        assert!(joiner.is_open());
+        joiner.clear();
+        assert_eq!(joiner.push(&split(&[2], 10)[0]), Some(vec![2]));
+        assert_eq!(joiner.push(&[]), None);
+    }
+}
