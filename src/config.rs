@@ -9,7 +9,7 @@ mod listen;
 mod sources;
 
 use self::kind::{
-    bytes, count, durability, duration, duration_or_none, filter, folder, format, listen,
+    bytes, count, durability, duration, duration_or_none, filter, folder_or_none, format, listen,
     node_name, switch,
 };
 use self::sources::Values;
@@ -82,13 +82,13 @@ settings! {
     }
     "Storing" {
         /// Where sessions are stored so that they outlive the process; the folder is made if it is not
-        /// there. Unless set, nothing is stored.
-        store: Option<PathBuf> = "", folder();
+        /// there.
+        store: Option<PathBuf> = "none", folder_or_none();
         /// How far what is stored of an ASYNC session may be behind what it shows.
         store_interval: Duration = "200ms", duration("10ms..10s");
-        /// Durability of sessions that do not choose their own: none, async or sync. Unless set, async
-        /// with a store and none without.
-        durability: Option<Durability> = "", durability();
+        /// Durability of sessions that do not choose their own; auto is async with a store and none
+        /// without.
+        durability: Option<Durability> = "auto", durability();
         /// Most bytes that the store may take. 64 MiB below that writes are refused, as if the disk was
         /// full.
         max_store_bytes: usize = "1048576MiB", bytes("128MiB..1073741824MiB");

@@ -402,6 +402,8 @@ fn two_values(setting: &Setting) -> (String, String) {
         (Some(range), _) => ends(range),
         (None, "listen") => ["0.0.0.0:0", "[::1]:7001"],
         (None, "node") => ["one", "another"],
+        (None, "store") => ["data", "/var/lib/sessiond"],
+        (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],
         (None, "open-subscriptions") => ["false", "true"],
         (None, "log-filter") => ["debug", "warn,sessiond=trace"],

@@ -83,17 +83,19 @@ pub fn filter() -> Kind<String> {
     })
 }
 
-/// A folder; nothing = none.
-pub fn folder() -> Kind<Option<PathBuf>> {
-    Kind::new("FOLDER", "a path, or nothing", |text| {
-        Some((!text.is_empty()).then(|| PathBuf::from(text)))
+/// A folder, or none.
+pub fn folder_or_none() -> Kind<Option<PathBuf>> {
+    Kind::new("FOLDER", "none or a path", |text| match text {
+        "none" => Some(None),
+        path if path.is_empty() || path.chars().any(char::is_control) => None,
+        path => Some(Some(path.into())),
     })
 }
 
-/// What sessions that do not choose are: none = as there is a store or not.
+/// A durability; none = the one that suits the store.
 pub fn durability() -> Kind<Option<Durability>> {
-    Kind::new("DURABILITY", "none, async, sync, or nothing", |text| match text {
-        "" => Some(None),
+    Kind::new("DURABILITY", "auto, none, async or sync", |text| match text {
+        "auto" => Some(None),
         "none" => Some(Some(Durability::None)),
         "async" => Some(Some(Durability::Async)),
         "sync" => Some(Some(Durability::Sync)),

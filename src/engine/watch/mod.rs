@@ -153,7 +153,7 @@ impl Engine {
     pub(super) fn note_frame(&self, state: &mut State, watched: Option<(Arc<Journal>, Outline)>) {
         state.seats = state.core.shown_seats();
         let Some((journal, was)) = watched else { return };
-        if was == Outline::shown(&state.core) {
+        if was == state.outline() {
             return;
         }
         let mut logs = journal.lock();
