@@ -93,9 +93,7 @@ impl<W: Writer> Keeper<W> {
     /// used again.
     pub async fn begin(&mut self) -> Result<(), LogError> {
         self.keep_epochs().await?;
-        while let Some(cut) = self.engine.cut() {
-            self.store(cut).await?;
-        }
+        while self.step().await? {}
         Ok(())
     }
 
@@ -119,20 +117,28 @@ impl<W: Writer> Keeper<W> {
                     () = stop.cancelled() => {}
                 }
             }
-            if let Some(cut) = self.engine.cut() {
-                self.store(cut).await?;
-            }
-            self.tend().await?;
+            self.step().await?;
         }
-        while let Some(cut) = self.engine.cut() {
-            self.store(cut).await?;
-        }
+        while self.step().await? {}
         if self.engine.is_all_stored() {
             self.writer.release().await?;
         } else {
             tracing::warn!("the stop was too short to store everything: it counts as a crash");
         }
         Ok(())
+    }
+
+    /// Bytes of the batches that are in the log.
+    pub fn batch_bytes(&self) -> usize {
+        self.cover.bytes()
+    }
+
+    /// Stores what is handed out by now; returns whether there was anything.
+    pub async fn step(&mut self) -> Result<bool, LogError> {
+        let Some(cut) = self.engine.cut() else { return Ok(false) };
+        self.store(cut).await?;
+        self.tend().await?;
+        Ok(true)
     }
 
     /// Sees to it that every epoch which a session has is below the one that is stored.

@@ -160,7 +160,10 @@ impl Reader for MemoryReader {
             return Ok(None);
         };
         self.next = seq.next();
-        self.from = self.next;
+        // Snapshots come from before what is trimmed.
+        if self.from > Seq::START || *seq >= oldest {
+            self.from = self.next;
+        }
         Ok(Some(entry.clone()))
     }
 

@@ -91,6 +91,7 @@ every_log!(
     a_trim_takes_what_is_below_and_no_snapshot,
     a_trim_never_takes_the_last,
     a_reader_of_what_is_trimmed_is_told,
+    a_reader_from_the_beginning_finds_snapshots_from_before_a_trim,
     a_snapshot_replaces_the_one_before,
     a_key_that_is_gone_has_no_snapshot,
     a_reader_follows,
@@ -274,6 +275,22 @@ async fn a_reader_of_what_is_trimmed_is_told(subject: impl Subject) {
     assert!(log.read(PARTITION, seqs[0]).next().await.is_err_and(|error| trimmed(&error)));
     let next = log.read(PARTITION, seqs[3]).next().await.expect("readable").expect("an entry");
     assert_eq!(next.seq, seqs[3]);
+}
+
+async fn a_reader_from_the_beginning_finds_snapshots_from_before_a_trim(subject: impl Subject) {
+    let log = subject.log();
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    // More than a reader takes at a time.
+    for number in 0..20 {
+        let keys = (0..100).map(|key| snapshot(&format!("{number}-{key}"), "state"));
+        writer.snapshot(keys.collect()).await.expect("stored");
+    }
+    writer.append("trimmed".into()).await.expect("stored");
+    let last = writer.append("last".into()).await.expect("stored");
+    writer.trim(last).await.expect("trimmed");
+    let entries = everything(log, PARTITION).await;
+    assert_eq!(snapshots(&entries).len(), 2000);
+    assert_eq!(batches(&entries), [(last, "last".into())]);
 }
 
 async fn a_snapshot_replaces_the_one_before(subject: impl Subject) {

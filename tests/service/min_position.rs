@@ -188,11 +188,11 @@ async fn a_stop_answers_what_waits_and_lets_nobody_wait_any_more() {
     for answer in while_waiting(&service, 3, answers, async { service.drain() }).await {
         assert_eq!(answer.expect("the stop made the frame"), next);
     }
-    // Kim leaves, as no stream has come; that is open, and nobody knows whether it will be framed.
+    // Kim stays although no stream has come, as nothing changes any more: there is no later frame.
     service.advance(15_000);
     let open = Position { revision: next.revision + 1, ..first };
     for answer in ask(&service, "ada", open).await {
-        refused(answer).is(Code::Unavailable, "DRAINING");
+        refused(answer).is(Code::FailedPrecondition, "UNKNOWN_POSITION");
     }
 }
 

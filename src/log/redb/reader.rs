@@ -121,7 +121,8 @@ fn load(inner: &Inner, mut place: Place) -> Result<(VecDeque<Entry>, Place), Log
             place.last = Some(seq);
         }
         place.next = seq.next();
-        place.exact = true;
+        // Snapshots come from before what is trimmed.
+        place.exact |= oldest.is_none_or(|oldest| seq >= oldest);
         entries.push_back(entry);
     }
     if raw.is_end

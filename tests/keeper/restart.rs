@@ -1,0 +1,288 @@
+//! What is there after a crash, and after a stop.
+
+use crate::stage::*;
+use prost::Message;
+use sessiond::{
+    engine::{Position, Reply, RequestId, Resume, Scope},
+    grpc::encode::PREFIX,
+    proto,
+    session::{
+        command::{Actor, Command},
+        ids::Key,
+        limits::SECOND,
+        revision::Revision,
+        settings::Durability,
+        view::View,
+    },
+};
+
+#[tokio::test]
+async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Sync);
+    stage.write(&live, "ada", 1.0).expect("it may");
+    stage.store().await;
+    stage.tick();
+    stage.store().await;
+    let shown = live.lock().revision();
+    let epoch = live.lock().core.epoch();
+    let promised = stage.write(&live, "ada", 2.0).expect("it may");
+    assert_eq!(promised.revision, shown.next());
+
+    let mut stage = stage.crash().await;
+    let live = stage.find("race").expect("it is back");
+    assert_eq!(live.lock().core.epoch(), epoch);
+    assert_eq!(x_of(&live, "ada"), Some(1.0));
+    for lost in 1..=3 {
+        let at = Position { epoch, revision: Revision(shown.0 + lost) };
+        assert!(matches!(at_once(stage.engine.framed(&live, at)), Some(Err(_))), "{lost}");
+    }
+    let next = stage.write(&live, "ada", 3.0).expect("it may");
+    assert_eq!(next, Position { epoch, revision: Revision(shown.0 + 4) });
+    stage.tick();
+    stage.store().await;
+    // Who was shown the last frame goes on from there.
+    let class = live.lock().core.class_of(&Actor::App);
+    let view = View { class, props: Default::default() };
+    let view = live.lock().core.fingerprint(&view, None);
+    let resume = Some(Resume { epoch, revision: shown, view });
+    let options = sessiond::engine::Options { resume, ..Default::default() };
+    let mut resumed = stage.watch(&live, options);
+    let told = steps(&mut resumed);
+    assert_eq!(told.len(), 1);
+    let sessiond::engine::Step::Update(update) = &told[0] else { panic!("{told:?}") };
+    let bytes = &update.messages[0].bytes[PREFIX..];
+    let update = proto::SubscribeToSessionResponse::decode(bytes).expect("it decodes").update;
+    let body = update.expect("an update").body;
+    assert!(matches!(body, Some(proto::session_update::Body::Changes(_))), "{body:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_crashes_again_and_again_never_reuses_a_revision() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Sync);
+    stage.store().await;
+    let mut last = live.lock().revision();
+    for round in 0..20 {
+        let live = stage.find("race").expect("it is back");
+        let promised = stage.write(&live, "ada", f64::from(round)).expect("it may").revision;
+        assert!(promised > last, "{promised} after {last}");
+        last = promised;
+        stage = stage.crash().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_an_async_session_is_back_as_it_was_stored_under_a_new_epoch() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Async);
+    stage.write(&live, "ada", 1.0).expect("it may");
+    stage.tick();
+    stage.engine.advance(INTERVAL);
+    stage.store().await;
+    let epoch = live.lock().core.epoch();
+    stage.write(&live, "ada", 2.0).expect("it may");
+    stage.tick();
+    let stage = stage.crash().await;
+    let live = stage.find("race").expect("it is back");
+    assert_eq!(x_of(&live, "ada"), Some(1.0));
+    assert!(live.lock().core.epoch() > epoch);
+    assert_eq!(live.lock().core.born(), epoch, "it stays where it was among the others");
+}
+
+#[tokio::test]
+async fn what_is_stored_of_an_async_session_is_behind_by_no_more_than_the_interval() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Async);
+    stage.store().await;
+    for tick in 0..200_u32 {
+        stage.write(&live, "ada", f64::from(tick)).expect("it may");
+        stage.tick();
+        stage.store().await;
+    }
+    let stage = stage.crash().await;
+    let live = stage.find("race").expect("it is back");
+    let stored = x_of(&live, "ada").expect("it is stored");
+    assert!(stored >= 199.0 - (INTERVAL / TICK) as f64, "{stored}");
+}
+
+#[tokio::test]
+async fn after_a_stop_all_but_none_go_on_as_they_were() {
+    let mut stage = Stage::new().await;
+    let mut known = Vec::new();
+    for (name, durability) in [("a", Durability::Async), ("s", Durability::Sync)] {
+        let live = stage.open(name, durability);
+        stage.write(&live, "ada", 7.0).expect("it may");
+        known.push((name, live));
+    }
+    let none = stage.open("n", Durability::None);
+    stage.write(&none, "ada", 7.0).expect("it may");
+    stage.tick();
+    stage.store().await;
+    stage.write(&known[0].1, "ada", 8.0).expect("it may");
+    stage.write(&known[1].1, "ada", 8.0).expect("it may");
+    let stage = stage.stop().await;
+    for (name, before) in known {
+        let live = stage.find(name).expect("it is back");
+        let (before, now) = (before.lock(), live.lock());
+        assert_eq!(now.core.epoch(), before.core.epoch(), "{name}");
+        assert_eq!(now.core.revision(), before.core.revision(), "{name}");
+        drop(now);
+        assert_eq!(x_of(&live, "ada"), Some(8.0), "{name}: what was accepted went out");
+    }
+    assert!(stage.find("n").is_none());
+}
+
+#[tokio::test]
+async fn a_request_is_done_once_whether_the_process_dies_before_or_after_it_is_stored() {
+    for is_stored in [false, true] {
+        let mut stage = Stage::new().await;
+        let live = stage.open("race", Durability::Async);
+        stage.store().await;
+        stage.engine.advance(INTERVAL);
+        let once = |stage: &Stage, x: f64| {
+            let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
+            let live = stage.find("race").expect("it is there");
+            let scope = Scope::new(&app(), Some(&id("race")), &Actor::User(user("ada")));
+            stage.engine.once(&scope, request, || {
+                Ok(Reply::Written(stage.write(&live, "ada", x).expect("it may")))
+            })
+        };
+        once(&stage, 1.0).expect("it is done");
+        stage.tick();
+        if is_stored {
+            stage.store().await;
+            stage.write(&live, "ada", 2.0).expect("it may");
+            stage.engine.advance(2 * INTERVAL);
+            stage.store().await;
+        }
+        let mut stage = stage.crash().await;
+        once(&stage, 3.0).expect("it is answered");
+        stage.tick();
+        stage.store().await;
+        let live = stage.find("race").expect("it is there");
+        // It was done before, or it is done now.
+        assert_eq!(x_of(&live, "ada"), Some(if is_stored { 2.0 } else { 3.0 }));
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_never_stored_without_what_it_did() {
+    // In each order of the frame, the memory of the request, and the cut.
+    for durability in [Durability::Async, Durability::Sync] {
+        for cut_at in 0..3 {
+            let mut stage = Stage::new().await;
+            let live = stage.open("race", durability);
+            stage.store().await;
+            let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
+            let scope = Scope::new(&app(), Some(&id("race")), &Actor::User(user("ada")));
+            let outcome = stage.engine.once(&scope, request.clone(), || {
+                let written = stage.write(&live, "ada", 1.0).expect("it may");
+                if cut_at == 1 {
+                    stage.tick();
+                }
+                Ok(Reply::Written(written))
+            });
+            outcome.expect("it is done");
+            if cut_at == 0 {
+                stage.store().await;
+                stage.tick();
+            }
+            if cut_at < 2 {
+                stage.store().await;
+            }
+            let stage = stage.crash().await;
+            let live = stage.find("race").expect("it is there");
+            let mut is_done_again = false;
+            let again = stage.engine.once(&scope, request, || {
+                is_done_again = true;
+                Ok(Reply::Written(stage.write(&live, "ada", 1.0).expect("it may")))
+            });
+            again.expect("it is answered");
+            let is_there = x_of(&live, "ada") == Some(1.0);
+            assert_eq!(is_there, !is_done_again, "{durability:?}, {cut_at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_on_a_user_is_back_until_the_user_is_forgotten() {
+    let mut stage = Stage::new().await;
+    let write = sessiond::session::command::Write::of(vec![(
+        Key::from("level"),
+        sessiond::session::value::Value::Integer(3),
+    )]);
+    stage.engine.write_user(&app(), &user("ada"), &write).expect("it may");
+    stage.store().await;
+    let mut stage = stage.crash().await;
+    assert_eq!(stage.engine.user_props(&app(), &user("ada")).len(), 1);
+    stage.engine.advance(61 * SECOND);
+    stage.store().await;
+    assert!(stage.engine.user_props(&app(), &user("ada")).is_empty());
+    let stage = stage.crash().await;
+    assert!(stage.engine.user_props(&app(), &user("ada")).is_empty());
+}
+
+#[tokio::test]
+async fn of_two_exclusive_sessions_that_a_crash_leaves_a_user_in_the_last_counts() {
+    let mut stage = Stage::new().await;
+    let exclusive = |settings: &mut sessiond::session::settings::Settings| {
+        settings.exclusive = true;
+        settings.durability = Durability::Async;
+    };
+    let first = stage.open_with("first", exclusive);
+    stage.engine.advance(INTERVAL);
+    stage.store().await;
+    // The second is stored, and that the user left the first one is not.
+    let settings = {
+        let mut settings = stage.engine.default_session();
+        exclusive(&mut settings);
+        settings.empty_ttl = 3600 * SECOND;
+        settings
+    };
+    let opening = sessiond::session::Opening::new(
+        app(),
+        id("second"),
+        sessiond::session::settings::Kind::Room,
+        settings,
+    );
+    let moving = sessiond::session::command::Join { moves: true, ..join() };
+    let opening = sessiond::session::Opening { opener: Some((user("ada"), moving)), ..opening };
+    stage.engine.open(opening, false).expect("it opens");
+    stage.store().await;
+    assert!(!first.lock().core.counts("ada"));
+    let stage = stage.crash().await;
+    let is_in = |name: &str| stage.find(name).is_some_and(|live| live.lock().core.counts("ada"));
+    assert_eq!((is_in("first"), is_in("second")), (false, true));
+}
+
+#[tokio::test]
+async fn the_log_is_trimmed_and_nothing_is_lost_by_that() {
+    let mut stage = Stage::trimming(4 * 1024).await;
+    let mut names: Vec<_> = (0..8).map(|at| format!("room-{at}")).collect();
+    for (at, name) in names.iter().enumerate() {
+        let durability = if at % 2 == 0 { Durability::Sync } else { Durability::Async };
+        stage.open(name, durability);
+    }
+    for round in 0..300_u32 {
+        let name = &names[round as usize % names.len()];
+        let live = stage.find(name).expect("it is there");
+        stage.write(&live, "ada", f64::from(round)).expect("it may");
+        stage.engine.advance(INTERVAL);
+        stage.store().await;
+        if round == 150 {
+            let gone = names.pop().expect("a name");
+            stage.command(&stage.find(&gone).expect("it is there"), Command::Delete);
+            stage.store().await;
+            stage = stage.crash().await;
+        }
+    }
+    let before: Vec<_> =
+        names.iter().map(|name| x_of(&stage.find(name).expect("it is there"), "ada")).collect();
+    assert!(stage.batch_bytes_left() < 64 * 1024, "{}", stage.batch_bytes_left());
+    let stage = stage.crash().await;
+    let after: Vec<_> =
+        names.iter().map(|name| x_of(&stage.find(name).expect("it is there"), "ada")).collect();
+    assert_eq!(before, after);
+    assert!(stage.find("room-7").is_none());
+}
