@@ -7,7 +7,7 @@
 
 use super::error::Refusal;
 use super::{
-    Engine,
+    Engine, TRANSMIT_INTERVAL,
     gate::Gate,
     live::{Live, State},
     shard::Job,
@@ -473,6 +473,11 @@ impl Engine {
         let mark = Mark { revision: state.core.pending_revision(), ..state.core.mark() };
         let gate = state.gate.as_mut().filter(|gate| gate.stored < Some(mark))?;
         gate.is_wanted = true;
+        if state.core.is_open() {
+            // However long the tick is, whoever waits for the store does not wait for that.
+            let at = self.clock().now().max(state.core.last_frame_at() + TRANSMIT_INTERVAL);
+            self.tick_at(live, &mut state, at);
+        }
         self.keep(live, &mut state);
         drop(state);
         // It may be in the queue already, without anybody who waits for it.
@@ -515,6 +520,21 @@ impl Engine {
             gate.is_none_or(|gate| gate.stored >= Some(state.core.mark()))
         };
         self.inner.registry.all().iter().all(is_stored)
+    }
+
+    /// Whether somebody waits for a frame that is to be stored.
+    pub fn is_frame_awaited(&self) -> bool {
+        let is_awaited = |live: &Arc<Live>| {
+            let state = live.lock();
+            let waits = state.gate.as_ref().is_some_and(|gate| !gate.waiting.is_empty());
+            waits && state.core.is_open()
+        };
+        self.inner.registry.all().iter().any(is_awaited)
+    }
+
+    /// Whether no session has a frame in flight.
+    pub fn is_all_shown(&self) -> bool {
+        self.inner.registry.all().iter().all(|live| !live.lock().is_in_flight())
     }
 
     /// Waits until a session has no frame in flight, so that what it shows is what anybody may see.

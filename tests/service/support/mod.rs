@@ -38,8 +38,17 @@ use sessiond::{
         session_service_client::SessionServiceClient,
     },
     server::Server,
+    session::settings::Durability,
 };
-use std::{collections::HashMap, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::Path,
+    str::FromStr,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 use tokio::time::timeout;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -68,6 +77,34 @@ pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it comes in time")
 }
 
+/// All that is shown here holds with a store, too: SESSIOND_TEST_DURABILITY is async or sync.
+fn store_as_told(config: &mut Config) {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let durability = match std::env::var("SESSIOND_TEST_DURABILITY").as_deref() {
+        Err(_) => return,
+        Ok("async") => Durability::Async,
+        Ok("sync") => Durability::Sync,
+        Ok(other) => panic!("{other} is no durability to test with"),
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("service-{}-{number}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    (config.store, config.durability) = (Some(folder), Some(durability));
+}
+
+/// Calls that wait for a frame to be stored do not wait for the test.
+fn go_on_when_awaited(engine: Engine) {
+    thread::spawn(move || {
+        while !engine.is_draining() {
+            thread::sleep(Duration::from_millis(1));
+            if engine.is_frame_awaited() {
+                engine.advance(TICK * 1000);
+            }
+        }
+    });
+}
+
 /// A server, and a connection to it.
 pub struct Service {
     server: Server,
@@ -89,9 +126,13 @@ impl Service {
             ..Config::default()
         };
         change(&mut config);
+        store_as_told(&mut config);
         let server = Server::start_with(config, Clock::stepped(BEGIN), HashCost::LEAST)
             .await
             .expect("it starts");
+        if server.engine().has_store() {
+            go_on_when_awaited(server.engine().clone());
+        }
         let channel = connect(server.address()).await;
         Self { server, channel }
     }
@@ -133,7 +174,20 @@ impl Service {
 
     /// Lets milliseconds pass; every tick on the way is flushed when this returns.
     pub fn advance(&self, milliseconds: u64) {
-        self.server.engine().advance(milliseconds * 1000);
+        let engine = self.server.engine();
+        if !engine.has_store() {
+            return engine.advance(milliseconds * 1000);
+        }
+        // Ticks that fall into the time of a commit are merged, so each has its own time.
+        let mut left = milliseconds;
+        while left > 0 {
+            let step = left.min(TICK);
+            engine.advance(step * 1000);
+            left -= step;
+            while !engine.is_all_shown() {
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
     }
 
     /// Lets one default tick pass.
