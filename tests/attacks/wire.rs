@@ -38,6 +38,10 @@ const HEAD: usize = 9;
 /// So long a peer that cannot send waits, and then gives up.
 const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much the kernel keeps for a narrow peer. With 4 KiB it happens that Linux never opens the
+/// window again although the peer has read all, and nothing reaches it any more.
+const NARROW: usize = 16 * 1024;
+
 /// A frame, ready to be sent.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -131,6 +135,8 @@ pub struct Frame {
 pub struct Peer {
     socket: TcpStream,
     inbox: Vec<u8>,
+    /// What is to be sent as soon as there is room for it.
+    outbox: Vec<u8>,
     next_stream: u32,
     /// What came so far, except DATA.
     pub frames: Vec<Frame>,
@@ -172,7 +178,7 @@ impl Peer {
 
     /// The same where the kernel keeps little for the peer that it has not read.
     pub fn narrow(server: &Server, values: &[(u16, u32)]) -> Self {
-        let socket = Self::try_socket(server.address, Ipv4Addr::LOCALHOST, Some(4096));
+        let socket = Self::try_socket(server.address, Ipv4Addr::LOCALHOST, Some(NARROW));
         socket.expect("the kernel accepts").shake_hands(values)
     }
 
@@ -191,6 +197,7 @@ impl Peer {
         Ok(Self {
             socket,
             inbox: Vec::new(),
+            outbox: Vec::new(),
             next_stream: 1,
             frames: Vec::new(),
             data: BTreeMap::new(),
@@ -221,6 +228,20 @@ impl Peer {
         !self.is_closed
     }
 
+    /// Sends what waits, as far as there is room for it within that time; whether all of it went. Until
+    /// then nothing else may be sent but this way.
+    pub fn send_waiting(&mut self, limit: Duration) -> bool {
+        if !self.outbox.is_empty() && !self.is_closed {
+            let _ = self.socket.set_write_timeout(Some(limit));
+            match self.socket.write(&self.outbox) {
+                Ok(sent) => drop(self.outbox.drain(..sent)),
+                Err(error) if is_wait(&error) => {}
+                Err(_) => self.is_closed = true,
+            }
+        }
+        self.outbox.is_empty()
+    }
+
     /// Begins a call and says nothing yet; its stream.
     pub fn begin(&mut self, path: &str, more: &[(&str, &str)]) -> u32 {
         let stream = self.new_stream();
@@ -245,6 +266,11 @@ impl Peer {
     /// Sends another message on a stream.
     pub fn say(&mut self, stream: u32, message: &impl Message) -> bool {
         self.send(&frame(DATA, 0, stream, &framed(message)))
+    }
+
+    /// The same as soon as there is room for it: see [`Peer::send_waiting`].
+    pub fn say_later(&mut self, stream: u32, message: &impl Message) {
+        self.outbox.extend(frame(DATA, 0, stream, &framed(message)));
     }
 
     /// Makes many calls, some hundred at a time, and waits for the answers.
@@ -364,8 +390,8 @@ impl Peer {
     fn take(&mut self, came: Frame) {
         if self.answers && came.flags & ACK == 0 {
             match came.kind {
-                PING => _ = self.send(&frame(PING, ACK, 0, &came.payload)),
-                SETTINGS => _ = self.send(&frame(SETTINGS, ACK, 0, &[])),
+                PING => self.answer(&frame(PING, ACK, 0, &came.payload)),
+                SETTINGS => self.answer(&frame(SETTINGS, ACK, 0, &[])),
                 _ => {}
             }
         }
@@ -373,6 +399,15 @@ impl Peer {
             self.data.entry(came.stream).or_default().extend(&came.payload);
         } else {
             self.frames.push(came);
+        }
+    }
+
+    fn answer(&mut self, frame: &[u8]) {
+        if self.outbox.is_empty() {
+            self.send(frame);
+        } else {
+            // It must not go into the middle of another.
+            self.outbox.extend(frame);
         }
     }
 
