@@ -1,7 +1,7 @@
 //! A stop while clients write, and while they read only now and then.
 
 use crate::{
-    server::Server,
+    server::{PATIENCE, Server},
     trial::is_long,
     wire::{INITIAL_WINDOW_SIZE, Peer},
 };
@@ -171,6 +171,24 @@ fn every_stream_is_told_its_end_while_it_writes_and_pauses() {
         println!("round {round}: {untold} of {all} streams were not told; exit after {took:?}");
         assert_eq!(untold, 0, "of {all}, in round {round}");
     }
+}
+
+#[test]
+fn a_client_that_reads_on_only_after_a_while_is_told_all_ends() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::join(&server, 0);
+    // The socket is full when the server stops: the ends of the streams wait for room in it.
+    for round in 2..12 {
+        client.write(round);
+        client.peer.send_waiting(PATIENCE);
+        thread::sleep(Duration::from_millis(30));
+    }
+    server.terminate();
+    thread::sleep(Duration::from_secs(2));
+    client.read_rest();
+    assert_eq!(client.untold(), 0, "of {STREAMS}");
+    let exit = server.exit_within(PATIENCE);
+    assert!(exit.is_some_and(|exit| exit.success()), "it ends well: {exit:?}");
 }
 
 #[test]

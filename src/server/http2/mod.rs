@@ -51,7 +51,8 @@ const REFLECTION_AGE: Micros = 60 * SECOND;
 /// to close a connection without streams once the server stops.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
-/// How long the last frames have when the server stops.
+/// How long the last frames have when the server stops: since the client took some last, where there
+/// were too many for its socket.
 const LAST_FRAMES_AT_STOP: Duration = Duration::from_secs(4);
 
 /// The moments of a connection.
@@ -203,6 +204,8 @@ impl Driver {
         let idle_since = self.stay.idle_for().and_then(|idle_for| now.checked_sub(idle_for));
         let is_open = self.closing_since.is_none();
         let after = |since: Option<Instant>, span: Duration| since.map(|since| since + span);
+        // Since when the server stops and there is no stream any more.
+        let over_since = self.stopping_since.and_then(|since| Some(since.max(idle_since?)));
         let last_frames = self.stopping_since.map_or(LAST_FRAMES, |_| LAST_FRAMES_AT_STOP);
         let moments = [
             (Some(now).filter(|_| flooded && is_open), Due::Close(Reason::ENHANCE_YOUR_CALM)),
@@ -222,9 +225,14 @@ impl Driver {
                 Due::Close(Reason::NO_ERROR),
             ),
             (
-                after(self.stopping_since.max(idle_since), LAST_FRAMES)
-                    .filter(|_| is_open && idle_since.is_some() && self.stopping_since.is_some()),
+                after(over_since, LAST_FRAMES).filter(|_| is_open && stuck_since.is_none()),
                 Due::Close(Reason::NO_ERROR),
+            ),
+            // To close would throw away the ends of streams that wait for the socket.
+            (
+                after(over_since.max(stuck_since), LAST_FRAMES_AT_STOP)
+                    .filter(|_| over_since.is_some() && stuck_since.is_some()),
+                Due::Drop("its last frames were not taken"),
             ),
             (Some(heard_at + ask).filter(|_| self.asked_at.is_none() && is_open), Due::Ask),
         ];

@@ -165,6 +165,8 @@ impl Socket {
         if self.sendable == 0 {
             self.sendable = TURN;
             let _ = pin!(yield_now()).poll(cx);
+            // There is more to send: nobody may take it for all.
+            self.wrote(&Poll::Pending);
             return Poll::Pending;
         }
         let outcome = write(self.stream()?, cx);
