@@ -310,6 +310,8 @@ impl Server {
             // They go on until then: whoever opens the next stream before it loses nothing.
             sleep(self.drain_notice).await;
         }
+        // First, as connections that end from now on are closed with more patience.
+        self.connections.close();
         self.engine.drain();
         if let Some(store) = &self.store {
             // What is in flight is shown when it is stored, and then the streams end.
@@ -322,7 +324,6 @@ impl Server {
             self.health.clear_service_status(service).await;
         }
         let _ = (&mut self.acceptor).await;
-        self.connections.close();
         if timeout(self.drain_timeout, self.connections.wait()).await.is_err() {
             let left = self.census.len();
             tracing::warn!(connections = left, "cutting connections that did not end in time");
