@@ -28,6 +28,9 @@ pub enum Row {
     IdleGatewayUsers,
     Unary,
     OpenClose,
+    DurableAsync,
+    DurableSync,
+    Restart,
     WrongPasswords,
 }
 
@@ -279,6 +282,36 @@ pub const ROWS: &[About] = &[
         not_equal: "Memory is what the process has resident; what its allocator keeps is not given back. \
             The container has another allocator (jemalloc).",
         windows: 6,
+    },
+    About {
+        row: Row::DurableAsync,
+        name: "durable-async",
+        measures: "The load of own-10x50 at a server without a store, and then at one whose sessions are \
+            ASYNC.",
+        goals: &[
+            Goal::at_most("D1", "cpu_change_percent", 10.0),
+            Goal::at_most("D1", "p99_more_ms", 2.0),
+        ],
+        not_equal: "The two servers run one after the other. `bytes_written_per_update` is what the \
+            process had the kernel write, with all that the store writes to be able to go on.",
+        windows: 2,
+    },
+    About {
+        row: Row::DurableSync,
+        name: "durable-sync",
+        measures: "The same with SYNC: each frame waits for its commit.",
+        goals: &[Goal::at_most("D2", "p50_more_ms", 2.0)],
+        not_equal: "As in durable-async. `p50_more_ms` is about what a commit takes on this disk.",
+        windows: 2,
+    },
+    About {
+        row: Row::Restart,
+        name: "restart",
+        measures: "100,000 sessions are opened, each stored before the reply, 50 calls at once. The server \
+            is killed and started again: until it serves.",
+        goals: &[Goal::at_most("D3", "ready_after_ms", 3_000.0)],
+        not_equal: "No floor. Nobody is in the sessions.",
+        windows: 2,
     },
     About {
         row: Row::WrongPasswords,

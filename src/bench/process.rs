@@ -89,6 +89,13 @@ impl Process {
         resident_bytes(self.pid)
     }
 
+    /// The bytes that it has had the kernel write so far.
+    pub fn written_bytes(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.pid))?;
+        let written = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(written.ok_or("the kernel does not say how much was written")?.parse()?)
+    }
+
     /// Ends it and waits until it is gone.
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.child.kill().await?)

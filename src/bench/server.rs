@@ -1,7 +1,7 @@
 //! The measured server: a child of this process, or somebody else's.
 
 use super::{Result, args::BenchArgs, process::Process, rows::Skipped};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 use tokio::net::lookup_host;
 
 /// One backend may have so many users: rows ask how many the server can serve, not how many it lets in.
@@ -35,6 +35,23 @@ impl Server {
              --max-gateway-users {GATEWAY_USERS}"
         );
         let command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
+        let process = Process::start(&command_line).await?;
+        Ok(Server { address: process.address, process: Some(process) })
+    }
+
+    /// A new one whose sessions are stored in a folder and have this durability.
+    pub async fn start_with_store(
+        args: &BenchArgs,
+        folder: &Path,
+        durability: &str,
+    ) -> Result<Self> {
+        let threads = args.threads;
+        let command_line = format!(
+            "serve --listen 127.0.0.1:0 --log-format json --threads {threads} \
+             --durability {durability} --store"
+        );
+        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
+        command_line.push(folder.display().to_string());
         let process = Process::start(&command_line).await?;
         Ok(Server { address: process.address, process: Some(process) })
     }

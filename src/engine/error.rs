@@ -63,6 +63,8 @@ pub enum Refusal {
     NoStore,
     /// There is no space left in the store: nothing that is to be stored is taken.
     StoreFull,
+    /// The server reads its store.
+    Starting,
     /// The server is stopping.
     Draining,
 }

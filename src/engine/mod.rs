@@ -196,6 +196,8 @@ struct Inner {
     turns: Turns,
     last_epoch: AtomicU64,
     draining: AtomicBool,
+    /// What was stored is not there yet.
+    starting: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
     renaming: Mutex<()>,
     /// One at a time opens what nobody found to join. Locked before any user.
@@ -228,6 +230,7 @@ impl Engine {
             turns: Turns::default(),
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
             renaming: Mutex::new(()),
             matching: Mutex::new(()),
         };

@@ -101,6 +101,16 @@ impl Engine {
         }
     }
 
+    /// What was stored is read from now on, or has been.
+    pub fn note_start(&self, is_starting: bool) {
+        self.inner.starting.store(is_starting, Ordering::Release);
+    }
+
+    /// Whether what was stored is still read.
+    pub fn is_starting(&self) -> bool {
+        self.inner.starting.load(Ordering::Acquire)
+    }
+
     /// The epoch before that of a session which begins now.
     pub(super) fn next_epoch(&self, now: Micros) -> Epoch {
         let next = |last: u64| Some(Epoch(last).next(now).0);

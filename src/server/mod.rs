@@ -34,7 +34,7 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
-use store::Store;
+use store::{Store, Stored};
 use tokio::{
     runtime,
     sync::mpsc,
@@ -114,7 +114,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     main.block_on(async {
         let mut signals = StopSignals::listen()?;
         let (limit, max_connections) = (descriptors::raise_limit(), config.max_connections);
-        let server = Server::start(config, Clock::machine()).await?;
+        let server = tokio::select! {
+            server = Server::start(config, Clock::machine()) => server?,
+            // Nothing was promised to anybody yet.
+            signal = signals.next() => {
+                tracing::info!(signal, "stopped before the store was read");
+                return Ok(());
+            }
+        };
         tracing::info!(address = %server.address(), "listening");
         descriptors::tell(limit, max_connections);
         if !server.address().ip().is_loopback() {
@@ -181,7 +188,8 @@ impl Server {
             return Err(StartError::NoStore(name));
         }
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire::default()));
-        let store = Store::open(&config, &engine).await?;
+        let stored = Stored::lock(&config)?;
+        engine.note_start(stored.is_some());
         let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);
@@ -202,7 +210,7 @@ impl Server {
         };
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
-            health.set_service_status(service, ServingStatus::Serving).await;
+            health.set_service_status(service, ServingStatus::NotServing).await;
         }
         let router = Router::new(context, health_service);
 
@@ -248,6 +256,21 @@ impl Server {
             server.accept(listener, inboxes).await;
             reliever.abort();
         });
+        let store = match stored {
+            None => None,
+            Some(stored) => match stored.read(&config, &engine).await {
+                Ok(store) => Some(store),
+                Err(error) => {
+                    stopping.cancel();
+                    cut.cancel();
+                    return Err(error.into());
+                }
+            },
+        };
+        engine.note_start(false);
+        for service in SERVICES {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
         let Config { drain_notice, drain_timeout, .. } = config;
         Ok(Self {
             address,

@@ -37,6 +37,9 @@ pub struct Router {
     reflections: Arc<Semaphore>,
 }
 
+/// The path that all calls to sessions and streams begin with.
+const OWN: &str = "/sessiond.v1.";
+
 /// The path that all calls of reflection begin with.
 const REFLECTION: &str = "/grpc.reflection.";
 
@@ -154,6 +157,8 @@ impl Router {
             Way::Refused(not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE))
         } else if let Err(status) = compression::check(headers, &self.context.node) {
             Way::Refused(status.into_http())
+        } else if self.engine().is_starting() && path.starts_with(OWN) {
+            Way::Refused(self.refuse(&engine::Refusal::Starting.into()).into_http())
         } else if delivery::serves(path) {
             Way::Hot
         } else if path.starts_with(REFLECTION) {

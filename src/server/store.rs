@@ -5,11 +5,16 @@ use crate::{
     engine::Engine,
     keeper::{self, Keeper, KeeperOptions, LoadError, Loading, Lost},
     log::{
-        LogError, NodeId,
+        Log, LogError, NodeId,
         redb::{Options, RedbLog},
     },
 };
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 use tokio::{
     runtime,
     sync::{oneshot, watch},
@@ -29,45 +34,47 @@ pub struct Store {
     done: Option<oneshot::Receiver<()>>,
 }
 
-impl Store {
-    /// Opens the store, and has the engine take in what it holds; none if nothing is to be stored.
-    pub async fn open(config: &Config, engine: &Engine) -> Result<Option<Self>, LoadError> {
+/// A store that is open and not read yet.
+#[derive(Debug)]
+pub struct Stored {
+    folder: PathBuf,
+    log: RedbLog,
+}
+
+impl Stored {
+    /// Opens the store, so that no other process does; none if nothing is to be stored.
+    pub fn lock(config: &Config) -> Result<Option<Self>, LoadError> {
         let Some(folder) = &config.store else { return Ok(None) };
-        let begin = Instant::now();
         let options = Options { max_bytes: config.max_store_bytes as u64, ..Options::default() };
         let log = RedbLog::open(folder, options)?;
-        let node = NodeId(engine.clock().now());
-        let loading = Loading::new(Arc::new(engine.settings().limits.clone()));
-        let (writer, loaded) = keeper::open(&log, node, loading).await?;
-        for Lost { app, id, why } in &loaded.lost {
-            tracing::error!(%app, session = %id, why, "a session is lost");
-        }
-        let restored = &loaded.restored;
-        let (sessions, users) = (restored.sessions.len(), restored.users.len());
-        let (lost, unreadable) = (loaded.lost.len(), loaded.unreadable);
-        let is_clean = restored.is_clean;
-        let options = KeeperOptions { interval: config.store_interval, batch_bytes: BATCH_BYTES };
-        let mut keeper = Keeper::new(engine.clone(), writer, loaded, options);
-        keeper.begin().await?;
-        tracing::info!(
-            folder = %folder.display(),
-            sessions,
-            users,
-            lost,
-            unreadable,
-            clean = is_clean,
-            ms = begin.elapsed().as_millis() as u64,
-            "the store is read"
-        );
+        Ok(Some(Self { folder: folder.clone(), log }))
+    }
+
+    /// Reads the store, and has the engine take in what it holds; from then on it stores. Both are done
+    /// by a thread of its own, so that whoever asks meanwhile is answered.
+    pub async fn read(self, config: &Config, engine: &Engine) -> Result<Store, LoadError> {
+        let runtime = runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(broken)?;
+        let (engine, interval) = (engine.clone(), config.store_interval);
         let (failing, failed) = watch::channel(None);
-        let (finished, done) = oneshot::channel();
+        let ((ready, begun), (finished, done)) = (oneshot::channel(), oneshot::channel());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let runtime = runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|error| LogError::Broken(error.to_string().into()))?;
         let work = move || {
             // The log is there as long as something writes it, and is closed with the thread.
-            let outcome = runtime.block_on(keeper.run(stopped));
+            let Self { folder, log } = self;
+            let outcome = runtime.block_on(async {
+                match begin(&folder, &log, engine, interval).await {
+                    Ok(keeper) => {
+                        let _ = ready.send(Ok(()));
+                        keeper.run(stopped).await
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        Ok(())
+                    }
+                }
+            });
             drop(log);
             if let Err(error) = outcome {
                 tracing::error!(%error, "the store has failed");
@@ -75,11 +82,48 @@ impl Store {
             }
             let _ = finished.send(());
         };
-        let thread = thread::Builder::new().name("keeper".to_owned()).spawn(work);
-        thread.map_err(|error| LogError::Broken(error.to_string().into()))?;
-        Ok(Some(Self { stop, failed, done: Some(done) }))
+        thread::Builder::new().name("keeper".to_owned()).spawn(work).map_err(broken)?;
+        match begun.await {
+            Ok(begun) => begun?,
+            Err(_) => return Err(LogError::Broken("reading it has failed".into()).into()),
+        }
+        Ok(Store { stop, failed, done: Some(done) })
     }
+}
 
+fn broken(error: std::io::Error) -> LogError {
+    LogError::Broken(error.to_string().into())
+}
+
+/// Reads a log, and has the engine take in what it holds.
+async fn begin(
+    folder: &Path,
+    log: &RedbLog,
+    engine: Engine,
+    interval: Duration,
+) -> Result<Keeper<<RedbLog as Log>::Writer>, LoadError> {
+    let begin = Instant::now();
+    let node = NodeId(engine.clock().now());
+    let loading = Loading::new(Arc::new(engine.settings().limits.clone()));
+    let (writer, loaded) = keeper::open(log, node, loading).await?;
+    for Lost { app, id, why } in &loaded.lost {
+        tracing::error!(%app, session = %id, why, "a session is lost");
+    }
+    let restored = &loaded.restored;
+    let (sessions, users) = (restored.sessions.len(), restored.users.len());
+    let (lost, unreadable, clean) = (loaded.lost.len(), loaded.unreadable, restored.is_clean);
+    let read_ms = begin.elapsed().as_millis() as u64;
+    let options = KeeperOptions { interval, batch_bytes: BATCH_BYTES };
+    let mut keeper = Keeper::new(engine, writer, loaded, options);
+    keeper.begin().await?;
+    let (folder, ms) = (folder.display(), begin.elapsed().as_millis() as u64);
+    tracing::info!(
+        %folder, sessions, users, lost, unreadable, clean, read_ms, ms, "the store is read"
+    );
+    Ok(keeper)
+}
+
+impl Store {
     /// Waits until the store fails.
     pub fn failed(&self) -> impl Future<Output = LogError> + use<> {
         let mut failed = self.failed.clone();

@@ -355,6 +355,12 @@ fn of_engine(refusal: &Engine, about: &About) -> Told {
             "there is no space left in the server's store; nothing was changed",
         )
         .after(SECOND),
+        Engine::Starting => Told::new(
+            Unavailable,
+            Reason::Starting,
+            "the server has just started and reads its store; try again soon",
+        )
+        .after(SECOND),
         Engine::Draining => Told::new(
             Unavailable,
             Reason::Draining,

@@ -111,6 +111,7 @@ every_variant! {
         Engine::OfUser { at: number as usize, why: Box::new(Engine::SessionExists) };
     Engine::NoStore => Engine::NoStore;
     Engine::StoreFull => Engine::StoreFull;
+    Engine::Starting => Engine::Starting;
     Engine::Draining => Engine::Draining;
 }
 

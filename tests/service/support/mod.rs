@@ -77,10 +77,10 @@ pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it comes in time")
 }
 
-/// All that is shown here holds with a store, too: SESSIOND_TEST_DURABILITY is async or sync.
+/// All that is shown here holds with a store, too: TEST_DURABILITY is async or sync.
 fn store_as_told(config: &mut Config) {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let durability = match std::env::var("SESSIOND_TEST_DURABILITY").as_deref() {
+    let durability = match std::env::var("TEST_DURABILITY").as_deref() {
         Err(_) => return,
         Ok("async") => Durability::Async,
         Ok("sync") => Durability::Sync,
