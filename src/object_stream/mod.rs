@@ -11,6 +11,7 @@ mod cursor;
 mod error;
 mod function;
 mod leaf;
+mod reading;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -19,20 +20,20 @@ pub use cursor::{BEGINNING, Cursor, Page};
 pub use error::Refusal;
 pub use function::Function;
 pub use leaf::Mode;
+pub use reading::{Reading, Single};
 pub use stream::{Call, Definition, Func, Room, Update};
 
 use crate::session::{
     command::Actor,
-    error::Violation,
     ids::{AppId, Key},
     value::Value,
 };
 use changes::Changes;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
-use stream::{Access, Place, Stream};
+use stream::{Access, Stream};
 
 /// Keys of a stream; maps count by their keys.
 pub const KEYS: usize = 256;
@@ -66,30 +67,6 @@ pub type Lasts = HashMap<(Key, Key), Value>;
 struct Named {
     by: Actor,
     function: Arc<Function>,
-}
-
-/// What is new in several streams.
-#[derive(Debug)]
-pub struct Reading {
-    /// By stream.
-    pub updates: BTreeMap<Key, Update>,
-    /// The reader drops all it had: the streams come whole.
-    pub reset: bool,
-    /// There was no room for all: the next read goes on.
-    pub more: bool,
-    /// The cursor of the next read; none = still the shared one.
-    pub cursor: Option<Cursor>,
-}
-
-/// What is new in one stream.
-#[derive(Debug)]
-pub struct Single {
-    /// What is new.
-    pub update: Update,
-    /// There was no room for all: the next read goes on.
-    pub more: bool,
-    /// The cursor of the next read; none = still the shared one.
-    pub cursor: Option<Cursor>,
 }
 
 /// All object streams.
@@ -151,13 +128,13 @@ impl ObjectStreams {
         Self { bounds, epoch, revision: 1, apps, forgotten: 0, streams: 0, functions: 0 }
     }
 
-    /// An app, new if it is not there. Those that are left without anything are forgotten when
-    /// there are too many of them.
     /// Whether an app has functions, so that readers may have to wait for one.
     pub fn has_functions(&self, app: &AppId) -> bool {
         self.apps.get(app).is_some_and(|app| !app.functions.is_empty())
     }
 
+    /// An app, new if it is not there. Those that are left without anything are forgotten when
+    /// there are too many of them.
     fn app(&mut self, app: &AppId) -> &mut App {
         if !self.apps.contains_key(app) && self.apps.len() > 2 * self.bounds.streams {
             self.apps.retain(|_, app| !app.streams.is_empty() || !app.functions.is_empty());
@@ -340,159 +317,6 @@ impl ObjectStreams {
         let stream = self.apps.get(app).and_then(|app| app.readable(name, actor));
         stream.map(|_| ()).ok_or(Refusal::NotFound)
     }
-
-    /// Whether a cursor was given out by this incarnation.
-    fn is_known(&self, cursor: &Cursor) -> bool {
-        let page = cursor.page.as_ref();
-        cursor.epoch == self.epoch
-            && cursor.after <= self.revision
-            && page.is_none_or(|page| page.to <= self.revision)
-    }
-
-    /// What is new in one stream since a cursor, or since the shared one.
-    pub fn read_one(
-        &mut self,
-        app: &AppId,
-        actor: &Actor,
-        name: &Key,
-        cursor: Option<Cursor>,
-        room: &mut Room,
-    ) -> Result<Single, Refusal> {
-        self.check_reads(app, actor, name)?;
-        let cursor = match cursor {
-            Some(cursor) if !self.is_known(&cursor) => Some(Cursor::default()),
-            cursor => cursor,
-        };
-        if cursor.iter().any(|cursor| cursor.page.iter().any(|page| page.name != *name)) {
-            return Err(Refusal::Invalid(vec![Violation::new(
-                "cursor",
-                "belongs to the read of another stream",
-            )]));
-        }
-        let app = self.apps.get_mut(app).ok_or(Refusal::NotFound)?;
-        let stream = app.streams.get_mut(name).ok_or(Refusal::NotFound)?;
-        let shares = cursor.is_none();
-        let place = match cursor {
-            None => stream.shared.clone(),
-            Some(Cursor { after, page: None, .. }) => {
-                Place { after, to: self.revision, key: Key::default() }
-            }
-            Some(Cursor { after, page: Some(page), .. }) => {
-                Place { after, to: page.to, key: page.key }
-            }
-        };
-        let place = begun(place, self.revision);
-        let (update, stopped) = stream.read(name, &place, &app.functions, room, None);
-        if shares {
-            stream.shared = next_place(&place, stopped.clone());
-        }
-        let more = stopped.is_some();
-        let cursor = Cursor {
-            epoch: self.epoch,
-            after: if more { place.after } else { place.to },
-            page: stopped.map(|key| Page { to: place.to, name: name.clone(), key }),
-        };
-        Ok(Single { update, more, cursor: (!shares || !more).then_some(cursor) })
-    }
-
-    /// What is new since a cursor in the streams that are named, or in all that somebody may read.
-    pub fn read(
-        &mut self,
-        app: &AppId,
-        actor: &Actor,
-        names: Option<&BTreeSet<Key>>,
-        cursor: &Cursor,
-        room: &mut Room,
-        mut lasts: Option<&mut Lasts>,
-    ) -> Reading {
-        let forgotten = self.apps.get(app).map_or(self.forgotten, |app| app.forgotten);
-        let is_new = cursor.page.is_none() && cursor.after < forgotten.max(1);
-        let begins_again = !self.is_known(cursor) || is_new;
-        let cursor = if begins_again { &Cursor::default() } else { cursor };
-        let (after, to) =
-            (cursor.after, cursor.page.as_ref().map_or(self.revision, |page| page.to));
-        let mut reading = Reading {
-            updates: BTreeMap::new(),
-            reset: begins_again,
-            more: false,
-            cursor: Some(Cursor { epoch: self.epoch, after: to, page: None }),
-        };
-        if let Some(lasts) = lasts.as_deref_mut().filter(|_| begins_again) {
-            lasts.clear();
-        }
-        let Some(app) = self.apps.get_mut(app) else { return reading };
-        let is_wanted = |name: &Key| names.is_none_or(|names| names.contains(name));
-        if cursor.page.is_none() && !begins_again {
-            let ended: Vec<Key> = app.ended_after(after, actor).cloned().collect();
-            for name in ended.into_iter().filter(is_wanted) {
-                if let Some(lasts) = lasts.as_deref_mut() {
-                    lasts.retain(|(stream, _), _| *stream != name);
-                }
-                room.begin(name.len() + 16);
-                reading.updates.insert(name, Update { ended: true, ..Update::default() });
-            }
-        }
-        let page = cursor.page.as_ref();
-        let changed: BTreeSet<Key> = app
-            .changes
-            .after(after, actor)
-            .filter(|name| page.is_none_or(|page| **name >= page.name) && is_wanted(name))
-            .cloned()
-            .collect();
-        for name in changed {
-            let Some(stream) = app.streams.get_mut(&name) else { continue };
-            if stream.changed <= after || !stream.access.reads(actor) {
-                continue;
-            }
-            let key = page.filter(|page| page.name == name).map(|page| page.key.clone());
-            let place = Place { after, to, key: key.unwrap_or_default() };
-            let (update, stopped) =
-                stream.read(&name, &place, &app.functions, room, lasts.as_deref_mut());
-            if !update.is_empty() {
-                reading.updates.insert(name.clone(), update);
-            }
-            if let Some(key) = stopped {
-                let page = Some(Page { to, name, key });
-                reading.more = true;
-                reading.cursor = Some(Cursor { epoch: self.epoch, after, page });
-                break;
-            }
-        }
-        reading
-    }
-
-    /// What is new in all streams that somebody may read, since the cursor that all share who bring
-    /// none.
-    pub fn read_shared(&mut self, app: &AppId, actor: &Actor, room: &mut Room) -> Reading {
-        let revision = self.revision;
-        let cursor = Cursor { epoch: self.epoch, after: revision, page: None };
-        let mut reading =
-            Reading { updates: BTreeMap::new(), reset: false, more: false, cursor: Some(cursor) };
-        let Some(app) = self.apps.get_mut(app) else { return reading };
-        let ended: Vec<Key> = app.ended_after(app.shared, actor).cloned().collect();
-        app.shared = revision;
-        for name in ended {
-            room.begin(name.len() + 16);
-            reading.updates.insert(name, Update { ended: true, ..Update::default() });
-        }
-        for (name, stream) in &mut app.streams {
-            let is_read = stream.shared.key.is_empty() && stream.changed <= stream.shared.after;
-            if is_read || !stream.access.reads(actor) {
-                continue;
-            }
-            let place = begun(stream.shared.clone(), revision);
-            let (update, stopped) = stream.read(name, &place, &app.functions, room, None);
-            stream.shared = next_place(&place, stopped.clone());
-            if !update.is_empty() {
-                reading.updates.insert(name.clone(), update);
-            }
-            if stopped.is_some() {
-                (reading.more, reading.cursor) = (true, None);
-                break;
-            }
-        }
-        reading
-    }
 }
 
 fn check_func(app: Option<&App>, func: &Func) -> Result<(), Refusal> {
@@ -501,21 +325,5 @@ fn check_func(app: Option<&App>, func: &Func) -> Result<(), Refusal> {
             Err(Refusal::FunctionNotFound)
         }
         _ => Ok(()),
-    }
-}
-
-/// A place where a read begins, or goes on if it is under way.
-fn begun(place: Place, revision: u64) -> Place {
-    match place.key.is_empty() {
-        true => Place { to: revision, ..place },
-        false => place,
-    }
-}
-
-/// Where the next read begins or goes on.
-fn next_place(place: &Place, stopped: Option<Key>) -> Place {
-    match stopped {
-        Some(key) => Place { key, ..place.clone() },
-        None => Place { after: place.to, to: place.to, key: Key::default() },
     }
 }

@@ -4,6 +4,7 @@ use super::error::Refusal;
 use super::{leaf::ARRAY_ELEMENTS, *};
 use crate::session::{error::Violation, ids::UserId};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn app() -> AppId {
     AppId::new("game").expect("an id")
