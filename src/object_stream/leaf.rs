@@ -11,7 +11,7 @@ pub const ARRAY_ELEMENTS: usize = 16 * 1024;
 pub const ARRAY_BYTES: usize = 64 * 1024 - 64;
 
 /// How many of the values that readers got are remembered for keys with a function.
-const RECALLED: usize = 4;
+pub(super) const RECALLED: usize = 4;
 
 /// What readers get of a key that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,23 +34,28 @@ pub struct News {
 /// One key.
 #[derive(Debug)]
 pub struct Leaf {
-    content: Content,
-    changed: u64,
-    recalled: VecDeque<Recalled>,
+    pub(super) content: Content,
+    pub(super) changed: u64,
+    pub(super) recalled: VecDeque<Recalled>,
 }
 
+/// What a key holds.
 #[derive(Debug)]
-enum Content {
+pub enum Content {
+    /// A value that is no array.
     One(Value),
+    /// An array.
     Many(Array),
 }
 
 /// A value that a reader got, held from one revision until before another.
 #[derive(Debug)]
-struct Recalled {
-    from: u64,
-    until: u64,
-    value: Value,
+pub struct Recalled {
+    pub(super) from: u64,
+    pub(super) until: u64,
+    pub(super) value: Value,
+    /// Whether it was written since.
+    pub(super) is_recorded: bool,
 }
 
 impl Leaf {
@@ -175,7 +180,13 @@ impl Leaf {
             self.recalled.pop_front();
         }
         let value = self.whole();
-        self.recalled.push_back(Recalled { from: self.changed, until: u64::MAX, value });
+        let is_recorded = false;
+        self.recalled.push_back(Recalled {
+            from: self.changed,
+            until: u64::MAX,
+            value,
+            is_recorded,
+        });
     }
 
     /// What it held at a revision, if a reader got it then and it is not too long ago.
@@ -187,19 +198,19 @@ impl Leaf {
 
 /// An array that remembers at which revision its elements came.
 #[derive(Debug)]
-struct Array {
-    elements: Elements,
+pub struct Array {
+    pub(super) elements: Elements,
     /// How many elements came at which revision, in order.
-    marks: VecDeque<(u64, usize)>,
-    bytes: usize,
+    pub(super) marks: VecDeque<(u64, usize)>,
+    pub(super) bytes: usize,
     /// The revision at which its first element became its first.
-    began: u64,
+    pub(super) began: u64,
     /// The revision of the newest element that was dropped.
-    lost: u64,
+    pub(super) lost: u64,
 }
 
 impl Array {
-    fn new(elements: Elements, revision: u64) -> Self {
+    pub(super) fn new(elements: Elements, revision: u64) -> Self {
         let bytes = (0..elements.len()).map(|at| elements.bytes(at)).sum();
         let marks = match elements.len() {
             0 => VecDeque::new(),
@@ -209,32 +220,60 @@ impl Array {
     }
 
     fn append(&mut self, more: Value, revision: u64, most_bytes: usize) -> bool {
-        let before = self.elements.len();
-        self.elements.extend(more);
-        let count = self.elements.len() - before;
+        let count = self.add(more);
         if count == 0 {
             return false;
         }
         self.marks.push_back((revision, count));
-        self.bytes +=
-            (before..self.elements.len()).map(|at| self.elements.bytes(at)).sum::<usize>();
         while self.elements.len() > 1
             && (self.elements.len() > ARRAY_ELEMENTS || self.bytes > most_bytes)
         {
-            self.bytes -= self.elements.bytes(0);
-            self.elements.drop_first();
-            let Some((revision, count)) = self.marks.front_mut() else { break };
-            self.lost = *revision;
-            *count -= 1;
-            if *count == 0 {
-                self.marks.pop_front();
-            }
+            let Some(came) = self.drop_first() else { break };
+            self.lost = came;
         }
         true
     }
 
+    /// Leaves the elements from one place until before another.
+    pub(super) fn cut(&mut self, begin: usize, end: usize) {
+        while self.elements.len() > end {
+            self.bytes -= self.elements.bytes(self.elements.len() - 1);
+            self.elements.drop_last();
+            let Some((_, count)) = self.marks.back_mut() else { break };
+            *count -= 1;
+            if *count == 0 {
+                self.marks.pop_back();
+            }
+        }
+        for _ in 0..begin {
+            self.drop_first();
+        }
+    }
+
+    /// Adds elements of its kind, without a mark; how many.
+    pub(super) fn add(&mut self, more: Value) -> usize {
+        let before = self.elements.len();
+        self.elements.extend(more);
+        self.bytes +=
+            (before..self.elements.len()).map(|at| self.elements.bytes(at)).sum::<usize>();
+        self.elements.len() - before
+    }
+
+    /// Drops its first element; the revision at which that came.
+    fn drop_first(&mut self) -> Option<u64> {
+        self.bytes -= self.elements.bytes(0);
+        self.elements.drop_first();
+        let (revision, count) = self.marks.front_mut()?;
+        let came = *revision;
+        *count -= 1;
+        if *count == 0 {
+            self.marks.pop_front();
+        }
+        Some(came)
+    }
+
     /// How many of its elements came up to a revision.
-    fn count(&self, revision: u64) -> usize {
+    pub(super) fn count(&self, revision: u64) -> usize {
         let later = self.marks.iter().rev().take_while(|(at, _)| *at > revision);
         self.elements.len() - later.map(|(_, count)| count).sum::<usize>()
     }
@@ -242,7 +281,7 @@ impl Array {
 
 /// The elements of an array of one kind.
 #[derive(Debug)]
-enum Elements {
+pub enum Elements {
     List(VecDeque<Value>),
     Numbers(VecDeque<f64>),
     Floats(VecDeque<f32>),
@@ -261,7 +300,7 @@ macro_rules! each {
 }
 
 impl Elements {
-    fn of(value: &Value) -> Option<Self> {
+    pub(super) fn of(value: &Value) -> Option<Self> {
         Some(match value {
             Value::List(items) => Self::List(items.iter().cloned().collect()),
             Value::Numbers(items) => Self::Numbers(items.iter().copied().collect()),
@@ -271,12 +310,16 @@ impl Elements {
         })
     }
 
-    fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         kind(&self.part(0, 0))
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         each!(self, items => items.len())
+    }
+
+    fn drop_last(&mut self) {
+        each!(self, items => drop(items.pop_back()));
     }
 
     fn drop_first(&mut self) {
@@ -293,7 +336,7 @@ impl Elements {
         }
     }
 
-    fn part(&self, begin: usize, end: usize) -> Value {
+    pub(super) fn part(&self, begin: usize, end: usize) -> Value {
         match self {
             Self::List(items) => Value::List(items.range(begin..end).cloned().collect()),
             Self::Numbers(items) => Value::Numbers(items.range(begin..end).copied().collect()),

@@ -12,15 +12,20 @@ mod error;
 mod function;
 mod leaf;
 mod reading;
+pub mod record;
+mod recording;
+mod restoring;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 pub use cursor::{BEGINNING, Cursor, Page};
 pub use error::Refusal;
 pub use function::Function;
 pub use leaf::Mode;
 pub use reading::{Reading, Single};
+pub use restoring::{Cause, LEAP, Unfit};
 pub use stream::{Call, Definition, Func, Room, Update};
 
 use crate::session::{
@@ -29,11 +34,13 @@ use crate::session::{
     value::Value,
 };
 use changes::Changes;
+use record::Gaps;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 use stream::{Access, Stream};
+use tracking::{Touch, Tracking};
 
 /// Keys of a stream; maps count by their keys.
 pub const KEYS: usize = 256;
@@ -73,9 +80,14 @@ struct Named {
 #[derive(Debug)]
 pub struct ObjectStreams {
     bounds: Bounds,
-    /// Cursors of another incarnation begin again.
+    /// Cursors of another one begin again.
     epoch: u64,
     revision: u64,
+    /// The revisions that readers may have and that are lost.
+    gaps: Gaps,
+    /// When something was written last.
+    serial: u64,
+    tracking: Tracking,
     apps: HashMap<AppId, App>,
     /// Apps without streams and functions were forgotten at this revision.
     forgotten: u64,
@@ -95,6 +107,8 @@ struct App {
     forgotten: u64,
     /// Ends up to this revision were told to those who share the cursor.
     shared: u64,
+    /// When something of it was written last, except for all of it; 0 = never.
+    recorded: u64,
 }
 
 impl App {
@@ -122,10 +136,20 @@ impl App {
 }
 
 impl ObjectStreams {
-    /// No streams. The epoch, which is not 0, tells this incarnation from those before.
+    /// No streams. The epoch, which is not 0, tells their cursors from those of others.
     pub fn new(bounds: Bounds, epoch: u64) -> Self {
-        let apps = HashMap::new();
-        Self { bounds, epoch, revision: 1, apps, forgotten: 0, streams: 0, functions: 0 }
+        Self {
+            bounds,
+            epoch,
+            revision: 1,
+            gaps: Gaps::default(),
+            serial: 0,
+            tracking: Tracking::default(),
+            apps: HashMap::new(),
+            forgotten: 0,
+            streams: 0,
+            functions: 0,
+        }
     }
 
     /// Whether an app has functions, so that readers may have to wait for one.
@@ -137,7 +161,13 @@ impl ObjectStreams {
     /// there are too many of them.
     fn app(&mut self, app: &AppId) -> &mut App {
         if !self.apps.contains_key(app) && self.apps.len() > 2 * self.bounds.streams {
-            self.apps.retain(|_, app| !app.streams.is_empty() || !app.functions.is_empty());
+            self.apps.retain(|id, app| {
+                let stays = !app.streams.is_empty() || !app.functions.is_empty();
+                if !stays {
+                    self.tracking.app(id);
+                }
+                stays
+            });
             self.forgotten = self.revision;
         }
         let forgotten = self.forgotten;
@@ -175,6 +205,8 @@ impl ObjectStreams {
         };
         let stream = Stream::new(creator, set, revision)?;
         let access = stream.access.clone();
+        self.tracking.stream(app, name, Touch::Defined);
+        let id = app;
         let app = self.app(app);
         if let Some(before) = app.streams.get(name) {
             app.changes.remove(name, before);
@@ -185,6 +217,7 @@ impl ObjectStreams {
                 // For those who may not read any more it has ended.
                 if before.access != access {
                     app.end(revision, name, before.access);
+                    self.tracking.app(id);
                 }
             }
             None => self.streams += 1,
@@ -202,6 +235,7 @@ impl ObjectStreams {
         change: impl FnOnce(&mut Stream, &Functions, u64) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let revision = self.revision + 1;
+        let id = app;
         let app = self.apps.get_mut(app).ok_or(Refusal::NotFound)?;
         let stream = app.streams.get_mut(name).filter(|stream| stream.access.reads(actor));
         let stream = stream.ok_or(Refusal::NotFound)?;
@@ -213,6 +247,7 @@ impl ObjectStreams {
         if stream.changed != before {
             app.changes.moved(name, stream, before);
             self.revision = revision;
+            self.tracking.stream(id, name, Touch::Changed);
         }
         Ok(outcome)
     }
@@ -255,6 +290,8 @@ impl ObjectStreams {
             self.streams -= 1;
             known.changes.remove(name, &stream);
             known.end(self.revision, name, stream.access);
+            self.tracking.app(app);
+            self.tracking.stream(app, name, Touch::Changed);
         }
         Ok(())
     }
@@ -275,7 +312,9 @@ impl ObjectStreams {
         self.change(app, actor, name, |stream, _, _| match found {
             true => checked.and_then(|()| stream.set_func(key, func)),
             false => Err(Refusal::NotFound),
-        })
+        })?;
+        self.tracking.stream(app, name, Touch::Defined);
+        Ok(())
     }
 
     /// Adds a function to an app, or replaces one of the same creator.
@@ -303,6 +342,7 @@ impl ObjectStreams {
             }
             None => self.functions += 1,
         }
+        self.tracking.functions(app);
         let functions = &mut self.app(app).functions;
         let function = Arc::new(function);
         match functions.get_mut(name) {

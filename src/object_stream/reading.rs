@@ -1,6 +1,8 @@
 //! Reads: what is new since a cursor, or since the shared one.
 
-use super::{Cursor, Lasts, ObjectStreams, Page, Refusal, Room, Update, stream::Place};
+use super::{
+    Cursor, Lasts, ObjectStreams, Page, Refusal, Room, Update, stream::Place, tracking::Touch,
+};
 use crate::session::{
     command::Actor,
     error::Violation,
@@ -33,12 +35,13 @@ pub struct Single {
 }
 
 impl ObjectStreams {
-    /// Whether a cursor was given out by this incarnation.
+    /// Whether all is there that the reader with a cursor has.
     fn is_known(&self, cursor: &Cursor) -> bool {
         let page = cursor.page.as_ref();
         cursor.epoch == self.epoch
             && cursor.after <= self.revision
-            && page.is_none_or(|page| page.to <= self.revision)
+            && self.gaps.keep(cursor.after)
+            && page.is_none_or(|page| page.to <= self.revision && self.gaps.are_before(page.to))
     }
 
     /// What is new in one stream since a cursor, or since the shared one.
@@ -61,6 +64,7 @@ impl ObjectStreams {
                 "belongs to the read of another stream",
             )]));
         }
+        let id = app;
         let app = self.apps.get_mut(app).ok_or(Refusal::NotFound)?;
         let stream = app.streams.get_mut(name).ok_or(Refusal::NotFound)?;
         let shares = cursor.is_none();
@@ -76,7 +80,13 @@ impl ObjectStreams {
         let place = begun(place, self.revision);
         let (update, stopped) = stream.read(name, &place, &app.functions, room, None);
         if shares {
+            if stream.has_moved() {
+                self.tracking.stream(id, name, Touch::Changed);
+            }
             stream.shared = next_place(&place, stopped.clone());
+        }
+        if !update.calls.is_empty() {
+            self.tracking.stream(id, name, Touch::Recalled);
         }
         let more = stopped.is_some();
         let cursor = Cursor {
@@ -112,6 +122,7 @@ impl ObjectStreams {
         if let Some(lasts) = lasts.as_deref_mut().filter(|_| begins_again) {
             lasts.clear();
         }
+        let id = app;
         let Some(app) = self.apps.get_mut(app) else { return reading };
         let is_wanted = |name: &Key| names.is_none_or(|names| names.contains(name));
         if cursor.page.is_none() && !begins_again {
@@ -140,6 +151,9 @@ impl ObjectStreams {
             let place = Place { after, to, key: key.unwrap_or_default() };
             let (update, stopped) =
                 stream.read(&name, &place, &app.functions, room, lasts.as_deref_mut());
+            if lasts.is_none() && !update.calls.is_empty() {
+                self.tracking.stream(id, &name, Touch::Recalled);
+            }
             if !update.is_empty() {
                 reading.updates.insert(name.clone(), update);
             }
@@ -160,18 +174,22 @@ impl ObjectStreams {
         let cursor = Cursor { epoch: self.epoch, after: revision, page: None };
         let mut reading =
             Reading { updates: BTreeMap::new(), reset: false, more: false, cursor: Some(cursor) };
+        let id = app;
         let Some(app) = self.apps.get_mut(app) else { return reading };
         let ended: Vec<Key> = app.ended_after(app.shared, actor).cloned().collect();
+        if app.ended.back().is_some_and(|(last, ..)| *last > app.shared) {
+            self.tracking.app(id);
+        }
         app.shared = revision;
         for name in ended {
             room.begin(name.len() + 16);
             reading.updates.insert(name, Update { ended: true, ..Update::default() });
         }
         for (name, stream) in &mut app.streams {
-            let is_read = stream.shared.key.is_empty() && stream.changed <= stream.shared.after;
-            if is_read || !stream.access.reads(actor) {
+            if !stream.has_moved() || !stream.access.reads(actor) {
                 continue;
             }
+            self.tracking.stream(id, name, Touch::Changed);
             let place = begun(stream.shared.clone(), revision);
             let (update, stopped) = stream.read(name, &place, &app.functions, room, None);
             stream.shared = next_place(&place, stopped.clone());

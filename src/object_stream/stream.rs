@@ -20,7 +20,7 @@ use std::{
 };
 
 /// How many removed keys a stream remembers, so that readers can be told.
-const REMOVALS: usize = 256;
+pub(super) const REMOVALS: usize = 256;
 
 /// How a key is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub struct Definition {
 /// Who may read and who may write.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Access {
-    creator: Actor,
-    readers: BTreeSet<UserId>,
+    pub(super) creator: Actor,
+    pub(super) readers: BTreeSet<UserId>,
 }
 
 impl Access {
@@ -174,13 +174,15 @@ pub struct Stream {
     pub changed: u64,
     /// Where the cursor is that all share who bring none.
     pub shared: Place,
-    keys: BTreeSet<Key>,
-    all: Func,
-    funcs: BTreeMap<Key, Func>,
-    leaves: BTreeMap<Key, Leaf>,
-    removed: VecDeque<(u64, Key)>,
+    pub(super) keys: BTreeSet<Key>,
+    pub(super) all: Func,
+    pub(super) funcs: BTreeMap<Key, Func>,
+    pub(super) leaves: BTreeMap<Key, Leaf>,
+    pub(super) removed: VecDeque<(u64, Key)>,
     /// Who is behind this has to begin again: the stream was set then, or forgot what it removed.
-    whole_since: u64,
+    pub(super) whole_since: u64,
+    /// When it was written last, except with its whole app; 0 = never.
+    pub(super) recorded: u64,
 }
 
 impl Stream {
@@ -197,6 +199,7 @@ impl Stream {
             leaves: BTreeMap::new(),
             removed: VecDeque::new(),
             whole_since: revision,
+            recorded: 0,
         };
         let mut violations = Vec::new();
         for (key, _) in object.iter().filter(|(key, _)| key.contains('.')) {
@@ -385,6 +388,11 @@ impl Stream {
         self.keys.is_empty()
             || self.keys.contains(key)
             || outer(key).is_some_and(|outer| self.keys.contains(outer))
+    }
+
+    /// Whether there may be something new for those who share the cursor.
+    pub fn has_moved(&self) -> bool {
+        !self.shared.key.is_empty() || self.changed > self.shared.after
     }
 
     /// What is new for a reader at a place; with it, the last key that there was room for, if
