@@ -13,10 +13,10 @@
 //! | [`engine`] | the clockwork: registry, shards, subscribers | `session`, `expression`, `record`; an encoder it is handed |
 //! | [`expression`] | what callers write to choose and to compute: CEL, bounded; pure like `session` | `session`'s words; CEL |
 //! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; `expression` |
-//! | [`record`] | what is written of sessions, as bytes; pure like `session` | `session`'s words; prost |
+//! | [`record`] | what is written of sessions and object streams, as bytes; pure like `session` | the words of both; prost |
 //! | [`log`] | where records go: batches and snapshots of bytes, in memory or on a disk | redb, tokio's channels; no other room |
 //! | [`keeper`] | stores what the engine hands out, and reads it back | `engine`, `record`, `log`, `session`'s words |
-//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session` |
+//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record` |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
 //! | [`logging`] | how the program logs | |

@@ -1,16 +1,17 @@
-//! What is written down of sessions, as bytes: versioned, checksummed, and read by every later
+//! What is written down of sessions and object streams, as bytes: versioned, checksummed, and read by every later
 //! version.
 //!
 //! An entry is a byte for the version, a message of `record.proto`, and a CRC-32 of both, least byte
 //! first. That frame is the same in all versions, so that damage is told from a version that is not
 //! known here. Nothing that is read is trusted: what makes no sense is an error, never a panic, and
-//! never a session that is wrong.
+//! never a session or stream that is wrong.
 
 mod batch;
 mod info;
 mod names;
 mod parts;
 mod read;
+mod streams;
 mod subject;
 mod value;
 mod write;
@@ -21,14 +22,17 @@ pub use self::{
     subject::Subject,
 };
 
-use crate::session::{
-    command::Actor,
-    epoch::Epoch,
-    ids::{AppId, Key, SessionId, UserId},
-    limits::Micros,
-    record::Record,
-    revision::Revision,
-    value::Value,
+use crate::{
+    object_stream::record::Change,
+    session::{
+        command::Actor,
+        epoch::Epoch,
+        ids::{AppId, Key, SessionId, UserId},
+        limits::Micros,
+        record::Record,
+        revision::Revision,
+        value::Value,
+    },
 };
 use bytes::Bytes;
 use prost::Message;
@@ -65,6 +69,8 @@ pub enum Entry {
     User(UserRecord),
     /// A request with an id was done.
     Request(Box<RequestRecord>),
+    /// What changed of object streams, or all of them.
+    Streams(Change),
 }
 
 /// A request with an id that was done, and what it was answered.

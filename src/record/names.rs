@@ -1,6 +1,7 @@
 //! Choices among a few names, as numbers.
 
 use super::{Unreadable, wire};
+use crate::object_stream::Mode;
 use crate::session::{
     member::Departure,
     role::Role,
@@ -34,6 +35,7 @@ names!(write_pacing, read_pacing, Pacing: Tick Eager);
 names!(write_durability, read_durability, Durability: None Async Sync);
 names!(write_role, read_role, Role: Spectator Member Moderator Admin Owner);
 names!(write_departure, read_departure, Departure: Left Lost Kicked Banned);
+names!(write_mode, read_mode, Mode: Latest AllLatest);
 names!(
     write_type, read_type, Type:
     Any Integer Number Text Flag Data Numbers Floats Integers List Map

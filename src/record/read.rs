@@ -3,7 +3,7 @@
 use super::{
     Entry, Place, Reply, RequestRecord, Unreadable, UserRecord, info,
     names::{read_departure, read_kind, read_presence, read_role},
-    value, wire,
+    streams, value, wire,
 };
 use crate::session::{
     ban::Ban,
@@ -23,7 +23,7 @@ use crate::session::{
 use std::sync::Arc;
 use wire::{entry::Kind, record, removal::What, request};
 
-type Read<T> = Result<T, Unreadable>;
+pub type Read<T> = Result<T, Unreadable>;
 
 /// Numbers and moments are less, so that there is room to count on.
 const BOUND: u64 = 1 << 62;
@@ -37,6 +37,7 @@ pub fn entry(entry: wire::Entry) -> Read<Entry> {
         }
         Kind::GreatestEpoch(epoch) => Entry::GreatestEpoch(Epoch(moment(epoch)?)),
         Kind::Request(request) => Entry::Request(Box::new(self::request(request)?)),
+        Kind::Streams(change) => Entry::Streams(streams::read(change)?),
         Kind::User(wire::User { app, user: id, props }) => Entry::User(UserRecord {
             app: app_id(app)?,
             user: user(id)?,
@@ -153,7 +154,7 @@ fn session(record: wire::Record) -> Read<Record> {
     })
 }
 
-fn all<A, B>(list: Vec<A>, read: impl FnMut(A) -> Read<B>) -> Read<Vec<B>> {
+pub fn all<A, B>(list: Vec<A>, read: impl FnMut(A) -> Read<B>) -> Read<Vec<B>> {
     list.into_iter().map(read).collect()
 }
 
@@ -255,7 +256,7 @@ fn waits(waiting: wire::Waiting) -> Read<Waiting> {
     Ok(Waiting { order, key: key.into(), value: value.map(value::read).transpose()? })
 }
 
-fn app_id(text: String) -> Read<AppId> {
+pub fn app_id(text: String) -> Read<AppId> {
     AppId::new(&text).map_err(|_| Unreadable::Malformed("an app id"))
 }
 

@@ -14,6 +14,10 @@ pub enum Subject {
     User(AppId, UserId),
     /// An app: the requests to it.
     App(AppId),
+    /// The object streams of an app.
+    Streams(AppId),
+    /// The counter of all object streams.
+    StreamCounter,
 }
 
 impl Subject {
@@ -25,6 +29,10 @@ impl Subject {
             Entry::Gone { app, id, .. } => Self::Session(app.clone(), id.clone()),
             Entry::User(UserRecord { app, user, .. }) => Self::User(app.clone(), user.clone()),
             Entry::Request(request) => Self::of_request(request),
+            Entry::Streams(change) => match change.app() {
+                Some(app) => Self::Streams(app.clone()),
+                None => Self::StreamCounter,
+            },
         }
     }
 
@@ -43,6 +51,8 @@ impl Subject {
             Self::Session(app, id) => (b's', app, id),
             Self::User(app, user) => (b'u', app, user),
             Self::App(app) => (b'a', app, ""),
+            Self::Streams(app) => (b'o', app, ""),
+            Self::StreamCounter => (b'c', "", ""),
         };
         let mut key = Vec::with_capacity(2 + app.len() + id.len());
         // Ids are shorter than that.

@@ -4,7 +4,7 @@
 use super::{
     Entry, Place, Reply, RequestRecord, UserRecord, info,
     names::{write_departure, write_kind, write_presence, write_role},
-    value, wire,
+    streams, value, wire,
 };
 use crate::session::{
     ban::Ban,
@@ -26,6 +26,7 @@ pub fn entry(entry: &Entry) -> wire::Entry {
         }
         Entry::GreatestEpoch(epoch) => Kind::GreatestEpoch(epoch.0),
         Entry::Request(request) => Kind::Request(self::request(request)),
+        Entry::Streams(change) => Kind::Streams(streams::write(change)),
         Entry::User(UserRecord { app, user, props }) => Kind::User(wire::User {
             app: app.to_string(),
             user: user.to_string(),

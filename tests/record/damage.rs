@@ -6,8 +6,9 @@ use crate::{
 };
 use proptest::{collection, prelude::*, sample::Index};
 use sessiond::{
+    object_stream::{Bounds, Cursor, ObjectStreams, Room, record::Change},
     record::{self, Entry, Unreadable, VERSION},
-    session::replica::Replica,
+    session::{command::Actor, replica::Replica, value::Value},
 };
 use std::fs;
 
@@ -54,7 +55,11 @@ fn sealed(version: u8, message: &[u8]) -> Vec<u8> {
 
 /// Whoever reads it goes on as far as it goes.
 fn use_it(bytes: &[u8]) {
-    let Ok(Entry::Session(read)) = record::decode(bytes) else { return };
+    let read = match record::decode(bytes) {
+        Ok(Entry::Session(read)) => read,
+        Ok(Entry::Streams(read)) => return use_streams(read),
+        _ => return,
+    };
     let known = entries().into_iter().filter_map(|(_, entry)| match entry {
         Entry::Session(record) => Replica::begin(*record, limits()).ok(),
         _ => None,
@@ -68,6 +73,42 @@ fn use_it(bytes: &[u8]) {
         session.pass_time(now + 100_000_000);
         session.flush(now + 100_000_000);
         let _ = session.snapshot();
+    }
+}
+
+/// Streams that are read go on, after what is known and alone.
+fn use_streams(read: Change) {
+    let known = entries().into_iter().filter_map(|(_, entry)| match entry {
+        Entry::Streams(change) => Some(change),
+        _ => None,
+    });
+    let known: Vec<_> = known.collect();
+    for before in 0..=known.len() {
+        for was_clean in [true, false] {
+            let changes = known[..before].iter().cloned().chain([read.clone()]);
+            let bounds = Bounds { streams: 10, value_bytes: 1024 };
+            let restored = ObjectStreams::restore(bounds, changes, was_clean, 9_000_000);
+            let Ok(mut streams) = restored else { continue };
+            streams.keep_track();
+            let ids: Vec<_> = streams.apps().cloned().collect();
+            for id in ids {
+                let (app, cursor) = (Actor::App, Cursor::default());
+                let room = || Room::new(1 << 20);
+                let all = streams.read(&id, &app, None, &cursor, &mut room(), None);
+                for name in all.updates.keys() {
+                    for key in ["k1", "k6", "k8", "k9", "map.x"] {
+                        let set = vec![(key.into(), Value::Integers([1].into()))];
+                        let _ = streams.update(&id, &app, name, Vec::new(), set.clone());
+                        let _ = streams.update(&id, &app, name, set, Vec::new());
+                    }
+                    let _ = streams.read_one(&id, &app, name, None, &mut room());
+                    let _ = streams.remove_key(&id, &app, name, "k8");
+                }
+                let _ = streams.read_shared(&id, &app, &mut room());
+                let _ = streams.snapshot(&id);
+            }
+            let _ = streams.take_changes();
+        }
     }
 }
 

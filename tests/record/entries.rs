@@ -26,6 +26,9 @@ use sessiond::{
 };
 use std::sync::Arc;
 
+#[path = "stream_entries.rs"]
+mod streams;
+
 /// All of them, by the names of their files.
 pub fn entries() -> Vec<(&'static str, Entry)> {
     let session = |record| Entry::Session(Box::new(record));
@@ -57,6 +60,12 @@ pub fn entries() -> Vec<(&'static str, Entry)> {
                 Reply::Written(Epoch(1_000_000), Revision(7)),
             ),
         ),
+        ("streams_counter", streams::counter()),
+        ("streams_app", streams::app_change()),
+        ("streams_forgotten", streams::forgotten()),
+        ("stream", streams::whole()),
+        ("stream_update", streams::update()),
+        ("stream_part", streams::part()),
         (
             "request_on_user",
             request(

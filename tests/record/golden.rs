@@ -3,6 +3,7 @@
 
 use crate::entries::{entries, limits};
 use sessiond::{
+    object_stream::{Bounds, Cursor, ObjectStreams, Room},
     record::{self, Entry},
     session::{
         command::Actor,
@@ -10,6 +11,7 @@ use sessiond::{
         record::Begin,
         replica::Replica,
         role::Role,
+        value::Value,
         view::{Class, View},
     },
 };
@@ -64,4 +66,28 @@ fn an_update_of_two_numbers_takes_few_bytes() {
     none.members.clear();
     let [all, rest] = [&small, &Entry::Session(none)].map(|entry| record::encode(entry).len());
     assert!(all - rest <= 40, "{} bytes for a member", all - rest);
+}
+
+#[test]
+fn streams_are_restored_from_files() {
+    let read = |name| match record::decode(&fs::read(file(name)).unwrap()) {
+        Ok(Entry::Streams(change)) => change,
+        other => panic!("{other:?}"),
+    };
+    let written = ["streams_counter", "streams_app", "stream", "stream_update"].map(read);
+    let bounds = Bounds { streams: 10, value_bytes: 1024 };
+    let mut streams = ObjectStreams::restore(bounds, written, true, 1).unwrap();
+    let app = streams.apps().next().unwrap().clone();
+    let told = |streams: &mut ObjectStreams, after, who| {
+        let cursor = Cursor { epoch: 1_700_000_000_000_000, after, page: None };
+        let reading = streams.read(&app, &who, None, &cursor, &mut Room::new(1 << 20), None);
+        let mut updates = reading.updates.into_iter();
+        (updates.next_back().unwrap().1, updates.next_back().map(|(name, _)| name))
+    };
+    let (update, _) = told(&mut streams, 0, Actor::User(UserId::new("eve").unwrap()));
+    assert_eq!((update.reset, update.calls.len()), (true, 11));
+    let (update, ended) = told(&mut streams, 31, Actor::App);
+    assert_eq!((update.reset, update.removed.len(), update.calls.len()), (false, 0, 1));
+    assert_eq!(update.calls[0].value, Value::Integers([0, 7, -8, 9].into()));
+    assert_eq!(ended, None);
 }
