@@ -4,3 +4,4 @@ mod batch;
 mod damage;
 mod entries;
 mod golden;
+mod streams;

@@ -1,0 +1,409 @@
+//! Whatever is done: what was written at any moment, through the codec, makes the same streams again.
+
+use super::{
+    BOUNDS, app, by,
+    follower::{COMPUTED, Follower},
+    function, integers, key,
+    log::Log,
+    object, tracked, user,
+};
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
+};
+use sessiond::{
+    object_stream::{Cursor, Definition, ObjectStreams, Room, record::Change},
+    record::Subject,
+    session::{command::Actor, ids::UserId, value::Value},
+};
+use std::collections::BTreeMap;
+
+const APPS: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 3] = ["s", "t", COMPUTED];
+const TOPS: [&str; 3] = ["x", "y", "z"];
+const PATHS: [&str; 6] = ["x", "y", "z", "x.p", "y.p", "y.q"];
+const ACTORS: [&str; 4] = ["", "ada", "ben", "eve"];
+const FUNCTIONS: [&str; 3] = ["value", "last", "value == last ? null : last"];
+const WAYS: [&str; 4] = ["", "latest", "f", "g"];
+
+fn actor(at: usize) -> Actor {
+    if ACTORS[at].is_empty() { Actor::App } else { user(ACTORS[at]) }
+}
+
+/// Something that is done to the streams of an app, mostly by ada.
+#[derive(Debug, Clone)]
+enum Deed {
+    Define {
+        name: usize,
+        values: BTreeMap<usize, Value>,
+        keys: usize,
+        readers: usize,
+        way: usize,
+    },
+    Set(usize, usize, Value),
+    Append(usize, usize, Value),
+    RemoveKey(usize, usize),
+    Remove(usize),
+    Func(usize, usize),
+    AddFunc(usize, usize),
+    /// Keys that come and go, more than a stream remembers if it is done twice.
+    Churn(usize),
+    /// Streams that come and go, more than an app remembers if it is done twice.
+    Cycle,
+    /// Apps that come and go, so many that some are forgotten.
+    Crowd,
+    Read {
+        name: usize,
+        actor: usize,
+        cursor: usize,
+        bytes: usize,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Do(usize, Deed),
+    /// Changes are taken, and wait to be appended.
+    Take,
+    Append,
+    Snapshot(usize),
+    SnapshotCounter,
+    Follow(usize),
+    /// Everything is written, and the server starts again.
+    Restart,
+    /// What was not appended is lost.
+    Crash,
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    let plain = prop_oneof![
+        6 => (0..3i64).prop_map(Value::Integer),
+        6 => vec(0..3i64, 0..5).prop_map(integers),
+        2 => Just(Value::List([Value::Null, Value::Flag(true)].into())),
+        1 => Just(Value::Map([].into())),
+    ];
+    let inner = btree_map(0..2usize, plain.clone(), 0..3);
+    let maps = inner.prop_map(|inner| {
+        Value::Map(inner.into_iter().map(|(at, value)| (key(["p", "q"][at]), value)).collect())
+    });
+    prop_oneof![4 => plain, 1 => maps]
+}
+
+fn more() -> impl Strategy<Value = Value> {
+    let text = Value::Text("a".repeat(1000).into());
+    let lists = vec(Just(text), 0..40).prop_map(|items| Value::List(items.into()));
+    prop_oneof![
+        10 => vec(0..3i64, 0..4).prop_map(integers),
+        1 => (0..9000i64).prop_map(|count| integers(0..count)),
+        1 => lists,
+    ]
+}
+
+fn deeds() -> impl Strategy<Value = Deed> {
+    let defined =
+        (0..3usize, btree_map(0..3usize, values(), 0..3), 0..3usize, 0..3usize, 0..4usize);
+    prop_oneof![
+        4 => defined.prop_map(|(name, values, keys, readers, way)| {
+            Deed::Define { name, values, keys, readers, way }
+        }),
+        6 => (0..3usize, 0..6usize, values()).prop_map(|(n, at, value)| Deed::Set(n, at, value)),
+        8 => (0..3usize, 0..6usize, more()).prop_map(|(n, at, more)| Deed::Append(n, at, more)),
+        2 => (0..3usize, 0..6usize).prop_map(|(name, at)| Deed::RemoveKey(name, at)),
+        1 => (0..3usize).prop_map(Deed::Remove),
+        2 => (0..7usize, 0..4usize).prop_map(|(at, way)| Deed::Func(at, way)),
+        2 => (0..2usize, 0..3usize).prop_map(|(name, source)| Deed::AddFunc(name, source)),
+        1 => (0..3usize).prop_map(Deed::Churn),
+        1 => Just(Deed::Cycle),
+        1 => Just(Deed::Crowd),
+        8 => (0..3usize, 0..4usize, 0..20usize, prop_oneof![Just(1usize), Just(200), Just(1 << 20)])
+            .prop_map(|(name, actor, cursor, bytes)| Deed::Read { name, actor, cursor, bytes }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        16 => (0..3usize, deeds()).prop_map(|(app, deed)| Step::Do(app, deed)),
+        4 => Just(Step::Take),
+        4 => Just(Step::Append),
+        2 => (0..3usize).prop_map(Step::Snapshot),
+        1 => Just(Step::SnapshotCounter),
+        3 => (0..4usize).prop_map(Step::Follow),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Crash),
+    ]
+}
+
+struct Stage {
+    streams: ObjectStreams,
+    log: Log,
+    /// Taken, and not appended yet.
+    taken: Vec<Vec<Change>>,
+    /// Cursors that were given out.
+    cursors: Vec<Cursor>,
+    followers: Vec<Follower>,
+    /// The greatest revision that was given out.
+    given: u64,
+    now: u64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let follow = |(app, name)| Follower::new(app, actor(name));
+        Self {
+            streams: tracked(),
+            log: Log::default(),
+            taken: Vec::new(),
+            cursors: vec![Cursor::default()],
+            followers: [("a", 0), ("a", 2), ("b", 3), ("b", 2)].map(follow).into(),
+            given: 0,
+            now: 1,
+        }
+    }
+
+    fn gave(&mut self, cursor: Option<Cursor>) {
+        let Some(cursor) = cursor else { return };
+        self.given = self.given.max(cursor.after);
+        self.given = self.given.max(cursor.page.as_ref().map_or(0, |page| page.to));
+        if !self.cursors.contains(&cursor) {
+            self.cursors.push(cursor);
+            // The first one begins with everything.
+            if self.cursors.len() > 24 {
+                self.cursors.remove(1);
+            }
+        }
+    }
+
+    /// What is refused is refused.
+    fn perform(&mut self, at: usize, deed: Deed) {
+        let (id, ada, streams) = (app(APPS[at]), user("ada"), &mut self.streams);
+        match deed {
+            Deed::Define { name, values, keys, readers, way } => {
+                let ids: [&[&str]; 3] = [&[], &["ben"], &["eve", "ben"]];
+                let id_of = |name: &&str| UserId::new(name).unwrap();
+                let watched: [&[&str]; 3] = [&[], &["x"], &["x", "y.p"]];
+                let funcs = [(key("y"), by(WAYS[way]))];
+                let set = Definition {
+                    keys: watched[keys].iter().map(|name| key(name)).collect(),
+                    funcs: funcs.into_iter().filter(|_| NAMES[name] == COMPUTED).collect(),
+                    readers: ids[readers].iter().map(id_of).collect(),
+                    ..object(values.into_iter().map(|(at, it)| (key(TOPS[at]), it)).collect())
+                };
+                let _ = streams.set(&id, &ada, &key(NAMES[name]), set);
+            }
+            Deed::Set(name, at, value) => {
+                let set = vec![(key(PATHS[at]), value)];
+                let _ = streams.update(&id, &ada, &key(NAMES[name]), set, Vec::new());
+            }
+            Deed::Append(name, at, more) => {
+                let append = vec![(key(PATHS[at]), more)];
+                let _ = streams.update(&id, &ada, &key(NAMES[name]), Vec::new(), append);
+            }
+            Deed::RemoveKey(name, at) => {
+                let _ = streams.remove_key(&id, &ada, &key(NAMES[name]), PATHS[at]);
+            }
+            Deed::Remove(name) => drop(streams.remove(&id, &ada, &key(NAMES[name]))),
+            Deed::Func(at, way) => {
+                let path = PATHS.get(at).map(|path| key(path));
+                let _ = streams.set_func(&id, &ada, &key(COMPUTED), path, by(WAYS[way]));
+            }
+            Deed::AddFunc(name, source) => {
+                let name = key(["f", "g"][name]);
+                let _ = streams.add_func(&id, &ada, &name, function(FUNCTIONS[source]));
+            }
+            Deed::Churn(name) => {
+                for _ in 0..150 {
+                    let set = vec![(key("churn"), Value::Null)];
+                    let _ = streams.update(&id, &ada, &key(NAMES[name]), set, Vec::new());
+                    let _ = streams.remove_key(&id, &ada, &key(NAMES[name]), "churn");
+                }
+            }
+            Deed::Cycle => {
+                for _ in 0..600 {
+                    let _ = streams.set(&id, &ada, &key("u"), object(Vec::new()));
+                    let _ = streams.remove(&id, &ada, &key("u"));
+                }
+            }
+            Deed::Crowd => {
+                for number in 0..2 * BOUNDS.streams {
+                    let id = app(&format!("crowd {number}"));
+                    let _ = streams.set(&id, &ada, &key("u"), object(Vec::new()));
+                    let _ = streams.remove(&id, &ada, &key("u"));
+                }
+            }
+            Deed::Read { name, actor: who, cursor, bytes } => {
+                let cursor = self.cursors.get(cursor).cloned();
+                let mut room = Room::new(bytes);
+                let read = match name {
+                    0 => None,
+                    name => Some(key(NAMES[name])),
+                };
+                let next = match (read, cursor) {
+                    (None, None) => streams.read_shared(&id, &actor(who), &mut room).cursor,
+                    (None, Some(cursor)) => {
+                        streams.read(&id, &actor(who), None, &cursor, &mut room, None).cursor
+                    }
+                    (Some(name), cursor) => {
+                        let read = streams.read_one(&id, &actor(who), &name, cursor, &mut room);
+                        read.ok().and_then(|single| single.cursor)
+                    }
+                };
+                self.gave(next);
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Do(app, deed) => self.perform(app, deed),
+            Step::Take => {
+                let changes = self.streams.take_changes();
+                if !changes.is_empty() {
+                    self.taken.push(changes);
+                }
+                assert_eq!(self.streams.take_changes(), [], "nothing has changed");
+            }
+            Step::Append if self.taken.is_empty() => {}
+            Step::Append => self.log.append(self.taken.remove(0)),
+            Step::Snapshot(at) => {
+                let id = app(APPS[at]);
+                let changes = self.streams.snapshot(&id);
+                assert_eq!(changes.is_empty(), self.streams.apps().all(|app| *app != id));
+                // Without a serial nobody knows that what is appended later is older.
+                if !changes.is_empty() || self.taken.is_empty() {
+                    self.log.snapshot(Subject::Streams(id), changes);
+                }
+            }
+            Step::SnapshotCounter if !self.taken.is_empty() => {}
+            Step::SnapshotCounter => {
+                let counter = self.streams.counter();
+                self.log.snapshot(Subject::StreamCounter, vec![counter]);
+            }
+            Step::Follow(at) => {
+                let follower = &mut self.followers[at];
+                follower.read(&mut self.streams, 300);
+                let cursor = Some(follower.cursor.clone());
+                self.gave(cursor);
+            }
+            Step::Restart => self.restart(),
+            Step::Crash => self.crash(),
+        }
+    }
+
+    fn restart(&mut self) {
+        self.step(Step::Take);
+        self.taken.drain(..).for_each(|changes| self.log.append(changes));
+        let mut restored = restored(&self.log, true, self.now);
+        for app in 0..APPS.len() {
+            for who in 0..ACTORS.len() {
+                for cursor in self.cursors.clone() {
+                    let tell = |streams| told(streams, app, who, &cursor);
+                    assert_eq!(tell(&mut restored), tell(&mut self.streams), "{cursor}");
+                }
+            }
+        }
+        self.streams = restored;
+        // What the readings have changed was not written.
+        self.log = Log::default();
+        let ids: Vec<_> = self.streams.apps().cloned().collect();
+        for id in ids {
+            let changes = self.streams.snapshot(&id);
+            self.log.snapshot(Subject::Streams(id), changes);
+        }
+        let counter = self.streams.counter();
+        self.log.snapshot(Subject::StreamCounter, vec![counter]);
+        self.streams.keep_track();
+    }
+
+    fn crash(&mut self) {
+        self.taken.clear();
+        self.now += 1_000_000;
+        let changes = self.log.changes();
+        let counters = changes.iter().filter_map(|change| match change {
+            Change::Counter(counter) => Some(counter.revision),
+            _ => None,
+        });
+        let Some(stored) = counters.max() else {
+            // Nothing was ever written: the next server has an epoch of its own.
+            let mut next = restored(&self.log, false, self.now);
+            next.keep_track();
+            self.streams = next;
+            return;
+        };
+        // Snapshots may be of later than the counter.
+        let (mut clean, mut unclean) =
+            (restored(&self.log, true, self.now), restored(&self.log, false, self.now));
+        let ids: Vec<_> = clean.apps().cloned().collect();
+        for cursor in &self.cursors {
+            let is_kept = cursor.page.is_none() && cursor.after <= stored;
+            for (at, name) in APPS.iter().enumerate().filter(|(_, name)| ids.contains(&app(name))) {
+                for who in 0..ACTORS.len() {
+                    let (id, who_is) = (app(name), actor(who));
+                    if is_kept {
+                        let tell = |streams: &mut ObjectStreams| {
+                            let mut room = Room::new(1 << 30);
+                            let read = streams.read(&id, &who_is, None, cursor, &mut room, None);
+                            format!("{:?} {}", read.updates, read.reset)
+                        };
+                        assert_eq!(tell(&mut unclean), tell(&mut clean), "{cursor} in {at}");
+                    } else {
+                        let mut room = Room::new(1 << 30);
+                        let read = unclean.read(&id, &who_is, None, cursor, &mut room, None);
+                        assert!(read.reset && read.updates.values().all(|update| update.reset));
+                        for name in read.updates.keys() {
+                            let mut room = Room::new(1 << 30);
+                            let cursor = Some(cursor.clone());
+                            let single =
+                                unclean.read_one(&id, &who_is, name, cursor, &mut room).unwrap();
+                            assert!(single.update.reset);
+                        }
+                    }
+                }
+            }
+        }
+        let mut next = restored(&self.log, false, self.now);
+        next.keep_track();
+        let none = Cursor::default();
+        let read = next.read(&app("a"), &Actor::App, None, &none, &mut Room::new(0), None);
+        let cursor = read.cursor.unwrap();
+        let first = cursor.page.map_or(cursor.after, |page| page.to);
+        assert!(first > self.given, "{first} may have been given out before");
+        self.streams = next;
+    }
+}
+
+fn restored(log: &Log, was_clean: bool, now: u64) -> ObjectStreams {
+    ObjectStreams::restore(BOUNDS, log.changes(), was_clean, now).unwrap()
+}
+
+/// All that somebody is told who reads in every way, some of it in small parts.
+fn told(streams: &mut ObjectStreams, at: usize, who: usize, cursor: &Cursor) -> String {
+    let (id, who) = (app(APPS[at]), actor(who));
+    let mut told = String::new();
+    for bytes in [1, 300, 1 << 20] {
+        let mut room = Room::new(bytes);
+        let all = streams.read(&id, &who, None, cursor, &mut room, None);
+        told += &format!("{all:?}\n{:?}\n", streams.read_shared(&id, &who, &mut Room::new(bytes)));
+        for name in NAMES {
+            for cursor in [Some(cursor.clone()), None] {
+                let mut room = Room::new(bytes);
+                let one = streams.read_one(&id, &who, &key(name), cursor, &mut room);
+                told += &format!("{one:?}\n");
+            }
+        }
+    }
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_restored_tells_every_reader_the_same(steps in vec(steps(), 1..80)) {
+        let mut stage = Stage::new();
+        steps.into_iter().for_each(|step| stage.step(step));
+        stage.restart();
+        for mut follower in std::mem::take(&mut stage.followers) {
+            follower.check(&mut stage.streams);
+        }
+    }
+}
