@@ -12,7 +12,7 @@ pub const CURSOR_BYTES: usize = 1024;
 /// comes before a place. All of it is in the cursor, so the server keeps nothing for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor {
-    /// Of which incarnation of the server; 0 = of none.
+    /// Of which streams: where these outlive the server, it does too; 0 = of none.
     pub epoch: u64,
     /// The reader has everything up to this revision.
     pub after: u64,
