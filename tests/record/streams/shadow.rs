@@ -154,8 +154,15 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let follow = |(app, name)| Follower::new(app, actor(name));
+        let (mut streams, id, ada) = (tracked(), app("a"), user("ada"));
+        // So that functions are there most of the time.
+        for name in ["f", "g"] {
+            streams.add_func(&id, &ada, &key(name), function("last")).unwrap();
+        }
+        streams.set(&id, &ada, &key(COMPUTED), object(vec![(key("x"), Value::Null)])).unwrap();
+        streams.set_func(&id, &ada, &key(COMPUTED), None, by("f")).unwrap();
         Self {
-            streams: tracked(),
+            streams,
             log: Log::default(),
             taken: Vec::new(),
             cursors: vec![Cursor::default()],
