@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 8] = [
+const FORBIDDEN: [(&str, &[&str]); 9] = [
     (
         "session",
         &[
@@ -153,6 +153,21 @@ const FORBIDDEN: [(&str, &[&str]); 8] = [
             "crate::expression",
             "crate::object_stream",
             "crate::engine",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
+            "crate::proto",
+            "crate::bench",
+            "crate::logging",
+        ],
+    ),
+    (
+        "keeper",
+        &[
+            "cel",
+            "tonic",
+            "hyper",
+            "http",
             "crate::grpc",
             "crate::server",
             "crate::config",

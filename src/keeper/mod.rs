@@ -6,6 +6,7 @@
 //! without for longest, and batches that nobody needs any more are trimmed ([`cover`]).
 
 mod cover;
+pub mod export;
 mod load;
 
 pub use self::load::{LoadError, Loaded, Loading, Lost};
