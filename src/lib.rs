@@ -22,6 +22,7 @@
 //! | [`logging`] | how the program logs | |
 //! | `secrecy` | what messages with a password show of themselves | `proto` |
 //! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
+//! | [`cli`] | what people on call type: `sessiond store` and `sessiond replay` | `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
 //! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
 //!
 //! Deliberately absent: a queue per subscriber (a subscriber holds a position), a second copy of a
@@ -30,6 +31,7 @@
 //! `tests/architecture.rs` holds the imports to this table.
 
 pub mod bench;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod expression;

@@ -2,7 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use sessiond::{bench, config, logging, probe, server};
+use sessiond::{bench, cli, config, logging, probe, server};
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
@@ -38,6 +38,21 @@ enum Verb {
     /// Exits with 0 if the server is well, with 1 if not or without an answer within 2 seconds, with
     /// 2 if the settings are wrong.
     Health(probe::ProbeArgs),
+    /// Look into a store, copy it, tidy it up
+    ///
+    /// A store is the folder in which a server keeps its sessions. All of this is done while no
+    /// server has it open, but for an export. docs/store.md in the sources tells more.
+    ///
+    /// Exits with 2 and a line if nothing was done; what else there is, each command says.
+    Store(cli::StoreArgs),
+    /// Play the history of a session
+    ///
+    /// Prints what changed, a line each, at the recorded pace. With --to it opens a session at a
+    /// server, as the app, in which members join, write and leave as they did. The session stays as
+    /// the history ends, and lives ten minutes without members.
+    ///
+    /// Exits with 0 if all of it was played, with 2 and a line if not.
+    Replay(cli::ReplayArgs),
     /// Measure what the server costs
     ///
     /// Each row starts a server of its own, puts a load on it, and compares what that costs with a
@@ -52,6 +67,8 @@ fn main() -> ExitCode {
     match Arguments::try_parse().map(|arguments| arguments.verb) {
         Ok(Verb::Serve(given)) => exit(serve(given)),
         Ok(Verb::Health(arguments)) => exit(health(arguments)),
+        Ok(Verb::Store(arguments)) => exit(cli::store(arguments).map_err(|reason| vec![reason])),
+        Ok(Verb::Replay(arguments)) => exit(cli::replay(&arguments).map_err(|reason| vec![reason])),
         Ok(Verb::Bench(arguments)) => bench::run(arguments),
         Ok(Verb::BenchFloor(arguments)) => bench::run_floor(arguments),
         Err(error) => answer(&error),

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str]); 10] = [
     (
         "session",
         &[
@@ -172,6 +172,21 @@ const FORBIDDEN: [(&str, &[&str]); 9] = [
             "crate::server",
             "crate::config",
             "crate::proto",
+            "crate::bench",
+            "crate::cli",
+            "crate::logging",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "cel",
+            "hyper",
+            "dashmap",
+            "crate::expression",
+            "crate::engine",
+            "crate::server",
+            "crate::config",
             "crate::bench",
             "crate::logging",
         ],

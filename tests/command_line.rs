@@ -276,8 +276,8 @@ fn a_file_that_cannot_be_read_is_refused() {
 fn a_command_line_that_makes_no_sense_is_refused() {
     for (arguments, reason) in [
         (
-            &["sevre"][..],
-            "unrecognized subcommand 'sevre', tip: a similar subcommand exists: 'serve'",
+            &["serv"][..],
+            "unrecognized subcommand 'serv', tip: a similar subcommand exists: 'serve'",
         ),
         (
             &["serve", "--thread", "2"],

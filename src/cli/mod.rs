@@ -1,0 +1,67 @@
+//! What people on call type: `sessiond store` looks into a store, copies it and tidies it up, and
+//! `sessiond replay` plays an exported session.
+//!
+//! Every verb gives its exit code, or one line that says why it did nothing. None of them panics,
+//! whatever is in the files.
+
+mod check;
+mod compact;
+mod contents;
+mod export;
+mod history;
+mod import;
+mod json;
+mod lines;
+mod list;
+mod play;
+mod replay;
+mod seen;
+mod show;
+mod source;
+mod store;
+mod text;
+mod value;
+
+pub use self::{
+    replay::{ReplayArgs, run as replay},
+    store::{StoreArgs, run as store},
+};
+
+use std::{
+    fmt::Display,
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// What came of a verb, or the reason why nothing did.
+type Result<T> = std::result::Result<T, String>;
+
+/// Something was done, and something was wrong with what it was done to.
+const FAULTY: u8 = 1;
+
+/// Runs a verb on this thread.
+fn block_on<T>(verb: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(verb)
+}
+
+/// Writes to the standard output. False = it was closed: whoever did so has seen enough.
+fn print(text: &[u8]) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("the standard output: {error}")),
+    }
+}
+
+/// Says something beside what is printed.
+fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "sessiond: {line}");
+}
+
+/// The code of something that was done whole, or not.
+fn code(is_whole: bool) -> ExitCode {
+    if is_whole { ExitCode::SUCCESS } else { ExitCode::from(FAULTY) }
+}

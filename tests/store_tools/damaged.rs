@@ -1,0 +1,156 @@
+//! Stores that something is wrong with.
+
+use super::support::{Folder, PARTITION, Stage, bytes, make, run, sessiond, sessiond_reading};
+use redb::{Database, TableDefinition, WriteTransaction};
+use sessiond::{
+    log::{
+        Log, NodeId, Snapshot, Writer,
+        redb::{FILE, Options, RedbLog},
+    },
+    record::Subject,
+    session::settings::Durability,
+};
+use std::path::Path;
+
+const CHAIN: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("chain");
+const SNAPSHOTS: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("snapshots");
+
+/// Changes a store behind its back.
+fn edit(folder: &Path, edit: impl FnOnce(&WriteTransaction)) {
+    let database = Database::create(folder.join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    edit(&transaction);
+    transaction.commit().unwrap();
+}
+
+fn flip(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, (u8, u64), &'static [u8]>,
+    seq: u64,
+) {
+    let mut table = transaction.open_table(table).unwrap();
+    let mut bytes = table.remove((PARTITION.0, seq)).unwrap().unwrap().value().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    table.insert((PARTITION.0, seq), &bytes[..]).unwrap();
+}
+
+/// A claim is 1, batches are 2, 3, 6, 7 and 8, the snapshots of quiz and old are 4 and 5.
+fn made(folder: &Folder) -> String {
+    run(make(&folder.path("store"), true));
+    folder.text("store")
+}
+
+#[test]
+fn a_damaged_batch_ends_reading_unless_it_is_a_salvage() {
+    let folder = Folder::new();
+    let store = made(&folder);
+    edit(&folder.path("store"), |it| flip(it, CHAIN, 3));
+    for verb in [&["ls"][..], &["export"], &["compact"]] {
+        let answer = sessiond(&[&["store"], verb, &[&store]].concat());
+        assert_eq!(answer.code, 2);
+        assert!(
+            answer.err.starts_with("sessiond: entry 3 of the store is damaged: `store check`"),
+            "{answer:?}"
+        );
+        assert_eq!(answer.err.lines().count(), 1, "{answer:?}");
+    }
+    let answer = sessiond(&["store", "check", &store]);
+    assert_eq!((answer.code, answer.err.as_str()), (1, ""));
+    let gap = "session games/race: the record begins after what is known";
+    assert_eq!(
+        answer.out,
+        format!("entry 3: is damaged\nentry 7: {gap}\n9 entries, 1 session: 2 faults\n")
+    );
+    let answer = sessiond(&["store", "ls", "--salvage", &store]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.out.contains("games  quiz"), "{answer:?}");
+    let lost = format!("sessiond: entry 3: is damaged\nsessiond: entry 7: {gap}\n");
+    assert_eq!(answer.err, lost);
+}
+
+#[test]
+fn a_damaged_snapshot_loses_its_session_alone() {
+    let folder = Folder::new();
+    let store = made(&folder);
+    edit(&folder.path("store"), |it| flip(it, SNAPSHOTS, 4));
+    let answer = sessiond(&["store", "check", &store]);
+    let line = "entry 4: the snapshot of session games/quiz is damaged\n";
+    assert_eq!(answer.out, format!("{line}9 entries, 1 session: 1 fault\n"));
+    assert_eq!(answer.code, 1);
+    let answer = sessiond(&["store", "show", "--salvage", &store, "games/race"]);
+    assert!(answer.code == 1 && answer.out.contains("games/race"), "{answer:?}");
+}
+
+#[test]
+fn a_gap_is_read_across_by_a_salvage_alone() {
+    let folder = Folder::new();
+    let store = made(&folder);
+    edit(&folder.path("store"), |it| {
+        it.open_table(CHAIN).unwrap().remove((PARTITION.0, 3)).unwrap();
+    });
+    let line = sessiond(&["store", "ls", &store]).refusal();
+    let gap = "partition 0 of the store has a gap after 2: only a salvage reads across it";
+    assert_eq!(line, gap);
+    let answer = sessiond(&["store", "check", &store]);
+    assert!(answer.code == 1 && answer.out.contains(gap), "{answer:?}");
+    let answer = sessiond(&["store", "check", "--salvage", &store]);
+    assert!(answer.code == 1, "{answer:?}");
+    assert!(answer.out.contains("the log has 1 gap: entries are missing\n"), "{answer:?}");
+    let answer = sessiond(&["store", "export", "--salvage", &store]);
+    assert_eq!(answer.code, 1);
+    assert_eq!(answer.err, "sessiond: the log has 1 gap: entries are missing\n");
+}
+
+#[test]
+fn what_a_salvage_exports_becomes_a_store() {
+    let folder = Folder::new();
+    let store = made(&folder);
+    edit(&folder.path("store"), |it| {
+        flip(it, CHAIN, 2);
+        flip(it, SNAPSHOTS, 5);
+    });
+    let out = folder.text("file");
+    let line = sessiond(&["store", "export", &store, "--out", &out]).refusal();
+    assert!(line.starts_with("entry 2 of the store is damaged"), "{line}");
+    assert!(!folder.path("file").exists() && !folder.path("file.part").exists());
+    let answer = sessiond(&["store", "export", "--salvage", &store, "--out", &out]);
+    assert_eq!(answer.code, 1);
+    let lost = "sessiond: entry 2 is lost\n\
+                sessiond: entry 5, the snapshot of session games/old, is lost\n";
+    assert_eq!(answer.err, lost);
+    let answer = sessiond_reading(&["store", "import", &folder.text("copy")], &folder.path("file"));
+    assert_eq!(answer.code, 0);
+    assert_eq!(answer.err, "sessiond: 2 entries were lost before the export\n");
+    let shown = sessiond(&["store", "show", "--salvage", &folder.text("copy"), "games/quiz"]);
+    assert!(shown.out.contains("  score  9223372036854775807\n"), "{shown:?}");
+}
+
+#[test]
+fn entries_that_make_no_sense_are_faults() {
+    let folder = Folder::new();
+    let store = folder.path("store");
+    run(async {
+        let log = RedbLog::open(&store, Options::default()).unwrap();
+        let mut writer = log.claim(PARTITION, NodeId(1)).await.unwrap();
+        writer.append("no entries".into()).await.unwrap();
+        let mut stage = Stage::open("race", Durability::Async);
+        let key = Subject::App(super::support::app("games")).key().into();
+        let state = stage.snapshot().state;
+        writer.snapshot(vec![Snapshot { key, state }]).await.unwrap();
+        let mut newer = bytes(&[stage.record()]);
+        newer[4] = 200;
+        let end = newer.len() - 4;
+        let sum = crc32fast::hash(&newer[4..end]);
+        newer[end..].copy_from_slice(&sum.to_le_bytes());
+        writer.append(newer.into()).await.unwrap();
+    });
+    let answer = sessiond(&["store", "check", &folder.text("store")]);
+    assert_eq!(answer.code, 1);
+    assert_eq!(
+        answer.out,
+        "entry 2: the entry is damaged\n\
+         entry 3: the snapshot of app games tells of something else\n\
+         entry 4: the entry has version 200, and this program knows versions up to 1\n\
+         4 entries, 0 sessions: 3 faults\n"
+    );
+}
