@@ -76,6 +76,7 @@ fn links_lead_somewhere() {
         "RELIABILITY.md",
         "SECURITY.md",
         COMING_FROM,
+        "docs/store.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",

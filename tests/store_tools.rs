@@ -3,6 +3,7 @@
 mod store_tools {
     mod copies;
     mod damaged;
+    mod documented;
     mod histories;
     mod looking;
     mod refusals;
