@@ -10,7 +10,7 @@ use sessiond::{
     record::Subject,
     session::settings::Durability,
 };
-use std::path::Path;
+use std::{fs, path::Path};
 
 const CHAIN: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("chain");
 const SNAPSHOTS: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("snapshots");
@@ -153,4 +153,47 @@ fn entries_that_make_no_sense_are_faults() {
          entry 4: the entry has version 200, and this program knows versions up to 1\n\
          4 entries, 0 sessions: 3 faults\n"
     );
+}
+
+#[test]
+fn a_file_that_is_damaged_anywhere_is_told_and_never_a_panic() {
+    let folder = Folder::new();
+    run(make(&folder.path("store"), true));
+    let file = folder.path("store").join(FILE);
+    let whole = fs::read(&file).unwrap();
+    let store = folder.text("store");
+    let mut random = fastrand::Rng::with_seed(7);
+    // Where something is written: the rest is empty pages.
+    let written: Vec<_> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    for turn in 0..60 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + turn % 3 {
+            bytes[written[random.usize(..written.len())]] ^= 1 << random.u8(..8);
+        }
+        for verb in ["check", "ls", "export"] {
+            fs::write(&file, &bytes).unwrap();
+            let answer = sessiond(&["store", verb, "--salvage", &store]);
+            assert!((0..=2).contains(&answer.code), "{turn}: {answer:?}");
+            assert!(
+                answer.err.lines().all(|it| it.starts_with("sessiond: ")),
+                "{turn}: {answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_store_that_a_crash_has_left_can_be_read() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("crashed")).unwrap();
+    run(async {
+        let log = RedbLog::open(&folder.path("store"), Options::default()).unwrap();
+        let mut writer = log.claim(PARTITION, NodeId(1)).await.unwrap();
+        let mut stage = Stage::open("race", Durability::Async);
+        writer.append(bytes(&[stage.record()]).into()).await.unwrap();
+        let crashed = folder.path("crashed").join(FILE);
+        fs::copy(folder.path("store").join(FILE), crashed).unwrap();
+    });
+    let out = sessiond(&["store", "ls", &folder.text("crashed")]).well();
+    assert!(out.contains("games  race") && out.ends_with("was not clean\n"), "{out}");
 }
