@@ -15,7 +15,7 @@
 //! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; `expression` |
 //! | [`record`] | what is written of sessions and object streams, as bytes; pure like `session` | the words of both; prost |
 //! | [`log`] | where records go: batches and snapshots of bytes, in memory or on a disk | redb, tokio's channels; no other room |
-//! | [`keeper`] | stores what the engine hands out, and reads it back | `engine`, `record`, `log`, `session`'s words |
+//! | [`keeper`] | stores what the engine hands out, and reads it back | `engine`, `record`, `log`, the words of `session` and `object_stream` |
 //! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record` |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |

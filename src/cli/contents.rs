@@ -2,7 +2,7 @@
 
 use crate::{
     log::{Content, Entry, Key, Seq},
-    record::{self, Entries, RequestRecord, Subject, UserRecord},
+    record::{self, Entries, Joiner, RequestRecord, Subject, UserRecord},
     session::{
         epoch::Epoch,
         ids::UserId,
@@ -36,6 +36,9 @@ pub struct Contents {
     /// How much more is wrong.
     pub more_faults: u64,
     limits: Arc<Limits>,
+    joiner: Joiner,
+    /// Where the batch began that is being put together.
+    began: Option<Seq>,
 }
 
 /// What is known of a subject.
@@ -68,12 +71,21 @@ impl Contents {
         let Entry { seq, term: _, content } = entry;
         self.entries += 1;
         self.last = *seq;
+        if !matches!(content, Content::Batch(_)) {
+            // Whoever began a batch of several pieces has ended before it was whole.
+            self.joiner.clear();
+            self.began = None;
+        }
         match content {
             Content::Claim(_) => self.was_clean = false,
             Content::Release => self.was_clean = true,
-            Content::Batch(batch) => {
+            Content::Batch(piece) => {
                 self.was_clean = false;
-                self.take_batch(*seq, batch);
+                let began = *self.began.get_or_insert(*seq);
+                if let Some(batch) = self.joiner.push(piece) {
+                    self.began = None;
+                    self.take_batch(began, &batch);
+                }
             }
             Content::Snapshot { key, state } => self.take_snapshot(*seq, key, state),
             Content::Lost { key } => self.lose(*seq, key.as_ref()),

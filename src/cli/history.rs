@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     log::{Content, Entry},
-    record::{self, Entries, Subject},
+    record::{self, Entries, Joiner, Subject},
     session::{
         ids::{AppId, Key, SessionId, UserId},
         limits::{Limits, Micros},
@@ -166,6 +166,7 @@ pub struct History {
     has_begun: bool,
     lost: u64,
     limits: Arc<Limits>,
+    joiner: Joiner,
 }
 
 impl History {
@@ -181,18 +182,28 @@ impl History {
             has_begun: false,
             lost: 0,
             limits: Arc::default(),
+            joiner: Joiner::default(),
         }
     }
 
     /// The lines that an entry of the log adds.
     pub fn take(&mut self, entry: &Entry, salvage: bool) -> Result<Vec<Json>> {
         let bytes = match &entry.content {
-            Content::Batch(batch) => batch,
-            Content::Snapshot { state, .. } => state,
-            Content::Claim(_) | Content::Release | Content::Lost { .. } => return Ok(Vec::new()),
+            Content::Batch(piece) => match self.joiner.push(piece) {
+                Some(batch) => batch,
+                None => return Ok(Vec::new()),
+            },
+            Content::Snapshot { state, .. } => {
+                self.joiner.clear();
+                state.to_vec()
+            }
+            Content::Claim(_) | Content::Release | Content::Lost { .. } => {
+                self.joiner.clear();
+                return Ok(Vec::new());
+            }
         };
         let mut lines = Vec::new();
-        for entry_within in Entries::of(bytes) {
+        for entry_within in Entries::of(&bytes) {
             match entry_within {
                 Ok(record::Entry::Session(record)) => {
                     if self.is_mine(&record.app, &record.id)? {

@@ -3,6 +3,7 @@
 
 use super::{text::moment, value};
 use crate::{
+    object_stream::record::Change,
     record::{Entry, Place, Reply, RequestRecord, UserRecord},
     session::{
         Info,
@@ -33,6 +34,7 @@ pub fn entry(entry: &Entry) -> Json {
         Entry::GreatestEpoch(epoch) => json!({ "greatest_epoch": exact(epoch.0) }),
         Entry::User(record) => json!({ "user": user(record) }),
         Entry::Request(record) => json!({ "request": request(record) }),
+        Entry::Streams(change) => json!({ "streams": streams(change) }),
     }
 }
 
@@ -65,9 +67,24 @@ fn revision(of: Revision) -> Json {
 }
 
 fn user(record: &UserRecord) -> Json {
-    let UserRecord { app, user, props, slot } = record;
-    let slot = slot.as_deref();
-    json!({ "app": **app, "user": **user, "props": value::write_all(props), "slot": slot })
+    let UserRecord { app, user, props } = record;
+    json!({ "app": **app, "user": **user, "props": value::write_all(props) })
+}
+
+/// Of what an entry about object streams tells; the rest is in the bytes.
+fn streams(change: &Change) -> Json {
+    let app = change.app().map(|app| app.to_string());
+    let kind = match change {
+        Change::Counter(counter) => {
+            return json!({ "kind": "counter", "revision": exact(counter.revision) });
+        }
+        Change::App(_) => "app",
+        Change::Stream(stream) => {
+            return json!({ "kind": "stream", "app": app, "stream": *stream.name });
+        }
+        Change::Forgotten { .. } => "forgotten",
+    };
+    json!({ "kind": kind, "app": app })
 }
 
 fn request(record: &RequestRecord) -> Json {
@@ -123,6 +140,7 @@ fn session(record: &Record) -> Json {
         host_until,
         empty_since,
         waiting,
+        skipped,
         has_ended,
     } = record;
     let (key, value) = match begin {
@@ -139,6 +157,7 @@ fn session(record: &Record) -> Json {
         "horizon": revision(*horizon), "reset_revision": revision(*reset_revision),
         "people_is_all": is_all, "people": all(list, person),
         "waiting": all(waiting, waits), "has_ended": has_ended,
+        "skipped": all(skipped, |of| revision(*of)),
     }));
     put(&mut json, "info", info.as_deref(), self::info);
     put(&mut json, "has_password", password.as_ref(), |hash| hash.is_some().into());
@@ -163,8 +182,10 @@ fn mark(mark: &Mark) -> Json {
 }
 
 fn birth(birth: &Birth) -> Json {
-    let Birth { kind, pair, opened_at } = birth;
-    let mut json = object(json!({ "kind": kind_name(*kind), "opened_at": at(*opened_at) }));
+    let Birth { kind, pair, opened_at, epoch } = birth;
+    let mut json = object(json!({
+        "kind": kind_name(*kind), "opened_at": at(*opened_at), "epoch": exact(epoch.0),
+    }));
     put(&mut json, "pair", pair.as_ref(), self::pair);
     Json::Object(json)
 }

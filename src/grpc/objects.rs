@@ -5,11 +5,13 @@ use super::{
     runs::{Place, Runs},
 };
 use crate::{
-    object_stream::{ObjectStreams, Refusal, Update, record::Change},
+    keeper::Streams,
+    object_stream::{ObjectStreams, Refusal, Unfit, Update, record::Change},
     proto,
     record::Entry,
     session::{
         ids::{AppId, Key},
+        limits::Micros,
         value::Value,
     },
 };
@@ -71,38 +73,6 @@ impl Objects {
         self.state.lock()
     }
 
-    /// Notes what changes from now on, for [`take_changes`](Self::take_changes). It is called before
-    /// the first call is served.
-    pub fn keep_track(&self) {
-        self.lock().streams.keep_track();
-    }
-
-    /// What has changed since this was asked last, to be stored in this order. The last entry is the
-    /// counter: where that is stored, everything before it is.
-    pub fn take_changes(&self) -> Vec<Entry> {
-        let changes = self.lock().streams.take_changes();
-        entries(changes)
-    }
-
-    /// All object streams of an app, in the place of every earlier entry about them. Nothing = there is
-    /// nothing to know of them any more. It is stored after what [`take_changes`](Self::take_changes)
-    /// gave last.
-    pub fn snapshot(&self, app: &AppId) -> Vec<Entry> {
-        let changes = self.lock().streams.snapshot(app);
-        entries(changes)
-    }
-
-    /// The counter, in the place of every earlier entry about it. It is stored after what
-    /// [`take_changes`](Self::take_changes) gave last.
-    pub fn counter(&self) -> Entry {
-        Entry::Streams(self.lock().streams.counter())
-    }
-
-    /// The apps of which there is something to know.
-    pub fn apps(&self) -> Vec<AppId> {
-        self.lock().streams.apps().cloned().collect()
-    }
-
     /// Somebody who will wait for news of an app.
     pub fn watch(self: &Arc<Self>, app: &AppId) -> Watch {
         let key = self.lock().waiting.entry(app.clone()).or_default().insert(None);
@@ -147,6 +117,49 @@ impl Objects {
 
 fn entries(changes: Vec<Change>) -> Vec<Entry> {
     changes.into_iter().map(Entry::Streams).collect()
+}
+
+impl Streams for Objects {
+    /// Takes in what was stored, and keeps track of what changes from then on. An app whose streams
+    /// cannot be restored is lost: that is logged.
+    fn restore(&self, mut changes: Vec<Change>, is_clean: bool, now: Micros) {
+        let mut is_whole = true;
+        let bounds = self.lock().streams.bounds();
+        let mut streams = loop {
+            let was_clean = is_clean && is_whole;
+            match ObjectStreams::restore(bounds, changes.iter().cloned(), was_clean, now) {
+                Ok(streams) => break streams,
+                Err(Unfit { app, cause }) => {
+                    tracing::error!(%app, %cause, "the object streams of an app are lost");
+                    is_whole = false;
+                    changes.retain(|change| change.app() != Some(&app));
+                }
+            }
+        };
+        streams.keep_track();
+        self.lock().streams = streams;
+    }
+
+    /// What has changed since this was asked last, to be stored in this order. The last entry is the
+    /// counter: where that is stored, everything before it is.
+    fn take_changes(&self) -> Vec<Entry> {
+        let changes = self.lock().streams.take_changes();
+        entries(changes)
+    }
+
+    /// All object streams of an app, in the place of every earlier entry about them. Nothing = there is
+    /// nothing to know of them any more. It is stored after what [`take_changes`](Self::take_changes)
+    /// gave last.
+    fn snapshot(&self, app: &AppId) -> Vec<Entry> {
+        let changes = self.lock().streams.snapshot(app);
+        entries(changes)
+    }
+
+    /// The counter, in the place of every earlier entry about it. It is stored after what
+    /// [`take_changes`](Self::take_changes) gave last.
+    fn counter(&self) -> Entry {
+        Entry::Streams(self.lock().streams.counter())
+    }
 }
 
 /// An update whose functions have run.

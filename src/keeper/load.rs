@@ -4,7 +4,8 @@ use super::cover::Cover;
 use crate::{
     engine::Restored,
     log::{Content, LogError, Reader, Seq},
-    record::{Entries, Entry, Joiner, Subject, Unreadable},
+    object_stream::record::Change,
+    record::{Entries, Entry, Joiner, Subject, Unreadable, UserRecord},
     session::{
         epoch::Epoch,
         ids::{AppId, SessionId, UserId},
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub restored: Restored,
     /// What of the log no snapshot covers.
     pub cover: Cover,
+    /// What there is of object streams: of each app in its order, and the counter last.
+    pub streams: Vec<Change>,
     /// Entries of the log.
     pub entries: u64,
     /// Entries that cannot be read.
@@ -53,7 +56,9 @@ pub struct Lost {
 pub struct Loading {
     limits: Arc<Limits>,
     sessions: HashMap<(AppId, SessionId), Replica>,
-    users: HashMap<(AppId, UserId), crate::record::UserRecord>,
+    users: HashMap<(AppId, UserId), UserRecord>,
+    /// What was written of the object streams of each app, and without one of all of them.
+    streams: HashMap<Option<AppId>, Vec<Change>>,
     greatest_epoch: Epoch,
     joiner: Joiner,
     /// Where the batches began that are being put together.
@@ -69,6 +74,7 @@ impl Loading {
             limits,
             sessions: HashMap::new(),
             users: HashMap::new(),
+            streams: HashMap::new(),
             greatest_epoch: Epoch::default(),
             joiner: Joiner::default(),
             began: None,
@@ -114,6 +120,10 @@ impl Loading {
             Content::Snapshot { state, .. } => {
                 if let Some(Ok(first)) = Entries::of(&state).next() {
                     self.loaded.cover.covered(&Subject::of(&first));
+                    if let Entry::Streams(change) = &first {
+                        // It takes the place of all that came before.
+                        self.streams.remove(&change.app().cloned());
+                    }
                 }
                 self.apply(None, &state)
             }
@@ -161,6 +171,9 @@ impl Loading {
                 }
             }
             Entry::Request(request) => self.loaded.restored.requests.push(*request),
+            Entry::Streams(change) => {
+                self.streams.entry(change.app().cloned()).or_default().push(change);
+            }
         }
     }
 
@@ -186,7 +199,10 @@ impl Loading {
 
     /// What was read.
     pub fn finish(self) -> Loaded {
-        let Self { sessions, users, greatest_epoch, is_released, mut loaded, .. } = self;
+        let Self { sessions, users, mut streams, greatest_epoch, is_released, mut loaded, .. } =
+            self;
+        let counters = streams.remove(&None).unwrap_or_default();
+        loaded.streams = streams.into_values().flatten().chain(counters).collect();
         loaded.restored.is_damaged = loaded.unreadable > 0;
         loaded.restored.is_clean = is_released || loaded.entries == 0;
         loaded.restored.sessions = sessions.into_values().collect();

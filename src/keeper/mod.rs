@@ -18,11 +18,16 @@ use crate::{
         AppendError, Log, LogError, MAX_BATCH_BYTES, MAX_SNAPSHOTS_BYTES, NodeId, Partition, Seq,
         Snapshot, Writer,
     },
+    object_stream::record::Change,
     record::{self, Entry, Place, Subject, UserRecord},
-    session::{epoch::Epoch, limits::SECOND},
+    session::{
+        epoch::Epoch,
+        ids::AppId,
+        limits::{Micros, SECOND},
+    },
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -54,10 +59,27 @@ pub struct KeeperOptions {
     pub batch_bytes: usize,
 }
 
+/// The object streams, as far as they are stored.
+pub trait Streams: fmt::Debug + Send + Sync {
+    /// Takes in what was stored, before anybody is served.
+    fn restore(&self, changes: Vec<Change>, is_clean: bool, now: Micros);
+
+    /// What has changed since this was asked last, to be stored in this order.
+    fn take_changes(&self) -> Vec<Entry>;
+
+    /// All object streams of an app, in the place of every earlier entry about them.
+    fn snapshot(&self, app: &AppId) -> Vec<Entry>;
+
+    /// Where all streams are, in the place of every earlier entry about that.
+    fn counter(&self) -> Entry;
+}
+
 /// Stores what an engine hands out.
 #[derive(Debug)]
 pub struct Keeper<W> {
     engine: Engine,
+    /// The object streams, if there are any.
+    streams: Option<Arc<dyn Streams>>,
     writer: W,
     cover: Cover,
     options: KeeperOptions,
@@ -82,12 +104,21 @@ pub async fn open<L: Log>(
 
 impl<W: Writer> Keeper<W> {
     /// Takes in what was stored. It is served from when [`Keeper::begin`] is done.
-    pub fn new(engine: Engine, writer: W, loaded: Loaded, options: KeeperOptions) -> Self {
-        let Loaded { restored, cover, .. } = loaded;
+    pub fn new(
+        engine: Engine,
+        streams: Option<Arc<dyn Streams>>,
+        writer: W,
+        loaded: Loaded,
+        options: KeeperOptions,
+    ) -> Self {
+        let Loaded { restored, streams: changes, cover, .. } = loaded;
+        if let Some(streams) = &streams {
+            streams.restore(changes, restored.is_clean, engine.clock().now());
+        }
         let epochs = restored.greatest_epoch;
         engine.restore(restored);
         let look_at_epochs = Instant::now();
-        Self { engine, writer, cover, options, epochs, look_at_epochs, allowance: 0 }
+        Self { engine, streams, writer, cover, options, epochs, look_at_epochs, allowance: 0 }
     }
 
     /// Stores what has to be stored before anybody is served: which epochs and revisions are never
@@ -95,7 +126,7 @@ impl<W: Writer> Keeper<W> {
     pub async fn begin(&mut self) -> Result<(), LogError> {
         self.keep_epochs().await?;
         while self.step().await? {}
-        Ok(())
+        self.store_streams().await
     }
 
     /// Stores what is handed out, until it is told to stop and everything is stored. Returns early
@@ -106,6 +137,10 @@ impl<W: Writer> Keeper<W> {
                 is_urgent = self.engine.to_be_kept() => is_urgent,
                 () = sleep_until(self.look_at_epochs) => {
                     self.keep_epochs().await?;
+                    continue;
+                }
+                () = sleep(self.options.interval), if self.streams.is_some() => {
+                    self.store_streams().await?;
                     continue;
                 }
                 () = stop.cancelled() => break,
@@ -121,6 +156,7 @@ impl<W: Writer> Keeper<W> {
             self.step().await?;
         }
         while self.step().await? {}
+        self.store_streams().await?;
         if self.engine.is_all_stored() {
             self.writer.release().await?;
         } else {
@@ -178,16 +214,38 @@ impl<W: Writer> Keeper<W> {
             subjects.push(Subject::of(&entry));
             record::put(&mut bytes, &entry);
         }
-        if !bytes.is_empty() {
-            let seq = self.append(&bytes).await?;
-            self.cover.batch_stored(seq, bytes.len());
-            subjects.into_iter().for_each(|subject| self.cover.needs(subject, seq));
-            self.allowance = (self.allowance + bytes.len() / 4).min(self.options.batch_bytes);
+        for entry in self.changed_streams() {
+            subjects.push(Subject::of(&entry));
+            record::put(&mut bytes, &entry);
         }
+        self.store_batch(&bytes, subjects).await?;
         let whole = |entries: &Vec<Entry>| Some((Subject::of(entries.first()?), state(entries)));
         let wholes: Vec<_> = wholes.into_iter().filter_map(whole).collect();
         self.store_whole(wholes).await?;
         self.engine.note_stored(cut);
+        Ok(())
+    }
+
+    fn changed_streams(&self) -> Vec<Entry> {
+        self.streams.as_ref().map(|streams| streams.take_changes()).unwrap_or_default()
+    }
+
+    /// Stores what has changed of object streams.
+    async fn store_streams(&mut self) -> Result<(), LogError> {
+        let changes = self.changed_streams();
+        let mut bytes = Vec::new();
+        changes.iter().for_each(|entry| record::put(&mut bytes, entry));
+        self.store_batch(&bytes, changes.iter().map(Subject::of).collect()).await
+    }
+
+    async fn store_batch(&mut self, bytes: &[u8], of: Vec<Subject>) -> Result<(), LogError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let seq = self.append(bytes).await?;
+        self.cover.batch_stored(seq, bytes.len());
+        of.into_iter().for_each(|subject| self.cover.needs(subject, seq));
+        self.allowance = (self.allowance + bytes.len() / 4).min(self.options.batch_bytes);
         Ok(())
     }
 
@@ -267,7 +325,14 @@ impl<W: Writer> Keeper<W> {
             return Ok(());
         }
         let mut wholes = Vec::new();
-        for subject in self.cover.oldest(WHOLE_AT_ONCE) {
+        let oldest = self.cover.oldest(WHOLE_AT_ONCE);
+        let is_of_streams =
+            |subject: &Subject| matches!(subject, Subject::Streams(_) | Subject::StreamCounter);
+        if oldest.iter().any(is_of_streams) {
+            // They are taken as a whole after what was taken of them before is stored.
+            self.store_streams().await?;
+        }
+        for subject in oldest {
             match &subject {
                 Subject::Session(app, id) => {
                     if !self.engine.want_whole(app, id) {
@@ -285,6 +350,15 @@ impl<W: Writer> Keeper<W> {
                 Subject::App(app) => {
                     let entries: Vec<_> = self.engine.requests_of(app, Place::App).collect();
                     wholes.push((subject, state(&entries)));
+                }
+                Subject::Streams(app) => {
+                    let streams = self.streams.as_ref();
+                    let entries = streams.map(|streams| streams.snapshot(app)).unwrap_or_default();
+                    wholes.push((subject, state(&entries)));
+                }
+                Subject::StreamCounter => {
+                    let counter = self.streams.as_ref().map(|streams| streams.counter());
+                    wholes.push((subject, state(counter.as_slice())));
                 }
                 Subject::Epochs => {
                     wholes.push((subject, state(&[Entry::GreatestEpoch(self.epochs)])));

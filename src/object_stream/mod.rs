@@ -157,6 +157,11 @@ impl ObjectStreams {
         self.apps.get(app).is_some_and(|app| !app.functions.is_empty())
     }
 
+    /// How much there may be.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// An app, new if it is not there. Those that are left without anything are forgotten when
     /// there are too many of them.
     fn app(&mut self, app: &AppId) -> &mut App {

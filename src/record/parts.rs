@@ -1,18 +1,21 @@
-//! What is stored together although it does not fit into one piece: pieces, of which each says whether
-//! more of the whole follow.
+//! What is stored together although it does not fit into one piece: pieces, of which all but the last
+//! begin with a mark that no entry begins with. Most wholes are one piece, which is the whole as it is.
+
+/// No entry has this length.
+const MORE_FOLLOWS: [u8; 4] = [0xff; 4];
 
 /// Cuts bytes into pieces of at most `most` bytes, at least one.
 pub fn split(whole: &[u8], most: usize) -> Vec<Vec<u8>> {
-    let room = most.saturating_sub(1).max(1);
-    let pieces = whole.len().div_ceil(room).max(1);
-    let piece = |at: usize| {
-        let part = &whole[at * room..whole.len().min((at + 1) * room)];
-        let mut bytes = Vec::with_capacity(1 + part.len());
-        bytes.push(u8::from(at + 1 < pieces));
-        bytes.extend(part);
-        bytes
-    };
-    (0..pieces).map(piece).collect()
+    let room = most.saturating_sub(MORE_FOLLOWS.len()).max(1);
+    let mut pieces = Vec::new();
+    let mut rest = whole;
+    while rest.len() > most {
+        let (part, left) = rest.split_at(room);
+        pieces.push([&MORE_FOLLOWS, part].concat());
+        rest = left;
+    }
+    pieces.push(rest.to_vec());
+    pieces
 }
 
 /// Puts pieces together again, in their order.
@@ -20,11 +23,18 @@ pub fn split(whole: &[u8], most: usize) -> Vec<Vec<u8>> {
 pub struct Joiner(Vec<u8>);
 
 impl Joiner {
-    /// Takes a piece in; the whole, if it was the last of one. None for bytes that are no piece.
+    /// Takes a piece in; the whole, if it was the last of one.
     pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
-        let (&follows, part) = piece.split_first()?;
-        self.0.extend(part);
-        (follows == 0).then(|| std::mem::take(&mut self.0))
+        match piece.strip_prefix(&MORE_FOLLOWS) {
+            Some(part) => {
+                self.0.extend(part);
+                None
+            }
+            None => {
+                self.0.extend(piece);
+                Some(std::mem::take(&mut self.0))
+            }
+        }
     }
 
     /// Forgets the pieces of a whole that was never finished.
@@ -63,6 +73,6 @@ mod tests {
         assert!(joiner.is_open());
         joiner.clear();
         assert_eq!(joiner.push(&split(&[2], 10)[0]), Some(vec![2]));
-        assert_eq!(joiner.push(&[]), None);
+        assert_eq!(joiner.push(&[]), Some(Vec::new()));
     }
 }

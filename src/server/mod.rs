@@ -194,9 +194,10 @@ impl Server {
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
+        let objects = Arc::new(Objects::new(objects, runs.clone()));
         let context = grpc::Context {
             engine: engine.clone(),
-            objects: Arc::new(Objects::new(objects, runs.clone())),
+            objects: objects.clone(),
             passwords: passwords.clone(),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
@@ -258,7 +259,7 @@ impl Server {
         });
         let store = match stored {
             None => None,
-            Some(stored) => match stored.read(&config, &engine).await {
+            Some(stored) => match stored.read(&config, &engine, objects).await {
                 Ok(store) => Some(store),
                 Err(error) => {
                     stopping.cancel();

@@ -3,7 +3,8 @@
 use crate::{
     config::Config,
     engine::Engine,
-    keeper::{self, Keeper, KeeperOptions, LoadError, Loading, Lost},
+    grpc::Objects,
+    keeper::{self, Keeper, KeeperOptions, LoadError, Loading, Lost, export},
     log::{
         Log, LogError, NodeId,
         redb::{Options, RedbLog},
@@ -52,8 +53,13 @@ impl Stored {
 
     /// Reads the store, and has the engine take in what it holds; from then on it stores. Both are done
     /// by a thread of its own, so that whoever asks meanwhile is answered.
-    pub async fn read(self, config: &Config, engine: &Engine) -> Result<Store, LoadError> {
-        let runtime = runtime::Builder::new_current_thread().enable_time().build();
+    pub async fn read(
+        self,
+        config: &Config,
+        engine: &Engine,
+        objects: Arc<Objects>,
+    ) -> Result<Store, LoadError> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(broken)?;
         let (engine, interval) = (engine.clone(), config.store_interval);
         let (failing, failed) = watch::channel(None);
@@ -63,11 +69,23 @@ impl Stored {
         let work = move || {
             // The log is there as long as something writes it, and is closed with the thread.
             let Self { folder, log } = self;
+            let log = Arc::new(log);
             let outcome = runtime.block_on(async {
-                match begin(&folder, &log, engine, interval).await {
+                match begin(&folder, &log, engine, objects, interval).await {
                     Ok(keeper) => {
                         let _ = ready.send(Ok(()));
-                        keeper.run(stopped).await
+                        let closed = CancellationToken::new();
+                        let socket = folder.join(export::SOCKET);
+                        let (log, until) = (log.clone(), closed.clone());
+                        let exports = tokio::spawn(async move {
+                            if let Err(error) = export::serve_export(log, &socket, until).await {
+                                tracing::warn!(%error, "no export while serving");
+                            }
+                        });
+                        let outcome = keeper.run(stopped).await;
+                        closed.cancel();
+                        let _ = exports.await;
+                        outcome
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -100,6 +118,7 @@ async fn begin(
     folder: &Path,
     log: &RedbLog,
     engine: Engine,
+    objects: Arc<Objects>,
     interval: Duration,
 ) -> Result<Keeper<<RedbLog as Log>::Writer>, LoadError> {
     let begin = Instant::now();
@@ -114,7 +133,7 @@ async fn begin(
     let (lost, unreadable, clean) = (loaded.lost.len(), loaded.unreadable, restored.is_clean);
     let read_ms = begin.elapsed().as_millis() as u64;
     let options = KeeperOptions { interval, batch_bytes: BATCH_BYTES };
-    let mut keeper = Keeper::new(engine, writer, loaded, options);
+    let mut keeper = Keeper::new(engine, Some(objects), writer, loaded, options);
     keeper.begin().await?;
     let (folder, ms) = (folder.display(), begin.elapsed().as_millis() as u64);
     tracing::info!(

@@ -94,7 +94,7 @@ impl Stage {
         let (writer, loaded) = opened.expect("it is read");
         assert!(loaded.lost.is_empty() && loaded.unreadable == 0, "{loaded:?}");
         let options = KeeperOptions { interval: Duration::from_micros(INTERVAL), batch_bytes };
-        let mut keeper = Keeper::new(engine.clone(), writer, loaded, options);
+        let mut keeper = Keeper::new(engine.clone(), None, writer, loaded, options);
         keeper.begin().await.expect("it is stored");
         Self { engine, log, keeper, batch_bytes }
     }

@@ -187,7 +187,6 @@ pub async fn make(folder: &Path, is_clean: bool) {
         app: app("games"),
         user: user("ada"),
         props: vec![("color".into(), Value::Text("red".into()))],
-        slot: Some(id("race")),
     });
     let request = record::Entry::Request(Box::new(RequestRecord {
         app: app("games"),
