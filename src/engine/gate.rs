@@ -25,6 +25,9 @@ pub(super) struct Gate {
     pub asked: Option<Mark>,
     /// Up to where they are stored.
     pub stored: Option<Mark>,
+    /// Where the session was when it was restored under another epoch. That alone is no reason to store
+    /// it: the next owner would give it yet another one.
+    pub restored: Option<Mark>,
     /// A record was handed out and is not stored yet. There is one at a time, so that a slow store
     /// finds one large record and not many small ones.
     pub is_asking: bool,
@@ -100,6 +103,7 @@ impl Gate {
             is_sync,
             asked: None,
             stored: None,
+            restored: None,
             is_asking: false,
             flight: None,
             is_wanted: false,

@@ -200,8 +200,9 @@ impl Engine {
         if gate.is_asking || state.closed || state.core.is_open() {
             return;
         }
-        let has_changed = gate.asked != Some(state.core.mark()) || !gate.requests.is_empty();
-        if !has_changed && !gate.is_whole {
+        let mark = Some(state.core.mark());
+        let is_known = gate.asked == mark || (gate.restored == mark && !gate.is_wanted);
+        if is_known && gate.requests.is_empty() && !gate.is_whole {
             gate.is_wanted = false;
             return;
         }
@@ -225,6 +226,7 @@ impl Engine {
         gate.asked = Some(until);
         gate.is_asking = true;
         (gate.is_wanted, gate.is_whole, gate.listed) = (false, false, None);
+        gate.restored = None;
         gate.due = keeping.due_after(now);
         let mut requests = mem::take(&mut gate.requests);
         if is_whole {

@@ -133,10 +133,12 @@ impl Engine {
         let live = self.live(core);
         {
             let mut state = live.lock();
-            let is_known = state.core.epoch() == known.epoch;
+            let mark = state.core.mark();
+            let is_known = mark.epoch == known.epoch;
             if let Some(gate) = &mut state.gate {
                 gate.flight = None;
                 (gate.asked, gate.stored) = (is_known.then_some(known), is_known.then_some(known));
+                gate.restored = (!is_known).then_some(mark);
             }
         }
         self.inner.registry.put_back(&live);
