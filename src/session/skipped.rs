@@ -15,13 +15,14 @@ pub(super) struct Skipped(pub Vec<Revision>);
 
 impl Session {
     /// The last owner ended too early and stored each frame before it was shown. It may have promised
-    /// frames that it did not store: their revisions are never used.
+    /// frames that it did not store: their revisions are never used. The frame after them shows what
+    /// the last one that was stored shows.
     pub fn skip_promised(&mut self) {
         if self.skipped.0.len() == REMEMBERED {
             self.skipped.0.remove(0);
         }
         self.skipped.0.push(self.revision);
-        self.revision = Revision(self.revision.0 + PROMISED);
+        self.revision = Revision(self.revision.0 + PROMISED + 1);
     }
 
     /// Whether a revision is that of a frame that an owner may have promised, and that there is not.

@@ -67,3 +67,16 @@ fn ownership_passes_to_the_first_admin_else_moderator_else_member() {
     let order = ["owner", "admin", "second admin", "moderator", "first host", "member"];
     assert_eq!(owners, order);
 }
+
+#[test]
+fn a_revision_that_was_promised_and_lost_is_skipped_and_the_next_one_shows_what_is_there() {
+    let mut session = session(Kind::Room, &[("member", Role::Member)]);
+    session.flush(1000);
+    let last = session.revision();
+    session.skip_promised();
+    let now = session.revision();
+    assert!(now > last && !session.is_skipped(last) && !session.is_skipped(now));
+    let promised = last.0 + 1..now.0;
+    assert!(promised.count() >= 3, "two of a reset and one that was promised");
+    assert!((last.0 + 1..now.0).all(|lost| session.is_skipped(Revision(lost))));
+}
