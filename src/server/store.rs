@@ -26,6 +26,10 @@ use tokio_util::sync::CancellationToken;
 /// Above so many bytes of batches the store holds snapshots instead.
 const BATCH_BYTES: usize = 64 << 20;
 
+/// No more of what a store may take than one in so many bytes is for batches: in a small one they are
+/// trimmed long before it is full.
+const BATCH_SHARE: u64 = 16;
+
 /// What stores.
 #[derive(Debug)]
 pub struct Store {
@@ -61,7 +65,10 @@ impl Stored {
     ) -> Result<Store, LoadError> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(broken)?;
-        let (engine, interval) = (engine.clone(), config.store_interval);
+        let engine = engine.clone();
+        let share = (config.max_store_bytes as u64 / BATCH_SHARE) as usize;
+        let batch_bytes = BATCH_BYTES.min(share);
+        let options = KeeperOptions { interval: config.store_interval, batch_bytes };
         let (failing, failed) = watch::channel(None);
         let ((ready, begun), (finished, done)) = (oneshot::channel(), oneshot::channel());
         let stop = CancellationToken::new();
@@ -71,7 +78,7 @@ impl Stored {
             let Self { folder, log } = self;
             let log = Arc::new(log);
             let outcome = runtime.block_on(async {
-                match begin(&folder, &log, engine, objects, interval).await {
+                match begin(&folder, &log, engine, objects, options).await {
                     Ok(keeper) => {
                         let _ = ready.send(Ok(()));
                         let closed = CancellationToken::new();
@@ -119,7 +126,7 @@ async fn begin(
     log: &RedbLog,
     engine: Engine,
     objects: Arc<Objects>,
-    interval: Duration,
+    options: KeeperOptions,
 ) -> Result<Keeper<<RedbLog as Log>::Writer>, LoadError> {
     let begin = Instant::now();
     let node = NodeId(engine.clock().now());
@@ -132,7 +139,6 @@ async fn begin(
     let (sessions, users) = (restored.sessions.len(), restored.users.len());
     let (lost, unreadable, clean) = (loaded.lost.len(), loaded.unreadable, restored.is_clean);
     let read_ms = begin.elapsed().as_millis() as u64;
-    let options = KeeperOptions { interval, batch_bytes: BATCH_BYTES };
     let mut keeper = Keeper::new(engine, Some(objects), writer, loaded, options);
     keeper.begin().await?;
     let (folder, ms) = (folder.display(), begin.elapsed().as_millis() as u64);
