@@ -86,6 +86,8 @@ pub struct Keeper<W> {
     /// The greatest epoch that is stored.
     epochs: Epoch,
     look_at_epochs: Instant,
+    /// It waits for space where there is none: somebody is served meanwhile.
+    is_patient: bool,
     /// How many bytes of snapshots may be written: a quarter of what is written in batches.
     allowance: usize,
 }
@@ -118,15 +120,18 @@ impl<W: Writer> Keeper<W> {
         let epochs = restored.greatest_epoch;
         engine.restore(restored);
         let look_at_epochs = Instant::now();
-        Self { engine, streams, writer, cover, options, epochs, look_at_epochs, allowance: 0 }
+        let (is_patient, allowance) = (false, 0);
+        Self { engine, streams, writer, cover, options, epochs, look_at_epochs, is_patient, allowance }
     }
 
     /// Stores what has to be stored before anybody is served: which epochs and revisions are never
-    /// used again.
+    /// used again. Without the space for that nobody is.
     pub async fn begin(&mut self) -> Result<(), LogError> {
         self.keep_epochs().await?;
         while self.step().await? {}
-        self.store_streams().await
+        self.store_streams().await?;
+        self.is_patient = true;
+        Ok(())
     }
 
     /// Stores what is handed out, until it is told to stop and everything is stored. Returns early
@@ -295,6 +300,7 @@ impl<W: Writer> Keeper<W> {
                     }
                     return Ok(seq);
                 }
+                Err(AppendError::Full) if !self.is_patient => return Err(LogError::Full),
                 Err(AppendError::Full) => {
                     if !std::mem::replace(&mut is_full, true) {
                         tracing::error!("there is no space left in the store: writes are refused");
