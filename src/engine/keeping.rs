@@ -514,6 +514,16 @@ impl Engine {
         }
     }
 
+    /// Has everything stored that there is, when nobody else does anything any more: frames are made
+    /// of what is open, and what is not due is.
+    pub fn want_everything_stored(&self) {
+        for live in self.inner.registry.all() {
+            let wake = self.flush(&live, &mut live.lock());
+            wake.into_iter().for_each(Waker::wake);
+            self.want_stored(&live);
+        }
+    }
+
     /// Whether everything that anybody was shown is stored.
     pub fn is_all_stored(&self) -> bool {
         let is_stored = |live: &Arc<Live>| {

@@ -160,6 +160,8 @@ impl<W: Writer> Keeper<W> {
             }
             self.step().await?;
         }
+        // Streams that ended since then have left their marks.
+        self.engine.want_everything_stored();
         while self.step().await? {}
         self.store_streams().await?;
         if self.engine.is_all_stored() {
