@@ -134,6 +134,13 @@ impl State {
         self.flight().is_some()
     }
 
+    /// Whether a frame was made that nobody may be shown yet, and a record is on its way to the store.
+    /// If it is an older one, nothing can be asked for the frame before that is done; then another
+    /// frame may be open, which has to be made first.
+    pub(super) fn is_being_stored(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.flight.is_some() && gate.is_asking)
+    }
+
     /// Whether the session was opened and nobody may be shown it yet.
     pub(super) fn is_unborn(&self) -> bool {
         self.flight().is_some_and(|flight| flight.made.told.is_none())

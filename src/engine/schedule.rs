@@ -92,11 +92,12 @@ impl Engine {
     }
 
     /// Makes the frame, and shows it unless it has to be stored before; then it comes when that is
-    /// done. Meanwhile no other one is made.
+    /// done. Meanwhile no other one is made, unless what is in flight waits itself for a record: then
+    /// they fly together.
     pub(super) fn flush(&self, live: &Arc<Live>, state: &mut State) -> Vec<Waker> {
         state.tick = None;
         let now = self.clock().now();
-        if state.is_in_flight() {
+        if state.is_being_stored() {
             state.visited_at = now;
             return Vec::new();
         }
@@ -107,6 +108,8 @@ impl Engine {
                     state.hold_back(made, outline, framed_at);
                     Vec::new()
                 }
+                // What is in flight is shown when it is stored.
+                None if state.is_in_flight() => Vec::new(),
                 None => state.show(now, None, self.encoder()),
             }
         } else {

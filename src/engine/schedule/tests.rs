@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
     engine::{
-        EngineSettings, Options,
+        Cut, EngineSettings, KeepingSettings, Options,
         testing::{engine, room, settings, user},
     },
     session::{
         command::{Actor, Command, Join, Write},
         limits::SECOND,
-        settings::{Pacing, Setting},
+        settings::{Durability, Pacing, Setting},
         value::Value,
     },
 };
@@ -198,4 +198,53 @@ fn a_busy_thread_visits_a_session_that_nothing_changes_in_once_a_tick() {
     subscription.want_tick();
     let next = engine.shard(0).next().expect("it is scheduled");
     assert!(next > engine.clock().now() && is_on_the_grid(next, &live));
+}
+
+#[test]
+fn a_frame_that_is_made_while_an_older_one_is_stored_is_stored_next() {
+    let keeping = KeepingSettings { interval: 200_000, durability: Durability::Sync };
+    let settings = EngineSettings { shards: 1, keeping: Some(keeping), ..settings() };
+    let engine = engine(settings);
+    let live = room(&engine, "finals", |settings| settings.tick = TICK);
+    let store = |cut: Option<Cut>| engine.note_stored(cut.expect("something is to be stored"));
+    store(engine.cut());
+    engine.join(&live, &user("ann"), Join::default()).expect("it is open to all");
+    engine.advance(TICK);
+    store(engine.cut());
+    assert!(engine.want_whole(&live.app, &live.id));
+    let whole = engine.cut();
+    for _ in 0..2 {
+        write(&engine, &live);
+        engine.advance(2 * TICK);
+    }
+    store(whole);
+    engine.advance(2 * TICK);
+    store(engine.cut());
+    assert!(!live.lock().is_in_flight(), "what was written is shown");
+    let shown = live.lock().revision().0;
+    assert_eq!(shown, revision(&live));
+    assert!(engine.is_all_stored());
+}
+
+#[test]
+fn what_streams_leave_behind_when_they_end_is_stored_at_a_stop() {
+    let keeping = KeepingSettings { interval: 200_000, durability: Durability::Async };
+    let settings = EngineSettings { shards: 1, keeping: Some(keeping), ..settings() };
+    let engine = engine(settings);
+    let live = room(&engine, "finals", |settings| settings.tick = TICK);
+    engine.join(&live, &user("ann"), Join::default()).expect("it is open to all");
+    engine.advance(SECOND);
+    let store = || {
+        while let Some(cut) = engine.cut() {
+            engine.note_stored(cut)
+        }
+    };
+    store();
+    engine.drain();
+    let left = Command::Leave { user: user("ann"), keep_role: false };
+    let _ = live.lock().core.apply(engine.clock().now(), &Actor::User(user("ann")), left);
+    assert!(!engine.is_all_stored() || live.lock().core.is_open());
+    engine.want_everything_stored();
+    store();
+    assert!(engine.is_all_stored() && !live.lock().core.is_open());
 }
