@@ -304,19 +304,19 @@ impl Engine {
         record.map(|record| record.lock().props()).unwrap_or_default()
     }
 
-    /// The requests that are remembered of a place.
-    pub fn requests_of(&self, app: &AppId, place: Place) -> impl Iterator<Item = Entry> {
-        self.inner.requests.of(app, place).into_iter().map(boxed)
-    }
-
     fn want_whole_of(&self, live: &Arc<Live>) {
         let with_gate = |with: &mut dyn FnMut(&mut Gate)| {
             let mut state = live.lock();
             state.gate.as_deref_mut().map(with);
             state
         };
-        // What is done from now on is noted; what was done before, the book knows.
-        drop(with_gate(&mut |gate| gate.whole = Some(Vec::new())));
+        // What is done from now on is noted; what was done before, the book knows, but for requests
+        // that have their place elsewhere and wait for the next record.
+        let is_elsewhere = |request: &&RequestRecord| !matches!(request.place, Place::Session(_));
+        drop(with_gate(&mut |gate| {
+            let waiting = gate.requests.iter().filter(is_elsewhere).cloned().collect();
+            gate.whole = Some(waiting);
+        }));
         let mut book = self.inner.requests.of(&live.app, Place::Session(live.id.clone()));
         let mut state = with_gate(&mut |gate| {
             gate.whole.get_or_insert_default().append(&mut book);

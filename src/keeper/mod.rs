@@ -6,12 +6,13 @@
 //! without for longest, and batches that nobody needs any more are trimmed ([`cover`]).
 
 mod cover;
+mod done;
 pub mod export;
 mod load;
 
 pub use self::load::{LoadError, Loaded, Loading, Lost};
 
-use self::cover::Cover;
+use self::{cover::Cover, done::Done};
 use crate::{
     engine::{Cut, Engine},
     log::{
@@ -19,7 +20,7 @@ use crate::{
         Snapshot, Writer,
     },
     object_stream::record::Change,
-    record::{self, Entry, Place, Subject, UserRecord},
+    record::{self, Entry, Subject, UserRecord},
     session::{
         epoch::Epoch,
         ids::AppId,
@@ -82,6 +83,7 @@ pub struct Keeper<W> {
     streams: Option<Arc<dyn Streams>>,
     writer: W,
     cover: Cover,
+    done: Done,
     options: KeeperOptions,
     /// The greatest epoch that is stored.
     epochs: Epoch,
@@ -118,10 +120,23 @@ impl<W: Writer> Keeper<W> {
             streams.restore(changes, restored.is_clean, engine.clock().now());
         }
         let epochs = restored.greatest_epoch;
+        let (mut done, now) = (Done::default(), engine.clock().now());
+        restored.requests.iter().for_each(|request| done.stored(request, now));
         engine.restore(restored);
         let look_at_epochs = Instant::now();
         let (is_patient, allowance) = (false, 0);
-        Self { engine, streams, writer, cover, options, epochs, look_at_epochs, is_patient, allowance }
+        Self {
+            engine,
+            streams,
+            writer,
+            cover,
+            done,
+            options,
+            epochs,
+            look_at_epochs,
+            is_patient,
+            allowance,
+        }
     }
 
     /// Stores what has to be stored before anybody is served: which epochs and revisions are never
@@ -206,12 +221,27 @@ impl<W: Writer> Keeper<W> {
         let mut bytes = Vec::new();
         let mut subjects = Vec::new();
         let mut wholes = Vec::new();
+        let now = self.engine.clock().now();
         for kept in &cut.items {
-            if kept.is_whole {
+            let of = kept.entries.first().map(Subject::of);
+            // What a snapshot cannot tell, for it is about somebody else, is stored with the session
+            // in one batch. Its turn to be stored as a whole comes again.
+            let is_alone = || kept.entries.iter().map(Subject::of).all(|it| Some(it) == of);
+            if kept.is_whole && is_alone() {
                 wholes.push(&kept.entries);
                 continue;
             }
             for entry in &kept.entries {
+                match entry {
+                    // Snapshots are written after the batch: the one of before its end would be the
+                    // last word of the session.
+                    Entry::Gone { .. } => {
+                        let is_other = |it: &&Vec<Entry>| it.first().map(Subject::of) != of;
+                        wholes.retain(is_other);
+                    }
+                    Entry::Request(request) => self.done.stored(request, now),
+                    _ => {}
+                }
                 subjects.push(Subject::of(entry));
                 record::put(&mut bytes, entry);
             }
@@ -332,6 +362,7 @@ impl<W: Writer> Keeper<W> {
         if self.cover.bytes() <= self.options.batch_bytes || self.allowance == 0 {
             return Ok(());
         }
+        let now = self.engine.clock().now();
         let mut wholes = Vec::new();
         let oldest = self.cover.oldest(WHOLE_AT_ONCE);
         let is_of_streams =
@@ -349,14 +380,14 @@ impl<W: Writer> Keeper<W> {
                 }
                 Subject::User(app, user) => {
                     let props = self.engine.user_props(app, user);
-                    let requests = self.engine.requests_of(app, Place::User(user.clone()));
+                    let requests = self.done.of(&subject, now);
                     let user = UserRecord { app: app.clone(), user: user.clone(), props };
                     let known = (!user.props.is_empty()).then_some(Entry::User(user));
                     let entries: Vec<Entry> = known.into_iter().chain(requests).collect();
                     wholes.push((subject, state(&entries)));
                 }
-                Subject::App(app) => {
-                    let entries: Vec<_> = self.engine.requests_of(app, Place::App).collect();
+                Subject::App(_) => {
+                    let entries: Vec<_> = self.done.of(&subject, now).collect();
                     wholes.push((subject, state(&entries)));
                 }
                 Subject::Streams(app) => {
