@@ -65,6 +65,16 @@ impl Server {
         self.child.try_wait().expect("it is a child").is_none()
     }
 
+    /// Its id as a process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It may tell of faults.
+    pub fn expects_alarms(&mut self) {
+        self.alarms = mpsc::channel().1;
+    }
+
     /// Tells it to stop.
     pub fn terminate(&self) {
         signal("-TERM", self.child.id());
