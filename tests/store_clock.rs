@@ -47,7 +47,7 @@ async fn serve(log: &MemoryLog, now: Micros, is_clean: bool, change: impl FnOnce
     let loading = Loading::new(Arc::new(Limits::default()));
     let (writer, loaded) = keeper::open(log, NodeId(now), loading).await.expect("it opens");
     let options = KeeperOptions { interval: Duration::from_millis(10), batch_bytes: 1 << 20 };
-    let mut keeper = Keeper::new(engine.clone(), writer, loaded, options);
+    let mut keeper = Keeper::new(engine.clone(), None, writer, loaded, options);
     keeper.begin().await.expect("it begins");
     let stop = CancellationToken::new();
     let keeping = tokio::spawn(keeper.run(stop.clone()));

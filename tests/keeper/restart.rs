@@ -38,7 +38,7 @@ async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision
         assert!(matches!(at_once(stage.engine.framed(&live, at)), Some(Err(_))), "{lost}");
     }
     let next = stage.write(&live, "ada", 3.0).expect("it may");
-    assert_eq!(next, Position { epoch, revision: Revision(shown.0 + 4) });
+    assert_eq!(next, Position { epoch, revision: Revision(shown.0 + 5) });
     stage.tick();
     stage.store().await;
     // Who was shown the last frame goes on from there.
