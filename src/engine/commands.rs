@@ -168,7 +168,7 @@ impl Engine {
     ) -> Result<Position, Refusal> {
         self.check_draining()?;
         let (position, wake) = {
-            let mut state = self.shown(live).await;
+            let mut state = self.shown(live).await?;
             self.check_space(&state)?;
             let (outline, framed_at) = (state.outline(), state.shown_at());
             let watched = self.watched(&state);

@@ -7,7 +7,7 @@
 
 use super::error::Refusal;
 use super::{
-    Engine, TRANSMIT_INTERVAL,
+    Engine,
     gate::Gate,
     live::{Live, State},
     shard::Job,
@@ -28,12 +28,11 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
     collections::BTreeSet,
     mem,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 use tokio::sync::{Notify, watch};
 
@@ -119,6 +118,25 @@ impl Keeping {
             stored: watch::Sender::new(0),
             is_full: AtomicBool::new(false),
         }
+    }
+
+    /// Somebody waits for what is in the queue. Returns the cut that takes it, or the last one if there
+    /// is nothing.
+    pub fn hasten(&self) -> u64 {
+        let cut = {
+            let mut queue = self.queue.lock();
+            let is_empty = queue.items.is_empty() && queue.users.is_empty();
+            queue.is_urgent |= !is_empty;
+            queue.cuts + u64::from(!is_empty)
+        };
+        self.news.notify_one();
+        cut
+    }
+
+    /// Waits until a cut is stored.
+    pub async fn cut_stored(&self, cut: u64) {
+        // The sender is there as long as this.
+        let _ = self.stored.subscribe().wait_for(|stored| *stored >= cut).await;
     }
 
     fn put(&self, kept: Kept, is_urgent: bool) {
@@ -384,6 +402,14 @@ impl Engine {
         if let Some(keeping) = &self.inner.keeping {
             keeping.is_full.store(!is_there, Ordering::Relaxed);
         }
+        if !is_there {
+            // Who waits for a frame to be stored is told that it may take long.
+            for live in self.inner.registry.all() {
+                let waiting: Vec<Waker> =
+                    live.lock().waiting.iter().map(|(_, waker)| waker.clone()).collect();
+                waiting.into_iter().for_each(Waker::wake);
+            }
+        }
     }
 
     /// What was cut is stored: what waited for that is shown, and who did is woken.
@@ -454,177 +480,8 @@ impl Engine {
         }
         wake
     }
-
-    /// Refuses what is to be stored in a session of which nothing is.
-    pub fn check_stored(&self, live: &Live) -> Result<(), Refusal> {
-        if live.lock().gate.is_some() { Ok(()) } else { Err(Refusal::NoStore) }
-    }
-
-    /// Waits until everything is stored that is accepted of a session; where it is not stored, there
-    /// is nothing to wait for.
-    pub async fn stored(&self, live: &Arc<Live>) {
-        let Some(mark) = self.want_stored(live) else { return };
-        Stored { live, mark, waiting: None }.await;
-    }
-
-    /// Has what is accepted of a session stored soon, and returns up to where that goes; none = it is
-    /// stored already, or will never be.
-    pub fn want_stored(&self, live: &Arc<Live>) -> Option<Mark> {
-        let keeping = self.inner.keeping.as_ref()?;
-        let mut state = live.lock();
-        let mark = Mark { revision: state.core.pending_revision(), ..state.core.mark() };
-        let gate = state.gate.as_mut().filter(|gate| gate.stored < Some(mark))?;
-        gate.is_wanted = true;
-        if state.core.is_open() {
-            // However long the tick is, whoever waits for the store does not wait for that.
-            let at = self.clock().now().max(state.core.last_frame_at() + TRANSMIT_INTERVAL);
-            self.tick_at(live, &mut state, at);
-        }
-        self.keep(live, &mut state);
-        drop(state);
-        // It may be in the queue already, without anybody who waits for it.
-        keeping.queue.lock().is_urgent = true;
-        keeping.news.notify_one();
-        Some(mark)
-    }
-
-    /// Waits until everything is stored that is in the queue.
-    pub async fn all_stored(&self) {
-        let Some(keeping) = &self.inner.keeping else { return };
-        let cut = {
-            let mut queue = keeping.queue.lock();
-            let is_empty = queue.items.is_empty() && queue.users.is_empty();
-            queue.is_urgent |= !is_empty;
-            queue.cuts + u64::from(!is_empty)
-        };
-        keeping.news.notify_one();
-        // The sender is there as long as the engine.
-        let _ = keeping.stored.subscribe().wait_for(|stored| *stored >= cut).await;
-    }
-
-    /// Stores everything that there is: for a stop, when nothing changes any more.
-    pub async fn store_everything(&self) {
-        loop {
-            let sessions = self.inner.registry.all();
-            let left = sessions.iter().filter(|live| self.want_stored(live).is_some()).count();
-            self.all_stored().await;
-            if left == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Has everything stored that there is, when nobody else does anything any more: frames are made
-    /// of what is open, and what is not due is.
-    pub fn want_everything_stored(&self) {
-        for live in self.inner.registry.all() {
-            let wake = self.flush(&live, &mut live.lock());
-            wake.into_iter().for_each(Waker::wake);
-            self.want_stored(&live);
-        }
-    }
-
-    /// Whether everything that anybody was shown is stored.
-    pub fn is_all_stored(&self) -> bool {
-        let is_stored = |live: &Arc<Live>| {
-            let state = live.lock();
-            let gate = state.gate.as_ref();
-            gate.is_none_or(|gate| gate.stored >= Some(state.core.mark()))
-        };
-        self.inner.registry.all().iter().all(is_stored)
-    }
-
-    /// Whether somebody waits for a frame that is to be stored.
-    pub fn is_frame_awaited(&self) -> bool {
-        let is_awaited = |live: &Arc<Live>| {
-            let state = live.lock();
-            let waits = state.gate.as_ref().is_some_and(|gate| !gate.waiting.is_empty());
-            waits && state.core.is_open()
-        };
-        self.inner.registry.all().iter().any(is_awaited)
-    }
-
-    /// Whether no session has a frame in flight.
-    pub fn is_all_shown(&self) -> bool {
-        self.inner.registry.all().iter().all(|live| !live.lock().is_in_flight())
-    }
-
-    /// Waits until a session has no frame in flight, so that what it shows is what anybody may see.
-    pub async fn shown<'a>(&self, live: &'a Arc<Live>) -> parking_lot::MutexGuard<'a, State> {
-        Shown { live, waiting: None }.await
-    }
 }
 
 fn boxed(request: RequestRecord) -> Entry {
     Entry::Request(Box::new(request))
-}
-
-/// The wait until something of a session is stored; dropped, it leaves nothing behind.
-struct Stored<'a> {
-    live: &'a Arc<Live>,
-    mark: Mark,
-    waiting: Option<usize>,
-}
-
-impl Future for Stored<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let live = self.live;
-        let mut state = live.lock();
-        let mark = self.mark;
-        let Some(gate) = &mut state.gate else { return Poll::Ready(()) };
-        if gate.stored >= Some(mark) {
-            return Poll::Ready(());
-        }
-        match self.waiting {
-            Some(key) => gate.waiting[key].1.clone_from(cx.waker()),
-            None => self.waiting = Some(gate.waiting.insert((mark, cx.waker().clone()))),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Stored<'_> {
-    fn drop(&mut self) {
-        if let Some(key) = self.waiting
-            && let Some(gate) = &mut self.live.lock().gate
-        {
-            gate.waiting.remove(key);
-        }
-    }
-}
-
-/// The wait for the end of a flight; dropped, it leaves nothing behind.
-struct Shown<'a> {
-    live: &'a Arc<Live>,
-    waiting: Option<usize>,
-}
-
-impl<'a> Future for Shown<'a> {
-    type Output = parking_lot::MutexGuard<'a, State>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let live = self.live;
-        let mut state = live.lock();
-        if !state.is_in_flight() {
-            if let Some(key) = self.waiting.take() {
-                state.waiting.remove(key);
-            }
-            return Poll::Ready(state);
-        }
-        match self.waiting {
-            Some(key) => state.waiting[key].clone_from(cx.waker()),
-            None => self.waiting = Some(state.waiting.insert(cx.waker().clone())),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        if let Some(key) = self.waiting {
-            self.live.lock().waiting.remove(key);
-        }
-    }
 }

@@ -32,6 +32,7 @@ mod restoring;
 mod schedule;
 mod shard;
 mod shared;
+mod stored;
 mod subscriber;
 #[cfg(test)]
 mod testing;

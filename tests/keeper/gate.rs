@@ -39,7 +39,7 @@ async fn a_frame_of_a_sync_session_is_shown_to_nobody_before_it_is_stored() {
     assert!(matches!(*steps(&mut reader), [Step::Update(_)]));
     assert!(matches!(*steps(&mut listener), [Step::Update(_)]));
     assert!(matches!(*steps(&mut newcomer), [Step::Update(_)]));
-    assert!(at_once(stage.engine.shown(&live)).is_some());
+    assert!(matches!(at_once(stage.engine.shown(&live)), Some(Ok(_))));
     assert_eq!(at_once(stage.engine.framed(&live, position)), Some(Ok(())));
     assert_eq!(live.lock().revision(), Revision(2));
 }
@@ -170,6 +170,8 @@ async fn without_space_nothing_that_is_to_be_stored_is_taken_and_the_rest_goes_o
         let mut storing = std::pin::pin!(stage.store());
         assert!(at_once(storing.as_mut()).is_none());
     }
+    let read = at_once(stage.engine.shown(&sync)).map(|read| read.err());
+    assert_eq!(read, Some(Some(Refusal::StoreFull)), "nobody knows how long the frame takes");
     stage.log.set_full(false);
     let refused = stage.write(&sync, "ada", 2.0);
     assert_eq!(refused, Err(Refusal::StoreFull));

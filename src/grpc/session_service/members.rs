@@ -80,7 +80,7 @@ impl Sessions {
         self.0.engine.take_update(app, &user).ok()?;
         let actor = Actor::User(user);
         let live = self.0.engine.find(app, Some(&key), &actor).ok()?;
-        let state = self.0.engine.shown(&live).await;
+        let state = self.0.engine.shown(&live).await.ok()?;
         state.core.check(&actor, Act::Receive).ok()?;
         let view = View { class: state.core.class_of(&actor), props: Default::default() };
         let encoded = Wire::default().snapshot(
@@ -232,7 +232,7 @@ impl Sessions {
         let min = request.min_position.map(|min| door.position("min_position", min));
         let (actor, key) = door.close_with(|| Some((actor?, key?)))?;
         let live = self.read(&app, &key, &actor, true, min).await?;
-        let state = self.0.engine.shown(&live).await;
+        let state = self.0.engine.shown(&live).await?;
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
         let (member, shown) =

@@ -43,7 +43,7 @@ impl Sessions {
         let named = door.session_or_name(&request.session_id, &request.name);
         let (actor, named) = door.close_with(|| Some((actor?, named?)))?;
         let live = self.read(&app, &named, &actor, false, min).await?;
-        let state = self.0.engine.shown(&live).await;
+        let state = self.0.engine.shown(&live).await?;
         let session = &state.core;
         let inside = session.standing(&actor) != Standing::Outsider;
         Ok(proto::GetSessionInfoResponse {

@@ -135,7 +135,7 @@ impl Sessions {
         let min = request.min_position.map(|min| door.position("min_position", min));
         let (actor, key, target) = door.close_with(|| Some((actor?, key?, target?)))?;
         let live = self.read(&app, &key, &actor, true, min).await?;
-        let state = self.0.engine.shown(&live).await;
+        let state = self.0.engine.shown(&live).await?;
         let session = &state.core;
         session.check(&actor, Act::Receive)?;
         if session.members().find(&target).is_none() {
