@@ -179,6 +179,8 @@ impl Engine {
                 Vec::new()
             } else {
                 let wake = state.show(now, Some(made), self.encoder());
+                let was = || watched.as_ref().map(|(_, was)| was.clone());
+                self.place_framed(live, &mut state, was);
                 self.note_frame(&mut state, watched);
                 wake
             };

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     record::RequestRecord,
     session::{
-        limits::Micros, member::Departed, record::Mark, revision::Revision, settings::Durability,
+        command::Actor, limits::Micros, member::Departed, record::Mark, revision::Revision,
+        settings::Durability,
     },
 };
 use slab::Slab;
@@ -154,6 +155,21 @@ impl State {
     /// What the session is in that frame.
     pub fn outline(&self) -> Outline {
         self.flight().map_or_else(|| Outline::shown(&self.core), |flight| flight.outline.clone())
+    }
+
+    /// Whether everybody may know of the session: that frame, too, has to show it as listed.
+    pub fn is_listed(&self) -> bool {
+        let was_unlisted = |flight: &Flight| flight.outline.info().settings.unlisted;
+        self.core.is_listed() && !self.flight().is_some_and(was_unlisted)
+    }
+
+    /// Whether an actor may know of the session. The app may, and everybody if it is listed; else
+    /// those who have joined, and its insiders.
+    pub fn is_visible_to(&self, actor: &Actor) -> bool {
+        match actor {
+            Actor::App => true,
+            Actor::User(user) => self.is_listed() || self.core.is_known_to(user),
+        }
     }
 
     /// When that frame was made.

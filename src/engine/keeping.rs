@@ -458,6 +458,7 @@ impl Engine {
             self.place(live, state);
             state.seats = state.core.shown_seats();
         } else {
+            self.place_framed(live, state, || before.clone());
             let watched = self.watching(state).zip(before);
             self.note_frame(state, watched);
         }

@@ -63,7 +63,7 @@ impl Engine {
             Some(SessionKey::Id(id)) => registry.session(app, id),
             Some(SessionKey::Name(name)) => registry.named(app, name),
         };
-        live.filter(|live| live.lock().core.is_visible_to(actor)).ok_or(Refusal::NOT_FOUND)
+        live.filter(|live| live.lock().is_visible_to(actor)).ok_or(Refusal::NOT_FOUND)
     }
 
     /// A session that a user may try to join.

@@ -56,8 +56,7 @@ pub struct Query<'a> {
 impl Query<'_> {
     /// Whether it asks for a session, the filter apart.
     fn is_wanted(self, state: &State, actor: &Actor) -> bool {
-        state.core.is_visible_to(actor)
-            && self.member.is_none_or(|member| state.core.has_joined(member))
+        state.is_visible_to(actor) && self.member.is_none_or(|member| state.core.has_joined(member))
     }
 }
 
@@ -159,7 +158,7 @@ impl Engine {
         let sessions = ids.iter().filter_map(|id| registry.session(app, id));
         let mut sessions: Vec<_> = sessions.filter(|live| beyond.has(live.epoch)).collect();
         // What the actor may not know of is not among what it is told to have been looked at.
-        sessions.retain(|live| live.lock().core.is_visible_to(actor));
+        sessions.retain(|live| live.lock().is_visible_to(actor));
         sessions.sort_unstable_by_key(|live| live.epoch);
         if query.order == Order::Oldest {
             sessions.reverse();

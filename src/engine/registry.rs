@@ -1,9 +1,12 @@
 //! Which sessions and users there are.
 
 use super::error::Refusal;
-use super::{footprint::Footprint, live::Live, users::UserRecord};
+use super::{
+    footprint::Footprint,
+    live::{Live, State},
+    users::UserRecord,
+};
 use crate::session::{
-    Session,
     command::Actor,
     epoch::Epoch,
     ids::{AppId, Key, SessionId, UserId},
@@ -82,12 +85,13 @@ pub struct Places {
 
 impl Places {
     /// Where a session belongs.
-    pub fn of(session: &Session) -> Self {
-        let exists = !session.has_ended();
+    pub fn of(state: &State) -> Self {
+        // Where it is not born yet it may be joined, but nobody is shown that it is there.
+        let exists = !state.core.has_ended() && !state.is_unborn();
         Self {
             exists,
-            listed: exists && session.is_listed(),
-            open_to_all: session.is_open_to_all(),
+            listed: exists && state.is_listed(),
+            open_to_all: state.core.is_open_to_all(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! What is due when, and what is done then.
 
 use super::{
-    Engine, GROUPS,
+    Engine, GROUPS, Outline,
     live::{Live, State},
     registry::Places,
     shard::{Job, Listed, Shard},
 };
-use crate::session::{command::Actor, ids::UserId, limits::Micros};
+use crate::session::{ids::UserId, limits::Micros};
 use std::{
     sync::{Arc, Weak},
     task::Waker,
@@ -42,12 +42,28 @@ impl Engine {
     }
 
     pub(super) fn place(&self, live: &Arc<Live>, state: &mut State) {
-        let registry = &self.inner.registry;
-        let mut places = Places::of(&state.core);
-        if state.is_unborn() {
-            // It may be joined, but nobody is shown that it is there.
-            (places.exists, places.listed) = (false, false);
+        let outline = state.outline();
+        self.place_after(live, state, &outline);
+        self.note_seats(state);
+    }
+
+    /// A frame is shown: a session that it shows as listed is so from now on. `was` is what it was
+    /// before.
+    pub(super) fn place_framed(
+        &self,
+        live: &Arc<Live>,
+        state: &mut State,
+        was: impl FnOnce() -> Option<Outline>,
+    ) {
+        if state.places.is_hidden() && state.is_listed() {
+            let was = was().unwrap_or_else(|| state.outline());
+            self.place_after(live, state, &was);
         }
+    }
+
+    fn place_after(&self, live: &Arc<Live>, state: &mut State, was: &Outline) {
+        let registry = &self.inner.registry;
+        let places = Places::of(state);
         let before = std::mem::replace(&mut state.places, places);
         if before != places {
             registry.place(live, before, places);
@@ -60,15 +76,14 @@ impl Engine {
             users.extend(state.core.knowers().cloned());
         }
         let note = |user: UserId| {
-            let knows = is_hidden && state.core.is_visible_to(&Actor::User(user.clone()));
+            let knows = is_hidden && state.core.is_known_to(&user);
             let knew = registry.note_known(live, &user, knows);
             (knew != knows).then_some((user, knows))
         };
         let passed: Vec<_> = users.into_iter().filter_map(note).collect();
         if before != places || !passed.is_empty() {
-            self.note_passages(state, (before, places), &passed);
+            self.note_passages(state, (before, places), was, &passed);
         }
-        self.note_seats(state);
     }
 
     /// Has the tick visit a session, changed or not. Where the settings have changed since it was
@@ -116,6 +131,7 @@ impl Engine {
             let watched = self.watched(state);
             let made = state.frame(now);
             let wake = state.show(now, made, self.encoder());
+            self.place_framed(live, state, || watched.as_ref().map(|(_, was)| was.clone()));
             self.note_frame(state, watched);
             wake
         };

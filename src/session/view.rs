@@ -139,15 +139,21 @@ impl Session {
     pub fn is_visible_to(&self, actor: &Actor) -> bool {
         match actor {
             Actor::App => true,
-            Actor::User(user) => {
-                self.is_listed() || self.is_insider(user) || self.members.membership(user).is_some()
-            }
+            Actor::User(user) => self.is_listed() || self.is_known_to(user),
         }
     }
 
-    /// Whether everybody may know of the session.
+    /// Whether a user may know of the session, listed or not.
+    pub fn is_known_to(&self, user: &UserId) -> bool {
+        self.is_insider(user) || self.members.membership(user).is_some()
+    }
+
+    /// Whether everybody may know of the session. It is listed from the frame on that shows it so, as
+    /// people outside are shown nothing of the time before, and until an update is accepted that hides
+    /// it.
     pub fn is_listed(&self) -> bool {
-        self.pair.is_none() && !self.accepted.settings.unlisted
+        let unlisted = self.accepted.settings.unlisted || self.shown.settings.unlisted;
+        self.pair.is_none() && !unlisted
     }
 
     /// Whether a user may know of the session without having joined it, listed or not: by a role, and
@@ -170,9 +176,10 @@ impl Session {
     }
 
     /// Notes that somebody may have come to know of the session, or not know of it any more. What
-    /// everybody knows of need not be noted.
+    /// everybody knows of need not be noted, unless the frame that shows it as listed is the last one:
+    /// that may not be shown yet.
     pub(super) fn sight_may_change(&mut self, user: &UserId) {
-        if !self.is_listed() {
+        if !self.is_listed() || self.info_revision == self.revision {
             self.sight_changed.push(user.clone());
         }
     }

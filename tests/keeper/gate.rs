@@ -138,6 +138,35 @@ async fn a_listing_shows_what_is_stored() {
 }
 
 #[tokio::test]
+async fn a_sync_session_comes_to_be_listed_when_the_frame_that_shows_it_so_is_stored() {
+    let mut stage = Stage::new().await;
+    let live = stage.open_with("race", |settings| {
+        (settings.durability, settings.unlisted) = (Durability::Sync, true);
+    });
+    stage.tick();
+    stage.store().await;
+    let eve = Actor::User(user("eve"));
+    let listed = |stage: &Stage| {
+        let mut found = 0;
+        stage.engine.list((&app(), &eve), Query::default(), None, |state| {
+            assert!(!state.outline().info().settings.unlisted, "it is shown as hidden");
+            found += 1;
+            true
+        });
+        found
+    };
+    stage.command(&live, Command::Update(vec![Setting::Unlisted(false)]));
+    assert_eq!((listed(&stage), live.lock().is_visible_to(&eve)), (0, false), "no frame shows it");
+    stage.tick();
+    assert_eq!((listed(&stage), live.lock().is_visible_to(&eve)), (0, false), "it is in flight");
+    stage.store().await;
+    assert_eq!((listed(&stage), live.lock().is_visible_to(&eve)), (1, true));
+    // Who may not see it any more does not from the update on.
+    stage.command(&live, Command::Update(vec![Setting::Unlisted(true)]));
+    assert_eq!((listed(&stage), live.lock().is_visible_to(&eve)), (0, false));
+}
+
+#[tokio::test]
 async fn who_subscribes_to_a_sync_session_is_told_of_its_end_when_that_is_stored() {
     let mut stage = Stage::new().await;
     let live = stage.open("race", Durability::Sync);

@@ -109,6 +109,42 @@ async fn a_session_ends_for_those_from_whom_it_is_hidden_and_opens_again() {
 }
 
 #[tokio::test]
+async fn a_session_that_comes_to_be_listed_is_told_as_the_frame_shows_it_that_lists_it() {
+    let service = Service::start().await;
+    let with = |unlisted, plan: &str| SessionSettings {
+        unlisted: Some(unlisted),
+        metadata: props([("plan", text(plan))]),
+        ..Default::default()
+    };
+    service.open_room_with("finals", "ada", with(true, "secret")).await;
+    service.tick();
+    let mut eve = service.watch_sessions("eve", "").await;
+    let mut chooser = service.watch_sessions("eve", "metadata.plan == 'secret'").await;
+    let listed = async || {
+        let by_eve =
+            sessiond::proto::ListSessionsRequest { user_id: "eve".into(), ..Default::default() };
+        service.try_list(by_eve).await.expect("it lists").sessions
+    };
+    service.update("finals", "ada", &["unlisted", "metadata"], with(false, "open")).await;
+    assert!(listed().await.is_empty(), "no frame shows it so");
+    let told = refused(service.try_info("finals", "eve").await);
+    told.is(Code::NotFound, "SESSION_NOT_FOUND");
+    assert_eq!((eve.glance().await, eve.sessions.len()), (None, 0));
+    assert_eq!(after_a_tick(&service, &mut eve).await, one(Opened, "finals"));
+    let is_open = |info: &sessiond::proto::SessionInfo| {
+        let settings = info.settings.as_ref().expect("it has settings");
+        settings.unlisted == Some(false) && settings.metadata == props([("plan", text("open"))])
+    };
+    assert!(is_open(&eve.sessions["finals"]));
+    assert!(is_open(&listed().await[0]));
+    assert_eq!(chooser.glance().await, None, "it was never told of the plan");
+    // It is hidden at once.
+    service.update("finals", "ada", &["unlisted"], with(true, "")).await;
+    assert!(listed().await.is_empty());
+    assert_eq!(after_a_tick(&service, &mut eve).await, one(Ended, "finals"));
+}
+
+#[tokio::test]
 async fn who_is_not_told_of_a_hidden_session_is_not_told_of_what_happens_to_it() {
     let service = Service::start().await;
     let hidden = SessionSettings { unlisted: Some(true), ..Default::default() };

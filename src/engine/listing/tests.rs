@@ -256,7 +256,7 @@ fn a_listing_finds_what_the_rules_let_somebody_know_of_and_nothing_else() {
                 let knows = |id: &&str| {
                     let key = SessionId::new(id).expect("an id");
                     let live = engine.inner.registry.session(&app(), &key);
-                    live.is_some_and(|live| live.lock().core.is_visible_to(&actor))
+                    live.is_some_and(|live| live.lock().is_visible_to(&actor))
                 };
                 let expected: Vec<&str> = IDS.into_iter().filter(knows).collect();
                 assert_eq!(calls(&engine, &actor, None).concat(), expected, "{actor:?}");

@@ -165,7 +165,7 @@ impl State {
         // Whichever are fewer: those who read, or those who know of the session.
         let audiences: FxHashSet<Audience> = if self.logs.len() < session.members().joined_count() {
             let knows = |audience: &&Audience| match audience {
-                Audience::User(user) => session.is_visible_to(&Actor::User(user.clone())),
+                Audience::User(user) => session.is_known_to(user),
                 _ => false,
             };
             self.logs.keys().filter(knows).cloned().collect()

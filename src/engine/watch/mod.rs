@@ -115,25 +115,26 @@ impl Engine {
         Ok(watch)
     }
 
-    /// Notes where a session has come to be and where it is not any more, with the session locked.
-    /// `users` have come to know of it where it is not listed, or do not know of it there any more.
+    /// Notes where a session has come to be and where it is not any more, with the session locked;
+    /// `outline` is what it was there. `users` have come to know of it where it is not listed, or do
+    /// not know of it there any more.
     pub(super) fn note_passages(
         &self,
         state: &State,
         (was, is): (Places, Places),
+        outline: &Outline,
         users: &[(UserId, bool)],
     ) {
         let Some(journal) = self.inner.journals.of(state.core.app()) else { return };
-        let outline = state.outline();
         let mut logs = journal.lock();
         if was.exists != is.exists {
-            logs.note_passage(&Audience::App, &outline, is.exists);
+            logs.note_passage(&Audience::App, outline, is.exists);
         }
         if was.listed != is.listed {
-            logs.note_passage(&Audience::Everybody, &outline, is.listed);
+            logs.note_passage(&Audience::Everybody, outline, is.listed);
         }
         for (user, knows) in users {
-            logs.note_passage(&Audience::User(user.clone()), &outline, *knows);
+            logs.note_passage(&Audience::User(user.clone()), outline, *knows);
         }
         self.wake_readers(&journal, &mut logs);
     }
@@ -350,8 +351,7 @@ impl SessionWatch {
             item.entries.iter().map(|(entry, seen)| entry.is_known(*seen, filter, allowance));
         let known = known.max().unwrap_or(Knows::No);
         let Some((Entry { id, .. }, _)) = item.entries.first() else { return true };
-        let is_there =
-            |state: &State| !state.core.has_ended() && state.core.is_visible_to(&self.actor);
+        let is_there = |state: &State| !state.core.has_ended() && state.is_visible_to(&self.actor);
         let is_chosen = |live: &Live, allowance: &mut Allowance| {
             let Some(filter) = filter else { return true };
             let outline = {

@@ -390,7 +390,7 @@ fn every_watcher_comes_to_know_what_a_listing_finds_and_of_nothing_that_it_may_n
                 for id in IDS {
                     let id = SessionId::new(id).expect("an id");
                     let live = engine.inner.registry.session(&app(), &id);
-                    if live.is_some_and(|live| live.lock().core.is_visible_to(actor)) {
+                    if live.is_some_and(|live| live.lock().is_visible_to(actor)) {
                         known.insert(id);
                     }
                 }

@@ -98,7 +98,7 @@ impl Sessions {
         }
         self.0.engine.framed(&live, position).await?;
         room::wait().await;
-        let is_visible = live.lock().core.is_visible_to(actor);
+        let is_visible = live.lock().is_visible_to(actor);
         if is_visible { Ok(live) } else { Err(Refusal::NOT_FOUND) }
     }
 

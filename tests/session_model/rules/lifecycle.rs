@@ -109,6 +109,21 @@ fn an_unlisted_session_is_there_for_people_with_a_role() {
 }
 
 #[test]
+fn a_session_is_hidden_at_once_and_listed_by_the_frame_that_shows_it_so() {
+    let mut stage = Stage::open(opening_by("ada", Kind::Room));
+    let sees = |stage: &Stage| stage.session.is_visible_to(&Actor::User(user("eve")));
+    stage.tick();
+    assert!(sees(&stage));
+    stage.update(Setting::Unlisted(true));
+    assert!(!sees(&stage));
+    stage.tick();
+    stage.update(Setting::Unlisted(false));
+    assert!(!sees(&stage), "it is shown as it was while it was hidden");
+    stage.tick();
+    assert!(sees(&stage));
+}
+
+#[test]
 fn an_opening_over_a_limit_is_refused() {
     let limits = Arc::new(Limits { props_per_user: 1, ..Limits::default() });
     let two = vec![("a".into(), text("1")), ("b".into(), text("1"))];
