@@ -8,7 +8,10 @@ use super::{
 };
 use http::HeaderMap;
 use prost::Message;
-use sessiond::proto::{self, GatewayRequest, GatewayResponse};
+use sessiond::{
+    grpc::weight::check_gateway,
+    proto::{self, GatewayRequest, GatewayResponse},
+};
 use std::collections::BTreeMap;
 
 /// The users, by their handles less one.
@@ -110,6 +113,16 @@ pub fn run(data: &[u8]) {
     let mut seq = 2u64;
     for piece in input.pieces() {
         let message = numbered(piece, seq.saturating_add(1));
+        if check_gateway(&message).is_err() {
+            let before = stage.shown();
+            stage.send(&message);
+            let outcome = follow(&mut view, &stage.tick());
+            assert!(outcome.is_over || outcome.refused == [0], "it is refused whole");
+            if is_plain {
+                assert_eq!(before.members(), stage.shown().members());
+            }
+            break;
+        }
         let request = GatewayRequest::decode(&*message);
         if let Ok(request) = &request {
             let again = request.encode_to_vec();

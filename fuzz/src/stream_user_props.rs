@@ -9,9 +9,12 @@ use super::{
 };
 use http::HeaderMap;
 use prost::Message;
-use sessiond::proto::{
-    self, StreamUserPropsRequest, StreamUserPropsResponse,
-    stream_user_props_request::Message as Up, value::Kind,
+use sessiond::{
+    grpc::weight::decode,
+    proto::{
+        self, StreamUserPropsRequest, StreamUserPropsResponse,
+        stream_user_props_request::Message as Up, value::Kind,
+    },
 };
 
 fn open(how: u8) -> StreamUserPropsRequest {
@@ -66,7 +69,7 @@ pub fn run(data: &[u8]) {
     let is_plain = !is_slow && how & 4 == 0;
     for piece in input.pieces() {
         let message = numbered(piece, seq.saturating_add(1));
-        let request = StreamUserPropsRequest::decode(&*message);
+        let request: Result<StreamUserPropsRequest, _> = decode(message.clone().into());
         if let Ok(request) = &request {
             let again = request.encode_to_vec();
             let again = StreamUserPropsRequest::decode(&*again).expect("it decodes");

@@ -22,6 +22,8 @@ pub mod room;
 mod runs;
 mod session_service;
 pub mod status;
+pub mod weight;
+mod wire;
 
 pub use codec::Codec;
 pub use object_stream_service::ObjectStreams;

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream, client::ResponseFuture};
 use prost::Message;
 use sessiond::proto::{
-    self, JoinOptions, OpenSharedSessionRequest, PropsWrite, StreamUserPropsRequest,
-    StreamUserPropsResponse, stream_user_props_request::Message as Up,
+    self, JoinOptions, PropsWrite, StreamUserPropsRequest, StreamUserPropsResponse,
+    stream_user_props_request::Message as Up,
 };
 use std::{
     future::poll_fn,
@@ -92,7 +92,7 @@ async fn send(mut up: SendStream<Bytes>, stream: u64, messages: u64) -> Result<(
     let subscription = proto::SessionSubscription {
         session_id,
         join: Some(JoinOptions::default()),
-        open_if_missing: Some(OpenSharedSessionRequest::default()),
+        open_if_missing: Some(Default::default()),
         ..Default::default()
     };
     let open = proto::StreamOpen {

@@ -577,7 +577,30 @@ async fn too_many_parts_of_a_message_refuse_it_whole() {
     let refusals = backend.refusals_of(&service, seq).await;
     assert_eq!(refusals.len(), 1);
     assert_eq!(refusals[0].fields[0].field, "attach");
+    assert!(refusals[0].message.contains("has 10001 entries, more than 10000"));
     assert_eq!(backend.attached.len(), 2);
+    let unsubscribe = (1..=10_001).collect();
+    let seq = backend.send(GatewayRequest { unsubscribe, ..Default::default() });
+    assert_eq!(backend.refusals_of(&service, seq).await[0].fields[0].field, "unsubscribe");
+}
+
+#[tokio::test]
+async fn a_message_that_takes_too_much_memory_is_refused_whole() {
+    let (service, mut backend) = with_backend().await;
+    let small = map([("", null())]);
+    let column = Column { prop: 1, values: vec![small; 80_000], ..Default::default() };
+    let seq = backend.send(GatewayRequest {
+        dictionary: names([(1, "x")]),
+        blocks: vec![Block { runs: vec![1, 80_000], columns: vec![column], ..Default::default() }],
+        ..Default::default()
+    });
+    let refusals = backend.refusals_of(&service, seq).await;
+    assert_eq!(refusals.len(), 1);
+    assert_eq!(refusals[0].fields[0].field, "blocks");
+    assert!(refusals[0].message.contains("memory"), "{refusals:?}");
+    // The stream goes on.
+    backend.attach(vec![attach(3, "dan", "finals")]);
+    backend.tick_until(&service, |it| it.attached.contains_key(&3)).await;
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ fn streaming(user: &str, ids: &[&str], missing: OpenSharedSessionRequest) -> Str
     let mut open = several_open(user, ids);
     for subscription in &mut open.subscriptions {
         subscription.join = Some(JoinOptions::default());
-        subscription.open_if_missing = Some(missing.clone());
+        subscription.open_if_missing = Some(Box::new(missing.clone()));
     }
     open
 }

@@ -9,12 +9,12 @@ use super::{
     feeds::Feeds,
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
-    subscribe::decode,
     wanted::Wanted,
 };
 use crate::grpc::{
     error::Refusal,
     status::about::{About, Asks},
+    weight::decode,
 };
 use crate::{
     engine::{End, Follower, Options, Resume, SessionKey},

@@ -10,7 +10,6 @@ use super::{
     feeds::{Feeds, Subscribed},
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
-    subscribe::decode,
     unstored::Unstored,
     usual::{Usual, UsualWrite},
     wanted::{Wanted, subscribe},
@@ -24,6 +23,7 @@ use crate::{
         convert::door::{Door, PropsWrite},
         once::Once,
         status::{about::About, in_band},
+        weight::decode,
     },
     proto::{self, stream_user_props_request::Message as Up},
     session::{

@@ -15,6 +15,7 @@ use crate::{
         encode::{PREFIX, head_len, put_head, put_prefix},
         field::{subscribe_to_session_response, subscribe_to_user_response},
         new_session_id,
+        weight::decode,
     },
     proto,
     session::{
@@ -25,7 +26,6 @@ use crate::{
     },
 };
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
 
 /// SubscribeToSession. The first message says whose stream it is.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Call for SubscribeToSession {
             handle: 0,
             session_id,
             join,
-            open_if_missing,
+            open_if_missing: open_if_missing.map(Box::new),
             options,
             resume,
         };
@@ -119,11 +119,6 @@ impl Call for SubscribeToUser {
     fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes> {
         only_update(feeds, occasion, subscribe_to_user_response::SESSION_ID, &mut self.0)
     }
-}
-
-/// The request of a call that takes one message.
-pub fn decode<T: Message + Default>(message: Bytes) -> Result<T, Refusal> {
-    T::decode(message).map_err(|fault| Refusal::Malformed(fault.to_string()))
 }
 
 /// The update of the only session as it is, or with what the first message tells.

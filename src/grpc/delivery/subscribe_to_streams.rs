@@ -9,7 +9,6 @@ use super::{
     feeds::Feeds,
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
-    subscribe::decode,
 };
 use crate::grpc::{
     error::Refusal,
@@ -19,6 +18,7 @@ use crate::{
     grpc::{
         convert::door::path,
         objects::{ROOM, Watch},
+        weight::decode,
     },
     object_stream::{Cursor, Lasts, NAMES, Reading, Room},
     proto,

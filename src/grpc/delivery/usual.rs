@@ -3,13 +3,15 @@
 //! not exactly that is left to them, so this decides nothing about what is valid.
 
 use crate::{
-    grpc::field::{
-        props_write::{self, set_entry},
-        stream_user_props_request as request, value,
+    grpc::{
+        field::{
+            props_write::{self, set_entry},
+            stream_user_props_request as request, value,
+        },
+        wire::{Content, field},
     },
     session::{ids::Key, value::Value},
 };
-use prost::encoding::{WireType, decode_key, decode_varint};
 
 /// The most keys that are known by heart.
 const KEYS: usize = 16;
@@ -89,34 +91,6 @@ impl Usual {
         };
         (entry.is_empty() && value.is_empty()).then_some((key, scalar))
     }
-}
-
-/// What a field holds, of the wire types that a usual write has.
-enum Content<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-}
-
-/// The next field; none if it is cut short or of another wire type.
-fn field<'a>(rest: &mut &'a [u8]) -> Option<(u32, Content<'a>)> {
-    let (tag, wire) = decode_key(rest).ok()?;
-    let content = match wire {
-        WireType::Varint => Content::Varint(decode_varint(rest).ok()?),
-        WireType::SixtyFourBit => {
-            let (bits, after) = rest.split_first_chunk::<8>()?;
-            *rest = after;
-            Content::Fixed64(u64::from_le_bytes(*bits))
-        }
-        WireType::LengthDelimited => {
-            let len = usize::try_from(decode_varint(rest).ok()?).ok()?;
-            let (bytes, after) = rest.split_at_checked(len)?;
-            *rest = after;
-            Content::Bytes(bytes)
-        }
-        _ => return None,
-    };
-    Some((tag, content))
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Wanted {
                     user_id: user_id.to_owned(),
                     session_id,
                     join,
-                    open_if_missing,
+                    open_if_missing: open_if_missing.map(|missing| *missing),
                     ..Default::default()
                 };
                 let target = key.clone().map(Target::Key);

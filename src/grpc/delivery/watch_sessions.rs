@@ -9,7 +9,6 @@ use super::{
     feeds::Feeds,
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
-    subscribe::decode,
 };
 use crate::{
     engine::{Cursor, SessionEvent, SessionWatch, State, Told},
@@ -17,6 +16,7 @@ use crate::{
         convert::to_proto,
         error::Refusal,
         status::about::{About, Asks},
+        weight::decode,
     },
     proto::{self, SessionEventType as Type},
     session::{

@@ -80,7 +80,7 @@ impl Gateway {
                 user_id,
                 session_id,
                 join,
-                open_if_missing,
+                open_if_missing: open_if_missing.map(|missing| *missing),
                 ..Default::default()
             };
             let entry = match request.join {

@@ -39,16 +39,6 @@ enum Cells {
 }
 
 impl Cells {
-    fn len(&self) -> usize {
-        match self {
-            Self::Numbers(cells) => cells.len(),
-            Self::Floats(cells) => cells.len(),
-            Self::Integers(cells) => cells.len(),
-            Self::Flags(cells) => cells.len(),
-            Self::Values(cells) => cells.len(),
-        }
-    }
-
     fn value(&self, row: usize) -> Value {
         match self {
             Self::Numbers(cells) => Value::Number(cells[row]),
@@ -144,7 +134,13 @@ fn cells(door: &mut Door<'_>, column: proto::Column, users: usize) -> Option<Cel
         door.fault("", format!("has {filled} arrays filled, and must have exactly one"));
         return None;
     }
-    let cells = if !numbers.is_empty() {
+    let count =
+        numbers.len() + floats.len() + integers.len() + flags.len() + texts.len() + values.len();
+    if count != users {
+        door.fault("", format!("has {count} values for {users} users"));
+        return None;
+    }
+    Some(if !numbers.is_empty() {
         Cells::Numbers(numbers)
     } else if !floats.is_empty() {
         Cells::Floats(floats)
@@ -161,13 +157,7 @@ fn cells(door: &mut Door<'_>, column: proto::Column, users: usize) -> Option<Cel
         let read = values.into_iter().enumerate();
         let read = read.map(|(at, value)| door.value(&format!(".{field}[{at}]"), value, 1));
         Cells::Values(read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?)
-    };
-    if cells.len() != users {
-        let text = format!("has {} values for {users} users", cells.len());
-        door.fault("", text);
-        return None;
-    }
-    Some(cells)
+    })
 }
 
 impl Gateway {
@@ -197,6 +187,15 @@ impl Gateway {
         let mut door = Door::new(&server.limits);
         let read = door.within(&format!("blocks[{at}]."), |door| {
             let (handles, count) = handles(door, &runs, &users)?;
+            let most = server.streams.max_gateway_users;
+            if count > most {
+                let field = if runs.is_empty() { "users" } else { "runs" };
+                door.fault(
+                    field,
+                    format!("has {count} users, more than the {most} that may be attached"),
+                );
+                return None;
+            }
             if columns.is_empty() {
                 door.fault("columns", "must be given");
             }

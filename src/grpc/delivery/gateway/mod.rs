@@ -3,6 +3,7 @@
 mod attaching;
 mod blocks;
 mod excess;
+mod parts;
 mod views;
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     feeds::Feeds,
     hot::Next,
     stream::{Call, Moment, Occasion, Opening},
-    subscribe::decode,
     unstored::Unstored,
 };
 use crate::grpc::error::Refusal;
@@ -22,8 +22,9 @@ use crate::{
     engine::{End, GatewayStream, Hold, Live, Peer},
     grpc::{
         caller::{AS_METADATA, Caller},
-        convert::{door::Door, to_proto},
+        convert::to_proto,
         status::{about::About, in_band},
+        weight::decode,
     },
     proto,
     session::{
@@ -35,6 +36,7 @@ use crate::{
 use attaching::{Asked, Preparing};
 use bytes::Bytes;
 use excess::Excess;
+use parts::within_bounds;
 use prost::Message;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -62,9 +64,6 @@ const NOTICE: Micros = 10 * SECOND;
 
 /// How many props a gateway may name.
 const NAMES: usize = 4096;
-
-/// How many users, views, blocks or writes a message may have of each.
-const PARTS: usize = 10_000;
 
 /// How many refusals of blocks and writes a message is answered with one by one.
 const REFUSALS: usize = 1000;
@@ -185,11 +184,16 @@ impl Call for Gateway {
         feeds: &mut Feeds,
         message: Bytes,
     ) -> Result<(), Refusal> {
-        let mut request: proto::GatewayRequest = decode(message)?;
+        let (message, excess) = within_bounds(message);
+        let malformed = |fault: prost::DecodeError| Refusal::Malformed(fault.to_string());
+        let mut request = proto::GatewayRequest::decode(message).map_err(malformed)?;
         check_seq(request.seq, self.last_seq)?;
         self.last_seq = request.seq;
         if request.hello.is_some() {
             return Err(Refusal::WrongFirstMessage("only the first message may be `hello`"));
+        }
+        if let Some(refusal) = excess {
+            self.refuse(request.seq, 0, &refusal);
         }
         let asked = self.asked(server, std::mem::take(&mut request.attach));
         if asked.is_empty() {
@@ -372,34 +376,18 @@ impl Gateway {
         let Some(mut hold) = self.hold() else { return };
         let hold = &mut hold;
         let seq = request.seq;
-        let parts = [
-            ("attach", asked.len()),
-            ("subscribe", request.subscribe.len()),
-            ("blocks", request.blocks.len()),
-            ("writes", request.writes.len()),
-            ("unsubscribe", request.unsubscribe.len()),
-            ("detach", request.detach.len()),
-        ];
-        let mut door = Door::new(&server.limits);
-        for (field, count) in parts.into_iter().filter(|(_, count)| *count > PARTS) {
-            door.fault(field, format!("has {count} entries, more than {PARTS}"));
-        }
         // What lies in the post came before: a handle that has ended is free.
         self.look_for_ends(server, hold);
-        if let Err(refusal) = door.close() {
-            self.refuse(seq, 0, &refusal);
-        } else {
-            let after = self.acks.last();
-            let entered = self.attach_all(server, hold, seq, asked);
-            self.subscribe_all(server, feeds, seq, request.subscribe);
-            for (live, revision) in entered {
-                self.expect(feeds, &live, after, revision);
-            }
-            self.write_all(server, hold, feeds, seq, request.dictionary, request.blocks);
-            self.write_by_name(server, hold, feeds, seq, request.writes);
-            self.unsubscribe_all(feeds, seq, &request.unsubscribe);
-            self.detach_all(server, hold, feeds, seq, &request.detach);
+        let after = self.acks.last();
+        let entered = self.attach_all(server, hold, seq, asked);
+        self.subscribe_all(server, feeds, seq, request.subscribe);
+        for (live, revision) in entered {
+            self.expect(feeds, &live, after, revision);
         }
+        self.write_all(server, hold, feeds, seq, request.dictionary, request.blocks);
+        self.write_by_name(server, hold, feeds, seq, request.writes);
+        self.unsubscribe_all(feeds, seq, &request.unsubscribe);
+        self.detach_all(server, hold, feeds, seq, &request.detach);
         if !request.token.is_empty() {
             let field = "token".to_owned();
             self.refuse(seq, 0, &Refusal::NotImplemented { field });

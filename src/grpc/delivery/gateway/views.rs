@@ -1,6 +1,6 @@
 //! The views that a gateway receives, by their handles and by their sessions.
 
-use super::{Frame, Gateway, PARTS, Server};
+use super::{Frame, Gateway, Server};
 use crate::grpc::error::Refusal;
 use crate::{
     engine::{Live, SessionKey},
@@ -88,7 +88,7 @@ impl Gateway {
         if bundle.take_lost() {
             self.views.forget_lost(bundle);
         }
-        for (at, asked) in asked.into_iter().enumerate().take(PARTS) {
+        for (at, asked) in asked.into_iter().enumerate() {
             let handle = asked.handle;
             match self.view(server, &format!("subscribe[{at}]."), asked) {
                 Ok((live, feed)) => {
