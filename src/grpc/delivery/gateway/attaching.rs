@@ -119,13 +119,13 @@ impl Gateway {
                 Ok((live, Entered { role, position })) => {
                     let user_id =
                         if wanted.is_new { wanted.user.to_string() } else { String::new() };
-                    self.attached.push(proto::Attached {
+                    self.news.attach([proto::Attached {
                         handle,
                         role: to_proto::role(role).into(),
                         position: Some(to_proto::position(position)),
                         user_id,
                         session_id: String::new(),
-                    });
+                    }]);
                     entered.push((live, position.revision));
                 }
                 Err(refusal) => {

@@ -3,6 +3,7 @@
 mod attaching;
 mod blocks;
 mod excess;
+mod news;
 mod parts;
 mod views;
 
@@ -36,9 +37,10 @@ use crate::{
 use attaching::{Asked, Preparing};
 use bytes::Bytes;
 use excess::Excess;
+use news::News;
 use parts::within_bounds;
 use prost::Message;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::{
     fmt,
     pin::Pin,
@@ -86,8 +88,7 @@ pub struct Gateway {
     /// What was written and is acked when it is stored.
     unstored: Unstored,
     welcome: Option<proto::Welcome>,
-    attached: Vec<proto::Attached>,
-    ended: Vec<proto::HandleEnded>,
+    news: News,
     /// A message whose passwords are looked at.
     busy: Option<(Preparing, proto::GatewayRequest)>,
     /// The server begins to stop.
@@ -146,8 +147,9 @@ impl Call for Gateway {
             user_id: user.to_string(),
             session_id: live.id.to_string(),
         });
-        let mut acks = Acks::default();
+        let (mut acks, mut news) = (Acks::default(), News::default());
         acks.dealt_with(seq);
+        news.attach(attached);
         let call = Self {
             app,
             peer,
@@ -161,8 +163,7 @@ impl Call for Gateway {
             excess: Excess::default(),
             unstored: Unstored::default(),
             welcome: Some(welcome),
-            attached: attached.collect(),
-            ended: Vec::new(),
+            news,
             busy: None,
             leaving: Box::pin(server.leaving.clone().cancelled_owned()),
             go_away: None,
@@ -325,21 +326,8 @@ impl Gateway {
         let Told { acked_seq, refusals } = told;
         let mut room = MOST.saturating_sub(bytes);
         room = room.saturating_sub(refusals.iter().map(|refusal| refusal.encoded_len() + 8).sum());
-        let ended = std::mem::take(&mut self.ended);
-        let (ended, mut later) = match self.attached.is_empty() {
-            true => (ended, Vec::new()),
-            false => {
-                // A handle that is in use again ends in a later message.
-                let again: FxHashSet<u32> = self.attached.iter().map(|it| it.handle).collect();
-                ended.into_iter().partition(|it| !again.contains(&it.handle))
-            }
-        };
-        let (ended, unsaid) = fitting(ended, &mut room);
-        later.splice(0..0, unsaid);
-        self.ended = later;
-        let (attached, unsaid) = fitting(std::mem::take(&mut self.attached), &mut room);
-        self.attached = unsaid;
-        self.is_urgent = !(self.attached.is_empty() && self.ended.is_empty());
+        let (ended, attached) = self.news.take(&mut room);
+        self.is_urgent = !self.news.is_empty();
         let (welcome, go_away) = (self.welcome.take(), self.go_away.take());
         let updates = Vec::new();
         proto::GatewayResponse { updates, acked_seq, refusals, ended, attached, welcome, go_away }
@@ -355,7 +343,7 @@ impl Gateway {
     /// Takes note of users that the gateway has no more.
     fn look_for_ends(&mut self, server: &Server, hold: &mut Hold) {
         for (handle, end) in hold.take_ended() {
-            self.ended.push(Ending::new(server, end.into()).of_handle(handle));
+            self.news.end(Ending::new(server, end.into()).of_handle(handle));
             self.is_urgent = self.welcome.is_none();
             for messages in self.excess.forget(handle) {
                 self.refuse(messages.last, handle, &Rule::NotAMember.into());
