@@ -11,7 +11,7 @@ use sessiond::{
         encoder::{Encoder, Snapshot, SnapshotReason},
     },
     grpc::{
-        Context as Server, Objects, Runs, StreamSettings,
+        Context as Server, Leaving, Objects, Runs, StreamSettings,
         delivery::{
             CallHead, Seat,
             hot::{HotStream, Next},
@@ -127,7 +127,7 @@ impl Stage {
                 drain_spread: SECOND,
             },
             open_subscriptions: false,
-            leaving: CancellationToken::new(),
+            leaving: Leaving::default(),
             stopping: CancellationToken::new(),
         });
         let call = CallHead {

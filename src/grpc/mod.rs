@@ -14,6 +14,7 @@ pub mod error;
 mod field {
     include!(concat!(env!("OUT_DIR"), "/field.rs"));
 }
+mod leaving;
 mod object_stream_service;
 mod objects;
 mod once;
@@ -26,6 +27,7 @@ pub mod weight;
 mod wire;
 
 pub use codec::Codec;
+pub use leaving::Leaving;
 pub use object_stream_service::ObjectStreams;
 pub use objects::Objects;
 pub use runs::Runs;
@@ -74,7 +76,7 @@ pub struct Context {
     /// Whether a listener may open a private session without the source's doing.
     pub open_subscriptions: bool,
     /// The server is about to stop: gateways are told.
-    pub leaving: CancellationToken,
+    pub leaving: Leaving,
     /// The server is stopping: streams that no session ends end by this.
     pub stopping: CancellationToken,
 }

@@ -12,7 +12,7 @@ mod store;
 use crate::{
     config::{Config, Listen},
     engine::{Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords},
-    grpc::{self, Objects, Runs, StreamSettings, encode::Wire, status::Node},
+    grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
     keeper::LoadError,
     log::LogError,
     object_stream::{self, ObjectStreams},
@@ -95,7 +95,7 @@ pub struct Server {
     drain_notice: Duration,
     drain_timeout: Duration,
     /// The server is about to stop: gateways are told.
-    leaving: CancellationToken,
+    leaving: Leaving,
     /// No new connections and calls; open connections finish.
     stopping: CancellationToken,
     /// Connections are cut.
@@ -190,7 +190,7 @@ impl Server {
         let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire::default()));
         let stored = Stored::lock(&config)?;
         engine.note_start(stored.is_some());
-        let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
+        let (leaving, stopping) = (Leaving::default(), CancellationToken::new());
         let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
         let runs = Arc::new(Runs::start()?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
@@ -323,13 +323,18 @@ impl Server {
         &self.passwords
     }
 
+    /// Tells gateways that the server is about to stop; nothing else happens yet.
+    pub fn begin_to_stop(&self) {
+        self.leaving.begin(self.engine.clock().now());
+    }
+
     /// Stops: not healthy, no new connections, what is accepted goes out, every stream ends with a
     /// reason and a position; what is left after `drain_timeout` is cut.
     pub async fn stop(mut self) {
         for service in SERVICES {
             self.health.set_service_status(service, ServingStatus::NotServing).await;
         }
-        self.leaving.cancel();
+        self.begin_to_stop();
         if self.engine.gateways().0 > 0 {
             // They go on until then: whoever opens the next stream before it loses nothing.
             sleep(self.drain_notice).await;

@@ -556,6 +556,41 @@ async fn an_age_is_announced_before_it_is_reached() {
 }
 
 #[tokio::test]
+async fn a_stop_is_told_from_when_it_began_and_to_whoever_was_told_a_later_end() {
+    let service = Service::start_with(|config| {
+        config.stream_max_age = Some(std::time::Duration::from_secs(100));
+    })
+    .await;
+    let mut backend = service.gateway("backend").await;
+    for _ in 0..120 {
+        backend.send(GatewayRequest { heartbeat: Some(proto::Heartbeat {}), ..Default::default() });
+        service.advance(1_000);
+        while backend.go_away.is_none() && backend.glance().await {}
+        if backend.go_away.is_some() {
+            break;
+        }
+    }
+    let micros = |go_away: &proto::GoAway| {
+        let at = go_away.deadline.expect("it has a deadline");
+        (at.seconds, at.nanos)
+    };
+    let age = backend.go_away.take().expect("it is announced");
+    assert_eq!(age.reason(), EndReason::Age);
+    service.begin_to_stop();
+    backend.next().await;
+    let stop = backend.go_away.take().expect("it ends earlier");
+    assert_eq!(stop.reason(), EndReason::Draining);
+    assert!(micros(&stop) < micros(&age));
+    service.advance(500);
+    let mut late = service.gateway("late").await;
+    while late.go_away.is_none() {
+        late.next().await;
+    }
+    let told = late.go_away.take().expect("it is told");
+    assert_eq!((told.reason(), micros(&told)), (EndReason::Draining, micros(&stop)));
+}
+
+#[tokio::test]
 async fn ten_thousand_users_attach_with_one_message() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;

@@ -200,6 +200,11 @@ impl Service {
         self.server.engine().drain();
     }
 
+    /// Tells gateways that the server is about to stop.
+    pub fn begin_to_stop(&self) {
+        self.server.begin_to_stop();
+    }
+
     /// Stops the server.
     pub async fn stop(self) {
         drop(self.channel);

@@ -94,8 +94,8 @@ pub struct Gateway {
     /// The server begins to stop.
     leaving: Pin<Box<WaitForCancellationFutureOwned>>,
     go_away: Option<proto::GoAway>,
-    /// The client was told that the stream is about to end.
-    is_warned: bool,
+    /// When the stream ends at the latest, as far as the client was told.
+    told_deadline: Micros,
     /// Something is to be said that waits for no tick.
     is_urgent: bool,
     is_taken_over: bool,
@@ -165,9 +165,9 @@ impl Call for Gateway {
             welcome: Some(welcome),
             news,
             busy: None,
-            leaving: Box::pin(server.leaving.clone().cancelled_owned()),
+            leaving: Box::pin(server.leaving.begun()),
             go_away: None,
-            is_warned: false,
+            told_deadline: Micros::MAX,
             is_urgent: false,
             is_taken_over: false,
             closing: false,
@@ -252,22 +252,7 @@ impl Call for Gateway {
         {
             self.look_for_ends(server, &mut hold);
         }
-        let now = server.engine.clock().now();
-        if !self.is_warned {
-            let ends_at = moment.timer.ends_at();
-            let deadline = if self.leaving.as_mut().poll(moment.cx).is_ready() {
-                Some((Why::Session(End::Draining), now + server.streams.drain_notice))
-            } else if ends_at.saturating_sub(NOTICE) <= now {
-                Some((Why::Age, ends_at))
-            } else {
-                moment.timer.wake_at(ends_at.saturating_sub(NOTICE));
-                None
-            };
-            if let Some((why, deadline)) = deadline {
-                self.go_away = Some(Ending::new(server, why).go_away_by(Some(deadline)));
-                (self.is_warned, self.is_urgent) = (true, true);
-            }
-        }
+        self.warn(server, moment);
     }
 
     fn tend(&mut self, _: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
@@ -319,6 +304,27 @@ impl Gateway {
     fn hold_acks(&mut self) {
         let waiting = self.excess.after().into_iter().chain(self.unstored.after());
         self.acks.hold(waiting.min());
+    }
+
+    /// Tells when the stream is about to end, and again if it will end earlier.
+    fn warn(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
+        let ends_at = moment.timer.ends_at();
+        let notice_at = ends_at.saturating_sub(NOTICE);
+        let age = (notice_at <= server.engine.clock().now()).then_some((Why::Age, ends_at));
+        if age.is_none() {
+            moment.timer.wake_at(notice_at);
+        }
+        let begun = self.leaving.as_mut().poll(moment.cx).is_ready();
+        let drain = server
+            .leaving
+            .since()
+            .filter(|_| begun)
+            .map(|since| (Why::Session(End::Draining), since + server.streams.drain_notice));
+        let nearest = age.into_iter().chain(drain).min_by_key(|(_, deadline)| *deadline);
+        if let Some((why, deadline)) = nearest.filter(|(_, at)| *at < self.told_deadline) {
+            self.go_away = Some(Ending::new(server, why).go_away_by(Some(deadline)));
+            (self.told_deadline, self.is_urgent) = (deadline, true);
+        }
     }
 
     /// What is this stream's own in a message with so many bytes of updates.
