@@ -591,6 +591,14 @@ async fn a_stop_is_told_from_when_it_began_and_to_whoever_was_told_a_later_end()
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_names_the_limit_of_gateways() {
+    let (_service, mut backend) = with_backend().await;
+    backend.write(1, write([("x", text("x".repeat(1 << 20)))]));
+    let told = backend.refused().await.is(Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+    told.says("limit", "max-gateway-request-bytes").says("most", "1048576");
+}
+
+#[tokio::test]
 async fn ten_thousand_users_attach_with_one_message() {
     let service = Service::start().await;
     service.open_room("finals", "ada").await;

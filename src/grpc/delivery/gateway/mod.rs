@@ -238,7 +238,11 @@ impl Call for Gateway {
     /// Tells how far the messages were dealt with.
     fn status(call: Option<&Self>, server: &Server, refusal: &Refusal, about: &About) -> Status {
         let seq = call.map_or(0, |call| call.acks.seq());
-        server.node.status_with(refusal, about, [("acked_seq", seq.to_string())])
+        let acked = ("acked_seq", seq.to_string());
+        // It has a limit of its own.
+        let is_too_large = matches!(refusal, Refusal::MessageTooLarge { .. });
+        let limit = is_too_large.then(|| ("limit", "max-gateway-request-bytes".to_owned()));
+        server.node.status_with(refusal, about, [acked].into_iter().chain(limit))
     }
 
     fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
