@@ -107,13 +107,19 @@ impl Refusal {
     }
 
     /// The same, but for the fields that stand in the request itself.
-    pub fn within_unless(mut self, prefix: &str, is_outside: impl Fn(&str) -> bool) -> Self {
+    pub fn within_unless(self, prefix: &str, is_outside: impl Fn(&str) -> bool) -> Self {
+        self.renamed(|field| (!is_outside(field)).then(|| format!("{prefix}{field}")))
+    }
+
+    /// The same with the fields at fault under other paths; none = a path stays as it is.
+    pub fn renamed(mut self, path_of: impl Fn(&str) -> Option<String>) -> Self {
         if let Self::Invalid(faults)
         | Self::Rules(Rule::Invalid(faults) | Rule::NotAWriter(faults)) = &mut self
         {
-            let is_inside = |field: &str| !field.is_empty() && !is_outside(field);
-            for fault in faults.iter_mut().filter(|fault| is_inside(&fault.field)) {
-                fault.field.insert_str(0, prefix);
+            for fault in faults.iter_mut().filter(|fault| !fault.field.is_empty()) {
+                if let Some(path) = path_of(&fault.field) {
+                    fault.field = path;
+                }
             }
         }
         self

@@ -122,6 +122,33 @@ async fn wrong_keys_and_types_are_refused_whole_with_every_violation_and_others_
     found.sort();
     assert_eq!(found, named);
 
+    let mut backend = service.gateway("backend").await;
+    backend.attach(vec![attach(1, "bob", "match")]);
+    let entry = |(number, name): (u64, &str)| proto::DictionaryEntry { number, name: name.into() };
+    let entries = [(1, "pos"), (2, "name")].map(entry).into();
+    let column = |prop| proto::Column { prop, ..Default::default() };
+    let columns = vec![
+        proto::Column { values: vec![map([("x", text("a"))])], ..column(1) },
+        proto::Column { integers: vec![1], ..column(2) },
+    ];
+    let row = || proto::Block { users: vec![1], columns: columns.clone(), ..Default::default() };
+    let seq = backend.send(proto::GatewayRequest {
+        dictionary: Some(proto::Dictionary { props: entries }),
+        blocks: vec![row()],
+        writes: vec![write_of(1, write([("x", int(1))])), write_of(1, write([("name", int(1))]))],
+        ..Default::default()
+    });
+    let refusals = backend.refusals_of(&service, seq).await;
+    let blamed = refusals.iter().flat_map(|it| &it.fields).map(|it| &*it.field);
+    let blamed: Vec<_> = blamed.collect();
+    let named = [
+        r#"blocks[0].columns[0]["x"]"#,
+        "blocks[0].columns[1]",
+        r#"writes[0].write.set["x"]"#,
+        r#"writes[1].write.set["name"]"#,
+    ];
+    assert_eq!(blamed, named);
+
     let mut request = data_of("match", "ada");
     (request.set, request.private_set) =
         (props([("end", int(1))]), props([("secret", flag(true))]));

@@ -5,7 +5,7 @@ use crate::grpc::error::Refusal;
 use crate::{
     engine::{Attachment, Hold, Live},
     grpc::{
-        convert::door::{Door, PropsWrite},
+        convert::door::{Door, PropsWrite, path},
         delivery::{backlog::Messages, feeds::Feeds},
     },
     proto,
@@ -16,6 +16,8 @@ use std::{collections::HashSet, sync::Arc};
 
 /// The users of a block that is well formed, and their values.
 struct Rows {
+    /// Which block of its message it is.
+    at: usize,
     handles: Handles,
     keys: Vec<Key>,
     cells: Vec<Cells>,
@@ -58,6 +60,19 @@ impl Rows {
     fn write(&self, row: usize) -> Write {
         let value = |(column, key): (usize, &Key)| (key.clone(), self.value(row, column));
         Write::of(self.keys.iter().enumerate().map(value).collect())
+    }
+
+    /// A refusal of the rules with the paths of the block.
+    fn refusal(&self, refusal: Refusal) -> Refusal {
+        let block = format!("blocks[{}].", self.at);
+        refusal.renamed(|field| {
+            let of_column = |(column, key): (usize, &Key)| {
+                let within = field.strip_prefix(&*path("write.set", key))?;
+                Some(format!("{block}columns[{column}]{within}"))
+            };
+            let column = self.keys.iter().enumerate().find_map(of_column);
+            Some(column.unwrap_or_else(|| format!("{block}{field}")))
+        })
     }
 
     fn handles(&self) -> Box<dyn Iterator<Item = u32> + '_> {
@@ -220,7 +235,7 @@ impl Gateway {
                 read.extend(key.cloned().zip(cells));
             }
             let (keys, cells) = read.into_iter().unzip();
-            Some(Rows { handles, keys, cells })
+            Some(Rows { at, handles, keys, cells })
         });
         door.close_with(|| read)
     }
@@ -270,10 +285,9 @@ impl Gateway {
             };
             if let Err(limited) = self.excess.take_update(server, user, handle, now) {
                 let write = rows.write(row);
-                if let Err(refusal) =
-                    self.excess.add(server, user, handle, messages, write, limited)
-                {
-                    refused.add(handle, refusal);
+                let outcome = self.excess.add(server, user, handle, messages, write, limited);
+                if let Err(refusal) = outcome {
+                    refused.add_with(handle, || rows.refusal(refusal));
                 }
                 continue;
             }
@@ -301,12 +315,13 @@ impl Gateway {
         let mut refused = Refused::default();
         let messages = Messages { after: self.acks.last(), last: seq };
         for (at, proto::HandleWrite { handle, write }) in writes.into_iter().enumerate() {
-            let outcome =
-                self.write_one(server, hold, messages, (at, handle), write.unwrap_or_default());
-            match outcome {
+            let write = write.unwrap_or_default();
+            match self.write_one(server, hold, messages, handle, write) {
                 Ok(Some((live, revision))) => self.expect(feeds, &live, messages.after, revision),
                 Ok(None) => {}
-                Err(refusal) => refused.add(handle, refusal),
+                Err(refusal) => {
+                    refused.add_with(handle, || refusal.within(&format!("writes[{at}].")))
+                }
             }
         }
         self.tell(seq, refused);
@@ -317,18 +332,16 @@ impl Gateway {
         server: &Server,
         hold: &Hold,
         messages: Messages,
-        (at, handle): (usize, u32),
+        handle: u32,
         mut write: proto::PropsWrite,
     ) -> Result<Option<(Arc<Live>, Revision)>, Refusal> {
         let user = hold.user(handle).ok_or(Refusal::UnknownHandle { handle })?;
         let mut door = Door::new(&server.limits);
-        let write = door.within(&format!("writes[{at}]."), |door| {
-            if !write.session_ids.is_empty() {
-                door.fault("write.session_ids", "must be empty: the handle says it");
-            }
-            write.session_ids = vec![user.live().id.to_string()];
-            door.props_write(write)
-        });
+        if !write.session_ids.is_empty() {
+            door.fault("write.session_ids", "must be empty: the handle says it");
+        }
+        write.session_ids = vec![user.live().id.to_string()];
+        let write = door.props_write(write);
         door.close()?;
         let now = server.engine.clock().now();
         if let Err(limited) = self.excess.take_update(server, user, handle, now) {
@@ -382,7 +395,9 @@ impl Group<'_> {
     ) -> Option<(Arc<Live>, Revision)> {
         let live = self.live.take()?;
         let of_session = self.rows.drain(..);
-        let refuse = |handle, refusal: crate::engine::Refusal| refused.add(handle, refusal.into());
+        let refuse = |handle, refusal: crate::engine::Refusal| {
+            refused.add_with(handle, || rows.refusal(refusal.into()));
+        };
         let value = |row, column| rows.value(row, column);
         let revision = server.engine.write_rows(&live, &rows.keys, of_session, value, refuse)?;
         Some((live, revision))
@@ -398,8 +413,12 @@ pub(super) struct Refused {
 
 impl Refused {
     fn add(&mut self, handle: u32, refusal: Refusal) {
+        self.add_with(handle, || refusal);
+    }
+
+    fn add_with(&mut self, handle: u32, refusal: impl FnOnce() -> Refusal) {
         match self.named.len() < REFUSALS {
-            true => self.named.push((handle, refusal)),
+            true => self.named.push((handle, refusal())),
             false => self.others += 1,
         }
     }
