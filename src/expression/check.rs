@@ -1,9 +1,9 @@
 //! What an expression may be made of.
 
-use super::{DEPTH, Mention, NODES, Vocabulary};
+use super::{Asks, DEPTH, Mention, NODES, Vocabulary};
 use cel::{
     IdedExpr,
-    common::ast::{EntryExpr, Expr, operators},
+    common::ast::{EntryExpr, Expr, LiteralValue, operators},
 };
 
 /// All that an expression may call. Everything here takes time in proportion to its arguments.
@@ -74,8 +74,9 @@ impl Check {
         Self { vocabulary, nodes: 0, repeats: false, mentions, names, within: None }
     }
 
-    /// Looks at a node and at what is in it; says what is wrong with them.
-    pub fn node(&mut self, node: &IdedExpr, depth: usize) -> Result<(), String> {
+    /// Looks at a node and at what is in it; says what is wrong with them. What asks for one entry of
+    /// a map is made a name, so that the map is not looked up.
+    pub fn node(&mut self, node: &mut IdedExpr, depth: usize) -> Result<(), String> {
         self.nodes += 1;
         if self.nodes > NODES {
             return Err(format!("has more than {NODES} nodes"));
@@ -83,17 +84,16 @@ impl Check {
         if depth > DEPTH {
             return Err(format!("is deeper than {DEPTH}"));
         }
-        match &node.expr {
+        if let Some(entry) = self.entry(&node.expr) {
+            self.nodes += 1;
+            node.expr = Expr::Ident(entry.path.clone());
+            self.note(entry);
+            return Ok(());
+        }
+        match &mut node.expr {
             Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.name(name, None),
-            Expr::Select(select) => match &select.operand.expr {
-                // What is asked of `has` is the map itself.
-                Expr::Ident(map) if !select.test && self.is_map(map) => {
-                    self.nodes += 1;
-                    self.name(map, Some(&select.field))
-                }
-                _ => self.node(&select.operand, depth + 1),
-            },
+            Expr::Ident(name) => self.name(name),
+            Expr::Select(select) => self.node(&mut select.operand, depth + 1),
             Expr::Call(call) => {
                 let name = call.func_name.as_str();
                 if name == "matches" {
@@ -106,16 +106,16 @@ impl Check {
                 if name == operators::ADD && self.within == Some(Within::Range) {
                     return Err("must not run over a sum".to_owned());
                 }
-                call.target.iter().try_for_each(|target| self.node(target, depth + 1))?;
-                call.args.iter().try_for_each(|argument| self.node(argument, depth + 1))
+                call.target.iter_mut().try_for_each(|target| self.node(target, depth + 1))?;
+                call.args.iter_mut().try_for_each(|argument| self.node(argument, depth + 1))
             }
             Expr::List(list) => {
-                list.elements.iter().try_for_each(|item| self.node(item, depth + 1))
+                list.elements.iter_mut().try_for_each(|item| self.node(item, depth + 1))
             }
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
+            Expr::Map(map) => map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
                 EntryExpr::MapEntry(entry) => {
-                    self.node(&entry.key, depth + 1)?;
-                    self.node(&entry.value, depth + 1)
+                    self.node(&mut entry.key, depth + 1)?;
+                    self.node(&mut entry.value, depth + 1)
                 }
                 EntryExpr::StructField(_) => Err("must not build structs".to_owned()),
             }),
@@ -125,14 +125,16 @@ impl Check {
                 }
                 self.repeats = true;
                 self.within = Some(Within::Range);
-                self.node(&run.iter_range, depth + 1)?;
+                self.node(&mut run.iter_range, depth + 1)?;
                 self.within = Some(Within::Body);
                 self.names = [&run.iter_var, &run.accu_var]
                     .into_iter()
                     .chain(&run.iter_var2)
                     .cloned()
                     .collect();
-                for part in [&run.accu_init, &run.loop_cond, &run.loop_step, &run.result] {
+                for part in
+                    [&mut run.accu_init, &mut run.loop_cond, &mut run.loop_step, &mut run.result]
+                {
                     self.node(part, depth + 1)?;
                 }
                 self.names.clear();
@@ -144,17 +146,39 @@ impl Check {
         }
     }
 
-    /// Whether a name stands for a map whose entries are looked up by themselves.
-    fn is_map(&self, name: &String) -> bool {
-        self.vocabulary.maps.contains(&name.as_str()) && !self.names.contains(name)
+    /// The entry of a map that a node asks for, and in which way.
+    fn entry(&self, node: &Expr) -> Option<Mention> {
+        let mention = |map: &IdedExpr, key: &str, asks: Asks| {
+            let Expr::Ident(map) = &map.expr else { return None };
+            let maps = self.vocabulary.maps.iter().find(|known| *known == map);
+            let name = maps.filter(|_| !self.names.contains(map))?;
+            let path = match asks {
+                Asks::Value => format!("{name}[{key:?}]"),
+                Asks::Presence => format!("has({name}[{key:?}])"),
+            };
+            Some(Mention { name, key: Some(key.into()), asks, path })
+        };
+        match node {
+            Expr::Select(select) => {
+                let asks = if select.test { Asks::Presence } else { Asks::Value };
+                mention(&select.operand, &select.field, asks)
+            }
+            Expr::Call(call) if call.func_name == operators::INDEX => match &*call.args {
+                [map, IdedExpr { expr: Expr::Literal(LiteralValue::String(key)), .. }] => {
+                    mention(map, key.inner(), Asks::Value)
+                }
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
-    fn name(&mut self, name: &String, key: Option<&String>) -> Result<(), String> {
-        if self.names.contains(name) {
+    fn name(&mut self, name: &str) -> Result<(), String> {
+        if self.names.iter().any(|known| known == name) {
             return Ok(());
         }
         let names = self.vocabulary.names;
-        let Some(name) = names.iter().find(|known| *known == name) else {
+        let Some(name) = names.iter().find(|known| **known == name) else {
             let known: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
             let known = match &*known {
                 [first @ .., last] if !first.is_empty() => {
@@ -164,11 +188,13 @@ impl Check {
             };
             return Err(format!("knows only {known}, not `{name}`"));
         };
-        let path = key.map_or_else(|| (*name).to_owned(), |key| format!("{name}.{key}"));
-        if self.mentions.iter().all(|known| known.path != path) {
-            let key = key.map(|key| key.as_str().into());
-            self.mentions.push(Mention { name, key, path });
-        }
+        self.note(Mention { name, key: None, asks: Asks::Value, path: (*name).to_owned() });
         Ok(())
+    }
+
+    fn note(&mut self, mention: Mention) {
+        if self.mentions.iter().all(|known| known.path != mention.path) {
+            self.mentions.push(mention);
+        }
     }
 }

@@ -48,7 +48,8 @@ pub const VALUE_BYTES: usize = 64 * 1024;
 pub struct Vocabulary {
     /// The names that it may mention.
     pub names: &'static [&'static str],
-    /// Those of them that are maps and of which `name.key` is looked up by itself.
+    /// Those of them that are maps and of which `name.key`, `name['key']` and `has(name.key)` are
+    /// looked up by themselves.
     pub maps: &'static [&'static str],
     /// Whether it may call `timestamp`, which makes microseconds since 1970 of a moment in RFC 3339.
     pub timestamps: bool,
@@ -61,8 +62,18 @@ pub struct Mention {
     pub name: &'static str,
     /// Only the entry of this key, of a map.
     pub key: Option<Key>,
-    /// How it stands in the expression.
+    asks: Asks,
+    /// What stands for it in the expression.
     path: String,
+}
+
+/// What is asked of something that is mentioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// What it is.
+    Value,
+    /// Whether it is there.
+    Presence,
 }
 
 /// An expression, checked and ready to run.
@@ -93,12 +104,12 @@ impl Expression {
             .error_recovery_limit(1)
             .error_reporting_limit(1)
             .max_expression_node_count(4 * SOURCE_BYTES);
-        let tree = parser.parse(source).map_err(|faults| {
+        let mut tree = parser.parse(source).map_err(|faults| {
             let first = faults.errors.first().map(|fault| fault.msg.clone());
             format!("is not CEL: {}", first.unwrap_or_default())
         })?;
         let mut check = Check::new(vocabulary);
-        check.node(&tree, 1)?;
+        check.node(&mut tree, 1)?;
         let Check { nodes, repeats, mentions, .. } = check;
         Ok(Self { source: source.into(), tree, mentions, nodes, repeats })
     }
@@ -142,7 +153,12 @@ impl Expression {
     ) -> Result<Value, String> {
         let mut inputs = Inputs { list: Vec::with_capacity(self.mentions.len()), left };
         for mention in &self.mentions {
-            if let Some(value) = look(mention) {
+            let found = look(mention);
+            let found = match mention.asks {
+                Asks::Value => found,
+                Asks::Presence => Some(Value::Flag(found.is_some())),
+            };
+            if let Some(value) = found {
                 inputs.list.push((&mention.path, Input::new(mention.name, &value)?));
             }
         }

@@ -27,12 +27,24 @@ fn an_entry_of_a_map_is_looked_up_without_the_map() {
     let (result, steps) = run("map.k001 == 7 && map.k899 == 7", &large);
     assert_eq!(result, Ok(Value::Flag(true)));
     assert!(steps < 30, "{steps}");
-    let (result, steps) = run("map['k001'] == 7", &large);
+    for entry in ["map['k001'] == 7", "has(map.k001)", "!has(map.other) && map['k899'] == 7"] {
+        let (result, steps) = run(entry, &large);
+        assert_eq!(result, Ok(Value::Flag(true)), "{entry}");
+        assert!(steps < 30, "{entry}: {steps}");
+    }
+    let (result, steps) = run("'k001' in map", &large);
     assert_eq!(result, Err("the expression looks at too much".to_owned()));
     assert!(steps >= 1000, "what it was about to look at is counted: {steps}");
     assert_eq!(run("has(map.a) && !has(map.b)", &map(&[("a", 1)])).0, Ok(Value::Flag(true)));
     assert!(run("map.b == 1", &map(&[("a", 1)])).0.is_err(), "it is not there");
     assert_eq!(run("map.b == 1 || map.a == 1", &map(&[("a", 1)])).0, Ok(Value::Flag(true)));
+    assert!(run("map['b'] == 1", &map(&[("a", 1)])).0.is_err(), "it is not there");
+    let dotted = map(&[("a.b", 2)]);
+    assert_eq!(run("map['a.b'] == 2", &dotted).0, Ok(Value::Flag(true)));
+    assert!(run("map.a.b == 2 && map['a.b'] == 2", &dotted).0.is_err(), "it is another entry");
+    let nested = Value::Map([("a".into(), map(&[("b", 3)]))].into());
+    assert_eq!(run("map.a.b == 3 && map['a']['b'] == 3", &nested).0, Ok(Value::Flag(true)));
+    assert_eq!(run("has(map.a.b) && !has(map.a.c)", &nested).0, Ok(Value::Flag(true)));
 }
 
 #[test]
