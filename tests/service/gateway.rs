@@ -149,10 +149,6 @@ async fn a_block_that_is_not_well_formed_is_refused_whole_and_the_rest_is_done()
             "blocks[0].users",
         ),
         (runs(&[1, 0]), "blocks[0].runs"),
-        (
-            block(&[1], vec![Column { prop: 1, values: vec![no_kind()], ..Default::default() }]),
-            "blocks[0].columns[0].values[0]",
-        ),
     ];
     for (at, (bad, field)) in bad.into_iter().enumerate() {
         let good = block(&[2], vec![numbers(2, &[at as f64])]);
@@ -164,6 +160,38 @@ async fn a_block_that_is_not_well_formed_is_refused_whole_and_the_rest_is_done()
         assert_eq!(backend.copy(1).props("bob"), shown([]), "{field}");
         assert_eq!(backend.copy(1).props("cleo"), shown([("y", num(at as f64))]));
     }
+}
+
+#[tokio::test]
+async fn a_value_that_may_not_be_refuses_its_row_and_no_other() {
+    let (service, mut backend) = with_backend().await;
+    let large = "x".repeat(17 * 1024);
+    let texts = |texts: &[&str]| Column {
+        prop: 2,
+        texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+        ..Default::default()
+    };
+    let values = |values: Vec<proto::Value>| Column { prop: 3, values, ..Default::default() };
+    let seq = backend.send(GatewayRequest {
+        dictionary: names([(1, "x"), (2, "name"), (3, "z")]),
+        blocks: vec![block(
+            &[1, 2],
+            vec![
+                numbers(1, &[1.0, 2.0]),
+                texts(&[&large, "Cleo"]),
+                values(vec![map([("a", no_kind())]), null()]),
+            ],
+        )],
+        ..Default::default()
+    });
+    let refusals = backend.refusals_of(&service, seq).await;
+    let [refusal] = &*refusals else { panic!("one is refused: {refusals:?}") };
+    assert_eq!((refusal.handle, refusal.reason()), (1, ErrorReason::InvalidFields));
+    let blamed: Vec<_> = refusal.fields.iter().map(|it| &*it.field).collect();
+    assert_eq!(blamed, ["blocks[0].columns[1].texts[0]", r#"blocks[0].columns[2].values[0]["a"]"#]);
+    assert_eq!(backend.copy(1).props("bob"), shown([]));
+    let cleo = shown([("x", num(2.0)), ("name", text("Cleo")), ("z", null())]);
+    assert_eq!(backend.copy(1).props("cleo"), cleo);
 }
 
 #[tokio::test]

@@ -49,6 +49,11 @@ impl<'a> Door<'a> {
         Self { limits, faults: Faults::default(), other: None }
     }
 
+    /// The limits of the server.
+    pub fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
     /// Passes if no fault was found.
     pub fn close(self) -> Result<(), Refusal> {
         if !self.faults.is_empty() {

@@ -9,10 +9,13 @@ use crate::{
         delivery::{backlog::Messages, feeds::Feeds},
     },
     proto,
-    session::{command::Write, ids::Key, revision::Revision, value::Value},
+    session::{command::Write, ids::Key, limits::Limits, revision::Revision, value::Value},
 };
 use rustc_hash::FxHashMap;
 use std::{collections::HashSet, sync::Arc};
+
+/// What stands for the path of a value until it is at fault.
+const VALUE: &str = "value";
 
 /// The users of a block that is well formed, and their values.
 struct Rows {
@@ -21,7 +24,13 @@ struct Rows {
     handles: Handles,
     keys: Vec<Key>,
     cells: Vec<Cells>,
+    faulty: Faulty,
 }
+
+/// Rows with a value that may not be, each with why, unless so many are named already. They are not
+/// written.
+#[derive(Default)]
+struct Faulty(FxHashMap<usize, Option<Refusal>>);
 
 /// The handles of a block.
 enum Handles {
@@ -133,8 +142,51 @@ fn handles(door: &mut Door<'_>, runs: &[u64], users: &[u64]) -> Option<(Handles,
     }
 }
 
-/// Reads a column; none if it has faults, which are noted.
-fn cells(door: &mut Door<'_>, column: proto::Column, users: usize) -> Option<Cells> {
+impl Faulty {
+    /// Takes the values of a column, whose path it is, as far as they may be.
+    fn values(
+        &mut self,
+        limits: &Limits,
+        column: &str,
+        values: impl Iterator<Item = proto::Value>,
+    ) -> Vec<Value> {
+        let read = |(row, value)| {
+            let mut door = Door::new(limits);
+            let value = door.value(VALUE, value, 1);
+            if let Err(refusal) = door.close() {
+                self.note(
+                    row,
+                    |field| {
+                        let within = field.strip_prefix(VALUE)?;
+                        Some(format!("{column}[{row}]{within}"))
+                    },
+                    refusal,
+                );
+            }
+            value.unwrap_or(Value::Null)
+        };
+        values.enumerate().map(read).collect()
+    }
+
+    fn note(&mut self, row: usize, path_of: impl Fn(&str) -> Option<String>, refusal: Refusal) {
+        let is_room = self.0.len() < REFUSALS;
+        let known = self.0.entry(row).or_insert_with(|| is_room.then(|| Refusal::Invalid(vec![])));
+        if let (Some(Refusal::Invalid(known)), Refusal::Invalid(faults)) =
+            (known, refusal.renamed(path_of))
+        {
+            known.extend(faults);
+        }
+    }
+}
+
+/// Reads a column, whose path it is; none if it has faults, which are noted.
+fn cells(
+    door: &mut Door<'_>,
+    path: &str,
+    column: proto::Column,
+    users: usize,
+    faulty: &mut Faulty,
+) -> Option<Cells> {
     let proto::Column { prop: _, numbers, floats, integers, flags, texts, values } = column;
     let filled = [
         !numbers.is_empty(),
@@ -165,13 +217,14 @@ fn cells(door: &mut Door<'_>, column: proto::Column, users: usize) -> Option<Cel
         Cells::Flags(flags)
     } else {
         let of_text = |text: String| proto::Value { kind: Some(proto::value::Kind::Text(text)) };
-        let (field, values) = match texts.is_empty() {
-            true => ("values", values),
-            false => ("texts", texts.into_iter().map(of_text).collect()),
-        };
-        let read = values.into_iter().enumerate();
-        let read = read.map(|(at, value)| door.value(&format!(".{field}[{at}]"), value, 1));
-        Cells::Values(read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?)
+        let limits = door.limits();
+        Cells::Values(match texts.is_empty() {
+            true => faulty.values(limits, &format!("{path}.values"), values.into_iter()),
+            false => {
+                let texts = texts.into_iter().map(of_text);
+                faulty.values(limits, &format!("{path}.texts"), texts)
+            }
+        })
     })
 }
 
@@ -219,10 +272,10 @@ impl Gateway {
                 door.fault("columns", format!("has more than {most} columns"));
                 return None;
             }
-            let mut known = HashSet::new();
+            let (mut known, mut faulty) = (HashSet::new(), Faulty::default());
             let mut read: Vec<(Key, Cells)> = Vec::with_capacity(columns.len());
-            for (at, column) in columns.into_iter().enumerate() {
-                let field = format!("columns[{at}]");
+            for (nth, column) in columns.into_iter().enumerate() {
+                let field = format!("columns[{nth}]");
                 let prop = column.prop;
                 let key = self.names.get(&prop);
                 if key.is_none() {
@@ -231,16 +284,19 @@ impl Gateway {
                 if !known.insert(prop) || read.iter().any(|(known, _)| Some(known) == key) {
                     door.fault(format!("{field}.prop"), "is named twice");
                 }
-                let cells = door.within(&field, |door| cells(door, column, count));
+                let path = format!("blocks[{at}].{field}");
+                let cells =
+                    door.within(&field, |door| cells(door, &path, column, count, &mut faulty));
                 read.extend(key.cloned().zip(cells));
             }
             let (keys, cells) = read.into_iter().unzip();
-            Some(Rows { at, handles, keys, cells })
+            Some(Rows { at, handles, keys, cells, faulty })
         });
         door.close_with(|| read)
     }
 
-    /// Writes blocks. One that is not well formed is refused whole.
+    /// Writes blocks. One that is not well formed is refused whole; a value that may not be refuses its
+    /// row.
     pub(super) fn write_all(
         &mut self,
         server: &Server,
@@ -283,6 +339,13 @@ impl Gateway {
                 refused.add(handle, Refusal::UnknownHandle { handle });
                 continue;
             };
+            if let Some(refusal) = rows.faulty.0.get(&row) {
+                match refusal {
+                    Some(refusal) => refused.add(handle, refusal.clone()),
+                    None => refused.others += 1,
+                }
+                continue;
+            }
             if let Err(limited) = self.excess.take_update(server, user, handle, now) {
                 let write = rows.write(row);
                 let outcome = self.excess.add(server, user, handle, messages, write, limited);
