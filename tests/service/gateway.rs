@@ -296,6 +296,19 @@ async fn over_a_users_rate_the_last_value_of_a_key_is_kept_and_others_are_not_he
 }
 
 #[tokio::test]
+async fn a_role_is_kept_only_by_a_user_who_leaves() {
+    let (service, mut backend) = with_backend().await;
+    let detach = vec![proto::Detach { handle: 1, leave: false, keep_role: true }];
+    let seq = backend.send(GatewayRequest { detach, ..Default::default() });
+    let refusals = backend.refusals_of(&service, seq).await;
+    assert_eq!((refusals.len(), refusals[0].handle), (1, 1));
+    assert_eq!(refusals[0].fields[0].field, "detach[0].keep_role");
+    let seq = backend.write(1, write([("x", int(1))]));
+    backend.until_acked(&service, seq).await;
+    assert!(backend.refusals.is_empty(), "it is still attached");
+}
+
+#[tokio::test]
 async fn a_view_needs_an_attached_user_who_may_see_it() {
     let service = Service::with_room().await;
     let mut backend = service.gateway("backend").await;

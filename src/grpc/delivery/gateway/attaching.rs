@@ -184,7 +184,12 @@ impl Gateway {
         asked: &[proto::Detach],
     ) {
         let after = self.acks.last();
-        for &proto::Detach { handle, leave, keep_role } in asked {
+        for (at, &proto::Detach { handle, leave, keep_role }) in asked.iter().enumerate() {
+            if keep_role && !leave {
+                let field = format!("detach[{at}].keep_role");
+                self.refuse(seq, handle, &Refusal::invalid(field, "needs leave"));
+                continue;
+            }
             let live = hold.user(handle).map(|user| user.live().clone());
             let outcome = match leave {
                 true => hold.leave(handle, keep_role),
