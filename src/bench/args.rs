@@ -13,7 +13,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
 Examples:
-  sessiond bench                                     every row, about half an hour
+  sessiond bench                                     every row, about three quarters of an hour
   sessiond bench --only own-10x50 --only gateway-10  two of them
   sessiond bench --scale 0.02 --seconds 1 --repeat 1 every row in small, to see that it works
   sessiond bench --peers bench/peers                 beside Redis, NATS and Colyseus

@@ -42,14 +42,16 @@ impl Goal {
         Goal { while_at_most: Some((figure, limit)), ..self }
     }
 
-    /// What the figures say to it.
-    pub fn verdict(self, figures: &Figures) -> Verdict {
-        let figure = figures.get(self.figure).filter(|figure| figure.is_finite());
+    /// What the figures say to it. `all` are those of disturbed repetitions, too, which say nothing.
+    pub fn verdict(self, figures: &Figures, all: &Figures) -> Verdict {
+        let finite = |figures: &Figures| figures.get(self.figure).filter(|it| it.is_finite());
+        let figure = finite(figures);
+        let disturbed = finite(all).filter(|_| figure.is_none());
         let counts = match self.while_at_most {
             Some((other, most)) => figures.get(other).is_none_or(|other| other <= most),
             None => true,
         };
-        Verdict { goal: self, figure, counts }
+        Verdict { goal: self, figure, disturbed, counts }
     }
 }
 
@@ -59,6 +61,8 @@ pub struct Verdict {
     goal: Goal,
     /// Absent = it was not measured.
     figure: Option<f64>,
+    /// What was measured only where the machine was overloaded.
+    disturbed: Option<f64>,
     counts: bool,
 }
 
@@ -98,7 +102,12 @@ impl Display for Verdict {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "goal {}: ", self.title())?;
         match (self.figure, self.share()) {
-            (None, _) => write!(f, "not measured in this run"),
+            (None, _) => match self.disturbed {
+                Some(figure) => {
+                    write!(f, "{figure}, not held against it: the machine was overloaded")
+                }
+                None => write!(f, "not measured in this run"),
+            },
             (Some(figure), None) => {
                 let (other, most) = self.goal.while_at_most.unwrap_or_default();
                 write!(f, "{figure}, does not count over {other} {most}")
@@ -134,7 +143,8 @@ mod tests {
     use super::*;
 
     fn told(goal: Goal, figures: &[(&str, f64)]) -> String {
-        goal.verdict(&figures.iter().copied().collect()).to_string()
+        let figures = figures.iter().copied().collect();
+        goal.verdict(&figures, &figures).to_string()
     }
 
     #[test]
@@ -157,9 +167,14 @@ mod tests {
         let goal = Goal::at_most("S1", "colyseus_ratio", 0.5);
         for figures in [&[][..], &[("colyseus_ratio", f64::NAN)]] {
             let figures = figures.iter().copied().collect();
-            assert_eq!(goal.verdict(&figures).pass(), None);
+            assert_eq!(goal.verdict(&figures, &figures).pass(), None);
         }
         assert!(told(goal, &[]).ends_with("not measured in this run"));
+        let disturbed = [("colyseus_ratio", 0.9)].into_iter().collect();
+        let verdict = goal.verdict(&Figures::default(), &disturbed);
+        assert_eq!(verdict.pass(), None);
+        let told = "0.9, not held against it: the machine was overloaded";
+        assert!(verdict.to_string().ends_with(told), "{verdict}");
     }
 
     #[test]
@@ -167,7 +182,7 @@ mod tests {
         let goal = Goal::at_most("S5", "p99_ms", 53.0).while_at_most("server_cpu_percent", 60.0);
         let pass = |cpu| {
             let figures = [("p99_ms", 80.0), ("server_cpu_percent", cpu)].into_iter().collect();
-            goal.verdict(&figures).pass()
+            goal.verdict(&figures, &figures).pass()
         };
         assert_eq!((pass(60.0), pass(61.0)), (Some(false), None));
     }

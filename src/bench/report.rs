@@ -149,7 +149,7 @@ impl Row {
         let mut more = Figures::medians(&repetitions);
         let goals = about.map_or(&[][..], |about| about.goals);
         let undisturbed = Figures::medians(sound);
-        let goals = goals.iter().map(|goal| goal.verdict(&undisturbed)).collect();
+        let goals = goals.iter().map(|goal| goal.verdict(&undisturbed, &more)).collect();
         Row {
             name,
             main: Main {
