@@ -25,13 +25,27 @@ pub struct Cursor {
 pub struct Page {
     /// The revision that it reads up to.
     pub to: u64,
-    /// The stream that it is in.
+    /// The stream that it is in; empty = it has ended: see [`Cursor::ended`].
     pub name: Key,
     /// The last key that was read there; empty = none yet.
     pub key: Key,
 }
 
 impl Cursor {
+    /// That of a reader whose read has ended up to a revision. If it took several replies and something
+    /// has changed meanwhile, the reader may know something newer already, and the cursor says up to
+    /// where: should that be lost, it begins again.
+    pub fn ended(epoch: u64, to: u64, (was_paged, now): (bool, u64)) -> Self {
+        let newer = Page { to: now, name: Key::default(), key: Key::default() };
+        Self { epoch, after: to, page: (was_paged && now > to).then_some(newer) }
+    }
+
+    /// The same without a page where no read is under way.
+    pub fn plain(mut self) -> Self {
+        self.page = self.page.filter(|page| !page.name.is_empty());
+        self
+    }
+
     /// Reads the text of a cursor; none if the server never gave it out.
     pub fn parse(text: &str) -> Option<Self> {
         if text == BEGINNING {

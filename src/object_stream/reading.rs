@@ -56,7 +56,7 @@ impl ObjectStreams {
         self.check_reads(app, actor, name)?;
         let cursor = match cursor {
             Some(cursor) if !self.is_known(&cursor) => Some(Cursor::default()),
-            cursor => cursor,
+            cursor => cursor.map(Cursor::plain),
         };
         if cursor.iter().any(|cursor| cursor.page.iter().any(|page| page.name != *name)) {
             return Err(Refusal::Invalid(vec![Violation::new(
@@ -68,6 +68,7 @@ impl ObjectStreams {
         let app = self.apps.get_mut(app).ok_or(Refusal::NotFound)?;
         let stream = app.streams.get_mut(name).ok_or(Refusal::NotFound)?;
         let shares = cursor.is_none();
+        let was_paged = cursor.as_ref().is_some_and(|cursor| cursor.page.is_some());
         let place = match cursor {
             None => stream.shared.clone(),
             Some(Cursor { after, page: None, .. }) => {
@@ -89,10 +90,13 @@ impl ObjectStreams {
             self.tracking.stream(id, name, Touch::Recalled);
         }
         let more = stopped.is_some();
-        let cursor = Cursor {
-            epoch: self.epoch,
-            after: if more { place.after } else { place.to },
-            page: stopped.map(|key| Page { to: place.to, name: name.clone(), key }),
+        let (epoch, to) = (self.epoch, place.to);
+        let cursor = match stopped {
+            Some(key) => {
+                let page = Some(Page { to, name: name.clone(), key });
+                Cursor { epoch, after: place.after, page }
+            }
+            None => Cursor::ended(epoch, to, (was_paged, self.revision)),
         };
         Ok(Single { update, more, cursor: (!shares || !more).then_some(cursor) })
     }
@@ -108,8 +112,10 @@ impl ObjectStreams {
         mut lasts: Option<&mut Lasts>,
     ) -> Reading {
         let forgotten = self.apps.get(app).map_or(self.forgotten, |app| app.forgotten);
+        let is_known = self.is_known(cursor);
+        let cursor = &cursor.clone().plain();
         let is_new = cursor.page.is_none() && cursor.after < forgotten.max(1);
-        let begins_again = !self.is_known(cursor) || is_new;
+        let begins_again = !is_known || is_new;
         let cursor = if begins_again { &Cursor::default() } else { cursor };
         let (after, to) =
             (cursor.after, cursor.page.as_ref().map_or(self.revision, |page| page.to));
@@ -117,7 +123,7 @@ impl ObjectStreams {
             updates: BTreeMap::new(),
             reset: begins_again,
             more: false,
-            cursor: Some(Cursor { epoch: self.epoch, after: to, page: None }),
+            cursor: Some(Cursor::ended(self.epoch, to, (cursor.page.is_some(), self.revision))),
         };
         if let Some(lasts) = lasts.as_deref_mut().filter(|_| begins_again) {
             lasts.clear();

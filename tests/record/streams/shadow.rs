@@ -457,3 +457,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_read_in_parts_that_saw_what_is_lost_begins_again() {
+    let mut stage = Stage::new();
+    let define = Deed::Define { name: 1, values: BTreeMap::new(), keys: 0, readers: 0, way: 0 };
+    let steps = [
+        Step::Do(0, define),
+        Step::Follow(0),
+        Step::Restart,
+        // The part that was left does not tell of the stream.
+        Step::Do(0, Deed::Remove(1)),
+        Step::Follow(0),
+        // And then the stream was never removed.
+        Step::Crash,
+    ];
+    steps.into_iter().for_each(|step| stage.step(step));
+    for mut follower in std::mem::take(&mut stage.followers) {
+        follower.check(&mut stage.streams);
+    }
+}
