@@ -42,6 +42,9 @@ const BEGIN: u64 = 1_767_225_600_000_000;
 /// The length of a tick.
 pub const TICK: u64 = 10_000;
 
+/// How long a gateway that does not say is waited for, and a tick more.
+const GRACE: u64 = 30 * SECOND + TICK;
+
 /// The most bytes of a message up.
 const MOST: usize = 1 << 20;
 
@@ -70,7 +73,16 @@ pub enum Told<R> {
 pub struct Stage {
     pub engine: Engine,
     pub live: Arc<Live>,
-    stream: Box<dyn HotStream>,
+    /// There until the stage goes.
+    stream: Option<Box<dyn HotStream>>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // A gateway that is waited for and its session hold one another, and with them the engine.
+        self.stream = None;
+        self.engine.advance(GRACE);
+    }
 }
 
 pub fn user(id: &str) -> UserId {
@@ -137,7 +149,7 @@ impl Stage {
             seat: Seat::default(),
             deadline: None,
         };
-        let stream = stream(&server, call).expect("there is such a call");
+        let stream = Some(stream(&server, call).expect("there is such a call"));
         Self { engine, live, stream }
     }
 
@@ -146,7 +158,7 @@ impl Stage {
         let mut framed = vec![0];
         framed.extend(u32::try_from(message.len()).expect("it is short").to_be_bytes());
         framed.extend(message);
-        self.stream.take_in(Bytes::from(framed));
+        self.stream.as_mut().expect("it is there").take_in(Bytes::from(framed));
     }
 
     /// Lets a tick pass; returns what the stream is told.
@@ -154,7 +166,8 @@ impl Stage {
         self.engine.advance(TICK);
         let mut cx = Context::from_waker(Waker::noop());
         let mut told = Vec::new();
-        while let Poll::Ready(next) = self.stream.poll_next(&mut cx) {
+        let stream = self.stream.as_mut().expect("it is there");
+        while let Poll::Ready(next) = stream.poll_next(&mut cx) {
             match next {
                 Next::Message(bytes) => {
                     let message = R::decode(&bytes[5..]).expect("what is sent decodes");
