@@ -14,7 +14,7 @@ use super::{
     subscriber::End,
 };
 use crate::{
-    record::{Entry, Place, RequestRecord, UserRecord},
+    record::{Entry, Place, Reply, RequestRecord, UserRecord},
     session::{
         epoch::Epoch,
         ids::{AppId, Key, SessionId, UserId},
@@ -293,6 +293,8 @@ impl Engine {
                 whole.push(request.clone());
             }
             match &mut state.gate {
+                // What was done on a user is stored with the user, whatever its sessions are.
+                None if matches!(request.reply, Reply::OnUser(_)) => {}
                 // Nothing that was done there is stored.
                 None => return,
                 Some(gate) if is_open || gate.asked != Some(mark) => {

@@ -206,6 +206,34 @@ async fn a_request_is_never_stored_without_what_it_did() {
 }
 
 #[tokio::test]
+async fn a_request_on_a_user_is_done_once_whatever_its_sessions_are() {
+    let mut stage = Stage::new().await;
+    for (name, durability) in [("a", Durability::None), ("b", Durability::Async)] {
+        stage.open(name, durability);
+    }
+    stage.store().await;
+    let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
+    let scope = Scope::of_user(&app(), &user("ada"), &Actor::User(user("ada")));
+    let once = |stage: &Stage, level: i64| {
+        let value = sessiond::session::value::Value::Integer(level);
+        let write = sessiond::session::command::Write::of(vec![(Key::from("level"), value)]);
+        let outcome = stage.engine.once(&scope, request.clone(), || {
+            let outcomes = stage.engine.write_user(&app(), &user("ada"), &write)?;
+            Ok(Reply::OnUser(outcomes.into()))
+        });
+        outcome.expect("it is answered");
+    };
+    once(&stage, 1);
+    stage.tick();
+    stage.engine.advance(INTERVAL);
+    stage.store().await;
+    let stage = stage.crash().await;
+    once(&stage, 2);
+    let props = stage.engine.user_props(&app(), &user("ada"));
+    assert_eq!(props, [(Key::from("level"), sessiond::session::value::Value::Integer(1))]);
+}
+
+#[tokio::test]
 async fn what_is_set_on_a_user_is_back_until_the_user_is_forgotten() {
     let mut stage = Stage::new().await;
     let write = sessiond::session::command::Write::of(vec![(
