@@ -62,7 +62,12 @@ impl FileDisk {
             let path = path.to_owned();
             move |error| FolderError::Refused(path, error)
         };
-        fs::create_dir_all(folder).map_err(refused(folder))?;
+        // What is in there is for the owner's eyes only, whatever the umask is.
+        let mut made = fs::DirBuilder::new();
+        made.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut made, 0o700);
+        made.create(folder).map_err(refused(folder))?;
         let path = folder.join(LOCK);
         let lock = writable(&path).map_err(refused(&path))?;
         lock.try_lock().map_err(|error| match error {
@@ -78,7 +83,11 @@ impl FileDisk {
 }
 
 fn writable(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 impl Disk for FileDisk {
