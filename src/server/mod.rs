@@ -39,7 +39,7 @@ use tokio::{
     runtime,
     sync::mpsc,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -342,9 +342,11 @@ impl Server {
         // First, as connections that end from now on are closed with more patience.
         self.connections.close();
         self.engine.drain();
+        let ends_at = Instant::now() + self.drain_timeout;
         if let Some(store) = &self.store {
-            // What is in flight is shown when it is stored, and then the streams end.
-            let _ = timeout(self.drain_timeout, store.finish(&self.engine)).await;
+            // What is in flight is shown when it is stored, and then the streams end. A store that has
+            // no space holds the others up for half of the time only.
+            let _ = timeout(self.drain_timeout / 2, store.finish(&self.engine)).await;
         }
         self.stopping.cancel();
         self.census.stop();
@@ -353,7 +355,7 @@ impl Server {
             self.health.clear_service_status(service).await;
         }
         let _ = (&mut self.acceptor).await;
-        if timeout(self.drain_timeout, self.connections.wait()).await.is_err() {
+        if timeout_at(ends_at, self.connections.wait()).await.is_err() {
             let left = self.census.len();
             tracing::warn!(connections = left, "cutting connections that did not end in time");
         }
@@ -364,7 +366,7 @@ impl Server {
             }
         }
         if let Some(store) = self.store.take() {
-            store.close(self.drain_timeout).await;
+            store.close(ends_at.saturating_duration_since(Instant::now())).await;
         }
     }
 }

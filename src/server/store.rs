@@ -30,6 +30,9 @@ const BATCH_BYTES: usize = 64 << 20;
 /// trimmed long before it is full.
 const BATCH_SHARE: u64 = 16;
 
+/// How many sessions that are lost are named in the log.
+const NAMED: usize = 50;
+
 /// What stores.
 #[derive(Debug)]
 pub struct Store {
@@ -132,8 +135,12 @@ async fn begin(
     let node = NodeId(engine.clock().now());
     let loading = Loading::new(Arc::new(engine.settings().limits.clone()));
     let (writer, loaded) = keeper::open(log, node, loading).await?;
-    for Lost { app, id, why } in &loaded.lost {
-        tracing::error!(%app, session = %id, why, "a session is lost");
+    if !loaded.lost.is_empty() {
+        // In one line: of many, most would not be logged.
+        let name = |Lost { app, id, why }: &Lost| format!("{app}/{id} ({why})");
+        let lost: Vec<_> = loaded.lost.iter().take(NAMED).map(name).collect();
+        let (count, named) = (loaded.lost.len(), lost.join(", "));
+        tracing::error!(count, named, "sessions are lost; `sessiond store check` tells more");
     }
     let restored = &loaded.restored;
     let (sessions, users) = (restored.sessions.len(), restored.users.len());
@@ -174,7 +181,7 @@ impl Store {
         self.stop.cancel();
         let Some(done) = self.done.take() else { return };
         if timeout(within.max(Duration::from_secs(1)), done).await.is_err() {
-            tracing::warn!("the store could not be closed in time: not everything is stored");
+            tracing::error!("the store could not be closed in time: not everything is stored");
         }
     }
 }
