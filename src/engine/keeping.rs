@@ -195,7 +195,7 @@ impl Engine {
     }
 
     /// The same of what is stored wherever there is a store.
-    pub(super) fn check_any_space(&self) -> Result<(), Refusal> {
+    pub fn check_any_space(&self) -> Result<(), Refusal> {
         let keeping = self.inner.keeping.as_ref();
         let is_full = keeping.is_some_and(|keeping| keeping.is_full.load(Ordering::Relaxed));
         if is_full { Err(Refusal::StoreFull) } else { Ok(()) }

@@ -51,6 +51,7 @@ impl ObjectStreams {
         if let Actor::User(user) = actor {
             self.0.engine.take_update(app, user)?;
         }
+        self.0.engine.check_any_space()?;
         Ok(self.0.objects.write(app, write)?)
     }
 

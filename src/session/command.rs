@@ -114,12 +114,12 @@ impl Command {
     /// what has happened anyway.
     pub fn is_free(&self) -> bool {
         match self {
-            Self::Leave { .. }
-            | Self::StreamOpened { .. }
+            Self::StreamOpened { .. }
             | Self::StreamClosed { .. }
             | Self::SourceSeen { .. }
             | Self::ReleaseSeats { .. } => true,
             Self::Join { .. }
+            | Self::Leave { .. }
             | Self::Delete
             | Self::Update(_)
             | Self::SetProps { .. }
