@@ -404,7 +404,8 @@ impl Bundle {
             Self::note_tick(&mut self.shortest, place, entry);
             match said {
                 Poll::Pending => {
-                    let beats = self.beats && entry.said_in < self.round;
+                    // What has not begun is said by its first message.
+                    let beats = self.beats && entry.said_in < self.round && entry.feed.has_begun();
                     return beats.then(|| entry.feed.heartbeat());
                 }
                 Poll::Ready(Said::Update(bytes)) => return Some(bytes),

@@ -128,6 +128,11 @@ impl Feed {
         self.outbox.pop_front().unwrap_or_else(|| self.heartbeat())
     }
 
+    /// Whether there is a position up to which everything was sent.
+    pub fn has_begun(&self) -> bool {
+        self.subscription.position().revision.is_some()
+    }
+
     /// A heartbeat with the position up to which everything was sent.
     pub fn heartbeat(&self) -> Bytes {
         let revision = self.subscription.position().revision;
