@@ -183,7 +183,9 @@ impl Session {
         known: Revision,
         field: &str,
     ) -> Result<(), Refusal> {
-        if write.if_revision.iter().any(|(_, revision)| *revision > self.pending_revision()) {
+        let is_unknown =
+            |revision: Revision| revision > self.pending_revision() || self.is_skipped(revision);
+        if write.if_revision.iter().any(|(_, revision)| is_unknown(*revision)) {
             return Err(Refusal::UnknownPosition);
         }
         let changed = |(key, revision): &&(Key, Revision)| {

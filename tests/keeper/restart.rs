@@ -37,6 +37,17 @@ async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision
         let at = Position { epoch, revision: Revision(shown.0 + lost) };
         assert!(matches!(at_once(stage.engine.framed(&live, at)), Some(Err(_))), "{lost}");
     }
+    let compare = |revision: u64| {
+        let set = vec![(Key::from("x"), sessiond::session::value::Value::Number(9.0))];
+        let if_revision = vec![(Key::from("x"), Revision(revision))];
+        let write = sessiond::session::command::Write {
+            if_revision,
+            ..sessiond::session::command::Write::of(set)
+        };
+        let command = Command::SetProps { user: user("ada"), write, term: 0 };
+        stage.engine.command(&live, &Actor::User(user("ada")), command)
+    };
+    assert!(compare(promised.revision.0).is_err(), "what it named is lost");
     let next = stage.write(&live, "ada", 3.0).expect("it may");
     assert_eq!(next, Position { epoch, revision: Revision(shown.0 + 5) });
     stage.tick();
