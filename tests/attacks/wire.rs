@@ -38,9 +38,13 @@ const HEAD: usize = 9;
 /// So long a peer that cannot send waits, and then gives up.
 const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much the kernel keeps for a narrow peer. With 4 KiB it happens that Linux never opens the
-/// window again although the peer has read all, and nothing reaches it any more.
+/// How much the kernel keeps for a narrow peer, which reads nothing any more.
 const NARROW: usize = 16 * 1024;
+
+/// The same for a peer that reads again: one segment of the loopback device has 64 KiB, and where no
+/// more than that is kept, it happens that Linux never opens the window again although the peer has
+/// read all.
+const NARROW_READER: usize = 256 * 1024;
 
 /// A frame, ready to be sent.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -178,7 +182,16 @@ impl Peer {
 
     /// The same where the kernel keeps little for the peer that it has not read.
     pub fn narrow(server: &Server, values: &[(u16, u32)]) -> Self {
-        let socket = Self::try_socket(server.address, Ipv4Addr::LOCALHOST, Some(NARROW));
+        Self::keeping(server, NARROW, values)
+    }
+
+    /// The same for a peer that reads again after a while.
+    pub fn narrow_reader(server: &Server, values: &[(u16, u32)]) -> Self {
+        Self::keeping(server, NARROW_READER, values)
+    }
+
+    fn keeping(server: &Server, kept: usize, values: &[(u16, u32)]) -> Self {
+        let socket = Self::try_socket(server.address, Ipv4Addr::LOCALHOST, Some(kept));
         socket.expect("the kernel accepts").shake_hands(values)
     }
 
