@@ -141,6 +141,7 @@ fn session(record: &Record) -> Json {
         empty_since,
         waiting,
         skipped,
+        epoch_revision,
         has_ended,
     } = record;
     let (key, value) = match begin {
@@ -157,7 +158,7 @@ fn session(record: &Record) -> Json {
         "horizon": revision(*horizon), "reset_revision": revision(*reset_revision),
         "people_is_all": is_all, "people": all(list, person),
         "waiting": all(waiting, waits), "has_ended": has_ended,
-        "skipped": all(skipped, |of| revision(*of)),
+        "skipped": all(skipped, |of| revision(*of)), "epoch_revision": revision(*epoch_revision),
     }));
     put(&mut json, "info", info.as_deref(), self::info);
     put(&mut json, "has_password", password.as_ref(), |hash| hash.is_some().into());

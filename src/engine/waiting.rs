@@ -13,14 +13,12 @@ use std::{
 pub const WAITING_READS: usize = 1024;
 
 impl Engine {
-    /// Waits until a frame is made. A position of another epoch, or beyond the open frame, is refused
-    /// at once: nobody knows whether there will ever be such a frame.
+    /// Waits until a frame is made. A position of another epoch, beyond the open frame, or of a frame
+    /// that a crash has lost is refused at once: nobody knows whether there will ever be such a frame.
     pub async fn framed(&self, live: &Arc<Live>, position: Position) -> Result<(), Refusal> {
         {
             let core = &live.lock().core;
-            let is_unknown =
-                position.revision > core.pending_revision() || core.is_skipped(position.revision);
-            if position.epoch != core.epoch() || is_unknown {
+            if position.epoch != core.epoch() || core.is_unknown(position.revision) {
                 return Err(Refusal::Rules(Rule::UnknownPosition));
             }
         }

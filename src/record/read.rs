@@ -113,6 +113,7 @@ fn session(record: wire::Record) -> Read<Record> {
         empty_since,
         waiting,
         skipped,
+        epoch_revision,
         has_ended,
     } = record;
     let until = mark(until.ok_or(Unreadable::Malformed("a record without an end"))?)?;
@@ -150,6 +151,7 @@ fn session(record: wire::Record) -> Read<Record> {
         empty_since: empty_since.map(moment).transpose()?,
         waiting: all(waiting, waits)?,
         skipped: skipped.into_iter().map(|at| Ok(Revision(moment(at)?))).collect::<Read<_>>()?,
+        epoch_revision: revision(epoch_revision)?,
         has_ended,
     })
 }

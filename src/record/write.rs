@@ -92,6 +92,7 @@ fn session(record: &Record) -> wire::Record {
         empty_since,
         waiting,
         skipped,
+        epoch_revision,
         has_ended,
     } = record;
     let now = until.revision;
@@ -131,6 +132,7 @@ fn session(record: &Record) -> wire::Record {
         empty_since: *empty_since,
         waiting: waiting.iter().map(waits).collect(),
         skipped: skipped.iter().map(|revision| revision.0).collect(),
+        epoch_revision: epoch_revision.0,
         has_ended: *has_ended,
     }
 }

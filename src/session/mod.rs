@@ -157,6 +157,9 @@ pub struct Session {
     revision: Revision,
     /// Revisions that no frame has.
     skipped: Skipped,
+    /// The revision with which the epoch began: those before it are of other epochs. None = it is the
+    /// epoch in which the session was opened.
+    epoch_revision: Revision,
     last_frame_at: Micros,
     /// Something was accepted since the last frame.
     open: bool,
@@ -243,6 +246,7 @@ impl Session {
             born: last_epoch.next(now),
             revision: Revision::NONE,
             skipped: Skipped::default(),
+            epoch_revision: Revision::NONE,
             last_frame_at: now,
             open: true,
             shown: accepted.clone(),

@@ -183,9 +183,7 @@ impl Session {
         known: Revision,
         field: &str,
     ) -> Result<(), Refusal> {
-        let is_unknown =
-            |revision: Revision| revision > self.pending_revision() || self.is_skipped(revision);
-        if write.if_revision.iter().any(|(_, revision)| is_unknown(*revision)) {
+        if write.if_revision.iter().any(|(_, revision)| self.is_unknown(*revision)) {
             return Err(Refusal::UnknownPosition);
         }
         let changed = |(key, revision): &&(Key, Revision)| {

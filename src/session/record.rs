@@ -83,6 +83,8 @@ pub struct Record {
     pub waiting: Vec<Waiting>,
     /// The frames after which revisions were skipped, the latest last.
     pub skipped: Vec<Revision>,
+    /// The revision with which the epoch began; none = it is the epoch of the opening.
+    pub epoch_revision: Revision,
     /// The session is over.
     pub has_ended: bool,
 }

@@ -58,6 +58,7 @@ impl Session {
             born,
             revision: _,
             skipped: Skipped(skipped),
+            epoch_revision,
             last_frame_at,
             open,
             // What is accepted is what is shown, between frames.
@@ -146,6 +147,7 @@ impl Session {
             empty_since: emptied_at.filter(|_| self.is_empty()),
             waiting: dirty.iter().flat_map(|&ix| self.waiting(ix)).collect(),
             skipped: skipped.clone(),
+            epoch_revision: *epoch_revision,
             has_ended: *ended,
         })
     }

@@ -71,6 +71,7 @@ impl Replica {
             born,
             revision: Default::default(),
             skipped: Skipped::default(),
+            epoch_revision: Default::default(),
             last_frame_at: opened_at,
             open: false,
             accepted: info.clone(),
@@ -152,6 +153,7 @@ impl Replica {
             empty_since,
             waiting,
             skipped,
+            epoch_revision,
             has_ended,
         } = record;
         let session = &mut self.session;
@@ -194,7 +196,7 @@ impl Replica {
         session.deadlines.set(Deadline::Host, host_until);
         session.lifetime.emptied_at = empty_since;
         session.lifetime.ended = has_ended;
-        session.skipped = Skipped(skipped);
+        (session.skipped, session.epoch_revision) = (Skipped(skipped), epoch_revision);
         (session.revision, session.last_frame_at) = (until.revision, framed_at);
         session.notes = Notes::after(until.notes, session.limits.notes);
         self.waiting = waiting;

@@ -22,19 +22,38 @@ impl Session {
             self.skipped.0.remove(0);
         }
         self.skipped.0.push(self.revision);
-        self.revision = Revision(self.revision.0 + PROMISED + 1);
-    }
-
-    /// Whether a revision is that of a frame that an owner may have promised, and that there is not.
-    pub fn is_skipped(&self, revision: Revision) -> bool {
-        let is_in = |after: &Revision| revision > *after && revision.0 <= after.0 + PROMISED;
-        self.skipped.0.iter().any(is_in)
+        self.revision = after_promised(self.revision);
     }
 
     /// The last owner ended too early, and may have shown more than is known: the history goes on as
     /// another one.
+    ///
+    /// It goes on as many revisions later as there are microseconds from the last frame that is known
+    /// to the epoch. That is more than the frames that an owner can have made: the epoch is later than
+    /// every moment of the last owner, and at least half a second later than the epochs that it gave
+    /// out, should those have been ahead of its clock. So no epoch has a revision of another one, even
+    /// if this owner ends before anything is stored: a revision without its epoch names one frame.
     pub fn begin_again(&mut self, now: Micros, last_epoch: Epoch) {
         self.epoch = last_epoch.next(now);
+        let passed = self.epoch.0.saturating_sub(self.last_frame_at).max(1);
+        self.revision = Revision(self.revision.0 + passed);
+        self.epoch_revision = self.revision;
         self.skipped.0.clear();
     }
+
+    /// Whether a revision is neither that of a frame of this epoch nor that of the open frame: no
+    /// owner has reached it, it is of another epoch, or it was promised and there is no such frame.
+    /// That of none is known.
+    pub fn is_unknown(&self, revision: Revision) -> bool {
+        let is_promised = |after: &Revision| revision > *after && revision < after_promised(*after);
+        let is_of_another_epoch = revision.is_some() && revision < self.epoch_revision;
+        revision > self.pending_revision()
+            || is_of_another_epoch
+            || self.skipped.0.iter().any(is_promised)
+    }
+}
+
+/// The first revision that was not promised by an owner whose last frame is known.
+fn after_promised(last: Revision) -> Revision {
+    Revision(last.0 + PROMISED + 1)
 }

@@ -75,8 +75,28 @@ fn a_revision_that_was_promised_and_lost_is_skipped_and_the_next_one_shows_what_
     let last = session.revision();
     session.skip_promised();
     let now = session.revision();
-    assert!(now > last && !session.is_skipped(last) && !session.is_skipped(now));
+    assert!(now > last && !session.is_unknown(last) && !session.is_unknown(now));
     let promised = last.0 + 1..now.0;
     assert!(promised.count() >= 3, "two of a reset and one that was promised");
-    assert!((last.0 + 1..now.0).all(|lost| session.is_skipped(Revision(lost))));
+    assert!((last.0 + 1..now.0).all(|lost| session.is_unknown(Revision(lost))));
+    assert!(session.is_unknown(now.next()), "nothing is open");
+}
+
+#[test]
+fn a_history_that_begins_again_has_no_revision_of_another_epoch() {
+    let mut session = session(Kind::Room, &[("member", Role::Member)]);
+    session.flush(1000);
+    let (known, born) = (session.revision(), session.epoch());
+    // This owner begins again, and so does the next one, as nothing was stored meanwhile.
+    for passed in [5_000, 7_000] {
+        let snapshot = session.snapshot().unwrap();
+        let replica = replica::Replica::begin(snapshot, Arc::new(Limits::default())).unwrap();
+        let mut heir = replica.promote(0);
+        // However the clock is set.
+        heir.begin_again(0, Epoch(1000 + passed - 1));
+        assert!(heir.epoch() > born);
+        assert_eq!(heir.revision(), Revision(known.0 + passed));
+        assert!(heir.is_unknown(known) && heir.is_unknown(heir.revision().previous()));
+        assert!(!heir.is_unknown(heir.revision()) && !heir.is_unknown(Revision::NONE));
+    }
 }

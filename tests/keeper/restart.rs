@@ -3,11 +3,12 @@
 use crate::stage::*;
 use prost::Message;
 use sessiond::{
-    engine::{Position, Reply, RequestId, Resume, Scope},
+    engine::{Encoded, Options, Position, Refusal, Reply, RequestId, Resume, Scope, Step},
     grpc::encode::PREFIX,
     proto,
     session::{
         command::{Actor, Command},
+        error::Refusal as Rule,
         ids::Key,
         limits::SECOND,
         revision::Revision,
@@ -37,17 +38,7 @@ async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision
         let at = Position { epoch, revision: Revision(shown.0 + lost) };
         assert!(matches!(at_once(stage.engine.framed(&live, at)), Some(Err(_))), "{lost}");
     }
-    let compare = |revision: u64| {
-        let set = vec![(Key::from("x"), sessiond::session::value::Value::Number(9.0))];
-        let if_revision = vec![(Key::from("x"), Revision(revision))];
-        let write = sessiond::session::command::Write {
-            if_revision,
-            ..sessiond::session::command::Write::of(set)
-        };
-        let command = Command::SetProps { user: user("ada"), write, term: 0 };
-        stage.engine.command(&live, &Actor::User(user("ada")), command)
-    };
-    assert!(compare(promised.revision.0).is_err(), "what it named is lost");
+    assert!(stage.compare(&live, promised.revision).is_err(), "what it named is lost");
     let next = stage.write(&live, "ada", 3.0).expect("it may");
     assert_eq!(next, Position { epoch, revision: Revision(shown.0 + 5) });
     stage.tick();
@@ -57,14 +48,12 @@ async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision
     let view = View { class, props: Default::default() };
     let view = live.lock().core.fingerprint(&view, None);
     let resume = Some(Resume { epoch, revision: shown, view });
-    let options = sessiond::engine::Options { resume, ..Default::default() };
+    let options = Options { resume, ..Default::default() };
     let mut resumed = stage.watch(&live, options);
     let told = steps(&mut resumed);
     assert_eq!(told.len(), 1);
-    let sessiond::engine::Step::Update(update) = &told[0] else { panic!("{told:?}") };
-    let bytes = &update.messages[0].bytes[PREFIX..];
-    let update = proto::SubscribeToSessionResponse::decode(bytes).expect("it decodes").update;
-    let body = update.expect("an update").body;
+    let Step::Update(update) = &told[0] else { panic!("{told:?}") };
+    let body = body_of(update);
     assert!(matches!(body, Some(proto::session_update::Body::Changes(_))), "{body:?}");
 }
 
@@ -99,6 +88,60 @@ async fn after_a_crash_an_async_session_is_back_as_it_was_stored_under_a_new_epo
     assert_eq!(x_of(&live, "ada"), Some(1.0));
     assert!(live.lock().core.epoch() > epoch);
     assert_eq!(live.lock().core.born(), epoch, "it stays where it was among the others");
+}
+
+#[tokio::test]
+async fn no_revision_of_a_lost_history_is_one_of_the_next() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Async);
+    stage.write(&live, "ada", 0.0).expect("it may");
+    stage.tick();
+    stage.engine.advance(INTERVAL);
+    stage.store().await;
+    let mut shown = vec![live.lock().revision()];
+    let refused = Err(Refusal::Rules(Rule::UnknownPosition));
+    for round in 0..5 {
+        let live = stage.find("race").expect("it is back");
+        for x in 1..=7_u8 {
+            let written = stage.write(&live, "ada", f64::from(x)).expect("it may").revision;
+            assert!(written > *shown.last().expect("one"), "{written} after {shown:?}");
+            shown.push(written);
+            stage.tick();
+        }
+        shown.push(stage.write(&live, "ada", 8.0).expect("it may").revision);
+        if round == 3 {
+            // Until then nothing of it was stored since the first round.
+            stage.engine.advance(INTERVAL);
+            stage.store().await;
+        }
+        stage = stage.crash().await;
+        let live = stage.find("race").expect("it is back");
+        assert_eq!(x_of(&live, "ada"), Some(if round < 3 { 0.0 } else { 8.0 }));
+        for revision in &shown {
+            assert_eq!(stage.compare(&live, *revision), refused, "{revision} in round {round}");
+            let at = Position { epoch: live.lock().core.epoch(), revision: *revision };
+            assert!(matches!(at_once(stage.engine.framed(&live, at)), Some(Err(_))));
+        }
+        stage.tick();
+        // More such frames than anybody has asked for, and still none of them is one of those.
+        for _ in 0..40 {
+            stage.write(&live, "ada", 1.0).expect("it may");
+            stage.tick();
+            assert_eq!(stage.compare(&live, shown[2]), refused);
+            assert!(live.lock().revision() > *shown.last().expect("one"));
+        }
+        shown.push(live.lock().revision());
+        let now = live.lock().revision();
+        assert!(stage.compare(&live, now).is_ok(), "it is what is there");
+        stage.tick();
+        shown.push(live.lock().revision());
+    }
+}
+
+fn body_of(update: &Encoded) -> Option<proto::session_update::Body> {
+    let bytes = &update.messages[0].bytes[PREFIX..];
+    let update = proto::SubscribeToSessionResponse::decode(bytes).expect("it decodes").update;
+    update.expect("an update").body
 }
 
 #[tokio::test]

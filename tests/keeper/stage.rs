@@ -14,6 +14,7 @@ use sessiond::{
         ids::{AppId, Key, SessionId, UserId},
         limits::{Limits, SECOND},
         member::Departure,
+        revision::Revision,
         settings::{Durability, Kind, Presence, Settings},
         value::Value,
         view::{ChangeSink, Class, MemberChange, View},
@@ -151,6 +152,15 @@ impl Stage {
         let write = Write::of(vec![(Key::from("x"), Value::Number(x))]);
         let command = Command::SetProps { user: user(who), write, term: 0 };
         self.engine.command(live, &Actor::User(user(who)), command)
+    }
+
+    /// Writes on condition that ada's `x` has not changed since a revision.
+    pub fn compare(&self, live: &Arc<Live>, revision: Revision) -> Result<Position, Refusal> {
+        let set = vec![(Key::from("x"), Value::Number(9.0))];
+        let if_revision = vec![(Key::from("x"), revision)];
+        let write = Write { if_revision, ..Write::of(set) };
+        let command = Command::SetProps { user: user("ada"), write, term: 0 };
+        self.engine.command(live, &Actor::User(user("ada")), command)
     }
 
     pub fn command(&self, live: &Arc<Live>, command: Command) -> Position {

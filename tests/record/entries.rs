@@ -264,6 +264,7 @@ fn snapshot() -> Record {
             Waiting { order: 1, key: "d".into(), value: None },
         ],
         skipped: vec![Revision(3)],
+        epoch_revision: Revision(2),
         has_ended: false,
     }
 }

@@ -150,7 +150,7 @@ impl Sessions {
                 session.pending_revision()
             }
             Some(since) => {
-                if since.epoch != session.epoch() || since.revision > session.pending_revision() {
+                if since.epoch != session.epoch() || session.is_unknown(since.revision) {
                     return Err(Refusal::Rules(Rule::UnknownPosition));
                 }
                 let view = view(session.class_of(&actor));
