@@ -23,7 +23,7 @@ impl Session {
             Some(_) => self.deadlines.set(Deadline::Log, None),
             None => {
                 let info = self.accepted.clone();
-                let mut log = Log::new(self.revision, info, self.eyes(), &self.limits);
+                let mut log = Log::new(self.shown_from(), info, self.eyes(), &self.limits);
                 if self.open {
                     log.cut();
                 }
@@ -41,7 +41,7 @@ impl Session {
 
     /// Every frame after this revision can be told update by update.
     pub fn log_start(&self) -> Revision {
-        self.log.as_ref().map_or(self.revision, |log| log.start)
+        self.log.as_ref().map_or_else(|| self.shown_from(), |log| log.start)
     }
 
     /// Whether an actor in the class of a view has seen by the same rules ever since a revision, so

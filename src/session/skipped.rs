@@ -51,6 +51,19 @@ impl Session {
             || is_of_another_epoch
             || self.skipped.0.iter().any(is_promised)
     }
+
+    /// The first revision that shows what the last one shows. They are the same, unless revisions were
+    /// skipped and there was no frame since.
+    pub(super) fn shown_from(&self) -> Revision {
+        let mut first = self.revision;
+        for after in self.skipped.0.iter().rev() {
+            if after_promised(*after) != first {
+                break;
+            }
+            first = *after;
+        }
+        first
+    }
 }
 
 /// The first revision that was not promised by an owner whose last frame is known.

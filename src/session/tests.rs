@@ -83,6 +83,26 @@ fn a_revision_that_was_promised_and_lost_is_skipped_and_the_next_one_shows_what_
 }
 
 #[test]
+fn whoever_listens_to_all_goes_on_where_revisions_were_skipped() {
+    let mut session = session(Kind::Room, &[("member", Role::Member)]);
+    session.flush(1000);
+    let last = session.revision();
+    (0..20).for_each(|_| session.skip_promised());
+    let first = session.log_start();
+    assert!(first < session.revision(), "no frame was made after it");
+    session.keep_log();
+    assert_eq!(session.log_start(), first);
+    leave(&mut session, "member");
+    session.flush(1000);
+    assert_eq!(session.logged_after(first).count(), 1);
+
+    // Without a log it is not known what the frame was.
+    session.log = None;
+    assert_eq!(session.log_start(), session.revision());
+    assert!(first > last, "so many ends are not remembered");
+}
+
+#[test]
 fn a_history_that_begins_again_has_no_revision_of_another_epoch() {
     let mut session = session(Kind::Room, &[("member", Role::Member)]);
     session.flush(1000);
@@ -98,5 +118,6 @@ fn a_history_that_begins_again_has_no_revision_of_another_epoch() {
         assert_eq!(heir.revision(), Revision(known.0 + passed));
         assert!(heir.is_unknown(known) && heir.is_unknown(heir.revision().previous()));
         assert!(!heir.is_unknown(heir.revision()) && !heir.is_unknown(Revision::NONE));
+        assert_eq!(heir.log_start(), heir.revision());
     }
 }

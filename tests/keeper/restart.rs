@@ -3,7 +3,9 @@
 use crate::stage::*;
 use prost::Message;
 use sessiond::{
-    engine::{Encoded, Options, Position, Refusal, Reply, RequestId, Resume, Scope, Step},
+    engine::{
+        Delivery, Encoded, Options, Position, Refusal, Reply, RequestId, Resume, Scope, Step,
+    },
     grpc::encode::PREFIX,
     proto,
     session::{
@@ -138,10 +140,76 @@ async fn no_revision_of_a_lost_history_is_one_of_the_next() {
     }
 }
 
+#[tokio::test]
+async fn whoever_was_told_all_of_a_sync_session_is_told_of_no_gap_where_nothing_was_lost() {
+    for is_written in [false, true] {
+        let mut stage = Stage::new().await;
+        let live = stage.open("race", Durability::Sync);
+        stage.store().await;
+        for x in [1.0, 2.0] {
+            stage.write(&live, "ada", x).expect("it may");
+            stage.tick();
+            stage.store().await;
+        }
+        let shown = live.lock().revision();
+        let epoch = live.lock().core.epoch();
+        // It was promised, and nobody was shown it.
+        stage.write(&live, "ada", 3.0).expect("it may");
+
+        let mut stage = stage.crash().await;
+        stage = stage.crash().await;
+        let live = stage.find("race").expect("it is back");
+        if is_written {
+            stage.write(&live, "ada", 4.0).expect("it may");
+            stage.tick();
+            stage.store().await;
+        }
+        let resume = |stage: &Stage, revision: Revision| {
+            let class = live.lock().core.class_of(&Actor::App);
+            let view = View { class, props: Default::default() };
+            let view = Delivery::All.fingerprint(&live.lock().core, &view, None);
+            let resume = Some(Resume { epoch, revision, view });
+            stage.watch(&live, Options { resume, delivery: Delivery::All, ..Default::default() })
+        };
+        let mut resumed = resume(&stage, shown);
+        if is_written {
+            let [Step::Update(update)] = &steps(&mut resumed)[..] else { panic!("one update") };
+            let snapshot = snapshot_of(update);
+            assert_eq!(snapshot.reason(), proto::SnapshotReason::LogOverflow);
+            assert_eq!(snapshot.lost_from, shown.0 + 1);
+            assert_eq!(snapshot.lost_to, live.lock().revision().0);
+            continue;
+        }
+        let mut earlier = resume(&stage, shown.previous());
+        let [Step::Update(update)] = &steps(&mut earlier)[..] else { panic!("one update") };
+        assert_eq!(snapshot_of(update).lost_from, shown.0, "the log was lost");
+        let told = steps(&mut resumed);
+        assert!(matches!(told[..], [Step::Heartbeat]), "{told:?}");
+        let mut late = resume(&stage, shown);
+        stage.write(&live, "ada", 5.0).expect("it may");
+        stage.tick();
+        stage.store().await;
+        for subscription in [&mut resumed, &mut late, &mut resume(&stage, shown)] {
+            let told = steps(subscription);
+            let [Step::Update(update)] = &told[..] else { panic!("one update: {told:?}") };
+            let body = body_of(update);
+            let Some(proto::session_update::Body::Log(log)) = body else { panic!("{body:?}") };
+            assert_eq!(log.updates.len(), 1);
+        }
+    }
+}
+
 fn body_of(update: &Encoded) -> Option<proto::session_update::Body> {
     let bytes = &update.messages[0].bytes[PREFIX..];
     let update = proto::SubscribeToSessionResponse::decode(bytes).expect("it decodes").update;
     update.expect("an update").body
+}
+
+fn snapshot_of(update: &Encoded) -> proto::Snapshot {
+    match body_of(update) {
+        Some(proto::session_update::Body::Snapshot(snapshot)) => snapshot,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
