@@ -92,6 +92,23 @@ fn app() -> AppId {
 }
 
 #[tokio::test]
+async fn however_often_a_server_crashes_epochs_stay_near_the_clock() {
+    let log = MemoryLog::default();
+    let (mut now, mut last) = (BEGIN, Epoch::default());
+    serve(&log, now, false, |engine| last = open(engine, "async", Durability::Async)).await;
+    for _ in 0..20 {
+        now += SECOND;
+        serve(&log, now, false, |engine| {
+            let again = epoch(engine, "async");
+            assert!(again > last, "{again:?} after {last:?}");
+            assert!(again.0 < now + 15 * SECOND, "{again:?} at {now}");
+            last = open(engine, "new", Durability::None).max(again);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn after_a_clock_went_back_by_a_day_epochs_still_rise() {
     let log = MemoryLog::default();
     let mut first = Vec::new();

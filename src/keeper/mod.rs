@@ -35,12 +35,17 @@ use tokio_util::sync::CancellationToken;
 /// Where everything goes.
 pub const PARTITION: Partition = Partition(0);
 
-/// How far ahead of the sessions the stored greatest epoch is, in microseconds, so that it need not be
-/// stored whenever one is opened that nothing else is stored of.
-const EPOCHS_AHEAD: u64 = 3600 * SECOND;
+/// How far ahead of the clock the stored greatest epoch is, so that it need not be stored whenever a
+/// session is opened that nothing else is stored of. After a crash epochs go on behind it, so it is no
+/// more than a slow store needs.
+const EPOCHS_AHEAD: Micros = 10 * SECOND;
+
+/// How far it is ahead of the last epoch that was given out, which may be ahead of the clock itself:
+/// then each session that is opened takes one.
+const OPENINGS_AHEAD: u64 = 1_000_000;
 
 /// How often it is looked whether it still is.
-const EPOCHS_INTERVAL: Duration = Duration::from_secs(300);
+const EPOCHS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long what is not urgent waits for more of its kind, at most.
 const LINGER: Duration = Duration::from_millis(20);
@@ -203,16 +208,14 @@ impl<W: Writer> Keeper<W> {
     /// Sees to it that every epoch which a session has is below the one that is stored.
     async fn keep_epochs(&mut self) -> Result<(), LogError> {
         self.look_at_epochs = Instant::now() + EPOCHS_INTERVAL;
-        let used = self.engine.last_epoch().0.max(self.engine.clock().now());
-        if used + EPOCHS_AHEAD / 2 < self.epochs.0 {
+        let (now, last) = (self.engine.clock().now(), self.engine.last_epoch().0);
+        let ahead = |clock: Micros, openings: u64| Epoch((now + clock).max(last + openings));
+        if self.epochs >= ahead(EPOCHS_AHEAD / 2, OPENINGS_AHEAD / 2) {
             return Ok(());
         }
-        let epochs = Epoch(used.max(self.epochs.0) + EPOCHS_AHEAD);
-        let mut bytes = Vec::new();
-        record::put(&mut bytes, &Entry::GreatestEpoch(epochs));
-        let seq = self.append(&bytes).await?;
-        self.cover.batch_stored(seq, bytes.len());
-        self.cover.needs(Subject::Epochs, seq);
+        let epochs = ahead(EPOCHS_AHEAD, OPENINGS_AHEAD);
+        // In the place of the last one, so that a server that has nothing to do stores no more and more.
+        self.store_whole(vec![(Subject::Epochs, state(&[Entry::GreatestEpoch(epochs)]))]).await?;
         self.epochs = epochs;
         Ok(())
     }
