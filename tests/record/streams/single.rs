@@ -136,6 +136,35 @@ fn after_a_clean_end_every_cursor_goes_on() {
 }
 
 #[test]
+fn whoever_has_missed_dropped_elements_is_told_so_by_the_next_server() {
+    // All that changed is written at once, or one by one, or as a whole.
+    for way in 0..3 {
+        let mut streams = with(vec![("long", integers(0..9000))]);
+        let mut log = if way == 1 { streams.take_changes() } else { Vec::new() };
+        let mut cursors = Vec::new();
+        for _ in 0..2 {
+            cursors.push(begin(&mut streams));
+            append(&mut streams, "long", integers(0..9000));
+            if way == 1 {
+                log.extend(streams.take_changes());
+            }
+        }
+        match way {
+            0 => log = streams.take_changes(),
+            1 => {}
+            _ => log = [streams.snapshot(&app("a")), vec![streams.counter()]].concat(),
+        }
+        let mut next = restored(log, true).unwrap();
+        for (cursor, restarted) in cursors.into_iter().zip([vec![key("long")], Vec::new()]) {
+            let known = read(&mut streams, Some(cursor.clone()));
+            assert_eq!(known.0.restarted, restarted);
+            let told = read(&mut next, Some(cursor));
+            assert_eq!(format!("{told:?}"), format!("{known:?}"), "way {way}");
+        }
+    }
+}
+
+#[test]
 fn after_an_unclean_end_the_cursors_of_what_is_lost_begin_again() {
     let mut streams = with(vec![("list", integers([1])), ("n", Value::Integer(1))]);
     let early = begin(&mut streams);
