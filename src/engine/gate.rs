@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use slab::Slab;
-use std::{mem, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 /// How far a session is written down, and what waits for that.
 #[derive(Debug)]
@@ -38,14 +38,15 @@ pub(super) struct Gate {
     pub is_wanted: bool,
     /// The next record is to be a snapshot.
     pub is_whole: bool,
-    /// The requests that go with it, while they are gathered.
+    /// The requests to the session, which go with it, while they are gathered.
     pub whole: Option<Vec<RequestRecord>>,
     /// No record is taken before, unless one is wanted.
     pub due: Micros,
     /// When it is looked whether to take one.
     pub listed: Option<Listed>,
-    /// Requests that were done, to go with the next record.
-    pub requests: Vec<RequestRecord>,
+    /// Requests that were done, to go with the next record. One that is about several sessions goes
+    /// with the last of theirs.
+    pub requests: Vec<Arc<RequestRecord>>,
     /// Who waits until something is stored.
     pub waiting: Slab<(Mark, Waker)>,
     /// Somebody subscribes to every update, and the log begins with the next frame.

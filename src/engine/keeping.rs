@@ -139,24 +139,36 @@ impl Keeping {
         let _ = self.stored.subscribe().wait_for(|stored| *stored >= cut).await;
     }
 
-    fn put(&self, kept: Kept, is_urgent: bool) {
+    /// Adds a record, and of the requests that wait for it those that wait for no other.
+    fn put(&self, mut kept: Kept, requests: Vec<Arc<RequestRecord>>, is_urgent: bool) {
         let mut queue = self.queue.lock();
+        // With the queue locked, whoever lets go last has all other records before it there.
+        kept.entries.extend(requests.into_iter().filter_map(Arc::into_inner).map(boxed));
         queue.items.push(kept);
         queue.is_urgent |= is_urgent;
         drop(queue);
         self.news.notify_one();
     }
 
-    /// Adds requests to the record of a session that waits in the queue, or by themselves.
-    fn put_requests(&self, live: Option<&Arc<Live>>, requests: impl IntoIterator<Item = Entry>) {
+    /// Adds a request whose records are all handed out, to that of its session if it is still in the
+    /// queue. One that some session holds on to goes with the record of that.
+    fn put_request(&self, request: Arc<RequestRecord>, sessions: &[Arc<Live>]) {
+        let is_of = |kept: &Kept| {
+            let of = kept.of.as_ref();
+            of.is_some_and(|of| sessions.iter().any(|live| Arc::ptr_eq(live, &of.live)))
+        };
+        let is_to_session = is_to_session(&request);
         let mut queue = self.queue.lock();
-        let is_of = |of: &Of| live.is_some_and(|live| Arc::ptr_eq(&of.live, live));
-        let known = queue.items.iter_mut().rev().find(|kept| kept.of.as_ref().is_some_and(is_of));
-        match known {
-            Some(kept) => kept.entries.extend(requests),
+        if !is_to_session {
+            // Snapshots are stored after the rest of the cut, so what it did is in none.
+            let wholes = queue.items.iter_mut().filter(|kept| kept.is_whole);
+            wholes.filter(|kept| is_of(kept)).for_each(|kept| kept.is_whole = false);
+        }
+        let Some(request) = Arc::into_inner(request).map(boxed) else { return };
+        match queue.items.iter_mut().rfind(|kept| is_to_session && is_of(kept)) {
+            Some(kept) => kept.entries.push(request),
             None => {
-                let entries = requests.into_iter().collect();
-                queue.items.push(Kept { entries, is_whole: false, of: None });
+                queue.items.push(Kept { entries: vec![request], is_whole: false, of: None });
             }
         }
         drop(queue);
@@ -248,13 +260,20 @@ impl Engine {
         gate.due = keeping.due_after(now);
         let mut requests = mem::take(&mut gate.requests);
         if is_whole {
-            // These are among them.
-            requests = gate.whole.take().unwrap_or_default();
+            // Those to the session are among them.
+            requests.retain(|request| !is_to_session(request));
         }
-        let mut entries = vec![Entry::Session(Box::new(record))];
-        entries.extend(requests.into_iter().map(boxed));
+        // A snapshot is stored after the rest of its cut, and tells of nobody else: what a request to
+        // somebody else has done is in none. The session's turn comes again.
+        let is_alone = requests.iter().all(|request| is_to_session(request));
+        if is_whole {
+            let own = gate.whole.take().unwrap_or_default();
+            requests.extend(own.into_iter().map(Arc::new));
+        }
+        let entries = vec![Entry::Session(Box::new(record))];
         let of = Some(Of { live: live.clone(), until: Some(until) });
-        keeping.put(Kept { entries, is_whole, of }, is_urgent);
+        let kept = Kept { entries, is_whole: is_whole && is_alone, of };
+        keeping.put(kept, requests, is_urgent);
     }
 
     /// Makes the last frame of a session that has ended. Those who have streams of it are told of both
@@ -274,37 +293,46 @@ impl Engine {
     pub(super) fn keep_end(&self, live: &Arc<Live>, state: &mut State) {
         let (Some(gate), Some(keeping)) = (&mut state.gate, &self.inner.keeping) else { return };
         let (app, id, epoch) = (live.app.clone(), live.id.clone(), live.epoch);
-        let mut entries = vec![Entry::Gone { app, id, epoch }];
-        entries.extend(mem::take(&mut gate.requests).into_iter().map(boxed));
+        let (entries, requests) =
+            (vec![Entry::Gone { app, id, epoch }], mem::take(&mut gate.requests));
         gate.listed = None;
         let of = Some(Of { live: live.clone(), until: None });
-        keeping.put(Kept { entries, is_whole: false, of }, gate.is_sync);
+        keeping.put(Kept { entries, is_whole: false, of }, requests, gate.is_sync);
     }
 
-    /// A request was done. It is stored with what it did: with the record of the session that it is
-    /// about, or else at once. Called with a pin held.
-    pub(super) fn keep_request(&self, request: RequestRecord, about: Option<&SessionId>) {
+    /// A request was done. It is stored when all is stored that it did: with the last record of the
+    /// sessions that it is about, or else at once. So whoever makes it again after a crash is answered
+    /// from memory only if no session has lost it. Called with a pin held.
+    pub(super) fn keep_request(&self, request: RequestRecord, about: &[SessionId]) {
         let Some(keeping) = &self.inner.keeping else { return };
-        let live = about.and_then(|id| self.inner.registry.session(&request.app, id));
-        if let Some(live) = &live {
+        let session = |id: &SessionId| self.inner.registry.session(&request.app, id);
+        let sessions: Vec<_> = about.iter().filter_map(session).collect();
+        let request = Arc::new(request);
+        let mut waits_for = Vec::new();
+        for live in &sessions {
             let mut state = live.lock();
-            let (mark, is_open) = (state.core.mark(), state.core.is_open());
-            if let Some(whole) = state.gate.as_mut().and_then(|gate| gate.whole.as_mut()) {
-                whole.push(request.clone());
+            let State { core, gate, closed, .. } = &mut *state;
+            if is_to_session(&request)
+                && let Some(whole) = gate.as_mut().and_then(|gate| gate.whole.as_mut())
+            {
+                whole.push(RequestRecord::clone(&request));
             }
-            match &mut state.gate {
+            match gate {
                 // What was done on a user is stored with the user, whatever its sessions are.
                 None if matches!(request.reply, Reply::OnUser(_)) => {}
                 // Nothing that was done there is stored.
                 None => return,
-                Some(gate) if is_open || gate.asked != Some(mark) => {
-                    gate.requests.push(request);
-                    return self.keep(live, &mut state);
+                // Its last record is on its way.
+                Some(gate) if *closed || (!core.is_open() && gate.asked == Some(core.mark())) => {}
+                Some(gate) => {
+                    gate.requests.push(request.clone());
+                    waits_for.push(live);
                 }
-                Some(_) => {}
             }
         }
-        keeping.put_requests(live.as_ref(), [boxed(request)]);
+        keeping.put_request(request, &sessions);
+        // After all of them have it: the first would take it along.
+        waits_for.into_iter().for_each(|live| self.keep(live, &mut live.lock()));
     }
 
     /// Has everything that there is to know of a session stored as a whole; false = there is no such
@@ -330,13 +358,8 @@ impl Engine {
             state.gate.as_deref_mut().map(with);
             state
         };
-        // What is done from now on is noted; what was done before, the book knows, but for requests
-        // that have their place elsewhere and wait for the next record.
-        let is_elsewhere = |request: &&RequestRecord| !matches!(request.place, Place::Session(_));
-        drop(with_gate(&mut |gate| {
-            let waiting = gate.requests.iter().filter(is_elsewhere).cloned().collect();
-            gate.whole = Some(waiting);
-        }));
+        // What is done from now on is noted; what was done before, the book knows.
+        drop(with_gate(&mut |gate| gate.whole = Some(Vec::new())));
         let mut book = self.inner.requests.of(&live.app, Place::Session(live.id.clone()));
         let mut state = with_gate(&mut |gate| {
             gate.whole.get_or_insert_default().append(&mut book);
@@ -483,6 +506,11 @@ impl Engine {
         }
         wake
     }
+}
+
+/// Whether a snapshot of a session tells of a request.
+fn is_to_session(request: &RequestRecord) -> bool {
+    matches!(request.place, Place::Session(_))
 }
 
 fn boxed(request: RequestRecord) -> Entry {

@@ -9,6 +9,7 @@ use super::{
     Engine, Position, WriteOutcome, is_taken,
     shard::{Job, Listed},
 };
+pub use crate::record::REMEMBERED_FOR;
 use crate::{
     record::{self, Place, RequestRecord},
     session::{
@@ -32,9 +33,6 @@ use std::{
     },
 };
 use tokio::sync::watch;
-
-/// How long a success is remembered.
-pub const REMEMBERED_FOR: Micros = 120 * SECOND;
 
 /// How many of the latest successes are remembered of one actor in one place.
 pub const REMEMBERED_IDS: usize = 256;
@@ -143,12 +141,13 @@ impl Reply {
         }
     }
 
-    /// The session whose record it goes with, where the call does not name one.
-    fn session(&self) -> Option<&SessionId> {
+    /// The sessions that it says were changed.
+    fn sessions(&self) -> Vec<SessionId> {
         match self {
-            Self::Message(_) | Self::Written(_) => None,
+            Self::Message(_) | Self::Written(_) => Vec::new(),
             Self::OnUser(outcomes) => {
-                outcomes.iter().find_map(|(id, outcome)| outcome.is_ok().then_some(id))
+                let taken = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+                taken.map(|(id, _)| id.clone()).collect()
             }
         }
     }
@@ -480,8 +479,11 @@ impl Engine {
     ) {
         let now = self.clock().now();
         if self.has_store() {
-            let (about, record) = (scope.session(), record_of(scope, &request, &reply, now));
-            self.keep_request(record, reply.session().or(about));
+            let mut about = reply.sessions();
+            if about.is_empty() {
+                about.extend(scope.session().cloned());
+            }
+            self.keep_request(record_of(scope, &request, &reply, now), &about);
         }
         ids.remember(request, reply, room, now);
         listed.get_or_insert_with(|| self.list_remembered(&scope.place, now + REMEMBERED_FOR));

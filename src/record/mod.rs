@@ -28,7 +28,7 @@ use crate::{
         command::Actor,
         epoch::Epoch,
         ids::{AppId, Key, SessionId, UserId},
-        limits::Micros,
+        limits::{Micros, SECOND},
         record::Record,
         revision::Revision,
         value::Value,
@@ -72,6 +72,9 @@ pub enum Entry {
     /// What changed of object streams, or all of them.
     Streams(Change),
 }
+
+/// How long it is remembered that a request was done.
+pub const REMEMBERED_FOR: Micros = 120 * SECOND;
 
 /// A request with an id that was done, and what it was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

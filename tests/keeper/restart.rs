@@ -356,6 +356,47 @@ async fn a_request_on_a_user_is_done_once_whatever_its_sessions_are() {
 }
 
 #[tokio::test]
+async fn a_request_on_a_user_is_answered_from_memory_only_if_no_session_has_lost_it() {
+    // In each order: the first session that the write is in, or the last, is stored long before the others.
+    for durable in ["a", "b", "c"] {
+        for is_all_stored in [false, true] {
+            let mut stage = Stage::new().await;
+            for name in ["a", "b", "c"] {
+                let is_first = name == durable;
+                stage.open(name, if is_first { Durability::Sync } else { Durability::Async });
+            }
+            stage.store().await;
+            let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
+            let scope = Scope::of_user(&app(), &user("ada"), &Actor::User(user("ada")));
+            let once = |stage: &Stage, x: f64| {
+                let value = sessiond::session::value::Value::Number(x);
+                let write = sessiond::session::command::Write::of(vec![(Key::from("x"), value)]);
+                let outcome = stage.engine.once(&scope, request.clone(), || {
+                    let outcomes = stage.engine.write_user(&app(), &user("ada"), &write)?;
+                    Ok(Reply::OnUser(outcomes.into()))
+                });
+                outcome.expect("it is answered");
+            };
+            once(&stage, 1.0);
+            stage.tick();
+            stage.store().await;
+            if is_all_stored {
+                stage.engine.advance(INTERVAL);
+                stage.store().await;
+            }
+            let mut stage = stage.crash().await;
+            once(&stage, 2.0);
+            stage.tick();
+            stage.store().await;
+            let shown = |name| x_of(&stage.find(name).expect("it is back"), "ada");
+            // It is answered from memory, or done again wherever it is concerned.
+            let expected = Some(if is_all_stored { 1.0 } else { 2.0 });
+            assert_eq!(["a", "b", "c"].map(shown), [expected; 3], "{durable}, {is_all_stored}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_set_on_a_user_is_back_until_the_user_is_forgotten() {
     let mut stage = Stage::new().await;
     let write = sessiond::session::command::Write::of(vec![(
