@@ -14,7 +14,7 @@ use super::{
     subscriber::End,
 };
 use crate::{
-    record::{Entry, Place, Reply, RequestRecord, UserRecord},
+    record::{Entry, Place, RequestRecord, UserRecord},
     session::{
         epoch::Epoch,
         ids::{AppId, Key, SessionId, UserId},
@@ -152,7 +152,7 @@ impl Keeping {
 
     /// Adds a request whose records are all handed out, to that of its session if it is still in the
     /// queue. One that some session holds on to goes with the record of that.
-    fn put_request(&self, request: Arc<RequestRecord>, sessions: &[Arc<Live>]) {
+    pub(super) fn put_request(&self, request: Arc<RequestRecord>, sessions: &[Arc<Live>]) {
         let is_of = |kept: &Kept| {
             let of = kept.of.as_ref();
             of.is_some_and(|of| sessions.iter().any(|live| Arc::ptr_eq(live, &of.live)))
@@ -298,41 +298,6 @@ impl Engine {
         gate.listed = None;
         let of = Some(Of { live: live.clone(), until: None });
         keeping.put(Kept { entries, is_whole: false, of }, requests, gate.is_sync);
-    }
-
-    /// A request was done. It is stored when all is stored that it did: with the last record of the
-    /// sessions that it is about, or else at once. So whoever makes it again after a crash is answered
-    /// from memory only if no session has lost it. Called with a pin held.
-    pub(super) fn keep_request(&self, request: RequestRecord, about: &[SessionId]) {
-        let Some(keeping) = &self.inner.keeping else { return };
-        let session = |id: &SessionId| self.inner.registry.session(&request.app, id);
-        let sessions: Vec<_> = about.iter().filter_map(session).collect();
-        let request = Arc::new(request);
-        let mut waits_for = Vec::new();
-        for live in &sessions {
-            let mut state = live.lock();
-            let State { core, gate, closed, .. } = &mut *state;
-            if is_to_session(&request)
-                && let Some(whole) = gate.as_mut().and_then(|gate| gate.whole.as_mut())
-            {
-                whole.push(RequestRecord::clone(&request));
-            }
-            match gate {
-                // What was done on a user is stored with the user, whatever its sessions are.
-                None if matches!(request.reply, Reply::OnUser(_)) => {}
-                // Nothing that was done there is stored.
-                None => return,
-                // Its last record is on its way.
-                Some(gate) if *closed || (!core.is_open() && gate.asked == Some(core.mark())) => {}
-                Some(gate) => {
-                    gate.requests.push(request.clone());
-                    waits_for.push(live);
-                }
-            }
-        }
-        keeping.put_request(request, &sessions);
-        // After all of them have it: the first would take it along.
-        waits_for.into_iter().for_each(|live| self.keep(live, &mut live.lock()));
     }
 
     /// Has everything that there is to know of a session stored as a whole; false = there is no such
@@ -509,7 +474,7 @@ impl Engine {
 }
 
 /// Whether a snapshot of a session tells of a request.
-fn is_to_session(request: &RequestRecord) -> bool {
+pub(super) fn is_to_session(request: &RequestRecord) -> bool {
     matches!(request.place, Place::Session(_))
 }
 

@@ -4,14 +4,23 @@
 //! What is remembered is kept by place: the session, the user or the app that a call acts on. A
 //! place's lock comes before those of users and sessions.
 
+mod book;
+mod stored;
+
+pub use self::book::{REMEMBERED_IDS, Requests};
+pub use crate::record::REMEMBERED_FOR;
+
+use self::{
+    book::{Book, Entry, Ids, Known, Room},
+    stored::record_of,
+};
 use super::error::Refusal;
 use super::{
     Engine, Position, WriteOutcome, is_taken,
     shard::{Job, Listed},
 };
-pub use crate::record::REMEMBERED_FOR;
 use crate::{
-    record::{self, Place, RequestRecord},
+    record::Place,
     session::{
         command::Actor,
         ids::{AppId, Key, SessionId, UserId},
@@ -19,29 +28,12 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use dashmap::DashMap;
 use fnv::FnvHasher;
-use parking_lot::Mutex;
-use rustc_hash::{FxBuildHasher, FxHashMap};
-use std::{
-    collections::VecDeque,
-    hash::Hasher,
-    ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{hash::Hasher, ops::ControlFlow, sync::Arc};
 use tokio::sync::watch;
-
-/// How many of the latest successes are remembered of one actor in one place.
-pub const REMEMBERED_IDS: usize = 256;
 
 /// What is left of successes that nobody asks for is looked for no more often than this.
 const SWEEP_INTERVAL: Micros = SECOND;
-
-/// About how many bytes an id takes beside its reply.
-const ID_BYTES: usize = 256;
 
 /// Where a request id means the same request: what the call acts on, and who calls.
 #[derive(Debug, Clone)]
@@ -167,245 +159,6 @@ pub enum Begun {
     Replay(Reply),
     /// It is: whoever does it tells the ticket of the success.
     Act(Ticket),
-}
-
-/// All that is remembered.
-#[derive(Debug)]
-pub struct Requests {
-    books: DashMap<(AppId, Place), Arc<Mutex<Book>>, FxBuildHasher>,
-    held: Arc<AtomicUsize>,
-    most_bytes: usize,
-}
-
-/// What is remembered of one place.
-#[derive(Debug, Default)]
-struct Book {
-    actors: FxHashMap<Actor, Ids>,
-    /// When what is too old is forgotten.
-    listed: Option<Listed>,
-}
-
-/// The ids of one actor.
-#[derive(Debug, Default)]
-struct Ids {
-    entries: FxHashMap<Key, Entry>,
-    /// The successes, the earliest first, with their moments.
-    done: VecDeque<(Micros, Key)>,
-}
-
-#[derive(Debug)]
-enum Entry {
-    /// Somebody is doing it, until the channel closes.
-    Acting { content: u64, over: watch::Receiver<()> },
-    /// It was done.
-    Done { content: u64, reply: Reply, _room: Room },
-}
-
-/// What is known of an id.
-enum Known {
-    Nothing,
-    Acting(watch::Receiver<()>),
-    Done(Reply),
-}
-
-/// Bytes that are taken from the bound of all, and go back when it is dropped.
-#[derive(Debug)]
-struct Room {
-    held: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Requests {
-    /// Nothing is remembered yet, and never more than about so many bytes.
-    pub fn new(most_bytes: usize) -> Self {
-        Self { books: DashMap::default(), held: Arc::default(), most_bytes }
-    }
-
-    fn book(&self, place: &(AppId, Place)) -> Arc<Mutex<Book>> {
-        if let Some(book) = self.books.get(place) {
-            return book.clone();
-        }
-        self.books.entry(place.clone()).or_default().clone()
-    }
-
-    /// Does something with the ids of an actor, the place locked. Of an actor without ids, and of a
-    /// place without actors, nothing is kept.
-    fn with_ids<T>(
-        &self,
-        Scope { place, actor, about: _ }: &Scope,
-        now: Micros,
-        with: impl FnOnce(&mut Ids, &mut Option<Listed>) -> T,
-    ) -> T {
-        let book = self.book(place);
-        let (outcome, is_empty) = {
-            let Book { actors, listed } = &mut *book.lock();
-            let ids = actors.entry(actor.clone()).or_default();
-            ids.expire(now);
-            let outcome = with(ids, listed);
-            if ids.entries.is_empty() {
-                actors.remove(actor);
-            }
-            (outcome, actors.is_empty())
-        };
-        drop(book);
-        if is_empty {
-            self.tidy(place);
-        }
-        outcome
-    }
-
-    fn tidy(&self, place: &(AppId, Place)) {
-        self.books.remove_if(place, |_, book| {
-            // Somebody who holds the book is about to write in it. Nobody can take hold of it now.
-            Arc::strong_count(book) == 1
-                && book.try_lock().is_some_and(|book| book.actors.is_empty())
-        });
-    }
-
-    /// A session has ended: nothing of it is remembered.
-    pub fn forget(&self, app: &AppId, session: &SessionId) {
-        self.books.remove(&(app.clone(), Place::Session(session.clone())));
-    }
-
-    /// How many places there are.
-    pub fn books(&self) -> usize {
-        self.books.len()
-    }
-
-    /// About how many bytes the replies in all of them have.
-    pub fn bytes(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    fn room(&self) -> Result<Room, Refusal> {
-        let most = self.most_bytes;
-        let more = |held: usize| (held + ID_BYTES <= most).then_some(held + ID_BYTES);
-        let taken = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.map_err(|_| Refusal::LimitReached { limit: "max-replay-bytes", most })?;
-        Ok(Room { held: self.held.clone(), bytes: ID_BYTES })
-    }
-}
-
-/// What is stored of a success.
-fn record_of(scope: &Scope, request: &RequestId, reply: &Reply, at: Micros) -> RequestRecord {
-    let Scope { place: (app, place), actor, about: _ } = scope;
-    let reply = match reply {
-        Reply::Message(bytes) => record::Reply::Message(bytes.clone()),
-        Reply::Written(Position { epoch, revision }) => record::Reply::Written(*epoch, *revision),
-        Reply::OnUser(outcomes) => {
-            let written = |(id, outcome): &WriteOutcome| {
-                let Position { epoch, revision } = *outcome.as_ref().ok()?;
-                Some((id.clone(), epoch, revision))
-            };
-            record::Reply::OnUser(outcomes.iter().filter_map(written).collect())
-        }
-    };
-    let (id, content) = (request.id.clone(), request.content);
-    RequestRecord {
-        app: app.clone(),
-        place: place.clone(),
-        by: actor.clone(),
-        id,
-        content,
-        at,
-        reply,
-    }
-}
-
-impl Requests {
-    /// What is to be stored of all successes that are remembered of a place.
-    pub fn of(&self, app: &AppId, place: Place) -> Vec<RequestRecord> {
-        let place = (app.clone(), place);
-        let Some(book) = self.books.get(&place).map(|book| book.clone()) else { return Vec::new() };
-        let book = book.lock();
-        let mut records = Vec::new();
-        for (actor, ids) in &book.actors {
-            let scope = Scope { place: place.clone(), actor: actor.clone(), about: None };
-            for (at, id) in &ids.done {
-                if let Some(Entry::Done { content, reply, .. }) = ids.entries.get(id) {
-                    let request = RequestId { field: "", id: id.clone(), content: *content };
-                    records.push(record_of(&scope, &request, reply, *at));
-                }
-            }
-        }
-        records
-    }
-}
-
-impl Engine {
-    /// A request that was done by the last owner, and not too long ago.
-    pub(super) fn remember_again(&self, request: RequestRecord) {
-        let RequestRecord { app, place, by, id, content, at, reply } = request;
-        let now = self.clock().now();
-        let Ok(room) = self.inner.requests.room() else { return };
-        // A clock that was set back does not have it remembered for longer.
-        let at = at.min(now);
-        if at + REMEMBERED_FOR <= now {
-            return;
-        }
-        let reply = match reply {
-            record::Reply::Message(bytes) => Reply::Message(bytes),
-            record::Reply::Written(epoch, revision) => Reply::Written(Position { epoch, revision }),
-            record::Reply::OnUser(written) => {
-                let outcome = |(id, epoch, revision)| (id, Ok(Position { epoch, revision }));
-                Reply::OnUser(written.into_iter().map(outcome).collect())
-            }
-        };
-        let scope = Scope { place: (app, place), actor: by, about: None };
-        self.inner.requests.with_ids(&scope, now, |ids, listed| {
-            // A snapshot tells it again.
-            if ids.entries.contains_key(&id) {
-                return;
-            }
-            ids.remember(RequestId { field: "", id, content }, reply, room, at);
-            let over = (at + REMEMBERED_FOR).max(now + SWEEP_INTERVAL);
-            listed.get_or_insert_with(|| self.list_remembered(&scope.place, over));
-        });
-    }
-}
-
-impl Ids {
-    fn expire(&mut self, now: Micros) {
-        while self.done.front().is_some_and(|(at, _)| *at + REMEMBERED_FOR <= now) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, oldest)) = self.done.pop_front() {
-            self.entries.remove(&oldest);
-        }
-    }
-
-    fn look_up(&self, request: &RequestId) -> Result<Known, Refusal> {
-        let (known, content) = match self.entries.get(&request.id) {
-            None => return Ok(Known::Nothing),
-            Some(Entry::Acting { content, over }) => (Known::Acting(over.clone()), content),
-            Some(Entry::Done { content, reply, .. }) => (Known::Done(reply.clone()), content),
-        };
-        if *content == request.content {
-            Ok(known)
-        } else {
-            Err(Refusal::RequestIdReused { field: request.field })
-        }
-    }
-
-    fn remember(&mut self, request: RequestId, reply: Reply, mut room: Room, now: Micros) {
-        room.bytes += reply.bytes();
-        room.held.fetch_add(reply.bytes(), Ordering::Relaxed);
-        let RequestId { id, content, .. } = request;
-        if self.done.len() == REMEMBERED_IDS {
-            self.forget_oldest();
-        }
-        self.done.push_back((now, id.clone()));
-        self.entries.insert(id, Entry::Done { content, reply, _room: room });
-    }
 }
 
 impl Engine {

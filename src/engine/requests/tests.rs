@@ -1,4 +1,4 @@
-use super::*;
+use super::{book::ID_BYTES, *};
 use crate::engine::{EngineSettings, testing};
 use crate::session::error::Refusal as Rule;
 use std::{
@@ -92,9 +92,9 @@ fn what_is_too_old_is_forgotten_although_nobody_asks() {
     engine.once(&scope, request("second", 1), done).unwrap();
     engine.once(&in_session("b"), request("first", 1), done).unwrap();
     engine.advance(REMEMBERED_FOR - SECOND / 2 - 1);
-    assert_eq!(engine.inner.requests.held.load(Ordering::Relaxed), 3 * (ID_BYTES + 4));
+    assert_eq!(engine.inner.requests.bytes(), 3 * (ID_BYTES + 4));
     engine.advance(1);
-    assert_eq!(engine.inner.requests.held.load(Ordering::Relaxed), 2 * (ID_BYTES + 4));
+    assert_eq!(engine.inner.requests.bytes(), 2 * (ID_BYTES + 4));
     engine.advance(SWEEP_INTERVAL);
     assert!(is_empty(&engine));
 }
