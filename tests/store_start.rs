@@ -75,6 +75,16 @@ fn a_file_cut_short_is_refused() {
 }
 
 #[test]
+fn a_store_whose_file_is_empty_or_gone_is_no_new_one() {
+    let folder = Folder::filled();
+    fs::write(folder.0.join(FILE), "").unwrap();
+    expect_refused(&folder.0, "is gone or empty, although there was a store");
+    fs::remove_file(folder.0.join(FILE)).unwrap();
+    expect_refused(&folder.0, "is gone or empty, although there was a store");
+    assert!(!folder.0.join(FILE).exists());
+}
+
+#[test]
 fn a_folder_that_cannot_be_had_is_refused() {
     let folder = Folder::filled();
     expect_refused(&folder.0.join(FILE), FILE);

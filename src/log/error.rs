@@ -25,6 +25,13 @@ pub enum LogError {
         /// What the system says.
         error: Arc<io::Error>,
     },
+    /// There was a store, and its file is gone or empty.
+    #[error(
+        "{} is gone or empty, although there was a store: put a backup in its place, or give a new \
+         folder to start with nothing",
+        .0.display()
+    )]
+    Lost(PathBuf),
     /// There is no space to open the store. What is stored is not touched.
     #[error("there is no space left for the store: free some, then start again")]
     Full,

@@ -103,6 +103,55 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_store_whose_file_is_gone_or_empty_is_no_new_store() {
+    let folder = Folder::new();
+    let path = folder.path().join(FILE);
+    let refused = |path: &Path| {
+        let error = open(folder.path()).expect_err("it is not new");
+        assert!(matches!(error, LogError::Lost(_)), "{error}");
+        let line = format!("{} is gone or empty, although there was a store", path.display());
+        assert!(error.to_string().starts_with(&line), "{error}");
+    };
+    // Whoever has lost a file has an empty one, whatever else is in the folder.
+    fs::write(&path, "").expect("a file");
+    refused(&path);
+    assert_eq!(fs::metadata(&path).expect("the file").len(), 0);
+    fs::remove_file(&path).expect("it is there");
+    filled(folder.path()).await;
+    fs::remove_file(&path).expect("it is there");
+    refused(&path);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_file_of_zeros_and_one_without_tables_are_no_new_stores() {
+    let folder = Folder::new();
+    let path = folder.path().join(FILE);
+    for length in [1, 9, 4096, 100_000] {
+        fs::write(&path, vec![0; length]).expect("a file");
+        let error = open(folder.path()).expect_err("no store");
+        assert!(matches!(error, LogError::Damaged(_)), "{length}: {error}");
+        assert_eq!(fs::read(&path).expect("the file"), vec![0; length]);
+    }
+    fs::remove_file(&path).expect("it is there");
+    edit(folder.path(), |_| {});
+    let error = open(folder.path()).expect_err("no store");
+    assert!(error.to_string().contains("it has no tables"), "{error}");
+}
+
+#[tokio::test]
+async fn a_crash_while_a_store_is_made_leaves_nothing_in_the_way() {
+    for left in [&b""[..], &[0; 5000], b"something"] {
+        let folder = Folder::new();
+        fs::write(folder.path().join("lock"), "").expect("a file");
+        fs::write(folder.path().join("log.redb.new"), left).expect("a file");
+        filled(folder.path()).await;
+        assert!(!folder.path().join("log.redb.new").exists());
+        assert_eq!(everything(&open(folder.path()).expect("it"), PARTITION).await.len(), 13);
+    }
+}
+
+#[tokio::test]
 async fn a_database_of_somebody_else_is_refused() {
     let folder = Folder::new();
     const THEIRS: TableDefinition<'_, u64, u64> = TableDefinition::new("theirs");

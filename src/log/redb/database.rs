@@ -1,13 +1,14 @@
 //! redb's database: how it is opened, and its errors in our words.
 
 use super::{
-    disk::{Disk, Fault, Faults, Watched},
+    disk::{Disk, Fault, Faults, Unfinished, Watched},
     tables::{FORMAT, FORMAT_KEY, Row, STORE, Tables},
 };
 use crate::log::LogError;
 use redb::{
     Builder, CommitError, CompactionError, Database, DatabaseError, Durability, Error,
-    ReadableDatabase, StorageError, TableError, TableHandle, TransactionError, WriteTransaction,
+    ReadableDatabase, StorageBackend, StorageError, TableError, TableHandle, TransactionError,
+    WriteTransaction,
 };
 use std::{
     fmt, io,
@@ -73,21 +74,19 @@ pub fn begin(database: &Database) -> Result<WriteTransaction, Problem> {
     Ok(transaction)
 }
 
-/// Opens the store on a disk, or makes one if it is empty, and reads where each partition has come
-/// to.
+/// Opens the store on a disk, or makes one if it is empty and may be, and reads where each partition
+/// has come to.
 pub fn open(
     disk: &dyn Disk,
     faults: &Faults,
     cache_bytes: usize,
 ) -> Result<(Database, Vec<Row>), LogError> {
     let opened = guarded(|| {
-        let backend = disk.open().and_then(|it| Watched::new(it, faults.clone()));
-        let backend = backend.map_err(|error| Problem::Redb(Error::Io(error)))?;
-        let mut builder = Builder::new();
-        Ok(builder.set_cache_size(cache_bytes).create_with_backend(backend)?)
+        let backend = disk.open().map_err(|error| Problem::Redb(Error::Io(error)))?;
+        database(backend, disk.may_be_new(), faults, cache_bytes)
     });
     let database = opened.map_err(|problem| in_our_words(problem, faults))?;
-    match guarded(|| format(&database)) {
+    match guarded(|| format(&database, disk.may_be_new())) {
         Ok(FORMAT) => {}
         Ok(found) => return Err(LogError::Newer { found, known: FORMAT }),
         Err(problem) => return Err(in_our_words(problem, faults)),
@@ -101,17 +100,47 @@ pub fn open(
     Ok((database, rows.map_err(|problem| in_our_words(problem, faults))?))
 }
 
+/// Makes a store in an empty place. All of it is durable then.
+pub fn make(unfinished: &Unfinished, faults: &Faults, cache_bytes: usize) -> Result<(), LogError> {
+    let made = guarded(|| {
+        let backend = unfinished.open().map_err(|error| Problem::Redb(Error::Io(error)))?;
+        let database = database(backend, true, faults, cache_bytes)?;
+        format(&database, true).map(drop)
+    });
+    made.map_err(|problem| in_our_words(problem, faults))
+}
+
+fn database(
+    backend: Box<dyn StorageBackend>,
+    may_be_new: bool,
+    faults: &Faults,
+    cache_bytes: usize,
+) -> Result<Database, Problem> {
+    let io = |error| Problem::Redb(Error::Io(error));
+    let backend = match may_be_new {
+        true => Watched::emptied(backend, faults.clone()).map_err(io)?,
+        false => Watched::new(backend, faults.clone()),
+    };
+    if !may_be_new && backend.len().map_err(io)? == 0 {
+        return Err(Problem::Other("it is empty".to_owned()));
+    }
+    Ok(Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?)
+}
+
 /// The format of a store; a new one gets it here, with its tables.
-fn format(database: &Database) -> Result<u64, Problem> {
+fn format(database: &Database, may_be_new: bool) -> Result<u64, Problem> {
     let reading = database.begin_read()?;
     let names: Vec<_> = reading.list_tables()?.map(|it| it.name().to_owned()).collect();
-    if names.is_empty() {
+    if names.is_empty() && may_be_new {
         drop(reading);
         let transaction = begin(database)?;
         transaction.open_table(STORE)?.insert(FORMAT_KEY, FORMAT)?;
         drop(Tables::open(&transaction)?);
         transaction.commit()?;
         return Ok(FORMAT);
+    }
+    if names.is_empty() {
+        return Err(Problem::Other("it has no tables".to_owned()));
     }
     let format = reading.open_table(STORE)?.get(FORMAT_KEY)?;
     match format.map(|it| it.value()) {

@@ -6,7 +6,7 @@ use redb::{StorageBackend, backends::FileBackend};
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,10 +20,21 @@ pub const FILE: &str = "log.redb";
 /// The name of the file that is locked as long as a process has the store open.
 pub const LOCK: &str = "lock";
 
+/// The name under which that file is made. A crash may leave it; then it is made again.
+const UNFINISHED: &str = "log.redb.new";
+
+/// What the locked file says once there is a store beside it.
+const MARK: &[u8] = b"there is a store\n";
+
 /// A place for the bytes of one store.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens it. It is opened again after there was no space.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Whether a store is made if there is nothing. Where one was, nothing is damage.
+    fn may_be_new(&self) -> bool {
+        true
+    }
 
     /// How much space there is.
     fn space(&self) -> io::Result<Space>;
@@ -41,9 +52,10 @@ pub struct Space {
 /// A file in a folder. The folder is locked against other processes until this is dropped.
 #[derive(Debug)]
 pub struct FileDisk {
+    folder: PathBuf,
     path: PathBuf,
     // Kept open: the lock ends with it.
-    _lock: File,
+    lock: File,
 }
 
 /// Why a folder cannot be had.
@@ -53,15 +65,18 @@ pub enum FolderError {
     InUse,
     /// The system refuses something about a path.
     Refused(PathBuf, io::Error),
+    /// There was a store, and this file of it is gone or empty.
+    Lost(PathBuf),
+}
+
+fn refused(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |error| FolderError::Refused(path, error)
 }
 
 impl FileDisk {
     /// Makes the folder if it is not there, and locks it.
     pub fn lock(folder: &Path) -> Result<Self, FolderError> {
-        let refused = |path: &Path| {
-            let path = path.to_owned();
-            move |error| FolderError::Refused(path, error)
-        };
         // What is in there is for the owner's eyes only, whatever the umask is.
         let mut made = fs::DirBuilder::new();
         made.recursive(true);
@@ -74,11 +89,69 @@ impl FileDisk {
             fs::TryLockError::WouldBlock => FolderError::InUse,
             fs::TryLockError::Error(error) => FolderError::Refused(path, error),
         })?;
-        let path = folder.join(FILE);
-        writable(&path).map_err(refused(&path))?;
-        // The names of new files are as durable as what will be in them.
-        File::open(folder).and_then(|it| it.sync_all()).map_err(refused(folder))?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), path: folder.join(FILE), lock })
+    }
+
+    /// Whether there is no store yet. A folder that had one, and whose file is gone or empty, is not
+    /// taken for a new one: whoever starts there would believe that nothing was ever stored.
+    pub fn is_new(&self) -> Result<bool, FolderError> {
+        match fs::metadata(&self.path) {
+            Ok(file) if file.is_file() && file.len() == 0 => {
+                Err(FolderError::Lost(self.path.clone()))
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FolderError::Refused(self.path.clone(), error))
+            }
+            Err(_) => match self.lock.metadata().map_err(refused(&self.folder.join(LOCK)))?.len() {
+                0 => Ok(true),
+                _ => Err(FolderError::Lost(self.path.clone())),
+            },
+        }
+    }
+
+    /// Where a new store is made.
+    pub fn unfinished(&self) -> Result<Unfinished, FolderError> {
+        let path = self.folder.join(UNFINISHED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FolderError::Refused(path, error))
+            }
+            _ => Ok(Unfinished(path)),
+        }
+    }
+
+    /// A new store is whole: it gets its name, which is as durable as what is in it.
+    pub fn finish(&self, unfinished: &Unfinished) -> Result<(), FolderError> {
+        fs::rename(&unfinished.0, &self.path).map_err(refused(&self.path))?;
+        File::open(&self.folder).and_then(|it| it.sync_all()).map_err(refused(&self.folder))
+    }
+
+    /// Remembers beside the store that there is one.
+    pub fn mark(&self) -> io::Result<()> {
+        let mut lock = &self.lock;
+        if lock.metadata()?.len() == 0 {
+            lock.write_all(MARK)?;
+            lock.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// A store that is being made. What is left of it goes with this, if it has no other name by then.
+#[derive(Debug)]
+pub struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Opens it.
+    pub fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(FileBackend::new(writable(&self.0)?).map_err(io::Error::other)?))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -92,7 +165,12 @@ fn writable(path: &Path) -> io::Result<File> {
 
 impl Disk for FileDisk {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(FileBackend::new(writable(&self.path)?).map_err(io::Error::other)?))
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+    }
+
+    fn may_be_new(&self) -> bool {
+        false
     }
 
     #[cfg(unix)]
@@ -155,14 +233,19 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Makes a store out of an empty place. A crash while one is made leaves a few bytes without
-    /// redb's mark, which is written last; they are dropped.
-    pub fn new(inner: Box<dyn StorageBackend>, faults: Faults) -> io::Result<Self> {
+    /// What is there.
+    pub fn new(inner: Box<dyn StorageBackend>, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+
+    /// An empty place for a new store, or what is there. A crash while a store is made leaves a few
+    /// bytes without redb's mark, which is written last; they are dropped.
+    pub fn emptied(inner: Box<dyn StorageBackend>, faults: Faults) -> io::Result<Self> {
         let length = inner.len()?;
         if length > 0 && is_unfinished(&*inner, length)? {
             inner.set_len(0)?;
         }
-        Ok(Self { inner, faults })
+        Ok(Self::new(inner, faults))
     }
 
     fn noted<T>(&self, result: io::Result<T>, space: bool) -> io::Result<T> {

@@ -84,12 +84,21 @@ impl fmt::Debug for Inner {
 }
 
 impl RedbLog {
-    /// Opens the store in a folder, or makes one, and locks the folder.
+    /// Opens the store in a folder, or makes one in a folder that never had one, and locks the folder.
     pub fn open(folder: &Path, options: Options) -> Result<Self, LogError> {
-        let disk = FileDisk::lock(folder).map_err(|error| match error {
+        let told = |error| match error {
             FolderError::InUse => LogError::InUse(folder.to_owned()),
             FolderError::Refused(path, error) => LogError::Refused { path, error: Arc::new(error) },
-        })?;
+            FolderError::Lost(path) => LogError::Lost(path),
+        };
+        let disk = FileDisk::lock(folder).map_err(told)?;
+        if disk.is_new().map_err(told)? {
+            let unfinished = disk.unfinished().map_err(told)?;
+            database::make(&unfinished, &Faults::default(), options.cache_bytes)?;
+            disk.finish(&unfinished).map_err(told)?;
+        }
+        // Without space for that, the store is none the worse.
+        let _ = disk.mark();
         Self::on(disk, options)
     }
 
