@@ -152,6 +152,33 @@ async fn a_crash_while_a_store_is_made_leaves_nothing_in_the_way() {
 }
 
 #[tokio::test]
+async fn an_entry_whose_place_is_damaged_hides_no_other() {
+    let folder = Folder::new();
+    filled(folder.path()).await;
+    misplace(folder.path(), 5, 1 << 42);
+    let options = Options { salvage: true, ..Options::default() };
+    let log = RedbLog::open(folder.path(), options).expect("the store");
+    let entries = everything(&log, PARTITION).await;
+    assert_eq!(batches(&entries).len(), 9, "{entries:?}");
+}
+
+/// Gives an entry of the chain a place that it has not, in the middle of the others: keys lie side by
+/// side, each a partition and eight bytes, least byte first.
+fn misplace(folder: &Path, seq: u64, to: u64) {
+    let path = folder.join(FILE);
+    let mut bytes = fs::read(&path).expect("the file");
+    let key = |seq: u64| [&[PARTITION.0][..], &seq.to_le_bytes()].concat();
+    let (from, to) = ([key(seq - 1), key(seq)].concat(), [key(seq - 1), key(to)].concat());
+    let is_there = |at: &usize| bytes[*at..].starts_with(&from);
+    let places: Vec<_> = (0..bytes.len() - from.len()).filter(is_there).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(&to);
+    }
+    fs::write(&path, bytes).expect("it is written");
+}
+
+#[tokio::test]
 async fn a_database_of_somebody_else_is_refused() {
     let folder = Folder::new();
     const THEIRS: TableDefinition<'_, u64, u64> = TableDefinition::new("theirs");

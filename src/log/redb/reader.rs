@@ -120,7 +120,8 @@ fn load(inner: &Inner, mut place: Place) -> Result<(VecDeque<Entry>, Place), Log
         if !is_snapshot {
             place.last = Some(seq);
         }
-        place.next = seq.next();
+        // A key that is damaged may stand before smaller ones.
+        place.next = place.next.max(seq.next());
         // Snapshots come from before what is trimmed.
         place.exact |= oldest.is_none_or(|oldest| seq >= oldest);
         entries.push_back(entry);
@@ -208,6 +209,9 @@ impl Raw {
             };
             let (key, value) = taken.expect("the one that was chosen");
             let seq = Seq(key.value().1);
+            if seq < from {
+                continue;
+            }
             bytes += value.value().len();
             raw.found.push(Found { seq, is_snapshot, bytes: value.value().to_vec() });
             if bytes >= READ_BYTES {
