@@ -10,7 +10,7 @@ use super::{
     text::count,
 };
 use crate::{
-    log::{Content, Entry, NodeId},
+    log::{Content, Entry, NodeId, Seq},
     record::Entries,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -19,6 +19,7 @@ use serde_json::{Value as Json, json};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
+    mem,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -52,10 +53,17 @@ pub fn run(arguments: &ExportArgs) -> Result<ExitCode> {
         match &arguments.session {
             None => {
                 let mut writer = Writer::begin(out, Kind::Store).map_err(wrong)?;
+                let mut order = Order::default();
                 while let Some(entry) = entries.next().await? {
                     lost += u64::from(is_lost(&entry, reading.salvage)?);
+                    for entry in order.push(entry) {
+                        writer.line(&line(&entry)).map_err(wrong)?;
+                    }
+                }
+                for entry in order.end() {
                     writer.line(&line(&entry)).map_err(wrong)?;
                 }
+                lost += order.left_out;
                 out = writer.end().map_err(wrong)?;
             }
             Some(name) => {
@@ -79,6 +87,47 @@ pub fn run(arguments: &ExportArgs) -> Result<ExitCode> {
         }
         Ok(code(lost == 0 && gaps == 0))
     })
+}
+
+/// The places in an export rise. Where the place of an entry is damaged itself, they need not do so
+/// in the store.
+#[derive(Debug, Default)]
+struct Order {
+    /// The last entry that was whole.
+    last: Seq,
+    /// What is lost since. Whether there was such a place is known with the next that is whole.
+    lost: Vec<Entry>,
+    /// Whole entries that are left out.
+    left_out: u64,
+}
+
+impl Order {
+    /// Takes an entry, and gives back those that are in order by now.
+    fn push(&mut self, entry: Entry) -> Vec<Entry> {
+        if let Content::Lost { .. } = entry.content {
+            self.lost.push(entry);
+            return Vec::new();
+        }
+        if entry.seq <= self.last {
+            note(format!("entry {} is out of order and left out", entry.seq));
+            self.left_out += 1;
+            return Vec::new();
+        }
+        let mut entries = self.end();
+        entries.retain(|lost| lost.seq < entry.seq);
+        self.last = entry.seq;
+        entries.push(entry);
+        entries
+    }
+
+    /// What is left at the end.
+    fn end(&mut self) -> Vec<Entry> {
+        let mut lost = mem::take(&mut self.lost);
+        lost.retain(|entry| entry.seq > self.last);
+        lost.sort_by_key(|entry| entry.seq);
+        lost.dedup_by_key(|entry| entry.seq);
+        lost
+    }
 }
 
 fn is_lost(entry: &Entry, salvage: bool) -> Result<bool> {

@@ -13,6 +13,7 @@ use crate::{
         Log, NodeId, Seq, Snapshot, Writer,
         redb::{FILE, LOCK, Options, RedbLog},
     },
+    record,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -143,7 +144,7 @@ struct Imported {
 async fn import(folder: &Path, input: impl BufRead) -> Result<Imported> {
     let mut lines = Reader::begin(input, Kind::Store)?;
     let log = RedbLog::open(folder, Options::default()).map_err(source::told)?;
-    let mut target = Target { log: &log, writer: None, snapshots: Vec::new(), bytes: 0, own: None };
+    let mut target = Target::of(&log);
     let mut imported = Imported::default();
     let mut last = 0;
     while let Some(line) = lines.next::<Line>()? {
@@ -155,6 +156,7 @@ async fn import(folder: &Path, input: impl BufRead) -> Result<Imported> {
         last = seq;
         if line.kind == "lost" {
             imported.lost += 1;
+            target.lose();
             continue;
         }
         target.take(line).await.map_err(|error| lines.fault(error))?;
@@ -173,9 +175,33 @@ struct Target<'a> {
     bytes: usize,
     /// The claim that is not of the export.
     own: Option<Seq>,
+    /// There is something in it that is no snapshot.
+    has_begun: bool,
+    /// The last batch is a piece, and the next one belongs to it.
+    is_in_pieces: bool,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    fn of(log: &'a RedbLog) -> Self {
+        Self {
+            log,
+            writer: None,
+            snapshots: Vec::new(),
+            bytes: 0,
+            own: None,
+            has_begun: false,
+            is_in_pieces: false,
+        }
+    }
+
+    /// An entry of the export is lost. It may have been a piece: what comes after it is no end of those
+    /// before, but begins with a claim.
+    fn lose(&mut self) {
+        if std::mem::take(&mut self.is_in_pieces) {
+            self.writer = None;
+        }
+    }
+
     async fn take(&mut self, line: Line) -> Result<()> {
         let Line { seq: _, kind, node, key, bytes } = line;
         match kind.as_str() {
@@ -188,6 +214,7 @@ impl Target<'_> {
             "batch" => {
                 let batch = decode("bytes", bytes)?;
                 self.flush().await?;
+                self.is_in_pieces = record::more_follows(&batch);
                 let seq = self.writer().await?.append(batch).await.map_err(told)?;
                 self.drop_own(seq).await
             }
@@ -206,6 +233,8 @@ impl Target<'_> {
             }
             "release" => {
                 self.flush().await?;
+                self.is_in_pieces = false;
+                self.has_begun = true;
                 self.writer().await?;
                 let writer = self.writer.take().ok_or("a release without a claim")?;
                 writer.release().await.map_err(told)
@@ -221,11 +250,12 @@ impl Target<'_> {
         self.drop_own(term).await
     }
 
-    /// The first claim of the export may be trimmed.
+    /// The first claim of the export may be trimmed, and a later one lost.
     async fn writer(&mut self) -> Result<&mut <RedbLog as Log>::Writer> {
         if self.writer.is_none() {
             let writer = self.log.claim(PARTITION, NODE).await.map_err(source::told)?;
-            self.own = Some(writer.term());
+            // It goes again only if nothing stands before it.
+            self.own = (!self.has_begun).then_some(writer.term());
             self.writer = Some(writer);
         }
         Ok(self.writer.as_mut().expect("it was just claimed"))
@@ -233,6 +263,7 @@ impl Target<'_> {
 
     /// A claim that the export does not have goes with the first entry that it has.
     async fn drop_own(&mut self, next: Seq) -> Result<()> {
+        self.has_begun = true;
         match (self.own.take(), &mut self.writer) {
             (Some(_), Some(writer)) => writer.trim(next).await.map_err(told),
             _ => Ok(()),

@@ -18,7 +18,7 @@ mod write;
 
 pub use self::{
     batch::{Entries, put},
-    parts::{Joiner, split},
+    parts::{Joiner, more_follows, split},
     subject::Subject,
 };
 

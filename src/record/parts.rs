@@ -18,6 +18,11 @@ pub fn split(whole: &[u8], most: usize) -> Vec<Vec<u8>> {
     pieces
 }
 
+/// Whether a piece is not the last of its whole.
+pub fn more_follows(piece: &[u8]) -> bool {
+    piece.starts_with(&MORE_FOLLOWS)
+}
+
 /// Puts pieces together again, in their order.
 #[derive(Debug, Default)]
 pub struct Joiner(Vec<u8>);
@@ -60,7 +65,8 @@ mod tests {
             assert!(pieces.iter().all(|piece| piece.len() <= 10));
             let mut joiner = Joiner::default();
             let (last, first) = pieces.split_last().expect("there is one");
-            assert!(first.iter().all(|piece| joiner.push(piece).is_none()));
+            assert!(first.iter().all(|piece| more_follows(piece) && joiner.push(piece).is_none()));
+            assert!(!more_follows(last));
             assert_eq!(joiner.push(last), Some(whole));
             assert!(!joiner.is_open());
         }

@@ -1,13 +1,15 @@
 //! Stores that something is wrong with.
 
-use super::support::{Folder, PARTITION, Stage, bytes, make, run, sessiond, sessiond_reading};
+use super::support::{
+    Folder, PARTITION, Stage, bytes, everything, make, run, sessiond, sessiond_reading,
+};
 use redb::{Database, TableDefinition, WriteTransaction};
 use sessiond::{
     log::{
-        Log, NodeId, Snapshot, Writer,
+        Content, Log, NodeId, Snapshot, Writer,
         redb::{FILE, Options, RedbLog},
     },
-    record::Subject,
+    record::{self, Subject},
     session::settings::Durability,
 };
 use std::{fs, path::Path};
@@ -153,6 +155,79 @@ fn entries_that_make_no_sense_are_faults() {
          entry 4: the entry has version 200, and this program knows versions up to 1\n\
          4 entries, 0 sessions: 3 faults\n"
     );
+}
+
+/// Gives an entry another place, after the same entry as before: keys lie side by side, each a partition
+/// and eight bytes, least byte first.
+fn misplace(folder: &Path, (before, seq): (u64, u64), to: u64) {
+    let path = folder.join(FILE);
+    let mut bytes = fs::read(&path).unwrap();
+    let key = |seq: u64| [&[PARTITION.0][..], &seq.to_le_bytes()].concat();
+    let (from, to) = ([key(before), key(seq)].concat(), [key(before), key(to)].concat());
+    let is_there = |at: &usize| bytes[*at..].starts_with(&from);
+    for at in (0..bytes.len() - from.len()).filter(is_there).collect::<Vec<_>>() {
+        bytes[at..at + to.len()].copy_from_slice(&to);
+    }
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_salvage_across_a_damaged_place_can_be_imported() {
+    for (seq, to) in [((2, 3), 1 << 42), ((6, 7), 1 << 42), ((6, 7), 2)] {
+        let folder = Folder::new();
+        let store = made(&folder);
+        misplace(&folder.path("store"), seq, to);
+        let (out, copy) = (folder.text("file"), folder.text("copy"));
+        let answer = sessiond(&["store", "export", "--salvage", &store, "--out", &out]);
+        assert_eq!(answer.code, 1);
+        assert!(answer.err.contains(&format!("entry {to} is lost\n")), "{answer:?}");
+        let answer = sessiond_reading(&["store", "import", &copy], &folder.path("file"));
+        assert_eq!(answer.code, 0, "{seq:?} to {to}: {answer:?}");
+        let is_batch = |it: &&Content| matches!(it, Content::Batch(_));
+        let kept = run(everything(&folder.path("copy"))).iter().filter(is_batch).count();
+        assert_eq!(kept, 4, "{seq:?} to {to}");
+    }
+}
+
+#[test]
+fn a_lost_claim_loses_nothing_before_it() {
+    let folder = Folder::new();
+    let store = made(&folder);
+    run(async {
+        let log = RedbLog::open(&folder.path("store"), Options::default()).unwrap();
+        let mut writer = log.claim(PARTITION, NodeId(2)).await.unwrap();
+        assert_eq!(writer.term().0, 10);
+        let record = Stage::open("late", Durability::Async).record();
+        writer.append(bytes(&[record]).into()).await.unwrap();
+    });
+    edit(&folder.path("store"), |it| flip(it, CHAIN, 10));
+    let (out, copy) = (folder.text("file"), folder.text("copy"));
+    assert_eq!(sessiond(&["store", "export", "--salvage", &store, "--out", &out]).code, 1);
+    assert_eq!(sessiond_reading(&["store", "import", &copy], &folder.path("file")).code, 0);
+    let ls = sessiond(&["store", "ls", &copy]).well();
+    assert!(ls.contains("games  race") && ls.contains("games  late"), "{ls}");
+}
+
+#[test]
+fn pieces_around_a_lost_one_make_no_whole() {
+    let folder = Folder::new();
+    run(async {
+        let log = RedbLog::open(&folder.path("store"), Options::default()).unwrap();
+        let mut writer = log.claim(PARTITION, NodeId(2)).await.unwrap();
+        let first = bytes(&[Stage::open("first", Durability::Async).record()]);
+        let last = bytes(&[Stage::open("last", Durability::Async).record()]);
+        let whole = [&first[..], &first, &last].concat();
+        for piece in record::split(&whole, first.len() + 4) {
+            writer.append(piece.into()).await.unwrap();
+        }
+    });
+    edit(&folder.path("store"), |it| flip(it, CHAIN, 3));
+    let (out, copy) = (folder.text("file"), folder.text("copy"));
+    let store = folder.text("store");
+    assert_eq!(sessiond(&["store", "export", "--salvage", &store, "--out", &out]).code, 1);
+    assert_eq!(sessiond_reading(&["store", "import", &copy], &folder.path("file")).code, 0);
+    let ls = sessiond(&["store", "ls", &copy]).out;
+    assert!(!ls.contains("games  first"), "{ls}");
 }
 
 #[test]
