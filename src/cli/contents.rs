@@ -2,7 +2,8 @@
 
 use crate::{
     log::{Content, Entry, Key, Seq},
-    record::{self, Entries, Joiner, RequestRecord, Subject, UserRecord},
+    object_stream::record::Change,
+    record::{self, Entries, Joiner, REMEMBERED_FOR, RequestRecord, Subject, UserRecord},
     session::{
         epoch::Epoch,
         ids::UserId,
@@ -55,6 +56,8 @@ pub struct Known {
     pub gone: Option<Epoch>,
     /// The user, if it is one.
     pub user: Option<UserRecord>,
+    /// It has object streams, or functions for them.
+    pub has_streams: bool,
     /// When the requests to it were done, by who made them and their ids.
     pub requests: BTreeMap<(Option<UserId>, crate::session::ids::Key), Micros>,
     /// Bytes of its snapshot and of what came after.
@@ -163,6 +166,8 @@ impl Contents {
             known.end(epoch);
         } else if let record::Entry::User(user) = entry {
             known.user = Some(user);
+        } else if let record::Entry::Streams(change) = entry {
+            known.has_streams = matches!(change, Change::App(_) | Change::Stream(_));
         } else if let record::Entry::Request(request) = entry {
             let RequestRecord { by, id, at, .. } = *request;
             known.requests.insert((by.user().cloned(), id), at);
@@ -201,6 +206,28 @@ impl Contents {
         sessions
     }
 
+    /// What somebody would miss, for people: none if there is nothing but where the epochs and the
+    /// object streams have come to.
+    pub fn anything(&self, now: Micros) -> Option<String> {
+        let mut missed = self.subjects.iter().filter(|(_, known)| known.is_missed(now));
+        let (key, known) = missed.next()?;
+        let name = subject_name(key);
+        let name = if known.has_streams { format!("the object streams of {name}") } else { name };
+        Some(match missed.count() as u64 {
+            0 => name,
+            more => format!("{name} and {more} more"),
+        })
+    }
+
+    /// The greatest epoch that any session has had.
+    pub fn last_epoch(&self) -> Epoch {
+        let of = |known: &Known| {
+            let session = known.session().map(|session| session.epoch());
+            session.max(known.gone).unwrap_or_default()
+        };
+        self.subjects.values().map(of).max().unwrap_or_default().max(self.greatest_epoch)
+    }
+
     /// Users of whom something is known beside their sessions.
     pub fn users(&self) -> u64 {
         self.subjects.values().filter(|known| known.user.is_some()).count() as u64
@@ -215,6 +242,13 @@ impl Contents {
 impl Known {
     fn session(&self) -> Option<&Replica> {
         self.session.as_deref()
+    }
+
+    fn is_missed(&self, now: Micros) -> bool {
+        let is_user = self.user.as_ref().is_some_and(|user| !user.props.is_empty());
+        let is_asked_for = |at: &Micros| at + REMEMBERED_FOR > now;
+        let is_session = self.session.is_some() || self.is_broken;
+        is_session || is_user || self.has_streams || self.requests.values().any(is_asked_for)
     }
 
     /// The records of a session fit together or are of no more use: the first that does not is told.

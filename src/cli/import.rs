@@ -4,7 +4,7 @@ use super::{
     Result, block_on,
     lines::{Kind, Reader},
     note, print, source,
-    store::ImportArgs,
+    store::{ImportArgs, Reading},
     text::count,
 };
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
         Log, NodeId, Seq, Snapshot, Writer,
         redb::{FILE, LOCK, Options, RedbLog},
     },
-    record,
+    record::{self, Entry},
+    session::{epoch::Epoch, limits::Micros},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use std::{
     io::{self, BufRead},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The folder within that of the store in which it is made.
@@ -50,7 +52,7 @@ pub fn run(arguments: &ImportArgs) -> Result<ExitCode> {
     block_on(async {
         let folder = &arguments.folder;
         let mut place = Place::prepare(folder).await?;
-        let imported = import(&place.unfinished, io::stdin().lock()).await?;
+        let imported = import(&place.unfinished, io::stdin().lock(), place.greatest_epoch).await?;
         place.finish()?;
         let entries = count(imported.entries, "entry", "entries");
         print(format!("{entries} imported into {}\n", folder.display()).as_bytes())?;
@@ -67,6 +69,8 @@ pub fn run(arguments: &ImportArgs) -> Result<ExitCode> {
 struct Place {
     folder: PathBuf,
     unfinished: PathBuf,
+    /// The greatest epoch of the store that is there and holds nothing else.
+    greatest_epoch: Epoch,
     /// The folder was made for the store.
     is_new: bool,
     is_finished: bool,
@@ -77,17 +81,25 @@ impl Place {
     async fn prepare(folder: &Path) -> Result<Self> {
         let told = |path: &Path, error: &io::Error| format!("{}: {error}", path.display());
         let path = folder.join(FILE);
+        let mut greatest_epoch = Epoch::default();
         if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
-            let log = source::open(folder, true)?;
-            if source::Entries::of(&log).next().await?.is_some() {
-                return Err(format!("there is a store in {} already", folder.display()));
+            let reading = Reading { folder: folder.to_owned(), salvage: false };
+            let contents = source::contents(&reading).await?;
+            let there = || format!("there is a store in {} already", folder.display());
+            if let Some(fault) = contents.faults.first() {
+                return Err(format!("{}, and it is damaged: {fault}", there()));
             }
+            if let Some(what) = contents.anything(now()) {
+                return Err(format!("{}, with {what}", there()));
+            }
+            greatest_epoch = contents.last_epoch();
         }
         let is_new = !folder.exists();
         fs::create_dir_all(folder).map_err(|error| told(folder, &error))?;
         let mut place = Self {
             folder: folder.to_owned(),
             unfinished: folder.join(UNFINISHED),
+            greatest_epoch,
             is_new,
             is_finished: false,
             lock: None,
@@ -141,7 +153,7 @@ struct Imported {
     lost: u64,
 }
 
-async fn import(folder: &Path, input: impl BufRead) -> Result<Imported> {
+async fn import(folder: &Path, input: impl BufRead, greatest_epoch: Epoch) -> Result<Imported> {
     let mut lines = Reader::begin(input, Kind::Store)?;
     let log = RedbLog::open(folder, Options::default()).map_err(source::told)?;
     let mut target = Target::of(&log);
@@ -163,7 +175,16 @@ async fn import(folder: &Path, input: impl BufRead) -> Result<Imported> {
         imported.entries += 1;
     }
     target.flush().await.map_err(|error| lines.fault(error))?;
+    if greatest_epoch > Epoch::default() {
+        target.keep_epoch(greatest_epoch).await?;
+    }
     Ok(imported)
+}
+
+/// Microseconds since 1970.
+fn now() -> Micros {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_micros() as Micros
 }
 
 /// A store that is made.
@@ -247,6 +268,7 @@ impl<'a> Target<'a> {
         let writer = self.log.claim(PARTITION, node).await.map_err(source::told)?;
         let term = writer.term();
         self.writer = Some(writer);
+        self.is_in_pieces = false;
         self.drop_own(term).await
     }
 
@@ -266,6 +288,20 @@ impl<'a> Target<'a> {
         self.has_begun = true;
         match (self.own.take(), &mut self.writer) {
             (Some(_), Some(writer)) => writer.trim(next).await.map_err(told),
+            _ => Ok(()),
+        }
+    }
+
+    /// No session was ever given a greater epoch than this one, or one that the export tells of. It is
+    /// known at the end whether that was clean, which it stays.
+    async fn keep_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        let was_clean = self.writer.is_none();
+        self.claim(NODE).await?;
+        let mut batch = Vec::new();
+        record::put(&mut batch, &Entry::GreatestEpoch(epoch));
+        self.writer().await?.append(batch.into()).await.map_err(told)?;
+        match self.writer.take() {
+            Some(writer) if was_clean => writer.release().await.map_err(told),
             _ => Ok(()),
         }
     }

@@ -1,7 +1,8 @@
 //! Export and import.
 
 use super::support::{
-    Folder, PARTITION, Stage, entries, everything, make, run, sessiond, sessiond_reading, snapshot,
+    Folder, PARTITION, START, Stage, app, bytes, entries, everything, make, run, sessiond,
+    sessiond_reading, snapshot, user,
 };
 use serde_json::Value as Json;
 use sessiond::{
@@ -9,7 +10,9 @@ use sessiond::{
         Content, Log, NodeId, Seq, Writer,
         redb::{Options, RedbLog},
     },
-    session::settings::Durability,
+    object_stream::record::{AppChange, Change},
+    record::{self, UserRecord},
+    session::{epoch::Epoch, settings::Durability, value::Value},
 };
 use std::{fs, path::Path};
 
@@ -129,8 +132,85 @@ fn an_empty_store_may_be_imported_into_and_no_other() {
     import(&folder, "file", "empty");
     let full = folder.text("empty");
     let line = sessiond_reading(&["store", "import", &full], &folder.path("file")).refusal();
-    assert_eq!(line, format!("there is a store in {full} already"));
+    let there = "with session games/quiz and 2 more";
+    assert_eq!(line, format!("there is a store in {full} already, {there}"));
     assert_eq!(run(entries(&folder.path("empty"))).len(), 9);
+}
+
+/// A store that was served once and has nothing but the greatest epoch.
+async fn served(folder: &Path, epoch: Epoch, others: &[record::Entry]) {
+    let log = RedbLog::open(folder, Options::default()).unwrap();
+    let mut writer = log.claim(PARTITION, NodeId(1)).await.unwrap();
+    let entries = [&[record::Entry::GreatestEpoch(epoch)], others].concat();
+    writer.append(bytes(&entries).into()).await.unwrap();
+    writer.release().await.unwrap();
+}
+
+#[test]
+fn a_store_that_was_served_and_holds_nothing_may_be_imported_into() {
+    for (own, is_clean) in [(START + 1, true), (START + 1, false), (1, true)] {
+        let folder = Folder::new();
+        run(make(&folder.path("store"), is_clean));
+        export(&folder, "store", "file");
+        run(served(&folder.path("served"), Epoch(own), &[]));
+        import(&folder, "file", "served");
+        let out = sessiond(&["store", "ls", &folder.text("served")]).well();
+        assert!(out.contains("2 sessions, 1 user"), "{out}");
+        let end = if is_clean { "the last end was clean\n" } else { "not clean\n" };
+        assert!(out.ends_with(end), "{out}");
+        assert_eq!(greatest_epoch(&run(everything(&folder.path("served")))), own.max(START));
+    }
+}
+
+/// What of the epochs is known to a log.
+fn greatest_epoch(contents: &[Content]) -> u64 {
+    let batch = |content: &Content| match content {
+        Content::Batch(bytes) | Content::Snapshot { state: bytes, .. } => bytes.clone(),
+        _ => Default::default(),
+    };
+    let epoch = |entry| match entry {
+        Ok(record::Entry::GreatestEpoch(epoch)) => epoch.0,
+        _ => 0,
+    };
+    let all = contents.iter().map(batch);
+    all.flat_map(|batch| record::Entries::of(&batch).map(epoch).collect::<Vec<_>>()).max().unwrap()
+}
+
+#[test]
+fn a_store_that_holds_anything_is_not_imported_into() {
+    let known = record::Entry::User(UserRecord {
+        app: app("games"),
+        user: user("ada"),
+        props: vec![("color".into(), Value::Text("red".into()))],
+    });
+    let functions = AppChange {
+        app: app("games"),
+        serial: 1,
+        after: 0,
+        is_all: true,
+        forgotten: 0,
+        shared: 0,
+        functions: None,
+        gone: Vec::new(),
+        ends: Vec::new(),
+    };
+    let streams = record::Entry::Streams(Change::App(functions));
+    for (entry, name) in [
+        (known, "user games/ada"),
+        (streams, "the object streams of app games"),
+        (Stage::open("race", Durability::Async).record(), "session games/race"),
+    ] {
+        let folder = Folder::new();
+        run(make(&folder.path("store"), true));
+        export(&folder, "store", "file");
+        run(served(&folder.path("served"), Epoch(1), &[entry]));
+        let before = run(everything(&folder.path("served")));
+        let served = folder.text("served");
+        let import = ["store", "import", &served];
+        let line = sessiond_reading(&import, &folder.path("file")).refusal();
+        assert_eq!(line, format!("there is a store in {served} already, with {name}"));
+        assert_eq!(run(everything(&folder.path("served"))), before);
+    }
 }
 
 /// Imports lines, and says in which words it is refused; nothing is left then.
