@@ -1,11 +1,12 @@
 //! `sessiond store compact`: removes what snapshots replace, and gives the space back.
 
 use super::{
-    Result, block_on,
+    Result, block_on, code,
     contents::Contents,
-    print, source,
+    source,
     store::{CompactArgs, Reading},
     text::{count, size},
+    told_after,
 };
 use crate::{
     keeper::export::PARTITION,
@@ -52,8 +53,7 @@ pub fn run(arguments: &CompactArgs) -> Result<ExitCode> {
         let removed = (contents.entries + added).saturating_sub(after.entries);
         let removed = count(removed, "entry", "entries");
         let (before, after) = (size(before), size(source::bytes_on_disk(folder)));
-        print(format!("{removed} removed, {before} before, {after} now\n").as_bytes())?;
-        Ok(ExitCode::SUCCESS)
+        Ok(code(told_after(&format!("{removed} removed, {before} before, {after} now\n"))))
     })
 }
 

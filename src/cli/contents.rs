@@ -299,6 +299,15 @@ pub fn session_name(app: &str, id: &str) -> String {
     super::text::plain(&format!("{app}/{id}"))
 }
 
+/// That a session is not there.
+pub fn no_session(name: &str) -> String {
+    let hint = if name.contains('/') { "" } else { ": a name is APP/SESSION" };
+    match name {
+        "" => format!("there is no session without a name{hint}"),
+        _ => format!("there is no session {}{hint}", super::text::plain(name)),
+    }
+}
+
 /// What a key is of, for people. See [`Subject::key`].
 pub fn subject_name(key: &[u8]) -> String {
     let split = || {

@@ -10,7 +10,11 @@ use super::{
     text::count,
 };
 use crate::{
-    log::{Content, Entry, NodeId, Seq},
+    keeper::export::SOCKET,
+    log::{
+        Content, Entry, NodeId, Seq,
+        redb::{FILE, LOCK},
+    },
     record::Entries,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -48,7 +52,7 @@ pub fn run(arguments: &ExportArgs) -> Result<ExitCode> {
         let reading = &arguments.store;
         let (mut entries, log) = source::entries(reading).await?;
         let mut lost = 0;
-        let mut out = Output::open(arguments.out.as_deref())?;
+        let mut out = Output::open(arguments.out.as_deref(), &reading.folder)?;
         let wrong = |error| format!("the export cannot be written: {error}");
         match &arguments.session {
             None => {
@@ -176,6 +180,14 @@ fn readable(batch: &[u8]) -> Vec<Json> {
     Entries::of(batch).map(one).collect()
 }
 
+/// Whether a path is that of a file which makes up a store.
+fn is_of_store(path: &Path, folder: &Path) -> bool {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new(".")).canonicalize();
+    let is_name = [FILE, LOCK, SOCKET].iter().any(|name| path.file_name() == Some(name.as_ref()));
+    is_name && matches!((parent, folder.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Where an export goes. A file has its name once everything is in it.
 #[derive(Debug)]
 enum Output {
@@ -184,8 +196,15 @@ enum Output {
 }
 
 impl Output {
-    fn open(path: Option<&Path>) -> Result<Self> {
+    fn open(path: Option<&Path>, folder: &Path) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::Standard(BufWriter::new(io::stdout()))) };
+        // The export takes the place of what is there: of a device or of the store itself it must not.
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(format!("{} is no file", path.display()));
+        }
+        if is_of_store(path, folder) {
+            return Err(format!("{} is a file of the store", path.display()));
+        }
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);

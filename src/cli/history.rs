@@ -2,7 +2,7 @@
 
 use super::{
     Result,
-    contents::session_name,
+    contents::{no_session, session_name},
     json, note,
     seen::{Seen, Values},
     text::{moment, plain},
@@ -236,7 +236,7 @@ impl History {
         match (self.was_found, self.has_begun) {
             (true, true) => Ok(()),
             (true, false) => Err(format!("nothing is left from which session {name} goes on")),
-            (false, _) => Err(format!("there is no session {name}")),
+            (false, _) => Err(no_session(&self.name)),
         }
     }
 

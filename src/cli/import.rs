@@ -1,11 +1,12 @@
 //! `sessiond store import`: an export becomes a store again.
 
 use super::{
-    Result, block_on,
+    Result, block_on, code,
     lines::{Kind, Reader},
-    note, print, source,
+    note, source,
     store::{ImportArgs, Reading},
     text::count,
+    told_after,
 };
 use crate::{
     keeper::export::PARTITION,
@@ -55,12 +56,13 @@ pub fn run(arguments: &ImportArgs) -> Result<ExitCode> {
         let imported = import(&place.unfinished, io::stdin().lock(), place.greatest_epoch).await?;
         place.finish()?;
         let entries = count(imported.entries, "entry", "entries");
-        print(format!("{entries} imported into {}\n", folder.display()).as_bytes())?;
+        let done = format!("{entries} imported into {}\n", folder.display());
+        let is_told = told_after(&done);
         if imported.lost > 0 {
             let lost = count(imported.lost, "entry was", "entries were");
             note(format!("{lost} lost before the export"));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(code(is_told))
     })
 }
 
@@ -94,7 +96,10 @@ impl Place {
             }
             greatest_epoch = contents.last_epoch();
         }
-        let is_new = !folder.exists();
+        let is_new = fs::symlink_metadata(folder).is_err();
+        if !is_new && !folder.is_dir() {
+            return Err(format!("{} is no folder", folder.display()));
+        }
         fs::create_dir_all(folder).map_err(|error| told(folder, &error))?;
         let mut place = Self {
             folder: folder.to_owned(),

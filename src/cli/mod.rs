@@ -56,6 +56,11 @@ fn print(text: &[u8]) -> Result<bool> {
     }
 }
 
+/// Says what was done; false = nobody can be told, which does not undo it.
+fn told_after(text: &str) -> bool {
+    print(text.as_bytes()).inspect_err(|error| note(error)).is_ok()
+}
+
 /// Says something beside what is printed.
 fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "sessiond: {line}");

@@ -2,7 +2,7 @@
 
 use super::{
     Result, block_on, code,
-    contents::{Contents, Known, session_name},
+    contents::{Contents, Known, no_session, session_name},
     json, print,
     seen::{Seated, Seen, Values},
     source,
@@ -42,10 +42,7 @@ fn find<'a>(contents: &'a Contents, name: &str) -> Result<(&'a Replica, &'a Know
     match (found.pop(), found.is_empty()) {
         (Some(it), true) => Ok(it),
         (Some(_), false) => Err(format!("several sessions are called {}", plain(name))),
-        (None, _) => {
-            let hint = if name.contains('/') { "" } else { ": a name is APP/SESSION" };
-            Err(format!("there is no session {}{hint}", plain(name)))
-        }
+        (None, _) => Err(no_session(name)),
     }
 }
 

@@ -19,7 +19,16 @@ use std::{
 /// Opens the store of a folder, which has to be there.
 pub fn open(folder: &Path, salvage: bool) -> Result<RedbLog> {
     find(folder)?;
-    RedbLog::open(folder, Options { salvage, ..Options::default() }).map_err(told)
+    let opened = RedbLog::open(folder, Options { salvage, ..Options::default() });
+    opened.map_err(|error| unopened(folder, &error))
+}
+
+/// Why the store of a folder does not open.
+fn unopened(folder: &Path, error: &LogError) -> String {
+    match error {
+        LogError::InUse(_) | LogError::Refused { .. } | LogError::Lost(_) => error.to_string(),
+        _ => format!("{}: {error}", folder.join(FILE).display()),
+    }
 }
 
 /// Whoever looks for a store in the wrong place does not make one there.
@@ -130,7 +139,7 @@ pub async fn entries(reading: &Reading) -> Result<(Entries, Option<RedbLog>)> {
             })?;
             Ok((receive(incoming).await?, None))
         }
-        Err(error) => Err(told(error)),
+        Err(error) => Err(unopened(folder, &error)),
     }
 }
 

@@ -44,8 +44,8 @@ enum Verb {
     Export(ExportArgs),
     /// Make a store of an export that is read from the standard input
     ///
-    /// The folder is new, or its store is empty. It has its store when everything is read and right;
-    /// otherwise it is as before.
+    /// The folder is new, or its store holds nothing. It has its store when everything is read and
+    /// right; otherwise it is as before.
     Import(ImportArgs),
     /// Remove what snapshots replace, and give space back
     Compact(CompactArgs),
@@ -86,7 +86,7 @@ pub struct CheckArgs {
 pub struct ExportArgs {
     #[command(flatten)]
     pub store: Reading,
-    /// Write into this file, which appears when it is complete
+    /// Write into this file, which appears when it is complete and takes the place of an earlier one
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Write the history of this session, for `sessiond replay`

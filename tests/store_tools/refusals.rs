@@ -47,7 +47,7 @@ fn a_file_that_is_no_store_is_refused() {
         fs::create_dir(folder.path(name)).unwrap();
         fs::write(folder.path(name).join(FILE), content).unwrap();
     }
-    all_say(&folder, "text", |said| said.starts_with("the store is damaged: "));
+    all_say(&folder, "text", |said| said.contains("log.redb: the store is damaged: "));
     all_say(&folder, "none", |said| said.ends_with("log.redb is empty: no store"));
 }
 
@@ -61,7 +61,7 @@ fn a_store_that_is_cut_short_is_refused() {
         for arguments in verbs(&folder.text("store")) {
             let answer = sessiond(&arguments);
             assert!(answer.code == 2 && answer.err.lines().count() == 1, "{part}: {answer:?}");
-            assert!(answer.err.starts_with("sessiond: the store is damaged: "), "{answer:?}");
+            assert!(answer.err.contains("log.redb: the store is damaged: "), "{answer:?}");
         }
     }
 }
@@ -91,7 +91,8 @@ fn a_store_of_a_newer_version_is_refused() {
         transaction.open_table(STORE).unwrap().insert("format", 7).unwrap();
         transaction.commit().unwrap();
     }
-    let line = "the store has format 7, this version knows up to 1: use a newer version";
+    let line = ": the store has format 7, this version knows up to 1: use a newer version";
+    let line = folder.text("store") + "/log.redb" + line;
     all_say(&folder, "store", |said| said == line);
 }
 
@@ -108,6 +109,55 @@ fn a_folder_without_rights_is_refused() {
     let line =
         sessiond_reading(&["store", "import", "/proc/store"], &folder.path("file")).refusal();
     assert!(line.starts_with("/proc/store: "), "{line}");
+}
+
+#[test]
+fn an_export_takes_the_place_of_no_device_folder_or_store() {
+    let folder = Folder::new();
+    run(make(&folder.path("store"), true));
+    fs::create_dir(folder.path("taken")).unwrap();
+    std::os::unix::net::UnixListener::bind(folder.path("socket")).unwrap();
+    let store = folder.text("store");
+    let refused = |out: &str| sessiond(&["store", "export", &store, "--out", out]).refusal();
+    for name in ["taken", "socket"] {
+        assert_eq!(refused(&folder.text(name)), format!("{} is no file", folder.text(name)));
+    }
+    for name in ["log.redb", "lock", "export.socket"] {
+        let out = format!("{store}/../store/{name}");
+        assert_eq!(refused(&out), format!("{out} is a file of the store"));
+    }
+    sessiond(&["store", "check", &store]).well();
+}
+
+#[test]
+fn an_import_into_what_is_no_folder_is_refused() {
+    let folder = Folder::new();
+    run(make(&folder.path("store"), true));
+    let out = folder.text("file");
+    sessiond(&["store", "export", &folder.text("store"), "--out", &out]).well();
+    std::os::unix::fs::symlink("nowhere", folder.path("link")).unwrap();
+    for name in ["file", "link"] {
+        let import = ["store", "import", &folder.text(name)];
+        let line = sessiond_reading(&import, &folder.path("file")).refusal();
+        assert_eq!(line, format!("{} is no folder", folder.text(name)));
+    }
+}
+
+/// What is done stays done.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_import_that_cannot_tell_of_it_is_an_import() {
+    let folder = Folder::new();
+    run(make(&folder.path("store"), true));
+    let (out, copy) = (folder.text("file"), folder.text("copy"));
+    sessiond(&["store", "export", &folder.text("store"), "--out", &out]).well();
+    let mut import = command(&["store", "import", &copy]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let input = fs::File::open(&out).unwrap();
+    let output = import.stdin(input).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the standard output: "));
+    sessiond(&["store", "check", &copy]).well();
 }
 
 #[test]
