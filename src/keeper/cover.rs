@@ -22,6 +22,12 @@ impl Cover {
         self.bytes += bytes;
     }
 
+    /// A batch is there that holds a whole subject. Its bytes do not count: it is needed as a snapshot
+    /// is, and storing the subject again would only put another one in its place.
+    pub fn large_stored(&mut self, seq: Seq) {
+        self.batch_stored(seq, 0);
+    }
+
     /// A batch tells something of a subject.
     pub fn needs(&mut self, subject: Subject, seq: Seq) {
         if !self.first.contains_key(&subject) {

@@ -16,8 +16,8 @@ use self::{cover::Cover, done::Done};
 use crate::{
     engine::{Cut, Engine},
     log::{
-        AppendError, Log, LogError, MAX_BATCH_BYTES, MAX_SNAPSHOTS_BYTES, NodeId, Partition, Seq,
-        Snapshot, Writer,
+        AppendError, Log, LogError, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, NodeId,
+        Partition, Seq, Snapshot, Writer,
     },
     object_stream::record::Change,
     record::{self, Entry, Subject, UserRecord},
@@ -55,6 +55,9 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// How many subjects are asked for as a whole at a time.
 const WHOLE_AT_ONCE: usize = 256;
+
+/// Bytes of a state at most that is stored as a snapshot.
+const LARGEST_SNAPSHOT: usize = MAX_SNAPSHOTS_BYTES - MAX_KEY_BYTES;
 
 /// How batches and snapshots share the log.
 #[derive(Debug, Clone, Copy)]
@@ -299,18 +302,39 @@ impl<W: Writer> Keeper<W> {
         Ok(began.unwrap_or_default())
     }
 
+    /// Stores a subject as a whole that is too large for a snapshot: in a batch, which is read whole or
+    /// not at all like any other. Everything that came before it of the subject may go then.
+    async fn store_large(&mut self, subject: Subject, state: &[u8]) -> Result<(), LogError> {
+        let seq = self.append(state).await?;
+        // The snapshot of when it was smaller only takes space.
+        let smaller = Snapshot { key: subject.key().into(), state: None };
+        self.insist(Call::Snapshot(vec![smaller])).await?;
+        self.cover.covered(&subject);
+        self.cover.large_stored(seq);
+        self.cover.needs(subject, seq);
+        self.allowance = self.allowance.saturating_sub(state.len());
+        Ok(())
+    }
+
     /// Stores subjects as a whole; without a state there is nothing more to know of one.
     async fn store_whole(&mut self, wholes: Vec<(Subject, Option<Bytes>)>) -> Result<(), LogError> {
+        let is_large = |(_, state): &(_, Option<Bytes>)| {
+            state.as_ref().is_some_and(|state| state.len() > LARGEST_SNAPSHOT)
+        };
+        let (large, wholes): (Vec<_>, Vec<_>) = wholes.into_iter().partition(is_large);
+        for (subject, state) in large {
+            self.store_large(subject, &state.unwrap_or_default()).await?;
+        }
         let mut wholes = wholes.into_iter().peekable();
         while wholes.peek().is_some() {
             let mut snapshots = Vec::new();
             let mut subjects = Vec::new();
             let mut bytes = 0;
             while let Some((subject, state)) = wholes.next_if(|(_, state)| {
-                let more = state.as_ref().map_or(0, Bytes::len) + crate::log::MAX_KEY_BYTES;
+                let more = state.as_ref().map_or(0, Bytes::len) + MAX_KEY_BYTES;
                 snapshots.is_empty() || bytes + more <= MAX_SNAPSHOTS_BYTES / 8
             }) {
-                bytes += state.as_ref().map_or(0, Bytes::len) + crate::log::MAX_KEY_BYTES;
+                bytes += state.as_ref().map_or(0, Bytes::len) + MAX_KEY_BYTES;
                 snapshots.push(Snapshot { key: subject.key().into(), state });
                 subjects.push(subject);
             }

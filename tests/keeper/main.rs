@@ -2,5 +2,6 @@
 //! there after a crash and after a stop. The log is in memory, and the test decides when it stores.
 
 mod gate;
+mod large;
 mod restart;
 mod stage;

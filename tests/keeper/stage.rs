@@ -80,7 +80,7 @@ impl Stage {
             tick: TICK,
             user_ttl: 60 * SECOND,
             max_sessions: 1000,
-            max_users: 1000,
+            max_users: 20_000,
             max_sessions_per_user: 100,
             max_listeners_per_user: 10,
             max_updates_per_second: 1_000_000,
