@@ -85,6 +85,34 @@ fn a_store_whose_file_is_empty_or_gone_is_no_new_one() {
 }
 
 #[test]
+fn more_sessions_than_there_may_be_are_served_and_told_and_none_is_opened() {
+    let folder = Folder::filled();
+    let mut command = Command::new(server::program());
+    command.env("SESSIOND_MAX_SESSIONS", "1");
+    let (status, log) = run_by(command, &folder.0);
+    assert_eq!(status, None, "{log}");
+    let is_told = |line: &&str| line.contains("more sessions are stored than max-sessions");
+    let told: Vec<_> = log.lines().filter(is_told).collect();
+    assert!(told.len() == 1 && told[0].contains("\"WARN\""), "{log}");
+    let server = Server::start(&["--store", store(&folder.0), "--max-sessions", "1"]);
+    runtime().block_on(async {
+        let mut calls = SessionServiceClient::new(server.connect().await);
+        for left in [Durability::Sync, Durability::Async] {
+            read(&mut calls, left).await.expect("it is served");
+            let refused = open(&mut calls, Durability::None).await.expect_err("there are too many");
+            assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+            let request = proto::DeleteSessionRequest {
+                session_id: format!("{left:?}"),
+                user_id: "ada".to_owned(),
+                ..Default::default()
+            };
+            calls.delete_session(request).await.expect("it is hers");
+        }
+        open(&mut calls, Durability::None).await.expect("there is room");
+    });
+}
+
+#[test]
 fn a_folder_that_cannot_be_had_is_refused() {
     let folder = Folder::filled();
     expect_refused(&folder.0.join(FILE), FILE);

@@ -142,9 +142,16 @@ async fn begin(
         let (count, named) = (loaded.lost.len(), lost.join(", "));
         tracing::error!(count, named, "sessions are lost; `sessiond store check` tells more");
     }
-    let restored = &loaded.restored;
+    let (restored, most) = (&loaded.restored, engine.settings().max_sessions);
     let (sessions, users) = (restored.sessions.len(), restored.users.len());
     let (lost, unreadable, clean) = (loaded.lost.len(), loaded.unreadable, restored.is_clean);
+    if sessions > most {
+        tracing::warn!(
+            sessions,
+            max_sessions = most,
+            "more sessions are stored than max-sessions: they are served, and none is opened until there are fewer"
+        );
+    }
     let read_ms = begin.elapsed().as_millis() as u64;
     let mut keeper = Keeper::new(engine, Some(objects), writer, loaded, options);
     keeper.begin().await?;
