@@ -5,6 +5,7 @@ use super::{
     error::AppendError,
     head::Head,
     numbered::{Message, Port, Post},
+    space::MARGIN,
 };
 use parking_lot::Mutex;
 use std::{
@@ -23,7 +24,8 @@ pub struct MemoryLog {
 struct Shared {
     partitions: HashMap<Partition, Stored>,
     lost_replies: u32,
-    full: bool,
+    /// Bytes that the entries may take; none = any.
+    bound: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -42,9 +44,11 @@ impl MemoryLog {
         self.shared.lock().lost_replies = count;
     }
 
-    /// From now on there is space or there is none. Removing things always works.
-    pub fn set_full(&self, full: bool) {
-        self.shared.lock().full = full;
+    /// From now on there is space for so many bytes more; none = for any. Removing things always works.
+    pub fn set_room(&self, room: Option<u64>) {
+        let mut shared = self.shared.lock();
+        let used = shared.used();
+        shared.bound = room.map(|room| used + room);
     }
 }
 
@@ -77,11 +81,11 @@ pub struct MemoryPort {
 impl Port for MemoryPort {
     async fn post(&self, message: Message) -> Result<Seq, AppendError> {
         let mut shared = self.shared.lock();
-        let full = shared.full;
+        let room = shared.room();
         let stored = shared.partitions.entry(message.partition).or_default();
         let seq = match stored.head.admit(message.call)? {
             Some(seq) => seq,
-            None => stored.store(&message, full)?,
+            None => stored.store(&message, room)?,
         };
         if shared.lost_replies > 0 {
             shared.lost_replies -= 1;
@@ -89,13 +93,38 @@ impl Port for MemoryPort {
         }
         Ok(seq)
     }
+
+    fn room(&self) -> u64 {
+        self.shared.lock().room()
+    }
+}
+
+impl Shared {
+    fn room(&self) -> u64 {
+        self.bound.map_or(u64::MAX, |bound| bound.saturating_sub(self.used()))
+    }
+
+    fn used(&self) -> u64 {
+        let entries = self.partitions.values().flat_map(|stored| stored.entries.values());
+        let bytes = |entry: &Entry| match &entry.content {
+            Content::Batch(bytes) | Content::Snapshot { state: bytes, .. } => bytes.len() as u64,
+            _ => 0,
+        };
+        entries.map(bytes).sum()
+    }
 }
 
 impl Stored {
-    fn store(&mut self, message: &Message, full: bool) -> Result<Seq, AppendError> {
+    fn store(&mut self, message: &Message, room: u64) -> Result<Seq, AppendError> {
+        let bytes = message.content.bytes() as u64;
         match &message.content {
-            Post::Batch(_) if full => return Err(AppendError::Full),
-            Post::Batch(batch) => self.add(Content::Batch(batch.clone())),
+            Post::Batch(_, left) if room < left + bytes => return Err(AppendError::Full),
+            Post::Batch(batch, _) => self.add(Content::Batch(batch.clone())),
+            Post::Snapshots(snapshots)
+                if room < MARGIN + bytes && snapshots.iter().any(|it| it.state.is_some()) =>
+            {
+                return Err(AppendError::Full);
+            }
             Post::Snapshots(snapshots) => {
                 for snapshot in snapshots.iter() {
                     let seq = self.head.place();

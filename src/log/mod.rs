@@ -19,6 +19,7 @@ mod head;
 pub mod memory;
 mod numbered;
 pub mod redb;
+pub mod space;
 
 pub use self::{
     counters::{CommitTimes, Counters},
@@ -147,8 +148,19 @@ pub trait Writer: Send {
     /// The place of this writer's claim. Whoever serves the partition has read up to here first.
     fn term(&self) -> Seq;
 
-    /// Appends a batch of at most [`MAX_BATCH_BYTES`]. It is durable once its place is known.
+    /// Appends a batch of at most [`MAX_BATCH_BYTES`]. It is durable once its place is known. It leaves
+    /// the [`RESERVE`](space::RESERVE).
     fn append(&mut self, batch: Bytes) -> impl Future<Output = Result<Seq, AppendError>> + Send;
+
+    /// The same of a batch that takes of the reserve, down to its [`FLOOR`](space::FLOOR): whoever
+    /// calls sees to it that little more comes.
+    fn append_from_reserve(
+        &mut self,
+        batch: Bytes,
+    ) -> impl Future<Output = Result<Seq, AppendError>> + Send;
+
+    /// Bytes for which there is space, the reserve included, as far as anybody knows.
+    fn room(&self) -> u64;
 
     /// Stores snapshots of at most [`MAX_SNAPSHOTS_BYTES`] in all, in their order, and gives the
     /// place of the last. Each replaces the earlier one of its key at once. A crash may leave the

@@ -3,7 +3,9 @@
 
 use super::{
     MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, Partition, Seq, Snapshot, Writer,
-    error::AppendError, head::Call,
+    error::AppendError,
+    head::Call,
+    space::{FLOOR, RESERVE},
 };
 use bytes::Bytes;
 use std::{fmt, future::Future, sync::Arc};
@@ -19,7 +21,8 @@ pub struct Message {
 /// What a call is to do.
 #[derive(Debug, Clone)]
 pub(super) enum Post {
-    Batch(Bytes),
+    /// A batch, and how many bytes of space it leaves.
+    Batch(Bytes, u64),
     Snapshots(Arc<[Snapshot]>),
     Trim(Seq),
     Release,
@@ -29,7 +32,7 @@ impl Post {
     /// Bytes that are handed over.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Batch(batch) => batch.len(),
+            Self::Batch(batch, _) => batch.len(),
             Self::Snapshots(snapshots) => snapshots.iter().map(bytes_of).sum(),
             Self::Trim(_) | Self::Release => 0,
         }
@@ -41,7 +44,7 @@ impl Post {
             false => Ok(()),
         };
         match self {
-            Self::Batch(batch) => within(batch.len(), MAX_BATCH_BYTES),
+            Self::Batch(batch, _) => within(batch.len(), MAX_BATCH_BYTES),
             Self::Snapshots(snapshots) => {
                 for snapshot in snapshots.iter() {
                     within(snapshot.key.len(), MAX_KEY_BYTES)?;
@@ -61,6 +64,9 @@ fn bytes_of(snapshot: &Snapshot) -> usize {
 pub trait Port: Send + Sync + 'static {
     /// Sends a call and waits for its outcome: the last place that it took.
     fn post(&self, message: Message) -> impl Future<Output = Result<Seq, AppendError>> + Send;
+
+    /// See [`Writer::room`].
+    fn room(&self) -> u64;
 }
 
 /// See [`Writer`].
@@ -119,7 +125,15 @@ impl<P: Port> Writer for Numbered<P> {
     }
 
     async fn append(&mut self, batch: Bytes) -> Result<Seq, AppendError> {
-        self.send(Post::Batch(batch)).await
+        self.send(Post::Batch(batch, RESERVE)).await
+    }
+
+    async fn append_from_reserve(&mut self, batch: Bytes) -> Result<Seq, AppendError> {
+        self.send(Post::Batch(batch, FLOOR)).await
+    }
+
+    fn room(&self) -> u64 {
+        self.port.room()
     }
 
     async fn snapshot(&mut self, snapshots: Vec<Snapshot>) -> Result<Seq, AppendError> {

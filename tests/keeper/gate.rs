@@ -192,7 +192,7 @@ async fn without_space_nothing_that_is_to_be_stored_is_taken_and_the_rest_goes_o
     let sync = stage.open("sync", Durability::Sync);
     let none = stage.open("none", Durability::None);
     stage.store().await;
-    stage.log.set_full(true);
+    stage.log.set_room(Some(0));
     stage.write(&sync, "ada", 1.0).expect("nobody knows yet");
     stage.tick();
     {
@@ -201,7 +201,7 @@ async fn without_space_nothing_that_is_to_be_stored_is_taken_and_the_rest_goes_o
     }
     let read = at_once(stage.engine.shown(&sync)).map(|read| read.err());
     assert_eq!(read, Some(Some(Refusal::StoreFull)), "nobody knows how long the frame takes");
-    stage.log.set_full(false);
+    stage.log.set_room(None);
     let refused = stage.write(&sync, "ada", 2.0);
     assert_eq!(refused, Err(Refusal::StoreFull));
     stage.write(&none, "ada", 2.0).expect("it is not stored");

@@ -67,6 +67,8 @@ struct State {
     /// At which of them it fails.
     fault: Option<(usize, Kind)>,
     failed: bool,
+    /// Some space was set aside.
+    has_aside: bool,
 }
 
 #[derive(Debug)]
@@ -166,6 +168,17 @@ impl Disk for FaultyDisk {
 
     fn space(&self) -> io::Result<Space> {
         Ok(Space { taken: self.0.lock().current.len() as u64, available: u64::MAX })
+    }
+
+    fn set_aside(&self) {
+        self.0.lock().has_aside = true;
+    }
+
+    fn give_back(&self) -> bool {
+        let mut state = self.0.lock();
+        let was_there = std::mem::take(&mut state.has_aside);
+        state.fault.take_if(|(_, kind)| was_there && kind.is_space());
+        was_there
     }
 }
 

@@ -7,7 +7,8 @@ use super::{
 use bytes::Bytes;
 use sessiond::log::{
     AppendError, Log, Seq, Writer,
-    redb::{Options, RESERVE, RedbLog},
+    redb::{ASIDE, Disk, Options, RESERVE, RedbLog},
+    space::FLOOR,
 };
 
 #[tokio::test]
@@ -37,6 +38,53 @@ async fn a_full_store_takes_snapshots_and_trims_and_then_batches_again() {
     assert_eq!(log.counters().full, 4);
     writer.append("more".into()).await.expect("there is space again");
     assert!(log.counters().used_bytes < 1 << 20);
+}
+
+#[tokio::test]
+async fn a_full_store_takes_a_batch_from_its_reserve_down_to_the_floor() {
+    let folder = Folder::new();
+    let options = Options { max_bytes: FLOOR + (8 << 20), ..Options::default() };
+    let log = RedbLog::open(folder.path(), options).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    let batch = Bytes::from(vec![7; 500_000]);
+    assert_eq!(writer.append(batch.clone()).await, Err(AppendError::Full));
+    let mut count = 0;
+    let mut room = writer.room();
+    while let Ok(seq) = writer.append_from_reserve(batch.clone()).await {
+        assert!(seq > writer.term() && writer.room() < room, "{room}");
+        (room, count) = (writer.room(), count + 1);
+    }
+    assert!((10..16).contains(&count) && room >= FLOOR, "{count} {room}");
+    writer.snapshot(vec![snapshot("key", "state")]).await.expect("there is a margin");
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_the_disk_was_full_takes_what_is_set_aside() {
+    let disk = FaultyDisk::default();
+    let options = Options { sets_aside: true, ..Options::default() };
+    let log = RedbLog::on(disk.clone(), options).expect("a new store");
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    let batch = Bytes::from(vec![7; 100_000]);
+    for after in 0..3 {
+        writer.append(batch.clone()).await.expect("there is space");
+        let before = batches(&everything(&log, PARTITION).await).len();
+        disk.fail(after, Kind::Space);
+        writer.append(batch.clone()).await.expect("there is what was set aside");
+        assert_eq!(batches(&everything(&log, PARTITION).await).len(), before + 1, "once");
+    }
+    disk.fail(0, Kind::Space);
+    disk.give_back();
+    disk.fail(0, Kind::Space);
+    assert_eq!(writer.append(batch.clone()).await, Err(AppendError::Full));
+}
+
+#[test]
+fn a_server_sets_space_aside_where_there_is_enough() {
+    let folder = Folder::new();
+    let options = Options { sets_aside: true, ..Options::default() };
+    drop(RedbLog::open(folder.path(), options).expect("a new store"));
+    let file = std::fs::metadata(folder.path().join(ASIDE));
+    assert!(file.is_ok_and(|file| file.len() == 32 << 20) || cfg!(not(target_os = "linux")));
 }
 
 #[tokio::test]

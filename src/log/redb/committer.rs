@@ -4,22 +4,20 @@
 use super::{
     Inner, Options,
     database::{self, Problem},
-    disk::{Disk, Fault, Space},
+    disk::{Disk, Fault},
     queue::{Action, Job, Outcome},
     tables::{Row, Tables, footprint},
 };
 use crate::log::{
     AppendError, Content, LogError, Seq, Snapshot,
     numbered::{Message, Post},
+    space::MARGIN,
 };
 use std::{mem, sync::Arc, time::Instant};
 use tokio::sync::watch;
 
-/// Space that batches leave to snapshots and trims, which make space again, in bytes.
-pub const RESERVE: u64 = 64 << 20;
-
-/// Space that snapshots leave to trims, in bytes.
-const MARGIN: u64 = 4 << 20;
+/// Where so many bytes are available, some are set aside.
+const AMPLE: u64 = 128 << 20;
 
 /// What became of a job in a transaction.
 enum Answer {
@@ -38,7 +36,7 @@ struct Added {
 /// The thread, and what only it may touch.
 pub struct Committer {
     pub inner: Arc<Inner>,
-    pub disk: Box<dyn Disk>,
+    pub disk: Arc<dyn Disk>,
     pub options: Options,
     /// One for each partition, as of the last commit.
     pub rows: Vec<Row>,
@@ -117,11 +115,17 @@ impl Committer {
         if self.inner.faults.worst() != Fault::Space {
             return Err(self.fail(&problem));
         }
+        // Space that was kept for this moment: what was accepted by now finds a place.
+        let is_given_back = self.disk.give_back();
         // redb takes nothing more after an error, whichever it was. So it is opened again, and
         // shows whether the commit had come through.
         self.uncertain = Some(rows);
         match self.reopen() {
             Ok(true) => Ok(added),
+            Ok(false) if is_given_back => {
+                answers.clear();
+                self.try_commit(jobs, answers)
+            }
             Ok(false) => Err(AppendError::Full),
             Err(AppendError::Full) => Err(AppendError::Unknown),
             Err(other) => Err(other),
@@ -183,7 +187,7 @@ impl Committer {
         let database = self.inner.database.read();
         let database = database.as_ref().ok_or(Problem::Closed)?;
         let transaction = database::begin(database)?;
-        let mut room = self.room();
+        let mut room = self.inner.room(self.used());
         let mut tables = Tables::open(&transaction)?;
         for job in jobs {
             let (partition, answer) = match &job.action {
@@ -216,15 +220,6 @@ impl Committer {
         Ok(transaction.commit()?)
     }
 
-    /// Bytes for which there is space.
-    fn room(&self) -> u64 {
-        let used = self.used();
-        let allowed = self.options.max_bytes.saturating_sub(used);
-        // Whoever cannot say how much there is finds out by writing.
-        let Ok(Space { taken, available }) = self.disk.space() else { return allowed };
-        allowed.min(available.saturating_add(taken.saturating_sub(used)))
-    }
-
     fn used(&self) -> u64 {
         self.rows.iter().map(|row| row.used).sum()
     }
@@ -248,10 +243,16 @@ impl Committer {
     }
 
     fn measure(&self) {
-        let mut counters = self.inner.counters.lock();
-        counters.used_bytes = self.used();
-        if let Ok(space) = self.disk.space() {
-            counters.disk_bytes = space.taken;
+        let space = self.disk.space().ok();
+        {
+            let mut counters = self.inner.counters.lock();
+            counters.used_bytes = self.used();
+            if let Some(space) = space {
+                counters.disk_bytes = space.taken;
+            }
+        }
+        if self.options.sets_aside && space.is_some_and(|space| space.available >= AMPLE) {
+            self.disk.set_aside();
         }
     }
 }
@@ -273,7 +274,7 @@ fn call(
     }
     let partition = message.partition;
     match &message.content {
-        Post::Batch(batch) => tables.add(partition, row, Content::Batch(batch.clone()))?,
+        Post::Batch(batch, _) => tables.add(partition, row, Content::Batch(batch.clone()))?,
         Post::Snapshots(snapshots) => {
             for snapshot in snapshots.iter() {
                 tables.snapshot(partition, row, snapshot)?;
@@ -298,7 +299,7 @@ fn needed(content: &Post) -> u64 {
     let state =
         |it: &Snapshot| it.state.as_ref().map(|state| footprint(it.key.len() + state.len()));
     match content {
-        Post::Batch(batch) => RESERVE + footprint(batch.len()),
+        Post::Batch(batch, left) => left + footprint(batch.len()),
         Post::Snapshots(snapshots) if snapshots.iter().any(|it| it.state.is_some()) => {
             MARGIN + snapshots.iter().filter_map(state).sum::<u64>()
         }

@@ -1,7 +1,7 @@
 //! Where the bytes of the store lie: a file in a folder of its own, or what a test puts in its
 //! place.
 
-use super::database::is_no_space;
+use super::{aside::Aside, database::is_no_space};
 use redb::{StorageBackend, backends::FileBackend};
 use std::{
     fmt,
@@ -38,6 +38,15 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// How much space there is.
     fn space(&self) -> io::Result<Space>;
+
+    /// Sets space aside that is there for the moment in which there is none left; it counts as
+    /// available.
+    fn set_aside(&self) {}
+
+    /// Gives back what was set aside; false = there was nothing.
+    fn give_back(&self) -> bool {
+        false
+    }
 }
 
 /// The space of a disk.
@@ -54,6 +63,7 @@ pub struct Space {
 pub struct FileDisk {
     folder: PathBuf,
     path: PathBuf,
+    aside: Aside,
     // Kept open: the lock ends with it.
     lock: File,
 }
@@ -89,7 +99,8 @@ impl FileDisk {
             fs::TryLockError::WouldBlock => FolderError::InUse,
             fs::TryLockError::Error(error) => FolderError::Refused(path, error),
         })?;
-        Ok(Self { folder: folder.to_owned(), path: folder.join(FILE), lock })
+        let aside = Aside::new(folder);
+        Ok(Self { folder: folder.to_owned(), path: folder.join(FILE), aside, lock })
     }
 
     /// Whether there is no store yet. A folder that had one, and whose file is gone or empty, is not
@@ -180,7 +191,16 @@ impl Disk for FileDisk {
         // The file has holes where nothing was written yet, so its length says little.
         let taken = fs::metadata(&self.path)?.blocks() * 512;
         let disk = rustix::fs::statvfs(&self.path)?;
-        Ok(Space { taken, available: disk.f_bavail * disk.f_frsize })
+        let available = disk.f_bavail * disk.f_frsize + self.aside.bytes();
+        Ok(Space { taken, available })
+    }
+
+    fn set_aside(&self) {
+        self.aside.set();
+    }
+
+    fn give_back(&self) -> bool {
+        self.aside.give_back()
     }
 
     #[cfg(not(unix))]

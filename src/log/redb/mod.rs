@@ -6,6 +6,7 @@
 //! that batches are refused ([`AppendError::Full`]) until there is space again. They are refused
 //! already while there is still room for snapshots and trims, which make space.
 
+mod aside;
 mod committer;
 mod database;
 mod disk;
@@ -15,10 +16,11 @@ mod reader;
 mod tables;
 
 pub use self::{
-    committer::RESERVE,
+    aside::FILE as ASIDE,
     disk::{Disk, FILE, LOCK, Space},
     reader::RedbReader,
 };
+pub use super::space::RESERVE;
 
 use self::{
     committer::Committer,
@@ -34,7 +36,7 @@ use redb::Database;
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     thread::{self, JoinHandle},
 };
 use tokio::sync::{oneshot, watch};
@@ -48,11 +50,13 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Whether readers go on across a gap, which they count.
     pub salvage: bool,
+    /// Whether space is set aside for the moment in which the disk is full.
+    pub sets_aside: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_bytes: u64::MAX, cache_bytes: 32 << 20, salvage: false }
+        Self { max_bytes: u64::MAX, cache_bytes: 32 << 20, salvage: false, sets_aside: false }
     }
 }
 
@@ -75,6 +79,9 @@ struct Inner {
     queue: Queue,
     counters: Mutex<Counters>,
     faults: Faults,
+    /// It is locked as long as the committer has it.
+    disk: Weak<dyn Disk>,
+    max_bytes: u64,
 }
 
 impl fmt::Debug for Inner {
@@ -105,18 +112,28 @@ impl RedbLog {
     /// Opens the store on a disk that nobody else uses.
     pub fn on(disk: impl Disk, options: Options) -> Result<Self, LogError> {
         let faults = Faults::default();
-        let (database, rows) = database::open(&disk, &faults, options.cache_bytes)?;
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let open = || database::open(&*disk, &faults, options.cache_bytes);
+        let (database, rows) = match open() {
+            Err(LogError::Full) if disk.give_back() => {
+                faults.clear();
+                open()?
+            }
+            opened => opened?,
+        };
         let inner = Arc::new(Inner {
             database: RwLock::new(Some(database)),
             broken: OnceLock::new(),
             queue: Queue::default(),
             counters: Mutex::default(),
             faults,
+            disk: Arc::downgrade(&disk),
+            max_bytes: options.max_bytes,
         });
         let (senders, heads) = rows.iter().map(|row| watch::channel(row.head.seq)).unzip();
         let committer = Committer {
             inner: inner.clone(),
-            disk: Box::new(disk),
+            disk,
             options,
             rows,
             uncertain: None,
@@ -151,6 +168,15 @@ impl Drop for RedbLog {
 }
 
 impl Inner {
+    /// Bytes for which there is space where entries take so many.
+    fn room(&self, used: u64) -> u64 {
+        let allowed = self.max_bytes.saturating_sub(used);
+        let space = self.disk.upgrade().and_then(|disk| disk.space().ok());
+        // Whoever cannot say how much there is finds out by writing.
+        let Some(Space { taken, available }) = space else { return allowed };
+        allowed.min(available.saturating_add(taken.saturating_sub(used)))
+    }
+
     /// Has the committer do something.
     async fn run(&self, action: Action) -> Outcome {
         let (reply, outcome) = oneshot::channel();
@@ -183,5 +209,10 @@ pub struct RedbPort {
 impl Port for RedbPort {
     async fn post(&self, message: Message) -> Outcome {
         self.inner.run(Action::Call(message)).await
+    }
+
+    fn room(&self) -> u64 {
+        let used = self.inner.counters.lock().used_bytes;
+        self.inner.room(used)
     }
 }
