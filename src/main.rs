@@ -27,7 +27,7 @@ enum Verb {
     /// sizes 64KiB, 1MiB or in plain bytes.
     ///
     /// Exits with 0 after a stop by signal, with 2 and a line for each reason if it cannot start, and
-    /// with 1 if its store fails while it serves.
+    /// with 1 if its store fails while it serves or has no space for everything when it stops.
     Serve(config::Given),
     /// Ask a running server whether it is well
     ///

@@ -8,7 +8,7 @@ use crate::session::error::Refusal as Rule;
 use crate::session::{
     Info,
     access::Act,
-    command::{Actor, Command, Write},
+    command::{Actor, Command, Cost, Write},
     ids::{AppId, Key, UserId},
     revision::Revision,
     schema::Schema,
@@ -46,7 +46,7 @@ impl Engine {
         let now = self.clock().now();
         let mut is_written = false;
         let mut state = live.lock();
-        if let Err(refusal) = self.check_space(&state) {
+        if let Err(refusal) = self.check_space(&state, Cost::More) {
             drop(state);
             rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
             return None;
@@ -101,9 +101,7 @@ impl Engine {
     ) -> Result<(Position, Vec<UserId>), Refusal> {
         self.check_draining()?;
         let mut state = live.lock();
-        if !command.is_free() {
-            self.check_space(&state)?;
-        }
+        self.check_space(&state, command.cost())?;
         let accepted = state.core.apply(self.clock().now(), actor, command)?;
         if let Some(subscriber) = subscriber {
             state.want_tick(subscriber);
@@ -122,7 +120,7 @@ impl Engine {
     ) -> Result<(Position, Arc<Info>), Refusal> {
         self.check_draining()?;
         let mut state = live.lock();
-        self.check_space(&state)?;
+        self.check_space(&state, Cost::More)?;
         let swap = Command::SwapHost { target, term };
         let accepted = state.core.apply(self.clock().now(), actor, swap)?;
         self.schedule(live, &mut state);
@@ -169,7 +167,7 @@ impl Engine {
         self.check_draining()?;
         let (position, wake) = {
             let mut state = self.shown(live).await?;
-            self.check_space(&state)?;
+            self.check_space(&state, Cost::More)?;
             let (outline, framed_at) = (state.outline(), state.shown_at());
             let watched = self.watched(&state);
             let now = self.clock().now();
@@ -231,7 +229,7 @@ impl Engine {
         write: &Write,
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
-        self.check_any_space()?;
+        self.check_space_for(Cost::More)?;
         self.with_user(app, user, |record| {
             // What is merged is merged into the value of each session, as into that of the user.
             let merged = record.merged(write.clone(), self.inner.limits.value_bytes)?;

@@ -6,6 +6,7 @@ use super::{
     filter::Outline,
     live::State,
     shard::Listed,
+    subscriber::End,
 };
 use crate::{
     record::RequestRecord,
@@ -53,6 +54,8 @@ pub(super) struct Gate {
     pub wants_log: bool,
     /// The session has ended: once that is stored, its streams are told.
     pub is_ending: bool,
+    /// What is in flight will not be shown: streams end without it.
+    pub is_given_up: bool,
 }
 
 /// Frames that were made and are not stored yet.
@@ -117,6 +120,7 @@ impl Gate {
             waiting: Slab::new(),
             wants_log: false,
             is_ending: false,
+            is_given_up: false,
         }))
     }
 }
@@ -134,6 +138,23 @@ impl State {
     /// Whether a frame was made that nobody may be shown yet.
     pub(super) fn is_in_flight(&self) -> bool {
         self.flight().is_some()
+    }
+
+    /// Whether streams end later, after what is in flight.
+    pub(super) fn holds_ends_back(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.flight.is_some() && !gate.is_given_up)
+    }
+
+    /// The server stops, and what is in flight will not be shown any more. Returns whom to wake.
+    pub(super) fn give_up(&mut self) -> Vec<Waker> {
+        if let Some(gate) = &mut self.gate {
+            gate.is_given_up = true;
+        }
+        let mut wake = self.end_all(End::Draining);
+        if self.closed {
+            wake.extend(self.end_attached(&End::Draining));
+        }
+        wake
     }
 
     /// Whether a frame was made that nobody may be shown yet, and a record is on its way to the store.

@@ -11,11 +11,13 @@ use super::{
     gate::Gate,
     live::{Live, State},
     shard::Job,
+    space,
     subscriber::End,
 };
 use crate::{
     record::{Entry, Place, RequestRecord, UserRecord},
     session::{
+        command::Cost,
         epoch::Epoch,
         ids::{AppId, Key, SessionId, UserId},
         limits::Micros,
@@ -26,11 +28,11 @@ use crate::{
 };
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     mem,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
 };
@@ -56,8 +58,11 @@ pub(super) struct Keeping {
     news: Notify,
     /// The last cut that is stored.
     stored: watch::Sender<u64>,
-    /// There is no space for more.
-    is_full: AtomicBool,
+    pub space: space::Known,
+    /// The sessions that have ended, by their epochs, as long as that is not stored.
+    ended: Mutex<BTreeMap<Epoch, Weak<Live>>>,
+    /// How many users are in the cut that is being stored.
+    users_cut: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +121,9 @@ impl Keeping {
             queue: Mutex::default(),
             news: Notify::new(),
             stored: watch::Sender::new(0),
-            is_full: AtomicBool::new(false),
+            space: space::Known::new(),
+            ended: Mutex::default(),
+            users_cut: AtomicUsize::new(0),
         }
     }
 
@@ -137,6 +144,16 @@ impl Keeping {
     pub async fn cut_stored(&self, cut: u64) {
         // The sender is there as long as this.
         let _ = self.stored.subscribe().wait_for(|stored| *stored >= cut).await;
+    }
+
+    /// The sessions that have ended, as long as that is not stored.
+    pub fn ended(&self) -> Vec<Arc<Live>> {
+        self.ended.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// How many users' props are not stored.
+    pub fn users(&self) -> usize {
+        self.queue.lock().users.len() + self.users_cut.load(Ordering::Relaxed)
     }
 
     /// Adds a record, and of the requests that wait for it those that wait for no other.
@@ -201,23 +218,13 @@ impl Engine {
         poll()
     }
 
-    /// Refuses what cannot be stored where it would have to be.
-    pub(super) fn check_space(&self, state: &State) -> Result<(), Refusal> {
-        if state.gate.is_some() { self.check_any_space() } else { Ok(()) }
-    }
-
-    /// The same of what is stored wherever there is a store.
-    pub fn check_any_space(&self) -> Result<(), Refusal> {
-        let keeping = self.inner.keeping.as_ref();
-        let is_full = keeping.is_some_and(|keeping| keeping.is_full.load(Ordering::Relaxed));
-        if is_full { Err(Refusal::StoreFull) } else { Ok(()) }
-    }
-
     /// Refuses a durability that this engine cannot keep.
     pub(super) fn check_durability(&self, durability: Durability) -> Result<(), Refusal> {
         match durability {
             Durability::None => Ok(()),
-            Durability::Async | Durability::Sync if self.has_store() => self.check_any_space(),
+            Durability::Async | Durability::Sync if self.has_store() => {
+                self.check_space_for(Cost::More)
+            }
             Durability::Async | Durability::Sync => Err(Refusal::NoStore),
         }
     }
@@ -296,6 +303,7 @@ impl Engine {
         let (entries, requests) =
             (vec![Entry::Gone { app, id, epoch }], mem::take(&mut gate.requests));
         gate.listed = None;
+        keeping.ended.lock().insert(epoch, Arc::downgrade(live));
         let of = Some(Of { live: live.clone(), until: None });
         keeping.put(Kept { entries, is_whole: false, of }, requests, gate.is_sync);
     }
@@ -353,6 +361,7 @@ impl Engine {
             let (items, users) = (mem::take(&mut queue.items), mem::take(&mut queue.users));
             (queue.cuts, items, users, mem::take(&mut queue.is_urgent))
         };
+        keeping.users_cut.store(users.len(), Ordering::Relaxed);
         let record = |(app, user): (AppId, UserId)| {
             let props = self.user_props(&app, &user);
             UserRecord { app, user, props }
@@ -387,21 +396,6 @@ impl Engine {
         }
     }
 
-    /// There is space in the store, or there is none.
-    pub fn note_space(&self, is_there: bool) {
-        if let Some(keeping) = &self.inner.keeping {
-            keeping.is_full.store(!is_there, Ordering::Relaxed);
-        }
-        if !is_there {
-            // Who waits for a frame to be stored is told that it may take long.
-            for live in self.inner.registry.all() {
-                let waiting: Vec<Waker> =
-                    live.lock().waiting.iter().map(|(_, waker)| waker.clone()).collect();
-                waiting.into_iter().for_each(Waker::wake);
-            }
-        }
-    }
-
     /// What was cut is stored: what waited for that is shown, and who did is woken.
     pub fn note_stored(&self, cut: Cut) {
         let Some(keeping) = &self.inner.keeping else { return };
@@ -412,6 +406,7 @@ impl Engine {
             };
             wake.into_iter().for_each(Waker::wake);
         }
+        keeping.users_cut.store(0, Ordering::Relaxed);
         keeping.stored.send_replace(cut.number);
     }
 
@@ -457,6 +452,9 @@ impl Engine {
 
     /// That a session has ended is stored: those who still had streams of it are told.
     fn note_end_stored(&self, live: &Arc<Live>) -> Vec<Waker> {
+        if let Some(keeping) = &self.inner.keeping {
+            keeping.ended.lock().remove(&live.epoch);
+        }
         let mut state = live.lock();
         let mark = state.core.mark();
         let Some(gate) = &mut state.gate else { return Vec::new() };

@@ -352,7 +352,7 @@ impl State {
         urgent: bool,
     ) -> Option<Step> {
         let shown = self.revision();
-        let is_in_flight = self.is_in_flight();
+        let holds_ends_back = self.holds_ends_back();
         let subscriber = &mut self.subscribers[key];
         subscriber.held = false;
         let (changed, revision) = (self.views[subscriber.view].changed, shown);
@@ -385,7 +385,7 @@ impl State {
             return Some(Step::Quiet);
         }
         // What is in flight comes before the end.
-        let end = self.subscribers[key].end.as_ref().filter(|_| !is_in_flight);
+        let end = self.subscribers[key].end.as_ref().filter(|_| !holds_ends_back);
         end.cloned().map(Step::Ended)
     }
 

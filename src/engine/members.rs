@@ -13,7 +13,7 @@ use super::{
 use crate::session::{
     Session,
     access::Act,
-    command::{Accepted, Actor, Command, Join},
+    command::{Accepted, Actor, Command, Cost, Join},
     ids::UserId,
     role::Role,
     user::User,
@@ -63,7 +63,7 @@ impl Engine {
         mut join: Join,
         slot: &Slot,
     ) -> Result<Accepted, Refusal> {
-        self.check_space(state)?;
+        self.check_space(state, Cost::More)?;
         // First props are an update like others; of who is in already they change nothing.
         if !join.props.is_empty() && !state.core.has_joined(user) {
             self.take_update_of(record)?;

@@ -32,6 +32,7 @@ mod restoring;
 mod schedule;
 mod shard;
 mod shared;
+mod space;
 mod stored;
 mod subscriber;
 #[cfg(test)]
@@ -58,6 +59,8 @@ pub use passwords::{Compared, HashCost, Password, Passwords};
 pub use requests::{Begun, REMEMBERED_FOR, REMEMBERED_IDS, Reply, RequestId, Scope, Ticket};
 pub use restoring::Restored;
 pub use shard::{Alarm, Shard};
+pub use space::Space;
+pub use stored::Unstored;
 pub use subscriber::{End, Options, Resume, Step, Subscription};
 pub use users::{Follower, UserStream};
 pub use waiting::WAITING_READS;

@@ -6,7 +6,10 @@ use super::{
     live::{Live, State},
     waiting::WAITING_READS,
 };
-use crate::session::record::Mark;
+use crate::session::{
+    ids::{AppId, SessionId},
+    record::Mark,
+};
 use parking_lot::MutexGuard;
 use std::{
     pin::Pin,
@@ -78,12 +81,28 @@ impl Engine {
 
     /// Whether everything that anybody was shown is stored.
     pub fn is_all_stored(&self) -> bool {
-        let is_stored = |live: &Arc<Live>| {
-            let state = live.lock();
-            let gate = state.gate.as_ref();
-            gate.is_none_or(|gate| gate.stored >= Some(state.core.mark()))
-        };
-        self.inner.registry.all().iter().all(is_stored)
+        self.inner.registry.all().iter().all(|live| is_stored(live))
+    }
+
+    /// What is not stored yet.
+    pub fn unstored(&self) -> Unstored {
+        let Some(keeping) = &self.inner.keeping else { return Unstored::default() };
+        let mut sessions = self.inner.registry.all();
+        sessions.retain(|live| !is_stored(live));
+        sessions.extend(keeping.ended());
+        let name = |live: &Arc<Live>| (live.app.clone(), live.id.clone());
+        let sessions = sessions.iter().map(name).collect();
+        Unstored { sessions, users: keeping.users() }
+    }
+
+    /// What is in flight will not be shown any more, as the server stops and cannot store it: its
+    /// readers are told so after the last frame that they may be shown.
+    pub fn give_up_storing(&self) {
+        let ended = self.inner.keeping.as_ref().map(|keeping| keeping.ended());
+        for live in self.inner.registry.all().into_iter().chain(ended.unwrap_or_default()) {
+            let wake = live.lock().give_up();
+            wake.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Whether somebody waits for a frame that is to be stored.
@@ -109,6 +128,21 @@ impl Engine {
     ) -> Result<MutexGuard<'a, State>, Refusal> {
         Shown { engine: self, live, waiting: None }.await
     }
+}
+
+/// What of an engine is not stored.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unstored {
+    /// Sessions of which something is missing, or that they have ended.
+    pub sessions: Vec<(AppId, SessionId)>,
+    /// How many users' props are missing.
+    pub users: usize,
+}
+
+fn is_stored(live: &Live) -> bool {
+    let state = live.lock();
+    let gate = state.gate.as_ref();
+    gate.is_none_or(|gate| gate.stored >= Some(state.core.mark()))
 }
 
 /// The wait until something of a session is stored; dropped, it leaves nothing behind.
@@ -166,9 +200,7 @@ impl<'a> Future for Shown<'a> {
             }
             return Poll::Ready(Ok(state));
         }
-        if let Err(refusal) = self.engine.check_any_space() {
-            return Poll::Ready(Err(refusal));
-        }
+        self.engine.check_shown_soon(&state)?;
         match self.waiting {
             Some(key) => state.waiting[key].clone_from(cx.waker()),
             None if state.waiting.len() >= WAITING_READS => {

@@ -48,6 +48,7 @@ impl Future for Framed<'_> {
             return Poll::Ready(Ok(()));
         }
         self.engine.check_draining()?;
+        self.engine.check_shown_soon(&state)?;
         match self.waiting {
             Some(key) => state.waiting[key].clone_from(cx.waker()),
             None if state.waiting.len() >= WAITING_READS => {

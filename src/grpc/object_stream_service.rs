@@ -13,7 +13,7 @@ use crate::{
     object_stream::{self, Cursor, Definition, Function, KEYS, NAMES, Room},
     proto::{self, object_stream_service_server::ObjectStreamService},
     session::{
-        command::Actor,
+        command::{Actor, Cost},
         ids::{AppId, Key},
     },
 };
@@ -45,13 +45,24 @@ impl ObjectStreams {
         actor: &Actor,
         write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, object_stream::Refusal>,
     ) -> Result<T, Refusal> {
+        self.write_at(Cost::More, app, actor, write)
+    }
+
+    /// The same of a write whose storing costs so much.
+    fn write_at<T>(
+        &self,
+        cost: Cost,
+        app: &AppId,
+        actor: &Actor,
+        write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, object_stream::Refusal>,
+    ) -> Result<T, Refusal> {
         if self.0.engine.is_draining() {
             return Err(Refusal::DRAINING);
         }
         if let Actor::User(user) = actor {
             self.0.engine.take_update(app, user)?;
         }
-        self.0.engine.check_any_space()?;
+        self.0.engine.check_space_for(cost)?;
         Ok(self.0.objects.write(app, write)?)
     }
 
@@ -110,7 +121,7 @@ impl ObjectStreams {
         let key = if is_whole { None } else { door.nested_key("key", &request.key) };
         let (actor, name) = door.close_with(|| actor.zip(name))?;
         let act = async {
-            self.write(&app, &actor, |streams| match key {
+            self.write_at(Cost::Less, &app, &actor, |streams| match key {
                 None => streams.remove(&app, &actor, &name),
                 Some(key) => streams.remove_key(&app, &actor, &name, &key),
             })?;

@@ -9,15 +9,20 @@ mod cover;
 mod done;
 pub mod export;
 mod load;
+mod space;
 
 pub use self::load::{LoadError, Loaded, Loading, Lost};
 
-use self::{cover::Cover, done::Done};
+use self::{
+    cover::Cover,
+    done::Done,
+    space::{Call, Room},
+};
 use crate::{
     engine::{Cut, Engine},
     log::{
-        AppendError, Log, LogError, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, NodeId,
-        Partition, Seq, Snapshot, Writer,
+        Log, LogError, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, NodeId, Partition, Seq,
+        Snapshot, Writer,
     },
     object_stream::record::Change,
     record::{self, Entry, Subject, UserRecord},
@@ -50,9 +55,6 @@ const EPOCHS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long what is not urgent waits for more of its kind, at most.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// After how long it is tried again to store something that there was no space for.
-const RETRY: Duration = Duration::from_millis(250);
-
 /// How many subjects are asked for as a whole at a time.
 const WHOLE_AT_ONCE: usize = 256;
 
@@ -67,6 +69,21 @@ pub struct KeeperOptions {
     /// Above so many bytes of batches, subjects are stored as a whole, and batches are trimmed.
     pub batch_bytes: usize,
 }
+
+/// How a keeper ends that was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// Everything is stored: a clean end.
+    Stored,
+    /// Something is not: it counts as a crash.
+    Unstored {
+        /// Changes of object streams are not.
+        streams: bool,
+    },
+}
+
+/// A subject and everything that there is to know of it.
+type Whole = (Subject, Option<Bytes>);
 
 /// The object streams, as far as they are stored.
 pub trait Streams: fmt::Debug + Send + Sync {
@@ -96,8 +113,9 @@ pub struct Keeper<W> {
     /// The greatest epoch that is stored.
     epochs: Epoch,
     look_at_epochs: Instant,
-    /// It waits for space where there is none: somebody is served meanwhile.
-    is_patient: bool,
+    room: Room,
+    /// What was taken of object streams is not stored yet.
+    has_open_streams: bool,
     /// How many bytes of snapshots may be written: a quarter of what is written in batches.
     allowance: usize,
 }
@@ -132,7 +150,6 @@ impl<W: Writer> Keeper<W> {
         restored.requests.iter().for_each(|request| done.stored(request, now));
         engine.restore(restored);
         let look_at_epochs = Instant::now();
-        let (is_patient, allowance) = (false, 0);
         Self {
             engine,
             streams,
@@ -142,8 +159,9 @@ impl<W: Writer> Keeper<W> {
             options,
             epochs,
             look_at_epochs,
-            is_patient,
-            allowance,
+            room: Room::new(),
+            has_open_streams: false,
+            allowance: 0,
         }
     }
 
@@ -153,25 +171,48 @@ impl<W: Writer> Keeper<W> {
         self.keep_epochs().await?;
         while self.step().await? {}
         self.store_streams().await?;
-        self.is_patient = true;
+        self.room.is_patient = true;
         Ok(())
     }
 
     /// Stores what is handed out, until it is told to stop and everything is stored. Returns early
     /// only if the log fails: then nothing is stored any more, and nobody must be served.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LogError> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<Finish, LogError> {
+        self.room.stop = stop.clone();
+        let mut outcome = self.serve(stop).await;
+        if outcome.is_ok() {
+            outcome = self.store_the_rest().await;
+        }
+        match self.finish(outcome)? {
+            Finish::Stored => match self.writer.release().await.map_err(LogError::from) {
+                Err(LogError::Full) => Ok(Finish::Unstored { streams: false }),
+                outcome => outcome.map(|()| Finish::Stored),
+            },
+            unstored => Ok(unstored),
+        }
+    }
+
+    /// Stores what is handed out until it is told to stop; what waits for space then is given up, and so
+    /// is all that comes after it.
+    async fn serve(&mut self, stop: CancellationToken) -> Result<(), LogError> {
+        let mut streams_due_at = Instant::now() + self.options.interval;
         loop {
+            if self.room.look_at <= Instant::now() {
+                self.mind_space().await?;
+            }
             let is_urgent = tokio::select! {
                 is_urgent = self.engine.to_be_kept() => is_urgent,
                 () = sleep_until(self.look_at_epochs) => {
                     self.keep_epochs().await?;
                     continue;
                 }
-                () = sleep(self.options.interval), if self.streams.is_some() => {
+                () = sleep_until(self.room.look_at) => continue,
+                () = sleep_until(streams_due_at), if self.streams.is_some() => {
                     self.store_streams().await?;
+                    streams_due_at = Instant::now() + self.options.interval;
                     continue;
                 }
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return Ok(()),
             };
             if !is_urgent {
                 let linger = LINGER.min(self.options.interval / 10);
@@ -182,17 +223,16 @@ impl<W: Writer> Keeper<W> {
                 }
             }
             self.step().await?;
+            streams_due_at = Instant::now() + self.options.interval;
         }
+    }
+
+    /// Stores everything when nothing changes any more.
+    async fn store_the_rest(&mut self) -> Result<(), LogError> {
         // Streams that ended since then have left their marks.
         self.engine.want_everything_stored();
         while self.step().await? {}
-        self.store_streams().await?;
-        if self.engine.is_all_stored() {
-            self.writer.release().await?;
-        } else {
-            tracing::warn!("the stop was too short to store everything: it counts as a crash");
-        }
-        Ok(())
+        self.store_streams().await
     }
 
     /// Bytes of the batches that are in the log.
@@ -262,15 +302,25 @@ impl<W: Writer> Keeper<W> {
             record::put(&mut bytes, &entry);
         }
         self.store_batch(&bytes, subjects).await?;
+        self.has_open_streams = false;
         let whole = |entries: &Vec<Entry>| Some((Subject::of(entries.first()?), state(entries)));
         let wholes: Vec<_> = wholes.into_iter().filter_map(whole).collect();
-        self.store_whole(wholes).await?;
+        for (subject, state) in self.store_whole(wholes).await? {
+            // There is no room for a snapshot. As batches it takes the place of what came before, too,
+            // once it is there.
+            let seq = self.store_batch(&state.unwrap_or_default(), Vec::new()).await?;
+            self.cover.covered(&subject);
+            self.cover.needs(subject, seq);
+        }
         self.engine.note_stored(cut);
         Ok(())
     }
 
-    fn changed_streams(&self) -> Vec<Entry> {
-        self.streams.as_ref().map(|streams| streams.take_changes()).unwrap_or_default()
+    fn changed_streams(&mut self) -> Vec<Entry> {
+        let changes = self.streams.as_ref().map(|streams| streams.take_changes());
+        let changes = changes.unwrap_or_default();
+        self.has_open_streams |= !changes.is_empty();
+        changes
     }
 
     /// Stores what has changed of object streams.
@@ -278,24 +328,27 @@ impl<W: Writer> Keeper<W> {
         let changes = self.changed_streams();
         let mut bytes = Vec::new();
         changes.iter().for_each(|entry| record::put(&mut bytes, entry));
-        self.store_batch(&bytes, changes.iter().map(Subject::of).collect()).await
+        self.store_batch(&bytes, changes.iter().map(Subject::of).collect()).await?;
+        self.has_open_streams = false;
+        Ok(())
     }
 
-    async fn store_batch(&mut self, bytes: &[u8], of: Vec<Subject>) -> Result<(), LogError> {
+    async fn store_batch(&mut self, bytes: &[u8], of: Vec<Subject>) -> Result<Seq, LogError> {
         if bytes.is_empty() {
-            return Ok(());
+            return Ok(Seq::START);
         }
         let seq = self.append(bytes).await?;
         self.cover.batch_stored(seq, bytes.len());
         of.into_iter().for_each(|subject| self.cover.needs(subject, seq));
         self.allowance = (self.allowance + bytes.len() / 4).min(self.options.batch_bytes);
-        Ok(())
+        Ok(seq)
     }
 
     /// Appends as many batches as it takes, and returns where they begin.
     async fn append(&mut self, whole: &[u8]) -> Result<Seq, LogError> {
         let mut began = None;
         for piece in record::split(whole, MAX_BATCH_BYTES) {
+            self.room.take(piece.len());
             let seq = self.insist(Call::Append(piece.into())).await?;
             began.get_or_insert(seq);
         }
@@ -316,79 +369,61 @@ impl<W: Writer> Keeper<W> {
         Ok(())
     }
 
-    /// Stores subjects as a whole; without a state there is nothing more to know of one.
-    async fn store_whole(&mut self, wholes: Vec<(Subject, Option<Bytes>)>) -> Result<(), LogError> {
-        let is_large = |(_, state): &(_, Option<Bytes>)| {
+    /// Stores subjects as a whole; without a state there is nothing more to know of one. Returns those
+    /// that there is no room for.
+    async fn store_whole(&mut self, wholes: Vec<Whole>) -> Result<Vec<Whole>, LogError> {
+        let is_large = |(_, state): &Whole| {
             state.as_ref().is_some_and(|state| state.len() > LARGEST_SNAPSHOT)
         };
-        let (large, wholes): (Vec<_>, Vec<_>) = wholes.into_iter().partition(is_large);
+        let (large, mut wholes): (Vec<_>, Vec<_>) = wholes.into_iter().partition(is_large);
         for (subject, state) in large {
             self.store_large(subject, &state.unwrap_or_default()).await?;
         }
+        let mut left = Vec::new();
+        // What only removes something always finds room: it goes first, and by itself.
+        wholes.sort_by_key(|(_, state)| state.is_some());
         let mut wholes = wholes.into_iter().peekable();
-        while wholes.peek().is_some() {
+        while let Some((_, first)) = wholes.peek() {
+            let adds = first.is_some();
             let mut snapshots = Vec::new();
             let mut subjects = Vec::new();
             let mut bytes = 0;
             while let Some((subject, state)) = wholes.next_if(|(_, state)| {
                 let more = state.as_ref().map_or(0, Bytes::len) + MAX_KEY_BYTES;
-                snapshots.is_empty() || bytes + more <= MAX_SNAPSHOTS_BYTES / 8
+                let fits = bytes + more <= MAX_SNAPSHOTS_BYTES / 8;
+                snapshots.is_empty() || (fits && state.is_some() == adds)
             }) {
                 bytes += state.as_ref().map_or(0, Bytes::len) + MAX_KEY_BYTES;
                 snapshots.push(Snapshot { key: subject.key().into(), state });
                 subjects.push(subject);
             }
-            self.insist(Call::Snapshot(snapshots)).await?;
+            match self.insist(Call::Snapshot(snapshots.clone())).await {
+                Err(LogError::Full) => {
+                    let states = snapshots.into_iter().map(|snapshot| snapshot.state);
+                    left.extend(subjects.into_iter().zip(states));
+                    continue;
+                }
+                outcome => outcome?,
+            };
+            self.room.take(bytes);
             subjects.iter().for_each(|subject| self.cover.covered(subject));
             self.allowance = self.allowance.saturating_sub(bytes);
         }
-        Ok(())
-    }
-
-    /// Does something until it is done: waits for space, and finds out what became of it. It is given
-    /// up only when the log has failed.
-    async fn insist(&mut self, call: Call) -> Result<Seq, LogError> {
-        let mut outcome = call.make(&mut self.writer).await;
-        let mut is_full = false;
-        loop {
-            match outcome {
-                Ok(seq) => {
-                    if is_full {
-                        tracing::info!("there is space in the store again");
-                        self.engine.note_space(true);
-                    }
-                    return Ok(seq);
-                }
-                Err(AppendError::Full) if !self.is_patient => return Err(LogError::Full),
-                Err(AppendError::Full) => {
-                    if !std::mem::replace(&mut is_full, true) {
-                        tracing::error!("there is no space left in the store: writes are refused");
-                        self.engine.note_space(false);
-                    }
-                    sleep(RETRY).await;
-                    outcome = call.make(&mut self.writer).await;
-                }
-                Err(AppendError::Unknown) => {
-                    outcome = match self.writer.settle().await {
-                        Ok(Some(seq)) => Ok(seq),
-                        Ok(None) => call.make(&mut self.writer).await,
-                        Err(AppendError::Unknown) => {
-                            sleep(RETRY).await;
-                            Err(AppendError::Unknown)
-                        }
-                        Err(error) => Err(error),
-                    };
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Ok(left)
     }
 
     /// Stores subjects as a whole, as far as that is allowed, and trims what is not needed any more.
     async fn tend(&mut self) -> Result<(), LogError> {
-        if self.cover.bytes() <= self.options.batch_bytes || self.allowance == 0 {
-            return Ok(());
+        let may_cost = self.allowance > 0 || self.room.is_scarce();
+        if self.cover.bytes() > self.options.batch_bytes && may_cost {
+            self.renew().await?;
         }
+        Ok(())
+    }
+
+    /// Stores those subjects as a whole that have gone without for longest, and trims what is not needed
+    /// any more; whether there was anything to trim.
+    async fn renew(&mut self) -> Result<bool, LogError> {
         let now = self.engine.clock().now();
         let mut wholes = Vec::new();
         let oldest = self.cover.oldest(WHOLE_AT_ONCE);
@@ -431,31 +466,13 @@ impl<W: Writer> Keeper<W> {
                 }
             }
         }
+        // Those that there is no room for come again.
         self.store_whole(wholes).await?;
         if let Some(cut) = self.engine.cut() {
             // The sessions that were asked for are in it.
             self.store(cut).await?;
         }
-        if let Some(below) = self.cover.trim() {
-            self.writer.trim(below).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What a writer is to do.
-#[derive(Debug)]
-enum Call {
-    Append(Bytes),
-    Snapshot(Vec<Snapshot>),
-}
-
-impl Call {
-    async fn make(&self, writer: &mut impl Writer) -> Result<Seq, AppendError> {
-        match self {
-            Self::Append(batch) => writer.append(batch.clone()).await,
-            Self::Snapshot(snapshots) => writer.snapshot(snapshots.clone()).await,
-        }
+        self.trim().await
     }
 }
 

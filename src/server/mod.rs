@@ -35,6 +35,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 use store::{Store, Stored};
+
+pub use store::Unstored;
 use tokio::{
     runtime,
     sync::mpsc,
@@ -69,6 +71,9 @@ pub enum StartError {
     /// The store failed while it was served: nothing more can be stored.
     #[error("{0}: the server has stopped, and what it acked as stored is stored")]
     StoreFailed(LogError),
+    /// The server was stopped, and the store had no space for everything.
+    #[error("the server has stopped, and this is not stored: {0}")]
+    NotStored(Unstored),
     /// There is nothing to store in.
     #[error("the durability {0} needs a store: give one with --store")]
     NoStore(&'static str),
@@ -80,7 +85,7 @@ pub enum StartError {
 impl StartError {
     /// Whether it did start, and ended because of this.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::StoreFailed(_))
+        matches!(self, Self::StoreFailed(_) | Self::NotStored(_))
     }
 }
 
@@ -138,9 +143,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
             error = failed => return Err(StartError::StoreFailed(error)),
         };
         tracing::info!(signal, "stopping");
-        server.stop().await;
+        let unstored = server.stop().await;
         tracing::info!("stopped");
-        Ok(())
+        unstored.map_or(Ok(()), |unstored| Err(StartError::NotStored(unstored)))
     })
 }
 
@@ -329,8 +334,9 @@ impl Server {
     }
 
     /// Stops: not healthy, no new connections, what is accepted goes out, every stream ends with a
-    /// reason and a position; what is left after `drain_timeout` is cut.
-    pub async fn stop(mut self) {
+    /// reason and a position; what is left after `drain_timeout` is cut. Returns what could not be
+    /// stored, if that is so.
+    pub async fn stop(mut self) -> Option<Unstored> {
         for service in SERVICES {
             self.health.set_service_status(service, ServingStatus::NotServing).await;
         }
@@ -346,7 +352,10 @@ impl Server {
         if let Some(store) = &self.store {
             // What is in flight is shown when it is stored, and then the streams end. A store that has
             // no space holds the others up for half of the time only.
-            let _ = timeout(self.drain_timeout / 2, store.finish(&self.engine)).await;
+            let finish = store.finish(&self.engine);
+            if timeout(self.drain_timeout / 2, finish).await.is_err() {
+                self.engine.give_up_storing();
+            }
         }
         self.stopping.cancel();
         self.census.stop();
@@ -365,9 +374,8 @@ impl Server {
                 tracing::error!("a worker had panicked");
             }
         }
-        if let Some(store) = self.store.take() {
-            store.close(ends_at.saturating_duration_since(Instant::now())).await;
-        }
+        let store = self.store.take()?;
+        store.close(&self.engine, ends_at.saturating_duration_since(Instant::now())).await
     }
 }
 

@@ -2,15 +2,17 @@
 
 use crate::{
     config::Config,
-    engine::Engine,
+    engine::{self, Engine},
     grpc::Objects,
-    keeper::{self, Keeper, KeeperOptions, LoadError, Loading, Lost, export},
+    keeper::{self, Finish, Keeper, KeeperOptions, LoadError, Loading, Lost, export},
     log::{
         Log, LogError, NodeId,
         redb::{Options, RedbLog},
     },
+    session::ids::{AppId, SessionId},
 };
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -39,7 +41,7 @@ pub struct Store {
     stop: CancellationToken,
     /// Why the log failed, if it did.
     failed: watch::Receiver<Option<LogError>>,
-    done: Option<oneshot::Receiver<()>>,
+    done: Option<oneshot::Receiver<Option<Finish>>>,
 }
 
 /// A store that is open and not read yet.
@@ -53,7 +55,11 @@ impl Stored {
     /// Opens the store, so that no other process does; none if nothing is to be stored.
     pub fn lock(config: &Config) -> Result<Option<Self>, LoadError> {
         let Some(folder) = &config.store else { return Ok(None) };
-        let options = Options { max_bytes: config.max_store_bytes as u64, ..Options::default() };
+        let options = Options {
+            max_bytes: config.max_store_bytes as u64,
+            sets_aside: true,
+            ..Options::default()
+        };
         let log = RedbLog::open(folder, options)?;
         Ok(Some(Self { folder: folder.clone(), log }))
     }
@@ -95,20 +101,21 @@ impl Stored {
                         let outcome = keeper.run(stopped).await;
                         closed.cancel();
                         let _ = exports.await;
-                        outcome
+                        outcome.map(Some)
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
-                        Ok(())
+                        Ok(None)
                     }
                 }
             });
             drop(log);
-            if let Err(error) = outcome {
+            let finish = outcome.unwrap_or_else(|error| {
                 tracing::error!(%error, "the store has failed");
                 failing.send_replace(Some(error));
-            }
-            let _ = finished.send(());
+                None
+            });
+            let _ = finished.send(finish);
         };
         thread::Builder::new().name("keeper".to_owned()).spawn(work).map_err(broken)?;
         match begun.await {
@@ -183,12 +190,52 @@ impl Store {
         }
     }
 
-    /// Gives the store back: a clean end.
-    pub async fn close(mut self, within: Duration) {
+    /// Gives the store back: a clean end. Returns what is not stored, if that is so.
+    pub async fn close(mut self, engine: &Engine, within: Duration) -> Option<Unstored> {
         self.stop.cancel();
-        let Some(done) = self.done.take() else { return };
-        if timeout(within.max(Duration::from_secs(1)), done).await.is_err() {
-            tracing::error!("the store could not be closed in time: not everything is stored");
+        let done = timeout(within.max(Duration::from_secs(1)), self.done.take()?).await;
+        let (has_streams, is_in_time) = match done {
+            Ok(Ok(Some(Finish::Stored))) => return None,
+            Ok(Ok(Some(Finish::Unstored { streams }))) => (streams, true),
+            // It has failed.
+            Ok(_) => (false, true),
+            Err(_) => (false, false),
+        };
+        Some(Unstored { of_engine: engine.unstored(), has_streams, is_in_time })
+    }
+}
+
+/// What a stop has left unstored.
+#[derive(Debug)]
+pub struct Unstored {
+    of_engine: engine::Unstored,
+    has_streams: bool,
+    is_in_time: bool,
+}
+
+impl fmt::Display for Unstored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let engine::Unstored { sessions, users } = &self.of_engine;
+        let name = |(app, id): &(AppId, SessionId)| format!("{app}/{id}");
+        let named: Vec<_> = sessions.iter().take(NAMED).map(name).collect();
+        let named = named.join(", ");
+        let more = if sessions.len() > NAMED { ", ..." } else { "" };
+        let count = |count: usize, word| match count {
+            1 => format!("1 {word}"),
+            _ => format!("{count} {word}s"),
+        };
+        let of_sessions = count(sessions.len(), "session");
+        let parts = [
+            (!sessions.is_empty()).then(|| format!("the last of {of_sessions} ({named}{more})")),
+            (*users > 0).then(|| format!("props of {}", count(*users, "user"))),
+            self.has_streams.then(|| "object streams".to_owned()),
+            (!self.is_in_time).then(|| "whatever was on its way to the disk".to_owned()),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        if parts.is_empty() {
+            f.write_str("that it is a clean end")
+        } else {
+            f.write_str(&parts.join(", "))
         }
     }
 }

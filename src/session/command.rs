@@ -110,17 +110,15 @@ impl Command {
         }
     }
 
-    /// Whether it is done whether there is space to store it or not: it gives something up, or tells
-    /// what has happened anyway.
-    pub fn is_free(&self) -> bool {
+    /// What it costs to store it.
+    pub fn cost(&self) -> Cost {
         match self {
             Self::StreamOpened { .. }
             | Self::StreamClosed { .. }
             | Self::SourceSeen { .. }
-            | Self::ReleaseSeats { .. } => true,
+            | Self::ReleaseSeats { .. } => Cost::Nothing,
+            Self::Leave { .. } | Self::Delete => Cost::Less,
             Self::Join { .. }
-            | Self::Leave { .. }
-            | Self::Delete
             | Self::Update(_)
             | Self::SetProps { .. }
             | Self::UserProps { .. }
@@ -130,7 +128,7 @@ impl Command {
             | Self::Ban { .. }
             | Self::ReserveSeats { .. }
             | Self::Unban { .. }
-            | Self::SwapHost { .. } => false,
+            | Self::SwapHost { .. } => Cost::More,
         }
     }
 }
@@ -260,4 +258,16 @@ pub struct Accepted {
     /// Whether it concerns the session at all: a write on the user does only where the session
     /// selects a written key.
     pub concerned: bool,
+}
+
+/// What it costs to store a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// It is done whether there is space or not: it gives something up, or tells what has happened
+    /// anyway.
+    Nothing,
+    /// It takes away more than it adds.
+    Less,
+    /// It adds something.
+    More,
 }

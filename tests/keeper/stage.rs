@@ -6,7 +6,7 @@ use sessiond::{
         Subscription,
     },
     grpc::encode::Wire,
-    keeper::{self, Keeper, KeeperOptions, Loading},
+    keeper::{self, Finish, Keeper, KeeperOptions, Loading},
     log::{Log, NodeId, memory::MemoryLog},
     session::{
         Info, Opening, Session,
@@ -105,6 +105,11 @@ impl Stage {
         while self.keeper.step().await.expect("it is stored") {}
     }
 
+    /// Looks how much space there is, and makes some where there is too little.
+    pub async fn mind_space(&mut self) {
+        self.keeper.mind_space().await.expect("it goes on");
+    }
+
     /// Bytes of the batches that are in the log.
     pub fn batch_bytes_left(&self) -> usize {
         self.keeper.batch_bytes()
@@ -124,9 +129,18 @@ impl Stage {
         let running = tokio::spawn(keeper.run(stop.clone()));
         engine.store_everything().await;
         stop.cancel();
-        running.await.expect("no panic").expect("it is stored");
+        let finish = running.await.expect("no panic").expect("the log does not fail");
+        assert_eq!(finish, Finish::Stored);
         let now = engine.clock().now() + SECOND;
         Self::on(log, now, batch_bytes).await
+    }
+
+    /// The server is told to stop, and waits for space no longer.
+    pub async fn stop_without_space(self) -> (Engine, Finish) {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let finish = self.keeper.run(stop).await.expect("the log does not fail");
+        (self.engine, finish)
     }
 
     /// Opens a room of a user's.
@@ -149,7 +163,17 @@ impl Stage {
     }
 
     pub fn write(&self, live: &Arc<Live>, who: &str, x: f64) -> Result<Position, Refusal> {
-        let write = Write::of(vec![(Key::from("x"), Value::Number(x))]);
+        self.write_value(live, who, "x", Value::Number(x))
+    }
+
+    pub fn write_value(
+        &self,
+        live: &Arc<Live>,
+        who: &str,
+        key: &str,
+        value: Value,
+    ) -> Result<Position, Refusal> {
+        let write = Write::of(vec![(Key::from(key), value)]);
         let command = Command::SetProps { user: user(who), write, term: 0 };
         self.engine.command(live, &Actor::User(user(who)), command)
     }

@@ -1,0 +1,254 @@
+//! How a keeper goes on when its log is full.
+//!
+//! What was accepted before anybody knew is stored from the log's reserve; from then on the engine
+//! refuses what takes space. Meanwhile subjects are stored as a whole and batches are trimmed, however
+//! much that costs, until there is enough space again.
+
+use super::{Finish, Keeper};
+use crate::{
+    engine::Space,
+    log::{
+        AppendError, LogError, Seq, Snapshot, Writer,
+        space::{FLOOR, RESERVE},
+    },
+};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked how much space there is.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The same while there is too little, and after how long it is tried again to store something that
+/// there was no space for.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The same while space is being made.
+const SOON: Duration = Duration::from_millis(20);
+
+/// A log with less room than this is filling up.
+const ENOUGH: u64 = RESERVE + (1 << 20);
+
+/// One with more than this is not full any more.
+const ENOUGH_AGAIN: u64 = RESERVE + (4 << 20);
+
+/// With less room nothing is taken, even if it only takes away: what happens anyway has to be stored.
+const LOW: u64 = 3 * FLOOR;
+
+/// With less room than this, snapshots may cost any number of bytes.
+const SCARCE: u64 = 2 * RESERVE;
+
+/// How much space there is, as far as a keeper knows.
+#[derive(Debug)]
+pub struct Room {
+    /// Bytes, as of the last look.
+    bytes: u64,
+    pub look_at: Instant,
+    told: Space,
+    /// Snapshots of so many bytes found no room.
+    too_large: u64,
+    /// It waits for space where there is none: somebody is served meanwhile.
+    pub is_patient: bool,
+    /// Then it does not wait any more.
+    pub stop: CancellationToken,
+}
+
+impl Room {
+    /// Before the first look.
+    pub fn new() -> Self {
+        Self {
+            bytes: u64::MAX,
+            look_at: Instant::now(),
+            told: Space::Free,
+            too_large: 0,
+            is_patient: false,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Whether there is so little that snapshots may cost any number of bytes.
+    pub fn is_scarce(&self) -> bool {
+        self.bytes < SCARCE
+    }
+
+    /// So many bytes were written.
+    pub fn take(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(2 * bytes as u64);
+    }
+}
+
+/// What a writer is to do.
+#[derive(Debug)]
+pub enum Call {
+    Append(Bytes),
+    Snapshot(Vec<Snapshot>),
+}
+
+impl Call {
+    async fn make(&self, writer: &mut impl Writer, is_full: bool) -> Result<Seq, AppendError> {
+        match self {
+            Self::Append(batch) if is_full => writer.append_from_reserve(batch.clone()).await,
+            Self::Append(batch) => writer.append(batch.clone()).await,
+            Self::Snapshot(snapshots) => writer.snapshot(snapshots.clone()).await,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Append(batch) => batch.len() as u64,
+            Self::Snapshot(snapshots) => {
+                let states = snapshots.iter().filter_map(|it| it.state.as_ref());
+                states.map(|state| state.len() as u64).sum()
+            }
+        }
+    }
+}
+
+impl<W: Writer> Keeper<W> {
+    /// Does something until it is done: waits for space, and finds out what became of it. It is given
+    /// up if the log has failed, if there is no space and nobody may wait for it, and if there is none
+    /// for snapshots, or never will be: they can be stored later, or as batches.
+    pub(super) async fn insist(&mut self, call: Call) -> Result<Seq, LogError> {
+        let mut is_full = self.room.told < Space::Free;
+        let mut outcome = call.make(&mut self.writer, is_full).await;
+        loop {
+            match outcome {
+                Ok(seq) => {
+                    if self.room.told == Space::Gone {
+                        self.note_space(Space::Low);
+                    }
+                    return Ok(seq);
+                }
+                Err(AppendError::Full) if matches!(call, Call::Snapshot(_)) => {
+                    self.room.too_large = call.bytes();
+                    return Err(LogError::Full);
+                }
+                Err(AppendError::TooLarge { .. }) if matches!(call, Call::Snapshot(_)) => {
+                    return Err(LogError::Full);
+                }
+                Err(AppendError::Full) if !is_full => {
+                    // What was accepted before anybody knew takes of the reserve.
+                    is_full = true;
+                    self.note_space(Space::Reserved);
+                    outcome = call.make(&mut self.writer, is_full).await;
+                }
+                Err(AppendError::Full) if !self.room.is_patient => return Err(LogError::Full),
+                Err(AppendError::Full) => {
+                    self.note_space(Space::Gone);
+                    self.wait().await;
+                    self.trim().await?;
+                    outcome = call.make(&mut self.writer, is_full).await;
+                }
+                Err(AppendError::Unknown) => {
+                    outcome = match self.writer.settle().await {
+                        Ok(Some(seq)) => Ok(seq),
+                        Ok(None) => call.make(&mut self.writer, is_full).await,
+                        Err(AppendError::Unknown) if !self.room.is_patient => {
+                            return Err(LogError::Full);
+                        }
+                        Err(AppendError::Unknown) => {
+                            self.note_space(Space::Gone);
+                            self.wait().await;
+                            Err(AppendError::Unknown)
+                        }
+                        Err(error) => Err(error),
+                    };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = sleep(RETRY) => {}
+            () = self.room.stop.cancelled() => self.room.is_patient = false,
+        }
+    }
+
+    /// Looks how much space there is; where there is too little, makes some.
+    pub async fn mind_space(&mut self) -> Result<(), LogError> {
+        let mut next = LOOK;
+        if self.room.told < Space::Free {
+            let is_more = self.make_room().await?;
+            next = if is_more { SOON } else { RETRY };
+        }
+        let room = self.writer.room();
+        self.room.bytes = room;
+        self.room.look_at = Instant::now() + next;
+        let enough = if self.room.told == Space::Free { ENOUGH } else { ENOUGH_AGAIN };
+        self.note_space(match room {
+            _ if room >= enough => Space::Free,
+            _ if room >= LOW => Space::Reserved,
+            _ => Space::Low,
+        });
+        Ok(())
+    }
+
+    /// Whether anything was trimmed.
+    async fn make_room(&mut self) -> Result<bool, LogError> {
+        // A try that is bound to fail would cost what it stores otherwise.
+        if self.writer.room() > FLOOR + 2 * self.room.too_large {
+            self.renew().await
+        } else {
+            self.trim().await
+        }
+    }
+
+    /// Trims what is not needed any more; whether there was anything.
+    pub(super) async fn trim(&mut self) -> Result<bool, LogError> {
+        let Some(below) = self.cover.trim() else { return Ok(false) };
+        match self.writer.trim(below).await {
+            Ok(()) => Ok(true),
+            // The next one removes that, too.
+            Err(AppendError::Full) => Ok(false),
+            Err(AppendError::Unknown) => {
+                // It is done again with the next call.
+                while let Err(AppendError::Unknown) = self.writer.settle().await {
+                    self.note_space(Space::Gone);
+                    self.wait().await;
+                    if !self.room.is_patient {
+                        return Err(LogError::Full);
+                    }
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn note_space(&mut self, space: Space) {
+        let before = std::mem::replace(&mut self.room.told, space);
+        if before == space {
+            return;
+        }
+        match space {
+            Space::Free => {
+                self.room.too_large = 0;
+                tracing::info!("there is space in the store again");
+            }
+            Space::Gone => {
+                tracing::error!("there is no space left in the store: nothing more is stored");
+            }
+            _ if before == Space::Free => {
+                tracing::error!("there is little space left in the store: writes are refused");
+            }
+            Space::Reserved | Space::Low => {}
+        }
+        if space < Space::Free {
+            self.room.look_at = self.room.look_at.min(Instant::now() + RETRY);
+        }
+        self.engine.note_space(space);
+    }
+
+    /// How it ends when nothing changes any more.
+    pub(super) fn finish(&self, outcome: Result<(), LogError>) -> Result<Finish, LogError> {
+        match outcome {
+            Ok(()) if self.engine.is_all_stored() => Ok(Finish::Stored),
+            Ok(()) => Ok(Finish::Unstored { streams: false }),
+            Err(LogError::Full) => Ok(Finish::Unstored { streams: self.has_open_streams }),
+            Err(error) => Err(error),
+        }
+    }
+}
