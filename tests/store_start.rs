@@ -14,8 +14,9 @@ use sessiond::{
         redb::{FILE, Options, RedbLog},
     },
     proto::{
-        self, Ack, Durability, SessionSettings, session_service_client::SessionServiceClient,
-        value::Kind,
+        self, Ack, Durability, SessionSettings, SessionUpdate,
+        delivery_service_client::DeliveryServiceClient,
+        session_service_client::SessionServiceClient, session_update::Body, value::Kind,
     },
     record,
 };
@@ -217,7 +218,17 @@ fn a_disk_that_is_full_for_a_while_refuses_writes_and_loses_nothing() {
             write(&mut calls, durability, 1).await.unwrap();
         }
         let filler = Path::new(&disk).join("filler");
-        fs::write(&filler, vec![1; 130 << 20]).unwrap();
+        fill(&filler);
+        // What is accepted before the server knows is stored from what was set aside.
+        match tokio::time::timeout(Duration::from_secs(2), write(&mut calls, Durability::Sync, 2))
+            .await
+        {
+            Ok(Ok(())) => {}
+            outcome => assert_eq!(
+                outcome.expect("it is answered").unwrap_err().code(),
+                Code::ResourceExhausted
+            ),
+        }
         let refused = until(|| async {
             let mut calls = calls.clone();
             write(&mut calls, Durability::Sync, 2).await.err()
@@ -228,7 +239,7 @@ fn a_disk_that_is_full_for_a_while_refuses_writes_and_loses_nothing() {
         let refused = soon(write(&mut calls, Durability::Async, 2)).await.expect_err("it is full");
         assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
         soon(write(&mut calls, Durability::None, 2)).await.expect("nothing of it is stored");
-        // Of a SYNC session a frame waits for space, and whoever reads for the frame.
+        soon(read(&mut calls, Durability::Sync)).await.expect("its frame is stored");
         let position = soon(read(&mut calls, Durability::Async)).await.expect("readers go on");
         assert!(position.revision >= 1);
         fs::remove_file(&filler).unwrap();
@@ -239,6 +250,76 @@ fn a_disk_that_is_full_for_a_while_refuses_writes_and_loses_nothing() {
         .await;
         soon(write(&mut calls, Durability::Async, 3)).await.expect("there is space again");
     });
+}
+
+#[test]
+fn a_stop_that_cannot_store_everything_says_so_and_tells_readers() {
+    let folder = Folder::new();
+    let Some(command) = on_small_disk(&folder.0, "160m") else { return };
+    let path = folder.0.join("disk/store");
+    let flags = ["--store", store(&path), "--drain-timeout", "4s"];
+    let mut server = Server::start_by(command, &flags);
+    let disk = format!("/proc/{}/root{}", server.process(), folder.0.join("disk").display());
+    let disk = Path::new(&disk);
+    runtime().block_on(async {
+        let channel = server.connect().await;
+        let mut calls = SessionServiceClient::new(channel.clone());
+        open(&mut calls, Durability::Sync).await.unwrap();
+        let mut streams = DeliveryServiceClient::new(channel);
+        let mut subscribe = async |user: &str| {
+            let request = proto::SubscribeToSessionRequest {
+                session_id: "Sync".to_owned(),
+                user_id: user.to_owned(),
+                ..Default::default()
+            };
+            let mut request = Request::new(request);
+            if user.is_empty() {
+                request.metadata_mut().insert("sessiond-as", "app".parse().unwrap());
+            }
+            let mut stream = streams.subscribe_to_session(request).await?.into_inner();
+            let first = stream.message().await?;
+            let first = first.and_then(|it| it.update).unwrap_or_default();
+            Ok::<_, Status>((stream, first.to_revision))
+        };
+        let (mut reader, mut shown) = soon(subscribe("")).await.unwrap();
+        let (member, _) = soon(subscribe("ada")).await.unwrap();
+        fill(&disk.join("filler"));
+        fs::remove_file(disk.join("store/reserve")).unwrap();
+        fill(&disk.join("more"));
+        // That she is gone happens, whether there is space to store it or not.
+        drop(member);
+        let refused = until(|| async { read(&mut calls.clone(), Durability::Sync).await.err() });
+        assert_eq!(refused.await.code(), Code::ResourceExhausted);
+        let refused = soon(subscribe("")).await.expect_err("nobody knows when it is shown");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        server.terminate();
+        let mut last = None;
+        let end = loop {
+            match soon(reader.message()).await {
+                Ok(Some(message)) => match message.update.unwrap_or_default() {
+                    SessionUpdate { to_revision, body: Some(Body::Ended(ended)), .. } => {
+                        last = Some((to_revision, ended.reason()));
+                    }
+                    update => shown = update.to_revision,
+                },
+                Ok(None) => panic!("it ends without a reason: {last:?}"),
+                Err(end) => break end,
+            }
+        };
+        assert_eq!(end.code(), Code::Unavailable, "{end:?}");
+        assert_eq!(last, Some((shown, proto::EndReason::Draining)));
+    });
+    let (code, words) = server.last_words();
+    assert_eq!(code, Some(1), "{words:?}");
+    let told = words.iter().filter(|line| line.contains("not stored: the last of"));
+    let told: Vec<_> = told.collect();
+    assert!(told.len() == 1 && told[0].contains("1 session (default/Sync)"), "{words:?}");
+}
+
+/// Leaves a disk nothing.
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
 }
 
 #[track_caller]

@@ -42,7 +42,10 @@ impl Server {
         let (tell, alarms) = mpsc::channel();
         thread::spawn(move || {
             let lines = log.map_while(Result::ok);
-            let is_alarm = |line: &String| line.contains("panicked") || line.contains("\"ERROR\"");
+            let is_alarm = |line: &String| {
+                let words = ["panicked", "\"ERROR\"", "sessiond: "];
+                words.iter().any(|word| line.contains(word))
+            };
             let _ = tell.send(lines.filter(is_alarm).take(20).collect());
         });
         Self { child, address, alarms }
@@ -73,6 +76,12 @@ impl Server {
     /// It may tell of faults.
     pub fn expects_alarms(&mut self) {
         self.alarms = mpsc::channel().1;
+    }
+
+    /// What it has to say and how it ends, once it is over.
+    pub fn last_words(&mut self) -> (Option<i32>, Vec<String>) {
+        let code = self.child.wait().expect("it is a child").code();
+        (code, self.alarms.recv().unwrap_or_default())
     }
 
     /// Tells it to stop.

@@ -50,8 +50,9 @@ impl ReceiveSessionUpdates {
             let options = Options { resume: self.resume.remove(&id), ..self.options.clone() };
             let live = server.engine.find(app, Some(&SessionKey::Id(id.clone())), &self.actor);
             let feed = live.map_err(Refusal::from);
-            let feed = feed
-                .and_then(|live| Wanted::of(&live, self.actor.clone(), options).feed(server, app));
+            let feed = feed.and_then(|live| {
+                Wanted::of(&live, self.actor.clone(), options).feed_sometime(server, app)
+            });
             // Who is not let in has just gone, or the session has.
             let Ok((feed, _)) = feed else { continue };
             bundle.add(self.places, feed, 0, Some(id));

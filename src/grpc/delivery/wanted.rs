@@ -109,12 +109,22 @@ impl Wanted {
             return Ok(true);
         }
         let live = self.find(server, app)?;
+        server.engine.check_shows_soon(&live)?;
         let Some(user) = self.user() else { return Ok(false) };
         Ok(server.engine.check_subscribe(&live, user, self.join(), others)?)
     }
 
     /// Subscribes, joining first where that is wanted. Returns also whether the user came newly.
+    /// Refused while nobody knows when there will be something to show.
     pub fn feed(&self, server: &Server, app: &AppId) -> Result<(Feed, bool), Refusal> {
+        if let Ok(live) = self.find(server, app) {
+            server.engine.check_shows_soon(&live)?;
+        }
+        self.feed_sometime(server, app)
+    }
+
+    /// The same, however long it takes until there is something to show.
+    pub fn feed_sometime(&self, server: &Server, app: &AppId) -> Result<(Feed, bool), Refusal> {
         let (live, join) = match &self.entry {
             Some(entry) if entry.opens() => (entry.enter(server)?.0.live, None),
             _ => (self.find(server, app)?, self.join().cloned()),

@@ -146,6 +146,7 @@ impl Gateway {
             Err(_) if !self.as_app => return Err(Refusal::NoView),
             live => live?,
         };
+        server.engine.check_shows_soon(&live)?;
         let subscription = self.stream.subscribe(&live, class, self.as_app, options);
         match subscription {
             Some(subscription) => Ok((live, Feed::new(subscription, None))),
