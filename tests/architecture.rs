@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 10] = [
+const FORBIDDEN: [(&str, &[&str]); 11] = [
     (
         "session",
         &[
@@ -168,6 +168,30 @@ const FORBIDDEN: [(&str, &[&str]); 10] = [
             "tonic",
             "hyper",
             "http",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
+            "crate::proto",
+            "crate::bench",
+            "crate::cli",
+            "crate::logging",
+        ],
+    ),
+    (
+        "identity",
+        &[
+            "cel",
+            "tokio",
+            "tonic",
+            "prost",
+            "hyper",
+            "dashmap",
+            "crate::expression",
+            "crate::object_stream",
+            "crate::engine",
+            "crate::record",
+            "crate::log",
+            "crate::keeper",
             "crate::grpc",
             "crate::server",
             "crate::config",

@@ -1,0 +1,190 @@
+//! The file of settings: every fault is named with its place.
+
+use super::support::*;
+
+/// The faults of a file, which has an issuer whose key is this.
+fn faults_of_key(key: &str) -> Vec<String> {
+    let toml = format!("{ISSUER_TOML}[[issuers.keys]]\n{key}");
+    let folder = Folder::new();
+    folder.write_secret("short", &SECRET[..31]);
+    folder.write_secret("pem", &public_key("rsa.pub.pem"));
+    folder.write_secret("der", &der("rsa.pub.pem"));
+    folder.write_secret("hex", "0a".repeat(32).as_bytes());
+    folder.write_secret("jwk", br#"{"kty":"oct","k":"AA","padding":"                       "}"#);
+    folder.write("open", SECRET);
+    folder.allow("open", 0o644);
+    folder.write_secret(
+        "oct.json",
+        format!(r#"{{"keys":[{{"kty":"oct","k":"{}"}}]}}"#, b64(SECRET)).as_bytes(),
+    );
+    folder.write("big", vec![b'x'; (4 << 20) + 1]);
+    match folder.try_identity(&toml) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults,
+    }
+}
+
+fn der(name: &str) -> Vec<u8> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let pem = public_key(name);
+    let lines = pem.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-"));
+    STANDARD.decode(lines.collect::<Vec<_>>().concat()).unwrap()
+}
+
+#[test]
+fn keys_are_what_they_are_said_to_be() {
+    for key in [
+        "secret-file = \"secret\"",
+        "secret-file = \"hex\"\nencoding = \"hex\"",
+        "public-key-file = \"rsa.pub.pem\"",
+        "public-key-file = \"rsa.pub.pem\"\nalgorithms = [\"PS512\"]",
+        "jwks-file = \"oct.json\"\nalgorithms = [\"HS256\"]",
+        "jwks-url = \"https://issuer.test/keys\"",
+        "jwks-url = \"http://127.0.0.1:1/keys\"",
+        "jwks-url = \"http://[::1]:1/keys\"",
+    ] {
+        assert_eq!(faults_of_key(key), [""; 0], "{key}");
+    }
+    for (key, fault) in [
+        ("secret-file = \"short\"", "has 31 bytes; HS256 needs at least 32"),
+        (
+            "secret-file = \"hex\"\nencoding = \"hex\"\nalgorithms = [\"HS384\"]",
+            "has 32 bytes; HS384 needs at least 48",
+        ),
+        (
+            "secret-file = \"hex\"\nencoding = \"hex\"\nalgorithms = [\"HS512\"]",
+            "needs at least 64",
+        ),
+        ("secret-file = \"secret\"\nencoding = \"base64\"", "is not base64"),
+        ("secret-file = \"secret\"\nencoding = \"rot13\"", "expected text, base64 or hex"),
+        ("secret-file = \"pem\"", "not secret"),
+        ("secret-file = \"der\"", "not secret"),
+        ("secret-file = \"jwk\"", "not secret"),
+        ("secret-file = \"rsa.pem\"", "not a secret alone"),
+        ("secret-file = \"open\"", "chmod 600"),
+        ("secret-file = \"absent\"", "cannot read"),
+        ("secret-file = \".\"", "is no file"),
+        ("public-key-file = \"big\"", "more than 4194304 bytes"),
+        ("secret-file = \"secret\"\nalgorithms = [\"RS256\"]", "RS256 does not take"),
+        ("public-key-file = \"rsa.pub.pem\"\nalgorithms = [\"HS256\"]", "HS256 does not take"),
+        ("public-key-file = \"rsa.pub.pem\"\nalgorithms = [\"ES256\"]", "ES256 does not take"),
+        ("public-key-file = \"p256.pub.pem\"\nalgorithms = [\"ES384\"]", "ES384 does not take"),
+        ("public-key-file = \"rsa.pub.pem\"\nalgorithms = [\"none\"]", "expected a list of HS256"),
+        ("public-key-file = \"rsa.pub.pem\"\nalgorithms = []", "expected a list of HS256"),
+        ("public-key-file = \"rsa-1024.pub.pem\"", "1024 bits; it must have 2048 to 8192"),
+        ("public-key-file = \"p521.pub.pem\"", "not RSA, P-256, P-384 or Ed25519"),
+        ("public-key-file = \"rsa.pem\"", "BEGIN PUBLIC KEY"),
+        ("public-key-file = \"secret\"", "BEGIN PUBLIC KEY"),
+        ("jwks-file = \"secret\"", "is no JSON object"),
+        ("jwks-file = \"oct.json\"", "no key that could verify"),
+        ("jwks-url = \"http://issuer.test/keys\"", "expected an https URL"),
+        ("jwks-url = \"http://127.0.0.1.evil.test/keys\"", "expected an https URL"),
+        ("jwks-url = \"http://localhost@evil.test/keys\"", "expected an https URL"),
+        ("jwks-url = \"https://user:secret@issuer.test/keys\"", "expected an https URL"),
+        ("jwks-url = \"file:///etc/passwd\"", "expected an https URL"),
+        ("jwks-url = \"https:///keys\"", "expected an https URL"),
+        ("jwks-url = \"https://issuer.test/keys\"\nalgorithms = [\"HS256\"]", "no secret"),
+        (
+            "jwks-url = \"https://issuer.test/keys\"\nca-file = \"p256.pub.pem\"",
+            "has no certificate",
+        ),
+        (
+            "jwks-url = \"https://issuer.test/keys\"\nrefresh = \"1s\"",
+            "expected a duration of 1m to 1day",
+        ),
+        ("jwks-url = \"https://issuer.test/keys\"\nkid = \"a\"", "is only for secret-file"),
+        ("secret-file = \"secret\"\nrefresh = \"5m\"", "is only for jwks-url"),
+        ("kid = \"a\"", "give one of"),
+        ("secret-file = \"secret\"\npublic-key-file = \"rsa.pub.pem\"", "give one of"),
+        (
+            "secret = \"for you\"\nsecret-file = \"secret\"",
+            "no such key; the nearest is \"secret-file\"",
+        ),
+    ] {
+        let faults = faults_of_key(key);
+        assert_eq!(faults.len(), 1, "{key}: {faults:?}");
+        assert!(faults[0].contains(fault), "{key}: {faults:?}");
+        assert!(faults[0].contains("identity.toml: issuers[0].keys[0]"), "{key}: {faults:?}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_in_a_fault() {
+    for key in [
+        "secret-file = \"short\"",
+        "secret-file = \"open\"",
+        "secret-file = \"secret\"\nencoding = \"base64\"",
+    ] {
+        let faults = faults_of_key(key).concat();
+        assert!(!faults.contains("for tests only") && !faults.contains("0123456789"), "{faults}");
+    }
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let folder = Folder::new();
+    let toml = r#"
+        leeway = "1h"
+        max-token-life = 5
+        colour = "red"
+        key-file = "absent.toml"
+        [[issuers]]
+        scopes = ["root"]
+        [[issuers]]
+        name = "a"
+        apps = "all"
+        [[issuers.keys]]
+        secret-file = "absent"
+        [[certificates]]
+        dns = "a"
+        uri = "b"
+        apps = []
+        scope = "user"
+        [revocations]
+        tokens = "x"
+        [[revocations.users]]
+        app = ""
+        [[revocations.issued-before]]
+        issuer = "b"
+        time = "yesterday"
+    "#;
+    let faults = folder.try_identity(toml).unwrap_err();
+    for expected in [
+        "/identity.toml: leeway: expected a duration",
+        "/identity.toml: max-token-life: expected a duration",
+        "/identity.toml: colour: there is no such key",
+        "key-file: cannot read /absent.toml",
+        "/identity.toml: issuers[0].scopes: expected",
+        "/identity.toml: issuers[0].apps: must be given",
+        "/identity.toml: issuers[0].keys: at least one",
+        "/identity.toml: issuers[1].apps: expected",
+        "/identity.toml: issuers[1].keys[0].secret-file: cannot read",
+        "/identity.toml: certificates[0]: give one of",
+        "/identity.toml: certificates[0].apps: expected",
+        "/identity.toml: certificates[0].user: is given with",
+        "/identity.toml: revocations.tokens: expected",
+        "/identity.toml: revocations.users[0].app: expected",
+        "/identity.toml: revocations.users[0].user: must be given",
+        "/identity.toml: revocations.issued-before[0].issuer: no issuer",
+        "/identity.toml: revocations.issued-before[0].time: expected",
+    ] {
+        assert!(faults.iter().any(|it| it.starts_with(expected)), "{expected} in {faults:#?}");
+    }
+}
+
+#[test]
+fn a_file_must_let_somebody_call() {
+    for toml in ["", "leeway = \"1s\"", "issuers = []"] {
+        let faults = Folder::new().try_identity(toml).unwrap_err();
+        assert!(faults[0].contains("nobody could call"), "{faults:?}");
+    }
+    let faults = Folder::new().try_identity("[[issuers]\n").unwrap_err();
+    assert!(faults[0].starts_with("/identity.toml:1: "), "{faults:?}");
+}
+
+#[test]
+fn issuers_have_names_of_their_own() {
+    let toml = format!("{ISSUER_TOML}{KEYS_TOML}{ISSUER_TOML}{KEYS_TOML}");
+    let faults = Folder::new().try_identity(&toml).unwrap_err();
+    assert_eq!(faults, ["/identity.toml: issuers: two have the name \"tests\""]);
+}
