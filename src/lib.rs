@@ -23,7 +23,7 @@
 //! | [`logging`] | how the program logs | |
 //! | `secrecy` | what messages with a password show of themselves | `proto` |
 //! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
-//! | [`cli`] | what people on call type: `sessiond store` and `sessiond replay` | `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
+//! | [`cli`] | what people on call type: `sessiond store`, `replay`, `key` and `token` | `identity`, `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
 //! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
 //!
 //! Deliberately absent: a queue per subscriber (a subscriber holds a position), a second copy of a

@@ -53,6 +53,19 @@ enum Verb {
     ///
     /// Exits with 0 if all of it was played, with 2 and a line if not.
     Replay(cli::ReplayArgs),
+    /// Make, list and revoke the API keys of backends
+    ///
+    /// A key file holds hashes of keys and what each allows. docs/security.md in the sources tells
+    /// more.
+    ///
+    /// Exits with 0, with 2 and a line if nothing was done.
+    Key(cli::KeyArgs),
+    /// Make tokens, for trials and tests
+    ///
+    /// In production an identity provider or a backend issues tokens.
+    ///
+    /// Exits with 0, with 2 and a line if nothing was done.
+    Token(cli::TokenArgs),
     /// Measure what the server costs
     ///
     /// Each row starts a server of its own, puts a load on it, and compares what that costs with a
@@ -69,6 +82,8 @@ fn main() -> ExitCode {
         Ok(Verb::Health(arguments)) => exit(health(arguments)),
         Ok(Verb::Store(arguments)) => exit(cli::store(arguments).map_err(|reason| vec![reason])),
         Ok(Verb::Replay(arguments)) => exit(cli::replay(&arguments).map_err(|reason| vec![reason])),
+        Ok(Verb::Key(arguments)) => exit(cli::key(arguments).map_err(|reason| vec![reason])),
+        Ok(Verb::Token(arguments)) => exit(cli::token(arguments).map_err(|reason| vec![reason])),
         Ok(Verb::Bench(arguments)) => bench::run(arguments),
         Ok(Verb::BenchFloor(arguments)) => bench::run_floor(arguments),
         Err(error) => answer(&error),

@@ -1,5 +1,5 @@
-//! What people on call type: `sessiond store` looks into a store, copies it and tidies it up, and
-//! `sessiond replay` plays an exported session.
+//! What people on call type: `sessiond store` looks into a store, copies it and tidies it up,
+//! `sessiond replay` plays an exported session, `sessiond key` and `sessiond token` make credentials.
 //!
 //! Every verb gives its exit code, or one line that says why it did nothing. None of them panics,
 //! whatever is in the files.
@@ -11,6 +11,7 @@ mod export;
 mod history;
 mod import;
 mod json;
+mod key;
 mod lines;
 mod list;
 mod play;
@@ -20,11 +21,14 @@ mod show;
 mod source;
 mod store;
 mod text;
+mod token;
 mod value;
 
 pub use self::{
+    key::{KeyArgs, run as key},
     replay::{ReplayArgs, run as replay},
     store::{StoreArgs, run as store},
+    token::{TokenArgs, run as token},
 };
 
 use std::{

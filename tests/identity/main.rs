@@ -4,6 +4,7 @@ mod api_keys;
 mod attacks;
 mod certificates;
 mod claims;
+mod command_line;
 mod measure;
 mod random;
 mod reloading;
