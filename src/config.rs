@@ -9,8 +9,8 @@ mod listen;
 mod sources;
 
 use self::kind::{
-    bytes, count, durability, duration, duration_or_none, filter, folder_or_none, format, listen,
-    node_name, switch,
+    bytes, count, durability, duration, duration_or_none, file_or_none, filter, folder_or_none,
+    format, listen, node_name, switch,
 };
 use self::sources::Values;
 pub use self::{
@@ -79,6 +79,11 @@ settings! {
         node: String = host_name(), node_name();
         /// Threads that serve connections and tick sessions. Unless set, one per available core.
         threads: usize = available_cores(), count("1..256");
+    }
+    "Identity" {
+        /// The file that says who may call: issuers of tokens, API keys, certificates. Without one every
+        /// caller is believed.
+        identity: Option<PathBuf> = "none", file_or_none();
     }
     "Storing" {
         /// Where sessions are stored so that they outlive the process; the folder is made if it is not

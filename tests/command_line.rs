@@ -402,6 +402,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (Some(range), _) => ends(range),
         (None, "listen") => ["0.0.0.0:0", "[::1]:7001"],
         (None, "node") => ["one", "another"],
+        (None, "identity") => ["identity.toml", "/etc/sessiond/identity.toml"],
         (None, "store") => ["data", "/var/lib/sessiond"],
         (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],

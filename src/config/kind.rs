@@ -85,7 +85,16 @@ pub fn filter() -> Kind<String> {
 
 /// A folder, or none.
 pub fn folder_or_none() -> Kind<Option<PathBuf>> {
-    Kind::new("FOLDER", "none or a path", |text| match text {
+    path_or_none("FOLDER")
+}
+
+/// A file, or none.
+pub fn file_or_none() -> Kind<Option<PathBuf>> {
+    path_or_none("FILE")
+}
+
+fn path_or_none(value_name: &'static str) -> Kind<Option<PathBuf>> {
+    Kind::new(value_name, "none or a path", |text| match text {
         "none" => Some(None),
         path if path.is_empty() || path.chars().any(char::is_control) => None,
         path => Some(Some(path.into())),
