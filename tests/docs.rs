@@ -77,6 +77,7 @@ fn links_lead_somewhere() {
         "SECURITY.md",
         COMING_FROM,
         "docs/store.md",
+        "docs/security.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",
