@@ -81,9 +81,14 @@ settings! {
         threads: usize = available_cores(), count("1..256");
     }
     "Identity" {
-        /// The file that says who may call: issuers of tokens, API keys, certificates. Without one every
-        /// caller is believed.
+        /// A file that says who may call: issuers of tokens, API keys, certificates. Without
+        /// it every caller is believed, and may do everything. See docs/security.md.
         identity: Option<PathBuf> = "none", file_or_none();
+        /// Whether to listen beyond this machine although every caller is believed.
+        insecure: bool = "false", switch();
+        /// Whether the server tells by reflection which calls it has, to callers without a credential
+        /// too.
+        reflection: bool = "true", switch();
     }
     "Storing" {
         /// Where sessions are stored so that they outlive the process; the folder is made if it is not

@@ -110,6 +110,7 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             let _ = refuse(&told([error]));
             Ok(ExitCode::FAILURE)
         }
+        Err(server::StartError::Identity(faults)) => Err(told(faults)),
         Err(error) => Err(told([error])),
     }
 }

@@ -406,6 +406,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "store") => ["data", "/var/lib/sessiond"],
         (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],
+        (None, "insecure" | "reflection") => ["false", "true"],
         (None, "open-subscriptions") => ["false", "true"],
         (None, "log-filter") => ["debug", "warn,sessiond=trace"],
         (None, name) => panic!("{name} needs two values here"),

@@ -8,7 +8,15 @@ use std::{collections::BTreeSet, fs, path::Path};
 const COMING_FROM: &str = "docs/coming-from.md";
 
 /// Calls that none of the older systems had.
-const NEW: [&str; 4] = ["Gateway", "WatchSessions", "ReserveSeats", "ReleaseSeats"];
+const NEW: [&str; 7] = [
+    "Gateway",
+    "WatchSessions",
+    "ReserveSeats",
+    "ReleaseSeats",
+    "RevokeCredentials",
+    "RestoreCredentials",
+    "ListRevocations",
+];
 
 fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in")

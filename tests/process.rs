@@ -175,11 +175,12 @@ fn it_listens_at_names_on_all_interfaces_and_on_a_bare_port() {
         let begins = begin.iter().any(|begin| server.address.starts_with(begin));
         assert!(begins && server.is_healthy(), "{listen} is {}", server.address);
     }
-    let server = Server::start_at(":0");
+    let program = || Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    let server = Server::start_by(program(), &["--listen", ":0", "--insecure", "true"]);
     assert!(["[::]:", "0.0.0.0:"].iter().any(|all| server.address.starts_with(all)));
     let reached = TcpStream::connect(format!("127.0.0.1:{}", server.port()));
     assert!(reached.is_ok() && server.is_healthy(), "{} is {reached:?}", server.address);
-    let nowhere = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+    let nowhere = program()
         .args(["serve", "--listen", "nowhere.invalid:0"])
         .env_clear()
         .output()
@@ -187,6 +188,37 @@ fn it_listens_at_names_on_all_interfaces_and_on_a_bare_port() {
     let told = String::from_utf8(nowhere.stderr).expect("text");
     assert_eq!(nowhere.status.code(), Some(2), "{told}");
     assert!(told.contains("nowhere.invalid:0"), "{told}");
+}
+
+#[test]
+fn it_does_not_listen_beyond_the_machine_where_every_caller_is_believed() {
+    for listen in [":0", "0.0.0.0:0"] {
+        let refused = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+            .args(["serve", "--listen", listen])
+            .env_clear()
+            .output()
+            .expect("the program runs");
+        let told = String::from_utf8(refused.stderr).expect("text");
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains("--identity") && told.contains("--insecure"), "{told}");
+    }
+}
+
+#[test]
+fn every_fault_of_who_may_call_is_told_in_a_line_of_its_own() {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faulty-identity.toml");
+    fs::write(&file, "x = 1").expect("it is written");
+    let refused = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--identity"])
+        .arg(&file)
+        .env_clear()
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8(refused.stderr).expect("text");
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines.iter().all(|line| line.contains("faulty-identity.toml")), "{told}");
 }
 
 #[test]

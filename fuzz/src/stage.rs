@@ -11,7 +11,7 @@ use sessiond::{
         encoder::{Encoder, Snapshot, SnapshotReason},
     },
     grpc::{
-        Context as Server, Leaving, Objects, Runs, StreamSettings,
+        Context as Server, Entrance, Leaving, Objects, Runs, StreamSettings,
         delivery::{
             CallHead, Seat,
             hot::{HotStream, Next},
@@ -20,6 +20,7 @@ use sessiond::{
         encode::Wire,
         status::Node,
     },
+    identity::Grant,
     object_stream::{self, ObjectStreams},
     session::{
         Opening,
@@ -124,6 +125,8 @@ impl Stage {
         let server = Arc::new(Server {
             engine: engine.clone(),
             objects,
+            entrance: Entrance::new(None),
+            reflection: false,
             passwords,
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node { name: "node".into(), started_at: String::new() }),
@@ -145,6 +148,7 @@ impl Stage {
         let call = CallHead {
             path: format!("/sessiond.v1.DeliveryService/{method}"),
             headers,
+            grant: Arc::new(Grant::of_anybody()),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
             seat: Seat::default(),
             deadline: None,

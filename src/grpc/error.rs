@@ -22,6 +22,17 @@ pub enum Refusal {
     Invalid(Vec<Violation>),
     /// The caller may not act for this user.
     NotEntitled,
+    /// The credential of the caller does not allow this.
+    Uncovered(Uncovered),
+    /// Nobody is asked for a credential.
+    NoIdentity,
+    /// The caller has no valid credential.
+    Unauthenticated {
+        /// What is wrong with it, in words that help no forger.
+        why: String,
+        /// It was valid, and has expired.
+        expired: bool,
+    },
     /// The server does not have this.
     NotImplemented {
         /// The call or the path of the field.
@@ -74,6 +85,23 @@ pub enum Refusal {
     },
     /// The first message of a stream is not the opening one, or a later one is.
     WrongFirstMessage(&'static str),
+}
+
+/// What a credential does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncovered {
+    /// The call at all.
+    Call,
+    /// The app.
+    App,
+    /// To act as that user.
+    User,
+    /// To act as the app itself.
+    AsApp,
+    /// That session.
+    Session,
+    /// Sessions that the call does not name.
+    OtherSessions,
 }
 
 impl Refusal {

@@ -1,6 +1,7 @@
 //! The counter: the only room that knows tonic and prost. Requests become commands, frames become
 //! bytes, refusals become statuses.
 
+mod admin_service;
 pub mod caller;
 mod codec;
 pub mod compression;
@@ -8,6 +9,7 @@ pub mod convert;
 pub mod delivery;
 
 pub mod encode;
+mod entrance;
 pub mod error;
 /// The numbers of all fields, as `message::FIELD`.
 #[allow(dead_code, clippy::module_inception)]
@@ -19,6 +21,7 @@ mod object_stream_service;
 mod objects;
 mod once;
 mod passwords;
+mod permits;
 pub mod room;
 mod runs;
 mod session_service;
@@ -26,7 +29,9 @@ pub mod status;
 pub mod weight;
 mod wire;
 
+pub use admin_service::Admin;
 pub use codec::Codec;
+pub use entrance::Entrance;
 pub use leaving::Leaving;
 pub use object_stream_service::ObjectStreams;
 pub use objects::Objects;
@@ -44,16 +49,13 @@ use crate::{
         private::{Pair, Private},
     },
 };
-use caller::Caller;
+use caller::{APP_METADATA, Caller};
 use convert::door::{Door, PropsWrite};
-use http::HeaderMap;
+use error::Uncovered;
 use once::Once;
 use status::Node;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-
-/// The metadata in which a client may name the app, for balancers that hash on it.
-pub const APP_METADATA: &str = "sessiond-app";
 
 /// The metadata of every response that names the node.
 pub const NODE_METADATA: &str = "sessiond-node";
@@ -65,6 +67,10 @@ pub struct Context {
     pub engine: Engine,
     /// The object streams.
     pub objects: Arc<Objects>,
+    /// Lets callers in.
+    pub entrance: Entrance,
+    /// Whether reflection tells which calls there are.
+    pub reflection: bool,
     /// Hashes and compares passwords.
     pub passwords: Arc<Passwords>,
     /// The bounds of what comes in.
@@ -106,29 +112,31 @@ pub struct StreamSettings {
 
 impl Context {
     /// Begins to check a request: its app, and as whom it acts.
-    fn enter(
-        &self,
-        headers: &HeaderMap,
+    fn enter<'a>(
+        &'a self,
+        caller: &'a Caller,
         app: &str,
         user_id: &str,
-    ) -> (Door<'_>, AppId, Option<Actor>) {
-        let (mut door, app) = self.door(headers, app);
-        let actor = door.actor(Caller::of(headers), "user_id", user_id);
+    ) -> (Door<'a>, AppId, Option<Actor>) {
+        let (mut door, app) = self.door(caller, app);
+        let actor = door.actor(caller, "user_id", user_id);
         (door, app, actor)
     }
 
     /// The same of a request that has its own way to say as whom it acts.
-    fn door(&self, headers: &HeaderMap, app: &str) -> (Door<'_>, AppId) {
-        self.door_in(headers, "app", app)
+    fn door<'a>(&'a self, caller: &'a Caller, app: &str) -> (Door<'a>, AppId) {
+        self.door_in(caller, "app", app)
     }
 
     /// The same where the app stands in a field of another path. A client that names the app in its
     /// metadata must name the one of the request.
-    fn door_in(&self, headers: &HeaderMap, field: &str, app: &str) -> (Door<'_>, AppId) {
-        let mut door = Door::new(&self.limits);
+    fn door_in<'a>(&'a self, caller: &'a Caller, field: &str, app: &str) -> (Door<'a>, AppId) {
+        let mut door = Door::of(&self.limits, &caller.grant);
         let app = door.app_in(field, app);
-        let mut named = headers.get_all(APP_METADATA).iter();
-        if named.any(|named| named.as_bytes() != app.as_bytes()) {
+        if !caller.grant.allows_app(&app) {
+            door.deny(Uncovered::App);
+        }
+        if caller.names_other_app(&app) {
             door.fault(field, format!("the metadata {APP_METADATA} names another app"));
         }
         (door, app)

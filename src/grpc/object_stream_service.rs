@@ -2,6 +2,7 @@
 
 use super::{
     Context,
+    caller::Caller,
     convert::door::Door,
     objects::ROOM,
     once::Once,
@@ -17,7 +18,6 @@ use crate::{
         ids::{AppId, Key},
     },
 };
-use http::HeaderMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -68,11 +68,11 @@ impl ObjectStreams {
 
     async fn set(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::SetStreamRequest,
     ) -> Result<proto::SetStreamResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let name = match request.name.as_str() {
             "" => Some(uuid::Uuid::new_v4().to_string().into()),
@@ -110,11 +110,11 @@ impl ObjectStreams {
 
     async fn remove(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::RemoveStreamRequest,
     ) -> Result<proto::RemoveStreamResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let name = door.named("name", &request.name);
         let is_whole = request.key.is_empty();
@@ -132,11 +132,11 @@ impl ObjectStreams {
 
     async fn update(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::UpdateStreamDataRequest,
     ) -> Result<proto::UpdateStreamDataResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let name = door.named("name", &request.name);
         if request.set.is_empty() && request.append.is_empty() {
@@ -154,10 +154,10 @@ impl ObjectStreams {
 
     fn set_func(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::SetStreamFuncRequest,
     ) -> Result<proto::SetStreamFuncResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let is_whole = request.key.is_empty();
         let key = if is_whole { None } else { door.nested_key("key", &request.key) };
@@ -169,10 +169,10 @@ impl ObjectStreams {
 
     fn add_func(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::AddStreamFuncRequest,
     ) -> Result<proto::AddStreamFuncResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let (actor, name) = door.close_with(|| actor.zip(name))?;
         let function = Function::new(&request.expression);
@@ -183,10 +183,10 @@ impl ObjectStreams {
 
     async fn read_one(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::GetStreamUpdateRequest,
     ) -> Result<proto::GetStreamUpdateResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let name = door.named("name", &request.name);
         let cursor = cursor(&mut door, &request.cursor);
         let (actor, name) = door.close_with(|| actor.zip(name))?;
@@ -207,10 +207,10 @@ impl ObjectStreams {
 
     async fn read_all(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::GetAllStreamUpdatesRequest,
     ) -> Result<proto::GetAllStreamUpdatesResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let cursor = cursor(&mut door, &request.cursor);
         let actor = door.close_with(|| actor)?;
         let (place, reading) = {
@@ -252,56 +252,63 @@ impl ObjectStreamService for ObjectStreams {
         &self,
         request: Request<proto::SetStreamRequest>,
     ) -> Result<Response<proto::SetStreamResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.set(metadata.as_ref(), request).await)
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.set(&caller, request).await)
     }
 
     async fn remove_stream(
         &self,
         request: Request<proto::RemoveStreamRequest>,
     ) -> Result<Response<proto::RemoveStreamResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.remove(metadata.as_ref(), request).await)
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.remove(&caller, request).await)
     }
 
     async fn update_stream_data(
         &self,
         request: Request<proto::UpdateStreamDataRequest>,
     ) -> Result<Response<proto::UpdateStreamDataResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.update(metadata.as_ref(), request).await)
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.update(&caller, request).await)
     }
 
     async fn set_stream_func(
         &self,
         request: Request<proto::SetStreamFuncRequest>,
     ) -> Result<Response<proto::SetStreamFuncResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.set_func(metadata.as_ref(), request))
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.set_func(&caller, request))
     }
 
     async fn add_stream_func(
         &self,
         request: Request<proto::AddStreamFuncRequest>,
     ) -> Result<Response<proto::AddStreamFuncResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.add_func(metadata.as_ref(), request))
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.add_func(&caller, request))
     }
 
     async fn get_stream_update(
         &self,
         request: Request<proto::GetStreamUpdateRequest>,
     ) -> Result<Response<proto::GetStreamUpdateResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.read_one(metadata.as_ref(), request).await)
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.read_one(&caller, request).await)
     }
 
     async fn get_all_stream_updates(
         &self,
         request: Request<proto::GetAllStreamUpdatesRequest>,
     ) -> Result<Response<proto::GetAllStreamUpdatesResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.answer(&request.about(), self.read_all(metadata.as_ref(), request).await)
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(&request.about(), self.read_all(&caller, request).await)
     }
 
     /// Never called: the streams are served by [`super::delivery`].

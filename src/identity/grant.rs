@@ -28,10 +28,31 @@ pub struct Grant {
     /// Whom the credential names as its subject: the user of a user's token, a name of a backend's.
     pub subject: Option<Arc<str>>,
     /// What of the settings it hangs on.
-    pub(super) origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 impl Grant {
+    /// What everybody may do where nobody is asked for a credential: act as any user of any app, and
+    /// as every app itself.
+    pub fn of_anybody() -> Self {
+        Self {
+            apps: Apps::All,
+            kind: Kind::Backend { may_act_as_app: true },
+            sessions: None,
+            role_cap: None,
+            expires: None,
+            issued: None,
+            id: CredentialId::None,
+            subject: None,
+            origin: Origin::Nothing,
+        }
+    }
+
+    /// What somebody without a credential may do where one is asked for: nothing.
+    pub fn of_nobody() -> Self {
+        Self { apps: Apps::Only(BTreeSet::new()), kind: Kind::Reader, ..Self::of_anybody() }
+    }
+
     /// Whether it may be used in an app.
     pub fn allows_app(&self, app: &str) -> bool {
         match &self.apps {
@@ -61,7 +82,7 @@ impl Grant {
 pub enum Apps {
     /// In every app.
     All,
-    /// In these, of which there is at least one.
+    /// In these.
     Only(BTreeSet<AppId>),
 }
 
@@ -154,6 +175,8 @@ impl fmt::Display for Scope {
 /// Names a credential in logs and in the audit, and for revoking it. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CredentialId {
+    /// None: nobody was asked for a credential.
+    None,
     /// A token.
     Token {
         /// The name of its issuer in the settings.
@@ -170,6 +193,7 @@ pub enum CredentialId {
 impl fmt::Display for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::None => f.write_str("no credential"),
             Self::Token { issuer, jti: Some(jti) } => write!(f, "token {jti} of {issuer}"),
             Self::Token { issuer, jti: None } => write!(f, "a token of {issuer}"),
             Self::Key(id) => write!(f, "key {id}"),
@@ -180,7 +204,9 @@ impl fmt::Display for CredentialId {
 
 /// What of the settings a grant hangs on: when that goes, the grant goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
+    /// Nothing: nobody was asked for a credential.
+    Nothing,
     /// The issuer's settings and the key that verified the token, by their prints.
     Token { issuer: [u8; 32], key: [u8; 32] },
     /// The entry of a key file, by its print.

@@ -33,7 +33,7 @@ pub use self::{
     denied::Denied,
     grant::{Apps, CredentialId, Grant, Kind, Scope},
     reading::{Fault, moment, read_moment},
-    revocation::{NoRoom, Revocation},
+    revocation::{MAX_SINGLE as MAX_REVOCATIONS, NoRoom, Revocation},
     source::ASK_INTERVAL,
     token::{MAX_TOKEN_BYTES, role_called},
 };
@@ -171,6 +171,7 @@ impl Identity {
                 CredentialId::Token { .. } => Denied::Expired,
                 CredentialId::Key(_) => Denied::KeyExpired,
                 CredentialId::Certificate(_) => Denied::CertificateExpired,
+                CredentialId::None => Denied::Missing,
             });
         }
         if self.revocations.has(grant) {
@@ -191,7 +192,7 @@ impl Identity {
             (Origin::Certificate(print), _) => {
                 settings.certificates.iter().any(|entry| entry.print() == *print)
             }
-            (Origin::Key(_), _) => false,
+            (Origin::Key(_) | Origin::Nothing, _) => false,
         };
         if is_there { Ok(()) } else { Err(Denied::Withdrawn) }
     }
@@ -206,14 +207,14 @@ impl Identity {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Revokes, for as long as a token of this moment may live.
-    pub fn revoke(&self, revocation: Revocation, now: Micros) -> Result<(), NoRoom> {
+    /// Revokes, for as long as a token of this moment may live; returns until when.
+    pub fn revoke(&self, revocation: Revocation, now: Micros) -> Result<Micros, NoRoom> {
         let settings = self.settings.read().clone();
         // A token that is issued later is meant too where a user is revoked; until then.
         let until = now.saturating_add(settings.longest_life).saturating_add(2 * settings.leeway);
         self.revocations.revoke(revocation, until, now)?;
         self.next_generation();
-        Ok(())
+        Ok(until)
     }
 
     /// Takes a revocation by [`Identity::revoke`] back. False = there is none.

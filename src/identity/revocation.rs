@@ -109,7 +109,7 @@ impl Set {
                 jti.as_ref().is_some_and(|jti| self.tokens.contains(jti))
             }
             CredentialId::Key(id) => self.keys.contains(id),
-            CredentialId::Certificate(_) => false,
+            CredentialId::Certificate(_) | CredentialId::None => false,
         };
         by_id || self.has_user(grant) || self.before.iter().any(|before| before.has(grant))
     }
@@ -134,7 +134,7 @@ impl Before {
             CredentialId::Token { issuer, .. } => Some(issuer),
             CredentialId::Key(_) => None,
             // A certificate is not issued by anybody whom the settings know.
-            CredentialId::Certificate(_) => return false,
+            CredentialId::Certificate(_) | CredentialId::None => return false,
         };
         let Self { app, issuer, user, time } = self;
         app.as_ref().is_none_or(|app| grant.allows_app(app))

@@ -372,9 +372,8 @@ impl<W: Writer> Keeper<W> {
     /// Stores subjects as a whole; without a state there is nothing more to know of one. Returns those
     /// that there is no room for.
     async fn store_whole(&mut self, wholes: Vec<Whole>) -> Result<Vec<Whole>, LogError> {
-        let is_large = |(_, state): &Whole| {
-            state.as_ref().is_some_and(|state| state.len() > LARGEST_SNAPSHOT)
-        };
+        let is_large =
+            |(_, state): &Whole| state.as_ref().is_some_and(|state| state.len() > LARGEST_SNAPSHOT);
         let (large, mut wholes): (Vec<_>, Vec<_>) = wholes.into_iter().partition(is_large);
         for (subject, state) in large {
             self.store_large(subject, &state.unwrap_or_default()).await?;

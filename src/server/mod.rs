@@ -13,6 +13,7 @@ use crate::{
     config::{Config, Listen},
     engine::{Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords},
     grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
+    identity::{self, Identity},
     keeper::LoadError,
     log::LogError,
     object_stream::{self, ObjectStreams},
@@ -47,12 +48,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The services whose health is told, beside the server as a whole, whose name is empty.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
+    "sessiond.v1.AdminService",
     "sessiond.v1.SessionService",
     "sessiond.v1.DeliveryService",
     "sessiond.v1.ObjectStreamService",
 ];
+
+/// How often it is looked at whether who may call has changed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +70,6 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
-    /// Callers are to be checked, and nothing checks them yet.
-    #[error("this version does not check callers yet: it does not serve with an identity file")]
-    IdentityNotEnforced,
     /// The store does not open.
     #[error("{0}")]
     Store(#[from] LoadError),
@@ -77,6 +79,18 @@ pub enum StartError {
     /// The server was stopped, and the store had no space for everything.
     #[error("the server has stopped, and this is not stored: {0}")]
     NotStored(Unstored),
+    /// Something is wrong with what says who may call.
+    #[error("{}", lines(.0))]
+    Identity(Vec<identity::Fault>),
+    /// Everybody who reaches the address could do everything.
+    #[error(
+        "{address} can be reached from other machines, and nothing says who may call: give a file \
+         with --identity, or --insecure to believe every caller"
+    )]
+    Insecure {
+        /// Which.
+        address: SocketAddr,
+    },
     /// There is nothing to store in.
     #[error("the durability {0} needs a store: give one with --store")]
     NoStore(&'static str),
@@ -118,13 +132,11 @@ pub struct Server {
 
 /// Serves until SIGINT or SIGTERM, then drains.
 pub fn run(config: Config) -> Result<(), StartError> {
-    if config.identity.is_some() {
-        return Err(StartError::IdentityNotEnforced);
-    }
     let main = runtime::Builder::new_current_thread().enable_all().build()?;
     main.block_on(async {
         let mut signals = StopSignals::listen()?;
         let (limit, max_connections) = (descriptors::raise_limit(), config.max_connections);
+        let has_identity = config.identity.is_some();
         let server = tokio::select! {
             server = Server::start(config, Clock::machine()) => server?,
             // Nothing was promised to anybody yet.
@@ -135,11 +147,11 @@ pub fn run(config: Config) -> Result<(), StartError> {
         };
         tracing::info!(address = %server.address(), "listening");
         descriptors::tell(limit, max_connections);
-        if !server.address().ip().is_loopback() {
+        if !server.address().ip().is_loopback() && !has_identity {
             tracing::warn!(
                 address = %server.address(),
-                "ANYONE who reaches this address may read and change every session: there is no \
-                 authentication; listen on 127.0.0.1 or keep the network closed"
+                "ANYONE who reaches this address may read and change every session: nobody is \
+                 asked for a credential; give --identity, or keep the network closed"
             );
         }
         let failed = server.store_failed();
@@ -171,6 +183,24 @@ fn bind(listen: &Listen) -> io::Result<TcpListener> {
     outcome
 }
 
+/// Has open streams ask again whether they may go on, whenever who may call has changed.
+async fn look_on(entrance: grpc::Entrance, over: CancellationToken) {
+    let look = async {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            entrance.look();
+        }
+    };
+    tokio::select! {
+        () = look => {}
+        () = over.cancelled() => {}
+    }
+}
+
+fn lines(faults: &[impl ToString]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 impl Server {
     /// Binds the address and serves. With a stepped clock nothing ticks by itself: see
     /// [`Engine::advance`].
@@ -190,6 +220,12 @@ impl Server {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        if !address.ip().is_loopback() && config.identity.is_none() && !config.insecure {
+            return Err(StartError::Insecure { address });
+        }
+        let identity = config.identity.as_deref().map(Identity::open).transpose();
+        let identity = identity.map_err(StartError::Identity)?.map(Arc::new);
+        let entrance = grpc::Entrance::new(identity.clone());
 
         let steps_by_itself = clock.is_machine();
         if let (None, Some(durability @ (Durability::Async | Durability::Sync))) =
@@ -209,6 +245,8 @@ impl Server {
         let context = grpc::Context {
             engine: engine.clone(),
             objects: objects.clone(),
+            entrance: entrance.clone(),
+            reflection: config.reflection,
             passwords: passwords.clone(),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
@@ -262,6 +300,10 @@ impl Server {
             };
             workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
             inboxes.push(inbox);
+        }
+        if let Some(identity) = identity {
+            identity.watch()?;
+            tokio::spawn(look_on(entrance, cut.clone()));
         }
         let reliever = tokio::spawn(server.clone().relieve());
         let acceptor = tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use crate::{
     engine::{self, Engine},
     grpc::{
-        Context, NODE_METADATA, ObjectStreams, Sessions, compression,
+        Admin, Context, NODE_METADATA, ObjectStreams, Sessions, compression,
         delivery::{
             self, CallHead,
             ending::{Ending, Why},
@@ -11,8 +11,10 @@ use crate::{
         },
         error::Refusal,
     },
+    identity::Grant,
     proto::{
-        self, object_stream_service_server::ObjectStreamServiceServer,
+        self, admin_service_server::AdminServiceServer,
+        object_stream_service_server::ObjectStreamServiceServer,
         session_service_server::SessionServiceServer,
     },
     session::limits::Micros,
@@ -50,9 +52,9 @@ const REFLECTION_BYTES: usize = 4096;
 /// How a call is answered.
 pub enum Way {
     /// By a hot stream.
-    Hot,
+    Hot(Arc<Grant>),
     /// By tonic.
-    Cold,
+    Cold(Arc<Grant>),
     /// By tonic, as a stream of reflection.
     Reflection,
     /// Not at all, for this reason.
@@ -71,6 +73,7 @@ impl Router {
         };
         let sessions = SessionServiceServer::new(Sessions(context.clone()));
         let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
+        let admin = AdminServiceServer::new(Admin(Arc::new(context.clone())));
         let v1 = reflection().build_v1().expect("the descriptors are compiled in");
         let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
         // The limit holds before and after a message is inflated.
@@ -86,10 +89,15 @@ impl Router {
         }
         let routes = Routes::new(bounded!(sessions))
             .add_service(bounded!(streams))
-            .add_service(bounded!(health))
-            .add_service(bounded!(v1, most.min(REFLECTION_BYTES)))
-            .add_service(bounded!(v1alpha, most.min(REFLECTION_BYTES)))
-            .prepare();
+            .add_service(bounded!(admin))
+            .add_service(bounded!(health));
+        let routes = match context.reflection {
+            true => routes
+                .add_service(bounded!(v1, most.min(REFLECTION_BYTES)))
+                .add_service(bounded!(v1alpha, most.min(REFLECTION_BYTES))),
+            false => routes,
+        };
+        let routes = routes.prepare();
         let node = HeaderValue::from_str(&context.node.name);
         let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
         let one_up = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -151,6 +159,7 @@ impl Router {
 
     /// How a call is answered.
     pub fn way(&self, method: &Method, path: &str, headers: &HeaderMap) -> Way {
+        let now = self.engine().clock().now();
         if method != Method::POST {
             Way::Refused(not_grpc(StatusCode::METHOD_NOT_ALLOWED))
         } else if !is_grpc(headers) {
@@ -159,12 +168,13 @@ impl Router {
             Way::Refused(status.into_http())
         } else if self.engine().is_starting() && path.starts_with(OWN) {
             Way::Refused(self.refuse(&engine::Refusal::Starting.into()).into_http())
-        } else if delivery::serves(path) {
-            Way::Hot
-        } else if path.starts_with(REFLECTION) {
-            Way::Reflection
         } else {
-            Way::Cold
+            match self.context.entrance.admit(path, headers, None, now) {
+                Err(refusal) => Way::Refused(self.refuse(&refusal).into_http()),
+                Ok(grant) if delivery::serves(path) => Way::Hot(grant),
+                Ok(_) if path.starts_with(REFLECTION) => Way::Reflection,
+                Ok(grant) => Way::Cold(grant),
+            }
         }
     }
 

@@ -26,7 +26,10 @@ fn a_client_whose_link_is_down_is_gone_in_time() {
         words.push(server::program());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        let server = Server::start_by(command, &[&["--listen", "0.0.0.0:0"], flags].concat());
+        let server = Server::start_by(
+            command,
+            &[&["--listen", "0.0.0.0:0", "--insecure=true"], flags].concat(),
+        );
         let port = server.address.port();
         let from_afar = format!("{SERVER}:{port}").parse().expect("an address");
         let from_near = ([127, 0, 0, 1], port).into();

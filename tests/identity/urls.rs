@@ -62,7 +62,7 @@ impl Server {
     /// An identity that has its keys here.
     fn identity(&self, folder: &Folder, more: &str) -> Arc<Identity> {
         let url = format!("http://{}/keys.json", self.address);
-        let keys = format!("[[issuers.keys]]\njwks-url = \"{url}\"\ntimeout = \"200ms\"\n{more}");
+        let keys = format!("[[issuers.keys]]\njwks-url = \"{url}\"\n{more}");
         folder.identity(&format!("{ISSUER_TOML}{keys}"))
     }
 }
@@ -182,7 +182,7 @@ fn a_flood_of_unknown_keys_reads_them_once_in_a_while() {
 fn keys_stay_while_the_url_fails_until_they_are_too_old() {
     let folder = Folder::new();
     let server = Server::start(set(&[ed25519("key")]));
-    let identity = server.identity(&folder, "max-age = \"2h\"\nrefresh = \"5m\"");
+    let identity = server.identity(&folder, "max-age = \"2h\"\nrefresh = \"5m\"\ntimeout = \"2s\"");
     let good = signed(Algorithm::EdDSA, "key");
     identity.fetch_due(NOW);
     let mut now = NOW;
@@ -231,6 +231,18 @@ fn keys_stay_while_the_url_fails_until_they_are_too_old() {
     let answer = check(&identity, &good, now + 2 * 60 * MINUTE + 30 * SECOND);
     assert_eq!(answer, Err(Denied::KeysUnavailable));
     assert!(answer.unwrap_err().is_temporary());
+}
+
+#[test]
+fn keys_that_are_too_old_do_not_hold_even_if_nobody_tries_to_read_them() {
+    let folder = Folder::new();
+    let server = Server::start(set(&[ed25519("key")]));
+    let identity = server.identity(&folder, "max-age = \"2h\"");
+    identity.fetch_due(NOW);
+    let good = signed(Algorithm::EdDSA, "key");
+    let end = NOW + 120 * MINUTE;
+    assert_eq!(check(&identity, &good, end), Err(Denied::KeysUnavailable));
+    assert!(check(&identity, &good, end - 1).is_ok());
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod exclusive;
 mod gateway;
 mod health_reflection;
 mod hosted;
+mod identity;
 mod lifecycle;
 mod limits;
 mod listing;

@@ -1,7 +1,6 @@
 //! What the contract has and the server does not yet: named, and never ignored.
 
 use crate::support::*;
-use sessiond::proto::stream_user_props_request::Message as Up;
 use tonic::Code;
 
 #[tokio::test]
@@ -19,18 +18,5 @@ async fn every_call_is_served_and_any_other_answers_unimplemented() {
         refused(service.call_raw(path, Vec::new()).await)
             .is(Code::Unimplemented, "NOT_IMPLEMENTED");
     }
-    service.is_fine().await;
-}
-
-#[tokio::test]
-async fn every_field_that_is_not_served_is_refused_by_its_name() {
-    let service = Service::with_room().await;
-    let mut stream = service.stream("finals", "ada").await;
-    let seq = stream.send(Up::Token("t".to_owned()));
-    stream.until_acked(&service, seq).await;
-    assert_eq!(stream.refusals[0].code, Code::Unimplemented as i32, "the stream goes on");
-
-    service.tick();
-    assert_eq!(service.revision("finals").await, 1, "nothing changed");
     service.is_fine().await;
 }

@@ -23,6 +23,10 @@ pub enum Why {
     Slow,
     /// The client wanted an end by then.
     Deadline,
+    /// The credential of the caller has expired.
+    Expired,
+    /// It was revoked.
+    Revoked,
     /// Another stream took this one's place.
     TakenOver,
 }
@@ -33,7 +37,12 @@ impl Why {
         match self {
             Why::Slow | Why::Deadline | Why::NoMessage => 0,
             Why::Session(End::Draining) => 5 * SECOND,
-            Why::Session(_) | Why::Age | Why::Silent | Why::TakenOver => SECOND * 3 / 4,
+            Why::Session(_)
+            | Why::Age
+            | Why::Silent
+            | Why::TakenOver
+            | Why::Expired
+            | Why::Revoked => SECOND * 3 / 4,
         }
     }
 }
@@ -119,6 +128,14 @@ impl Ending {
                 let text = "the stream reached its maximum age";
                 let (code, error) = (Code::Unavailable, ErrorReason::Age);
                 (EndReason::Age, code, error, text, spread(1_000_000), false)
+            }
+            Why::Expired | Why::Revoked => {
+                let text = match why {
+                    Why::Revoked => "the credential was revoked",
+                    _ => "the credential has expired",
+                };
+                let (code, error) = (Code::Unauthenticated, ErrorReason::TokenExpired);
+                (EndReason::TokenExpired, code, error, text, None, false)
             }
             Why::Silent => {
                 let text = "no message came for longer than the silence_timeout";

@@ -4,6 +4,7 @@ mod acks;
 mod backlog;
 mod bundle;
 mod compose;
+mod credential;
 pub mod ending;
 mod feed;
 mod feeds;
@@ -22,8 +23,9 @@ mod usual;
 mod wanted;
 mod watch_sessions;
 
-use super::{Context, StreamSettings, compression};
+use super::{Context, StreamSettings, caller::Caller, compression};
 use crate::engine::Peer;
+use crate::identity::Grant;
 use crate::session::limits::Micros;
 use gateway::Gateway;
 use hot::HotStream;
@@ -112,6 +114,8 @@ pub struct CallHead {
     pub path: String,
     /// The metadata.
     pub headers: HeaderMap,
+    /// What the credential of the caller allows.
+    pub grant: Arc<Grant>,
     /// Where the call comes from.
     pub peer: Peer,
     /// Over which connection.
@@ -121,12 +125,13 @@ pub struct CallHead {
 }
 
 fn open<C: Call>(server: &Server, call: CallHead) -> Box<dyn HotStream> {
-    let CallHead { headers, peer, seat, deadline, .. } = call;
+    let CallHead { headers, grant, peer, seat, deadline, .. } = call;
     let is_wide = call.path.strip_prefix(PATH) == Some(GATEWAY);
     let StreamSettings { max_gateway_bytes, max_request_bytes, .. } = server.streams;
     let most = if is_wide { max_gateway_bytes } else { max_request_bytes };
     let framing = Framing { most, gzip: compression::is_gzip(&headers) };
-    let opening = Opening { server: server.clone(), headers, peer, seat, deadline };
+    let caller = Caller::new(&headers, grant);
+    let opening = Opening { server: server.clone(), caller, peer, seat, deadline };
     Box::new(Stream::<C>::new(opening, framing))
 }
 

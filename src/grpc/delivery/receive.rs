@@ -71,9 +71,9 @@ impl ReceiveSessionUpdates {
 
 impl Call for ReceiveSessionUpdates {
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, seat, .. } = opening;
+        let Opening { server, caller, seat, .. } = opening;
         let request: proto::ReceiveSessionUpdatesRequest = decode(message)?;
-        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let user = door.user_of("user_id", actor.as_ref());
         let options = door.delivery("options", &request.options.unwrap_or_default());
         let mut resume = BTreeMap::new();

@@ -5,21 +5,23 @@
 
 use super::{
     Seat, Server,
+    credential::Watch,
     ending::{Ending, Why},
     feeds::{Feeds, Round},
-    hot::{HotStream, Next, header_bytes},
+    hot::{HotStream, Next},
     inbox::{Framing, Inbox},
     timer::{Bell, Due, Timer, wait},
 };
-use crate::grpc::{error::Refusal, status::about::About};
+use crate::grpc::{caller::Caller, error::Refusal, status::about::About};
 use crate::{
     engine::{End, Peer},
+    identity::Grant,
     session::limits::{Micros, SECOND},
 };
 use bytes::Bytes;
-use http::HeaderMap;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -47,6 +49,11 @@ pub trait Call: Sized + Send + Unpin + 'static {
 
     /// The stream ends if no message comes up for so long.
     fn silence(&self) -> Option<Micros> {
+        None
+    }
+
+    /// The credential that came up since this was asked last.
+    fn renewed(&mut self) -> Option<Arc<Grant>> {
         None
     }
 
@@ -103,8 +110,8 @@ pub trait Call: Sized + Send + Unpin + 'static {
 pub struct Opening {
     /// The server.
     pub server: Server,
-    /// The metadata, which is not kept: a stream lives long.
-    pub headers: HeaderMap,
+    /// Who makes the call.
+    pub caller: Caller,
     /// Where the call comes from.
     pub peer: Peer,
     /// Over which connection.
@@ -143,6 +150,8 @@ pub struct Stream<C> {
     server: Server,
     seat: Seat,
     deadline: Micros,
+    /// None once the stream is open, which has it then.
+    watch: Option<Watch>,
     inbox: Inbox,
     /// The client has closed its sending side.
     closing: Closing,
@@ -179,6 +188,7 @@ struct Open<C> {
     call: C,
     feeds: Feeds,
     timer: Timer,
+    watch: Watch,
 }
 
 impl<C: Call> Stream<C> {
@@ -188,10 +198,12 @@ impl<C: Call> Stream<C> {
         let (server, seat, deadline) = (server.clone(), *seat, deadline.unwrap_or(Micros::MAX));
         let due_at = server.engine.clock().now() + server.streams.first_message;
         let stopping = Box::pin(server.stopping.clone().cancelled_owned());
+        let watch = Watch::new(&server, opening.caller.grant.clone());
         Self {
             server,
             seat,
             deadline,
+            watch: Some(watch),
             inbox: Inbox::new(framing),
             closing: Closing::No,
             state: State::First(Box::new(opening), due_at, stopping),
@@ -244,9 +256,10 @@ impl<C: Call> Stream<C> {
                     Poll::Pending => Ok(()),
                 }
             }
-            State::Open(Open { call, feeds, timer }) => {
+            State::Open(Open { call, feeds, timer, watch }) => {
                 timer.heard();
                 let outcome = call.receive(&self.server, feeds, message);
+                renew(call, watch, timer);
                 outcome.map_err(|refusal| self.status(&refusal))
             }
             State::Opening(..) | State::Over => Ok(()),
@@ -276,8 +289,10 @@ impl<C: Call> Stream<C> {
         };
         let (call, feeds) =
             ready!(opened.as_mut().poll(cx)).map_err(|refusal| self.status(&refusal))?;
-        let timer = Timer::new(&self.server, self.seat, self.deadline, call.silence());
-        self.state = State::Open(Open { call, feeds, timer });
+        let Some(watch) = self.watch.take() else { return Poll::Ready(Ok(())) };
+        let ends = (self.deadline, watch.expires_at());
+        let timer = Timer::new(&self.server, self.seat, ends, call.silence());
+        self.state = State::Open(Open { call, feeds, timer, watch });
         Poll::Ready(Ok(()))
     }
 
@@ -316,11 +331,11 @@ impl<C: Call> HotStream for Stream<C> {
     }
 
     fn waiting(&self) -> usize {
-        let headers = match &self.state {
-            State::First(opening, ..) => header_bytes(&opening.headers),
+        let caller = match &self.state {
+            State::First(opening, ..) => opening.caller.bytes(),
             _ => 0,
         };
-        headers + self.inbox.len()
+        caller + self.inbox.len()
     }
 
     fn is_full(&self) -> bool {
@@ -387,14 +402,19 @@ impl<C: Call> HotStream for Stream<C> {
 
 impl<C: Call> Open<C> {
     fn go_on(&mut self, server: &Server, cx: &mut Context<'_>) -> bool {
-        self.call.go_on(server, &mut self.feeds, cx)
+        let goes_on = self.call.go_on(server, &mut self.feeds, cx);
+        renew(&mut self.call, &mut self.watch, &mut self.timer);
+        goes_on
     }
 
     /// What comes next, and the status that it leads to if it is the last message.
     fn poll_next(&mut self, server: &Server, cx: &mut Context<'_>) -> Poll<(Next, Option<Status>)> {
         loop {
-            let Self { call, feeds, timer } = self;
+            let Self { call, feeds, timer, watch } = self;
             timer.begin_poll();
+            if let Poll::Ready(why) = watch.poll(server, cx) {
+                return Poll::Ready(self.end(server, why));
+            }
             call.act(server, &mut Moment { feeds, timer, cx });
             if let Some(why) = call.ends() {
                 return Poll::Ready(self.end(server, why));
@@ -431,12 +451,17 @@ impl<C: Call> Open<C> {
         blocked_since: Micros,
         cx: &mut Context<'_>,
     ) -> Poll<Status> {
-        let Self { call, feeds, timer } = self;
+        let Self { call, feeds, timer, watch } = self;
         timer.begin_poll();
+        let revoked = watch.poll(server, cx);
         call.act(server, &mut Moment { feeds, timer, cx });
         let ended = match feeds.poll_over(C::ENDS_WITH_LAST, cx) {
             Poll::Ready(end) => Some(end.into()),
             Poll::Pending => call.ends(),
+        };
+        let ended = match revoked {
+            Poll::Ready(why) => Some(why),
+            Poll::Pending => ended,
         };
         let why = ready!(timer.poll_over(ended, blocked_since, cx));
         if why == Why::Slow {
@@ -457,5 +482,13 @@ impl<C: Call> Open<C> {
             Some(last) => (Next::Message(last), Some(ending.status)),
             None => (Next::End(ending.status), None),
         }
+    }
+}
+
+/// The stream goes on with the credential that came up, if one did.
+fn renew(call: &mut impl Call, watch: &mut Watch, timer: &mut Timer) {
+    if let Some(grant) = call.renewed() {
+        watch.renew(grant);
+        timer.expires(watch.expires_at());
     }
 }

@@ -6,6 +6,7 @@ use super::{
     backlog::{Backlog, Messages, Place, Waiting},
     bundle::Bundle,
     compose::{Delivery, compose, framed},
+    credential::Credential,
     feed::Feed,
     feeds::{Feeds, Subscribed},
     hot::Next,
@@ -19,12 +20,12 @@ use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{Peer, SessionKey, UserStream},
     grpc::{
-        caller::Caller,
         convert::door::{Door, PropsWrite},
         once::Once,
         status::{about::About, in_band},
         weight::decode,
     },
+    identity::Grant,
     proto::{self, stream_user_props_request::Message as Up},
     session::{
         command::{Actor, Command, Write},
@@ -46,6 +47,7 @@ const SUBSCRIPTIONS: usize = 64;
 pub struct StreamUserProps {
     user: UserStream,
     actor: Actor,
+    credential: Credential,
     silence: Option<Micros>,
     usual: Usual,
     last_seq: u64,
@@ -64,18 +66,17 @@ impl Call for StreamUserProps {
     const ENDS_WITH_LAST: bool = true;
 
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, peer, seat, .. } = opening;
+        let Opening { server, caller, peer, seat, .. } = opening;
         let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
         check_seq(seq, 0)?;
         let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
         let proto::StreamOpen { app, user_id, subscriptions, silence_timeout } = open;
-        let (mut door, app) = server.door_in(&headers, "open.app", &app);
+        let (mut door, app) = server.door_in(&caller, "open.app", &app);
         let range = SECOND..=3600 * SECOND;
         let silence = silence_timeout
             .map(|span| door.span("open.silence_timeout", Some(span), range, SECOND));
         let joins = !subscriptions.is_empty() && subscriptions.iter().all(|it| it.join.is_some());
-        let caller = Caller::of(&headers);
-        let actor = door.actor_or_new(caller, "open.user_id", &user_id, joins);
+        let actor = door.actor_or_new(&caller, "open.user_id", &user_id, joins);
         let user = door.user_of("open.user_id", actor.as_ref());
         let who = (&app, actor.as_ref(), &*user_id, peer);
         let wanted = wanted(&server, &mut door, who, subscriptions);
@@ -89,6 +90,7 @@ impl Call for StreamUserProps {
         let call = Self {
             user,
             actor,
+            credential: Credential::new(caller.grant),
             silence,
             usual: Usual::default(),
             last_seq: seq,
@@ -103,6 +105,10 @@ impl Call for StreamUserProps {
 
     fn silence(&self) -> Option<Micros> {
         self.silence
+    }
+
+    fn renewed(&mut self) -> Option<Arc<Grant>> {
+        self.credential.take_new()
     }
 
     fn receive(
@@ -121,9 +127,12 @@ impl Call for StreamUserProps {
             Some(Up::Open(_)) => {
                 return Err(Refusal::WrongFirstMessage("only the first message may be `open`"));
             }
-            Some(Up::Token(_)) => {
-                let field = "token".to_owned();
-                self.settle(feeds, self.messages_to(seq), Err(Refusal::NotImplemented { field }));
+            Some(Up::Token(token)) => {
+                if let Err(refusal) = self.credential.renew(server, &token) {
+                    self.settle(feeds, self.messages_to(seq), Err(refusal));
+                } else {
+                    feeds.want_tick(None);
+                }
                 self.acks.dealt_with(seq);
             }
             Some(Up::Heartbeat(_)) => {
@@ -131,7 +140,7 @@ impl Call for StreamUserProps {
                 feeds.want_tick(None);
             }
             Some(Up::Write(write)) => {
-                let mut door = Door::new(&server.limits);
+                let mut door = Door::of(&server.limits, self.credential.grant());
                 let write = door.props_write(write);
                 match door.close() {
                     Ok(()) => {

@@ -11,7 +11,6 @@ use crate::grpc::{
 };
 use crate::{
     grpc::{
-        caller::Caller,
         encode::{PREFIX, head_len, put_head, put_prefix},
         field::{subscribe_to_session_response, subscribe_to_user_response},
         new_session_id,
@@ -37,7 +36,7 @@ pub struct SubscribeToUser(Option<String>);
 
 impl Call for SubscribeToSession {
     async fn open(request: Request, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Request { server, headers, peer, .. } = request;
+        let Request { server, caller, peer, .. } = request;
         let proto::SubscribeToSessionRequest {
             app,
             user_id,
@@ -47,9 +46,9 @@ impl Call for SubscribeToSession {
             options,
             resume,
         } = decode(message)?;
-        let (mut door, app) = server.door(&headers, &app);
-        let (caller, joins) = (Caller::of(&headers), join.is_some());
-        let actor = door.actor_or_new(caller, "user_id", &user_id, joins);
+        let (mut door, app) = server.door(&caller, &app);
+        let joins = join.is_some();
+        let actor = door.actor_or_new(&caller, "user_id", &user_id, joins);
         let asked = proto::SessionSubscription {
             handle: 0,
             session_id,
@@ -83,9 +82,9 @@ impl Call for SubscribeToSession {
 impl Call for SubscribeToUser {
     /// Opens the private session, or uses the one that is there, and listens to it.
     async fn open(request: Request, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Request { server, headers, .. } = request;
+        let Request { server, caller, .. } = request;
         let request: proto::SubscribeToUserRequest = decode(message)?;
-        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let listener = door.user_of("user_id", actor.as_ref());
         let pair = door.pair(&request.source_id, "user_id", listener);
         let base = server.engine.default_session();

@@ -60,9 +60,9 @@ impl fmt::Debug for SubscribeToStreams {
 
 impl Call for SubscribeToStreams {
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, seat, .. } = opening;
+        let Opening { server, caller, seat, .. } = opening;
         let request: proto::SubscribeToStreamsRequest = decode(message)?;
-        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         if request.names.len() > NAMES {
             door.fault("names", format!("has more than {NAMES} names"));
         }

@@ -18,6 +18,8 @@ pub struct Timer {
     /// The stream is too old then, or its client's deadline has passed.
     ends_at: Micros,
     deadline: Micros,
+    /// The credential of the caller ends then.
+    expires_at: Micros,
     heartbeat_at: Micros,
     silence: Option<Micros>,
     silent_at: Micros,
@@ -41,15 +43,21 @@ pub enum Due {
 }
 
 impl Timer {
-    /// A timer that begins now, of a stream that ends by a deadline and after so long without a
-    /// message.
-    pub fn new(server: &Server, seat: Seat, deadline: Micros, silence: Option<Micros>) -> Self {
+    /// A timer that begins now, of a stream that ends by a deadline, with its credential, and after
+    /// so long without a message.
+    pub fn new(
+        server: &Server,
+        seat: Seat,
+        (deadline, expires_at): (Micros, Micros),
+        silence: Option<Micros>,
+    ) -> Self {
         let now = server.engine.clock().now();
         let jitter = |age: Micros| age - fastrand::u64(0..=age / 10);
         let mut timer = Self {
             seat,
             ends_at: server.streams.max_age.map_or(deadline, |age| deadline.min(now + jitter(age))),
             deadline,
+            expires_at,
             heartbeat_at: now + server.streams.heartbeat,
             silence,
             silent_at: Micros::MAX,
@@ -68,6 +76,11 @@ impl Timer {
         if let Some(silence) = self.silence {
             self.silent_at = self.server.engine.clock().now() + silence;
         }
+    }
+
+    /// The credential ends at another moment.
+    pub fn expires(&mut self, at: Micros) {
+        self.expires_at = at;
     }
 
     /// Something was said: the heartbeat can wait.
@@ -95,12 +108,19 @@ impl Timer {
         self.ends_at
     }
 
+    /// When the stream ends by itself, as things stand.
+    fn own_end(&self) -> Micros {
+        self.ends_at.min(self.silent_at).min(self.expires_at)
+    }
+
     /// Why the stream ends by itself now.
     fn end_due(&self, now: Micros) -> Option<Why> {
         if self.silent_at <= now {
             Some(Why::Silent)
         } else if self.deadline <= now {
             Some(Why::Deadline)
+        } else if self.expires_at <= now {
+            Some(Why::Expired)
         } else if self.ends_at <= now {
             Some(Why::Age)
         } else {
@@ -128,7 +148,7 @@ impl Timer {
             return Poll::Ready(self.over.take().map_or(Why::Slow, |(why, _)| why));
         }
         let at = over_at.min(slow_at).min(self.soon_at);
-        let at = if self.over.is_some() { at } else { at.min(self.ends_at).min(self.silent_at) };
+        let at = if self.over.is_some() { at } else { at.min(self.own_end()) };
         wait(&self.server, self.seat, &mut self.near, at, cx).map(|()| Why::Slow)
     }
 
@@ -140,7 +160,7 @@ impl Timer {
     /// What is due; else the task is woken when the first of all falls due.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         self.over = None;
-        let at = self.heartbeat_at.min(self.ends_at).min(self.silent_at);
+        let at = self.heartbeat_at.min(self.own_end());
         let is_soon = self.soon_at != Micros::MAX;
         if self.far.rings_by(at, cx) && (!is_soon || self.near.rings_by(self.soon_at, cx)) {
             return Poll::Pending;

@@ -42,9 +42,9 @@ pub struct WatchSessions {
 
 impl Call for WatchSessions {
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, seat, .. } = opening;
+        let Opening { server, caller, seat, .. } = opening;
         let request: proto::WatchSessionsRequest = decode(message)?;
-        let (mut door, app, actor) = server.enter(&headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let filter = door.filter("filter", &request.filter);
         let cursor = read_cursor(&request.cursor);
         if cursor.is_none() && !request.cursor.is_empty() {

@@ -23,7 +23,6 @@ use crate::{
         view::View,
     },
 };
-use http::HeaderMap;
 use prost::Message;
 
 /// How many users `GetFirstMatch` looks for.
@@ -32,14 +31,14 @@ const CANDIDATES: usize = 1000;
 impl Sessions {
     pub(super) async fn join(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         peer: Peer,
         mut request: proto::JoinSessionRequest,
     ) -> Result<proto::JoinSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app) = self.0.door(headers, &request.app);
+        let (mut door, app) = self.0.door(caller, &request.app);
         door.once(&once);
-        let user = door.user_or_new(Caller::of(headers), "user_id", &request.user_id);
+        let user = door.user_or_new(caller, "user_id", &request.user_id);
         let target = door.target(&request);
         let who = (&app, user.as_ref(), peer);
         let entry = self.0.entry(&mut door, who, target, &request, false);
@@ -96,14 +95,14 @@ impl Sessions {
 
     pub(super) async fn leave(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::LeaveSessionRequest,
     ) -> Result<proto::LeaveSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let keep_role = request.keep_role;
         let position = self
-            .command(headers, whose, once, |door, actor| {
+            .command(caller, whose, once, |door, actor| {
                 let user = door.user_of("user_id", actor)?;
                 Some(Command::Leave { user, keep_role })
             })
@@ -113,11 +112,11 @@ impl Sessions {
 
     pub(super) async fn set_role(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::SetRoleRequest,
     ) -> Result<proto::SetRoleResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let id = door.session("session_id", &request.session_id);
         let target = door.user("target_user_id", &request.target_user_id);
         let role = door.new_role("role", request.role);
@@ -136,13 +135,13 @@ impl Sessions {
 
     pub(super) async fn kick(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::KickUserRequest,
     ) -> Result<proto::KickUserResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let position = self
-            .command(headers, whose, once, |door, _| {
+            .command(caller, whose, once, |door, _| {
                 let target = door.user("target_user_id", &request.target_user_id);
                 let reason = door.reason("reason", &request.reason);
                 Some(Command::Kick { target: target?, reason })
@@ -153,14 +152,14 @@ impl Sessions {
 
     pub(super) async fn ban(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::BanUserRequest,
     ) -> Result<proto::BanUserResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let now = self.0.engine.clock().now();
         let position = self
-            .command(headers, whose, once, |door, _| {
+            .command(caller, whose, once, |door, _| {
                 let target = door.user("target_user_id", &request.target_user_id);
                 let reason = door.reason("reason", &request.reason);
                 let until = door.until(now, request.until, request.duration);
@@ -172,13 +171,13 @@ impl Sessions {
 
     pub(super) async fn unban(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::UnbanUserRequest,
     ) -> Result<proto::UnbanUserResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let position = self
-            .command(headers, whose, once, |door, _| {
+            .command(caller, whose, once, |door, _| {
                 let target = door.user("target_user_id", &request.target_user_id)?;
                 Some(Command::Unban { target })
             })
@@ -188,11 +187,11 @@ impl Sessions {
 
     pub(super) async fn swap_host(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::SwapHostRequest,
     ) -> Result<proto::SwapHostResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let id = door.session("session_id", &request.session_id);
         let target = door.optional_user("target_user_id", &request.target_user_id);
         door.once(&once);
@@ -215,10 +214,10 @@ impl Sessions {
 
     pub(super) async fn first_match(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::GetFirstMatchRequest,
     ) -> Result<proto::GetFirstMatchResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         if request.candidate_ids.len() > CANDIDATES {
             door.fault("candidate_ids", format!("has more than {CANDIDATES} ids"));

@@ -108,6 +108,7 @@ impl Door<'_> {
             }
             return self.session_or_name(id, name).map(Target::Key);
         }
+        self.reaches_other_sessions();
         if !(id.is_empty() && name.is_empty()) {
             self.fault("newest", "only one of session_id, name and newest may be given");
         }

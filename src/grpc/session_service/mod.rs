@@ -9,6 +9,7 @@ mod writes;
 
 use super::{
     Context,
+    caller::Caller,
     convert::{door::Door, to_proto},
     encode::MAX_MESSAGE_BYTES,
     once::Once,
@@ -26,7 +27,6 @@ use crate::{
         ids::AppId,
     },
 };
-use http::HeaderMap;
 use prost::Message;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
@@ -105,12 +105,12 @@ impl Sessions {
     /// A command of one user to one session.
     async fn command(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         (app, session, user): (&str, &str, &str),
         once: Once,
         command: impl FnOnce(&mut Door<'_>, Option<&Actor>) -> Option<Command>,
     ) -> Result<proto::Position, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, app, user);
+        let (mut door, app, actor) = self.0.enter(caller, app, user);
         door.once(&once);
         let id = door.session("session_id", session);
         let command = command(&mut door, actor.as_ref());
@@ -148,9 +148,10 @@ macro_rules! serve {
                 &self,
                 request: Request<proto::$request>,
             ) -> Result<Response<proto::$response>, Status> {
-                let (metadata, _, request) = request.into_parts();
+                let (metadata, extensions, request) = request.into_parts();
                 let (app, about) = (request.app.clone(), request.about());
-                let outcome = self.$serve(&metadata.into_headers(), request).await;
+                let caller = Caller::of(metadata.as_ref(), &extensions);
+                let outcome = self.$serve(&caller, request).await;
                 self.answer(&app, about, outcome)
             })*
 
@@ -159,9 +160,10 @@ macro_rules! serve {
                 request: Request<proto::$peer_request>,
             ) -> Result<Response<proto::$peer_response>, Status> {
                 let (metadata, extensions, request) = request.into_parts();
-                let (headers, peer) = (metadata.into_headers(), passwords::peer(&extensions));
+                let caller = Caller::of(metadata.as_ref(), &extensions);
+                let peer = passwords::peer(&extensions);
                 let (app, about) = (request.app.clone(), request.about());
-                let outcome = self.$serve_peer(&headers, peer, request).await;
+                let outcome = self.$serve_peer(&caller, peer, request).await;
                 self.answer(&app, about, outcome)
             })*
         }

@@ -4,25 +4,28 @@ use super::{Sessions, sessions::session_id};
 use crate::grpc::error::Refusal;
 use crate::{
     engine::Scope,
-    grpc::{convert::to_proto, new_session_id, once::Once},
+    grpc::{caller::Caller, convert::to_proto, new_session_id, once::Once},
     proto,
     session::{Opening, command::Actor, opening::People, private::Private, settings::Kind},
 };
-use http::HeaderMap;
 
 impl Sessions {
     pub(super) async fn open_private(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::OpenPrivateSessionRequest,
     ) -> Result<proto::OpenPrivateSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let listener = door.user("listener_id", &request.listener_id);
         let pair = door.pair(&request.source_id, "listener_id", listener);
         let id = match request.session_id.as_str() {
-            "" => None,
+            "" => {
+                // The id of a new session is in no credential.
+                door.reaches_other_sessions();
+                None
+            }
             id => door.session("session_id", id),
         };
         let wire = request.settings.unwrap_or_default();

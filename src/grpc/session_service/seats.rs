@@ -4,6 +4,7 @@ use super::Sessions;
 use crate::{
     engine::{self, Live, Scope, SessionKey},
     grpc::{
+        caller::Caller,
         convert::{door::Door, to_proto},
         error::Refusal,
         once::Once,
@@ -16,7 +17,6 @@ use crate::{
         seats::HELD_FOR,
     },
 };
-use http::HeaderMap;
 use std::{collections::HashSet, sync::Arc};
 
 /// For how many users places are held at once.
@@ -25,11 +25,11 @@ const USERS: usize = 1000;
 impl Sessions {
     pub(super) async fn reserve_seats(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::ReserveSeatsRequest,
     ) -> Result<proto::ReserveSeatsResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let id = door.session("session_id", &request.session_id);
         let users = door.seat_users(&request.target_user_ids, actor.as_ref());
@@ -51,11 +51,11 @@ impl Sessions {
 
     pub(super) async fn release_seats(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::ReleaseSeatsRequest,
     ) -> Result<proto::ReleaseSeatsResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let id = door.session("session_id", &request.session_id);
         let users = door.seat_users(&request.target_user_ids, actor.as_ref());

@@ -23,7 +23,6 @@ use crate::{
     },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use http::HeaderMap;
 use prost::Message;
 
 /// How many sessions are on a page by default.
@@ -35,10 +34,10 @@ const LARGEST_PAGE: usize = 1000;
 impl Sessions {
     pub(super) async fn get_info(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::GetSessionInfoRequest,
     ) -> Result<proto::GetSessionInfoResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let min = request.min_position.map(|min| door.position("min_position", min));
         let named = door.session_or_name(&request.session_id, &request.name);
         let (actor, named) = door.close_with(|| Some((actor?, named?)))?;
@@ -63,10 +62,10 @@ impl Sessions {
 
     pub(super) async fn list(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::ListSessionsRequest,
     ) -> Result<proto::ListSessionsResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let member = door.optional_user("member_id", &request.member_id);
         let name = (!request.name.is_empty()).then(|| door.named("name", &request.name)).flatten();
         let filter = door.filter("filter", &request.filter);
@@ -101,18 +100,18 @@ impl Sessions {
 
     pub(super) async fn open_shared(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         peer: Peer,
         mut request: proto::OpenSharedSessionRequest,
     ) -> Result<proto::OpenSharedSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app) = self.0.door(headers, &request.app);
+        let (mut door, app) = self.0.door(caller, &request.app);
         door.once(&once);
         let get_if_exists = request.get_if_exists;
         let (names_id, names_user) = (!request.session_id.is_empty(), !request.user_id.is_empty());
         let password = door.new_password(request.settings.as_ref());
         let given = door.given("join", request.join.as_ref());
-        let (caller, joins) = (Caller::of(headers), request.join.is_some());
+        let joins = request.join.is_some();
         let actor = door.actor_or_new(caller, "user_id", &request.user_id, joins);
         let join = request.join.take().map(|join| door.join("join", join, false));
         if join.as_ref().is_some_and(|join| join.spectator) {
@@ -151,12 +150,12 @@ impl Sessions {
 
     pub(super) async fn update(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         peer: Peer,
         mut request: proto::UpdateSessionRequest,
     ) -> Result<proto::UpdateSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let id = door.session("session_id", &request.session_id);
         let key = id.clone().map(SessionKey::Id);
@@ -197,11 +196,11 @@ impl Sessions {
 
     pub(super) async fn reset(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::ResetSessionRequest,
     ) -> Result<proto::ResetSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         door.once(&once);
         let id = door.session("session_id", &request.session_id);
         let schema = door.schema("schema", request.schema);
@@ -223,13 +222,13 @@ impl Sessions {
 
     pub(super) async fn delete(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::DeleteSessionRequest,
     ) -> Result<proto::DeleteSessionResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let command = |_: &mut Door<'_>, _: Option<&Actor>| Some(Command::Delete);
-        self.command(headers, whose, once, command).await?;
+        self.command(caller, whose, once, command).await?;
         Ok(proto::DeleteSessionResponse {})
     }
 }
@@ -244,7 +243,11 @@ impl Context {
         opener: Option<(UserId, Join)>,
     ) -> Opening {
         let id = match request.session_id.as_str() {
-            "" => None,
+            "" => {
+                // The id of a new session is in no credential.
+                door.reaches_other_sessions();
+                None
+            }
             id => door.session("session_id", id),
         };
         if request.get_if_exists && request.session_id.is_empty() {

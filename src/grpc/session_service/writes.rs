@@ -6,6 +6,7 @@ use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{self, SessionKey, WriteOutcome, is_taken},
     grpc::{
+        caller::Caller,
         convert::{door::path, to_proto},
         once::Once,
         status::{about::About, in_band},
@@ -17,15 +18,14 @@ use crate::{
         view::View,
     },
 };
-use http::HeaderMap;
 
 impl Sessions {
     pub(super) async fn set_props(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::SetUserPropsRequest,
     ) -> Result<proto::SetUserPropsResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let user = match (&actor, &*request.target_user_id) {
             (Some(Actor::User(user)), "") => Some(user.clone()),
             (None, "") => None,
@@ -65,17 +65,17 @@ impl Sessions {
 
     pub(super) async fn set_data(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         mut request: proto::SetSessionDataRequest,
     ) -> Result<proto::SetSessionDataResponse, Refusal> {
         let once = Once::of("request_id", &mut request);
         let whose = (&*request.app, &*request.session_id, &*request.user_id);
         let durable = request.ack == proto::Ack::Durable as i32;
         if durable {
-            self.check_stored(headers, whose)?;
+            self.check_stored(caller, whose)?;
         }
         let position = self
-            .command(headers, whose, once, |door, _| {
+            .command(caller, whose, once, |door, _| {
                 door.ack("ack", request.ack);
                 let set = door.values("set", request.set);
                 let mut shared = door.write("set", set, "remove", request.remove);
@@ -93,7 +93,7 @@ impl Sessions {
             })
             .await?;
         if durable {
-            let (_, app) = self.0.door(headers, &request.app);
+            let (_, app) = self.0.door(caller, &request.app);
             self.0.stored(&app, &request.session_id).await;
         }
         Ok(proto::SetSessionDataResponse { position: Some(position) })
@@ -103,14 +103,14 @@ impl Sessions {
     /// whoever does it.
     fn check_stored(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         (app, session, user): (&str, &str, &str),
     ) -> Result<(), Refusal> {
         let engine = &self.0.engine;
         if !engine.has_store() {
             return Err(engine::Refusal::NoStore.into());
         }
-        let (mut door, app, actor) = self.0.enter(headers, app, user);
+        let (mut door, app, actor) = self.0.enter(caller, app, user);
         let key = door.session("session_id", session).map(SessionKey::Id);
         let Some(actor) = actor else { return Ok(()) };
         match engine.find(&app, key.as_ref(), &actor) {
@@ -121,10 +121,10 @@ impl Sessions {
 
     pub(super) async fn updated_user_data(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::GetUpdatedUserDataRequest,
     ) -> Result<proto::GetUpdatedUserDataResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let target = match (&actor, request.target_user_id.as_str()) {
             (Some(Actor::User(user)), "") => Some(user.clone()),
@@ -166,10 +166,10 @@ impl Sessions {
 
     pub(super) async fn transmit(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         request: proto::TransmitSessionUpdatesRequest,
     ) -> Result<proto::TransmitSessionUpdatesResponse, Refusal> {
-        let (mut door, app, actor) = self.0.enter(headers, &request.app, &request.user_id);
+        let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let target = door.optional_user("target_user_id", &request.target_user_id);
         let (actor, key) = door.close_with(|| actor.zip(key))?;

@@ -3,7 +3,7 @@
 use super::about::{About, Subject, moment};
 use crate::{
     engine::Refusal as Engine,
-    grpc::error::Refusal,
+    grpc::error::{Refusal, Uncovered},
     object_stream::Refusal as Objects,
     proto::{self, ErrorReason as Reason},
     session::{
@@ -79,6 +79,18 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             "only the app itself writes props of another user: leave target_user_id empty, or act \
              as the app with the metadata sessiond-as: app",
         ),
+        Refusal::Uncovered(what) => {
+            Told::new(Code::PermissionDenied, Reason::NotEntitled, of_credential(*what))
+        }
+        Refusal::NoIdentity => Told::new(
+            Code::FailedPrecondition,
+            Reason::NoIdentity,
+            "the server asks nobody for a credential: it was started without --identity",
+        ),
+        Refusal::Unauthenticated { why, expired } => {
+            let reason = if *expired { Reason::TokenExpired } else { Reason::BadCredentials };
+            Told::new(Code::Unauthenticated, reason, why)
+        }
         Refusal::NotImplemented { field } => {
             let message = match field.starts_with('/') {
                 true => format!(
@@ -139,6 +151,19 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
         ),
         Refusal::WrongFirstMessage(fault) => {
             Told::new(Code::InvalidArgument, Reason::WrongFirstMessage, *fault)
+        }
+    }
+}
+
+fn of_credential(what: Uncovered) -> &'static str {
+    match what {
+        Uncovered::Call => "the credential does not allow this call",
+        Uncovered::App => "the credential does not hold in this app",
+        Uncovered::User => "the credential does not allow to act as this user",
+        Uncovered::AsApp => "the credential does not allow to act as the app itself",
+        Uncovered::Session => "the credential does not hold in this session",
+        Uncovered::OtherSessions => {
+            "the credential holds in a few sessions only: the request must name them by their ids"
         }
     }
 }

@@ -137,6 +137,10 @@ every_variant! {
     Refusal::Objects(_) => Refusal::Objects(Objects::NotFound);
     Refusal::Invalid(_) => Refusal::Invalid(faults.to_vec());
     Refusal::NotEntitled => Refusal::NotEntitled;
+    Refusal::Uncovered(_) => Refusal::Uncovered(crate::grpc::error::Uncovered::OtherSessions);
+    Refusal::NoIdentity => Refusal::NoIdentity;
+    Refusal::Unauthenticated { .. } =>
+        Refusal::Unauthenticated { why: text.to_owned(), expired: true };
     Refusal::NotImplemented { .. } => Refusal::NotImplemented { field: text.to_owned() };
     Refusal::Of { .. } => Refusal::Rules(Rule::NotAWriter(faults.to_vec())).of(text);
     Refusal::Malformed(_) => Refusal::Malformed(text.to_owned());

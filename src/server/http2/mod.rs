@@ -294,7 +294,7 @@ impl Driver {
             None => Way::Refused(self.router.too_many(self.limits.streams_per_address)),
         };
         match way {
-            Way::Hot => {
+            Way::Hot(grant) => {
                 self.widen(delivery::window(parts.uri.path()));
                 let mut response = Response::new(());
                 let grpc = HeaderValue::from_static("application/grpc");
@@ -306,6 +306,7 @@ impl Driver {
                 let stream = self.router.stream(CallHead {
                     path: parts.uri.path().to_owned(),
                     headers: parts.headers,
+                    grant,
                     peer: self.peer,
                     seat: self.seat,
                     deadline,
@@ -315,10 +316,11 @@ impl Driver {
                 let task = HotTask::new(engine, stream, body, outbox, (stay, &account));
                 tokio::spawn(task);
             }
-            Way::Cold => {
+            Way::Cold(grant) => {
                 let mut request = Request::from_parts(parts, body);
                 request.extensions_mut().insert(self.peer);
                 request.extensions_mut().insert(self.seat);
+                request.extensions_mut().insert(grant);
                 let call = self.cold(deadline, respond);
                 tokio::spawn(async move {
                     call.serve(request).await;

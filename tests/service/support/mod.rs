@@ -70,7 +70,7 @@ pub const BEGIN: u64 = 1_767_225_600_000_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it looks for what may come.
-const GLANCE: Duration = Duration::from_millis(20);
+pub const GLANCE: Duration = Duration::from_millis(20);
 
 /// What must come in time; the test fails if it does not.
 pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
@@ -496,7 +496,7 @@ impl Service {
         self.request_raw(path, Request::new(tokio_stream::iter(messages))).await
     }
 
-    async fn request_raw(
+    pub async fn request_raw(
         &self,
         path: &str,
         request: Request<tokio_stream::Iter<std::vec::IntoIter<Bytes>>>,

@@ -8,9 +8,10 @@ mod writes;
 
 pub use writes::PropsWrite;
 
-use crate::grpc::error::Refusal;
+use crate::grpc::error::{Refusal, Uncovered};
 use crate::{
     engine::{Filter, Order, Position, SessionKey},
+    identity::Grant,
     proto,
     session::{
         epoch::Epoch,
@@ -39,6 +40,10 @@ const YEAR_10000: Micros = 253_402_300_800 * SECOND;
 #[derive(Debug)]
 pub struct Door<'a> {
     limits: &'a Limits,
+    /// The credential, if it holds in a few sessions only.
+    grant: Option<&'a Grant>,
+    /// What the credential does not allow.
+    denied: Option<Uncovered>,
     faults: Faults,
     other: Option<Refusal>,
 }
@@ -46,7 +51,24 @@ pub struct Door<'a> {
 impl<'a> Door<'a> {
     /// A door with the limits of the server.
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, faults: Faults::default(), other: None }
+        Self { limits, grant: None, denied: None, faults: Faults::default(), other: None }
+    }
+
+    /// The same for the bearer of a credential, which may hold in a few sessions only.
+    pub fn of(limits: &'a Limits, grant: &'a Grant) -> Self {
+        Self { grant: grant.sessions.as_ref().map(|_| grant), ..Self::new(limits) }
+    }
+
+    /// Notes what the credential does not allow: nothing else of the request is told then.
+    pub fn deny(&mut self, what: Uncovered) {
+        self.denied.get_or_insert(what);
+    }
+
+    /// The request reaches sessions that it does not name.
+    pub fn reaches_other_sessions(&mut self) {
+        if self.grant.is_some() {
+            self.deny(Uncovered::OtherSessions);
+        }
     }
 
     /// The limits of the server.
@@ -56,6 +78,9 @@ impl<'a> Door<'a> {
 
     /// Passes if no fault was found.
     pub fn close(self) -> Result<(), Refusal> {
+        if let Some(denied) = self.denied {
+            return Err(Refusal::Uncovered(denied));
+        }
         if !self.faults.is_empty() {
             return Err(Refusal::Invalid(self.faults.close()));
         }
@@ -73,7 +98,7 @@ impl<'a> Door<'a> {
 
     /// Whether no fault was found so far.
     pub fn is_faultless(&self) -> bool {
-        self.faults.is_empty()
+        self.faults.is_empty() && self.denied.is_none()
     }
 
     /// Notes a fault.
@@ -108,6 +133,9 @@ impl<'a> Door<'a> {
 
     /// A session.
     pub fn session(&mut self, field: &str, text: &str) -> Option<SessionId> {
+        if self.grant.is_some_and(|grant| !grant.allows_session(text)) {
+            self.deny(Uncovered::Session);
+        }
         self.id(field, text, SessionId::new)
     }
 
@@ -126,7 +154,10 @@ impl<'a> Door<'a> {
     pub fn session_or_name(&mut self, id: &str, name: &str) -> Option<SessionKey> {
         match (id.is_empty(), name.is_empty()) {
             (false, true) => self.session("session_id", id).map(SessionKey::Id),
-            (true, false) => self.named("name", name).map(SessionKey::Name),
+            (true, false) => {
+                self.reaches_other_sessions();
+                self.named("name", name).map(SessionKey::Name)
+            }
             (true, true) => {
                 self.fault("session_id", "must be given, or the name instead");
                 None

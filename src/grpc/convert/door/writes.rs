@@ -102,6 +102,9 @@ impl Door<'_> {
             self.fault("write.session_ids", format!("has more than {WRITTEN_SESSIONS} ids"));
         }
         let mut known = HashSet::new();
+        if session_ids.is_empty() {
+            self.reaches_other_sessions();
+        }
         let mut sessions = Vec::with_capacity(session_ids.len());
         for (at, id) in session_ids.iter().enumerate() {
             let field = format!("write.session_ids[{at}]");

@@ -11,6 +11,7 @@ use super::{
     Server,
     acks::{Acks, Frame, Told, check_seq},
     compose::{Delivery, MOST, compose, framed},
+    credential::Credential,
     ending::{Ending, Why},
     feeds::Feeds,
     hot::Next,
@@ -22,11 +23,11 @@ use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{End, GatewayStream, Hold, Live, Peer},
     grpc::{
-        caller::{AS_METADATA, Caller},
         convert::to_proto,
         status::{about::About, in_band},
         weight::decode,
     },
+    identity::Grant,
     proto,
     session::{
         ids::{AppId, Key},
@@ -76,6 +77,7 @@ pub struct Gateway {
     peer: Peer,
     /// The call acts as the app: views need no attached user.
     as_app: bool,
+    credential: Credential,
     stream: GatewayStream,
     silence: Micros,
     last_seq: u64,
@@ -112,19 +114,16 @@ impl Call for Gateway {
     const IS_GATEWAY: bool = true;
 
     async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
-        let Opening { server, headers, peer, seat, .. } = opening;
+        let Opening { server, caller, peer, seat, .. } = opening;
         let mut request: proto::GatewayRequest = decode(message)?;
         let Some(hello) = request.hello.take() else { return Err(Self::none_came()) };
-        let (mut door, app) = server.door_in(&headers, "hello.app", &hello.app);
+        let (mut door, app) = server.door_in(&caller, "hello.app", &hello.app);
         let id = door.named("hello.gateway_id", &hello.gateway_id);
         let (grace, most) = GRACE;
         let grace = door.span("hello.grace", hello.grace, 0..=most, grace);
         let range = SECOND..=3600 * SECOND;
         let silence = door.span("hello.silence_timeout", hello.silence_timeout, range, SILENCE);
-        let caller = Caller::of(&headers);
-        if caller == Caller::Unknown {
-            door.fault(AS_METADATA, "the only value of this metadata is app");
-        }
+        door.check_metadata(&caller);
         let seq = std::mem::take(&mut request.seq);
         if request != proto::GatewayRequest::default() {
             door.fault("hello", "must come alone");
@@ -153,7 +152,8 @@ impl Call for Gateway {
         let call = Self {
             app,
             peer,
-            as_app: caller == Caller::App,
+            as_app: caller.is_app(),
+            credential: Credential::new(caller.grant),
             stream,
             silence,
             last_seq: seq,
@@ -173,6 +173,10 @@ impl Call for Gateway {
             closing: false,
         };
         Ok((call, Feeds::brisk(&server, seat, INTERVAL)))
+    }
+
+    fn renewed(&mut self) -> Option<Arc<Grant>> {
+        self.credential.take_new()
     }
 
     fn silence(&self) -> Option<Micros> {
@@ -387,8 +391,10 @@ impl Gateway {
         self.unsubscribe_all(feeds, seq, &request.unsubscribe);
         self.detach_all(server, hold, feeds, seq, &request.detach);
         if !request.token.is_empty() {
-            let field = "token".to_owned();
-            self.refuse(seq, 0, &Refusal::NotImplemented { field });
+            // Without a handle: it is about the whole stream.
+            if let Err(refusal) = self.credential.renew(server, &request.token) {
+                self.refuse(seq, 0, &refusal);
+            }
         }
         self.acks.dealt_with(seq);
         self.hold_acks();

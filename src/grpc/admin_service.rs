@@ -1,0 +1,232 @@
+//! What the people who run the server ask of it.
+
+use super::{
+    Context,
+    caller::{AS_METADATA, Caller},
+    convert::{door::Door, to_proto},
+    error::{Refusal, Uncovered},
+    status::about::About,
+};
+use crate::{
+    engine,
+    identity::{Apps, MAX_REVOCATIONS, Revocation},
+    proto::{self, admin_service_server::AdminService},
+    session::{ids::AppId, limits::Micros},
+};
+use std::sync::Arc;
+use tonic::{Request, Response, Status, async_trait};
+
+/// How many revocations a page has by default, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// Bytes of the id of a token or a key, and of the name of an issuer.
+const ID_BYTES: usize = 128;
+
+/// Serves `AdminService`.
+#[derive(Debug)]
+pub struct Admin(pub Arc<Context>);
+
+impl Admin {
+    /// Begins to check a request, which only somebody may make who may do everything everywhere.
+    fn enter<'a>(&'a self, caller: &'a Caller) -> Door<'a> {
+        let mut door = Door::of(&self.0.limits, &caller.grant);
+        door.check_metadata(caller);
+        if caller.grant.apps != Apps::All {
+            door.deny(Uncovered::Call);
+        }
+        if !caller.is_app() {
+            door.fault(AS_METADATA, "must be app: only the app itself makes this call");
+        }
+        door
+    }
+
+    fn answer<T>(&self, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        let refused = |refusal| self.0.node.status_about(&refusal, &About::default());
+        outcome.map(Response::new).map_err(refused)
+    }
+
+    fn revoke(
+        &self,
+        caller: &Caller,
+        request: proto::RevokeCredentialsRequest,
+    ) -> Result<proto::RevokeCredentialsResponse, Refusal> {
+        let mut door = self.enter(caller);
+        let revocation = door.revocation(request.revocation);
+        let revocation = door.close_with(|| revocation)?;
+        let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
+        let now = self.0.engine.clock().now();
+        let until = identity.revoke(revocation, now).map_err(|_| {
+            let (limit, most) = ("revocations", MAX_REVOCATIONS);
+            Refusal::from(engine::Refusal::LimitReached { limit, most })
+        })?;
+        self.0.entrance.look();
+        Ok(proto::RevokeCredentialsResponse { lasts: Some(to_proto::span(until - now)) })
+    }
+
+    fn restore(
+        &self,
+        caller: &Caller,
+        request: proto::RestoreCredentialsRequest,
+    ) -> Result<proto::RestoreCredentialsResponse, Refusal> {
+        let mut door = self.enter(caller);
+        let revocation = door.revocation(request.revocation);
+        let revocation = door.close_with(|| revocation)?;
+        let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
+        Ok(proto::RestoreCredentialsResponse { restored: identity.restore(&revocation) })
+    }
+
+    fn list(
+        &self,
+        caller: &Caller,
+        request: proto::ListRevocationsRequest,
+    ) -> Result<proto::ListRevocationsResponse, Refusal> {
+        let mut door = self.enter(caller);
+        let size = match request.page_size as usize {
+            0 => PAGE,
+            size if size <= LARGEST_PAGE => size,
+            _ => {
+                door.fault("page_size", format!("must be at most {LARGEST_PAGE}"));
+                PAGE
+            }
+        };
+        door.close()?;
+        let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
+        let after = request.page_token;
+        let mut all: Vec<_> = identity.revocations();
+        all.sort_by_cached_key(|(revocation, _)| place_of(revocation));
+        let mut rest = all.into_iter().filter(|(it, _)| place_of(it) > after).peekable();
+        let mut revocations = Vec::new();
+        let mut last = String::new();
+        while let Some((revocation, until)) = rest.next_if(|_| revocations.len() < size) {
+            last = place_of(&revocation);
+            revocations.push(proto::ActiveRevocation {
+                revocation: Some(told(&revocation)),
+                until: Some(to_proto::moment(until)),
+            });
+        }
+        let next_page_token = if rest.peek().is_some() { last } else { String::new() };
+        Ok(proto::ListRevocationsResponse { revocations, next_page_token })
+    }
+}
+
+/// Where a revocation stands among all, as text.
+fn place_of(revocation: &Revocation) -> String {
+    fn of<T: ToString>(id: &Option<T>) -> String {
+        id.as_ref().map(T::to_string).unwrap_or_default()
+    }
+    match revocation {
+        Revocation::Token(id) => format!("token {id}"),
+        Revocation::Key(id) => format!("key {id}"),
+        Revocation::User { app, user } => format!("user {user} {}", of(app)),
+        Revocation::IssuedBefore { app, issuer, user, time } => {
+            format!("before {time:020} {} {} {}", of(app), of(issuer), of(user))
+        }
+    }
+}
+
+fn told(revocation: &Revocation) -> proto::Revocation {
+    use proto::revocation::What;
+    fn text<T: ToString>(id: &Option<T>) -> String {
+        id.as_ref().map(T::to_string).unwrap_or_default()
+    }
+    let what = match revocation {
+        Revocation::Token(id) => What::TokenId(id.to_string()),
+        Revocation::Key(id) => What::KeyId(id.to_string()),
+        Revocation::User { app, user } => {
+            What::User(proto::RevokedUser { user_id: user.to_string(), app: text(app) })
+        }
+        Revocation::IssuedBefore { app, issuer, user, time } => {
+            What::IssuedBefore(proto::IssuedBefore {
+                time: Some(to_proto::moment(*time)),
+                app: text(app),
+                issuer: text(issuer),
+                user_id: text(user),
+            })
+        }
+    };
+    proto::Revocation { what: Some(what) }
+}
+
+impl Door<'_> {
+    fn revocation(&mut self, revocation: Option<proto::Revocation>) -> Option<Revocation> {
+        use proto::revocation::What;
+        let Some(what) = revocation.and_then(|revocation| revocation.what) else {
+            self.fault("revocation", "must say what is revoked");
+            return None;
+        };
+        match what {
+            What::TokenId(id) => {
+                self.credential_id("revocation.token_id", &id).map(Revocation::Token)
+            }
+            What::KeyId(id) => self.credential_id("revocation.key_id", &id).map(Revocation::Key),
+            What::User(it) => {
+                let user = self.user("revocation.user.user_id", &it.user_id);
+                let app = self.optional_app("revocation.user.app", &it.app);
+                Some(Revocation::User { app, user: user? })
+            }
+            What::IssuedBefore(it) => {
+                let time = self.past("revocation.issued_before.time", it.time);
+                let app = self.optional_app("revocation.issued_before.app", &it.app);
+                let user = self.optional_user("revocation.issued_before.user_id", &it.user_id);
+                let issuer = match &*it.issuer {
+                    "" => None,
+                    name => self.credential_id("revocation.issued_before.issuer", name),
+                };
+                Some(Revocation::IssuedBefore { app, issuer, user, time: time? })
+            }
+        }
+    }
+
+    fn credential_id(&mut self, field: &str, text: &str) -> Option<Arc<str>> {
+        if (1..=ID_BYTES).contains(&text.len()) {
+            return Some(text.into());
+        }
+        self.fault(field, format!("has {} bytes, not 1 to {ID_BYTES}", text.len()));
+        None
+    }
+
+    fn optional_app(&mut self, field: &str, text: &str) -> Option<AppId> {
+        if text.is_empty() { None } else { Some(self.app_in(field, text)) }
+    }
+
+    /// A moment from 1970 on.
+    fn past(&mut self, field: &str, moment: Option<prost_types::Timestamp>) -> Option<Micros> {
+        let micros = moment.and_then(|moment| {
+            let nanos = u64::try_from(moment.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+            let seconds = u64::try_from(moment.seconds).ok().filter(|it| *it < 253_402_300_800)?;
+            Some(seconds * 1_000_000 + nanos / 1000)
+        });
+        if micros.is_none() {
+            self.fault(field, "must be a moment from 1970 on, before the year 10000");
+        }
+        micros
+    }
+}
+
+#[async_trait]
+impl AdminService for Admin {
+    async fn revoke_credentials(
+        &self,
+        request: Request<proto::RevokeCredentialsRequest>,
+    ) -> Result<Response<proto::RevokeCredentialsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        self.answer(self.revoke(&Caller::of(metadata.as_ref(), &extensions), request))
+    }
+
+    async fn restore_credentials(
+        &self,
+        request: Request<proto::RestoreCredentialsRequest>,
+    ) -> Result<Response<proto::RestoreCredentialsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        self.answer(self.restore(&Caller::of(metadata.as_ref(), &extensions), request))
+    }
+
+    async fn list_revocations(
+        &self,
+        request: Request<proto::ListRevocationsRequest>,
+    ) -> Result<Response<proto::ListRevocationsResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        self.answer(self.list(&Caller::of(metadata.as_ref(), &extensions), request))
+    }
+}

@@ -1,0 +1,141 @@
+//! Where every call comes in: whose it is, and whether its credential allows it at all.
+
+use super::{
+    error::{Refusal, Uncovered},
+    permits::{self, Needs},
+};
+use crate::{
+    identity::{Certificate, Denied, Grant, Identity, Presented},
+    session::limits::Micros,
+};
+use http::{HeaderMap, header::AUTHORIZATION};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Lets callers in.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    /// None = every caller is believed.
+    guard: Option<Arc<Guard>>,
+    /// What callers may do of whom no credential is asked.
+    unasked: Arc<Grant>,
+}
+
+#[derive(Debug)]
+struct Guard {
+    identity: Arc<Identity>,
+    /// As of which generation of the identity, and what is cancelled with the next.
+    changed: Mutex<(u64, CancellationToken)>,
+}
+
+impl Entrance {
+    /// The entrance where callers are who the identity says; without one, every caller is a backend
+    /// of all apps.
+    pub fn new(identity: Option<Arc<Identity>>) -> Self {
+        let unasked = if identity.is_some() { Grant::of_nobody() } else { Grant::of_anybody() };
+        let guard = identity.map(|identity| {
+            let changed = Mutex::new((identity.generation(), CancellationToken::new()));
+            Arc::new(Guard { identity, changed })
+        });
+        Self { guard, unasked: Arc::new(unasked) }
+    }
+
+    /// Lets a caller in whose credential allows the call.
+    pub fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        certificate: Option<&Certificate>,
+        now: Micros,
+    ) -> Result<Arc<Grant>, Refusal> {
+        let Some(Guard { identity, .. }) = self.guard.as_deref() else {
+            return Ok(self.unasked.clone());
+        };
+        if permits::needs(path) == Needs::Nothing {
+            return Ok(self.unasked.clone());
+        }
+        let values = headers.get_all(AUTHORIZATION).iter();
+        let authorization: Vec<&[u8]> = values.map(|value| value.as_bytes()).collect();
+        let presented = Presented { authorization: &authorization, certificate };
+        let grant = known(identity.check(&presented, now))?;
+        permits::check(path, &grant).map_err(Refusal::Uncovered)?;
+        Ok(grant)
+    }
+
+    /// What a token allows that comes up on a stream, for the credential before it: as much, and to
+    /// the same caller.
+    pub fn renew(
+        &self,
+        before: &Arc<Grant>,
+        token: &str,
+        now: Micros,
+    ) -> Result<Arc<Grant>, Refusal> {
+        let Some(Guard { identity, .. }) = self.guard.as_deref() else {
+            return Ok(self.unasked.clone());
+        };
+        let grant = known(identity.check_token(token.as_bytes(), now))?;
+        if grant.kind != before.kind {
+            return Err(Refusal::Uncovered(Uncovered::User));
+        }
+        if !before.apps.is_within(&grant.apps) {
+            return Err(Refusal::Uncovered(Uncovered::App));
+        }
+        if grant.sessions != before.sessions || grant.role_cap != before.role_cap {
+            return Err(Refusal::Uncovered(Uncovered::OtherSessions));
+        }
+        Ok(grant)
+    }
+
+    /// Who says whose a call is; none = nobody.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.guard.as_ref().map(|guard| &*guard.identity)
+    }
+
+    /// Is cancelled when a credential that was valid may not be so any more; none = that never
+    /// happens.
+    pub fn changed(&self) -> Option<CancellationToken> {
+        self.guard.as_ref().map(|guard| guard.changed.lock().1.clone())
+    }
+
+    /// Looks whether anything has changed, and tells all streams if so.
+    pub fn look(&self) {
+        let Some(guard) = &self.guard else { return };
+        let generation = guard.identity.generation();
+        let mut changed = guard.changed.lock();
+        if changed.0 != generation {
+            let (_, told) =
+                std::mem::replace(&mut *changed, (generation, CancellationToken::new()));
+            drop(changed);
+            told.cancel();
+        }
+    }
+
+    /// Whether a credential is still valid, but for its own end.
+    pub fn is_valid(&self, grant: &Grant, now: Micros) -> bool {
+        let Some(guard) = &self.guard else { return true };
+        match guard.identity.holds(grant, now) {
+            Ok(()) => true,
+            // The stream ends for that by itself.
+            Err(_) if grant.has_expired(now) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+/// What an identity allows, as far as it is understood here.
+fn known(checked: Result<Arc<Grant>, Denied>) -> Result<Arc<Grant>, Refusal> {
+    let grant = checked.map_err(refused)?;
+    if grant.role_cap.is_some() {
+        // To leave it out of account would give more than the credential does.
+        let why = "the claim role of the token is not known to this version of the server";
+        return Err(Refusal::Unauthenticated { why: why.to_owned(), expired: false });
+    }
+    Ok(grant)
+}
+
+fn refused(denied: Denied) -> Refusal {
+    let expired =
+        matches!(denied, Denied::Expired | Denied::KeyExpired | Denied::CertificateExpired);
+    Refusal::Unauthenticated { expired, why: denied.to_string() }
+}

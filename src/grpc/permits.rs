@@ -1,0 +1,190 @@
+//! Which credential may make which call: the one table. What is not in it, nobody may.
+
+use super::error::Uncovered;
+use crate::identity::{Grant, Kind};
+
+/// What a call needs of a credential, before it is looked at whom and what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// None at all: the call tells nothing of what is served.
+    Nothing,
+    /// Any. The call changes nothing.
+    Read,
+    /// One that may change something: that of a user or of a backend.
+    Act,
+    /// That of a backend.
+    Backend,
+}
+
+/// What a call reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Sessions that it names, or whose names it is refused for.
+    Named,
+    /// Other things too: a credential for a few sessions does not allow it.
+    Wide,
+}
+
+const ADMIN: &str = "/sessiond.v1.AdminService/";
+const SESSIONS: &str = "/sessiond.v1.SessionService/";
+const DELIVERY: &str = "/sessiond.v1.DeliveryService/";
+const STREAMS: &str = "/sessiond.v1.ObjectStreamService/";
+
+/// A call of a service, with what it needs and reaches.
+type Line = (&'static str, Needs, Reach);
+
+#[rustfmt::skip]
+const CALLS: &[(&str, &[Line])] = &[
+    (ADMIN, &[
+        ("RevokeCredentials", Needs::Backend, Reach::Wide),
+        ("RestoreCredentials", Needs::Backend, Reach::Wide),
+        ("ListRevocations", Needs::Backend, Reach::Wide),
+    ]),
+    (SESSIONS, &[
+        ("GetSessionInfo", Needs::Read, Reach::Named),
+        ("ListSessions", Needs::Read, Reach::Wide),
+        ("OpenSharedSession", Needs::Act, Reach::Named),
+        ("OpenPrivateSession", Needs::Act, Reach::Named),
+        ("UpdateSession", Needs::Act, Reach::Named),
+        ("ResetSession", Needs::Act, Reach::Named),
+        ("ReserveSeats", Needs::Act, Reach::Named),
+        ("ReleaseSeats", Needs::Act, Reach::Named),
+        ("JoinSession", Needs::Act, Reach::Named),
+        ("LeaveSession", Needs::Act, Reach::Named),
+        ("DeleteSession", Needs::Act, Reach::Named),
+        ("SetUserProps", Needs::Act, Reach::Named),
+        ("SetSessionData", Needs::Act, Reach::Named),
+        ("GetUpdatedUserData", Needs::Read, Reach::Named),
+        ("GetFirstMatch", Needs::Read, Reach::Named),
+        ("SwapHost", Needs::Act, Reach::Named),
+        ("SetRole", Needs::Act, Reach::Named),
+        ("KickUser", Needs::Act, Reach::Named),
+        ("BanUser", Needs::Act, Reach::Named),
+        ("UnbanUser", Needs::Act, Reach::Named),
+        ("TransmitSessionUpdates", Needs::Act, Reach::Named),
+    ]),
+    (DELIVERY, &[
+        ("SubscribeToSession", Needs::Read, Reach::Named),
+        ("SubscribeToUser", Needs::Act, Reach::Wide),
+        ("ReceiveSessionUpdates", Needs::Act, Reach::Wide),
+        ("StreamUserProps", Needs::Act, Reach::Named),
+        ("Gateway", Needs::Backend, Reach::Wide),
+        ("WatchSessions", Needs::Read, Reach::Wide),
+    ]),
+    (STREAMS, &[
+        ("SetStream", Needs::Act, Reach::Wide),
+        ("RemoveStream", Needs::Act, Reach::Wide),
+        ("UpdateStreamData", Needs::Act, Reach::Wide),
+        ("SetStreamFunc", Needs::Act, Reach::Wide),
+        ("AddStreamFunc", Needs::Act, Reach::Wide),
+        // With the shared cursor these move it for all: they are no mere reads.
+        ("GetStreamUpdate", Needs::Act, Reach::Wide),
+        ("GetAllStreamUpdates", Needs::Act, Reach::Wide),
+        ("SubscribeToStreams", Needs::Read, Reach::Wide),
+    ]),
+    ("/grpc.health.v1.Health/", &[
+        ("Check", Needs::Nothing, Reach::Wide),
+        ("Watch", Needs::Nothing, Reach::Wide),
+    ]),
+    ("/grpc.reflection.v1.ServerReflection/", &[
+        ("ServerReflectionInfo", Needs::Nothing, Reach::Wide),
+    ]),
+    ("/grpc.reflection.v1alpha.ServerReflection/", &[
+        ("ServerReflectionInfo", Needs::Nothing, Reach::Wide),
+    ]),
+];
+
+fn find(path: &str) -> Option<(Needs, Reach)> {
+    let (_, calls, method) = CALLS
+        .iter()
+        .find_map(|(service, calls)| Some((service, calls, path.strip_prefix(service)?)))?;
+    calls.iter().find(|(name, ..)| *name == method).map(|(_, needs, reach)| (*needs, *reach))
+}
+
+/// What a call needs; one that there is not needs a credential to be told so.
+pub fn needs(path: &str) -> Needs {
+    find(path).map_or(Needs::Read, |(needs, _)| needs)
+}
+
+/// Whether a credential allows a call at all.
+pub fn check(path: &str, grant: &Grant) -> Result<(), Uncovered> {
+    let Some((needs, reach)) = find(path) else { return Err(Uncovered::Call) };
+    if reach == Reach::Wide && needs != Needs::Nothing && grant.sessions.is_some() {
+        return Err(Uncovered::OtherSessions);
+    }
+    match (needs, &grant.kind) {
+        (Needs::Nothing | Needs::Read, _)
+        | (Needs::Act, Kind::User(_) | Kind::Backend { .. })
+        | (Needs::Backend, Kind::Backend { .. }) => Ok(()),
+        (Needs::Act | Needs::Backend, _) => Err(Uncovered::Call),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{proto, session::ids::UserId};
+    use prost::Message;
+
+    fn calls_of(descriptors: &[u8]) -> Vec<String> {
+        let files = prost_types::FileDescriptorSet::decode(descriptors).expect("it is built in");
+        let files = files.file.iter();
+        let services = files.flat_map(|file| file.service.iter().map(move |it| (file, it)));
+        let calls = services.flat_map(|(file, service)| {
+            let path = move |call: &str| format!("/{}.{}/{call}", file.package(), service.name());
+            service.method.iter().map(move |it| path(it.name()))
+        });
+        calls.collect()
+    }
+
+    #[test]
+    fn every_call_has_a_line() {
+        let ours = calls_of(proto::DESCRIPTORS);
+        let health = calls_of(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        assert!(ours.len() > 30);
+        for path in ours.iter().chain(&health) {
+            assert!(find(path).is_some(), "{path} has no line");
+        }
+        for path in &ours {
+            assert_ne!(needs(path), Needs::Nothing, "{path} needs a credential");
+        }
+    }
+
+    #[test]
+    fn every_line_is_of_a_call() {
+        let known: Vec<String> =
+            [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET].map(calls_of).concat();
+        let lines = CALLS.iter().flat_map(|(service, calls)| {
+            calls.iter().map(move |(call, ..)| format!("{service}{call}"))
+        });
+        for line in lines.filter(|line| !line.starts_with("/grpc.reflection")) {
+            assert!(known.contains(&line), "{line} is no call");
+        }
+    }
+
+    #[test]
+    fn a_call_that_has_no_line_is_refused() {
+        let grant = Grant::of_anybody();
+        assert_eq!(check("/sessiond.v1.SessionService/Nothing", &grant), Err(Uncovered::Call));
+        assert_eq!(check("/other.Service/GetSessionInfo", &grant), Err(Uncovered::Call));
+        assert_eq!(needs("/other.Service/GetSessionInfo"), Needs::Read);
+    }
+
+    #[test]
+    fn a_reader_changes_nothing_and_a_user_is_no_backend() {
+        let with = |kind| Grant { kind, ..Grant::of_anybody() };
+        let reader = with(Kind::Reader);
+        let user = with(Kind::User(UserId::new("ada").expect("an id")));
+        let limited = Grant { sessions: Some(Default::default()), ..user.clone() };
+        for (service, calls) in CALLS {
+            for (call, needs, reach) in *calls {
+                let path = format!("{service}{call}");
+                let is_read = matches!(needs, Needs::Nothing | Needs::Read);
+                assert_eq!(check(&path, &reader).is_ok(), is_read, "{path}");
+                assert_eq!(check(&path, &user).is_ok(), *needs != Needs::Backend, "{path}");
+                let is_narrow = *reach == Reach::Named || *needs == Needs::Nothing;
+                assert_eq!(check(&path, &limited).is_ok(), is_narrow, "{path}");
+            }
+        }
+    }
+}
