@@ -135,6 +135,9 @@ fn known(checked: Result<Arc<Grant>, Denied>) -> Result<Arc<Grant>, Refusal> {
 }
 
 fn refused(denied: Denied) -> Refusal {
+    if denied.is_temporary() {
+        return Refusal::KeysUnavailable { why: denied.to_string() };
+    }
     let expired =
         matches!(denied, Denied::Expired | Denied::KeyExpired | Denied::CertificateExpired);
     Refusal::Unauthenticated { expired, why: denied.to_string() }

@@ -26,6 +26,11 @@ pub enum Refusal {
     Uncovered(Uncovered),
     /// Nobody is asked for a credential.
     NoIdentity,
+    /// Whether the credential is valid cannot be said at the moment.
+    KeysUnavailable {
+        /// Why, in words that help no forger.
+        why: String,
+    },
     /// The caller has no valid credential.
     Unauthenticated {
         /// What is wrong with it, in words that help no forger.

@@ -87,6 +87,9 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             Reason::NoIdentity,
             "the server asks nobody for a credential: it was started without --identity",
         ),
+        Refusal::KeysUnavailable { why } => {
+            Told::new(Code::Unavailable, Reason::KeysUnavailable, why).after(SECOND)
+        }
         Refusal::Unauthenticated { why, expired } => {
             let reason = if *expired { Reason::TokenExpired } else { Reason::BadCredentials };
             Told::new(Code::Unauthenticated, reason, why)

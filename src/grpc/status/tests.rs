@@ -139,6 +139,7 @@ every_variant! {
     Refusal::NotEntitled => Refusal::NotEntitled;
     Refusal::Uncovered(_) => Refusal::Uncovered(crate::grpc::error::Uncovered::OtherSessions);
     Refusal::NoIdentity => Refusal::NoIdentity;
+    Refusal::KeysUnavailable { .. } => Refusal::KeysUnavailable { why: text.to_owned() };
     Refusal::Unauthenticated { .. } =>
         Refusal::Unauthenticated { why: text.to_owned(), expired: true };
     Refusal::NotImplemented { .. } => Refusal::NotImplemented { field: text.to_owned() };
