@@ -10,7 +10,7 @@ mod sources;
 
 use self::kind::{
     bytes, count, durability, duration, duration_or_none, file_or_none, filter, folder_or_none,
-    format, listen, node_name, switch,
+    format, listen, node_name, switch, switch_or_auto,
 };
 use self::sources::Values;
 pub use self::{
@@ -146,8 +146,9 @@ settings! {
     }
     "Permissions" {
         /// Whether any user may open a private session that shows it another user's props, by
-        /// SubscribeToUser or OpenPrivateSession. If not, the source opens it, or a backend does.
-        open_subscriptions: bool = "true", switch();
+        /// SubscribeToUser or OpenPrivateSession. If not, the source opens it, or a backend does; auto is
+        /// true where every caller is believed.
+        open_subscriptions: Option<bool> = "auto", switch_or_auto();
     }
     "Limits" {
         /// Largest request message.

@@ -56,6 +56,14 @@ pub fn switch() -> Kind<bool> {
     Kind::new(SWITCH, "true or false", |text| text.parse().ok())
 }
 
+/// The same, or none: what suits the other settings.
+pub fn switch_or_auto() -> Kind<Option<bool>> {
+    Kind::new(SWITCH, "auto, true or false", |text| match text {
+        "auto" => Some(None),
+        text => text.parse().ok().map(Some),
+    })
+}
+
 pub fn listen() -> Kind<Listen> {
     Kind::new("HOST:PORT", "HOST:PORT, :PORT or PORT", Listen::read)
 }

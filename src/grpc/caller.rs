@@ -126,6 +126,10 @@ impl Door<'_> {
         };
         if is_new {
             self.check_metadata(caller);
+            if caller.grant.kind == Kind::Reader {
+                // It brings in nobody.
+                self.deny(Uncovered::User);
+            }
             return Some(new_user_id());
         }
         let actor = self.actor(caller, field, user_id);
@@ -250,5 +254,16 @@ mod tests {
     fn a_reader_sees_what_the_app_sees_and_is_no_user() {
         assert_eq!(acts_with(Kind::Reader, &["app"], ""), Ok(None));
         assert_eq!(acts_with(Kind::Reader, &[], "ada"), Err(vec![]));
+        let limits = Limits::default();
+        for metadata in [&[][..], &["app"]] {
+            let headers = metadata.iter().map(|value: &&'static str| {
+                (http::HeaderName::from_static(AS_METADATA), HeaderValue::from_static(value))
+            });
+            let grant = Grant { kind: Kind::Reader, ..Grant::of_anybody() };
+            let caller = Caller::new(&headers.collect(), Arc::new(grant));
+            let mut door = Door::new(&limits);
+            door.actor_or_new(&caller, "user_id", "", true);
+            assert_eq!(door.close(), Err(Refusal::Uncovered(Uncovered::User)), "it joins nobody");
+        }
     }
 }

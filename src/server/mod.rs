@@ -254,7 +254,7 @@ impl Server {
                 started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             }),
             streams: stream_settings(&config),
-            open_subscriptions: config.open_subscriptions,
+            open_subscriptions: config.open_subscriptions.unwrap_or(config.identity.is_none()),
             leaving: leaving.clone(),
             stopping: stopping.clone(),
         };

@@ -76,6 +76,11 @@ fn operator() -> String {
 
 /// A server that asks for credentials.
 async fn service() -> Service {
+    service_with(SETTINGS).await
+}
+
+/// The same with other settings of who may call.
+async fn service_with(settings: &str) -> Service {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("who-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -88,7 +93,7 @@ async fn service() -> Service {
     let entry = Entry::new(&OPERATOR, Apps::All, all, BEGIN);
     key_file::add(&folder.join("keys.toml"), &entry).expect("it is added");
     let file = folder.join("identity.toml");
-    fs::write(&file, SETTINGS).expect("it is written");
+    fs::write(&file, settings).expect("it is written");
     Service::start_with(|config| config.identity = Some(file)).await
 }
 
@@ -344,6 +349,19 @@ async fn a_user_acts_as_itself_named_or_not_and_as_nobody_else() {
         ..Default::default()
     };
     refused(in_time(ada.join_session(join)).await).is(Code::PermissionDenied, "NOT_ENTITLED");
+    let with_ben = proto::OpenSharedSessionRequest {
+        users: vec!["ben".to_owned()],
+        ..open("games", "other", "")
+    };
+    let in_passing = proto::JoinSessionRequest {
+        app: "games".to_owned(),
+        session_id: "other".to_owned(),
+        open_if_missing: Some(with_ben.clone()),
+        ..Default::default()
+    };
+    let opened = in_time(ada.open_shared_session(with_ben)).await;
+    refused(opened).is(Code::PermissionDenied, "NOT_ENTITLED");
+    refused(in_time(ada.join_session(in_passing)).await).is(Code::PermissionDenied, "NOT_ENTITLED");
     let mut as_app = sessions_as_app(&service, &token);
     let as_app = in_time(as_app.get_session_info(info("games", "finals", ""))).await;
     refused(as_app).is(Code::PermissionDenied, "NOT_ENTITLED");
@@ -378,6 +396,13 @@ async fn a_token_for_a_few_sessions_reaches_no_others() {
     let mut few = sessions(&service, &few);
     in_time(few.get_session_info(info("games", "finals", ""))).await.expect("it names it");
     in_time(few.open_shared_session(open("games", "next", ""))).await.expect("it names it");
+    let if_missing = proto::JoinSessionRequest {
+        app: "games".to_owned(),
+        session_id: "finals".to_owned(),
+        open_if_missing: Some(proto::OpenSharedSessionRequest::default()),
+        ..Default::default()
+    };
+    in_time(few.join_session(if_missing)).await.expect("it names it");
     for refused_to in [
         in_time(few.get_session_info(info("games", "other", ""))).await.err(),
         in_time(few.open_shared_session(open("games", "third", ""))).await.err(),
@@ -498,6 +523,19 @@ async fn only_who_may_do_everything_everywhere_revokes() {
     let request = proto::ListRevocationsRequest::default();
     refused(in_time(AdminServiceClient::new(channel).list_revocations(request)).await)
         .is(Code::FailedPrecondition, "NO_IDENTITY");
+}
+
+#[tokio::test]
+async fn while_keys_cannot_be_had_a_call_may_be_tried_again() {
+    // Nobody listens there.
+    let keys = "\n[[issuers.keys]]\njwks-url = \"http://127.0.0.1:9/keys\"\n";
+    let service = service_with(&format!("{SETTINGS}{keys}")).await;
+    let header = Header { kid: Some("next".to_owned()), ..Header::new(Algorithm::HS256) };
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let token = encode(&header, &claims("user"), &key).expect("it is signed");
+    let mut ada = sessions(&service, &token);
+    let call = in_time(ada.get_session_info(info("games", "finals", ""))).await;
+    refused(call).is(Code::Unavailable, "KEYS_UNAVAILABLE");
 }
 
 #[tokio::test]

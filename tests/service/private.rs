@@ -93,7 +93,7 @@ async fn it_is_opened_by_its_source_a_backend_or_anybody_where_open_subscription
     let told = refused(open.try_open_private("eve", "ada", "carol").await);
     told.is(Code::PermissionDenied, "NOT_ENTITLED");
 
-    let closed = Service::start_with(|config| config.open_subscriptions = false).await;
+    let closed = Service::start_with(|config| config.open_subscriptions = Some(false)).await;
     let told = refused(closed.try_open_private("bob", "ada", "bob").await);
     told.is(Code::PermissionDenied, "NO_CONSENT");
     let told = closed.refused_listener(listening("ada", "bob")).await;

@@ -117,6 +117,10 @@ impl Sessions {
         if join.as_ref().is_some_and(|join| join.spectator) {
             door.fault("join.spectator", "the opener owns the session and is no spectator");
         }
+        if !names_id {
+            // The id of a new session is in no credential.
+            door.reaches_other_sessions();
+        }
         let opener = match &actor {
             Some(Actor::User(user)) => Some((user.clone(), join.unwrap_or_default())),
             _ => None,
@@ -243,11 +247,7 @@ impl Context {
         opener: Option<(UserId, Join)>,
     ) -> Opening {
         let id = match request.session_id.as_str() {
-            "" => {
-                // The id of a new session is in no credential.
-                door.reaches_other_sessions();
-                None
-            }
+            "" => None,
             id => door.session("session_id", id),
         };
         if request.get_if_exists && request.session_id.is_empty() {
@@ -262,6 +262,9 @@ impl Context {
         let private_data = door.values("private_data", request.private_data);
         let now = self.engine.clock().now();
         let (roles, users, bans) = (request.roles, request.users, request.bans);
+        if !users.is_empty() {
+            door.acts_on_users();
+        }
         let user = opener.as_ref().map(|(user, _)| user);
         let people = door.people(now, user, (roles, users, bans));
         let id = id.unwrap_or_else(new_session_id);

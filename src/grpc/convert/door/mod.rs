@@ -11,7 +11,7 @@ pub use writes::PropsWrite;
 use crate::grpc::error::{Refusal, Uncovered};
 use crate::{
     engine::{Filter, Order, Position, SessionKey},
-    identity::Grant,
+    identity::{self, Grant},
     proto,
     session::{
         epoch::Epoch,
@@ -42,6 +42,8 @@ pub struct Door<'a> {
     limits: &'a Limits,
     /// The credential, if it holds in a few sessions only.
     grant: Option<&'a Grant>,
+    /// The credential is that of a user.
+    is_of_user: bool,
     /// What the credential does not allow.
     denied: Option<Uncovered>,
     faults: Faults,
@@ -51,17 +53,33 @@ pub struct Door<'a> {
 impl<'a> Door<'a> {
     /// A door with the limits of the server.
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, grant: None, denied: None, faults: Faults::default(), other: None }
+        Self {
+            limits,
+            grant: None,
+            is_of_user: false,
+            denied: None,
+            faults: Faults::default(),
+            other: None,
+        }
     }
 
     /// The same for the bearer of a credential, which may hold in a few sessions only.
     pub fn of(limits: &'a Limits, grant: &'a Grant) -> Self {
-        Self { grant: grant.sessions.as_ref().map(|_| grant), ..Self::new(limits) }
+        let limited = grant.sessions.as_ref().map(|_| grant);
+        let is_of_user = matches!(grant.kind, identity::Kind::User(_));
+        Self { grant: limited, is_of_user, ..Self::new(limits) }
     }
 
     /// Notes what the credential does not allow: nothing else of the request is told then.
     pub fn deny(&mut self, what: Uncovered) {
         self.denied.get_or_insert(what);
+    }
+
+    /// The request has others join, as no user may.
+    pub fn acts_on_users(&mut self) {
+        if self.is_of_user {
+            self.deny(Uncovered::User);
+        }
     }
 
     /// The request reaches sessions that it does not name.
