@@ -58,7 +58,7 @@ impl Entrance {
         let values = headers.get_all(AUTHORIZATION).iter();
         let authorization: Vec<&[u8]> = values.map(|value| value.as_bytes()).collect();
         let presented = Presented { authorization: &authorization, certificate };
-        let grant = known(identity.check(&presented, now))?;
+        let grant = identity.check(&presented, now).map_err(refused)?;
         permits::check(path, &grant).map_err(Refusal::Uncovered)?;
         Ok(grant)
     }
@@ -74,14 +74,14 @@ impl Entrance {
         let Some(Guard { identity, .. }) = self.guard.as_deref() else {
             return Ok(self.unasked.clone());
         };
-        let grant = known(identity.check_token(token.as_bytes(), now))?;
+        let grant = identity.check_token(token.as_bytes(), now).map_err(refused)?;
         if grant.kind != before.kind {
             return Err(Refusal::Uncovered(Uncovered::User));
         }
         if !before.apps.is_within(&grant.apps) {
             return Err(Refusal::Uncovered(Uncovered::App));
         }
-        if grant.sessions != before.sessions || grant.role_cap != before.role_cap {
+        if grant.sessions != before.sessions {
             return Err(Refusal::Uncovered(Uncovered::OtherSessions));
         }
         Ok(grant)
@@ -92,10 +92,15 @@ impl Entrance {
         self.guard.as_ref().map(|guard| &*guard.identity)
     }
 
-    /// Is cancelled when a credential that was valid may not be so any more; none = that never
-    /// happens.
+    /// Is cancelled soon after the next generation begins.
     pub fn changed(&self) -> Option<CancellationToken> {
         self.guard.as_ref().map(|guard| guard.changed.lock().1.clone())
+    }
+
+    /// Is another one when a credential that was valid may not be so any more; none = that never
+    /// happens.
+    pub fn generation(&self) -> Option<u64> {
+        self.guard.as_ref().map(|guard| guard.identity.generation())
     }
 
     /// Looks whether anything has changed, and tells all streams if so.
@@ -121,17 +126,6 @@ impl Entrance {
             Err(_) => false,
         }
     }
-}
-
-/// What an identity allows, as far as it is understood here.
-fn known(checked: Result<Arc<Grant>, Denied>) -> Result<Arc<Grant>, Refusal> {
-    let grant = checked.map_err(refused)?;
-    if grant.role_cap.is_some() {
-        // To leave it out of account would give more than the credential does.
-        let why = "the claim role of the token is not known to this version of the server";
-        return Err(Refusal::Unauthenticated { why: why.to_owned(), expired: false });
-    }
-    Ok(grant)
 }
 
 fn refused(denied: Denied) -> Refusal {

@@ -506,6 +506,25 @@ async fn a_revoked_token_ends_its_streams_and_makes_no_calls() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_let_in_and_not_opened_is_revoked_too() {
+    let service = service().await;
+    let of_ada = token(&with(claims("user"), "jti", "a2"));
+    let (up, messages) = mpsc::unbounded_channel();
+    let mut client = DeliveryServiceClient::new(bearing(&service, &of_ada, false));
+    let down = in_time(client.stream_user_props(UnboundedReceiverStream::new(messages))).await;
+    let mut down = down.expect("it is let in").into_inner();
+    let mut admin = AdminServiceClient::new(bearing(&service, &operator(), true));
+    let revocation = Some(proto::Revocation { what: Some(What::TokenId("a2".to_owned())) });
+    let request = proto::RevokeCredentialsRequest { revocation };
+    in_time(admin.revoke_credentials(request)).await.expect("it may");
+    let open = proto::StreamOpen { app: "games".to_owned(), ..Default::default() };
+    let message = Some(Up::Open(open));
+    up.send(proto::StreamUserPropsRequest { seq: 1, message }).expect("it is open");
+    let (_, status) = rest(&mut down).await;
+    Refused::new(&status).is(Code::Unauthenticated, "TOKEN_EXPIRED");
+}
+
+#[tokio::test]
 async fn only_who_may_do_everything_everywhere_revokes() {
     let service = service().await;
     let of_one_app = bearing(&service, &token(&claims("app")), true);

@@ -7,7 +7,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -46,9 +46,14 @@ impl Credential {
 /// Watches over a credential while its stream is open.
 pub struct Watch {
     grant: Arc<Grant>,
-    /// Something has changed in who is let in; none = nothing ever does.
-    changed: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// As of which generation of who is let in it was last found valid; none = not since the caller
+    /// was let in.
+    seen: Option<u64>,
+    /// What wakes the task with the next generation.
+    bell: Option<(Waker, Wait)>,
 }
+
+type Wait = Pin<Box<WaitForCancellationFutureOwned>>;
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,9 +62,9 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// From the moment on at which the caller was let in.
-    pub fn new(server: &Server, grant: Arc<Grant>) -> Self {
-        Self { grant, changed: changed(server) }
+    /// Of a credential that was found valid before.
+    pub fn new(grant: Arc<Grant>) -> Self {
+        Self { grant, seen: None, bell: None }
     }
 
     /// When the credential ends.
@@ -69,25 +74,34 @@ impl Watch {
 
     /// The credential is another one now.
     pub fn renew(&mut self, grant: Arc<Grant>) {
-        self.grant = grant;
+        (self.grant, self.seen) = (grant, None);
     }
 
-    /// Waits until it is revoked.
+    /// Waits until it is revoked. As long as nothing has changed this takes no lock: all streams would
+    /// share it.
     pub fn poll(&mut self, server: &Server, cx: &mut Context<'_>) -> Poll<Why> {
-        while let Some(waiting) = &mut self.changed {
-            if waiting.as_mut().poll(cx).is_pending() {
+        let Some(mut generation) = server.entrance.generation() else { return Poll::Pending };
+        let is_armed = self.bell.as_ref().is_some_and(|(waker, _)| waker.will_wake(cx.waker()));
+        if is_armed && self.seen == Some(generation) {
+            return Poll::Pending;
+        }
+        loop {
+            if self.seen != Some(generation) {
+                self.seen = Some(generation);
+                if !server.entrance.is_valid(&self.grant, server.engine.clock().now()) {
+                    return Poll::Ready(Why::Revoked);
+                }
+            }
+            let Some(changed) = server.entrance.changed() else { return Poll::Pending };
+            let mut wait: Wait = Box::pin(changed.cancelled_owned());
+            let is_waiting = wait.as_mut().poll(cx).is_pending();
+            self.bell = Some((cx.waker().clone(), wait));
+            let before = generation;
+            generation = server.entrance.generation().unwrap_or(before);
+            // What changed while the bell was not set has rung for others only.
+            if is_waiting && generation == before {
                 return Poll::Pending;
             }
-            // From before the question on, so that no change falls between the two.
-            self.changed = changed(server);
-            if !server.entrance.is_valid(&self.grant, server.engine.clock().now()) {
-                return Poll::Ready(Why::Revoked);
-            }
         }
-        Poll::Pending
     }
-}
-
-fn changed(server: &Server) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
-    server.entrance.changed().map(|changed| Box::pin(changed.cancelled_owned()))
 }

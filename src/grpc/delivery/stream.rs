@@ -198,7 +198,7 @@ impl<C: Call> Stream<C> {
         let (server, seat, deadline) = (server.clone(), *seat, deadline.unwrap_or(Micros::MAX));
         let due_at = server.engine.clock().now() + server.streams.first_message;
         let stopping = Box::pin(server.stopping.clone().cancelled_owned());
-        let watch = Watch::new(&server, opening.caller.grant.clone());
+        let watch = Watch::new(opening.caller.grant.clone());
         Self {
             server,
             seat,
