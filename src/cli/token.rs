@@ -6,7 +6,7 @@ use super::{
     print,
 };
 use crate::{
-    identity::{Algorithm, Apps, Scope, api_key::hex, now, role_called, signing::SigningKey},
+    identity::{Algorithm, Apps, Scope, api_key::hex, now, signing::SigningKey},
     session::{
         ids::{SessionId, UserId},
         limits::SECOND,
@@ -70,9 +70,6 @@ struct NewArgs {
     /// A session that it may touch, and no other; may be given several times
     #[arg(long, value_name = "SESSION")]
     session: Vec<String>,
-    /// The highest role that counts: spectator, member, moderator, admin or owner
-    #[arg(long, value_name = "ROLE")]
-    role: Option<String>,
 }
 
 /// Does it.
@@ -104,9 +101,6 @@ fn claims(arguments: &NewArgs) -> Result<Map<String, Value>> {
     for session in &arguments.session {
         SessionId::new(session).map_err(|fault| format!("the session {fault}"))?;
     }
-    if let Some(role) = &arguments.role {
-        role_called(role).ok_or_else(|| format!("there is no role {role:?}"))?;
-    }
     let now = now();
     let mut jti = [0; 16];
     getrandom::fill(&mut jti).map_err(|error| format!("no randomness: {error}"))?;
@@ -119,9 +113,7 @@ fn claims(arguments: &NewArgs) -> Result<Map<String, Value>> {
         last => put("apps", names.into_iter().chain(last).collect()),
     }
     put("scope", scope.word().into());
-    for (name, text) in
-        [("sub", &arguments.sub), ("iss", &arguments.iss), ("role", &arguments.role)]
-    {
+    for (name, text) in [("sub", &arguments.sub), ("iss", &arguments.iss)] {
         if let Some(text) = text {
             put(name, text.as_str().into());
         }

@@ -64,7 +64,6 @@ mod tests {
             apps: Apps::All,
             kind: Kind::Reader,
             sessions: None,
-            role_cap: None,
             expires: Some(expires),
             issued: None,
             id: CredentialId::Key("a".into()),

@@ -82,7 +82,6 @@ pub fn check(table: &[Entry], certificate: &Certificate, now: Micros) -> Result<
         apps: entry.apps.clone(),
         kind: entry.kind.clone(),
         sessions: None,
-        role_cap: None,
         expires: certificate.expires,
         issued: None,
         id: CredentialId::Certificate(entry.name.clone()),

@@ -98,33 +98,4 @@ impl Denied {
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::KeysUnavailable | Self::KeysOnTheWay)
     }
-
-    /// A stable word for programs.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Missing => "CREDENTIAL_MISSING",
-            Self::Several => "CREDENTIALS_SEVERAL",
-            Self::Scheme => "CREDENTIAL_SCHEME",
-            Self::TooLong
-            | Self::Malformed(_)
-            | Self::Critical
-            | Self::Type
-            | Self::Claim { .. } => "TOKEN_MALFORMED",
-            Self::UnknownKey
-            | Self::NeedsKid
-            | Self::Algorithm
-            | Self::Signature
-            | Self::Issuer
-            | Self::Audience
-            | Self::LivesTooLong
-            | Self::BeyondIssuer(_) => "TOKEN_NOT_ACCEPTED",
-            Self::Expired => "TOKEN_EXPIRED",
-            Self::NotYet => "TOKEN_NOT_YET_VALID",
-            Self::Revoked | Self::Withdrawn => "CREDENTIAL_REVOKED",
-            Self::KeysUnavailable | Self::KeysOnTheWay => "KEYS_UNAVAILABLE",
-            Self::DamagedKey | Self::UnknownApiKey => "KEY_NOT_ACCEPTED",
-            Self::KeyExpired => "KEY_EXPIRED",
-            Self::UnknownCertificate | Self::CertificateExpired => "CERTIFICATE_NOT_ACCEPTED",
-        }
-    }
 }

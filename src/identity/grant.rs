@@ -3,7 +3,6 @@
 use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::Micros,
-    role::Role,
 };
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -17,8 +16,6 @@ pub struct Grant {
     pub kind: Kind,
     /// The only sessions that it may touch; none = all that its user may.
     pub sessions: Option<BTreeSet<SessionId>>,
-    /// The highest role that counts, whatever role its user has; none = every role.
-    pub role_cap: Option<Role>,
     /// From when on it is refused, leeway included; none = it does not expire.
     pub expires: Option<Micros>,
     /// When it was issued, if it says so.
@@ -39,7 +36,6 @@ impl Grant {
             apps: Apps::All,
             kind: Kind::Backend { may_act_as_app: true },
             sessions: None,
-            role_cap: None,
             expires: None,
             issued: None,
             id: CredentialId::None,
@@ -64,11 +60,6 @@ impl Grant {
     /// Whether it may touch a session of an app that it may be used in.
     pub fn allows_session(&self, session: &str) -> bool {
         self.sessions.as_ref().is_none_or(|sessions| sessions.contains(session))
-    }
-
-    /// A role as far as the credential lets it count.
-    pub fn capped(&self, role: Role) -> Role {
-        self.role_cap.map_or(role, |cap| role.min(cap))
     }
 
     /// Whether its time is over.

@@ -90,7 +90,6 @@ impl Entry {
             apps: self.apps.clone(),
             kind: self.kind.clone(),
             sessions: None,
-            role_cap: None,
             expires: self.expires,
             issued: Some(self.created),
             id: CredentialId::Key(self.id.clone()),

@@ -35,7 +35,7 @@ pub use self::{
     reading::{Fault, moment, read_moment},
     revocation::{MAX_SINGLE as MAX_REVOCATIONS, NoRoom, Revocation},
     source::ASK_INTERVAL,
-    token::{MAX_TOKEN_BYTES, role_called},
+    token::MAX_TOKEN_BYTES,
 };
 
 use self::{

@@ -12,7 +12,6 @@ use super::{
 use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::{Micros, SECOND},
-    role::Role,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -160,12 +159,15 @@ impl Claims<'_> {
         if !apps.is_within(&issuer.apps) {
             return Err(Denied::BeyondIssuer("these apps"));
         }
+        if self.0.contains_key("role") {
+            // To leave it out of account would give more than the token does.
+            return Err(claim("role", "is not known to this version"));
+        }
         let jti = self.text("jti", TEXT_BYTES)?.map(Arc::from);
         Ok(Grant {
             apps,
             kind,
             sessions: self.sessions()?,
-            role_cap: self.role()?,
             expires: Some(exp.saturating_add(leeway)),
             issued,
             id: CredentialId::Token { issuer: issuer.name.clone(), jti },
@@ -233,11 +235,6 @@ impl Claims<'_> {
         ids.map(Some).map_err(|_| claim("sessions", "has a text that is no id of a session"))
     }
 
-    fn role(&self) -> Result<Option<Role>, Denied> {
-        let Some(name) = self.text("role", TEXT_BYTES)? else { return Ok(None) };
-        role_called(name).map(Some).ok_or(claim("role", "is not the name of a role"))
-    }
-
     /// A text of at most so many bytes, without control characters; whatever else is there is a fault.
     fn text(&self, name: &'static str, most: usize) -> Result<Option<&str>, Denied> {
         match self.0.get(name) {
@@ -271,12 +268,6 @@ fn texts<'a>(name: &'static str, value: &'a Value) -> Result<Vec<&'a str>, Denie
     }
     let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
     texts.ok_or(claim(name, "is not a list of strings"))
-}
-
-/// A role by its name.
-pub fn role_called(name: &str) -> Option<Role> {
-    let roles = [Role::Spectator, Role::Member, Role::Moderator, Role::Admin, Role::Owner];
-    roles.into_iter().find(|role| role.to_string() == name)
 }
 
 fn claim(claim: &'static str, fault: &'static str) -> Denied {

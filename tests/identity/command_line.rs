@@ -77,7 +77,7 @@ fn tokens_of_every_kind_of_key_are_made() {
         ("rsa.pem", "--alg PS384"),
         ("p256.pem", ""),
         ("p384.pem", ""),
-        ("ed25519.pem", "--ttl 5m --session one --role member --typ at+jwt"),
+        ("ed25519.pem", "--ttl 5m --session one --typ at+jwt"),
     ] {
         let arguments = format!(
             "token new --key {key} --sub ada --app games --iss {ISSUER} --aud sessiond {more}"
@@ -115,7 +115,6 @@ fn what_makes_no_sense_is_refused_in_a_line() {
         ("token new --key secret --alg none --sub ada --app games", "no algorithm \"none\""),
         ("token new --key secret --app games", "needs --sub"),
         ("token new --key secret --sub ada --app *", "a token names its apps"),
-        ("token new --key secret --sub ada --app games --role root", "no role \"root\""),
     ] {
         let line = refusal(&folder, arguments);
         assert!(line.contains(reason), "{arguments}: {line}");

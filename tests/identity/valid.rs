@@ -62,7 +62,7 @@ fn claims_may_be_written_in_each_of_their_forms() {
         json!({ "exp": 1.767_225_7e9 }),
         json!({ "iat": null, "jti": null }),
         json!({ "nbf": NOW_SECONDS }),
-        json!({ "sessions": ["one", "two"], "role": "moderator" }),
+        json!({ "sessions": ["one", "two"] }),
         json!({ "sub": "Zo\u{eb} \u{1f600}" }),
         json!({ "sub": "u".repeat(128) }),
         json!({ "email": "ada@example.com", "nested": { "a": [1, { "b": null }] } }),
@@ -74,16 +74,11 @@ fn claims_may_be_written_in_each_of_their_forms() {
 }
 
 #[test]
-fn sessions_and_the_role_are_bounded_as_the_token_says() {
-    use sessiond::session::role::Role;
+fn sessions_and_apps_are_bounded_as_the_token_says() {
     let (_folder, identity) = standard();
-    let claims = claims_with(
-        json!({ "sessions": ["one"], "role": "member", "apps": ["chat"], "app": null }),
-    );
+    let claims = claims_with(json!({ "sessions": ["one"], "apps": ["chat"], "app": null }));
     let grant = check(&identity, &token(&claims), NOW).unwrap();
     assert!(grant.allows_session("one") && !grant.allows_session("two"));
-    assert_eq!(grant.capped(Role::Owner), Role::Member);
-    assert_eq!(grant.capped(Role::Spectator), Role::Spectator);
     assert!(matches!(&grant.apps, Apps::Only(apps) if apps.len() == 1));
 }
 
