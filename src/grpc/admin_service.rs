@@ -16,10 +16,6 @@ use crate::{
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
-/// How many revocations a page has by default, and at most.
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
-
 /// Bytes of the id of a token or a key, and of the name of an issuer.
 const ID_BYTES: usize = 128;
 
@@ -82,14 +78,7 @@ impl Admin {
         request: proto::ListRevocationsRequest,
     ) -> Result<proto::ListRevocationsResponse, Refusal> {
         let mut door = self.enter(caller);
-        let size = match request.page_size as usize {
-            0 => PAGE,
-            size if size <= LARGEST_PAGE => size,
-            _ => {
-                door.fault("page_size", format!("must be at most {LARGEST_PAGE}"));
-                PAGE
-            }
-        };
+        let size = door.page_size("page_size", request.page_size);
         door.close()?;
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
         let after = request.page_token;

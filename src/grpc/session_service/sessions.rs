@@ -25,12 +25,6 @@ use crate::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use prost::Message;
 
-/// How many sessions are on a page by default.
-const PAGE: usize = 100;
-
-/// The most sessions on a page.
-const LARGEST_PAGE: usize = 1000;
-
 impl Sessions {
     pub(super) async fn get_info(
         &self,
@@ -75,14 +69,7 @@ impl Sessions {
         if after.is_none() && !token.is_empty() {
             door.fault("page_token", "is no next_page_token of ListSessions in this order");
         }
-        let size = match request.page_size as usize {
-            0 => PAGE,
-            size if size <= LARGEST_PAGE => size,
-            _ => {
-                door.fault("page_size", format!("must be at most {LARGEST_PAGE}"));
-                PAGE
-            }
-        };
+        let size = door.page_size("page_size", request.page_size);
         let actor = door.close_with(|| actor)?;
         let mut page = Listing::new(size);
         let query = Query { member: member.as_ref(), filter: filter.as_ref(), order };

@@ -31,6 +31,10 @@ pub const DEFAULT_APP: &str = "default";
 /// Bytes of a reason that somebody gives.
 const REASON_BYTES: usize = 1024;
 
+/// How much a page of a list has by default, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
 const DAY: Micros = 24 * 3600 * SECOND;
 
 /// Where the moments end that can be told as texts.
@@ -293,6 +297,18 @@ impl<'a> Door<'a> {
             Err(_) => {
                 self.fault(field, format!("{order} is no order"));
                 Order::Id
+            }
+        }
+    }
+
+    /// How much a page has; 0 = by default.
+    pub fn page_size(&mut self, field: &str, size: u32) -> usize {
+        match size as usize {
+            0 => PAGE,
+            size if size <= LARGEST_PAGE => size,
+            _ => {
+                self.fault(field, format!("must be at most {LARGEST_PAGE}"));
+                PAGE
             }
         }
     }
