@@ -4,6 +4,7 @@
 mod accept;
 mod census;
 mod descriptors;
+mod error;
 mod http2;
 mod router;
 mod signals;
@@ -13,8 +14,7 @@ use crate::{
     config::{Config, Listen},
     engine::{Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords},
     grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
-    identity::{self, Identity},
-    keeper::LoadError,
+    identity::Identity,
     log::LogError,
     object_stream::{self, ObjectStreams},
     session::{
@@ -37,6 +37,7 @@ use std::{
 };
 use store::{Store, Stored};
 
+pub use error::StartError;
 pub use store::Unstored;
 use tokio::{
     runtime,
@@ -58,53 +59,6 @@ const SERVICES: [&str; 5] = [
 
 /// How often it is looked at whether who may call has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Why the server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        /// Which.
-        address: Listen,
-        /// Why.
-        cause: io::Error,
-    },
-    /// The store does not open.
-    #[error("{0}")]
-    Store(#[from] LoadError),
-    /// The store failed while it was served: nothing more can be stored.
-    #[error("{0}: the server has stopped, and what it acked as stored is stored")]
-    StoreFailed(LogError),
-    /// The server was stopped, and the store had no space for everything.
-    #[error("the server has stopped, and this is not stored: {0}")]
-    NotStored(Unstored),
-    /// Something is wrong with what says who may call.
-    #[error("{}", lines(.0))]
-    Identity(Vec<identity::Fault>),
-    /// Everybody who reaches the address could do everything.
-    #[error(
-        "{address} can be reached from other machines, and nothing says who may call: give a file \
-         with --identity, or --insecure to believe every caller"
-    )]
-    Insecure {
-        /// Which.
-        address: SocketAddr,
-    },
-    /// There is nothing to store in.
-    #[error("the durability {0} needs a store: give one with --store")]
-    NoStore(&'static str),
-    /// The machine refuses something else.
-    #[error("cannot start: {0}")]
-    Machine(#[from] io::Error),
-}
-
-impl StartError {
-    /// Whether it did start, and ended because of this.
-    pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::StoreFailed(_) | Self::NotStored(_))
-    }
-}
 
 /// A server that runs in threads of its own.
 #[derive(Debug)]
@@ -195,10 +149,6 @@ async fn look_on(entrance: grpc::Entrance, over: CancellationToken) {
         () = look => {}
         () = over.cancelled() => {}
     }
-}
-
-fn lines(faults: &[impl ToString]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl Server {

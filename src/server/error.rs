@@ -1,0 +1,56 @@
+//! Why a server did not start, or had to end.
+
+use super::store::Unstored;
+use crate::{config::Listen, identity, keeper::LoadError, log::LogError};
+use std::{io, net::SocketAddr};
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// Which.
+        address: Listen,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The store does not open.
+    #[error("{0}")]
+    Store(#[from] LoadError),
+    /// The store failed while it was served: nothing more can be stored.
+    #[error("{0}: the server has stopped, and what it acked as stored is stored")]
+    StoreFailed(LogError),
+    /// The server was stopped, and the store had no space for everything.
+    #[error("the server has stopped, and this is not stored: {0}")]
+    NotStored(Unstored),
+    /// Something is wrong with what says who may call.
+    #[error("{}", lines(.0))]
+    Identity(Vec<identity::Fault>),
+    /// Everybody who reaches the address could do everything.
+    #[error(
+        "{address} can be reached from other machines, and nothing says who may call: give a file \
+         with --identity, or --insecure to believe every caller"
+    )]
+    Insecure {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// There is nothing to store in.
+    #[error("the durability {0} needs a store: give one with --store")]
+    NoStore(&'static str),
+    /// The machine refuses something else.
+    #[error("cannot start: {0}")]
+    Machine(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether it did start, and ended because of this.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::StoreFailed(_) | Self::NotStored(_))
+    }
+}
+
+fn lines(faults: &[impl ToString]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
