@@ -81,8 +81,8 @@ settings! {
         threads: usize = available_cores(), count("1..256");
     }
     "Identity" {
-        /// A file that says who may call: issuers of tokens, API keys, certificates. Without
-        /// it every caller is believed, and may do everything. See docs/security.md.
+        /// A file that says who may call: issuers of tokens, API keys. Without it every caller is
+        /// believed, and may do everything. See docs/security.md.
         identity: Option<PathBuf> = "none", file_or_none();
         /// Whether to listen beyond this machine although every caller is believed.
         insecure: bool = "false", switch();
