@@ -54,6 +54,40 @@ impl Calls {
         self.app.get_session_info(request).await.map(Response::into_inner)
     }
 
+    /// Sets session data on condition that what `plain` holds has not changed since a revision.
+    pub async fn compare(&mut self, id: &str, revision: u64) -> Result<Position, Status> {
+        let request = proto::SetSessionDataRequest {
+            session_id: id.to_owned(),
+            set: props([("compared", int(revision as i64))]),
+            if_revision: [("plain".to_owned(), revision)].into(),
+            ..Default::default()
+        };
+        let reply = self.app.set_session_data(request).await?.into_inner();
+        Ok(reply.position.unwrap_or_default())
+    }
+
+    /// Makes a frame, and waits for it.
+    pub async fn frame(&mut self, id: &str) -> Result<Position, Status> {
+        let request = proto::SetSessionDataRequest {
+            session_id: id.to_owned(),
+            set: props([("framed", int(fastrand::i64(..)))]),
+            ..Default::default()
+        };
+        let reply = self.app.set_session_data(request).await?.into_inner();
+        self.info(id, reply.position).await.map(|info| info.position.unwrap_or_default())
+    }
+
+    /// What a user changed after a position.
+    pub async fn changed(&mut self, id: &str, user: String, since: Position) -> Result<(), Status> {
+        let request = proto::GetUpdatedUserDataRequest {
+            session_id: id.to_owned(),
+            target_user_id: user,
+            since: Some(since),
+            ..Default::default()
+        };
+        self.app.get_updated_user_data(request).await.map(drop)
+    }
+
     /// The updates of a session, as the app sees it.
     pub async fn subscribe(
         &mut self,

@@ -8,7 +8,7 @@ use crate::{
     world::{End, World},
 };
 use parking_lot::Mutex;
-use sessiond::proto::{Durability, GetSessionInfoResponse, Position};
+use sessiond::proto::{Durability, GetSessionInfoResponse, Position, SessionKind};
 use std::{collections::BTreeMap, sync::Arc};
 use tonic::Code;
 
@@ -93,7 +93,10 @@ async fn compare(
     };
     if !end.is_clean && durability == Durability::Async {
         world.new_epoch(&id, now);
+        abandon(world, &id, calls, &register, slot).await;
         slot.lock().begin(now);
+        let abandoned = slot.lock().abandoned.clone();
+        refuses(world, slot, calls, now, &abandoned).await;
         return Begins::EpochChanged;
     }
     if now.epoch != epoch || now.revision < shown {
@@ -112,11 +115,89 @@ async fn compare(
     let mut lost = slot.lock().lost.clone();
     lost.retain(|(at, _)| at + REMEMBERED_KILLS > kills);
     for (_, position) in lost {
-        if calls.info(&id, Some(position)).await.is_ok() {
-            world.violation(&id, format_args!("{position:?} was lost, and is that of a frame"));
+        refuses(world, slot, calls, now, &[position.revision]).await;
+    }
+    let abandoned = slot.lock().abandoned.clone();
+    refuses(world, slot, calls, now, &abandoned).await;
+    Begins::Delta
+}
+
+/// What was written is lost: its revisions, and the last one that was shown, are not used any more.
+async fn abandon(
+    world: &World,
+    id: &str,
+    calls: &mut Calls,
+    register: &Register,
+    slot: &Mutex<Slot>,
+) {
+    let Some(found) = plain(calls, id).await else {
+        return world.violation(id, "it is not shown");
+    };
+    let lost = register.answers.iter().rev().filter(|answer| answer.number > found);
+    let mut lost: Vec<_> = lost.filter_map(|it| Some(it.position?.revision)).take(3).collect();
+    let mut slot = slot.lock();
+    if lost.first().is_some_and(|last| *last <= slot.shown) {
+        // It was shown with what is lost.
+        lost.push(slot.shown);
+    }
+    slot.abandoned.extend(lost);
+    let more = slot.abandoned.len().saturating_sub(REMEMBERED);
+    slot.abandoned.drain(..more);
+}
+
+/// Revisions that are those of no frame any more are refused, wherever they are named, also when the
+/// session has come past them: a compare-and-set that was made for them would not see what was lost.
+async fn refuses(
+    world: &World,
+    slot: &Mutex<Slot>,
+    calls: &mut Calls,
+    mut now: Position,
+    revisions: &[u64],
+) {
+    let (id, writer, is_private) = {
+        let slot = slot.lock();
+        (slot.id(), slot.users().writer(), slot.kind == SessionKind::Private)
+    };
+    for revision in revisions {
+        // At most as many frames as a kill takes.
+        for _ in 0..64 {
+            if now.revision > *revision {
+                break;
+            }
+            match calls.frame(&id).await {
+                Ok(position) => now = position,
+                Err(status) => return world.violation(&id, format_args!("a frame: {status:?}")),
+            }
+        }
+        let position = Position { epoch: now.epoch, revision: *revision };
+        let mut answers = vec![
+            ("if_revision", calls.compare(&id, *revision).await.map(drop)),
+            ("min_position", calls.info(&id, Some(position)).await.map(drop)),
+        ];
+        if !is_private {
+            answers.push(("since", calls.changed(&id, writer.clone(), position).await));
+        }
+        world.count(|figures| figures.compared += 1);
+        for (field, answer) in answers {
+            match answer {
+                Err(status) if status.code() == Code::FailedPrecondition => {}
+                other => world.violation(
+                    &id,
+                    format_args!("{revision} was lost, and {field} of it at {now:?}: {other:?}"),
+                ),
+            }
         }
     }
-    Begins::Delta
+}
+
+/// What `plain` holds.
+async fn plain(calls: &mut Calls, id: &str) -> Option<u64> {
+    let mut down = calls.subscribe(id, None).await.ok()?;
+    let update = down.message().await.ok()??.update?;
+    let mut copy = crate::rebuilt::Rebuilt::default();
+    copy.apply(update)?;
+    let plain = copy.state.data.get("plain");
+    Some(plain.map_or(0, |it| it.trim_end_matches('i').parse().unwrap_or(0)))
 }
 
 /// A write is there, or its position is that of no frame.
@@ -146,14 +227,7 @@ async fn promised(
             }
         }
     }
-    let Ok(mut down) = calls.subscribe(id, None).await else { return };
-    let Ok(Some(message)) = down.message().await else { return };
-    let mut copy = crate::rebuilt::Rebuilt::default();
-    if message.update.and_then(|update| copy.apply(update)).is_none() {
-        return;
-    }
-    let found =
-        copy.state.data.get("plain").map_or(0, |it| it.trim_end_matches('i').parse().unwrap_or(0));
+    let Some(found) = plain(calls, id).await else { return };
     for answer in register.answers.iter().rev().take(4) {
         let is_known = there.contains_key(&answer.number);
         if is_known != (answer.number <= found) {

@@ -84,6 +84,8 @@ pub struct Slot {
     /// Positions that were promised and lost, each with how many kills there were before: they are not
     /// those of a frame.
     pub lost: Vec<(u64, Position)>,
+    /// Revisions under which `plain` was written or shown in histories that were lost since.
+    pub abandoned: Vec<u64>,
     /// What each revision showed, by the fingerprint of the view.
     hashes: BTreeMap<(u64, u32), u64>,
     pub facts: BTreeMap<Fact, Register>,
@@ -113,6 +115,7 @@ impl Slot {
             epoch: 0,
             shown: 0,
             lost: Vec::new(),
+            abandoned: Vec::new(),
             hashes: BTreeMap::new(),
             facts: ALL.map(|fact| (fact, Register::default())).into(),
             reader: None,

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tonic::{Code, Status};
 
@@ -17,6 +17,9 @@ const MARGIN: Duration = Duration::from_millis(300);
 
 /// How far an ASYNC session may be behind: the server's default.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How far an epoch may be ahead of the clock.
+const EPOCHS_AHEAD: Duration = Duration::from_secs(30);
 
 /// What all tasks share.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub struct Figures {
     pub in_doubt: u64,
     pub promised_lost: u64,
     pub async_lost: u64,
+    /// How often a revision was named that is that of no frame any more.
+    pub compared: u64,
     pub oldest: Duration,
     /// The longest time that a call took which waits for a commit.
     pub longest: Duration,
@@ -155,7 +160,7 @@ impl World {
     }
 
     /// A history that begins has an epoch that none had before, and a greater one than all before the
-    /// server was started.
+    /// server was started. It is near the clock.
     pub fn new_epoch(&self, whose: &str, position: Position) {
         let mut now = self.now.lock();
         let greatest = now.greatest;
@@ -163,6 +168,11 @@ impl World {
         drop(now);
         if let Some(before) = before {
             self.violation(whose, format_args!("epoch {} was that of {before}", position.epoch));
+        }
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if u128::from(position.epoch) > (clock + EPOCHS_AHEAD).as_micros() {
+            let epoch = position.epoch;
+            self.violation(whose, format_args!("epoch {epoch} is far ahead of the clock"));
         }
         if position.epoch <= greatest {
             let epoch = position.epoch;
