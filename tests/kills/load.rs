@@ -78,7 +78,12 @@ pub async fn stream(world: Arc<World>, slot: Arc<Mutex<Slot>>, mut calls: Calls,
         let copy = known.map(crate::rebuilt::Rebuilt::again);
         (slot.id(), slot.users().writer(), copy, slot.number.is_multiple_of(8))
     };
-    let begins = if copy.is_some() { begins } else { Begins::First };
+    let begins = match &copy {
+        None => Begins::First,
+        // It was not told of the epoch before, as the server ended first.
+        Some(copy) if copy.epoch != slot.lock().epoch => Begins::EpochChanged,
+        Some(_) => begins,
+    };
     let resume = copy.as_ref().map(crate::rebuilt::Rebuilt::resume);
     let mut copy = copy.unwrap_or_default();
     let (up, outbox) = mpsc::unbounded_channel();
