@@ -485,10 +485,14 @@ fn first_frame(bytes: &[u8]) -> Option<(Frame, &[u8])> {
 
 /// Attacks over several connections at a time, each as fast as it goes until then. A connection that
 /// has ended is followed by another, a moment later: over a network that takes a while too.
+///
+/// Attackers have machines of their own. Here they have what server and honest users leave of this one:
+/// else it would be seen how a machine does that has too few cores for all three.
 pub fn attack_over(connections: usize, until: Instant, attack: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         for _ in 0..connections {
             scope.spawn(|| {
+                rustix::process::nice(19).expect("a thread may take less");
                 while Instant::now() < until {
                     attack();
                     std::thread::sleep(Duration::from_millis(5));
