@@ -39,7 +39,7 @@ pub(super) struct Gate {
     pub is_wanted: bool,
     /// The next record is to be a snapshot.
     pub is_whole: bool,
-    /// The requests to the session, which go with it, while they are gathered.
+    /// The requests to the session, which go with it, until it is taken.
     pub whole: Option<Vec<RequestRecord>>,
     /// No record is taken before, unless one is wanted.
     pub due: Micros,

@@ -8,7 +8,6 @@
 use super::error::Refusal;
 use super::{
     Engine,
-    gate::Gate,
     live::{Live, State},
     shard::Job,
     space,
@@ -326,19 +325,16 @@ impl Engine {
     }
 
     fn want_whole_of(&self, live: &Arc<Live>) {
-        let with_gate = |with: &mut dyn FnMut(&mut Gate)| {
+        let place = (live.app.clone(), Place::Session(live.id.clone()));
+        // With the place locked nothing is done there that would be in neither the book nor the notes.
+        self.inner.requests.with_records(&place, |requests| {
             let mut state = live.lock();
-            state.gate.as_deref_mut().map(with);
-            state
-        };
-        // What is done from now on is noted; what was done before, the book knows.
-        drop(with_gate(&mut |gate| gate.whole = Some(Vec::new())));
-        let mut book = self.inner.requests.of(&live.app, Place::Session(live.id.clone()));
-        let mut state = with_gate(&mut |gate| {
-            gate.whole.get_or_insert_default().append(&mut book);
-            gate.is_whole = true;
+            if let Some(gate) = &mut state.gate {
+                gate.whole = Some(requests);
+                gate.is_whole = true;
+            }
+            self.keep(live, &mut state);
         });
-        self.keep(live, &mut state);
     }
 
     /// The props of a user have changed.

@@ -88,7 +88,7 @@ impl Requests {
         Self { books: DashMap::default(), held: Arc::default(), most_bytes }
     }
 
-    fn book(&self, place: &(AppId, Place)) -> Arc<Mutex<Book>> {
+    pub(super) fn book(&self, place: &(AppId, Place)) -> Arc<Mutex<Book>> {
         if let Some(book) = self.books.get(place) {
             return book.clone();
         }

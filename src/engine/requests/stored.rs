@@ -43,22 +43,29 @@ pub(super) fn record_of(
 }
 
 impl Requests {
-    /// What is to be stored of all successes that are remembered of a place.
-    pub fn of(&self, app: &AppId, place: Place) -> Vec<RequestRecord> {
-        let place = (app.clone(), place);
-        let Some(book) = self.books.get(&place).map(|book| book.clone()) else { return Vec::new() };
-        let book = book.lock();
-        let mut records = Vec::new();
-        for (actor, ids) in &book.actors {
-            let scope = Scope { place: place.clone(), actor: actor.clone(), about: None };
-            for (at, id) in &ids.done {
-                if let Some(Entry::Done { content, reply, .. }) = ids.entries.get(id) {
-                    let request = RequestId { field: "", id: id.clone(), content: *content };
-                    records.push(record_of(&scope, &request, reply, *at));
+    /// Does something with what is to be stored of all successes that are remembered of a place, the
+    /// place locked: nobody adds one meanwhile.
+    pub fn with_records(&self, place: &(AppId, Place), with: impl FnOnce(Vec<RequestRecord>)) {
+        let book = self.book(place);
+        let is_empty = {
+            let book = book.lock();
+            let mut records = Vec::new();
+            for (actor, ids) in &book.actors {
+                let scope = Scope { place: place.clone(), actor: actor.clone(), about: None };
+                for (at, id) in &ids.done {
+                    if let Some(Entry::Done { content, reply, .. }) = ids.entries.get(id) {
+                        let request = RequestId { field: "", id: id.clone(), content: *content };
+                        records.push(record_of(&scope, &request, reply, *at));
+                    }
                 }
             }
+            with(records);
+            book.actors.is_empty()
+        };
+        drop(book);
+        if is_empty {
+            self.tidy(place);
         }
-        records
     }
 }
 
