@@ -159,7 +159,7 @@ fn run(engine: &Engine, step: &Step) -> Outcome {
         Step::Leave { session, user } => {
             let user = user_id(*user);
             let leave = Command::Leave { user: user.clone(), keep_role: false };
-            command(*session, Actor::User(user), leave)
+            command(*session, Actor::of(&user), leave)
         }
         Step::Kick { session, user } => {
             let kick = Command::Kick { target: user_id(*user), reason: "".into() };

@@ -94,7 +94,7 @@ impl Scene {
             ..Opening::new(app, id, kind, settings)
         };
         let live = engine.open(opening, false).expect("it opens").0.live;
-        let reader = Actor::User(user(reader));
+        let reader = Actor::of(&user(reader));
         let options = Options { delivery, ..Options::default() };
         if reader.user().is_some_and(|reader| &**reader != "ada") {
             let spectator = Join { spectator: true, ..join() };
@@ -121,7 +121,7 @@ impl Scene {
 
     fn leave(&self, name: &str) {
         let leave = Command::Leave { user: user(name), keep_role: false };
-        self.command(&Actor::User(user(name)), leave);
+        self.command(&Actor::of(&user(name)), leave);
     }
 
     fn write(&self, name: &str, set: &[(&str, Value)], remove: &[&str]) {
@@ -129,7 +129,7 @@ impl Scene {
         let remove = remove.iter().map(|key| Key::from(*key)).collect();
         let write = Write { set, remove, ..Write::default() };
         let command = Command::SetProps { user: user(name), write, term: 0 };
-        self.command(&Actor::User(user(name)), command);
+        self.command(&Actor::of(&user(name)), command);
     }
 
     fn data(&self, set: &[(&str, Value)], private: &[(&str, Value)]) {

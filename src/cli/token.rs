@@ -10,6 +10,7 @@ use crate::{
     session::{
         ids::{SessionId, UserId},
         limits::SECOND,
+        role::Role,
     },
 };
 use serde_json::{Map, Value};
@@ -57,6 +58,10 @@ struct NewArgs {
     #[arg(long, value_name = "SCOPE", default_value = "user")]
     #[arg(value_parser = ["user", "backend", "app", "read"])]
     scope: String,
+    /// The highest role that its user may use, whichever it has
+    #[arg(long, value_name = "ROLE")]
+    #[arg(value_parser = Role::ALL.map(Role::word))]
+    role: Option<String>,
     /// How long it is valid
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     #[arg(value_parser = humantime::parse_duration)]
@@ -98,6 +103,9 @@ fn claims(arguments: &NewArgs) -> Result<Map<String, Value>> {
     let Apps::Only(apps) = apps(&arguments.app)? else {
         return Err("a token names its apps: '*' is only for keys".into());
     };
+    if arguments.role.is_some() && scope != Scope::User {
+        return Err("--role is for the scope user".into());
+    }
     for session in &arguments.session {
         SessionId::new(session).map_err(|fault| format!("the session {fault}"))?;
     }
@@ -113,7 +121,8 @@ fn claims(arguments: &NewArgs) -> Result<Map<String, Value>> {
         last => put("apps", names.into_iter().chain(last).collect()),
     }
     put("scope", scope.word().into());
-    for (name, text) in [("sub", &arguments.sub), ("iss", &arguments.iss)] {
+    let texts_of = [("sub", &arguments.sub), ("iss", &arguments.iss), ("role", &arguments.role)];
+    for (name, text) in texts_of {
         if let Some(text) = text {
             put(name, text.as_str().into());
         }

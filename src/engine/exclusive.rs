@@ -71,7 +71,7 @@ impl Engine {
             let mut state = other.lock();
             let leave = Command::Leave { user: user.clone(), keep_role: false };
             // It may have been made to leave meanwhile.
-            let _ = state.core.apply(self.clock().now(), &Actor::User(user.clone()), leave);
+            let _ = state.core.apply(self.clock().now(), &Actor::of(user), leave);
             self.schedule(&other, &mut state);
             state.core.take_left()
         };

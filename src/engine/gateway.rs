@@ -132,7 +132,7 @@ impl Attachment {
 
     /// The user as who acts.
     pub fn actor(&self) -> Actor {
-        Actor::User(self.stream.user.clone())
+        Actor::of(&self.stream.user)
     }
 
     /// The session.

@@ -70,7 +70,7 @@ impl Engine {
         }
         join.user_props = record.props();
         let command = Command::Join { user: user.clone(), join };
-        let actor = Actor::User(user.clone());
+        let actor = Actor::of(user);
         let accepted = state.core.apply(self.clock().now(), &actor, command)?;
         slot.take(record, &live.id);
         self.schedule(live, state);
@@ -104,7 +104,7 @@ impl Engine {
         join: Option<Join>,
         begin: impl FnOnce(&mut MutexGuard<'_, State>) -> T,
     ) -> Result<T, Refusal> {
-        let actor = Actor::User(user.clone());
+        let actor = Actor::of(user);
         let (begun, moved) = self.with_user(&live.app, user, |record| {
             let join = join.map(|join| {
                 live.lock().core.check_may_know(user, &join)?;
@@ -154,7 +154,7 @@ impl Engine {
                 return Err(Refusal::NOT_FOUND);
             }
             let Some(join) = join else {
-                state.core.check(&Actor::User(user.clone()), Act::Receive)?;
+                state.core.check(&Actor::of(user), Act::Receive)?;
                 return Ok(false);
             };
             let most = self.inner.settings.max_sessions_per_user;
@@ -174,7 +174,7 @@ impl Engine {
         for live in joined {
             let leave = Command::Leave { user: user.clone(), keep_role: true };
             // Whoever was kicked meanwhile has left already.
-            let _ = self.command(&live, &Actor::User(user.clone()), leave);
+            let _ = self.command(&live, &Actor::of(user), leave);
         }
     }
 
@@ -245,7 +245,7 @@ impl Engine {
             Actor::App => None,
             Actor::User(user) => {
                 let membership = state.core.members().membership(user);
-                membership.map(|membership| (user.clone(), membership.order))
+                membership.map(|membership| (user.id().clone(), membership.order))
             }
         };
         let membership = member.as_ref().map(|(_, order)| *order);

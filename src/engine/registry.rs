@@ -369,7 +369,7 @@ impl Registry {
             return beyond.first_of(&self.all.by_epoch, app, |epoch| epoch);
         };
         let listed = beyond.first_of(&self.listed.by_epoch, app, |epoch| epoch);
-        let key = |epoch| (user.clone(), epoch);
+        let key = |epoch| (user.id().clone(), epoch);
         let known = beyond.first_of(&self.known_by_epoch, app, key);
         match (listed, known) {
             (Some(listed), Some(known)) => Some(beyond.first(listed, known)),

@@ -49,7 +49,7 @@ impl Scope {
     pub fn new(app: &AppId, session: Option<&SessionId>, by: &Actor) -> Self {
         let place = match (session, by) {
             (Some(id), _) => Place::Session(id.clone()),
-            (None, Actor::User(user)) => Place::User(user.clone()),
+            (None, Actor::User(user)) => Place::User(user.id().clone()),
             (None, Actor::App) => Place::App,
         };
         Self { place: (app.clone(), place), actor: by.clone(), about: None }
@@ -57,7 +57,7 @@ impl Scope {
 
     /// Of a call that joins a user to a session; none = a new one, whose id comes with the reply.
     pub fn of_join(app: &AppId, session: Option<&SessionId>, user: Option<&UserId>) -> Self {
-        Self::new(app, session, &user.cloned().map_or(Actor::App, Actor::User))
+        Self::new(app, session, &user.map_or(Actor::App, Actor::of))
     }
 
     /// Of a call to a user.

@@ -92,7 +92,7 @@ impl Engine {
             });
             for Membership { live, .. } in left {
                 let leave = Command::Leave { user: user.clone(), keep_role: false };
-                let _ = live.lock().core.apply(now, &Actor::User(user.clone()), leave);
+                let _ = live.lock().core.apply(now, &Actor::of(&user), leave);
             }
         }
         requests.into_iter().for_each(|request| self.remember_again(request));

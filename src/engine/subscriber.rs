@@ -153,7 +153,7 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn is_of(&self, user: &UserId) -> bool {
-        matches!(&self.actor, Actor::User(own) if own == user)
+        self.actor.user() == Some(user)
     }
 
     pub(super) fn rouse(&mut self) -> Option<Waker> {

@@ -7,7 +7,10 @@
 use super::{convert::door::Door, error::Uncovered, new_user_id};
 use crate::{
     identity::{Grant, Kind},
-    session::{command::Actor, ids::UserId},
+    session::{
+        command::{Acting, Actor},
+        ids::UserId,
+    },
 };
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -91,7 +94,7 @@ impl Door<'_> {
         self.check_metadata(caller);
         match (caller.acts, &caller.grant.kind) {
             (Acts::Nobody, _) => None,
-            (Acts::User, Kind::User(id)) if user_id.is_empty() => Some(Actor::User(id.clone())),
+            (Acts::User, Kind::User(id)) if user_id.is_empty() => Some(acting(caller, id.clone())),
             (Acts::User, _) if user_id.is_empty() => {
                 let text = format!(
                     "must be given; only a call with the metadata {AS_METADATA}: app acts as the app itself, without a user"
@@ -112,7 +115,7 @@ impl Door<'_> {
                     Kind::Reader => self.deny(Uncovered::User),
                     Kind::User(_) | Kind::Backend { .. } => {}
                 }
-                self.user(field, user_id).map(Actor::User)
+                self.user(field, user_id).map(|user| acting(caller, user))
             }
         }
     }
@@ -145,7 +148,7 @@ impl Door<'_> {
         joins: bool,
     ) -> Option<Actor> {
         if joins {
-            self.user_or_new(caller, field, user_id).map(Actor::User)
+            self.user_or_new(caller, field, user_id).map(|user| acting(caller, user))
         } else {
             self.actor(caller, field, user_id)
         }
@@ -154,7 +157,7 @@ impl Door<'_> {
     /// The user who acts in a call that the app itself never makes.
     pub fn user_of(&mut self, field: &str, actor: Option<&Actor>) -> Option<UserId> {
         match actor? {
-            Actor::User(user) => Some(user.clone()),
+            Actor::User(user) => Some(user.id().clone()),
             Actor::App => {
                 self.fault(
                     field,
@@ -164,6 +167,11 @@ impl Door<'_> {
             }
         }
     }
+}
+
+/// The user who acts, with no higher role than the credential allows.
+fn acting(caller: &Caller, user: UserId) -> Actor {
+    Actor::User(Acting::at_most(user, caller.grant.most))
 }
 
 fn may_act_as_app(grant: &Grant) -> bool {
@@ -192,7 +200,7 @@ mod tests {
         let actor = door.actor(&caller, "user_id", user_id);
         match door.close_with(|| actor) {
             Ok(Actor::App) => Ok(None),
-            Ok(Actor::User(user)) => Ok(Some(user)),
+            Ok(Actor::User(user)) => Ok(Some(user.id().clone())),
             Err(Refusal::Invalid(faults)) => Err(faults.into_iter().map(|it| it.field).collect()),
             Err(Refusal::Uncovered(_)) => Err(Vec::new()),
             Err(refusal) => panic!("{refusal:?}"),

@@ -84,6 +84,9 @@ impl Entrance {
         if grant.sessions != before.sessions {
             return Err(Refusal::Uncovered(Uncovered::OtherSessions));
         }
+        if grant.most != before.most {
+            return Err(Refusal::Uncovered(Uncovered::Role));
+        }
         Ok(grant)
     }
 

@@ -107,6 +107,8 @@ pub enum Uncovered {
     Session,
     /// Sessions that the call does not name.
     OtherSessions,
+    /// The role that the call would need or give.
+    Role,
 }
 
 impl Refusal {

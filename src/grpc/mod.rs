@@ -238,7 +238,7 @@ impl Context {
         let Pair { source, listener } = &private.pair;
         let joins = match actor {
             Actor::App => listener,
-            Actor::User(user) if user == source || user == listener => user,
+            Actor::User(user) if user.id() == source || user.id() == listener => user.id(),
             Actor::User(_) => return Err(Rule::NotOfThePair.into()),
         };
         let has_consent = *actor == Actor::App || joins == source || self.open_subscriptions;

@@ -71,7 +71,7 @@ impl Claim {
         };
         let state = live.lock();
         let hash = state.core.password_for(engine.clock().now(), &self.user, &self.join).ok()??;
-        let is_known = state.is_visible_to(&Actor::User(self.user.clone()));
+        let is_known = state.is_visible_to(&Actor::of(&self.user));
         Some((is_known.then(|| live.id.clone()), Some(hash.clone())))
     }
 }

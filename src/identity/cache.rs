@@ -57,13 +57,17 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::grant::{Apps, CredentialId, Kind, Origin};
+    use crate::{
+        identity::grant::{Apps, CredentialId, Kind, Origin},
+        session::role::Role,
+    };
 
     fn grant(expires: Micros) -> Arc<Grant> {
         Arc::new(Grant {
             apps: Apps::All,
             kind: Kind::Reader,
             sessions: None,
+            most: Role::Owner,
             expires: Some(expires),
             issued: None,
             id: CredentialId::Key("a".into()),

@@ -5,7 +5,7 @@ use super::{
     grant::{Apps, CredentialId, Grant, Kind, Origin},
     key::print,
 };
-use crate::session::limits::Micros;
+use crate::session::{limits::Micros, role::Role};
 use std::sync::Arc;
 
 /// What a client certificate that was verified says of its holder.
@@ -82,6 +82,7 @@ pub fn check(table: &[Entry], certificate: &Certificate, now: Micros) -> Result<
         apps: entry.apps.clone(),
         kind: entry.kind.clone(),
         sessions: None,
+        most: Role::Owner,
         expires: certificate.expires,
         issued: None,
         id: CredentialId::Certificate(entry.name.clone()),

@@ -3,6 +3,7 @@
 use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::Micros,
+    role::Role,
 };
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -16,6 +17,8 @@ pub struct Grant {
     pub kind: Kind,
     /// The only sessions that it may touch; none = all that its user may.
     pub sessions: Option<BTreeSet<SessionId>>,
+    /// The highest role that its user may use, whichever it has.
+    pub most: Role,
     /// From when on it is refused, leeway included; none = it does not expire.
     pub expires: Option<Micros>,
     /// When it was issued, if it says so.
@@ -36,6 +39,7 @@ impl Grant {
             apps: Apps::All,
             kind: Kind::Backend { may_act_as_app: true },
             sessions: None,
+            most: Role::Owner,
             expires: None,
             issued: None,
             id: CredentialId::None,

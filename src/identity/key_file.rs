@@ -8,7 +8,7 @@ use super::{
     key::print,
     reading::{Fault, Faults, Section, moment},
 };
-use crate::session::limits::Micros;
+use crate::session::{limits::Micros, role::Role};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use std::{
     collections::BTreeMap,
@@ -90,6 +90,7 @@ impl Entry {
             apps: self.apps.clone(),
             kind: self.kind.clone(),
             sessions: None,
+            most: Role::Owner,
             expires: self.expires,
             issued: Some(self.created),
             id: CredentialId::Key(self.id.clone()),

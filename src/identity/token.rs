@@ -12,6 +12,7 @@ use super::{
 use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::{Micros, SECOND},
+    role::Role,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -159,15 +160,19 @@ impl Claims<'_> {
         if !apps.is_within(&issuer.apps) {
             return Err(Denied::BeyondIssuer("these apps"));
         }
-        if self.0.contains_key("role") {
-            // To leave it out of account would give more than the token does.
-            return Err(claim("role", "is not known to this version"));
-        }
+        let most = match self.text("role", TEXT_BYTES)? {
+            None => Role::Owner,
+            Some(_) if scope != Scope::User => {
+                return Err(claim("role", "stands beside another scope than user"));
+            }
+            Some(word) => Role::read(word).ok_or(claim("role", "is no role"))?,
+        };
         let jti = self.text("jti", TEXT_BYTES)?.map(Arc::from);
         Ok(Grant {
             apps,
             kind,
             sessions: self.sessions()?,
+            most,
             expires: Some(exp.saturating_add(leeway)),
             issued,
             id: CredentialId::Token { issuer: issuer.name.clone(), jti },

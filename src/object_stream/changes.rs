@@ -60,7 +60,7 @@ impl Changes {
         let own = match actor {
             Actor::App => of_some.collect(),
             Actor::User(user) => {
-                let readable = self.readable.get(user);
+                let readable = self.readable.get(user.id());
                 let most = readable.map_or(0, BTreeSet::len);
                 let changed: Vec<&Key> = of_some.take(most + 1).collect();
                 match readable {

@@ -62,7 +62,7 @@ impl Access {
         match actor {
             Actor::App => true,
             Actor::User(user) => {
-                self.writes(actor) || self.is_of_all() || self.readers.contains(user)
+                self.writes(actor) || self.is_of_all() || self.readers.contains(user.id())
             }
         }
     }

@@ -11,7 +11,7 @@ fn app() -> AppId {
 }
 
 fn user(id: &str) -> Actor {
-    Actor::User(UserId::new(id).expect("an id"))
+    Actor::User(UserId::new(id).expect("an id").into())
 }
 
 fn key(key: &str) -> Key {

@@ -56,7 +56,7 @@ fn request(request: wire::Request) -> Read<RequestRecord> {
             request::Place::User(id) => Place::User(user(id)?),
             request::Place::WholeApp(_) => Place::App,
         },
-        by: by.map(user).transpose()?.map_or(Actor::App, Actor::User),
+        by: by.map(user).transpose()?.map_or(Actor::App, |user| Actor::of(&user)),
         id: id.into(),
         content,
         at: moment(at)?,

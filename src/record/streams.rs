@@ -141,7 +141,7 @@ fn write_actor(actor: &Actor) -> Option<String> {
 }
 
 fn read_actor(id: Option<String>) -> Read<Actor> {
-    Ok(id.map(user).transpose()?.map_or(Actor::App, Actor::User))
+    Ok(id.map(user).transpose()?.map_or(Actor::App, |user| Actor::of(&user)))
 }
 
 fn read_readers(readers: Vec<String>) -> Read<BTreeSet<UserId>> {

@@ -11,7 +11,11 @@ use super::{
     settings::{Presence, Setting},
     value::Value,
 };
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,15 +23,73 @@ pub enum Actor {
     /// The app itself: may everything.
     App,
     /// A user, judged by its role.
-    User(UserId),
+    User(Acting),
+}
+
+/// A user who acts. Whose credential it is makes it nobody else.
+#[derive(Debug, Clone)]
+pub struct Acting {
+    id: UserId,
+    /// The highest role that it may use: its credential says so.
+    most: Role,
+}
+
+impl Acting {
+    /// A user who uses no higher role than this, whichever it has.
+    pub fn at_most(id: UserId, most: Role) -> Self {
+        Self { id, most }
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> &UserId {
+        &self.id
+    }
+
+    /// The role that it may use where it has this one.
+    pub fn limit(&self, role: Role) -> Role {
+        role.min(self.most)
+    }
+}
+
+impl From<UserId> for Acting {
+    fn from(id: UserId) -> Self {
+        Self::at_most(id, Role::Owner)
+    }
+}
+
+impl Deref for Acting {
+    type Target = UserId;
+
+    fn deref(&self) -> &UserId {
+        &self.id
+    }
+}
+
+impl PartialEq for Acting {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Acting {}
+
+impl Hash for Acting {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
 }
 
 impl Actor {
+    /// A user who may use whichever role it has.
+    pub fn of(user: &UserId) -> Self {
+        Self::User(user.clone().into())
+    }
+
     /// The user, if it is one.
     pub fn user(&self) -> Option<&UserId> {
         match self {
             Self::App => None,
-            Self::User(user) => Some(user),
+            Self::User(user) => Some(user.id()),
         }
     }
 }

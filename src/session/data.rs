@@ -110,8 +110,13 @@ impl Session {
         }
         self.check(actor, Act::WriteProps)?;
         match self.kind {
-            Kind::Hosted if self.accepted.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
-            Kind::Room if self.accepted.owner.as_ref() != Some(user) => {
+            Kind::Hosted if self.accepted.host.as_ref() != Some(user.id()) => {
+                Err(Refusal::NeedsHost)
+            }
+            Kind::Room
+                if self.accepted.owner.as_ref() != Some(user.id())
+                    || user.limit(Role::Owner) < Role::Owner =>
+            {
                 Err(Refusal::RoleTooLow { needs: Role::Owner })
             }
             Kind::Private if !self.is_source(user) => Err(Refusal::NeedsSource),

@@ -90,7 +90,7 @@ impl Session {
             return Ok(());
         }
         // To whom the session is not there it is not there with a wrong password either.
-        Err(match self.is_visible_to(&Actor::User(user.clone())) {
+        Err(match self.is_visible_to(&Actor::of(user)) {
             true => Refusal::WrongPassword,
             false => Refusal::SessionNotFound,
         })

@@ -310,7 +310,7 @@ impl Session {
                 let ix = self.writer(actor, &user)?;
                 self.check_is_source(&user)?;
                 self.check_props_format(self.rank_of(actor), &write, Paths::PROPS)?;
-                self.check_term(&Actor::User(user.clone()), term)?;
+                self.check_term(&Actor::of(&user), term)?;
                 // What a membership that is over has left is forgotten with it.
                 let known = self.horizon().max(self.removals.departed(&user));
                 self.check_unchanged(
@@ -420,8 +420,8 @@ impl Session {
             return Standing::App;
         };
         match (self.members.membership(user), self.roles.of(user)) {
-            (Some(membership), _) => Standing::Joined(membership.role),
-            (None, Some(role)) => Standing::Away(role),
+            (Some(membership), _) => Standing::Joined(user.limit(membership.role)),
+            (None, Some(role)) => Standing::Away(user.limit(role)),
             (None, None) => Standing::Outsider,
         }
     }

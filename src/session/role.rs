@@ -19,15 +19,31 @@ pub enum Role {
     Owner,
 }
 
+impl Role {
+    /// All of them, the lowest first.
+    pub const ALL: [Self; 5] =
+        [Self::Spectator, Self::Member, Self::Moderator, Self::Admin, Self::Owner];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Spectator => "spectator",
+            Self::Member => "member",
+            Self::Moderator => "moderator",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The role with this word.
+    pub fn read(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.word() == word)
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Spectator => "spectator",
-            Role::Member => "member",
-            Role::Moderator => "moderator",
-            Role::Admin => "admin",
-            Role::Owner => "owner",
-        })
+        f.write_str(self.word())
     }
 }
 

@@ -113,5 +113,5 @@ impl Session {
 }
 
 fn is_for_itself(actor: &Actor, users: &[UserId]) -> bool {
-    matches!((actor, users), (Actor::User(user), [only]) if user == only)
+    matches!((actor, users), (Actor::User(user), [only]) if user.id() == only)
 }

@@ -19,7 +19,7 @@ fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
         }
         let join = Join { spectator: role == Role::Spectator, ..Join::default() };
         let command = Command::Join { user: user.clone(), join };
-        session.apply(1000, &Actor::User(user), command).unwrap();
+        session.apply(1000, &Actor::of(&user), command).unwrap();
     }
     session
 }
@@ -27,7 +27,7 @@ fn session(kind: Kind, users: &[(&str, Role)]) -> Session {
 fn leave(session: &mut Session, name: &str) {
     let user = UserId::new(name).unwrap();
     let leave = Command::Leave { user: user.clone(), keep_role: false };
-    session.apply(1000, &Actor::User(user), leave).unwrap();
+    session.apply(1000, &Actor::of(&user), leave).unwrap();
 }
 
 const USERS: [(&str, Role); 7] = [
@@ -60,7 +60,7 @@ fn ownership_passes_to_the_first_admin_else_moderator_else_member() {
     let mut session = session(Kind::Room, &USERS);
     let mut owners = Vec::new();
     while let Some(owner) = session.accepted.owner.clone() {
-        assert_eq!(session.standing(&Actor::User(owner.clone())), Standing::Joined(Role::Owner));
+        assert_eq!(session.standing(&Actor::of(&owner)), Standing::Joined(Role::Owner));
         leave(&mut session, &owner);
         owners.push(owner.to_string());
     }

@@ -118,7 +118,10 @@ impl Session {
         let Actor::User(user) = actor else {
             return Class::Host;
         };
-        if self.keeper_in(info) == Some(user) { Class::Host } else { Class::Members }
+        let is_keeper = self.keeper_in(info) == Some(user.id());
+        // What only the owner sees, nobody sees who may not act as an owner.
+        let may_see = self.kind != Kind::Room || user.limit(Role::Owner) == Role::Owner;
+        if is_keeper && may_see { Class::Host } else { Class::Members }
     }
 
     /// The user in the host's class, as of the last frame.
@@ -209,7 +212,7 @@ impl Session {
     /// Whether somebody who knows the id or the name may try to join: of an unlisted session that is
     /// enough.
     pub fn is_open_to(&self, user: &UserId) -> bool {
-        self.pair().is_none() || self.is_visible_to(&Actor::User(user.clone()))
+        self.pair().is_none() || self.is_visible_to(&Actor::of(user))
     }
 
     /// Shows a whole view, members in join order.

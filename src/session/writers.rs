@@ -43,7 +43,7 @@ impl Writers {
     pub fn take_back(&mut self, user: &str, mut put_back: impl FnMut(&DataKey, Option<Value>)) {
         self.keys.retain(|key, unframed| {
             let known = unframed.writes.len();
-            let is_own = |writer: &Actor| matches!(writer, Actor::User(own) if **own == *user);
+            let is_own = |writer: &Actor| writer.user().is_some_and(|own| **own == *user);
             unframed.writes.retain(|(writer, _)| !is_own(writer));
             if unframed.writes.len() < known {
                 put_back(key, unframed.value());

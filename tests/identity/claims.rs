@@ -145,8 +145,10 @@ fn a_user_is_one_that_could_be() {
     refused(&json!({ "sub": "a\u{85}" }));
     refused(&json!({ "sessions": [] }));
     refused(&json!({ "sessions": ["s".repeat(129)] }));
-    // It would be a limit that nobody keeps.
-    refused(&json!({ "role": "member" }));
+    refused(&json!({ "role": "Member" }));
+    refused(&json!({ "role": "host" }));
+    // Whose it would be, it does not say.
+    refused(&json!({ "role": "member", "scope": "backend" }));
 }
 
 #[test]

@@ -29,7 +29,7 @@ async fn what_was_accepted_before_the_store_was_full_is_stored_and_later_writes_
     assert!(!live_is_in_flight(&stage, "sync"));
     assert_eq!(stage.write(&sync, "ada", 2.0), Err(Refusal::StoreFull));
     // What only takes away is done.
-    let ben = Actor::User(user("ben"));
+    let ben = Actor::of(&user("ben"));
     let leave = Command::Leave { user: user("ben"), keep_role: false };
     stage.engine.command(&sync, &ben, leave).expect("it gives a place up");
     stage.command(&ended, Command::Delete);

@@ -145,7 +145,7 @@ async fn a_sync_session_comes_to_be_listed_when_the_frame_that_shows_it_so_is_st
     });
     stage.tick();
     stage.store().await;
-    let eve = Actor::User(user("eve"));
+    let eve = Actor::of(&user("eve"));
     let listed = |stage: &Stage| {
         let mut found = 0;
         stage.engine.list((&app(), &eve), Query::default(), None, |state| {

@@ -33,7 +33,7 @@ async fn a_session_too_large_for_a_snapshot_is_stored_as_a_whole_and_holds_nothi
     while written < 3 * most {
         let value = Value::Text(format!("{written} {text}").into());
         let write = sessiond::session::command::Write::of(vec![(Key::from("text"), value)]);
-        let ada = sessiond::session::command::Actor::User(user("ada"));
+        let ada = sessiond::session::command::Actor::of(&user("ada"));
         let command =
             sessiond::session::command::Command::SetProps { user: user("ada"), write, term: 0 };
         stage.engine.command(&other, &ada, command).expect("it may");

@@ -265,7 +265,7 @@ async fn a_request_is_done_once_whether_the_process_dies_before_or_after_it_is_s
         let once = |stage: &Stage, x: f64| {
             let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
             let live = stage.find("race").expect("it is there");
-            let scope = Scope::new(&app(), Some(&id("race")), &Actor::User(user("ada")));
+            let scope = Scope::new(&app(), Some(&id("race")), &Actor::of(&user("ada")));
             stage.engine.once(&scope, request, || {
                 Ok(Reply::Written(stage.write(&live, "ada", x).expect("it may")))
             })
@@ -297,7 +297,7 @@ async fn a_request_is_never_stored_without_what_it_did() {
             let live = stage.open("race", durability);
             stage.store().await;
             let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
-            let scope = Scope::new(&app(), Some(&id("race")), &Actor::User(user("ada")));
+            let scope = Scope::new(&app(), Some(&id("race")), &Actor::of(&user("ada")));
             let outcome = stage.engine.once(&scope, request.clone(), || {
                 let written = stage.write(&live, "ada", 1.0).expect("it may");
                 if cut_at == 1 {
@@ -335,7 +335,7 @@ async fn a_request_on_a_user_is_done_once_whatever_its_sessions_are() {
     }
     stage.store().await;
     let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
-    let scope = Scope::of_user(&app(), &user("ada"), &Actor::User(user("ada")));
+    let scope = Scope::of_user(&app(), &user("ada"), &Actor::of(&user("ada")));
     let once = |stage: &Stage, level: i64| {
         let value = sessiond::session::value::Value::Integer(level);
         let write = sessiond::session::command::Write::of(vec![(Key::from("level"), value)]);
@@ -367,7 +367,7 @@ async fn a_request_on_a_user_is_answered_from_memory_only_if_no_session_has_lost
             }
             stage.store().await;
             let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
-            let scope = Scope::of_user(&app(), &user("ada"), &Actor::User(user("ada")));
+            let scope = Scope::of_user(&app(), &user("ada"), &Actor::of(&user("ada")));
             let once = |stage: &Stage, x: f64| {
                 let value = sessiond::session::value::Value::Number(x);
                 let write = sessiond::session::command::Write::of(vec![(Key::from("x"), value)]);

@@ -175,7 +175,7 @@ impl Stage {
     ) -> Result<Position, Refusal> {
         let write = Write::of(vec![(Key::from(key), value)]);
         let command = Command::SetProps { user: user(who), write, term: 0 };
-        self.engine.command(live, &Actor::User(user(who)), command)
+        self.engine.command(live, &Actor::of(&user(who)), command)
     }
 
     /// Writes on condition that ada's `x` has not changed since a revision.
@@ -184,7 +184,7 @@ impl Stage {
         let if_revision = vec![(Key::from("x"), revision)];
         let write = Write { if_revision, ..Write::of(set) };
         let command = Command::SetProps { user: user("ada"), write, term: 0 };
-        self.engine.command(live, &Actor::User(user("ada")), command)
+        self.engine.command(live, &Actor::of(&user("ada")), command)
     }
 
     pub fn command(&self, live: &Arc<Live>, command: Command) -> Position {

@@ -56,7 +56,7 @@ pub fn entries() -> Vec<(&'static str, Entry)> {
             "request_written",
             request(
                 Place::Session(id()),
-                Actor::User(user("ada")),
+                Actor::of(&user("ada")),
                 Reply::Written(Epoch(1_000_000), Revision(7)),
             ),
         ),
@@ -70,7 +70,7 @@ pub fn entries() -> Vec<(&'static str, Entry)> {
             "request_on_user",
             request(
                 Place::User(user("ben")),
-                Actor::User(user("ada")),
+                Actor::of(&user("ada")),
                 Reply::OnUser(vec![(id(), Epoch(1_000_000), Revision(7))]),
             ),
         ),

@@ -84,7 +84,7 @@ fn streams_are_restored_from_files() {
         let mut updates = reading.updates.into_iter();
         (updates.next_back().unwrap().1, updates.next_back().map(|(name, _)| name))
     };
-    let (update, _) = told(&mut streams, 0, Actor::User(UserId::new("eve").unwrap()));
+    let (update, _) = told(&mut streams, 0, Actor::User(UserId::new("eve").unwrap().into()));
     assert_eq!((update.reset, update.calls.len()), (true, 11));
     let (update, ended) = told(&mut streams, 31, Actor::App);
     assert_eq!((update.reset, update.removed.len(), update.calls.len()), (false, 0, 1));

@@ -44,10 +44,10 @@ pub fn app_change() -> Entry {
         shared: 22,
         functions: Some(vec![
             function("diff", Actor::App),
-            function("gain", Actor::User(user("ada"))),
+            function("gain", Actor::of(&user("ada"))),
         ]),
         gone: vec!["old".into()],
-        ends: vec![end(21, Actor::App, &[]), end(30, Actor::User(user("ada")), &["ben", "cleo"])],
+        ends: vec![end(21, Actor::App, &[]), end(30, Actor::of(&user("ada")), &["ben", "cleo"])],
     }))
 }
 
@@ -86,7 +86,7 @@ fn stream() -> StreamChange {
         until: 30,
         head: Some(Head {
             defined: Some(Defined {
-                creator: Actor::User(user("ada")),
+                creator: Actor::of(&user("ada")),
                 all: Func::Mode(Mode::Latest),
             }),
             changed: 29,

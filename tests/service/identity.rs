@@ -434,6 +434,56 @@ async fn a_token_for_a_few_sessions_reaches_no_others() {
 }
 
 #[tokio::test]
+async fn a_token_limits_the_role_of_its_user() {
+    let service = service().await;
+    let mut owner = sessions(&service, &token(&claims("user")));
+    in_time(owner.open_shared_session(open("games", "finals", ""))).await.expect("it opens");
+    let limited = |role: &str| token(&with(claims("user"), "role", role));
+    let delete = || proto::DeleteSessionRequest {
+        app: "games".to_owned(),
+        session_id: "finals".to_owned(),
+        ..Default::default()
+    };
+    let mut moderator = sessions(&service, &limited("moderator"));
+    let deleted = in_time(moderator.delete_session(delete())).await;
+    refused(deleted).is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    // Whoever opens a session owns it.
+    let opened = in_time(moderator.open_shared_session(open("games", "next", ""))).await;
+    refused(opened).is(Code::PermissionDenied, "NOT_ENTITLED");
+    let private = proto::OpenPrivateSessionRequest {
+        app: "games".to_owned(),
+        source_id: "ada".to_owned(),
+        listener_id: "ben".to_owned(),
+        ..Default::default()
+    };
+    let opened = in_time(moderator.open_private_session(private)).await;
+    refused(opened).is(Code::PermissionDenied, "NOT_ENTITLED");
+    let mut spectator = sessions(&service, &limited("spectator"));
+    let set = proto::SetUserPropsRequest {
+        app: "games".to_owned(),
+        write: Some(proto::PropsWrite {
+            session_ids: vec!["finals".to_owned()],
+            ..write([("x", int(1))])
+        }),
+        ..Default::default()
+    };
+    let written = in_time(spectator.set_user_props(set)).await;
+    refused(written).is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    let guest = token(&with(with(claims("user"), "sub", "cyd"), "role", "spectator"));
+    let join = proto::JoinSessionRequest {
+        app: "games".to_owned(),
+        session_id: "finals".to_owned(),
+        ..Default::default()
+    };
+    in_time(sessions(&service, &guest).join_session(join)).await.expect("it joins");
+    service.tick();
+    let info = in_time(owner.get_session_info(info("games", "finals", ""))).await.expect("it is");
+    let session = info.into_inner().session.expect("it is told");
+    assert_eq!((session.member_count, session.spectator_count), (Some(1), Some(1)), "{session:?}");
+    in_time(sessions(&service, &limited("owner")).delete_session(delete())).await.expect("it may");
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_token_expires_and_the_user_is_awaited() {
     let service = service().await;
     let short = with(claims("user"), "exp", BEGIN / 1_000_000 + 60);
@@ -462,17 +512,18 @@ async fn a_fresh_token_keeps_a_stream_and_a_wrong_one_changes_nothing() {
     send(3, &claims("backend"));
     send(4, &with(claims("user"), "app", "chat"));
     send(5, &with(claims("user"), "exp", now - 60));
-    let refusals = until_acked(&service, &mut down, 5).await;
+    send(6, &with(claims("user"), "role", "member"));
+    let refusals = until_acked(&service, &mut down, 6).await;
     let reasons: Vec<_> = refusals.iter().map(proto::Refusal::reason).collect();
     use proto::ErrorReason::{NotEntitled, TokenExpired};
-    assert_eq!(reasons, [NotEntitled, NotEntitled, NotEntitled, TokenExpired]);
-    send(6, &with(claims("user"), "exp", now + 600));
-    assert_eq!(until_acked(&service, &mut down, 6).await, []);
+    assert_eq!(reasons, [NotEntitled, NotEntitled, NotEntitled, TokenExpired, NotEntitled]);
+    send(7, &with(claims("user"), "exp", now + 600));
+    assert_eq!(until_acked(&service, &mut down, 7).await, []);
     service.advance(120_000);
     let write =
-        proto::StreamUserPropsRequest { seq: 7, message: Some(Up::Write(write([("x", int(1))]))) };
+        proto::StreamUserPropsRequest { seq: 8, message: Some(Up::Write(write([("x", int(1))]))) };
     up.send(write).expect("it is open");
-    assert_eq!(until_acked(&service, &mut down, 7).await, []);
+    assert_eq!(until_acked(&service, &mut down, 8).await, []);
     service.advance(600_000);
     let (_, status) = rest(&mut down).await;
     Refused::new(&status).is(Code::Unauthenticated, "TOKEN_EXPIRED");

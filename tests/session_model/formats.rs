@@ -274,7 +274,7 @@ proptest! {
         let write = Write { set: set.clone(), remove: remove.clone(), ..Write::default() };
         let command = Command::SetProps { user: writer.clone(), write, term: 0 };
         let before = format!("{session:?}");
-        let answer = session.apply(1, &Actor::User(writer.clone()), command);
+        let answer = session.apply(1, &Actor::of(&writer), command);
         let (refused, expected) = match answer {
             Ok(_) => (Vec::new(), [wrong, too_low].concat()),
             Err(Refusal::NotAWriter(refused)) => {

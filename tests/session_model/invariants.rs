@@ -50,7 +50,7 @@ impl Invariants {
             Command::Kick { target, .. } => Some(target.clone()),
             _ => None,
         };
-        let target = target.and_then(|user| rank(session.standing(&Actor::User(user))));
+        let target = target.and_then(|user| rank(session.standing(&Actor::of(&user))));
         Ranks { actor: session.standing(actor), target }
     }
 
@@ -89,7 +89,7 @@ impl Invariants {
     }
 
     fn no_write_after_a_ban(&self, now: Micros, actor: &Actor, command: &Command) {
-        let Actor::User(writer) = actor else { return };
+        let Some(writer) = actor.user() else { return };
         let whose = match command {
             Command::Join { user, .. }
             | Command::SetProps { user, .. }

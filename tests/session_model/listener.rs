@@ -56,10 +56,7 @@ impl Listener {
         match command {
             Command::SetProps { user, write, .. } => self.put(user, write, Some(user)),
             Command::SetData { shared, private, .. } => {
-                let writer = match actor {
-                    Actor::User(user) => Some(&**user),
-                    Actor::App => None,
-                };
+                let writer = actor.user().map(|user| &**user);
                 self.put("data", shared, writer);
                 self.put("private", private, writer);
             }

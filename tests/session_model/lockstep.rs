@@ -103,7 +103,7 @@ impl Lockstep {
                 let (proven, moves) = (proven.map(password), false);
                 let join =
                     Join { spectator, presence, is_stream, props, user_props, moves, proven };
-                let actor = Actor::User(user.clone());
+                let actor = Actor::of(&user);
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {
                     self.apply(&actor, Command::StreamOpened { user });
@@ -111,14 +111,14 @@ impl Lockstep {
             }
             Step::Leave { user, keep_role } => {
                 let user = self.somebody(user);
-                self.apply(&Actor::User(user.clone()), Command::Leave { user, keep_role });
+                self.apply(&Actor::of(&user), Command::Leave { user, keep_role });
             }
             Step::SetProps { who, user, write, term } => {
                 let user = self.somebody(user);
                 let (write, term) = (self.write(&user, write), self.term(term));
                 let actor = match who {
                     Who::App => Actor::App,
-                    _ => Actor::User(user.clone()),
+                    _ => Actor::of(&user),
                 };
                 self.apply(&actor, Command::SetProps { user, write, term });
             }
@@ -194,7 +194,7 @@ impl Lockstep {
             }
             Step::OpenStream { user } => {
                 let user = self.somebody(user);
-                self.apply(&Actor::User(user.clone()), Command::StreamOpened { user });
+                self.apply(&Actor::of(&user), Command::StreamOpened { user });
             }
             Step::CloseStream { user, lost, is_old } => {
                 self.close_stream(self.somebody(user), lost, is_old);
@@ -271,7 +271,7 @@ impl Lockstep {
     fn close_stream(&mut self, user: UserId, lost: bool, is_old: bool) {
         let order = self.model.members.get(&user).map_or(0, |member| member.order);
         let membership = if is_old { order.wrapping_sub(1) } else { order };
-        let actor = Actor::User(user.clone());
+        let actor = Actor::of(&user);
         self.apply(&actor, Command::StreamClosed { user, membership, lost });
     }
 
@@ -283,7 +283,7 @@ impl Lockstep {
             Some(value) => Write::of(vec![(key, value)]),
             None => Write { remove: vec![key], ..Write::default() },
         };
-        let actor = Actor::User(user.clone());
+        let actor = Actor::of(&user);
         self.apply(&actor, Command::SetProps { user, write, term: 0 });
     }
 
@@ -325,7 +325,7 @@ impl Lockstep {
             behind => Revision(self.model.revision().0.saturating_sub(behind)).max(known),
         };
         let write = Write { if_revision: vec![(key, revision)], ..write };
-        let actor = Actor::User(user.clone());
+        let actor = Actor::of(&user);
         let command = match of_data {
             true => Command::SetData { shared: write, private: Write::default(), term: 0 },
             false => Command::SetProps { user, write, term: 0 },
@@ -434,11 +434,11 @@ impl Lockstep {
             };
             let class = |keeps: bool| if keeps { Class::Host } else { Class::Members };
             let (keeps_now, keeps_next) = (keeps(&model.last().info), keeps(&model.info));
-            let actor = Actor::User(user.clone());
+            let actor = Actor::of(&user);
             assert_eq!(session.standing(&actor), model.standing(&actor));
             assert_eq!(session.class_of(&actor), class(keeps_now));
             assert_eq!(session.class_of_pending(&actor), class(keeps_now && keeps_next));
-            let Actor::User(user) = &actor else { unreachable!("it is a user") };
+            let Some(user) = actor.user() else { unreachable!("it is a user") };
             for class in [Class::Members, Class::Host] {
                 let view = View { class, props: Keys::default() };
                 let pending = Changes::pending(session, &view, user);
@@ -492,8 +492,8 @@ impl Lockstep {
         let keeper = self.model.info.host.clone().or_else(|| self.model.info.owner.clone());
         match who {
             Who::App => Actor::App,
-            Who::Oneself(user) => Actor::User(keeper.unwrap_or(user)),
-            Who::Other(user) => Actor::User(user),
+            Who::Oneself(user) => Actor::of(&keeper.unwrap_or(user)),
+            Who::Other(user) => Actor::of(&user),
         }
     }
 
@@ -501,7 +501,7 @@ impl Lockstep {
     fn holder(&self, who: Who, mut users: Vec<UserId>) -> (Actor, Vec<UserId>) {
         if let Who::Oneself(_) = who {
             users.truncate(1);
-            return (Actor::User(users[0].clone()), users);
+            return (Actor::of(&users[0]), users);
         }
         (self.superior(who), users)
     }
@@ -515,9 +515,9 @@ impl Lockstep {
                 let known = self.model.roles.get(&user).filter(|role| above(role)).map(|_| user);
                 let mut roles = self.model.roles.iter();
                 let superior = roles.find(|(_, role)| above(role)).map(|(user, _)| user.clone());
-                known.or(superior).map_or(Actor::App, Actor::User)
+                known.or(superior).map_or(Actor::App, |user| Actor::of(&user))
             }
-            Who::Other(user) => Actor::User(user),
+            Who::Other(user) => Actor::of(&user),
         }
     }
 

@@ -234,10 +234,7 @@ impl Model {
                 let paths = [["set", "remove"], ["private_set", "private_remove"]];
                 self.needs_fitting_data(self.rank(actor), (shared, private), paths)?;
                 self.needs_term(*term)?;
-                let writer = match actor {
-                    Actor::User(user) => Some(user),
-                    Actor::App => None,
-                };
+                let writer = actor.user();
                 self.needs_host_of_term(writer, *term)?;
                 let (data, private_data) = (self.data.clone(), self.private_data.clone());
                 let shown = |framed: &Framed, key: &Key| framed.data.get(key).cloned();
@@ -266,7 +263,7 @@ impl Model {
             }
             Command::ReserveSeats { users, until } => self.reserve(now, actor, users, *until)?,
             Command::ReleaseSeats { users } => {
-                if !matches!(actor, Actor::User(user) if *users == [user.clone()]) {
+                if actor.user().is_none_or(|user| *users != [user.clone()]) {
                     self.needs(actor, Role::Admin)?;
                 }
                 self.seats.retain(|user, _| !users.contains(user));
@@ -389,7 +386,7 @@ impl Model {
 
     /// In what capacity somebody acts.
     pub fn standing(&self, actor: &Actor) -> Standing {
-        let Actor::User(user) = actor else { return Standing::App };
+        let Some(user) = actor.user() else { return Standing::App };
         match (self.members.get(user), self.roles.get(user)) {
             (Some(member), _) => Standing::Joined(member.role),
             (None, Some(role)) => Standing::Away(*role),
@@ -698,7 +695,7 @@ impl Model {
         until: Micros,
     ) -> Result<(), Refusal> {
         match (self.needs(actor, Role::Admin), actor) {
-            (Err(_), Actor::User(user)) if *users == [user.clone()] => {
+            (Err(_), Actor::User(user)) if *users == [user.id().clone()] => {
                 self.clone().join(now, user, &Join::default())?;
             }
             (outcome, _) => outcome?,
@@ -772,7 +769,7 @@ impl Model {
     /// Private data belongs to the host, in a room to the owner.
     fn needs_keeper(&self, actor: &Actor) -> Result<(), Refusal> {
         self.needs_joined(actor, Role::Member)?;
-        let Actor::User(user) = actor else { return Ok(()) };
+        let Some(user) = actor.user() else { return Ok(()) };
         match self.kind {
             Kind::Hosted if self.info.host.as_ref() != Some(user) => Err(Refusal::NeedsHost),
             Kind::Room if self.info.owner.as_ref() != Some(user) => {

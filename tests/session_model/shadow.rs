@@ -164,7 +164,7 @@ fn same(session: &Session, shadow: &Session, now: Micros) {
     };
     assert_eq!(joined(shadow), joined(session));
     for user in super::steps::USERS.map(|user| UserId::new(user).unwrap()) {
-        let actor = Actor::User(user.clone());
+        let actor = Actor::of(&user);
         assert_eq!(shadow.standing(&actor), session.standing(&actor), "{user}");
         assert_eq!(shadow.is_visible_to(&actor), session.is_visible_to(&actor), "{user}");
         let join = sessiond::session::command::Join::default();

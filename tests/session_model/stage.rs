@@ -128,7 +128,7 @@ impl Stage {
 
     pub fn join_with(&mut self, name: &str, join: Join) -> Outcome {
         let user = user(name);
-        self.try_to(Actor::User(user.clone()), Command::Join { user, join })
+        self.try_to(Actor::of(&user), Command::Join { user, join })
     }
 
     /// Joins with a stream that stays open.
@@ -139,7 +139,7 @@ impl Stage {
 
     pub fn open_stream(&mut self, name: &str) {
         let user = user(name);
-        self.try_to(Actor::User(user.clone()), Command::StreamOpened { user }).unwrap();
+        self.try_to(Actor::of(&user), Command::StreamOpened { user }).unwrap();
     }
 
     /// The client lets a stream go.
@@ -151,13 +151,13 @@ impl Stage {
         let user = user(name);
         let membership = self.session.members().membership(&user).unwrap().order;
         let closed = Command::StreamClosed { user: user.clone(), membership, lost };
-        self.try_to(Actor::User(user), closed).unwrap();
+        self.try_to(Actor::of(&user), closed).unwrap();
     }
 
     pub fn leave(&mut self, name: &str) {
         let user = user(name);
         let leave = Command::Leave { user: user.clone(), keep_role: false };
-        self.try_to(Actor::User(user), leave).unwrap();
+        self.try_to(Actor::of(&user), leave).unwrap();
     }
 
     pub fn set(&mut self, name: &str, key: &str, value: Value) -> Outcome {
@@ -170,7 +170,7 @@ impl Stage {
 
     pub fn write(&mut self, name: &str, write: Write, term: u64) -> Outcome {
         let user = user(name);
-        self.try_to(Actor::User(user.clone()), Command::SetProps { user, write, term })
+        self.try_to(Actor::of(&user), Command::SetProps { user, write, term })
     }
 
     /// What the session makes of it; the user's record is elsewhere.
@@ -234,7 +234,7 @@ impl Stage {
     }
 
     pub fn standing(&self, name: &str) -> Standing {
-        self.session.standing(&Actor::User(user(name)))
+        self.session.standing(&Actor::of(&user(name)))
     }
 
     pub fn is_in(&self, name: &str) -> bool {

@@ -43,7 +43,7 @@ impl Subscriber {
     pub fn catch_up(&mut self, session: &Session, watch: &[Watch], model: &Model) {
         let class = match &self.who {
             Who::Class(class) => *class,
-            Who::User(user) => session.class_of(&Actor::User(user.clone())),
+            Who::User(user) => session.class_of(&Actor::of(user)),
         };
         let view = View { class, props: self.props.clone() };
         let resumes = self.at.map(|at| (at.revision, at.resume(session, &view)));

@@ -116,13 +116,13 @@ impl Stage {
 
     pub fn join(&mut self, name: &str) {
         let join = Join { proven: Some(PasswordHash::new(HASH)), ..Join::default() };
-        self.ask(&Actor::User(user(name)), Ask::Join { user: user(name), join });
+        self.ask(&Actor::of(&user(name)), Ask::Join { user: user(name), join });
     }
 
     pub fn set(&mut self, name: &str, key: &str, value: Value) {
         let write = Write::of(vec![(key.into(), value)]);
         let set = Ask::SetProps { user: user(name), write, term: 0 };
-        self.ask(&Actor::User(user(name)), set);
+        self.ask(&Actor::of(&user(name)), set);
     }
 
     pub fn set_data(&mut self, key: &str, value: Value) {
@@ -191,7 +191,7 @@ pub async fn make(folder: &Path, is_clean: bool) {
     let request = record::Entry::Request(Box::new(RequestRecord {
         app: app("games"),
         place: Place::Session(id("race")),
-        by: Actor::User(user("ada")),
+        by: Actor::of(&user("ada")),
         id: "once".into(),
         content: u64::MAX,
         at: START,
@@ -223,7 +223,7 @@ pub async fn make(folder: &Path, is_clean: bool) {
     quiz.flush();
     writer.append(bytes(&[race.record(), quiz.record()]).into()).await.unwrap();
     let leave = Ask::Leave { user: user("ben"), keep_role: true };
-    race.ask(&Actor::User(user("ben")), leave);
+    race.ask(&Actor::of(&user("ben")), leave);
     race.flush();
     writer.append(bytes(&[race.record()]).into()).await.unwrap();
     if is_clean {

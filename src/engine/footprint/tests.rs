@@ -48,7 +48,7 @@ fn session_in_use(engine: &Engine, id: &str) {
         settings.tick = 60 * SECOND;
     });
     let options = Options { interval: SECOND, ..Options::default() };
-    let actor = Actor::User(ann.clone());
+    let actor = Actor::of(&ann);
     let subscription = engine.subscribe(&live, &actor, Some(Join::default()), options);
     let mut subscription = subscription.expect("it is open to all");
     assert!(subscription.poll_step(&mut cx()).is_ready(), "it is the snapshot");
@@ -87,7 +87,7 @@ fn alarm(engine: &Engine, at: usize) {
 /// Uses a session that stays, as [`session_in_use`] does, and leaves it.
 fn stay(engine: &Engine, live: &Arc<Live>, id: &str) {
     let ann = user(id);
-    let actor = Actor::User(ann.clone());
+    let actor = Actor::of(&ann);
     let subscription = engine.subscribe(live, &actor, Some(Join::default()), Options::default());
     let mut subscription = subscription.expect("it is open to all");
     let _ = subscription.poll_step(&mut cx());

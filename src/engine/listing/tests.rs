@@ -20,7 +20,7 @@ fn with_room_for_many() -> Engine {
 }
 
 fn by(id: &str) -> Actor {
-    Actor::User(user(id))
+    Actor::of(&user(id))
 }
 
 fn hidden(engine: &Engine, id: &str) -> Arc<Live> {

@@ -30,7 +30,7 @@ fn write(engine: &Engine, live: &Arc<Live>) {
     let number = Value::Integer(engine.clock().now() as i64);
     let write = Write { set: vec![("key".into(), number)], ..Write::default() };
     let command = Command::SetProps { user: user("ann"), write, term: 0 };
-    engine.command(live, &Actor::User(user("ann")), command).expect("it is a member");
+    engine.command(live, &Actor::of(&user("ann")), command).expect("it is a member");
 }
 
 fn update(engine: &Engine, live: &Arc<Live>, setting: Setting) {
@@ -242,7 +242,7 @@ fn what_streams_leave_behind_when_they_end_is_stored_at_a_stop() {
     store();
     engine.drain();
     let left = Command::Leave { user: user("ann"), keep_role: false };
-    let _ = live.lock().core.apply(engine.clock().now(), &Actor::User(user("ann")), left);
+    let _ = live.lock().core.apply(engine.clock().now(), &Actor::of(&user("ann")), left);
     assert!(!engine.is_all_stored() || live.lock().core.is_open());
     engine.want_everything_stored();
     store();

@@ -44,7 +44,7 @@ impl Audience {
     pub fn of(actor: &Actor) -> Vec<Self> {
         match actor {
             Actor::App => vec![Self::App],
-            Actor::User(user) => vec![Self::Everybody, Self::User(user.clone())],
+            Actor::User(user) => vec![Self::Everybody, Self::User(user.id().clone())],
         }
     }
 }

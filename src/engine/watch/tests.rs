@@ -149,7 +149,7 @@ fn room(engine: &Engine, id: &str) -> Arc<Live> {
 }
 
 fn by(id: &str) -> Actor {
-    Actor::User(user(id))
+    Actor::of(&user(id))
 }
 
 fn set(engine: &Engine, live: &Arc<Live>, setting: Setting) {

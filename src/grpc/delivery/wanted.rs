@@ -52,7 +52,7 @@ impl Wanted {
             let key = door.session("session_id", &session_id).map(SessionKey::Id);
             let entry = if join.is_some() {
                 let user = match actor {
-                    Some(Actor::User(user)) => Some(user),
+                    Some(Actor::User(user)) => Some(user.id()),
                     _ => None,
                 };
                 let request = proto::JoinSessionRequest {

@@ -132,7 +132,7 @@ fn apply(session: &mut Session, (number, keys): &Deed) {
         }
         (true, _) => Command::SetProps { user: who.clone(), write, term: 0 },
     };
-    let actor = if *number == 0 { Actor::App } else { Actor::User(who) };
+    let actor = if *number == 0 { Actor::App } else { Actor::of(&who) };
     let _ = session.apply(2_000_000, &actor, command);
 }
 

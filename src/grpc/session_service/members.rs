@@ -77,7 +77,7 @@ impl Sessions {
         let key = SessionKey::Id(SessionId::new(id).ok()?);
         let user = UserId::new(user).ok()?;
         self.0.engine.take_update(app, &user).ok()?;
-        let actor = Actor::User(user);
+        let actor = Actor::of(&user);
         let live = self.0.engine.find(app, Some(&key), &actor).ok()?;
         let state = self.0.engine.shown(&live).await.ok()?;
         state.core.check(&actor, Act::Receive).ok()?;

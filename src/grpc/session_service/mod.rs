@@ -68,7 +68,7 @@ impl Sessions {
         let (app, id) = (door.app_in("app", app), door.session("session_id", id));
         let user = door.user("user_id", &about.user);
         let Ok((id, user)) = door.close_with(|| id.zip(user)) else { return about };
-        let actor = Actor::User(user);
+        let actor = Actor::of(&user);
         let Ok(live) = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor) else {
             return about;
         };

@@ -30,8 +30,11 @@ impl Sessions {
         };
         let wire = request.settings.unwrap_or_default();
         let settings = door.settings(Kind::Private, &wire, self.0.engine.default_session());
+        if matches!(actor, Some(Actor::User(_))) {
+            door.gives_ownership();
+        }
         let people = match (&actor, &pair) {
-            (Some(Actor::User(user)), Some(pair)) if *user != pair.source => {
+            (Some(Actor::User(user)), Some(pair)) if *user.id() != pair.source => {
                 if !request.roles.is_empty() {
                     door.fault("roles", "only the source or the app itself gives them");
                 }

@@ -106,7 +106,7 @@ impl Door<'_> {
         const FIELD: &str = "target_user_ids";
         if ids.is_empty() {
             return match actor? {
-                Actor::User(user) => Some(vec![user.clone()]),
+                Actor::User(user) => Some(vec![user.id().clone()]),
                 Actor::App => {
                     self.fault(FIELD, "must be given: the app itself needs no place");
                     None

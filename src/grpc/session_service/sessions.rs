@@ -109,7 +109,7 @@ impl Sessions {
             door.reaches_other_sessions();
         }
         let opener = match &actor {
-            Some(Actor::User(user)) => Some((user.clone(), join.unwrap_or_default())),
+            Some(Actor::User(user)) => Some((user.id().clone(), join.unwrap_or_default())),
             _ => None,
         };
         let opening = self.0.opening(&mut door, app.clone(), request, opener);
@@ -239,6 +239,9 @@ impl Context {
         };
         if request.get_if_exists && request.session_id.is_empty() {
             door.fault("get_if_exists", "needs a session_id");
+        }
+        if opener.is_some() {
+            door.gives_ownership();
         }
         let kind = door.kind(request.kind);
         let mut wire = request.settings.unwrap_or_default();

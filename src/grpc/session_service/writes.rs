@@ -27,7 +27,7 @@ impl Sessions {
     ) -> Result<proto::SetUserPropsResponse, Refusal> {
         let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let user = match (&actor, &*request.target_user_id) {
-            (Some(Actor::User(user)), "") => Some(user.clone()),
+            (Some(Actor::User(user)), "") => Some(user.id().clone()),
             (None, "") => None,
             (_, target) => door.user("target_user_id", target),
         };
@@ -35,7 +35,7 @@ impl Sessions {
         let (actor, user) = door.close_with(|| actor.zip(user))?;
         let (durable, is_on_user) = (write.durable, write.sessions.is_empty());
         let names_one = write.sessions.len() == 1;
-        if matches!(&actor, Actor::User(actor) if *actor != user) {
+        if actor.user().is_some_and(|actor| *actor != user) {
             return Err(Refusal::NotEntitled);
         }
         self.0.engine.take_update(&app, &user)?;
@@ -127,7 +127,7 @@ impl Sessions {
         let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let key = door.session("session_id", &request.session_id).map(SessionKey::Id);
         let target = match (&actor, request.target_user_id.as_str()) {
-            (Some(Actor::User(user)), "") => Some(user.clone()),
+            (Some(Actor::User(user)), "") => Some(user.id().clone()),
             (None, "") => None,
             (_, target) => door.user("target_user_id", target),
         };

@@ -168,6 +168,7 @@ fn of_credential(what: Uncovered) -> &'static str {
         Uncovered::OtherSessions => {
             "the credential holds in a few sessions only: the request must name them by their ids"
         }
+        Uncovered::Role => "the credential limits the role of its user, which this would exceed",
     }
 }
 

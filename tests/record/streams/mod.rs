@@ -21,7 +21,7 @@ fn app(name: &str) -> AppId {
 }
 
 fn user(name: &str) -> Actor {
-    Actor::User(UserId::new(name).unwrap())
+    Actor::User(UserId::new(name).unwrap().into())
 }
 
 fn key(key: &str) -> Key {

@@ -68,7 +68,9 @@ impl Model {
             return Err(Refusal::WrongKind);
         }
         match actor {
-            Actor::User(user) if self.is_host(user) => self.needs_joined(actor, Role::Member)?,
+            Actor::User(user) if self.is_host(user.id()) => {
+                self.needs_joined(actor, Role::Member)?
+            }
             _ => self.needs(actor, Role::Moderator)?,
         }
         self.needs_term(term)?;

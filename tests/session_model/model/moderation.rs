@@ -120,7 +120,7 @@ impl Model {
 
     /// The data is what the last frame shows with what everybody else has written since.
     pub(super) fn take_back_data(&mut self, user: &UserId) {
-        self.data_log.retain(|(writer, ..)| *writer != Actor::User(user.clone()));
+        self.data_log.retain(|(writer, ..)| *writer != Actor::of(user));
         let mut data = self.framed_data.clone();
         for (_, is_private, Write { set, remove, .. }) in &self.data_log {
             let part = &mut data[usize::from(*is_private)];
@@ -137,7 +137,7 @@ impl Model {
             Standing::Joined(role) | Standing::Away(role) => 1 + role as u8,
             Standing::Outsider => 0,
         };
-        let is_above = rank(actor) > rank(&Actor::User(target.clone()));
+        let is_above = rank(actor) > rank(&Actor::of(target));
         if is_above { Ok(()) } else { Err(Refusal::TargetRank) }
     }
 }

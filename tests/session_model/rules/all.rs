@@ -214,7 +214,7 @@ fn a_kick_or_ban_that_takes_writes_back_cuts_the_log_there() {
             let props = vec![("x".into(), text("dropped"))];
             stage.join_with("ben", Join { props, ..Join::default() }).unwrap();
         },
-        |stage| set_data(stage, Actor::User(user("ben")), set("k", text("dropped"))),
+        |stage| set_data(stage, Actor::of(&user("ben")), set("k", text("dropped"))),
         |stage| {
             let swap = Command::SwapHost { target: Some(user("ben")), term: 0 };
             stage.try_to(Actor::App, swap).unwrap();
@@ -240,7 +240,7 @@ fn a_kick_or_ban_that_takes_writes_back_cuts_the_log_there() {
     for bans in [false, true] {
         let mut stage = Stage::room().with(&["ada", "ben"]);
         stage.set("ben", "x", text("framed")).unwrap();
-        set_data(&mut stage, Actor::User(user("ben")), set("k", text("framed")));
+        set_data(&mut stage, Actor::of(&user("ben")), set("k", text("framed")));
         let from = stage.tick();
         assert_eq!(listen(&mut stage), from);
         let before = stage.picture(&members());
@@ -269,8 +269,8 @@ fn a_merged_map_is_told_whole() {
     set_data(&mut stage, Actor::App, set("k", map(&["framed"])));
     stage.tick();
     let from = listen(&mut stage);
-    set_data(&mut stage, Actor::User(user("ada")), merge("a"));
-    set_data(&mut stage, Actor::User(user("ben")), merge("b"));
+    set_data(&mut stage, Actor::of(&user("ada")), merge("a"));
+    set_data(&mut stage, Actor::of(&user("ben")), merge("b"));
     stage.tick();
     let told = told(&stage, &members(), from);
     let maps: Vec<_> = told.iter().filter_map(|(_, it)| it.data.set.get("k")).collect();
@@ -429,7 +429,7 @@ fn nobody_is_told_what_it_could_not_see_when_it_was_written() {
     let from = listen(&mut stage);
     stage.set("ben", "x", text("hidden")).unwrap();
     let before = stage.tick();
-    let ben = Actor::User(user("ben"));
+    let ben = Actor::of(&user("ben"));
     assert!(stage.session.log_fits(&ben, &members(), from));
     // Once ben hosts, what he may be told begins there.
     let swap = Command::SwapHost { target: Some(user("ben")), term: 0 };

@@ -154,7 +154,7 @@ fn what_an_earlier_membership_had_is_not_unchanged() {
 fn each_part_of_the_data_is_compared_on_its_own() {
     let mut stage = Stage::open(opening_by("ada", Kind::Room));
     let write = |stage: &mut Stage, name, shared, private| {
-        stage.try_to(Actor::User(user(name)), Command::SetData { shared, private, term: 0 })
+        stage.try_to(Actor::of(&user(name)), Command::SetData { shared, private, term: 0 })
     };
     write(&mut stage, "ada", set("x", text("1")), Write::default()).unwrap();
     let shared_at = stage.tick();
@@ -185,7 +185,7 @@ fn nobody_learns_of_private_data_by_comparing() {
         for revision in [Revision::FIRST, last] {
             let private = at(Write::default(), &[("x", revision)]);
             let probe = Command::SetData { shared: set("y", text("1")), private, term: 0 };
-            assert_eq!(stage.try_to(Actor::User(user("ben")), probe), Err(refusal.clone()));
+            assert_eq!(stage.try_to(Actor::of(&user("ben")), probe), Err(refusal.clone()));
         }
     }
 }

@@ -53,7 +53,7 @@ fn the_owner_hosts_before_members_who_joined_earlier() {
     let mut stage = Stage::open(opening_by("ada", Kind::Hosted)).with(&["ben", "cleo"]);
     let ada = user("ada");
     let keeping = Command::Leave { user: ada.clone(), keep_role: true };
-    stage.try_to(Actor::User(ada), keeping).unwrap();
+    stage.try_to(Actor::of(&ada), keeping).unwrap();
     assert_eq!(stage.host(), Some("ben"));
     stage.join("ada").unwrap();
     stage.leave("ben");
@@ -133,7 +133,7 @@ fn each_swap_raises_the_term_and_another_term_is_refused() {
     assert_eq!(stage.write("ada", set("x", text("b")), 1), stale);
     let shared = set("x", text("b"));
     let data = Command::SetData { shared, private: Write::default(), term: 1 };
-    assert_eq!(stage.try_to(Actor::User(user("ada")), data), stale);
+    assert_eq!(stage.try_to(Actor::of(&user("ada")), data), stale);
     stage.write("ada", set("x", text("b")), 0).unwrap();
 }
 
@@ -143,7 +143,7 @@ fn who_names_the_term_of_a_host_has_to_be_it() {
     assert_eq!(stage.write("ben", set("x", text("b")), 1), Err(Refusal::NotTheHost));
     let shared = set("x", text("b"));
     let data = Command::SetData { shared, private: Write::default(), term: 1 };
-    let by_ben = stage.try_to(Actor::User(user("ben")), data.clone());
+    let by_ben = stage.try_to(Actor::of(&user("ben")), data.clone());
     assert_eq!(by_ben, Err(Refusal::NotTheHost));
     stage.try_to(Actor::App, data).unwrap();
     stage.write("ada", set("x", text("a")), 1).unwrap();
@@ -320,7 +320,7 @@ fn a_swap_replaces_the_old_and_the_new_host_in_both_views() {
     assert!(ada.replaces && ada.props.set.is_empty());
     assert!(ben.replaces && ben.props.set["x"] == text("by ben"));
     assert!(news.of("cleo").is_none());
-    let class = |name| stage.session.class_of(&Actor::User(user(name)));
+    let class = |name| stage.session.class_of(&Actor::of(&user(name)));
     assert_eq!([class("ada"), class("ben")], [Class::Members, Class::Host]);
     assert!(stage.resume(was_host, &members()).is_err(), "the old host sees another view");
 }
@@ -339,7 +339,7 @@ fn moderators_and_the_host_itself_hand_the_hosting_on() {
     let mut stage = Stage::open(opening_by("ada", Kind::Hosted)).with(&["ben", "mod", "cleo"]);
     stage.join_with("spec", spectator()).unwrap();
     give(&mut stage, "mod", Role::Moderator);
-    let by = |name| Actor::User(user(name));
+    let by = |name| Actor::of(&user(name));
     for name in ["ben", "spec", "outsider"] {
         assert_eq!(swap(&mut stage, by(name), Some(name), 0), too_low(Role::Moderator));
     }
@@ -422,7 +422,7 @@ fn a_swap_ends_the_wait_for_a_lost_host_which_hands_nothing_on_from_outside() {
     }
     stage.lose_stream("ada");
     assert_eq!((stage.host(), stage.is_in("ada")), (Some("ada"), false));
-    let from_outside = swap(&mut stage, Actor::User(user("ada")), Some("cleo"), 0);
+    let from_outside = swap(&mut stage, Actor::of(&user("ada")), Some("cleo"), 0);
     assert_eq!(from_outside, Err(Refusal::NotAMember));
     swap(&mut stage, Actor::App, Some("cleo"), 0).unwrap();
     stage.pass(20 * SECOND);

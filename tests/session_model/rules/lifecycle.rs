@@ -77,7 +77,7 @@ fn a_locked_session_takes_its_opener_and_members_that_join_again_and_nobody_new(
 fn a_session_that_the_app_opens_has_no_owner() {
     let mut stage = Stage::room().with(&["ada"]);
     assert_eq!((stage.owner(), stage.standing("ada")), (None, Standing::Joined(Role::Member)));
-    let ada = || Actor::User(user("ada"));
+    let ada = || Actor::of(&user("ada"));
     assert_eq!(stage.try_to(ada(), Command::Delete), too_low(Role::Owner));
     assert_eq!(stage.try_to(ada(), Command::Update(Vec::new())), too_low(Role::Admin));
     stage.try_to(Actor::App, Command::Delete).unwrap();
@@ -89,21 +89,21 @@ fn an_owner_who_is_away_still_administers() {
     let mut stage = Stage::open(opening_by("ada", Kind::Room)).with(&["ben"]);
     let ada = user("ada");
     let keeping = Command::Leave { user: ada.clone(), keep_role: true };
-    stage.try_to(Actor::User(ada.clone()), keeping).unwrap();
-    stage.try_to(Actor::User(ada.clone()), Command::Update(Vec::new())).unwrap();
-    stage.try_to(Actor::User(ada), Command::Delete).unwrap();
+    stage.try_to(Actor::of(&ada), keeping).unwrap();
+    stage.try_to(Actor::of(&ada), Command::Update(Vec::new())).unwrap();
+    stage.try_to(Actor::of(&ada), Command::Delete).unwrap();
 }
 
 #[test]
 fn an_unlisted_session_is_there_for_people_with_a_role() {
     let mut stage = Stage::open(opening_by("ada", Kind::Room)).with(&["ben"]);
     stage.update(Setting::Unlisted(true));
-    let sees = |stage: &Stage, name| stage.session.is_visible_to(&Actor::User(user(name)));
+    let sees = |stage: &Stage, name| stage.session.is_visible_to(&Actor::of(&user(name)));
     assert!(sees(&stage, "ada") && sees(&stage, "ben") && !sees(&stage, "eve"));
     assert!(stage.session.is_visible_to(&Actor::App));
     let ada = user("ada");
     let keeping = Command::Leave { user: ada.clone(), keep_role: true };
-    stage.try_to(Actor::User(ada), keeping).unwrap();
+    stage.try_to(Actor::of(&ada), keeping).unwrap();
     stage.leave("ben");
     assert!(sees(&stage, "ada") && !sees(&stage, "ben"));
 }
@@ -111,7 +111,7 @@ fn an_unlisted_session_is_there_for_people_with_a_role() {
 #[test]
 fn a_session_is_hidden_at_once_and_listed_by_the_frame_that_shows_it_so() {
     let mut stage = Stage::open(opening_by("ada", Kind::Room));
-    let sees = |stage: &Stage| stage.session.is_visible_to(&Actor::User(user("eve")));
+    let sees = |stage: &Stage| stage.session.is_visible_to(&Actor::of(&user("eve")));
     stage.tick();
     assert!(sees(&stage));
     stage.update(Setting::Unlisted(true));

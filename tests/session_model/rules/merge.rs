@@ -26,7 +26,7 @@ fn merge(stage: &mut Stage, name: &str, key: &str, value: Value) -> Outcome {
 
 fn merge_data(stage: &mut Stage, name: &str, shared: Write, private: Write) -> Outcome {
     let data = Command::SetData { shared: merging(shared), private: merging(private), term: 0 };
-    stage.try_to(Actor::User(user(name)), data)
+    stage.try_to(Actor::of(&user(name)), data)
 }
 
 fn shows(stage: &mut Stage, name: &str, key: &str) -> Value {
@@ -186,7 +186,7 @@ fn what_a_kicked_user_merged_is_dropped_and_what_others_merged_stays() {
         merge_data(&mut stage, "cat", set("x", both), Write::default()).unwrap();
     }
     let kick = Command::Kick { target: user("ben"), reason: "".into() };
-    stage.try_to(Actor::User(user("ada")), kick).unwrap();
+    stage.try_to(Actor::of(&user("ada")), kick).unwrap();
     stage.tick();
     let Value::Map(entries) = &stage.picture(&members()).data["x"] else { panic!("a map") };
     let keys: Vec<_> = entries.iter().map(|(key, _)| &**key).collect();
@@ -202,11 +202,11 @@ fn what_was_merged_upon_a_dropped_write_stays_without_it() {
         private: Write::default(),
         term: 0,
     };
-    stage.try_to(Actor::User(user("ben")), ben).unwrap();
+    stage.try_to(Actor::of(&user("ben")), ben).unwrap();
     merge_data(&mut stage, "ada", set("x", map([("also", text("ada"))])), Write::default())
         .unwrap();
     let kick = Command::Kick { target: user("ben"), reason: "".into() };
-    stage.try_to(Actor::User(user("ada")), kick).unwrap();
+    stage.try_to(Actor::of(&user("ada")), kick).unwrap();
     stage.tick();
     assert_eq!(stage.picture(&members()).data["x"], map([("also", text("ada"))]));
 }
@@ -257,7 +257,7 @@ fn a_map_is_merged_into_what_it_was_set_back_to() {
     merge_data(&mut stage, "ada", removal, Write::default()).unwrap();
     merge_data(&mut stage, "ada", of("b", "ada"), Write::default()).unwrap();
     let kick = Command::Kick { target: user("ben"), reason: "".into() };
-    stage.try_to(Actor::User(user("ada")), kick).unwrap();
+    stage.try_to(Actor::of(&user("ada")), kick).unwrap();
     stage.tick();
     let whole = map([("a", text("default")), ("b", text("ada")), ("c", text("default"))]);
     assert_eq!(data(&stage), whole);

@@ -6,13 +6,14 @@ use crate::session_model::stage::{
 use sessiond::session::{
     access::Standing,
     ban::Ban,
-    command::{Actor, Command, Write},
+    command::{Acting, Actor, Command, Write},
     error::{Limit, Refusal},
     limits::{Limits, SECOND},
     member::Departure,
     revision::Revision,
     role::Role,
     settings::{Kind, Setting},
+    view::Class,
 };
 
 const ROLES: [(&str, Role); 5] = [
@@ -58,7 +59,7 @@ fn unban(stage: &mut Stage, actor: Actor, target: &str) -> Outcome {
 }
 
 fn by(name: &str) -> Actor {
-    Actor::User(user(name))
+    Actor::of(&user(name))
 }
 
 fn set_data(stage: &mut Stage, name: &str, shared: Write, private: Write) -> Outcome {
@@ -492,4 +493,34 @@ fn nobody_gives_a_role_to_who_is_banned() {
         assert_eq!(stage.try_to(Actor::App, give), Err(Refusal::Banned { until: None }));
     }
     assert_eq!(stage.owner(), Some("ada"));
+}
+
+#[test]
+fn a_credential_that_limits_the_role_of_its_user_leaves_it_that_much() {
+    let mut stage = court(Kind::Room);
+    let as_a = |most| Actor::User(Acting::at_most(user("owner"), most));
+    let moderator = || as_a(Role::Moderator);
+    assert_eq!(stage.try_to(moderator(), Command::Delete), too_low(Role::Owner));
+    let rename = || Command::Update(vec![Setting::Name(Some("other".into()))]);
+    assert_eq!(stage.try_to(moderator(), rename()), too_low(Role::Admin));
+    assert_eq!(kick(&mut stage, moderator(), "other moderator"), Err(Refusal::TargetRank));
+    kick(&mut stage, moderator(), "other member").unwrap();
+    assert_eq!(kick(&mut stage, as_a(Role::Member), "other spectator"), too_low(Role::Moderator));
+    let write = |user: &str| Command::SetProps {
+        user: self::user(user),
+        write: set("x", text("1")),
+        term: 0,
+    };
+    assert_eq!(stage.try_to(as_a(Role::Spectator), write("owner")), too_low(Role::Member));
+    stage.try_to(as_a(Role::Member), write("owner")).unwrap();
+    // It raises nobody.
+    let member = Actor::User(Acting::at_most(user("member"), Role::Owner));
+    assert_eq!(stage.try_to(member, Command::Delete), too_low(Role::Owner));
+    // What only the owner sees.
+    let private = |most| {
+        let Stage { session, .. } = &stage;
+        session.class_of(&Actor::User(Acting::at_most(user("owner"), most)))
+    };
+    assert_eq!((private(Role::Admin), private(Role::Owner)), (Class::Members, Class::Host));
+    stage.try_to(as_a(Role::Owner), Command::Delete).unwrap();
 }

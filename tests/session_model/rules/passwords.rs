@@ -87,7 +87,7 @@ fn who_has_joined_and_who_moderates_need_none() {
         for name in ["ada", "ben", "cleo"] {
             let user = user(name);
             let leave = Command::Leave { user: user.clone(), keep_role: true };
-            stage.try_to(Actor::User(user), leave).unwrap();
+            stage.try_to(Actor::of(&user), leave).unwrap();
         }
         assert_eq!(needs(&stage, "ben", Join::default()), Ok(false));
         stage.join("ben").unwrap();

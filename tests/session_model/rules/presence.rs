@@ -106,7 +106,7 @@ fn an_old_stream_is_nothing_to_a_new_membership() {
     stage.stream("ben");
     let ben = user("ben");
     let closed = Command::StreamClosed { user: ben.clone(), membership, lost: true };
-    stage.try_to(Actor::User(ben), closed).unwrap();
+    stage.try_to(Actor::of(&ben), closed).unwrap();
     assert!(stage.is_in("ben"));
 }
 
@@ -214,7 +214,7 @@ fn only_a_leave_without_keep_role_gives_the_ownership_up() {
     stage.join("cleo").unwrap();
     let ada = user("ada");
     let keeping = Command::Leave { user: ada.clone(), keep_role: true };
-    stage.try_to(Actor::User(ada), keeping).unwrap();
+    stage.try_to(Actor::of(&ada), keeping).unwrap();
     assert_eq!(stage.owner(), Some("ada"));
     stage.join("ada").unwrap();
     stage.leave("ada");

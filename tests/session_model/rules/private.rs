@@ -77,7 +77,7 @@ fn only_source_and_listener_join() {
     let role = |role| Command::SetRole { target: user("eve"), role, user_props: Vec::new() };
     stage.try_to(Actor::App, role(Role::Owner)).unwrap();
     assert_eq!(stage.join("eve"), Err(Refusal::NotOfThePair));
-    assert!(stage.session.is_visible_to(&Actor::User(user("eve"))));
+    assert!(stage.session.is_visible_to(&Actor::of(&user("eve"))));
     for user in ["ada", "ben"] {
         stage.join(user).unwrap();
     }
@@ -103,7 +103,7 @@ fn the_listener_never_comes_to_own_it() {
     for keep_role in [false, true] {
         let mut stage = stage();
         let leave = Command::Leave { user: user("ada"), keep_role };
-        stage.try_to(Actor::User(user("ada")), leave).unwrap();
+        stage.try_to(Actor::of(&user("ada")), leave).unwrap();
         assert!(stage.session.has_ended());
         assert_ne!(stage.owner(), Some("ben"));
     }
@@ -113,11 +113,11 @@ fn the_listener_never_comes_to_own_it() {
 fn moderators_from_outside_do_not_act_upward() {
     let mut stage = stage();
     let role = Command::SetRole { target: user("max"), role: Role::Moderator, user_props: vec![] };
-    stage.try_to(Actor::User(user("ada")), role).unwrap();
+    stage.try_to(Actor::of(&user("ada")), role).unwrap();
     let kick = |target| Command::Kick { target: user(target), reason: "".into() };
-    assert_eq!(stage.try_to(Actor::User(user("max")), kick("ada")), Err(Refusal::TargetRank));
-    assert_eq!(stage.try_to(Actor::User(user("max")), Command::Delete), too_low(Role::Owner));
-    stage.try_to(Actor::User(user("max")), kick("ben")).unwrap();
+    assert_eq!(stage.try_to(Actor::of(&user("max")), kick("ada")), Err(Refusal::TargetRank));
+    assert_eq!(stage.try_to(Actor::of(&user("max")), Command::Delete), too_low(Role::Owner));
+    stage.try_to(Actor::of(&user("max")), kick("ben")).unwrap();
     assert!(stage.session.has_ended(), "its listener is gone");
 }
 

@@ -248,7 +248,7 @@ fn shared_data_takes_the_role_that_the_settings_name_and_private_data_its_keeper
     ] {
         let mut stage = Stage::open(opening_by("ada", kind)).with(&["ben"]);
         let write = |stage: &mut Stage, name, shared: Write, private: Write| {
-            stage.try_to(Actor::User(user(name)), Command::SetData { shared, private, term: 0 })
+            stage.try_to(Actor::of(&user(name)), Command::SetData { shared, private, term: 0 })
         };
         let none = Write::default;
         write(&mut stage, "ben", set("x", text("by ben")), none()).unwrap();
@@ -279,7 +279,7 @@ fn a_refused_command_changes_nothing() {
     stage.update(Setting::Locked(true));
     stage.tick();
     let before = format!("{:?}", stage.session);
-    let ben = || Actor::User(user("ben"));
+    let ben = || Actor::of(&user("ben"));
     let too_many = || Write {
         set: vec![("y".into(), text("b")), ("z".into(), text("b"))],
         remove: vec!["x".into()],

@@ -193,7 +193,7 @@ fn to_all_moderators_and_the_host_have_things_sent_and_to_itself_everybody() {
     stage.try_to(Actor::App, swap).unwrap();
     let may = |name: &str, target: Option<&str>| {
         let target = target.map(user);
-        stage.session.check_transmit(&Actor::User(user(name)), target.as_ref())
+        stage.session.check_transmit(&Actor::of(&user(name)), target.as_ref())
     };
     for name in ["owner", "moderator", "host"] {
         may(name, None).unwrap();

@@ -97,14 +97,14 @@ fn blamed<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Vec<String> {
 
 impl Stage {
     fn reset(&mut self, name: &str, schema: Option<Schema>) -> Result<Revision, Refusal> {
-        let actor = if name.is_empty() { Actor::App } else { Actor::User(user(name)) };
+        let actor = if name.is_empty() { Actor::App } else { Actor::of(&user(name)) };
         let frame = self.session.reset(self.now, &actor, schema.map(Arc::new))?;
         assert_eq!(frame.revision, self.session.revision());
         Ok(frame.revision)
     }
 
     fn set_data(&mut self, name: &str, shared: Write, private: Write) -> Result<(), Refusal> {
-        let actor = if name.is_empty() { Actor::App } else { Actor::User(user(name)) };
+        let actor = if name.is_empty() { Actor::App } else { Actor::of(&user(name)) };
         self.try_to(actor, Command::SetData { shared, private, term: 0 }).map(|_| ())
     }
 }

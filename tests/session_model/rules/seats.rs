@@ -20,7 +20,7 @@ fn room_for(capacity: usize) -> Stage {
 }
 
 fn by(name: &str) -> Actor {
-    Actor::User(user(name))
+    Actor::of(&user(name))
 }
 
 impl Stage {

@@ -48,6 +48,8 @@ pub struct Door<'a> {
     grant: Option<&'a Grant>,
     /// The credential is that of a user.
     is_of_user: bool,
+    /// The highest role that the credential allows.
+    most: Role,
     /// What the credential does not allow.
     denied: Option<Uncovered>,
     faults: Faults,
@@ -61,6 +63,7 @@ impl<'a> Door<'a> {
             limits,
             grant: None,
             is_of_user: false,
+            most: Role::Owner,
             denied: None,
             faults: Faults::default(),
             other: None,
@@ -71,7 +74,7 @@ impl<'a> Door<'a> {
     pub fn of(limits: &'a Limits, grant: &'a Grant) -> Self {
         let limited = grant.sessions.as_ref().map(|_| grant);
         let is_of_user = matches!(grant.kind, identity::Kind::User(_));
-        Self { grant: limited, is_of_user, ..Self::new(limits) }
+        Self { grant: limited, is_of_user, most: grant.most, ..Self::new(limits) }
     }
 
     /// Notes what the credential does not allow: nothing else of the request is told then.
@@ -83,6 +86,13 @@ impl<'a> Door<'a> {
     pub fn acts_on_users(&mut self) {
         if self.is_of_user {
             self.deny(Uncovered::User);
+        }
+    }
+
+    /// The request makes its user the owner of a session.
+    pub fn gives_ownership(&mut self) {
+        if self.most < Role::Owner {
+            self.deny(Uncovered::Role);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
         ids::{Key, SessionId},
         limits::SECOND,
         revision::Revision,
+        role::Role,
         settings::Presence,
         value::Value,
     },
@@ -33,6 +34,8 @@ impl Door<'_> {
         let presence = self.presence(&format!("{field}.presence"), presence);
         let props = self.values(&format!("{field}.props"), props);
         let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
+        // Who may not write is not waited for, and never becomes the host.
+        let spectator = spectator || self.most == Role::Spectator;
         Join { spectator, presence, is_stream, props, user_props, moves, proven }
     }
 

@@ -159,7 +159,7 @@ impl Gateway {
             Some(entry) if entry.opens() => entry.enter(server).map(|(it, _)| (it.live, None)),
             Some(entry) => entry.find(server).map(|live| (live, Some(entry.join().clone()))),
             None => {
-                let actor = Actor::User(user.clone());
+                let actor = Actor::of(user);
                 server.engine.find(&self.app, Some(key), &actor).map(|live| (live, None))
             }
         };
