@@ -3,6 +3,7 @@
 use super::{
     Session,
     ban::Ban,
+    event::Ended,
     limits::{Micros, SERVER_END_GRACE, UNUSED_TTL},
     member::{Departure, MemberIx},
     settings::Presence,
@@ -126,7 +127,8 @@ impl Session {
                 Deadline::Member(ix) => self.remove_member(now, ix, Departure::Lost),
                 Deadline::Return(ix) => self.stays_away(now, ix),
                 Deadline::Host => self.host_grace_over(),
-                Deadline::Empty | Deadline::Age => self.lifetime.end(),
+                Deadline::Empty => self.end(Ended::Empty),
+                Deadline::Age => self.end(Ended::Age),
                 Deadline::Seats => self.seats_over(now),
                 Deadline::Log => self.log = None,
             }
@@ -232,7 +234,7 @@ impl Session {
             Some(Ban { until: None, .. }) => return,
         };
         if at <= now {
-            self.lifetime.end();
+            self.end(Ended::Empty);
         } else {
             self.deadlines.set(Deadline::Empty, Some(at));
         }

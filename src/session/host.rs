@@ -6,6 +6,7 @@ use super::{
     command::{Actor, Write},
     deadline::Deadline,
     error::Refusal,
+    event::What,
     ids::{Key, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
@@ -108,11 +109,13 @@ impl Session {
         let heritage = self.heritage.take().or_else(|| self.heritage_of_host());
         let info = Arc::make_mut(&mut self.accepted);
         let old = std::mem::replace(&mut info.host, next.clone());
+        info.term += u64::from(next.is_some());
+        let (from, to, term) = (old.clone(), next.clone(), info.term);
+        self.happened(What::HostChanged { from, to, term });
         let Some(ix) = next.and_then(|host| self.members.find(&host)) else {
             self.heritage = heritage;
             return self.log_swap(old);
         };
-        info.term += 1;
         self.log_swap(old);
         if let Some(heritage) = heritage
             && self.accepted.settings.inherit_host_data

@@ -4,6 +4,7 @@ use super::{
     Session,
     command::{Actor, Join, Write},
     error::{Refusal, Violation},
+    event::{Ended, What},
     ids::UserId,
     limits::Micros,
     member::{Departed, Departure, MemberIx, Membership},
@@ -132,6 +133,7 @@ impl Session {
         let first = self.first_props(user_props);
         let by_default = self.presence_by_default(is_stream);
         let order = self.members.next_order();
+        self.happened(What::Joined { user: user.clone(), role });
         let ix = self.members.join(
             &user,
             Membership {
@@ -246,10 +248,13 @@ impl Session {
     /// Ends a membership, for whatever reason; roles stay with the user id.
     pub(super) fn remove_member(&mut self, now: Micros, ix: MemberIx, departure: Departure) {
         let user = self.members.get(ix).user.clone();
+        if self.has_joined(&user) {
+            self.happened(What::Left { user: user.clone(), departure });
+        }
         if self.is_source(&user) {
             match departure {
                 Departure::Lost => return self.source_lost(ix),
-                _ => self.lifetime.end(),
+                _ => self.end(Ended::SourceLeft),
             }
         }
         self.stop_expecting(ix);
@@ -283,9 +288,13 @@ impl Session {
                 .map(|(ix, user, _)| (ix, user.clone()))
         };
         let next = [Role::Admin, Role::Moderator, Role::Member].into_iter().find_map(first);
-        Arc::make_mut(&mut self.accepted).owner = next.as_ref().map(|(_, user)| user.clone());
+        let to = next.as_ref().map(|(_, user)| user.clone());
+        let from = std::mem::replace(&mut Arc::make_mut(&mut self.accepted).owner, to.clone());
+        self.happened(What::OwnerChanged { from, to });
         let Some((ix, user)) = next else { return };
         self.notes.add(&user);
+        let from = self.role_of(ix);
+        self.happened(What::RoleChanged { user: user.clone(), from, to: Role::Owner });
         self.roles.give(user, Role::Owner);
         self.members.change_role(ix, Role::Owner);
         self.log_status(ix);

@@ -13,6 +13,7 @@ mod data;
 mod deadline;
 pub mod epoch;
 pub mod error;
+pub mod event;
 mod fingerprint;
 pub mod frame;
 mod host;
@@ -58,6 +59,7 @@ use data::Data;
 use deadline::{Deadlines, Lifetime};
 use epoch::Epoch;
 use error::Refusal;
+use event::{Ended, Event, What};
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use limits::{Limits, Micros};
@@ -197,6 +199,8 @@ pub struct Session {
     sight_changed: Vec<UserId>,
     /// Which memberships ended since the last frame.
     departed: Vec<Departed>,
+    /// What happened since somebody last asked.
+    events: Vec<Event>,
     /// Every update one by one, while somebody listens.
     log: Option<Box<Log>>,
 
@@ -268,16 +272,20 @@ impl Session {
             left: Vec::new(),
             sight_changed: Vec::new(),
             departed: Vec::new(),
+            events: Vec::new(),
             log: None,
             lifetime: Lifetime::begin(now),
             deadlines: Deadlines::default(),
         };
+        let by = opener.as_ref().map_or(Actor::App, |(user, _)| Actor::User(user.clone()));
         let (data, private_data) = (Write::of(data), Write::of(private_data));
+        session.happened(What::Opened(session.kind));
         session.know(owner, people.roles, people.bans);
         session.check_first_format(&data, &private_data, private.as_ref(), opener.as_ref())?;
         session.begin_data();
         session.set_data(&Actor::App, data, private_data)?;
         session.gather(now, private, opener, people.users)?;
+        session.attribute(0, &by);
         session.settle_emptiness(now);
         session.settle_age();
         session.flush(now);
@@ -295,12 +303,13 @@ impl Session {
             return Err(Refusal::SessionNotFound);
         }
         let mut concerned = true;
+        let (happened, is_report) = (self.events.len(), command.is_report());
         match command {
             Command::Join { user, join } => self.join(now, user, join)?,
             Command::Leave { user, keep_role } => self.leave(now, &user, keep_role)?,
             Command::Delete => {
                 self.check(actor, Act::Delete)?;
-                self.lifetime.end();
+                self.end(Ended::Deleted);
             }
             Command::Update(changes) => {
                 self.check(actor, Act::Update)?;
@@ -366,10 +375,15 @@ impl Session {
             }
         }
         self.log_info();
+        if !is_report {
+            self.attribute(happened, actor);
+        }
         Ok(Accepted { revision: self.pending_revision(), concerned })
     }
 
     fn update(&mut self, now: Micros, changes: Vec<Setting>) {
+        let names = changes.iter().map(Setting::name).collect();
+        self.happened(What::SettingsChanged { names });
         let info = Arc::make_mut(&mut self.accepted);
         for change in changes {
             match change {

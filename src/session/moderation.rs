@@ -6,6 +6,7 @@ use super::{
     ban::Ban,
     command::{Actor, Write},
     error::{Limit, Refusal},
+    event::What,
     ids::{Key, UserId},
     limits::Micros,
     member::{Departure, MemberIx},
@@ -38,8 +39,11 @@ impl Session {
         }
         if new == Role::Owner {
             let former = Arc::make_mut(&mut self.accepted).owner.replace(target.clone());
-            if let Some(former) = former.filter(|former| *former != target) {
+            if let Some(former) = former.clone().filter(|former| *former != target) {
                 self.put_role(&former, Role::Admin);
+            }
+            if former.as_ref() != Some(&target) {
+                self.happened(What::OwnerChanged { from: former, to: Some(target.clone()) });
             }
         }
         self.put_role(&target, new);
@@ -70,6 +74,11 @@ impl Session {
     }
 
     fn put_role(&mut self, user: &UserId, role: Role) {
+        let joined = self.members.membership(user).map(|membership| membership.role);
+        let from = joined.or_else(|| self.roles.of(user)).unwrap_or(Role::Member);
+        if from != role {
+            self.happened(What::RoleChanged { user: user.clone(), from, to: role });
+        }
         self.roles.give(user.clone(), role);
         self.notes.add(user);
         if let Some(ix) = self.members.find(user).filter(|&ix| self.is_joined(ix)) {
@@ -91,6 +100,7 @@ impl Session {
         let ix = self.member(target).map_err(|_| Refusal::MemberNotFound)?;
         self.check_rank(actor, target)?;
         let target = self.members.get(ix).user.clone();
+        self.happened(What::Kicked { user: target.clone(), reason: reason.clone() });
         self.cut_log_of(&target);
         self.take_back_props(ix);
         self.remove_member(now, ix, Departure::Kicked);
@@ -112,8 +122,9 @@ impl Session {
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         self.check_rank(actor, &target)?;
-        let until = ban.until;
+        let (until, reason) = (ban.until, ban.reason.clone());
         self.bans.add(now, target.clone(), ban)?;
+        self.happened(What::Banned { user: target.clone(), reason, until });
         self.roles.take(&target);
         self.notes.add(&target);
         self.give_up_seat(&target);
@@ -157,6 +168,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         self.check(actor, Act::Moderate)?;
         self.bans.lift(now, target)?;
+        self.happened(What::Unbanned { user: target.clone() });
         self.notes.add(target);
         self.settle_listener(now);
         Ok(())

@@ -5,6 +5,7 @@ use super::{
     ban::Ban,
     command::{Join, Write},
     error::Refusal,
+    event::What,
     ids::UserId,
     limits::Micros,
     private::Private,
@@ -39,6 +40,15 @@ impl Session {
         roles: Vec<(UserId, Role)>,
         bans: Vec<(UserId, Ban)>,
     ) {
+        let given = roles.iter().filter(|(_, role)| ![Role::Member, Role::Owner].contains(role));
+        for (user, to) in given {
+            let (user, to) = (user.clone(), *to);
+            self.happened(What::RoleChanged { user, from: Role::Member, to });
+        }
+        for (user, ban) in &bans {
+            let (user, reason, until) = (user.clone(), ban.reason.clone(), ban.until);
+            self.happened(What::Banned { user, reason, until });
+        }
         let roles = owner.map(|owner| (owner, Role::Owner)).into_iter().chain(roles);
         roles.for_each(|(user, role)| self.roles.give(user, role));
         self.bans = bans.into_iter().collect();

@@ -9,6 +9,7 @@ use super::{
     ban::Ban,
     command::{Join, Write},
     error::Refusal,
+    event::What,
     ids::{Key, UserId},
     limits::Micros,
     member::{MemberIx, Membership},
@@ -131,6 +132,8 @@ impl Session {
         }
         self.check_source_joins(ix, join)?;
         self.put_props(ix, Write::of(join.props.clone()));
+        let (user, role) = (self.members.get(ix).user.clone(), self.role_of(ix));
+        self.happened(What::Joined { user, role });
         let presence = self.presence_by_default(join.is_stream);
         if let Some(source) = &mut self.members.get_mut(ix).now {
             (source.absent, source.presence) = (false, presence);

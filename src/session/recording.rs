@@ -84,6 +84,7 @@ impl Session {
             left: _,
             sight_changed: _,
             departed: _,
+            events: _,
             // Whoever listens to every update is told that there is a gap.
             log: _,
             lifetime,

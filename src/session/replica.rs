@@ -93,6 +93,7 @@ impl Replica {
             left: Vec::new(),
             sight_changed: Vec::new(),
             departed: Vec::new(),
+            events: Vec::new(),
             log: None,
             lifetime: Lifetime::begin(opened_at),
             deadlines: Deadlines::default(),

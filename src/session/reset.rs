@@ -1,8 +1,8 @@
 //! All values of a session back to where they began.
 
 use super::{
-    Session, access::Act, command::Actor, error::Refusal, frame::Frame, limits::Micros, role::Role,
-    schema::Schema,
+    Session, access::Act, command::Actor, error::Refusal, event::What, frame::Frame,
+    limits::Micros, role::Role, schema::Schema,
 };
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ impl Session {
             return Err(Refusal::SessionNotFound);
         }
         self.check(actor, Act::Reset(self.accepted.settings.reset_role))?;
+        let happened = self.events.len();
+        self.happened(What::Reset { new_schema: schema.is_some() });
+        self.attribute(happened, actor);
         // Nobody is told of what was before one by one, as no delta leads across.
         self.cut_log();
         let before = self.make_frame(now, false);

@@ -9,6 +9,7 @@ use super::{
     command::{Actor, Join},
     deadline::Deadline,
     error::Refusal,
+    event::What,
     ids::UserId,
     limits::Micros,
     role::Role,
@@ -57,6 +58,9 @@ impl Session {
             return Err(Refusal::Full { capacity });
         }
         users.iter().for_each(|user| self.notes.add(user));
+        if !users.is_empty() {
+            self.happened(What::SeatsReserved { users: users.clone(), until });
+        }
         self.seats.extend(users.into_iter().map(|user| (user, until)));
         self.settle_seats();
         Ok(())
@@ -67,7 +71,12 @@ impl Session {
         if !is_for_itself(actor, users) {
             self.check(actor, Act::Reserve)?;
         }
+        let has_one = |user: &&UserId| self.seats.contains_key(*user);
+        let users: Vec<UserId> = users.iter().filter(has_one).cloned().collect();
         users.iter().for_each(|user| self.give_up_seat(user));
+        if !users.is_empty() {
+            self.happened(What::SeatsReleased { users });
+        }
         Ok(())
     }
 

@@ -124,6 +124,33 @@ pub enum Setting {
     ResetRole(Role),
 }
 
+impl Setting {
+    /// Its name in `SessionSettings`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::Propnames(_) => "propnames",
+            Self::Hostprops(_) => "hostprops",
+            Self::Tick(_) => "tick_interval",
+            Self::Pacing(_) => "pacing",
+            Self::Capacity(_) => "capacity",
+            Self::Locked(_) => "locked",
+            Self::Unlisted(_) => "unlisted",
+            Self::Metadata(_) => "metadata",
+            Self::Successors(_) => "successors",
+            Self::HostGrace(_) => "host_grace",
+            Self::InheritHostData(_) => "inherit_host_data",
+            Self::Presence(_) => "presence",
+            Self::RejoinGrace(_) => "rejoin_grace",
+            Self::EmptyTtl(_) => "empty_ttl",
+            Self::MaxAge(_) => "max_age",
+            Self::DataRole(_) => "data_role",
+            Self::Password(_) => "password",
+            Self::ResetRole(_) => "reset_role",
+        }
+    }
+}
+
 impl Settings {
     /// The defaults of a server whose tick is `tick` and whose sessions have at most `capacity`
     /// members.
