@@ -175,6 +175,15 @@ settings! {
         max_log_bytes: usize = "1MiB", bytes("1KiB..64MiB");
         /// Most bytes of the logs of all sessions on this node; what does not fit makes logs shorter.
         max_logs_bytes: usize = "256MiB", bytes("1KiB..65536MiB");
+        /// Most events in the journal of an app, which WatchEvents and webhooks are told from.
+        max_journal_events: usize = "10000", count("1..10000000");
+        /// Largest journal of an app.
+        max_journal_bytes: usize = "8MiB", bytes("16KiB..1024MiB");
+        /// Most bytes of the journals of all apps on this node; what does not fit makes journals
+        /// shorter.
+        max_journals_bytes: usize = "64MiB", bytes("64KiB..65536MiB");
+        /// Most streams that watch the events of an app.
+        max_event_watchers: usize = "32", count("1..10000");
         /// Most sessions on this node.
         max_sessions: usize = "1000000", count("1..10000000");
         /// Most users on this node.

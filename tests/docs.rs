@@ -8,9 +8,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 const COMING_FROM: &str = "docs/coming-from.md";
 
 /// Calls that none of the older systems had.
-const NEW: [&str; 7] = [
+const NEW: [&str; 8] = [
     "Gateway",
     "WatchSessions",
+    "WatchEvents",
     "ReserveSeats",
     "ReleaseSeats",
     "RevokeCredentials",

@@ -35,6 +35,7 @@ fn engine(now: Micros) -> Engine {
         max_sessions_per_user: 100,
         max_listeners_per_user: 100,
         max_logs_bytes: 1 << 20,
+        events: Default::default(),
         max_updates_per_second: 100,
         limits: Limits::default(),
     };

@@ -104,6 +104,7 @@ impl Stage {
             max_listeners_per_user: 10,
             max_updates_per_second: updates_per_second,
             max_logs_bytes: 1 << 20,
+            events: Default::default(),
             max_replay_bytes: 1 << 20,
             keeping: None,
             limits,

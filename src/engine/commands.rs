@@ -172,6 +172,7 @@ impl Engine {
             let watched = self.watched(&state);
             let now = self.clock().now();
             let made = state.reset(now, actor, schema)?;
+            self.note_events(&mut state);
             let wake = if state.is_sync() {
                 state.hold_back(made, outline, framed_at);
                 Vec::new()

@@ -7,7 +7,7 @@
 
 use super::error::Refusal;
 use super::{
-    Engine, Position,
+    Credential, Engine, Position,
     live::{Live, State},
     position,
     shard::{Job, Listed},
@@ -325,6 +325,11 @@ impl GatewayStream {
     /// The client has ended the stream: nobody is waited for.
     pub fn close(&mut self) {
         self.grace = 0;
+    }
+
+    /// What the stream does from now on is done with this credential.
+    pub fn act_by(&mut self, credential: Arc<Credential>) {
+        self.engine = self.engine.acting_by(credential);
     }
 
     /// The server ends the stream, not the client.

@@ -3,13 +3,14 @@
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
 //! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, what
-//! watchers are told, a shard's list, never two sessions; no lock is held across an await.
+//! watchers are told or the journal of events, a shard's list, never two sessions; no lock is held across an await.
 
 mod clock;
 mod commands;
 mod counters;
 pub mod encoder;
 mod error;
+mod events;
 mod exclusive;
 mod filter;
 mod footprint;
@@ -47,6 +48,10 @@ pub use clock::Clock;
 pub use counters::{Counter, Counters};
 pub use encoder::{Delivery, Encoded};
 pub use error::Refusal;
+pub use events::{
+    AppEvent, AppWhat, Credential, EventBounds, EventCursor, EventGap, EventTold, EventWatch,
+    EventsFrom, HookRefusal, Revoked,
+};
 pub use filter::{Allowance, Filter, Outline};
 pub use footprint::Footprint;
 pub use gateway::{Attachment, Entered, Found, GatewayStream, Hold};
@@ -76,6 +81,7 @@ use crate::session::{
 use counters::Counted;
 use dashmap::DashMap;
 use encoder::Encoder;
+use events::Events;
 use gateway::{Gateway, Turns};
 use keeping::Keeping;
 use logs::Logs;
@@ -124,6 +130,8 @@ pub struct EngineSettings {
     pub max_logs_bytes: usize,
     /// About how many bytes of replies are remembered for requests with an id.
     pub max_replay_bytes: usize,
+    /// How much is kept of what happened.
+    pub events: EventBounds,
     /// How what it has is stored; none = there is no store.
     pub keeping: Option<KeepingSettings>,
     /// The bounds of each session.
@@ -175,10 +183,12 @@ pub fn is_taken(outcomes: &[WriteOutcome]) -> bool {
     outcomes.is_empty() || outcomes.iter().any(|(_, outcome)| outcome.is_ok())
 }
 
-/// The engine; clones are the same one.
+/// The engine; clones are the same one, but each may act for a caller of its own.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// Of whom it does what it does; none = of nobody, or of somebody without a credential.
+    credential: Option<Arc<Credential>>,
 }
 
 struct Inner {
@@ -196,6 +206,8 @@ struct Inner {
     keeping: Option<Keeping>,
     /// For those who watch which sessions there are.
     journals: Journals,
+    /// What happened.
+    events: Events,
     gateways: DashMap<(AppId, Key), Arc<Gateway>, FxBuildHasher>,
     turns: Turns,
     last_epoch: AtomicU64,
@@ -225,6 +237,7 @@ impl Engine {
             registry: Registry::new(settings.max_sessions, settings.max_users),
             requests: Requests::new(settings.max_replay_bytes),
             journals: Journals::new(),
+            events: Events::new(settings.events),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
             logs: Arc::new(Logs::new(settings.max_logs_bytes)),
             keeping: settings.keeping.map(Keeping::new),
@@ -238,7 +251,7 @@ impl Engine {
             renaming: Mutex::new(()),
             matching: Mutex::new(()),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), credential: None }
     }
 
     /// What it is set to.

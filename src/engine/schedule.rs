@@ -29,6 +29,7 @@ impl Engine {
 
     /// Puts a session that changed on its shard's list, and into the indexes where it belongs.
     pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
+        self.note_events(state);
         self.place(live, state);
         state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
@@ -201,6 +202,11 @@ impl Engine {
             Job::Journal(journal) => {
                 if let Some(journal) = journal.upgrade() {
                     self.tend_journal(&journal);
+                }
+            }
+            Job::Events(journal) => {
+                if let Some(journal) = journal.upgrade() {
+                    self.tend_events(&journal);
                 }
             }
             Job::Requests(place) => self.forget_requests(&place),

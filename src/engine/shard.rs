@@ -3,7 +3,10 @@
 //! Whoever has a job listed holds its [`Listed`], and the job goes with it: what ends leaves nothing
 //! on a list, however far off its moment is. The lock of a list is the last one that anybody takes.
 
-use super::{Engine, gateway::Gateway, live::Live, requests::Remembered, watch::Journal};
+use super::{
+    Engine, events::EventJournal, gateway::Gateway, live::Live, requests::Remembered,
+    watch::Journal,
+};
 use crate::session::{
     ids::{AppId, UserId},
     limits::Micros,
@@ -38,6 +41,8 @@ pub(super) enum Job {
     Forget(Box<(AppId, UserId)>),
     /// Wake those who watch the sessions of an app, and forget what nobody watches.
     Journal(Weak<Journal>),
+    /// Wake those who watch what happens in an app, and make room for what happens next.
+    Events(Weak<EventJournal>),
     /// Forget what was remembered for requests with an id, where it is too old.
     Requests(Box<Remembered>),
 }

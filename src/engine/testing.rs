@@ -51,6 +51,7 @@ pub fn settings() -> EngineSettings {
         max_updates_per_second: 200,
         max_replay_bytes: 1 << 30,
         max_logs_bytes: 1 << 20,
+        events: Default::default(),
         keeping: None,
         limits: Limits::default(),
     }

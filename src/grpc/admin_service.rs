@@ -8,7 +8,7 @@ use super::{
     status::about::About,
 };
 use crate::{
-    engine,
+    engine::{self, Revoked},
     identity::{Apps, MAX_REVOCATIONS, Revocation},
     proto::{self, admin_service_server::AdminService},
     session::{ids::AppId, limits::Micros},
@@ -52,11 +52,12 @@ impl Admin {
         let revocation = door.close_with(|| revocation)?;
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
         let now = self.0.engine.clock().now();
-        let until = identity.revoke(revocation, now).map_err(|_| {
+        let until = identity.revoke(revocation.clone(), now).map_err(|_| {
             let (limit, most) = ("revocations", MAX_REVOCATIONS);
             Refusal::from(engine::Refusal::LimitReached { limit, most })
         })?;
         self.0.entrance.look();
+        self.note(caller, &revocation, false);
         Ok(proto::RevokeCredentialsResponse { lasts: Some(to_proto::span(until - now)) })
     }
 
@@ -69,7 +70,39 @@ impl Admin {
         let revocation = door.revocation(request.revocation);
         let revocation = door.close_with(|| revocation)?;
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
-        Ok(proto::RestoreCredentialsResponse { restored: identity.restore(&revocation) })
+        let restored = identity.restore(&revocation);
+        if restored {
+            self.note(caller, &revocation, true);
+        }
+        Ok(proto::RestoreCredentialsResponse { restored })
+    }
+
+    /// Tells the apps that it concerns.
+    fn note(&self, caller: &Caller, revocation: &Revocation, is_restored: bool) {
+        let context = self.0.acting_by(&caller.grant);
+        let engine = context.as_ref().map_or(&self.0.engine, |context| &context.engine);
+        let (app, revoked) = match revocation {
+            Revocation::Token(id) => (None, Revoked::Token(id.clone())),
+            Revocation::Key(id) => {
+                let revoked = Revoked::Key(id.clone());
+                let identity = self.0.entrance.identity();
+                match identity.and_then(|identity| identity.apps_of_key(id)) {
+                    Some(Apps::Only(apps)) => {
+                        return apps.iter().for_each(|app| {
+                            engine.note_revocation(Some(app), revoked.clone(), is_restored);
+                        });
+                    }
+                    Some(Apps::All) => (None, revoked),
+                    None => return,
+                }
+            }
+            Revocation::User { app, user } => (app.as_ref(), Revoked::User(user.clone())),
+            Revocation::IssuedBefore { app, issuer, user, time } => {
+                let (issuer, user) = (issuer.clone(), user.clone());
+                (app.as_ref(), Revoked::IssuedBefore { time: *time, issuer, user })
+            }
+        };
+        engine.note_revocation(app, revoked, is_restored);
     }
 
     fn list(

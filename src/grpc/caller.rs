@@ -6,7 +6,8 @@
 
 use super::{convert::door::Door, error::Uncovered, new_user_id};
 use crate::{
-    identity::{Grant, Kind},
+    engine::Credential,
+    identity::{CredentialId, Grant, Kind},
     session::{
         command::{Acting, Actor},
         ids::UserId,
@@ -172,6 +173,20 @@ impl Door<'_> {
 /// The user who acts, with no higher role than the credential allows.
 fn acting(caller: &Caller, user: UserId) -> Actor {
     Actor::User(Acting::at_most(user, caller.grant.most))
+}
+
+/// The credential of a grant as events name it; none if nobody was asked for one.
+pub fn credential(grant: &Grant) -> Option<Credential> {
+    match &grant.id {
+        CredentialId::None => None,
+        CredentialId::Token { issuer, jti } => Some(Credential::Token {
+            issuer: issuer.clone(),
+            id: jti.clone(),
+            subject: grant.subject.clone(),
+        }),
+        CredentialId::Key(id) => Some(Credential::Key(id.clone())),
+        CredentialId::Certificate(name) => Some(Credential::Certificate(name.clone())),
+    }
 }
 
 fn may_act_as_app(grant: &Grant) -> bool {

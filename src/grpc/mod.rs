@@ -41,6 +41,7 @@ pub use session_service::Sessions;
 use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{self, Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome},
+    identity::Grant,
     session::{
         Opening,
         command::{Actor, Command, Join},
@@ -111,6 +112,13 @@ pub struct StreamSettings {
 }
 
 impl Context {
+    /// The same for the bearer of a credential: what is done is noted as done with that. None if there
+    /// is no credential.
+    fn acting_by(&self, grant: &Grant) -> Option<Self> {
+        let credential = caller::credential(grant)?;
+        Some(Self { engine: self.engine.acting_by(Arc::new(credential)), ..self.clone() })
+    }
+
     /// Begins to check a request: its app, and as whom it acts.
     fn enter<'a>(
         &'a self,

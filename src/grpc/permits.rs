@@ -28,6 +28,7 @@ enum Reach {
 const ADMIN: &str = "/sessiond.v1.AdminService/";
 const SESSIONS: &str = "/sessiond.v1.SessionService/";
 const DELIVERY: &str = "/sessiond.v1.DeliveryService/";
+const EVENTS: &str = "/sessiond.v1.EventService/";
 const STREAMS: &str = "/sessiond.v1.ObjectStreamService/";
 
 /// A call of a service, with what it needs and reaches.
@@ -70,6 +71,9 @@ const CALLS: &[(&str, &[Line])] = &[
         ("StreamUserProps", Needs::Act, Reach::Named),
         ("Gateway", Needs::Backend, Reach::Wide),
         ("WatchSessions", Needs::Read, Reach::Wide),
+    ]),
+    (EVENTS, &[
+        ("WatchEvents", Needs::Backend, Reach::Wide),
     ]),
     (STREAMS, &[
         ("SetStream", Needs::Act, Reach::Wide),

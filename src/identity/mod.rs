@@ -222,6 +222,11 @@ impl Identity {
         self.revocations.restore(revocation)
     }
 
+    /// The apps that a key holds in, if there is one of this id.
+    pub fn apps_of_key(&self, id: &str) -> Option<Apps> {
+        self.settings.read().keys.entry(id).map(|entry| entry.apps.clone())
+    }
+
     /// The revocations by [`Identity::revoke`], and until when.
     pub fn revocations(&self) -> Vec<(Revocation, Micros)> {
         self.revocations.list()

@@ -12,7 +12,7 @@ mod store;
 
 use crate::{
     config::{Config, Listen},
-    engine::{Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords},
+    engine::{Clock, Engine, EngineSettings, EventBounds, HashCost, KeepingSettings, Passwords},
     grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
     identity::Identity,
     log::LogError,
@@ -49,12 +49,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The services whose health is told, beside the server as a whole, whose name is empty.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     "sessiond.v1.AdminService",
     "sessiond.v1.SessionService",
     "sessiond.v1.DeliveryService",
     "sessiond.v1.ObjectStreamService",
+    "sessiond.v1.EventService",
 ];
 
 /// How often it is looked at whether who may call has changed.
@@ -406,6 +407,12 @@ fn engine_settings(config: &Config) -> EngineSettings {
         max_replay_bytes: config.max_replay_bytes,
         max_updates_per_second: config.max_updates_per_second as u64,
         max_logs_bytes: config.max_logs_bytes,
+        events: EventBounds {
+            events: config.max_journal_events,
+            bytes: config.max_journal_bytes,
+            all_bytes: config.max_journals_bytes,
+            watchers: config.max_event_watchers,
+        },
         keeping: config.store.as_ref().map(|_| KeepingSettings {
             interval: micros(config.store_interval),
             durability: config.durability.unwrap_or(Durability::Async),

@@ -452,6 +452,8 @@ async fn kicked_and_banned(stage: &mut Stage) {
     // What no frame has shown goes with who wrote it.
     stage.write(ROOM, "member", "shown", &[]).await;
     let reason = stage.words.shown("reason of a kick", &["member"]);
+    // Backends keep records of who was kicked, and why.
+    stage.words.may_reach(&reason, &[""]);
     stage.service.try_kick(ROOM, "moderator", "member", &reason).await.expect("it is kicked");
     let keepers = ["owner", "admin", "moderator", ""];
     let reason = stage.words.shown("reason of a ban from the unlisted session", &keepers);

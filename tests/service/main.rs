@@ -10,6 +10,7 @@ mod compression;
 mod connections;
 mod drain;
 mod errors;
+mod events;
 mod exclusive;
 mod gateway;
 mod health_reflection;

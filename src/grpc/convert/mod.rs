@@ -2,4 +2,5 @@
 //! outwards nothing can fail.
 
 pub mod door;
+pub mod event;
 pub mod to_proto;

@@ -21,6 +21,7 @@ mod timer;
 mod unstored;
 mod usual;
 mod wanted;
+mod watch_events;
 mod watch_sessions;
 
 use super::{Context, StreamSettings, caller::Caller, compression};
@@ -37,6 +38,7 @@ use stream::{Call, Opening, Stream};
 use stream_user_props::StreamUserProps;
 use subscribe::{SubscribeToSession, SubscribeToUser};
 use subscribe_to_streams::SubscribeToStreams;
+use watch_events::WatchEvents;
 use watch_sessions::WatchSessions;
 
 /// What every stream needs, shared by all.
@@ -70,6 +72,9 @@ const PATH: &str = "/sessiond.v1.DeliveryService/";
 /// The path of the stream of `ObjectStreamService`.
 const SUBSCRIBE_TO_STREAMS: &str = "/sessiond.v1.ObjectStreamService/SubscribeToStreams";
 
+/// The stream of `EventService`.
+const WATCH_EVENTS: &str = "/sessiond.v1.EventService/WatchEvents";
+
 /// The stream of whole backends: its messages may be larger.
 const GATEWAY: &str = "Gateway";
 
@@ -87,13 +92,16 @@ pub fn window(path: &str) -> u32 {
 
 /// Whether a call is a stream.
 pub fn serves(path: &str) -> bool {
-    path.starts_with(PATH) || path == SUBSCRIBE_TO_STREAMS
+    path.starts_with(PATH) || [SUBSCRIBE_TO_STREAMS, WATCH_EVENTS].contains(&path)
 }
 
 /// The stream of a call; none if there is no such call.
 pub fn stream(server: &Arc<Context>, call: CallHead) -> Option<Box<dyn HotStream>> {
     if call.path == SUBSCRIBE_TO_STREAMS {
         return Some(open::<SubscribeToStreams>(server, call));
+    }
+    if call.path == WATCH_EVENTS {
+        return Some(open::<WatchEvents>(server, call));
     }
     let method = call.path.strip_prefix(PATH)?;
     Some(match method {
@@ -131,7 +139,8 @@ fn open<C: Call>(server: &Server, call: CallHead) -> Box<dyn HotStream> {
     let most = if is_wide { max_gateway_bytes } else { max_request_bytes };
     let framing = Framing { most, gzip: compression::is_gzip(&headers) };
     let caller = Caller::new(&headers, grant);
-    let opening = Opening { server: server.clone(), caller, peer, seat, deadline };
+    let server = server.acting_by(&caller.grant).map_or_else(|| server.clone(), Arc::new);
+    let opening = Opening { server, caller, peer, seat, deadline };
     Box::new(Stream::<C>::new(opening, framing))
 }
 

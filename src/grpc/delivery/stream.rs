@@ -259,7 +259,7 @@ impl<C: Call> Stream<C> {
             State::Open(Open { call, feeds, timer, watch }) => {
                 timer.heard();
                 let outcome = call.receive(&self.server, feeds, message);
-                renew(call, watch, timer);
+                renew(call, &mut self.server, watch, timer);
                 outcome.map_err(|refusal| self.status(&refusal))
             }
             State::Opening(..) | State::Over => Ok(()),
@@ -363,7 +363,7 @@ impl<C: Call> HotStream for Stream<C> {
                 continue;
             }
             let State::Open(open) = &mut self.state else { return Poll::Pending };
-            if open.go_on(&self.server, cx) {
+            if open.go_on(&mut self.server, cx) {
                 continue;
             }
             let (next, ended) = ready!(open.poll_next(&self.server, cx));
@@ -383,7 +383,7 @@ impl<C: Call> HotStream for Stream<C> {
         }
         self.work_off();
         while let State::Open(open) = &mut self.state
-            && open.go_on(&self.server, cx)
+            && open.go_on(&mut self.server, cx)
         {
             self.work_off();
         }
@@ -401,9 +401,9 @@ impl<C: Call> HotStream for Stream<C> {
 }
 
 impl<C: Call> Open<C> {
-    fn go_on(&mut self, server: &Server, cx: &mut Context<'_>) -> bool {
+    fn go_on(&mut self, server: &mut Server, cx: &mut Context<'_>) -> bool {
         let goes_on = self.call.go_on(server, &mut self.feeds, cx);
-        renew(&mut self.call, &mut self.watch, &mut self.timer);
+        renew(&mut self.call, server, &mut self.watch, &mut self.timer);
         goes_on
     }
 
@@ -486,8 +486,11 @@ impl<C: Call> Open<C> {
 }
 
 /// The stream goes on with the credential that came up, if one did.
-fn renew(call: &mut impl Call, watch: &mut Watch, timer: &mut Timer) {
+fn renew(call: &mut impl Call, server: &mut Server, watch: &mut Watch, timer: &mut Timer) {
     if let Some(grant) = call.renewed() {
+        if let Some(own) = server.acting_by(&grant) {
+            *server = Arc::new(own);
+        }
         watch.renew(grant);
         timer.expires(watch.expires_at());
     }

@@ -151,7 +151,8 @@ macro_rules! serve {
                 let (metadata, extensions, request) = request.into_parts();
                 let (app, about) = (request.app.clone(), request.about());
                 let caller = Caller::of(metadata.as_ref(), &extensions);
-                let outcome = self.$serve(&caller, request).await;
+                let own = self.0.acting_by(&caller.grant).map(Sessions);
+                let outcome = own.as_ref().unwrap_or(self).$serve(&caller, request).await;
                 self.answer(&app, about, outcome)
             })*
 
@@ -163,7 +164,9 @@ macro_rules! serve {
                 let caller = Caller::of(metadata.as_ref(), &extensions);
                 let peer = passwords::peer(&extensions);
                 let (app, about) = (request.app.clone(), request.about());
-                let outcome = self.$serve_peer(&caller, peer, request).await;
+                let own = self.0.acting_by(&caller.grant).map(Sessions);
+                let service = own.as_ref().unwrap_or(self);
+                let outcome = service.$serve_peer(&caller, peer, request).await;
                 self.answer(&app, about, outcome)
             })*
         }

@@ -4,7 +4,7 @@ use super::ear::Ear;
 use crate::support::*;
 use sessiond::proto::{
     self, Delivery, DeliveryOptions, Encoding, JoinOptions, PropsWrite, Role, SessionSettings,
-    delivery_service_client::DeliveryServiceClient,
+    delivery_service_client::DeliveryServiceClient, event_service_client::EventServiceClient,
     object_stream_service_client::ObjectStreamServiceClient,
     session_service_client::SessionServiceClient, stream_user_props_request::Message as Up,
 };
@@ -119,6 +119,12 @@ impl Person {
             let (user_id, filter) = (self.user(), filter.to_owned());
             let all = proto::WatchSessionsRequest { user_id, filter, ..Default::default() };
             self.hears(self.delivery().watch_sessions(sent(all))).await;
+        }
+        if self.name.is_empty() {
+            let start = proto::EventStart::Earliest.into();
+            let all = proto::WatchEventsRequest { start, ..Default::default() };
+            let mut events = EventServiceClient::new(self.ear.clone());
+            self.hears(events.watch_events(all)).await;
         }
         let user_id = self.user();
         let streams = proto::SubscribeToStreamsRequest { user_id, ..Default::default() };

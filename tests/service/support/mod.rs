@@ -9,6 +9,7 @@
 mod bundles;
 mod caller;
 mod calls;
+mod events;
 mod gateways;
 mod rebuilt;
 mod refused;
@@ -20,6 +21,7 @@ mod watchers;
 pub use bundles::{receiving, several_joining, several_open};
 pub use caller::{as_app, sent};
 pub use calls::ban_of;
+pub use events::{EventsWatcher, line, lines};
 pub use gateways::{Backend, attach, view, write_of};
 pub use rebuilt::{Member, Rebuilt, State, Step};
 pub use refused::{Refused, refused};

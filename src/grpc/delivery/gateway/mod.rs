@@ -23,6 +23,7 @@ use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{End, GatewayStream, Hold, Live, Peer},
     grpc::{
+        caller,
         convert::to_proto,
         status::{about::About, in_band},
         weight::decode,
@@ -392,8 +393,12 @@ impl Gateway {
         self.detach_all(server, hold, feeds, seq, &request.detach);
         if !request.token.is_empty() {
             // Without a handle: it is about the whole stream.
-            if let Err(refusal) = self.credential.renew(server, &request.token) {
-                self.refuse(seq, 0, &refusal);
+            match self.credential.renew(server, &request.token) {
+                Ok(()) => {
+                    let credential = caller::credential(self.credential.grant()).map(Arc::new);
+                    credential.into_iter().for_each(|it| self.stream.act_by(it));
+                }
+                Err(refusal) => self.refuse(seq, 0, &refusal),
             }
         }
         self.acks.dealt_with(seq);
