@@ -90,6 +90,10 @@ settings! {
         /// too.
         reflection: bool = "true", switch();
     }
+    "Events" {
+        /// A file that says which URLs are told what happens. See docs/events.md.
+        webhooks: Option<PathBuf> = "none", file_or_none();
+    }
     "Storing" {
         /// Where sessions are stored so that they outlive the process; the folder is made if it is not
         /// there.

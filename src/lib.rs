@@ -19,6 +19,7 @@
 //! | [`identity`] | who calls: tokens, API keys, certificates, and what they allow; pure but for the keys at URLs | `session`'s words; aws-lc, ureq |
 //! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record`, `identity`'s words |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
+//! | [`webhook`] | pushes what happens to URLs: signed, in order, tried again | `engine`, `grpc`'s events, `identity`'s files and requests; aws-lc, ureq |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
 //! | [`logging`] | how the program logs | |
 //! | `secrecy` | what messages with a password show of themselves | `proto` |
@@ -47,6 +48,7 @@ pub mod record;
 mod secrecy;
 pub mod server;
 pub mod session;
+pub mod webhook;
 
 /// The wire contract, generated from `proto/sessiond/v1`; its comments are the manual.
 #[allow(missing_docs, clippy::doc_lazy_continuation)]

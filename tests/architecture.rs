@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 11] = [
+const FORBIDDEN: [(&str, &[&str]); 12] = [
     (
         "session",
         &[
@@ -216,8 +216,36 @@ const FORBIDDEN: [(&str, &[&str]); 11] = [
         ],
     ),
     (
+        "webhook",
+        &[
+            "cel",
+            "tokio",
+            "tonic",
+            "hyper",
+            "dashmap",
+            "crate::expression",
+            "crate::object_stream",
+            "crate::record",
+            "crate::log",
+            "crate::keeper",
+            "crate::server",
+            "crate::config",
+            "crate::bench",
+            "crate::cli",
+            "crate::logging",
+        ],
+    ),
+    (
         "grpc",
-        &["cel", "argon2", "crate::server", "crate::config", "crate::bench", "crate::logging"],
+        &[
+            "cel",
+            "argon2",
+            "crate::server",
+            "crate::config",
+            "crate::bench",
+            "crate::logging",
+            "crate::webhook",
+        ],
     ),
     (
         "bench",

@@ -326,6 +326,52 @@ fn sessiond() -> Command {
     command
 }
 
+#[test]
+fn everything_that_is_wrong_with_webhooks_is_told_and_nothing_starts() {
+    let text = r#"
+[[webhooks]]
+name = "lobby"
+url = "http://example.com/"
+apps = []
+kinds = ["USER_JOINED", "NOTHING"]
+secret-files = ["no such file"]
+timeout = "2m"
+concurrency = 0
+secrets = "open sesame"
+
+[[webhooks]]
+name = "lobby"
+url = "https://example.com/"
+apps = "*"
+retry-for = "3y"
+
+[[webhook]]
+"#;
+    let file = file_with("webhooks-wrong.toml", text);
+    let started =
+        |file: &str| refusals(serve().args(["--listen", "127.0.0.1:0", "--webhooks", file]));
+    let told = started(&file);
+    let expected = [
+        "webhooks[0].url: expected an https URL",
+        "webhooks[0].apps: expected \"*\" for all, or a list of apps",
+        "webhooks[0].kinds: expected a list of kinds of events, as USER_JOINED",
+        "webhooks[0].secret-files: cannot read",
+        "webhooks[0].timeout: expected a duration",
+        "webhooks[0].concurrency: expected a count in 1..32",
+        "webhooks[0].secrets: there is no such key; the nearest is \"secret-files\"",
+        "webhooks[1].secret-files: must be given",
+        "webhooks[1].retry-for: expected a duration",
+        "webhook: there is no such key; the nearest is \"webhooks\"",
+    ];
+    for part in expected {
+        assert!(told.iter().any(|line| line.contains(part)), "{part:?} is not among {told:#?}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    assert!(!told.concat().contains("sesame"), "{told:?}");
+    let [line] = &started("no-such-file.toml")[..] else { panic!("one fault") };
+    assert!(line.starts_with("webhooks: cannot read no-such-file.toml"), "{line}");
+}
+
 fn serve() -> Command {
     let mut command = sessiond();
     command.arg("serve");
@@ -403,6 +449,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "listen") => ["0.0.0.0:0", "[::1]:7001"],
         (None, "node") => ["one", "another"],
         (None, "identity") => ["identity.toml", "/etc/sessiond/identity.toml"],
+        (None, "webhooks") => ["webhooks.toml", "/etc/sessiond/webhooks.toml"],
         (None, "store") => ["data", "/var/lib/sessiond"],
         (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],

@@ -12,15 +12,15 @@ pub mod api_key;
 mod cache;
 mod certificate;
 mod denied;
-mod fetch;
-mod file;
+pub(crate) mod fetch;
+pub(crate) mod file;
 mod grant;
 mod issuer;
 mod json;
 mod jwks;
 mod key;
 pub mod key_file;
-mod reading;
+pub mod reading;
 mod revocation;
 mod settings;
 pub mod signing;
@@ -37,6 +37,7 @@ pub use self::{
     source::ASK_INTERVAL,
     token::MAX_TOKEN_BYTES,
 };
+pub(crate) use settings::url_fault;
 
 use self::{
     cache::Cache, grant::Origin, revocation::Revocations, settings::Settings, source::News,

@@ -170,8 +170,13 @@ impl<'a> Section<'a> {
 
     /// Whether a key that was read has no fault, and so was not there.
     fn lacks(&self, key: &str) -> bool {
+        !self.has_fault(key)
+    }
+
+    /// Whether a fault of a key was added.
+    pub fn has_fault(&self, key: &str) -> bool {
         let place = format!("{}: ", self.place_of(key));
-        !self.faults.0.borrow().iter().any(|fault| fault.0.starts_with(&place))
+        self.faults.0.borrow().iter().any(|fault| fault.0.starts_with(&place))
     }
 
     /// Takes a table.

@@ -316,7 +316,7 @@ pub fn decoded(bytes: &[u8], encoding: Option<&str>) -> Result<Vec<u8>, String> 
 }
 
 /// Keys must come from whom they are said to come: over https, or from this machine.
-fn url_fault(url: &str) -> Option<&'static str> {
+pub fn url_fault(url: &str) -> Option<&'static str> {
     const EXPECTED: &str = "expected an https URL (http only to this machine: 127.0.0.1, [::1])";
     let Ok(uri) = url.parse::<ureq::http::Uri>() else { return Some(EXPECTED) };
     let host = uri.host().unwrap_or_default();

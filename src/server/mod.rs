@@ -21,6 +21,7 @@ use crate::{
         limits::{Limits, Micros, NOTES},
         settings::Durability,
     },
+    webhook::{self, Webhooks},
 };
 use accept::Connections;
 use census::{Bounds, Census};
@@ -79,6 +80,8 @@ pub struct Server {
     cut: CancellationToken,
     /// What stores, if anything is stored.
     store: Option<Store>,
+    /// What pushes events.
+    webhooks: Webhooks,
     census: Arc<Census>,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
@@ -177,6 +180,8 @@ impl Server {
         let identity = config.identity.as_deref().map(Identity::open).transpose();
         let identity = identity.map_err(StartError::Identity)?.map(Arc::new);
         let entrance = grpc::Entrance::new(identity.clone());
+        let plan = config.webhooks.as_deref().map(webhook::Plan::read).transpose();
+        let plan = plan.map_err(StartError::Webhooks)?.unwrap_or_default();
 
         let steps_by_itself = clock.is_machine();
         if let (None, Some(durability @ (Durability::Async | Durability::Sync))) =
@@ -273,6 +278,7 @@ impl Server {
             },
         };
         engine.note_start(false);
+        let webhooks = Webhooks::start(plan, &engine)?;
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;
         }
@@ -289,6 +295,7 @@ impl Server {
             stopping,
             cut,
             store,
+            webhooks,
             census,
             connections,
             acceptor,
@@ -373,6 +380,9 @@ impl Server {
                 tracing::error!("a worker had panicked");
             }
         }
+        let (webhooks, until) = (std::mem::take(&mut self.webhooks), ends_at.into_std());
+        // Whoever is to be told of the last events gets the rest of the time.
+        let _ = tokio::task::spawn_blocking(move || webhooks.stop(until)).await;
         let store = self.store.take()?;
         store.close(&self.engine, ends_at.saturating_duration_since(Instant::now())).await
     }

@@ -46,3 +46,4 @@ mod several;
 mod stream_user_props;
 mod transmit;
 mod watch;
+mod webhooks;
