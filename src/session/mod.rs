@@ -277,7 +277,7 @@ impl Session {
             lifetime: Lifetime::begin(now),
             deadlines: Deadlines::default(),
         };
-        let by = opener.as_ref().map_or(Actor::App, |(user, _)| Actor::User(user.clone()));
+        let by = opener.as_ref().map_or(Actor::App, |(user, _)| Actor::of(user));
         let (data, private_data) = (Write::of(data), Write::of(private_data));
         session.happened(What::Opened(session.kind));
         session.know(owner, people.roles, people.bans);

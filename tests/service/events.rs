@@ -599,7 +599,7 @@ async fn the_refusal_of_a_hook_is_told_with_who_made_the_call() {
         (ids::SessionId::new("finals").ok(), ids::UserId::new("ada").expect("an id"));
     let [hook, call, reason] = ["gate", "JoinSession", "not today"].map(Into::into);
     let refusal = HookRefusal { hook, call, reason };
-    service.engine().note_hook_refusal(&app, session, Actor::User(ada), refusal);
+    service.engine().note_hook_refusal(&app, session, Actor::of(&ada), refusal);
     let told = after(&service, &mut watcher).await;
     assert_eq!(told, ["hook gate JoinSession: not today by ada"]);
 }

@@ -157,7 +157,7 @@ fn told(what: &AppWhat) -> (Option<&UserId>, Told) {
 fn actor(by: Option<&Actor>, credential: Option<&Credential>) -> proto::EventActor {
     use proto::EventActorKind as Kind;
     let (kind, user) = match by {
-        Some(Actor::User(user)) => (Kind::User, Some(user)),
+        Some(Actor::User(user)) => (Kind::User, Some(user.id())),
         Some(Actor::App) => (Kind::App, None),
         None => (Kind::Service, None),
     };

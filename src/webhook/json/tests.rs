@@ -74,8 +74,8 @@ fn event(number: u64, what: AppWhat) -> Arc<AppEvent> {
     let (by, credential) = match number % 4 {
         0 => (None, None),
         1 => (Some(Actor::App), Some(Credential::Key("1f3a9c20".into()))),
-        2 => (Some(Actor::User(user("eve"))), Some(token(Some("a jti")))),
-        _ => (Some(Actor::User(user("eve"))), Some(Credential::Certificate("lobby".into()))),
+        2 => (Some(Actor::of(&user("eve"))), Some(token(Some("a jti")))),
+        _ => (Some(Actor::of(&user("eve"))), Some(Credential::Certificate("lobby".into()))),
     };
     Arc::new(AppEvent {
         app: AppId::new("games").expect("an id"),
