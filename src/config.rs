@@ -80,6 +80,18 @@ settings! {
         /// Threads that serve connections and tick sessions. Unless set, one per available core.
         threads: usize = available_cores(), count("1..256");
     }
+    "TLS" {
+        /// The certificate of this server and those between it and its authority, in PEM. With it the
+        /// server speaks TLS only. It is read again when it changes. See docs/security.md.
+        tls_certificate: Option<PathBuf> = "none", file_or_none();
+        /// The private key of the certificate, in PEM. Others must not be able to read it.
+        tls_key: Option<PathBuf> = "none", file_or_none();
+        /// The authorities whose certificates clients may show, in PEM. A certificate that none of them
+        /// has issued ends the handshake. Unless set, clients are asked for none.
+        tls_client_ca: Option<PathBuf> = "none", file_or_none();
+        /// Whether a client without a certificate is refused in the handshake.
+        tls_require_client: bool = "false", switch();
+    }
     "Identity" {
         /// A file that says who may call: issuers of tokens, API keys. Without it every caller is
         /// believed, and may do everything. See docs/security.md.
@@ -211,6 +223,8 @@ settings! {
         max_streams_per_address: usize = "0", count("0..100000000");
         /// Most connections from one address that have not finished their handshake; 0 is no limit.
         max_handshakes_per_address: usize = "0", count("0..1000000");
+        /// Most handshakes of TLS at a time; over it the one makes room that takes longest.
+        max_tls_handshakes: usize = "1000", count("1..100000");
         /// Most streams open on a connection at a time; the client holds back the next.
         max_streams_per_connection: usize = "1000", count("1..100000");
         /// Most bytes of replies and updates that wait for the client of a connection; over it nothing

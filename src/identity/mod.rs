@@ -13,7 +13,7 @@ mod cache;
 mod certificate;
 mod denied;
 pub(crate) mod fetch;
-pub(crate) mod file;
+pub mod file;
 mod grant;
 mod issuer;
 mod json;

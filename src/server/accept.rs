@@ -5,12 +5,20 @@ use super::{
     descriptors::is_of_one_connection,
     http2::{self, account::Total},
     router::Router,
+    tls::{Handshakes, Secured, Stream, Tls},
 };
 use crate::{config::Config, grpc::delivery::Seat};
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::TcpListener,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender},
+    runtime,
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,14 +26,23 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// How long nothing is accepted once there are no more file descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
+/// For how many workers one thread shakes hands.
+const WORKERS_EACH: usize = 4;
+
 /// How long a connection that has to go has until the next one has to.
 const SWOLLEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// A socket that was let in, on its way to the thread that serves it.
+/// A socket that was let in, on its way to the thread that shakes hands or to the one that serves it.
+#[derive(Debug)]
 pub struct Admitted {
-    socket: std::net::TcpStream,
-    ip: IpAddr,
-    stay: super::census::Stay,
+    pub socket: std::net::TcpStream,
+    /// Where its client is.
+    pub ip: IpAddr,
+    pub stay: super::census::Stay,
+    /// When it was accepted.
+    pub began: Instant,
+    /// What came of its handshake, with TLS.
+    pub secured: Option<Secured>,
 }
 
 /// Everything that a connection needs.
@@ -40,7 +57,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Accepts sockets and hands them out to the workers in turn.
+    /// Accepts sockets and hands them out in turn, to the workers or to those who shake hands.
     pub async fn accept(
         self: Arc<Self>,
         listener: TcpListener,
@@ -60,7 +77,9 @@ impl Connections {
                 Ok((socket, ip)) => match self.census.admit(ip) {
                     Ok(stay) => {
                         if let Some(worker) = next.next() {
-                            let _ = worker.send(Admitted { socket, ip, stay });
+                            let began = Instant::now();
+                            let secured = None;
+                            let _ = worker.send(Admitted { socket, ip, stay, began, secured });
                         }
                     }
                     Err(Full::Server) => {
@@ -80,6 +99,41 @@ impl Connections {
                 }
             }
         }
+    }
+
+    /// Starts the threads that shake hands for these workers; the threads, and where they take sockets.
+    pub fn shake_hands(
+        self: &Arc<Self>,
+        tls: &Arc<Tls>,
+        workers: Vec<UnboundedSender<Admitted>>,
+    ) -> io::Result<(Vec<thread::JoinHandle<()>>, Vec<UnboundedSender<Admitted>>)> {
+        let count = workers.len().div_ceil(WORKERS_EACH);
+        let handshakes = Arc::new(Handshakes {
+            tls: tls.clone(),
+            most: self.config.max_tls_handshakes.div_ceil(count),
+            time: self.config.handshake_timeout,
+            dead: http2::Limits::of(&self.config).dead(),
+            stopping: self.stopping.clone(),
+            tracker: self.tracker.clone(),
+            workers,
+        });
+        let start = |number| {
+            let (inbox, sockets) = mpsc::unbounded_channel();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (handshakes, cut) = (handshakes.clone(), self.cut.clone());
+            let work = move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = handshakes.work(sockets) => cut.cancelled().await,
+                        () = cut.cancelled() => {}
+                    }
+                });
+            };
+            let thread = thread::Builder::new().name(format!("handshakes-{number}")).spawn(work)?;
+            Ok((thread, inbox))
+        };
+        let started: io::Result<Vec<_>> = (0..count).map(start).collect();
+        Ok(started?.into_iter().unzip())
     }
 
     /// Has the connections go on which most waits, while more waits in all than may.
@@ -109,11 +163,11 @@ impl Connections {
                 admitted = sockets.recv() => admitted,
                 () = self.cut.cancelled() => return,
             };
-            let Some(Admitted { socket, ip, stay }) = admitted else { break };
+            let Some(admitted) = admitted else { break };
             let server = self.clone();
             self.tracker.spawn(async move {
                 let seat = Seat { worker, connection };
-                match server.greet(socket, ip, stay, seat).await {
+                match server.greet(admitted, seat).await {
                     Ok(driver) => drop(server.tracker.spawn(driver)),
                     Err(error) => tracing::debug!(%error, "a handshake failed"),
                 }
@@ -122,14 +176,14 @@ impl Connections {
         self.cut.cancelled().await;
     }
 
-    async fn greet(
-        &self,
-        socket: std::net::TcpStream,
-        ip: IpAddr,
-        stay: super::census::Stay,
-        seat: Seat,
-    ) -> io::Result<http2::Driver> {
+    async fn greet(&self, admitted: Admitted, seat: Seat) -> io::Result<http2::Driver> {
+        let Admitted { socket, ip, stay, began, secured } = admitted;
         let socket = tokio::net::TcpStream::from_std(socket)?;
+        let certificate = secured.as_ref().and_then(|secured| secured.certificate.clone());
+        let socket = match secured {
+            None => Stream::Plain(socket),
+            Some(secured) => secured.resume(socket),
+        };
         let limits = http2::Limits::of(&self.config);
         let setup = http2::Setup {
             router: &self.router,
@@ -138,6 +192,8 @@ impl Connections {
             limits,
             seat,
             ip,
+            began,
+            certificate,
         };
         http2::greet(setup, socket, Arc::new(stay)).await
     }

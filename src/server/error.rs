@@ -30,6 +30,9 @@ pub enum StartError {
     /// Something is wrong with what says where events are pushed to.
     #[error("{}", lines(.0))]
     Webhooks(Vec<identity::Fault>),
+    /// Something is wrong with what TLS needs.
+    #[error("{}", lines(.0))]
+    Tls(Vec<String>),
     /// Everybody who reaches the address could do everything.
     #[error(
         "{address} can be reached from other machines, and nothing says who may call: give a file \

@@ -9,6 +9,7 @@ mod http2;
 mod router;
 mod signals;
 mod store;
+mod tls;
 
 use crate::{
     config::{Config, Listen},
@@ -37,6 +38,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use store::{Store, Stored};
+use tls::Tls;
 
 pub use error::StartError;
 pub use store::Unstored;
@@ -94,7 +96,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     main.block_on(async {
         let mut signals = StopSignals::listen()?;
         let (limit, max_connections) = (descriptors::raise_limit(), config.max_connections);
-        let has_identity = config.identity.is_some();
+        let asks = config.identity.is_some() || config.tls_require_client;
         let server = tokio::select! {
             server = Server::start(config, Clock::machine()) => server?,
             // Nothing was promised to anybody yet.
@@ -105,7 +107,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         };
         tracing::info!(address = %server.address(), "listening");
         descriptors::tell(limit, max_connections);
-        if !server.address().ip().is_loopback() && !has_identity {
+        if !server.address().ip().is_loopback() && !asks {
             tracing::warn!(
                 address = %server.address(),
                 "ANYONE who reaches this address may read and change every session: nobody is \
@@ -174,7 +176,10 @@ impl Server {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        if !address.ip().is_loopback() && config.identity.is_none() && !config.insecure {
+        let files = tls::Files::of(&config).map_err(StartError::Tls)?;
+        let tls = files.map(Tls::open).transpose().map_err(StartError::Tls)?;
+        let asks = config.identity.is_some() || config.tls_require_client;
+        if !address.ip().is_loopback() && !asks && !config.insecure {
             return Err(StartError::Insecure { address });
         }
         let identity = config.identity.as_deref().map(Identity::open).transpose();
@@ -257,6 +262,15 @@ impl Server {
             workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
             inboxes.push(inbox);
         }
+        let inboxes = match tls {
+            None => inboxes,
+            Some(tls) => {
+                tls.watch()?;
+                let (threads, inboxes) = server.shake_hands(&tls, inboxes)?;
+                workers.extend(threads);
+                inboxes
+            }
+        };
         if let Some(identity) = identity {
             identity.watch()?;
             tokio::spawn(look_on(entrance, cut.clone()));

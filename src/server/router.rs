@@ -11,7 +11,7 @@ use crate::{
         },
         error::Refusal,
     },
-    identity::Grant,
+    identity::{Certificate, Grant},
     proto::{
         self, admin_service_server::AdminServiceServer,
         object_stream_service_server::ObjectStreamServiceServer,
@@ -158,7 +158,13 @@ impl Router {
     }
 
     /// How a call is answered.
-    pub fn way(&self, method: &Method, path: &str, headers: &HeaderMap) -> Way {
+    pub fn way(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        certificate: Option<&Certificate>,
+    ) -> Way {
         let now = self.engine().clock().now();
         if method != Method::POST {
             Way::Refused(not_grpc(StatusCode::METHOD_NOT_ALLOWED))
@@ -169,7 +175,7 @@ impl Router {
         } else if self.engine().is_starting() && path.starts_with(OWN) {
             Way::Refused(self.refuse(&engine::Refusal::Starting.into()).into_http())
         } else {
-            match self.context.entrance.admit(path, headers, None, now) {
+            match self.context.entrance.admit(path, headers, certificate, now) {
                 Err(refusal) => Way::Refused(self.refuse(&refusal).into_http()),
                 Ok(grant) if delivery::serves(path) => Way::Hot(grant),
                 Ok(_) if path.starts_with(REFLECTION) => Way::Reflection,

@@ -8,15 +8,21 @@ use super::{
 use crate::{
     engine::Peer,
     grpc::delivery::{self, Seat},
-    server::{census::Stay, router::Router},
+    identity::Certificate,
+    server::{census::Stay, router::Router, tls::Stream},
 };
 use h2::server::Builder;
 use socket2::SockRef;
-use std::{io, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep_until, timeout},
+    time::{sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -48,23 +54,35 @@ pub struct Setup<'a> {
     pub limits: Limits,
     pub seat: Seat,
     pub ip: IpAddr,
+    /// When the connection was accepted.
+    pub began: Instant,
+    /// What the client has shown in its handshake.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
-/// Greets a client; returns the task of its connection, which is small where this is not.
-pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> io::Result<Driver> {
-    let Setup { router, tracker, stopping, limits, seat, ip } = setup;
+/// Sets what holds for every socket of a client; `dead` is as in [`Limits`].
+pub fn prepare(socket: &TcpStream, dead: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
-        let socket = SockRef::from(&socket);
-        socket.set_tcp_user_timeout(Some(limits.dead))?;
+        let socket = SockRef::from(socket);
+        socket.set_tcp_user_timeout(Some(dead))?;
         socket.set_tcp_notsent_lowat(SOCKET_BUFFER)?;
     }
-    let began = Instant::now();
+    Ok(())
+}
+
+/// Greets a client; returns the task of its connection, which is small where this is not.
+pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io::Result<Driver> {
+    let Setup { router, tracker, stopping, limits, seat, ip, began, certificate } = setup;
+    if let Stream::Plain(socket) = &socket {
+        prepare(socket, limits.dead)?;
+    }
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let deadline = (began + limits.handshake).into();
     let greeting = async {
         tokio::select! {
-            preface = timeout(limits.handshake, expect_preface(&mut socket)) => preface.map_err(late)?,
+            preface = timeout_at(deadline, expect_preface(&mut socket)) => preface.map_err(late)?,
             () = stopping.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
             () = stay.crowded() => Err(io::ErrorKind::ConnectionAborted.into()),
         }
@@ -84,7 +102,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADERS);
-    let handshake = timeout(limits.handshake, builder.handshake::<_, Piece>(socket));
+    let handshake = timeout_at(deadline, builder.handshake::<_, Piece>(socket));
     let connection = handshake.await.map_err(late)?.map_err(io::Error::other)?;
     Ok(Driver {
         pings: None,
@@ -94,6 +112,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
         limits,
         seat,
         peer: Peer::from(ip),
+        certificate,
         stream_window: delivery::WINDOW,
         stay,
         pulse,
@@ -108,7 +127,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: TcpStream, stay: Arc<Stay>) -> 
 }
 
 /// Reads the preface of HTTP/2; who sends something else is told what this is.
-async fn expect_preface(socket: &mut TcpStream) -> io::Result<()> {
+async fn expect_preface(socket: &mut Stream) -> io::Result<()> {
     let mut preface = [0; PREFACE.len()];
     let mut read = 0;
     while read < preface.len() {

@@ -20,11 +20,12 @@ use crate::{
         delivery::{self, CallHead, Seat},
         error::Refusal,
     },
+    identity::Certificate,
     session::limits::{Micros, SECOND},
 };
 use account::Piece;
 use cold::ColdCall;
-pub use greeting::{Setup, greet};
+pub use greeting::{Setup, greet, prepare};
 use h2::{
     Ping, PingPong, Reason, RecvStream,
     server::{Connection, SendResponse},
@@ -33,8 +34,8 @@ use hot::HotTask;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use outbox::Outbox;
 use parking_lot::Mutex;
-pub use socket::Pulse;
 use socket::Socket;
+pub use socket::{Pulse, linger};
 use std::{
     io,
     pin::Pin,
@@ -86,6 +87,13 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// When nothing came for so long, the client is not there.
+    pub fn dead(&self) -> Duration {
+        self.dead
+    }
+}
+
 /// The task of one connection, which ends with it.
 pub struct Driver {
     connection: Connection<Socket, Piece>,
@@ -93,6 +101,7 @@ pub struct Driver {
     limits: Limits,
     seat: Seat,
     peer: Peer,
+    certificate: Option<Arc<Certificate>>,
     stream_window: u32,
     stay: Arc<Stay>,
     pulse: Arc<Mutex<Pulse>>,
@@ -290,7 +299,10 @@ impl Driver {
         let account = self.stay.account().clone();
         let stay = self.stay.begin_stream();
         let way = match &stay {
-            Some(_) => self.router.way(&parts.method, parts.uri.path(), &parts.headers),
+            Some(_) => {
+                let certificate = self.certificate.as_deref();
+                self.router.way(&parts.method, parts.uri.path(), &parts.headers, certificate)
+            }
             None => Way::Refused(self.router.too_many(self.limits.streams_per_address)),
         };
         match way {

@@ -1,7 +1,10 @@
 //! The socket of a connection: what goes through it is measured, what comes in is taken in turns, and
 //! it is closed so that what was sent last arrives.
 
-use super::{super::census::Stay, frames::Frames};
+use super::{
+    super::{census::Stay, tls::Stream},
+    frames::Frames,
+};
 use parking_lot::Mutex;
 use socket2::SockRef;
 use std::{
@@ -13,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    join,
     runtime::Handle,
     task::yield_now,
     time::timeout,
@@ -88,7 +91,7 @@ impl Pulse {
 #[derive(Debug)]
 pub struct Socket {
     /// None only while it is dropped.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// What is still to be given of the preface.
     preface: &'static [u8],
     frames: Frames,
@@ -107,7 +110,7 @@ pub struct Socket {
 impl Socket {
     /// Takes a socket over.
     pub fn new(
-        stream: TcpStream,
+        stream: Stream,
         pulse: Arc<Mutex<Pulse>>,
         stay: Arc<Stay>,
         tracker: TaskTracker,
@@ -128,12 +131,13 @@ impl Socket {
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
         let now = Instant::now();
+        let beside = self.stream.as_mut().map_or(0, |stream| stream.took(bytes.len()));
         let cost = self.frames.look_at(bytes, now, || self.stay.account().sent());
         self.unchecked += bytes.len();
         let swollen = self.unchecked >= CHECK && {
@@ -144,7 +148,7 @@ impl Socket {
         let mut pulse = self.pulse.lock();
         let each = cost.unwrap_or(TURN) / bytes.len().max(1);
         self.read_max = (TURN / each.max(1)).max(READ_MIN);
-        pulse.turn = pulse.turn.saturating_sub(cost.unwrap_or(TURN).max(1));
+        pulse.turn = pulse.turn.saturating_sub(cost.unwrap_or(TURN).max(1) + beside);
         pulse.heard_at = now;
         if flooded {
             (pulse.flooded, pulse.changed) = (true, true);
@@ -160,30 +164,34 @@ impl Socket {
     fn send(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if self.sendable == 0 {
             self.sendable = TURN;
             let _ = pin!(yield_now()).poll(cx);
             // There is more to send: nobody may take it for all.
-            self.wrote(&Poll::Pending);
+            self.wrote(true);
             return Poll::Pending;
         }
         let outcome = write(self.stream()?, cx);
         if let Poll::Ready(Ok(count)) = &outcome {
             self.sendable = self.sendable.saturating_sub(*count);
         }
-        self.wrote(&outcome);
+        self.wrote(outcome.is_pending());
         outcome
     }
 
-    /// Notes whether something went out.
-    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>) {
-        if outcome.is_pending() != self.is_stuck {
-            self.is_stuck = outcome.is_pending();
+    /// Notes whether something waits for the socket.
+    fn wrote(&mut self, waits: bool) {
+        let Some(stream) = &mut self.stream else { return };
+        // TLS takes more than the socket does.
+        let is_stuck = waits || stream.is_behind();
+        let has_moved = stream.has_moved() && is_stuck;
+        if is_stuck != self.is_stuck || has_moved {
+            self.is_stuck = is_stuck;
             let mut pulse = self.pulse.lock();
-            pulse.stuck_since = self.is_stuck.then(Instant::now);
-            pulse.changed |= self.is_stuck;
+            pulse.stuck_since = is_stuck.then(Instant::now);
+            pulse.changed |= is_stuck;
         }
     }
 }
@@ -249,7 +257,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream()?.poll_flush(cx)
+        let this = self.get_mut();
+        let outcome = this.stream()?.poll_flush(cx);
+        this.wrote(outcome.is_pending());
+        outcome
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -273,23 +284,31 @@ impl Drop for Socket {
     }
 }
 
-/// Closes a socket once its client has, or after a while.
-pub async fn linger(mut stream: TcpStream, stops: bool) {
+/// Closes a socket once its client has, or after a while; until then what was written still goes out.
+pub async fn linger(stream: Stream, stops: bool) {
     let (time, bytes) = match stops {
         true => (LINGER_AT_STOP, LINGER_BYTES_AT_STOP),
         false => (LINGER, LINGER_BYTES),
     };
-    if SockRef::from(&stream).shutdown(Shutdown::Write).is_err() {
+    let Some((mut stream, unsent)) = stream.into_parts() else { return };
+    if unsent.is_empty() && SockRef::from(&stream).shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let _ = timeout(time, async {
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        if !unsent.is_empty() {
+            let _ = writer.write_all(&unsent).await;
+            let _ = writer.shutdown().await;
+        }
+    };
+    let read = async {
         let (mut rest, mut scratch) = (bytes, [0; 4096]);
-        while let Ok(read @ 1..) = stream.read(&mut scratch).await {
+        while let Ok(read @ 1..) = reader.read(&mut scratch).await {
             rest = rest.saturating_sub(read);
             if rest == 0 {
                 break;
             }
         }
-    })
-    .await;
+    };
+    let _ = timeout(time, async { join!(write, read) }).await;
 }
