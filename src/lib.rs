@@ -25,6 +25,7 @@
 //! | `secrecy` | what messages with a password show of themselves | `proto` |
 //! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
 //! | [`cli`] | what people on call type: `sessiond store`, `replay`, `key` and `token` | `identity`, `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
+//! | [`dial`] | how the program calls a server, with TLS or without | `identity`'s files; rustls, a client of the wire |
 //! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
 //!
 //! Deliberately absent: a queue per subscriber (a subscriber holds a position), a second copy of a
@@ -35,6 +36,7 @@
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod dial;
 pub mod engine;
 pub mod expression;
 pub mod grpc;

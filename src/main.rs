@@ -2,7 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use sessiond::{bench, cli, config, logging, probe, server};
+use sessiond::{bench, cli, config, dial::Trust, logging, probe, server};
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
@@ -113,19 +113,27 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
         Err(server::StartError::Identity(faults) | server::StartError::Webhooks(faults)) => {
             Err(told(faults))
         }
+        Err(server::StartError::Tls(faults)) => Err(faults),
         Err(error) => Err(told([error])),
     }
 }
 
 /// Asks where `serve` would listen with the same file and environment.
 fn health(arguments: probe::ProbeArgs) -> Result<ExitCode, Reasons> {
-    let probe::ProbeArgs { address, config } = arguments;
+    let probe::ProbeArgs { address, config, tls } = arguments;
+    let is_other = address.is_some();
     let given = config::Given::to_ask(address, config);
-    let listen = given.resolve().map_err(told)?.config.listen;
+    let config::Config { listen, tls_certificate, .. } = given.resolve().map_err(told)?.config;
     if listen.port() == 0 {
         return Err(told([format!("{listen} is any free port: give the server's --address")]));
     }
-    Ok(probe::run(&listen, listen.addresses_to_ask()))
+    // The server of these settings has the certificate that they name.
+    let trust = match tls_certificate {
+        Some(certificate) if !is_other || !tls.is_given() => Some(Trust::Holder(certificate)),
+        _ => tls.is_given().then_some(Trust::Authorities),
+    };
+    let tls = trust.as_ref().map(|trust| (&tls, trust));
+    Ok(probe::run(&listen, listen.addresses_to_ask(), tls))
 }
 
 fn told(reasons: impl IntoIterator<Item = impl ToString>) -> Reasons {

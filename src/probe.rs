@@ -1,5 +1,6 @@
 //! `sessiond health`: asks a running server whether it is well, for container health checks.
 
+use crate::dial::{TlsArgs, Trust};
 use clap::value_parser;
 use std::{ffi::OsString, fmt::Display, io, net::SocketAddr, process::ExitCode, time::Duration};
 use tonic::transport::Endpoint;
@@ -20,12 +21,19 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "FILE", env = "SESSIOND_CONFIG", hide_env_values = true)]
     #[arg(value_parser = value_parser!(OsString))]
     pub config: Option<OsString>,
+    /// How it is called, if it has TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
-/// Asks at one address after the other. Exit code 0 if a server is serving there; else 1 and one line
+/// Asks at one address after the other, with TLS if it is said whom to trust. Exit code 0 if a server is serving there; else 1 and one line
 /// that says what it is.
-pub fn run(name: &impl Display, addresses: io::Result<Vec<SocketAddr>>) -> ExitCode {
-    match answer(addresses) {
+pub fn run(
+    name: &impl Display,
+    addresses: io::Result<Vec<SocketAddr>>,
+    tls: Option<(&TlsArgs, &Trust)>,
+) -> ExitCode {
+    match answer(addresses, tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("sessiond: {name} is not well: {reason}");
@@ -34,14 +42,17 @@ pub fn run(name: &impl Display, addresses: io::Result<Vec<SocketAddr>>) -> ExitC
     }
 }
 
-fn answer(addresses: io::Result<Vec<SocketAddr>>) -> Result<(), String> {
+fn answer(
+    addresses: io::Result<Vec<SocketAddr>>,
+    tls: Option<(&TlsArgs, &Trust)>,
+) -> Result<(), String> {
     let addresses = addresses.map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
         let asking = async {
             let mut outcome = Err("the name has no address".to_owned());
             for address in addresses {
-                outcome = ask(address).await;
+                outcome = ask(address, tls).await;
                 if outcome.is_ok() {
                     break;
                 }
@@ -53,11 +64,15 @@ fn answer(addresses: io::Result<Vec<SocketAddr>>) -> Result<(), String> {
     })
 }
 
-async fn ask(address: SocketAddr) -> Result<(), String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| format!("not an address: {error}"))?;
+async fn ask(address: SocketAddr, tls: Option<(&TlsArgs, &Trust)>) -> Result<(), String> {
+    let endpoint = match tls {
+        None => Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| format!("not an address: {error}"))?,
+        Some((tls, trust)) => tls.endpoint(&format!("https://{address}"), trust)?,
+    };
     let channel = endpoint.connect().await.map_err(|error| {
-        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+        let why = std::iter::successors(std::error::Error::source(&error), |it| it.source()).last();
+        why.map_or_else(|| error.to_string(), ToString::to_string)
     })?;
     let request = HealthCheckRequest { service: String::new() };
     let answer = HealthClient::new(channel).check(request).await;

@@ -6,6 +6,7 @@ use super::{
     text::count,
 };
 use crate::{
+    dial::{TlsArgs, Trust},
     grpc::{caller::AS_METADATA, convert::to_proto},
     proto::{
         Ack, DeleteSessionRequest, JoinOptions, JoinSessionRequest, LeaveSessionRequest,
@@ -56,16 +57,26 @@ impl fmt::Display for Stage {
 
 impl Stage {
     /// A session that opens at a server when the history says what it is.
-    pub async fn at(url: &str, id: Option<&str>) -> Result<Self> {
+    pub async fn at(url: &str, id: Option<&str>, tls: &TlsArgs) -> Result<Self> {
         let refused = |error: &dyn std::error::Error| {
             let why = std::iter::successors(error.source(), |error| error.source()).last();
             let why = why.map_or_else(|| error.to_string(), ToString::to_string);
             format!("no server answers at {url}: {why}")
         };
-        if !url.starts_with("http://") {
-            return Err(format!("{url} is no address of a server: it begins with http://"));
-        }
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refused(&error))?;
+        let endpoint = match url.split_once("://") {
+            Some(("http", _)) if tls.is_given() => {
+                return Err(format!("{url} is without TLS: with TLS it begins with https://"));
+            }
+            Some(("http", _)) => {
+                Endpoint::from_shared(url.to_owned()).map_err(|error| refused(&error))?
+            }
+            Some(("https", _)) => tls.endpoint(url, &Trust::Authorities)?,
+            _ => {
+                return Err(format!(
+                    "{url} is no address of a server: it begins with http:// or https://"
+                ));
+            }
+        };
         let channel = endpoint.connect_timeout(CONNECT).connect().await;
         Ok(Self {
             client: SessionServiceClient::new(channel.map_err(|error| refused(&error))?),

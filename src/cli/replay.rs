@@ -9,7 +9,7 @@ use super::{
     text::{moment, plain},
     value,
 };
-use crate::session::limits::Micros;
+use crate::{dial::TlsArgs, session::limits::Micros};
 use serde_json::{Map, Value as Json};
 use std::{
     fs::File,
@@ -38,6 +38,9 @@ pub struct ReplayArgs {
     /// The id of that session, if not the recorded one
     #[arg(long, value_name = "ID", requires = "to")]
     pub session: Option<String>,
+    /// How the server is called, where the URL begins with https://.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 fn speed(text: &str) -> std::result::Result<f64, String> {
@@ -47,7 +50,7 @@ fn speed(text: &str) -> std::result::Result<f64, String> {
 
 /// Does it.
 pub fn run(arguments: &ReplayArgs) -> Result<ExitCode> {
-    let ReplayArgs { file, speed, to, session } = arguments;
+    let ReplayArgs { file, speed, to, session, tls } = arguments;
     block_on(async {
         let refused = |error| format!("{}: {error}", file.display());
         let lines = match file.as_os_str() == "-" {
@@ -59,7 +62,7 @@ pub fn run(arguments: &ReplayArgs) -> Result<ExitCode> {
             }
         };
         let stage = match to {
-            Some(url) => Some(Stage::at(url, session.as_deref()).await?),
+            Some(url) => Some(Stage::at(url, session.as_deref(), tls).await?),
             None => None,
         };
         play(lines, *speed, stage).await.map_err(refused)?;
