@@ -6,15 +6,17 @@
 
 mod kind;
 mod listen;
+mod networks;
 mod sources;
 
 use self::kind::{
     bytes, count, durability, duration, duration_or_none, file_or_none, filter, folder_or_none,
-    format, listen, node_name, switch, switch_or_auto,
+    format, listen, networks, node_name, switch, switch_or_auto,
 };
 use self::sources::Values;
 pub use self::{
     listen::Listen,
+    networks::Networks,
     sources::{ConfigError, Given, Resolved},
 };
 use crate::{logging, session::settings::Durability};
@@ -75,6 +77,10 @@ settings! {
         /// Where to listen. `:7000` is all interfaces, `7000` this machine alone, a host name its first
         /// address that the machine has, IPv4 before IPv6; port 0 is any free port.
         listen: Listen = "127.0.0.1:7000", listen();
+        /// The proxies in front of this server, as networks with commas between. They, and nobody else,
+        /// begin each connection with a header of the PROXY protocol, version 2, and what is limited per
+        /// address counts the clients that they name.
+        trusted_proxies: Networks = "none", networks();
         /// Name of this node, sent as `sessiond-node` with every response. Unless set, the host name.
         node: String = host_name(), node_name();
         /// Threads that serve connections and tick sessions. Unless set, one per available core.
@@ -219,6 +225,12 @@ settings! {
         /// Most connections at a time from one address; 0 is no limit, which is right behind a load
         /// balancer: there all clients have its address.
         max_connections_per_address: usize = "0", count("0..1000000");
+        /// Most new connections from one address in a second, in bursts of up to one second's worth;
+        /// what comes over it is closed at once. 0 is no limit.
+        max_new_connections_per_address: usize = "0", count("0..1000000");
+        /// Most calls from one address in a second that are refused for their credentials; over it they
+        /// are told to wait. Calls with valid credentials go on. 0 is no limit.
+        max_refused_calls_per_address: usize = "1000", count("0..1000000");
         /// Most streams open at a time from one address; 0 is no limit.
         max_streams_per_address: usize = "0", count("0..100000000");
         /// Most connections from one address that have not finished their handshake; 0 is no limit.

@@ -1,6 +1,6 @@
 //! What the value of a setting may be: how its text is read, and what people are told about it.
 
-use super::listen::Listen;
+use super::{listen::Listen, networks::Networks};
 use crate::{logging, session::settings::Durability};
 use std::{path::PathBuf, time::Duration};
 
@@ -66,6 +66,11 @@ pub fn switch_or_auto() -> Kind<Option<bool>> {
 
 pub fn listen() -> Kind<Listen> {
     Kind::new("HOST:PORT", "HOST:PORT, :PORT or PORT", Listen::read)
+}
+
+/// Networks, or none.
+pub fn networks() -> Kind<Networks> {
+    Kind::new("NETWORKS", "none or networks such as 10.0.0.0/8,2001:db8::1", Networks::of)
 }
 
 /// Sent as metadata, hence ASCII, and without outer blanks, which would be lost on the way.

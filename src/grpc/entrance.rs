@@ -5,6 +5,7 @@ use super::{
     permits::{self, Needs},
 };
 use crate::{
+    engine::{Peer, Rates},
     identity::{Certificate, Denied, Grant, Identity, Presented},
     session::limits::Micros,
 };
@@ -27,16 +28,20 @@ struct Guard {
     identity: Arc<Identity>,
     /// As of which generation of the identity, and what is cancelled with the next.
     changed: Mutex<(u64, CancellationToken)>,
+    /// How many calls each address had refused of late; none = any number.
+    refused: Option<Mutex<Rates>>,
 }
 
 impl Entrance {
     /// The entrance where callers are who the identity says; without one, every caller is a backend
-    /// of all apps.
-    pub fn new(identity: Option<Arc<Identity>>) -> Self {
+    /// of all apps. `most_refused` calls of one address are refused in a second before it is told to
+    /// wait; 0 = any number.
+    pub fn new(identity: Option<Arc<Identity>>, most_refused: usize) -> Self {
         let unasked = if identity.is_some() { Grant::of_nobody() } else { Grant::of_anybody() };
         let guard = identity.map(|identity| {
             let changed = Mutex::new((identity.generation(), CancellationToken::new()));
-            Arc::new(Guard { identity, changed })
+            let refused = Rates::new(most_refused).map(Mutex::new);
+            Arc::new(Guard { identity, changed, refused })
         });
         Self { guard, unasked: Arc::new(unasked) }
     }
@@ -47,9 +52,10 @@ impl Entrance {
         path: &str,
         headers: &HeaderMap,
         certificate: Option<&Certificate>,
+        peer: Peer,
         now: Micros,
     ) -> Result<Arc<Grant>, Refusal> {
-        let Some(Guard { identity, .. }) = self.guard.as_deref() else {
+        let Some(Guard { identity, refused: rates, .. }) = self.guard.as_deref() else {
             return Ok(self.unasked.clone());
         };
         if permits::needs(path) == Needs::Nothing {
@@ -58,7 +64,18 @@ impl Entrance {
         let values = headers.get_all(AUTHORIZATION).iter();
         let authorization: Vec<&[u8]> = values.map(|value| value.as_bytes()).collect();
         let presented = Presented { authorization: &authorization, certificate };
-        let grant = identity.check(&presented, now).map_err(refused)?;
+        let grant = identity.check(&presented, now).map_err(refused);
+        let grant = grant.map_err(|refusal| match (&refusal, rates) {
+            // One that has expired was good: its holder must learn that it needs another.
+            (Refusal::Unauthenticated { expired: false, .. }, Some(rates)) => {
+                let mut rates = rates.lock();
+                match rates.take(peer, now) {
+                    Ok(()) => refusal,
+                    Err(retry_after) => Refusal::TooManyRefused { most: rates.most(), retry_after },
+                }
+            }
+            _ => refusal,
+        })?;
         permits::check(path, &grant).map_err(Refusal::Uncovered)?;
         Ok(grant)
     }

@@ -38,6 +38,13 @@ pub enum Refusal {
         /// It was valid, and has expired.
         expired: bool,
     },
+    /// The caller has no valid credential, and too many calls of its address had none.
+    TooManyRefused {
+        /// How many there may be in a second.
+        most: u64,
+        /// After how long there may be one more.
+        retry_after: Micros,
+    },
     /// The server does not have this.
     NotImplemented {
         /// The call or the path of the field.

@@ -4,6 +4,7 @@ use super::{
     census::{Census, Full},
     descriptors::is_of_one_connection,
     http2::{self, account::Total},
+    proxied,
     router::Router,
     tls::{Handshakes, Secured, Stream, Tls},
 };
@@ -16,15 +17,21 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     runtime,
-    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
-    time::sleep,
+    sync::{
+        Semaphore,
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+    },
+    time::{sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long nothing is accepted once there are no more file descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections may wait for what their proxies say.
+pub const MOST_INTRODUCTIONS: usize = 4096;
 
 /// For how many workers one thread shakes hands.
 const WORKERS_EACH: usize = 4;
@@ -54,6 +61,8 @@ pub struct Connections {
     pub stopping: CancellationToken,
     pub cut: CancellationToken,
     pub tracker: TaskTracker,
+    /// The places of connections whose proxies have not said yet who comes.
+    pub introductions: Arc<Semaphore>,
 }
 
 impl Connections {
@@ -69,26 +78,11 @@ impl Connections {
                 accepted = listener.accept() => accepted,
                 () = self.stopping.cancelled() => return,
             };
-            let accepted = accepted.and_then(|(socket, address)| {
-                let socket = socket.into_std()?;
-                Ok((socket, address.ip()))
-            });
             match accepted {
-                Ok((socket, ip)) => match self.census.admit(ip) {
-                    Ok(stay) => {
-                        if let Some(worker) = next.next() {
-                            let began = Instant::now();
-                            let secured = None;
-                            let _ = worker.send(Admitted { socket, ip, stay, began, secured });
-                        }
-                    }
-                    Err(Full::Server) => {
-                        tracing::debug!("a connection over max-connections was refused");
-                    }
-                    Err(Full::Address) => {
-                        tracing::debug!(%ip, "a connection over the limits of its address was refused");
-                    }
-                },
+                Ok((socket, address)) => {
+                    let Some(worker) = next.next() else { return };
+                    self.clone().let_in(socket, address.ip(), worker);
+                }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
@@ -101,12 +95,61 @@ impl Connections {
         }
     }
 
+    /// Lets a client in; where a proxy stands before it, once that has said where it is.
+    fn let_in(self: Arc<Self>, socket: TcpStream, ip: IpAddr, to: &UnboundedSender<Admitted>) {
+        let began = Instant::now();
+        if !self.config.trusted_proxies.have(ip) {
+            return self.admit(socket, ip, began, to);
+        }
+        let Ok(place) = self.introductions.clone().try_acquire_owned() else {
+            tracing::warn!(proxy = %ip, "too many connections wait for what their proxies say");
+            return;
+        };
+        let (server, to) = (self.clone(), to.clone());
+        self.tracker.spawn(async move {
+            let (mut socket, _place) = (socket, place);
+            let deadline = began + server.config.handshake_timeout;
+            let read = tokio::select! {
+                read = timeout_at(deadline.into(), proxied::read(&mut socket)) => read,
+                () = server.stopping.cancelled() => return,
+            };
+            match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(client) => server.admit(socket, client.unwrap_or(ip), began, &to),
+                Err(error) => {
+                    tracing::warn!(proxy = %ip, %error, "a proxy does not say where its client is");
+                }
+            }
+        });
+    }
+
+    /// Lets a client in from this address, if there is room: whatever is limited per address counts
+    /// it here.
+    fn admit(&self, socket: TcpStream, ip: IpAddr, began: Instant, to: &UnboundedSender<Admitted>) {
+        match self.census.admit(ip) {
+            Ok(stay) => match socket.into_std() {
+                Ok(socket) => {
+                    let _ = to.send(Admitted { socket, ip, stay, began, secured: None });
+                }
+                Err(error) => tracing::debug!(%error, "a connection ended as it was accepted"),
+            },
+            Err(Full::Server) => {
+                tracing::debug!("a connection over max-connections was refused");
+            }
+            Err(Full::Address) => {
+                tracing::debug!(%ip, "a connection over the limits of its address was refused");
+            }
+            Err(Full::Rate) => {
+                tracing::warn!(%ip, "a connection over max-new-connections-per-address was refused");
+            }
+        }
+    }
+
     /// Starts the threads that shake hands for these workers; the threads, and where they take sockets.
     pub fn shake_hands(
         self: &Arc<Self>,
         tls: &Arc<Tls>,
         workers: Vec<UnboundedSender<Admitted>>,
-    ) -> io::Result<(Vec<thread::JoinHandle<()>>, Vec<UnboundedSender<Admitted>>)> {
+    ) -> io::Result<Vec<(thread::JoinHandle<()>, UnboundedSender<Admitted>)>> {
         let count = workers.len().div_ceil(WORKERS_EACH);
         let handshakes = Arc::new(Handshakes {
             tls: tls.clone(),
@@ -132,8 +175,7 @@ impl Connections {
             let thread = thread::Builder::new().name(format!("handshakes-{number}")).spawn(work)?;
             Ok((thread, inbox))
         };
-        let started: io::Result<Vec<_>> = (0..count).map(start).collect();
-        Ok(started?.into_iter().unzip())
+        (0..count).map(start).collect()
     }
 
     /// Has the connections go on which most waits, while more waits in all than may.
@@ -178,7 +220,7 @@ impl Connections {
 
     async fn greet(&self, admitted: Admitted, seat: Seat) -> io::Result<http2::Driver> {
         let Admitted { socket, ip, stay, began, secured } = admitted;
-        let socket = tokio::net::TcpStream::from_std(socket)?;
+        let socket = TcpStream::from_std(socket)?;
         let certificate = secured.as_ref().and_then(|secured| secured.certificate.clone());
         let socket = match secured {
             None => Stream::Plain(socket),

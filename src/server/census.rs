@@ -4,7 +4,10 @@ use super::http2::{
     Pulse,
     account::{Account, Total},
 };
-use crate::engine::Peer;
+use crate::{
+    engine::{Peer, Rates},
+    session::limits::Micros,
+};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::{
@@ -26,6 +29,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Connections from one address.
     pub connections_per_address: usize,
+    /// Connections from one address that begin in a second.
+    pub new_per_address: usize,
     /// Streams from one address.
     pub streams_per_address: usize,
     /// Connections from one address that have not finished their handshake.
@@ -47,6 +52,8 @@ pub enum Full {
     Server,
     /// The address has as many as it may.
     Address,
+    /// As many have just come from the address as may in a second.
+    Rate,
 }
 
 /// Why a connection has to go.
@@ -79,6 +86,8 @@ struct State {
     /// How many of them were told to make room.
     going: usize,
     addresses: HashMap<Peer, Arc<Address>>,
+    /// How many came from each address of late; none = any number may.
+    newcomers: Option<Rates>,
     is_stopping: bool,
 }
 
@@ -138,7 +147,8 @@ impl Place {
 impl Census {
     /// Nobody is there.
     pub fn new(bounds: Bounds, total: Arc<Total>) -> Arc<Self> {
-        Arc::new(Self { bounds, began: Instant::now(), total, state: Mutex::default() })
+        let state = State { newcomers: Rates::new(bounds.new_per_address), ..State::default() };
+        Arc::new(Self { bounds, began: Instant::now(), total, state: Mutex::new(state) })
     }
 
     /// Lets a connection in. If there is no room, that one of those without a stream goes which has
@@ -147,7 +157,11 @@ impl Census {
         let peer = Peer::from(ip);
         let Bounds { connections, connections_per_address, handshakes_per_address, .. } =
             self.bounds;
+        let now: Micros = self.now();
         let mut state = self.state.lock();
+        if state.newcomers.as_mut().is_some_and(|rates| rates.take(peer, now).is_err()) {
+            return Err(Full::Rate);
+        }
         let is_over = |count: &AtomicUsize, most| most > 0 && count.load(Relaxed) >= most;
         let address = state.addresses.get(&peer).cloned().unwrap_or_default();
         if is_over(&address.connections, connections_per_address)
@@ -351,6 +365,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         connections: 3,
         connections_per_address: 0,
+        new_per_address: 0,
         streams_per_address: 0,
         handshakes_per_address: 0,
         unsent: 100,
@@ -440,6 +455,15 @@ mod tests {
             assert_eq!(admit(taken).err(), Some(Full::Address), "{taken}");
         }
         assert!(admit("2001:db8:0:1::1").is_ok(), "the next network");
+    }
+
+    #[test]
+    fn from_one_address_only_so_many_come_in_a_second() {
+        let census = census(Bounds { new_per_address: 2, ..BOUNDS });
+        drop(census.admit(address(1)).expect("the first"));
+        drop(census.admit(address(1)).expect("the second"));
+        assert_eq!(census.admit(address(1)).err(), Some(Full::Rate));
+        assert!(census.admit(address(2)).is_ok(), "others come");
     }
 
     #[test]

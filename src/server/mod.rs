@@ -6,6 +6,7 @@ mod census;
 mod descriptors;
 mod error;
 mod http2;
+mod proxied;
 mod router;
 mod signals;
 mod store;
@@ -44,7 +45,7 @@ pub use error::StartError;
 pub use store::Unstored;
 use tokio::{
     runtime,
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -184,7 +185,7 @@ impl Server {
         }
         let identity = config.identity.as_deref().map(Identity::open).transpose();
         let identity = identity.map_err(StartError::Identity)?.map(Arc::new);
-        let entrance = grpc::Entrance::new(identity.clone());
+        let entrance = grpc::Entrance::new(identity.clone(), config.max_refused_calls_per_address);
         let plan = config.webhooks.as_deref().map(webhook::Plan::read).transpose();
         let plan = plan.map_err(StartError::Webhooks)?.unwrap_or_default();
 
@@ -237,6 +238,7 @@ impl Server {
             stopping: stopping.clone(),
             cut: cut.clone(),
             tracker: connections.clone(),
+            introductions: Arc::new(Semaphore::new(accept::MOST_INTRODUCTIONS)),
         });
         let mut workers = Vec::new();
         let mut inboxes = Vec::new();
@@ -266,7 +268,8 @@ impl Server {
             None => inboxes,
             Some(tls) => {
                 tls.watch()?;
-                let (threads, inboxes) = server.shake_hands(&tls, inboxes)?;
+                let (threads, inboxes): (Vec<_>, _) =
+                    server.shake_hands(&tls, inboxes)?.into_iter().unzip();
                 workers.extend(threads);
                 inboxes
             }
@@ -462,6 +465,7 @@ fn bounds(config: &Config) -> Bounds {
     Bounds {
         connections: config.max_connections,
         connections_per_address: config.max_connections_per_address,
+        new_per_address: config.max_new_connections_per_address,
         streams_per_address: config.max_streams_per_address,
         handshakes_per_address: config.max_handshakes_per_address,
         unsent: config.max_unsent_bytes,

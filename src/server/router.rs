@@ -1,7 +1,7 @@
 //! Calls to services.
 
 use crate::{
-    engine::{self, Engine},
+    engine::{self, Engine, Peer},
     grpc::{
         Admin, Context, NODE_METADATA, ObjectStreams, Sessions, compression,
         delivery::{
@@ -164,6 +164,7 @@ impl Router {
         path: &str,
         headers: &HeaderMap,
         certificate: Option<&Certificate>,
+        peer: Peer,
     ) -> Way {
         let now = self.engine().clock().now();
         if method != Method::POST {
@@ -175,7 +176,7 @@ impl Router {
         } else if self.engine().is_starting() && path.starts_with(OWN) {
             Way::Refused(self.refuse(&engine::Refusal::Starting.into()).into_http())
         } else {
-            match self.context.entrance.admit(path, headers, certificate, now) {
+            match self.context.entrance.admit(path, headers, certificate, peer, now) {
                 Err(refusal) => Way::Refused(self.refuse(&refusal).into_http()),
                 Ok(grant) if delivery::serves(path) => Way::Hot(grant),
                 Ok(_) if path.starts_with(REFLECTION) => Way::Reflection,

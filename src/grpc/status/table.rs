@@ -94,6 +94,13 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             let reason = if *expired { Reason::TokenExpired } else { Reason::BadCredentials };
             Told::new(Code::Unauthenticated, reason, why)
         }
+        Refusal::TooManyRefused { most, retry_after } => {
+            let limit = "max-refused-calls-per-address";
+            let message = format!(
+                "too many calls of this address had no valid credential: {most} may in a second"
+            );
+            Told::limit(Reason::LimitReached, limit, most, message).after(*retry_after)
+        }
         Refusal::NotImplemented { field } => {
             let message = match field.starts_with('/') {
                 true => format!(

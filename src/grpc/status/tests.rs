@@ -142,6 +142,8 @@ every_variant! {
     Refusal::KeysUnavailable { .. } => Refusal::KeysUnavailable { why: text.to_owned() };
     Refusal::Unauthenticated { .. } =>
         Refusal::Unauthenticated { why: text.to_owned(), expired: true };
+    Refusal::TooManyRefused { .. } =>
+        Refusal::TooManyRefused { most: number, retry_after: number };
     Refusal::NotImplemented { .. } => Refusal::NotImplemented { field: text.to_owned() };
     Refusal::Of { .. } => Refusal::Rules(Rule::NotAWriter(faults.to_vec())).of(text);
     Refusal::Malformed(_) => Refusal::Malformed(text.to_owned());

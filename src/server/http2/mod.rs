@@ -300,8 +300,8 @@ impl Driver {
         let stay = self.stay.begin_stream();
         let way = match &stay {
             Some(_) => {
-                let certificate = self.certificate.as_deref();
-                self.router.way(&parts.method, parts.uri.path(), &parts.headers, certificate)
+                let (certificate, path) = (self.certificate.as_deref(), parts.uri.path());
+                self.router.way(&parts.method, path, &parts.headers, certificate, self.peer)
             }
             None => Way::Refused(self.router.too_many(self.limits.streams_per_address)),
         };

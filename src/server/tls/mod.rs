@@ -37,9 +37,17 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Tls {
     files: Files,
     config: RwLock<Arc<ServerConfig>>,
-    /// The files as they were when they were last read, with or without success, and what was wrong.
-    seen: Mutex<(Vec<(PathBuf, Option<Stamp>)>, Vec<String>)>,
+    seen: Mutex<Seen>,
 }
+
+/// The files as they were when they were last read, with or without success, and what was wrong.
+#[derive(Debug)]
+struct Seen {
+    stamps: Stamps,
+    faults: Vec<String>,
+}
+
+type Stamps = Vec<(PathBuf, Option<Stamp>)>;
 
 impl Tls {
     /// Reads the files; all that is wrong with them.
@@ -50,7 +58,7 @@ impl Tls {
             tracing::warn!("tls: {warning}");
         }
         let config = RwLock::new(Arc::new(config));
-        Ok(Arc::new(Self { files, config, seen: Mutex::new((stamps, Vec::new())) }))
+        Ok(Arc::new(Self { files, config, seen: Mutex::new(Seen { stamps, faults: Vec::new() }) }))
     }
 
     /// What a new connection is served with.
@@ -64,25 +72,25 @@ impl Tls {
         let mut seen = self.seen.lock();
         // Before they are read: what changes meanwhile is seen the next time.
         let stamps = stamps(&self.files);
-        if seen.0 == stamps {
+        if seen.stamps == stamps {
             return;
         }
-        seen.0 = stamps;
+        seen.stamps = stamps;
         match read(&self.files) {
             Ok(Read { config, warning }) => {
                 *self.config.write() = Arc::new(config);
-                seen.1.clear();
+                seen.faults.clear();
                 tracing::info!("tls: the certificate was read again");
                 if let Some(warning) = warning {
                     tracing::warn!("tls: {warning}");
                 }
             }
             Err(faults) => {
-                if seen.1 != faults {
+                if seen.faults != faults {
                     let fault = faults.join("; ");
                     tracing::error!(fault, "tls: what was read before stays in force");
                 }
-                seen.1 = faults;
+                seen.faults = faults;
             }
         }
     }
@@ -101,6 +109,6 @@ impl Tls {
     }
 }
 
-fn stamps(files: &Files) -> Vec<(PathBuf, Option<Stamp>)> {
+fn stamps(files: &Files) -> Stamps {
     files.paths().map(|path| (path.clone(), file::stamp(path))).collect()
 }
