@@ -209,7 +209,7 @@ fn a_server_that_is_not_there_is_told() {
     let line = sessiond(&["replay", &file, "--to", "http://127.0.0.1:1"]).refusal();
     assert!(line.starts_with("no server answers at http://127.0.0.1:1: "), "{line}");
     let line = sessiond(&["replay", &file, "--to", "127.0.0.1:1"]).refusal();
-    assert!(line.contains("begins with http://"), "{line}");
+    assert!(line.contains("begins with http:// or https://"), "{line}");
 }
 
 #[test]
