@@ -126,7 +126,7 @@ impl Stage {
         let server = Arc::new(Server {
             engine: engine.clone(),
             objects,
-            entrance: Entrance::new(None),
+            entrance: Entrance::new(None, 0),
             reflection: false,
             passwords,
             limits: Arc::new(engine.settings().limits.clone()),
