@@ -58,7 +58,7 @@ async fn exchange(
     headers: &[(&str, &str)],
     body: Vec<u8>,
 ) -> Result<(u16, HeaderMap, bool), h2::Error> {
-    let socket = tokio::net::TcpStream::connect(server.address).await.expect("it accepts");
+    let socket = crate::line::connect(server.address).await.expect("it accepts");
     let (client, connection) = h2::client::handshake(socket).await?;
     tokio::spawn(connection);
     let mut client = client.ready().await?;

@@ -2,6 +2,7 @@
 //! second each and are shown what the others write.
 
 use crate::{
+    line,
     server::{PATIENCE, Server, eventually},
     wire::framed,
 };
@@ -29,7 +30,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::TcpStream,
     task::{LocalSet, spawn_local},
     time::{MissedTickBehavior, interval},
 };
@@ -205,8 +205,7 @@ type Failure = Box<dyn std::error::Error>;
 async fn work_together(address: SocketAddr, tally: Arc<Tally>) -> Result<(), Failure> {
     let mut ups = Vec::new();
     for connection in 0..CONNECTIONS {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
+        let socket = line::connect(address).await?;
         let (requests, connected) = h2::client::Builder::new()
             .initial_connection_window_size(1 << 24)
             .initial_window_size(1 << 20)

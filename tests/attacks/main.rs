@@ -8,12 +8,15 @@
 //! SESSIOND_ATTACK_SECONDS=60 cargo test --release --test attacks -- --nocapture
 //! ```
 //!
+//! `SESSIOND_ATTACK_TLS=1` has all of it go over TLS.
+//!
 //! `SESSIOND_BIN=/path/to/sessiond` attacks another build; settings that it does not know are left
 //! out. What an attack may cost is written in `trial.rs`. One server is attacked at a time, however
 //! many threads the tests have.
 #![cfg(target_os = "linux")]
 
 mod honest;
+mod line;
 mod server;
 mod trial;
 mod wire;

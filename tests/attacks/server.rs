@@ -23,7 +23,7 @@ use std::{
 };
 use tonic::{Request, Status, metadata::MetadataValue, transport::Channel};
 
-use crate::wire::Peer;
+use crate::{line, wire::Peer};
 
 /// How long a test waits for what must come soon, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +57,7 @@ impl Server {
         let mut child = Command::new(program())
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "2"])
             .args(settings.iter().filter(|setting| is_known(setting)))
+            .args(line::settings())
             .env_clear()
             .stderr(Stdio::piped())
             .spawn()
@@ -145,9 +146,9 @@ impl Server {
         runtime
             .expect("a runtime")
             .block_on(async {
-                let client = Client::connect(format!("http://{}", self.address)).await;
-                let client = client.map_err(|error| Status::unavailable(error.to_string()))?;
-                let answer = tokio::time::timeout(PATIENCE, call(client)).await;
+                let channel = line::endpoint(self.address).connect().await;
+                let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+                let answer = tokio::time::timeout(PATIENCE, call(Client::new(channel))).await;
                 answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
             })
             .map(tonic::Response::into_inner)

@@ -1,6 +1,6 @@
 //! HTTP/2 by hand: frames go out as they are written, whether a peer should send them or not.
 
-use crate::server::Server;
+use crate::{line::Line, server::Server};
 use prost::Message;
 use std::{
     collections::BTreeMap,
@@ -137,7 +137,7 @@ pub struct Frame {
 /// A client that does what it is told, and reads only when it is told to.
 #[derive(Debug)]
 pub struct Peer {
-    socket: TcpStream,
+    socket: Line,
     inbox: Vec<u8>,
     /// What is to be sent as soon as there is room for it.
     outbox: Vec<u8>,
@@ -208,7 +208,7 @@ impl Peer {
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
         Ok(Self {
-            socket,
+            socket: Line::new(socket),
             inbox: Vec::new(),
             outbox: Vec::new(),
             next_stream: 1,
@@ -231,7 +231,7 @@ impl Peer {
             if left.is_zero() {
                 return false;
             }
-            let _ = self.socket.set_write_timeout(Some(left));
+            self.socket.set_write_timeout(left);
             match self.socket.write(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if is_wait(&error) => {}
@@ -245,7 +245,7 @@ impl Peer {
     /// then nothing else may be sent but this way.
     pub fn send_waiting(&mut self, limit: Duration) -> bool {
         if !self.outbox.is_empty() && !self.is_closed {
-            let _ = self.socket.set_write_timeout(Some(limit));
+            self.socket.set_write_timeout(limit);
             match self.socket.write(&self.outbox) {
                 Ok(sent) => drop(self.outbox.drain(..sent)),
                 Err(error) if is_wait(&error) => {}
@@ -382,7 +382,7 @@ impl Peer {
     /// Reads once, for at most so long; how many bytes.
     pub fn read(&mut self, limit: Duration) -> usize {
         let mut buffer = [0; 1 << 16];
-        let _ = self.socket.set_read_timeout(Some(limit));
+        self.socket.set_read_timeout(limit);
         let read = match self.socket.read(&mut buffer) {
             Ok(read) => read,
             Err(error) if is_wait(&error) => return 0,
@@ -425,20 +425,15 @@ impl Peer {
     }
 
     /// A thread that throws away all that comes, until the connection ends.
-    pub fn discard(&self) {
-        let mut socket = self.socket.try_clone().expect("a second handle");
-        let _ = socket.set_read_timeout(None);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 1 << 16];
-            while socket.read(&mut buffer).is_ok_and(|read| read > 0) {}
-        });
+    pub fn discard(&mut self) {
+        self.socket.discard();
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
         // A second handle may be read by another thread.
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        self.socket.shutdown();
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authority;
 mod clients;
+mod documented;
 mod handshakes;
 mod reloading;
 mod serving;

@@ -1,0 +1,134 @@
+//! What docs/security.md shows of TLS, word for word, and what the program does with it.
+
+use super::authority::Folder;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+/// The commands of the first block of the chapter, without what stands before them.
+fn commands() -> String {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md"));
+    let text = text.expect("it is there");
+    let chapter = text.split_once("\n## TLS\n").expect("there is a chapter").1;
+    let block = chapter.split("```console\n").nth(1).expect("a block");
+    let block = block.split("```").next().expect("its end");
+    block.lines().map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect()
+}
+
+/// The program; ended when dropped.
+struct Serving {
+    process: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut process = sessiond(folder)
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut log = BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        let address = log.find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
+            let fields = line.get("fields").unwrap_or(&line);
+            let address = fields.get("address")?.as_str()?.to_owned();
+            (fields.get("message")? == "listening").then_some(address)
+        });
+        std::thread::spawn(move || log.for_each(drop));
+        Self { process, address: address.expect("it listens") }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn sessiond(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    command.env_clear().current_dir(folder);
+    command
+}
+
+/// How a question about its health is answered: the code, and what is said.
+fn health(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output: Output = sessiond(folder).arg("health").args(arguments).output().expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn the_commands_of_the_manual_make_what_the_server_needs() {
+    let folder = Folder::new();
+    let script = folder.write("script", &commands());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail"]).arg(&script).current_dir(folder.path(""));
+    let output = bash.output().expect("bash runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let tls = folder.path("tls");
+    let pair = ["--tls-certificate", "server.pem", "--tls-key", "server.key"];
+    let asking =
+        [&pair[..], &["--tls-client-ca", "ca.pem", "--identity", "identity.toml"]].concat();
+    let server = Serving::start(&tls, &asking);
+    let well = (Some(0), String::new());
+    let at = ["--address", &server.address];
+    assert_eq!(health(&tls, &[&at[..], &["--ca", "ca.pem"]].concat()), well);
+    let named = ["--ca", "ca.pem", "--server-name", "localhost"];
+    assert_eq!(health(&tls, &[&at[..], &named].concat()), well);
+    let shown = ["--ca", "ca.pem", "--cert", "lobby.pem", "--key", "lobby.key"];
+    assert_eq!(health(&tls, &[&at[..], &shown].concat()), well);
+    let other = ["--ca", "ca.pem", "--server-name", "elsewhere.example"];
+    let (code, said) = health(&tls, &[&at[..], &other].concat());
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    let (code, said) = health(&tls, &at);
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "it speaks TLS only: {said}");
+
+    // By the settings of the server, as in a container: no authority is needed.
+    let settings = folder.write(
+        "tls/sessiond.toml",
+        &format!("listen = {:?}\ntls-certificate = \"server.pem\"\n", server.address),
+    );
+    let settings = ["--config", settings.to_str().expect("a path")];
+    assert_eq!(health(&tls, &settings), well);
+    symlink(tls.join("lobby.pem"), tls.join("other.pem")).expect("a link");
+    folder.write(
+        "tls/sessiond.toml",
+        &format!("listen = {:?}\ntls-certificate = \"other.pem\"\n", server.address),
+    );
+    let (code, said) = health(&tls, &settings);
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "another certificate: {said}");
+    drop(server);
+
+    let required =
+        [&pair[..], &["--tls-client-ca", "ca.pem", "--tls-require-client=true"]].concat();
+    let server = Serving::start(&tls, &required);
+    let at = ["--address", &server.address];
+    assert_eq!(health(&tls, &[&at[..], &shown].concat()), well);
+    let (code, _) = health(&tls, &[&at[..], &["--ca", "ca.pem"]].concat());
+    assert_eq!(code, Some(1), "it shows no certificate");
+}
+
+#[test]
+fn files_of_the_client_that_are_wrong_are_said_in_a_line() {
+    let folder = Folder::new();
+    folder.write("ca.pem", "nothing");
+    let at = ["--address", "127.0.0.1:1"];
+    for (arguments, said) in [
+        (&["--ca", "none.pem"][..], "cannot read none.pem"),
+        (&["--ca", "ca.pem"], "ca.pem has no certificate in PEM"),
+    ] {
+        let (code, err) = health(&folder.path(""), &[&at[..], arguments].concat());
+        assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+        assert!(err.contains(said), "{err}");
+    }
+    let (code, err) = health(&folder.path(""), &[&at[..], &["--cert", "a.pem"]].concat());
+    assert_eq!((code, err.lines().count()), (Some(2), 1), "{err}");
+}
