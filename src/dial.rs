@@ -2,12 +2,15 @@
 
 use crate::identity::file::{self, Privacy};
 use rustls::{
-    DigitallySignedStruct, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 /// How a server with TLS is called.
@@ -59,16 +62,12 @@ impl TlsArgs {
         match (trust, &self.ca) {
             (Trust::Authorities, None) => endpoint.tls_config(config.with_webpki_roots()),
             (_, Some(ca)) => {
+                certificates(ca)?;
                 let pem = file::read(ca, Privacy::Public)?;
-                if CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).next().is_none() {
-                    return Err(format!("{} has no certificate in PEM", ca.display()));
-                }
                 endpoint.tls_config(config.ca_certificate(Certificate::from_pem(pem)))
             }
             (Trust::Holder(path), None) => {
-                let pem = file::read(path, Privacy::Public)?;
-                let known = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).next();
-                let known = known.ok_or(format!("{} has no certificate in PEM", path.display()))?;
+                let known = certificates(path)?.swap_remove(0);
                 let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
                 endpoint.tls_config_with_verifier(config, Arc::new(Holder { known, provider }))
             }
@@ -78,6 +77,59 @@ impl TlsArgs {
             format!("TLS cannot be used: {}", why.last().unwrap_or(&error))
         })
     }
+}
+
+impl TlsArgs {
+    /// The same for a client that speaks HTTP/2 by itself.
+    pub fn client_config(&self, trust: &Trust) -> Result<ClientConfig, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match (trust, &self.ca) {
+            (Trust::Holder(path), None) => {
+                let known = certificates(path)?.swap_remove(0);
+                let holder = Arc::new(Holder { known, provider });
+                builder.dangerous().with_custom_certificate_verifier(holder)
+            }
+            (_, ca) => {
+                let mut roots = RootCertStore::empty();
+                match ca {
+                    None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+                    Some(ca) => {
+                        for certificate in certificates(ca)? {
+                            let added = roots.add(certificate);
+                            added.map_err(|error| format!("{}: {error}", ca.display()))?;
+                        }
+                    }
+                }
+                builder.with_root_certificates(roots)
+            }
+        };
+        let mut config = match (&self.cert, &self.key) {
+            (Some(chain), Some(key)) => {
+                let bytes = file::read(key, Privacy::Secret)?;
+                let bytes = PrivateKeyDer::from_pem_slice(&bytes);
+                let read = bytes.map_err(|_| format!("{} has no private key", key.display()))?;
+                let pair = builder.with_client_auth_cert(certificates(chain)?, read);
+                pair.map_err(|error| format!("{}: {error}", chain.display()))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The certificates in a file of PEM, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = file::read(path, Privacy::Public)?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+    if certificates.is_empty() {
+        return Err(format!("{} has no certificate in PEM", path.display()));
+    }
+    Ok(certificates)
 }
 
 /// Trusts the holder of one certificate.

@@ -1,6 +1,7 @@
 //! What a run is told: which rows, how long, how large, and how to print them.
 
 use super::{Result, catalogue::Row, payload::Payload};
+use crate::dial::TlsArgs;
 use clap::{ValueEnum, value_parser};
 use std::{path::PathBuf, time::Duration};
 
@@ -46,6 +47,9 @@ pub struct BenchArgs {
     /// is ended again.
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
+    /// How it is reached, if it has TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Measure the peers, too, that this folder's `start` starts; see bench/peers in the sources
     #[arg(long, value_name = "FOLDER", conflicts_with = "address")]
     pub peers: Option<PathBuf>,

@@ -49,7 +49,7 @@ impl Backend {
     pub async fn join(stage: Stage, number: usize) -> Result<Self> {
         let plan = stage.plan.clone();
         let address = stage.peer.address();
-        let socket = Socket::connect(address, None, stage.tally.clone()).await?;
+        let socket = Socket::connect(stage.peer.place(), None, stage.tally.clone()).await?;
         let connection = Connection::open(socket, address).await?;
         let hello = GatewayHello {
             // A backend that nobody takes over, and whose users leave with it.

@@ -9,6 +9,7 @@ use clap::{ValueEnum, builder::PossibleValue};
 #[allow(missing_docs, reason = "the table says what each is")]
 pub enum Row {
     Own10,
+    Own10Tls,
     Own40,
     Hosted1000,
     Hosted5000,
@@ -88,9 +89,18 @@ pub const ROWS: &[About] = &[
         windows: 2,
     },
     About {
+        row: Row::Own10Tls,
+        name: "own-10x50-tls",
+        measures: "The same at a server with TLS 1.3. The bytes of TLS are among those on the wire.",
+        goals: &[P50, P99],
+        not_equal: "The floor reads and writes as many bytes as often as TLS makes of them, without \
+            TLS, HTTP/2, protobuf and sessions. Colyseus is measured without TLS.",
+        windows: 2,
+    },
+    About {
         row: Row::Own40,
         name: "own-40x50",
-        measures: "The same with 40 rooms.",
+        measures: "Like own-10x50 with 40 rooms.",
         goals: &[Goal::at_most("S1", "floor_ratio", 1.25), P50, P99],
         not_equal: COLYSEUS,
         windows: 2,

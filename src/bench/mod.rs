@@ -23,6 +23,7 @@ mod load;
 mod measure;
 mod payload;
 mod peer;
+mod place;
 mod plot;
 mod process;
 mod progress;

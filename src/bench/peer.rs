@@ -1,12 +1,13 @@
 //! Whom a load is sent to.
 
+use super::place::Place;
 use std::net::SocketAddr;
 
 /// The service, or what it is compared with.
 #[derive(Debug, Clone)]
 pub enum Peer {
     /// The service, where the rooms are open.
-    Sessiond { address: SocketAddr },
+    Sessiond { place: Place },
     /// The floor, with the sizes that were measured at the service.
     Floor { address: SocketAddr, update_bytes: usize, message_bytes: usize },
     /// A relay, for backends.
@@ -45,11 +46,19 @@ impl Relay {
 }
 
 impl Peer {
+    /// How to connect to it.
+    pub fn place(&self) -> Place {
+        match self {
+            Peer::Sessiond { place } => place.clone(),
+            _ => self.address().into(),
+        }
+    }
+
     /// Where to connect to.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Peer::Sessiond { address }
-            | Peer::Floor { address, .. }
+            Peer::Sessiond { place } => place.address,
+            Peer::Floor { address, .. }
             | Peer::Relay { address, .. }
             | Peer::Colyseus { address } => *address,
         }

@@ -1,7 +1,13 @@
 //! The measured server: a child of this process, or somebody else's.
 
-use super::{Result, args::BenchArgs, process::Process, rows::Skipped};
-use std::{net::SocketAddr, path::Path};
+use super::{
+    Result,
+    args::BenchArgs,
+    place::{Pair, Place},
+    process::Process,
+    rows::Skipped,
+};
+use std::path::Path;
 use tokio::net::lookup_host;
 
 /// One backend may have so many users: rows ask how many the server can serve, not how many it lets in.
@@ -9,18 +15,21 @@ const GATEWAY_USERS: usize = 10_000_000;
 
 /// A server that listens.
 pub struct Server {
-    /// Where.
-    pub address: SocketAddr,
+    /// Where, and how it is reached.
+    pub place: Place,
     /// Its process, where it is a child.
     pub process: Option<Process>,
+    /// What it needs for TLS, where it is a child with TLS.
+    _pair: Option<Pair>,
 }
 
 impl Server {
     /// A new one, or the one that the arguments name.
     pub async fn start(args: &BenchArgs) -> Result<Self> {
         if let Some(address) = &args.address {
-            let address = lookup_host(address).await?.next().ok_or("the address is of no host")?;
-            return Ok(Server { address, process: None });
+            let found = lookup_host(address).await?.next().ok_or("the address is of no host")?;
+            let place = Place::of(found, address, &args.tls)?;
+            return Ok(Server { place, process: None, _pair: None });
         }
         Self::start_with(args, args.threads).await
     }
@@ -36,7 +45,24 @@ impl Server {
         );
         let command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
         let process = Process::start(&command_line).await?;
-        Ok(Server { address: process.address, process: Some(process) })
+        Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
+    }
+
+    /// A new one that speaks TLS.
+    pub async fn start_with_tls(args: &BenchArgs) -> Result<Self> {
+        if args.address.is_some() {
+            return Err(Skipped("needs a server of its own, not the one at --address").into());
+        }
+        let pair = Pair::write()?;
+        let threads = args.threads;
+        let command_line =
+            format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads}");
+        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
+        command_line.push(format!("--tls-certificate={}", pair.certificate().display()));
+        command_line.push(format!("--tls-key={}", pair.key().display()));
+        let process = Process::start(&command_line).await?;
+        let place = pair.place(process.address)?;
+        Ok(Server { place, process: Some(process), _pair: Some(pair) })
     }
 
     /// A new one whose sessions are stored in a folder and have this durability.
@@ -53,7 +79,7 @@ impl Server {
         let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
         command_line.push(folder.display().to_string());
         let process = Process::start(&command_line).await?;
-        Ok(Server { address: process.address, process: Some(process) })
+        Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
     }
 
     /// The memory it holds, as far as that can be seen from here.

@@ -4,6 +4,7 @@ use super::{
     Result,
     grpc::{Connection, Ended},
     load::{Plan, each},
+    place::Place,
     socket::Socket,
     tally::Tally,
 };
@@ -11,7 +12,7 @@ use crate::proto::{
     DeleteSessionRequest, JoinOptions, JoinSessionRequest, OpenSharedSessionRequest, SessionKind,
     SessionSettings,
 };
-use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -64,8 +65,10 @@ pub struct Service {
 
 impl Service {
     /// Connects.
-    pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let socket = Socket::connect(address, None, Arc::new(Tally::default())).await?;
+    pub async fn connect(place: impl Into<Place>) -> Result<Self> {
+        let place = place.into();
+        let address = place.address;
+        let socket = Socket::connect(place, None, Arc::new(Tally::default())).await?;
         let user = Connection::open(socket, address).await?;
         Ok(Service { app: user.clone().for_app(), user })
     }

@@ -2,12 +2,15 @@
 //! are not watched by epoll: waking the generator for each message would cost the server's thread a
 //! system call's worth of work per wake-up, and the generator more than reading the message.
 
-use super::{Result, tally::Tally};
+use super::{
+    Result,
+    place::{Place, Secure},
+    tally::Tally,
+};
 use std::{
     cell::RefCell,
     io::{self, Read, Write},
     mem,
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -19,13 +22,23 @@ use tokio::{
     net::TcpStream,
     time::{MissedTickBehavior, interval},
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// How often the sockets that are not watched are read.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A connection whose bytes are counted.
+/// A connection whose bytes are counted, as they are on the wire.
 #[derive(Debug)]
-pub struct Socket {
+pub enum Socket {
+    /// Without TLS.
+    Plain(Line),
+    /// With it.
+    Tls(Box<TlsStream<Line>>),
+}
+
+/// What goes over the wire.
+#[derive(Debug)]
+pub struct Line {
     stream: Stream,
     tally: Arc<Tally>,
 }
@@ -70,21 +83,68 @@ impl Drain {
 impl Socket {
     /// Connects; read at once, or, given a drain, when that says so.
     pub async fn connect(
-        address: SocketAddr,
+        place: impl Into<Place>,
         drain: Option<Rc<Drain>>,
         tally: Arc<Tally>,
     ) -> Result<Self> {
+        let Place { address, tls } = place.into();
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let stream = match drain {
             None => Stream::Prompt(stream),
             Some(drain) => Stream::Drained(stream.into_std()?, drain),
         };
-        Ok(Socket { stream, tally })
+        let line = Line { stream, tally };
+        Ok(match tls {
+            None => Socket::Plain(line),
+            Some(Secure { config, name }) => {
+                Socket::Tls(Box::new(TlsConnector::from(config).connect(name, line).await?))
+            }
+        })
     }
 }
 
 impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Plain(line) => Pin::new(line).poll_read(context, buffer),
+            Socket::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Plain(line) => Pin::new(line).poll_write(context, bytes),
+            Socket::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Plain(line) => Pin::new(line).poll_flush(context),
+            Socket::Tls(tls) => Pin::new(tls).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Plain(line) => Pin::new(line).poll_shutdown(context),
+            Socket::Tls(tls) => Pin::new(tls).poll_shutdown(context),
+        }
+    }
+}
+
+impl AsyncRead for Line {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -103,7 +163,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Line {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -100,7 +100,8 @@ impl User {
         let walk = Walk::new(number);
         let tally = stage.tally.clone();
         let link = match stage.peer {
-            Peer::Sessiond { address } => {
+            Peer::Sessiond { ref place } => {
+                let address = place.address;
                 let opened = connection.get_or_try_init(async || {
                     Connection::open(stage.connect(timed).await?, address).await
                 });
@@ -169,7 +170,7 @@ impl Stage {
     /// A connection, read at once or when it is drained.
     pub async fn connect(&self, timed: bool) -> Result<Socket> {
         let drain = (!timed).then(|| self.drain.clone());
-        Socket::connect(self.peer.address(), drain, self.tally.clone()).await
+        Socket::connect(self.peer.place(), drain, self.tally.clone()).await
     }
 
     /// Lets a receiver run; how it fails ends the load.

@@ -158,7 +158,21 @@ impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.socket.read(buffer),
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).read(buffer),
+            Some(tls) if tls.is_handshaking() => {
+                rustls::Stream::new(&mut **tls, &mut self.socket).read(buffer)
+            }
+            // What came before the server closed is read although nothing can be written any more.
+            Some(tls) => loop {
+                match tls.reader().read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    outcome => return outcome,
+                }
+                let ended = tls.read_tls(&mut self.socket)? == 0;
+                tls.process_new_packets().map_err(io::Error::other)?;
+                if ended {
+                    return tls.reader().read(buffer);
+                }
+            },
         }
     }
 }

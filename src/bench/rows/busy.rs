@@ -32,9 +32,9 @@ pub async fn at_server(
     plan: &Plan,
     args: &BenchArgs,
 ) -> Result<(Window, Figures)> {
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     service.open_rooms(plan).await?;
-    let mut load = Load::start(plan, &Peer::Sessiond { address: server.address }).await?;
+    let mut load = Load::start(plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
     let total = load.stop().await?;
@@ -48,7 +48,11 @@ pub async fn at_server(
 /// The load at a new server and then, where its CPU is seen, the same reads and writes at the floor, and
 /// the same load at the peers, if there are any.
 pub async fn beside_others(bench: &Bench, plan: &Plan) -> Result<Figures> {
-    let server = Server::start(&bench.args).await?;
+    at_and_beside(bench, plan, Server::start(&bench.args).await?).await
+}
+
+/// The same at this server, which ends with it.
+pub async fn at_and_beside(bench: &Bench, plan: &Plan, server: Server) -> Result<Figures> {
     bench.progress.step(format!("{} rooms of {} users at the server", plan.rooms, plan.users));
     let (window, mut figures) = at_server(&server, plan, &bench.args).await?;
     server.stop().await?;

@@ -40,8 +40,8 @@ const GIVING_BACK: u32 = 4;
 /// Requests per second of server CPU, by kind.
 pub async fn unary(bench: &Bench) -> Result<Figures> {
     let server = Server::start(&bench.args).await?;
-    let socket = Socket::connect(server.address, None, Arc::new(Tally::default())).await?;
-    let connection = Connection::open(socket, server.address).await?;
+    let socket = Socket::connect(server.place.clone(), None, Arc::new(Tally::default())).await?;
+    let connection = Connection::open(socket, server.place.address).await?;
     for room in 0..ROOMS {
         let open = OpenSharedSessionRequest {
             app: app(room),
@@ -118,10 +118,10 @@ pub async fn open_close(bench: &Bench) -> Result<Figures> {
     let args = &bench.args;
     let sessions = args.scaled(OPENED, AT_ONCE);
     let server = Server::start(args).await?;
-    let socket = Socket::connect(server.address, None, Arc::new(Tally::default())).await?;
-    let connection = Connection::open(socket, server.address).await?;
+    let socket = Socket::connect(server.place.clone(), None, Arc::new(Tally::default())).await?;
+    let connection = Connection::open(socket, server.place.address).await?;
     // What the server takes once for all is not a session's.
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     service.open_idle(AT_ONCE, None).await?;
     service.delete_idle(AT_ONCE).await?;
     sleep(args.settle()).await;

@@ -74,7 +74,7 @@ pub async fn restart(bench: &Bench) -> Result<Figures> {
     let sessions = args.scaled(SESSIONS, 10);
     let folder = Folder::new()?;
     let server = Server::start_with_store(args, folder.path(), "async").await?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     bench.progress.step(format!("{sessions} sessions are opened and stored"));
     let begin = Instant::now();
     service.open_idle(sessions, None).await?;
@@ -85,7 +85,7 @@ pub async fn restart(bench: &Bench) -> Result<Figures> {
     let server = Server::start_with_store(args, folder.path(), "async").await?;
     let ready = begin.elapsed();
     let resident = server.resident_bytes()?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     // Each of them is there.
     service.delete_idle(sessions).await?;
     server.stop().await?;

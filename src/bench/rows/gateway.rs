@@ -96,13 +96,13 @@ pub async fn idle_users(bench: &Bench) -> Result<Figures> {
     let rooms = args.scaled(IDLE_USERS / 50, 1);
     let plan = Plan { rooms_per_backend: rooms, writers: 0, ..plan(bench, rooms, users) };
     let server = Server::start(args).await?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     service.open_rooms(&plan).await?;
     bench.progress.step(format!("{} users of one backend", rooms * users));
     sleep(args.settle()).await;
     let before = server.resident_bytes()?;
     let start = Instant::now();
-    let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
+    let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     let attached_after = start.elapsed();
     load.go_on(args.settle()).await?;
     let after = server.resident_bytes()?;

@@ -9,6 +9,7 @@ use crate::bench::{
     load::{Load, Plan, in_order},
     measure::{Meter, Usage, watch},
     peer::Peer,
+    place::Place,
     server::Server,
     service::{SESSION_ID, Service, app},
     socket::Socket,
@@ -16,7 +17,7 @@ use crate::bench::{
     update::user_id,
 };
 use crate::proto::{JoinOptions, SubscribeToSessionRequest};
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 use tokio::{
     sync::OnceCell,
     task::{JoinHandle, spawn_local},
@@ -63,14 +64,15 @@ async fn subscriptions(bench: &Bench, shared: usize) -> Result<Idle> {
         return Err("there must be open files for two rooms".into());
     }
     let server = Server::start(args).await?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     let plan = bench.plan(rooms, users);
     service.open_rooms(&plan).await?;
     bench.progress.step(format!("{rooms} rooms of {users} idle streams, {shared} a connection"));
 
     // The first room warms the server: what it takes once for all is not a connection's.
     let tally = Arc::new(Tally::default());
-    let mut links = Links { address: server.address, shared, tally, next: 0, last: Rc::default() };
+    let mut links =
+        Links { place: server.place.clone(), shared, tally, next: 0, last: Rc::default() };
     let mut streams = links.subscribe_room(0, users).await?;
     sleep(args.settle()).await;
     let before = server.resident_bytes()?;
@@ -98,7 +100,7 @@ async fn subscriptions(bench: &Bench, shared: usize) -> Result<Idle> {
 
 /// Gives each stream its connection.
 struct Links {
-    address: SocketAddr,
+    place: Place,
     /// So many streams have the same one.
     shared: usize,
     tally: Arc<Tally>,
@@ -118,9 +120,9 @@ impl Links {
                 (user, self.last.clone())
             })
             .collect();
-        let subscribing = links
-            .into_iter()
-            .map(|(user, link)| subscribe(self.address, link, room, user, self.tally.clone()));
+        let subscribing = links.into_iter().map(|(user, link)| {
+            subscribe(self.place.clone(), link, room, user, self.tally.clone())
+        });
         timeout(PATIENCE, in_order(subscribing, users))
             .await
             .map_err(|_| format!("not all of a room subscribed within {PATIENCE:?}"))?
@@ -128,14 +130,15 @@ impl Links {
 }
 
 async fn subscribe(
-    address: SocketAddr,
+    place: Place,
     link: Rc<OnceCell<Connection>>,
     room: usize,
     user: usize,
     tally: Arc<Tally>,
 ) -> Result<JoinHandle<()>> {
     let opened = link.get_or_try_init(async || {
-        Connection::open(Socket::connect(address, None, tally).await?, address).await
+        let socket = Socket::connect(place.clone(), None, tally).await?;
+        Connection::open(socket, place.address).await
     });
     let request = SubscribeToSessionRequest {
         app: app(room),
@@ -159,9 +162,9 @@ pub async fn sessions(bench: &Bench) -> Result<Figures> {
     let plan = Plan { timed: 1, ..bench.plan(1, args.scaled(50, 2).min(50)) };
     let idle = args.scaled(SESSIONS, 1);
     let server = Server::start(args).await?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     service.open_rooms(&plan).await?;
-    let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
+    let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
     let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;

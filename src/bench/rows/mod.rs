@@ -39,6 +39,7 @@ pub struct Skipped(pub &'static str);
 pub async fn measure(row: Row, bench: &Bench) -> Result<Measured> {
     match row {
         Row::Own10 => own::rooms(bench, 10).await.map(Measured::from),
+        Row::Own10Tls => own::rooms_with_tls(bench, 10).await.map(Measured::from),
         Row::Own40 => own::rooms(bench, 40).await.map(Measured::from),
         Row::Hosted1000 => own::hosted(bench, 1_000).await.map(Measured::from),
         Row::Hosted5000 => own::hosted(bench, 5_000).await.map(Measured::from),

@@ -9,19 +9,27 @@ use crate::bench::{
     load::{Load, Plan},
     measure::watch,
     peer::Peer,
+    place::Place,
     server::Server,
     service::{SESSION_ID, Service, app},
     socket::Socket,
     tally::Tally,
 };
 use crate::proto::{JoinOptions, Pacing, SubscribeToSessionRequest};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Rooms of 50.
 pub async fn rooms(bench: &Bench, rooms: usize) -> Result<Figures> {
     let plan = bench.plan(bench.args.scaled(rooms, 1), bench.args.scaled(50, 2));
     busy::beside_others(bench, &plan).await
+}
+
+/// The same rooms at a server with TLS.
+pub async fn rooms_with_tls(bench: &Bench, rooms: usize) -> Result<Figures> {
+    let plan = bench.plan(bench.args.scaled(rooms, 1), bench.args.scaled(50, 2));
+    let server = Server::start_with_tls(&bench.args).await?;
+    busy::at_and_beside(bench, &plan, server).await
 }
 
 /// One host and so many spectators.
@@ -53,14 +61,14 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
         ..bench.plan(1, args.scaled(10_000, 2))
     };
     let server = Server::start(args).await?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     service.open_rooms(&plan).await?;
     bench.progress.step(format!("{} members join one room", plan.users));
-    let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
+    let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step(format!("{} members in one room", plan.users));
     let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
-    let (first_ms, first_bytes) = late_joiner(server.address).await?;
+    let (first_ms, first_bytes) = late_joiner(server.place.clone()).await?;
     let total = load.stop().await?;
     service.delete_rooms(&plan).await?;
     server.stop().await?;
@@ -74,9 +82,10 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
 }
 
 /// How long somebody waits who comes late, and for how much.
-async fn late_joiner(address: SocketAddr) -> Result<(f64, f64)> {
+async fn late_joiner(place: Place) -> Result<(f64, f64)> {
     let start = Instant::now();
-    let socket = Socket::connect(address, None, Arc::new(Tally::default())).await?;
+    let address = place.address;
+    let socket = Socket::connect(place, None, Arc::new(Tally::default())).await?;
     let request = SubscribeToSessionRequest {
         app: app(0),
         user_id: "late".to_owned(),

@@ -26,13 +26,13 @@ pub async fn guessed(bench: &Bench) -> Result<Figures> {
     let args = &bench.args;
     let plan = bench.plan(1, args.scaled(50, 2).min(50));
     let server = Server::start(args).await?;
-    let service = Service::connect(server.address).await?;
+    let service = Service::connect(server.place.clone()).await?;
     let guessing = args.warm_up() + args.duration();
     let sessions = (GUESSED_PER_SECOND * guessing.as_secs_f64()).ceil() as usize;
     bench.progress.step(format!("opening {sessions} sessions with a password"));
     service.open_idle(sessions, Some(RIGHT)).await?;
     service.open_rooms(&plan).await?;
-    let mut load = Load::start(&plan, &Peer::Sessiond { address: server.address }).await?;
+    let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
     let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
