@@ -4,12 +4,14 @@ use super::{
     authority::Authority,
     support::{Service, config, in_time, members, open_room, rest, start},
 };
-use rustls::{ProtocolVersion, version::TLS12, version::TLS13};
-use std::error::Error;
+use rustls::{ProtocolVersion, pki_types::ServerName, version::TLS12, version::TLS13};
+use sessiond::config::Networks;
+use std::{error::Error, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -92,6 +94,32 @@ async fn who_speaks_tls_where_there_is_none_is_told_so() {
     let (said, end) = rest(&mut socket).await;
     end.expect("a clean end");
     assert!(String::from_utf8_lossy(&said).contains("without TLS"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_says_where_its_client_is_before_the_handshake() {
+    let service = Service::start_with(|config, _, _| {
+        config.trusted_proxies = Networks::of("127.0.0.1").expect("a network");
+        config.max_connections_per_address = 1;
+    })
+    .await;
+    let mut open = Vec::new();
+    for (client, is_let_in) in [(1, true), (2, true), (2, false)] {
+        let mut socket = TcpStream::connect(service.address()).await.expect("it listens");
+        let header = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[192, 0, 2, client], &[0; 8]];
+        socket.write_all(&header.concat()).await.expect("it is taken");
+        let config = service.client_config(&[&TLS13], &["h2"], None);
+        let name = ServerName::try_from("localhost").expect("a name");
+        let shaking = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        match in_time(shaking).await {
+            Ok(stream) if is_let_in => open.push(stream),
+            Err(_) if !is_let_in => {}
+            other => panic!("client {client}: {other:?}"),
+        }
+    }
+    // Without a header it is no client of a proxy.
+    let config = service.client_config(&[&TLS13], &["h2"], None);
+    in_time(service.shake_hands(config)).await.expect_err("the proxy must say who comes");
 }
 
 #[tokio::test]
