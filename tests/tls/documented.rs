@@ -1,12 +1,14 @@
 //! What docs/security.md shows of TLS, word for word, and what the program does with it.
 
 use super::authority::Folder;
+use parking_lot::Mutex;
 use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::symlink,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
 };
 
 /// The commands of the first block of the chapter, without what stands before them.
@@ -23,6 +25,8 @@ fn commands() -> String {
 struct Serving {
     process: Child,
     address: String,
+    /// What it has logged since it listens.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Serving {
@@ -40,8 +44,10 @@ impl Serving {
             let address = fields.get("address")?.as_str()?.to_owned();
             (fields.get("message")? == "listening").then_some(address)
         });
-        std::thread::spawn(move || log.for_each(drop));
-        Self { process, address: address.expect("it listens") }
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let taken = lines.clone();
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(|it| taken.lock().push(it)));
+        Self { process, address: address.expect("it listens"), log: lines }
     }
 }
 
@@ -112,8 +118,13 @@ fn the_commands_of_the_manual_make_what_the_server_needs() {
     let server = Serving::start(&tls, &required);
     let at = ["--address", &server.address];
     assert_eq!(health(&tls, &[&at[..], &shown].concat()), well);
-    let (code, _) = health(&tls, &[&at[..], &["--ca", "ca.pem"]].concat());
-    assert_eq!(code, Some(1), "it shows no certificate");
+    for _ in 0..10 {
+        let (code, _) = health(&tls, &[&at[..], &["--ca", "ca.pem"]].concat());
+        assert_eq!(code, Some(1), "it shows no certificate");
+    }
+    let failed: Vec<_> = std::mem::take(&mut *server.log.lock());
+    let failed = failed.into_iter().filter(|line| line.contains("a handshake failed"));
+    assert_eq!(failed.count(), 1, "no client fills the log");
 }
 
 #[test]

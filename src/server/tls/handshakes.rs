@@ -106,6 +106,10 @@ impl Handshakes {
                 let admitted = Admitted { socket, ip, stay, began, secured };
                 worker.map(|worker| worker.send(admitted));
             }
+            // Who looks whether somebody listens says nothing.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                tracing::debug!(%ip, "a client went away in its handshake");
+            }
             // It is written once a minute, however many there are.
             Err(error) => tracing::warn!(%ip, %error, "a handshake failed"),
         }
