@@ -110,7 +110,9 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             let _ = refuse(&told([error]));
             Ok(ExitCode::FAILURE)
         }
-        Err(server::StartError::Identity(faults)) => Err(told(faults)),
+        Err(server::StartError::Identity(faults) | server::StartError::Policy(faults)) => {
+            Err(told(faults))
+        }
         Err(error) => Err(told([error])),
     }
 }

@@ -118,6 +118,7 @@ fn engine() -> Engine {
         max_logs_bytes: 1 << 20,
         max_updates_per_second: 100,
         limits: Limits::default(),
+        judged: Default::default(),
     };
     Engine::new(settings, Clock::stepped(1_000_000 * SECOND), Arc::new(Wire::default()))
 }

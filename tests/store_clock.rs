@@ -37,6 +37,7 @@ fn engine(now: Micros) -> Engine {
         max_logs_bytes: 1 << 20,
         max_updates_per_second: 100,
         limits: Limits::default(),
+        judged: Default::default(),
     };
     Engine::new(settings, Clock::stepped(now), Arc::new(Wire::default()))
 }

@@ -107,6 +107,7 @@ impl Stage {
             max_replay_bytes: 1 << 20,
             keeping: None,
             limits,
+            judged: Default::default(),
         };
         let engine = Engine::new(settings, Clock::stepped(BEGIN), Arc::new(Wire::default()));
         let join = || Join { presence: Some(Presence::Explicit), ..Join::default() };

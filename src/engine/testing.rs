@@ -53,6 +53,7 @@ pub fn settings() -> EngineSettings {
         max_logs_bytes: 1 << 20,
         keeping: None,
         limits: Limits::default(),
+        judged: Default::default(),
     }
 }
 

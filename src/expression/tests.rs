@@ -114,7 +114,10 @@ fn a_name_with_a_dot_is_written_as_a_field() {
         assert!(run(fails).is_err(), "{fails}");
     }
     for (wrong, fault) in [
-        ("request.user == 'ada'", "knows only `request.props` and `request.user_id`, not `request.user`"),
+        (
+            "request.user == 'ada'",
+            "knows only `request.props` and `request.user_id`, not `request.user`",
+        ),
         ("request == 1", "not `request`"),
         ("props.x == 1", "not `props`"),
     ] {

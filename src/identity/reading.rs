@@ -102,6 +102,20 @@ impl<'a> Section<'a> {
         read
     }
 
+    /// The same of a value that must be there.
+    pub fn needed<T>(
+        &mut self,
+        key: &'static str,
+        takes: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(key, takes, read);
+        if value.is_none() && self.lacks(key) {
+            self.fault(key, format!("must be given: {takes}"));
+        }
+        value
+    }
+
     /// Takes a string of at least one and at most so many bytes, without control characters.
     pub fn text(&mut self, key: &'static str, most: usize) -> Option<String> {
         self.value(key, &format!("a string of 1 to {most} bytes"), |value| {

@@ -27,6 +27,9 @@ pub enum StartError {
     /// Something is wrong with what says who may call.
     #[error("{}", lines(.0))]
     Identity(Vec<identity::Fault>),
+    /// Something is wrong with the rules and hooks.
+    #[error("{}", lines(.0))]
+    Policy(Vec<identity::Fault>),
     /// Everybody who reaches the address could do everything.
     #[error(
         "{address} can be reached from other machines, and nothing says who may call: give a file \

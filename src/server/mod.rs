@@ -12,11 +12,14 @@ mod store;
 
 use crate::{
     config::{Config, Listen},
-    engine::{Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords},
+    engine::{
+        Clock, Engine, EngineSettings, HashCost, KeepingSettings, Passwords, rule::JudgedApps,
+    },
     grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
     identity::Identity,
     log::LogError,
     object_stream::{self, ObjectStreams},
+    policy::Policy,
     session::{
         limits::{Limits, Micros, NOTES},
         settings::Durability,
@@ -184,7 +187,10 @@ impl Server {
             let name = if durability == Durability::Async { "async" } else { "sync" };
             return Err(StartError::NoStore(name));
         }
-        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire::default()));
+        let policy = config.policy.as_deref().map(Policy::open).transpose();
+        let policy = Arc::new(policy.map_err(StartError::Policy)?.unwrap_or_default());
+        let settings = engine_settings(&config, policy.judged());
+        let engine = Engine::new(settings, clock, Arc::new(Wire::default()));
         let stored = Stored::lock(&config)?;
         engine.note_start(stored.is_some());
         let (leaving, stopping) = (Leaving::default(), CancellationToken::new());
@@ -198,6 +204,7 @@ impl Server {
             entrance: entrance.clone(),
             reflection: config.reflection,
             passwords: passwords.clone(),
+            policy,
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
                 name: config.node.clone(),
@@ -394,7 +401,7 @@ fn micros(span: Duration) -> Micros {
     span.as_micros() as Micros
 }
 
-fn engine_settings(config: &Config) -> EngineSettings {
+fn engine_settings(config: &Config, judged: JudgedApps) -> EngineSettings {
     EngineSettings {
         shards: config.threads,
         tick: micros(config.tick_interval),
@@ -406,6 +413,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         max_replay_bytes: config.max_replay_bytes,
         max_updates_per_second: config.max_updates_per_second as u64,
         max_logs_bytes: config.max_logs_bytes,
+        judged,
         keeping: config.store.as_ref().map(|_| KeepingSettings {
             interval: micros(config.store_interval),
             durability: config.durability.unwrap_or(Durability::Async),

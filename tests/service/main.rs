@@ -38,6 +38,7 @@ mod receive;
 mod replay;
 mod resume;
 mod rooms;
+mod rules;
 mod schema;
 mod seats;
 mod settings;

@@ -11,6 +11,7 @@ mod feeds;
 mod gateway;
 pub mod hot;
 mod inbox;
+mod judging;
 mod ready;
 mod receive;
 mod stream;

@@ -3,6 +3,7 @@
 mod attaching;
 mod blocks;
 mod excess;
+mod judged;
 mod news;
 mod parts;
 mod views;
@@ -36,8 +37,10 @@ use crate::{
     },
 };
 use attaching::{Asked, Preparing};
+use blocks::Blocks;
 use bytes::Bytes;
 use excess::Excess;
+use judged::{Judgements, Judging};
 use news::News;
 use parts::within_bounds;
 use prost::Message;
@@ -71,6 +74,20 @@ const NAMES: usize = 4096;
 /// How many refusals of blocks and writes a message is answered with one by one.
 const REFUSALS: usize = 1000;
 
+/// A message that waits for something else than the client.
+enum Busy {
+    /// Passwords are looked at, and joins are judged.
+    Attaching(Preparing, proto::GatewayRequest),
+    /// Writes are judged.
+    Judging(Judging, Box<Rest>),
+}
+
+/// What of a message is dealt with once its writes are judged.
+struct Rest {
+    blocks: Blocks,
+    request: proto::GatewayRequest,
+}
+
 /// The stream of one call.
 pub struct Gateway {
     app: AppId,
@@ -91,8 +108,8 @@ pub struct Gateway {
     unstored: Unstored,
     welcome: Option<proto::Welcome>,
     news: News,
-    /// A message whose passwords are looked at.
-    busy: Option<(Preparing, proto::GatewayRequest)>,
+    /// A message that waits.
+    busy: Option<Busy>,
     /// The server begins to stop.
     leaving: Pin<Box<WaitForCancellationFutureOwned>>,
     go_away: Option<proto::GoAway>,
@@ -205,11 +222,12 @@ impl Call for Gateway {
             self.deal_with(server, feeds, request, asked);
             return Ok(());
         }
-        let mut preparing: Preparing = Box::pin(attaching::prepare(server.clone(), asked));
+        let bearer = self.credential.grant().bearer();
+        let mut preparing: Preparing = Box::pin(attaching::prepare(server.clone(), bearer, asked));
         // Most need not wait for anything. What does is polled again right after this.
         match preparing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(asked) => self.deal_with(server, feeds, request, asked),
-            Poll::Pending => self.busy = Some((preparing, request)),
+            Poll::Pending => self.busy = Some(Busy::Attaching(preparing, request)),
         }
         Ok(())
     }
@@ -219,12 +237,32 @@ impl Call for Gateway {
     }
 
     fn go_on(&mut self, server: &Server, feeds: &mut Feeds, cx: &mut Context<'_>) -> bool {
-        let Some((preparing, _)) = &mut self.busy else { return false };
-        let Poll::Ready(asked) = preparing.as_mut().poll(cx) else { return false };
-        if let Some((_, request)) = self.busy.take() {
-            self.deal_with(server, feeds, request, asked);
+        match self.busy.take() {
+            None => false,
+            Some(Busy::Attaching(mut preparing, request)) => match preparing.as_mut().poll(cx) {
+                Poll::Ready(asked) => {
+                    self.deal_with(server, feeds, request, asked);
+                    true
+                }
+                Poll::Pending => {
+                    self.busy = Some(Busy::Attaching(preparing, request));
+                    false
+                }
+            },
+            Some(Busy::Judging(mut judging, rest)) => match judging.as_mut().poll(cx) {
+                Poll::Ready(judgements) => {
+                    if let Some(mut hold) = self.hold() {
+                        self.look_for_ends(server, &mut hold);
+                        self.write_rest(server, &mut hold, feeds, rest, judgements);
+                    }
+                    true
+                }
+                Poll::Pending => {
+                    self.busy = Some(Busy::Judging(judging, rest));
+                    false
+                }
+            },
         }
-        true
     }
 
     fn closed(&mut self) {
@@ -250,6 +288,10 @@ impl Call for Gateway {
     }
 
     fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
+        if self.busy.is_some() {
+            // The client is not silent: it is not heard.
+            moment.timer.heard();
+        }
         self.catch_up(server, moment);
         if self.unstored.after().is_some() {
             self.unstored.poll(moment.cx);
@@ -371,7 +413,7 @@ impl Gateway {
         &mut self,
         server: &Server,
         feeds: &mut Feeds,
-        request: proto::GatewayRequest,
+        mut request: proto::GatewayRequest,
         asked: Vec<Asked>,
     ) {
         // Whoever has taken over was told that this message was not dealt with, and it is not acked.
@@ -382,12 +424,41 @@ impl Gateway {
         self.look_for_ends(server, hold);
         let after = self.acks.last();
         let entered = self.attach_all(server, hold, seq, asked);
-        self.subscribe_all(server, feeds, seq, request.subscribe);
+        self.subscribe_all(server, feeds, seq, std::mem::take(&mut request.subscribe));
         for (live, revision) in entered {
             self.expect(feeds, &live, after, revision);
         }
-        self.write_all(server, hold, feeds, seq, request.dictionary, request.blocks);
-        self.write_by_name(server, hold, feeds, seq, request.writes);
+        let blocks = self.read_blocks(
+            server,
+            seq,
+            request.dictionary.take(),
+            std::mem::take(&mut request.blocks),
+        );
+        let judging = self.judging(server, hold, &blocks, &request.writes);
+        let rest = Box::new(Rest { blocks, request });
+        let Some(mut judging) = judging else {
+            return self.write_rest(server, hold, feeds, rest, Judgements::default());
+        };
+        // Most need not wait for anything. What does is polled again right after this.
+        match judging.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(judgements) => self.write_rest(server, hold, feeds, rest, judgements),
+            Poll::Pending => self.busy = Some(Busy::Judging(judging, rest)),
+        }
+    }
+
+    /// Deals with the parts of a message from its writes on.
+    fn write_rest(
+        &mut self,
+        server: &Server,
+        hold: &mut Hold,
+        feeds: &mut Feeds,
+        rest: Box<Rest>,
+        mut judgements: Judgements,
+    ) {
+        let Rest { blocks, request } = *rest;
+        let seq = request.seq;
+        self.write_all(server, hold, feeds, seq, blocks, &mut judgements);
+        self.write_by_name(server, hold, feeds, seq, request.writes, &mut judgements);
         self.unsubscribe_all(feeds, seq, &request.unsubscribe);
         self.detach_all(server, hold, feeds, seq, &request.detach);
         if !request.token.is_empty() {

@@ -1,0 +1,88 @@
+//! What is judged before it is done: the rules of the server, and the backends that have a say.
+//!
+//! The rules of a session are the session's own affair, and come after these. What is asked for, and
+//! what a backend may change of it, `grpc/judging.rs` knows.
+
+mod settings;
+
+use crate::{
+    engine::{
+        asked::{Asked, Verdict},
+        rule::{JudgedApps, Rule},
+    },
+    identity::{Apps, Fault},
+    session::judging::Operations,
+};
+use std::path::Path;
+
+/// The rules and hooks of a server.
+#[derive(Debug, Default)]
+pub struct Policy {
+    rules: Vec<AppRule>,
+}
+
+/// A rule for some apps.
+#[derive(Debug)]
+struct AppRule {
+    apps: Apps,
+    rule: Rule,
+}
+
+impl Policy {
+    /// Reads the file and all that it names; says everything that is wrong with them.
+    pub fn open(path: &Path) -> Result<Self, Vec<Fault>> {
+        settings::read(path)
+    }
+
+    /// What is judged in which app.
+    pub fn judged(&self) -> JudgedApps {
+        let mut judged = JudgedApps::default();
+        for AppRule { apps, rule } in &self.rules {
+            judge(&mut judged, apps, rule.on());
+        }
+        judged
+    }
+
+    /// The rules of an app.
+    pub fn rules<'a>(&'a self, app: &'a str) -> impl Iterator<Item = &'a Rule> {
+        self.rules.iter().filter(|it| holds_in(&it.apps, app)).map(|it| &it.rule)
+    }
+
+    /// The one place where it is known that something was refused by a rule or a hook, whichever way it
+    /// came.
+    pub fn note_refused(&self, asked: &Asked, verdict: &Verdict) {
+        let (by, name) = match verdict {
+            Verdict::Rule { name, .. } => ("rule", &**name),
+            Verdict::Hook { name, .. } => ("hook", &**name),
+            Verdict::HookUnavailable { name, .. } => ("no hook", &**name),
+        };
+        tracing::debug!(
+            app = %asked.app,
+            session = %asked.session_id,
+            user = %asked.user,
+            operation = asked.request.operation().word(),
+            by,
+            name,
+            "refused"
+        );
+    }
+}
+
+fn holds_in(apps: &Apps, app: &str) -> bool {
+    match apps {
+        Apps::All => true,
+        Apps::Only(apps) => apps.contains(app),
+    }
+}
+
+fn judge(judged: &mut JudgedApps, apps: &Apps, on: Operations) {
+    match apps {
+        Apps::All => judged.everywhere = judged.everywhere.or(on),
+        Apps::Only(apps) => {
+            for app in apps {
+                let of_app = judged.apps.entry(app.clone()).or_default();
+                *of_app = of_app.or(on);
+            }
+        }
+    }
+}
