@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const COMING_FROM: &str = "docs/coming-from.md";
 
 /// Calls that none of the older systems had.
-const NEW: [&str; 7] = [
+const NEW: [&str; 8] = [
     "Gateway",
     "WatchSessions",
     "ReserveSeats",
@@ -16,6 +16,7 @@ const NEW: [&str; 7] = [
     "RevokeCredentials",
     "RestoreCredentials",
     "ListRevocations",
+    "Authorize",
 ];
 
 fn descriptors() -> FileDescriptorSet {
@@ -86,6 +87,7 @@ fn links_lead_somewhere() {
         COMING_FROM,
         "docs/store.md",
         "docs/security.md",
+        "docs/hooks.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",

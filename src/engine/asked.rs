@@ -23,8 +23,8 @@ use std::{fmt, sync::Arc};
 pub struct Asked {
     /// The namespace.
     pub app: AppId,
-    /// The session that it is about.
-    pub session_id: SessionId,
+    /// The session that it is about; none = all that the user joins.
+    pub session_id: Option<SessionId>,
     /// Who asks, or for whom it is asked.
     pub user: UserId,
     /// With which credential.
@@ -157,7 +157,7 @@ impl Asked {
         let props = opener.map(|(_, join)| join.props.clone()).unwrap_or_default();
         Self {
             app: opening.app.clone(),
-            session_id: opening.id.clone(),
+            session_id: Some(opening.id.clone()),
             user: user.clone(),
             bearer: bearer.clone(),
             session: None,
@@ -198,7 +198,7 @@ impl Asked {
         };
         let asked = Self {
             app: live.app.clone(),
-            session_id: live.id.clone(),
+            session_id: Some(live.id.clone()),
             user: user.clone(),
             bearer: bearer.clone(),
             session: Some(session),
@@ -226,7 +226,7 @@ impl Asked {
         let settings = self.request.settings();
         Some(match *name {
             "request.user_id" => text(&self.user),
-            "request.session_id" => text(&self.session_id),
+            "request.session_id" => text(self.session_id.as_deref().unwrap_or_default()),
             "request.target" => text(match &self.request {
                 Request::Data { .. } => "DATA",
                 _ => "PROPS",

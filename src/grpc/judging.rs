@@ -2,7 +2,11 @@
 //! server, the hooks, and the rules of the session. Nothing is locked meanwhile, and nothing is done
 //! before. That everything passes here the engine sees to, which refuses what was not judged.
 
-use super::{Context, convert::door::PropsWrite};
+use super::{
+    Context,
+    convert::door::PropsWrite,
+    hooks::{Said, question},
+};
 use crate::{
     engine::{
         self, Live, SessionKey,
@@ -43,16 +47,52 @@ impl Grant {
 impl Context {
     /// Judges what is asked for; `rules` are those of the session.
     async fn judge(&self, asked: Asked, rules: &[Judge]) -> Result<Passed, engine::Refusal> {
-        let outcome = self.judge_quietly(&asked, rules).await;
-        if let Err(verdict) = &outcome {
-            self.policy.note_refused(&asked, verdict);
+        let mut asked = asked;
+        match self.judge_quietly(&mut asked, rules).await {
+            Ok(role) => Ok(Passed { request: asked.request, role }),
+            Err(verdict) => {
+                self.policy.note_refused(&asked, &verdict);
+                Err(verdict.into())
+            }
         }
-        Ok(outcome?)
     }
 
-    async fn judge_quietly(&self, asked: &Asked, rules: &[Judge]) -> Result<Passed, Verdict> {
+    /// What hooks change of it is changed, and the role that they give to a new member is told.
+    async fn judge_quietly(
+        &self,
+        asked: &mut Asked,
+        rules: &[Judge],
+    ) -> Result<Option<Role>, Verdict> {
+        // Nobody is asked for what a rule refuses anyway.
         self.judge_by_rules(asked, rules)?;
-        Ok(Passed { request: asked.request.clone(), role: None })
+        let before = asked.request.clone();
+        let role = self.ask_hooks(asked).await?;
+        if asked.request != before {
+            self.judge_by_rules(asked, rules)?;
+        }
+        Ok(role)
+    }
+
+    async fn ask_hooks(&self, asked: &mut Asked) -> Result<Option<Role>, Verdict> {
+        let mut role = None;
+        let app = asked.app.clone();
+        for hook in self.policy.hooks(&app, asked.request.operation()) {
+            let take = |answer| self.take(hook, asked, answer);
+            match hook.ask(self.engine.clock(), question(asked), take).await {
+                Ok(Said::Passed { request, role: given }) => {
+                    (asked.request, role) = (*request, given.or(role));
+                }
+                Ok(Said::Refused(message)) => {
+                    return Err(Verdict::Hook { name: hook.name().clone(), message });
+                }
+                Err(_) if hook.lets_pass() => {}
+                Err(retry_after) => {
+                    let name = hook.name().clone();
+                    return Err(Verdict::HookUnavailable { name, retry_after });
+                }
+            }
+        }
+        Ok(role)
     }
 
     fn judge_by_rules(&self, asked: &Asked, rules: &[Judge]) -> Result<(), Verdict> {
@@ -236,7 +276,10 @@ impl Context {
         }
         match self.judge(asked, live.rules()).await?.request {
             Request::Props { set, remove } => {
-                Ok(Write { set, remove, judged: Some(epoch), ..write.clone() })
+                // Whose faults are named as those of plain JSON is known of what was written only.
+                let is_same = (&set, &remove) == (&write.set, &write.remove);
+                let plain = if is_same { write.plain } else { 0 };
+                Ok(Write { set, remove, plain, judged: Some(epoch), ..write.clone() })
             }
             _ => Ok(Write { judged: Some(epoch), ..write.clone() }),
         }
@@ -264,6 +307,36 @@ impl Context {
             }
         }
         Ok(command)
+    }
+
+    /// Has hooks judge that a user begins to receive all sessions that it joins. Rules judge each of
+    /// them.
+    pub(super) async fn judge_following(
+        &self,
+        app: &AppId,
+        user: &UserId,
+        bearer: &Bearer,
+    ) -> Result<(), engine::Refusal> {
+        if self.policy.hooks(app, Operation::Subscribe).next().is_none() {
+            return Ok(());
+        }
+        let asked = Asked {
+            app: app.clone(),
+            session_id: None,
+            user: user.clone(),
+            bearer: bearer.clone(),
+            session: None,
+            member: None,
+            request: Request::Subscribe,
+        };
+        let mut asked = asked;
+        match self.ask_hooks(&mut asked).await {
+            Ok(_) => Ok(()),
+            Err(verdict) => {
+                self.policy.note_refused(&asked, &verdict);
+                Err(verdict.into())
+            }
+        }
     }
 
     /// Judges by rules alone that a user receives a session which it has joined meanwhile. Hooks were

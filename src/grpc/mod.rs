@@ -16,6 +16,7 @@ pub mod error;
 mod field {
     include!(concat!(env!("OUT_DIR"), "/field.rs"));
 }
+mod hooks;
 mod judging;
 mod leaving;
 mod object_stream_service;

@@ -145,6 +145,19 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Takes a number.
+    pub fn count(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Option<usize> {
+        let takes = format!("a number of {} to {}", range.start(), range.end());
+        self.value(key, &takes, |value| {
+            let count = usize::try_from(value.as_integer()?).ok()?;
+            range.contains(&count).then_some(count)
+        })
+    }
+
     /// Takes a moment, as a string or as TOML writes it.
     pub fn moment(&mut self, key: &'static str) -> Option<Micros> {
         self.value(key, "a moment such as \"2026-01-31T12:00:00Z\"", |value| {

@@ -3,6 +3,11 @@
 //! The rules of a session are the session's own affair, and come after these. What is asked for, and
 //! what a backend may change of it, `grpc/judging.rs` knows.
 
+mod breaker;
+mod cache;
+mod call;
+mod hook;
+mod json;
 mod settings;
 
 use crate::{
@@ -11,14 +16,18 @@ use crate::{
         rule::{JudgedApps, Rule},
     },
     identity::{Apps, Fault},
-    session::judging::Operations,
+    session::judging::{Operation, Operations},
 };
-use std::path::Path;
+pub use hook::Hook;
+use std::{path::Path, sync::Arc};
 
 /// The rules and hooks of a server.
 #[derive(Debug, Default)]
 pub struct Policy {
     rules: Vec<AppRule>,
+    hooks: Vec<Arc<Hook>>,
+    /// What makes the calls of the hooks, if there are any.
+    _calls: Option<call::Calls>,
 }
 
 /// A rule for some apps.
@@ -40,12 +49,27 @@ impl Policy {
         for AppRule { apps, rule } in &self.rules {
             judge(&mut judged, apps, rule.on());
         }
+        for hook in &self.hooks {
+            judge(&mut judged, hook.apps(), hook.on());
+        }
         judged
     }
 
     /// The rules of an app.
     pub fn rules<'a>(&'a self, app: &'a str) -> impl Iterator<Item = &'a Rule> {
         self.rules.iter().filter(|it| holds_in(&it.apps, app)).map(|it| &it.rule)
+    }
+
+    /// The hooks that have a say in something in an app, in their order.
+    pub fn hooks<'a>(
+        &'a self,
+        app: &'a str,
+        operation: Operation,
+    ) -> impl Iterator<Item = &'a Arc<Hook>> {
+        let has_say = move |hook: &&Arc<Hook>| {
+            hook.on().has(operation) && holds_in(hook.apps(), app)
+        };
+        self.hooks.iter().filter(has_say)
     }
 
     /// The one place where it is known that something was refused by a rule or a hook, whichever way it
@@ -58,7 +82,7 @@ impl Policy {
         };
         tracing::debug!(
             app = %asked.app,
-            session = %asked.session_id,
+            session = asked.session_id.as_deref().unwrap_or_default(),
             user = %asked.user,
             operation = asked.request.operation().word(),
             by,

@@ -45,6 +45,15 @@ const OWN: &str = "/sessiond.v1.";
 /// The path that all calls of reflection begin with.
 const REFLECTION: &str = "/grpc.reflection.";
 
+/// The services that reflection tells of; hooks are served by backends.
+const SERVED: [&str; 5] = [
+    "sessiond.v1.AdminService",
+    "sessiond.v1.SessionService",
+    "sessiond.v1.DeliveryService",
+    "sessiond.v1.ObjectStreamService",
+    "grpc.health.v1.Health",
+];
+
 /// How many streams of reflection there may be, and bytes of a message of theirs up.
 const MOST_REFLECTIONS: usize = 32;
 const REFLECTION_BYTES: usize = 4096;
@@ -66,7 +75,9 @@ impl Router {
     pub fn new(context: Context, health: HealthServer<impl Health>) -> Self {
         let most = context.streams.max_request_bytes;
         let reflection = || {
-            tonic_reflection::server::Builder::configure()
+            let builder = tonic_reflection::server::Builder::configure();
+            let builder = SERVED.into_iter().fold(builder, |it, name| it.with_service_name(name));
+            builder
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)

@@ -186,7 +186,8 @@ pub fn ban(user: &UserId, ban: &Ban) -> proto::Ban {
     }
 }
 
-fn kind(kind: Kind) -> proto::SessionKind {
+/// Who sees whom.
+pub fn kind(kind: Kind) -> proto::SessionKind {
     match kind {
         Kind::Room => proto::SessionKind::Room,
         Kind::Hosted => proto::SessionKind::Hosted,

@@ -89,8 +89,9 @@ impl Call for ReceiveSessionUpdates {
             }
         }
         let (actor, user) = door.close_with(|| actor.zip(user))?;
-        let user = server.engine.user_stream(&app, &user)?.follow();
         let bearer = caller.grant.bearer();
+        server.judge_following(&app, &user, &bearer).await?;
+        let user = server.engine.user_stream(&app, &user)?.follow();
         let call = Self { user, actor, bearer, options, resume, places: 0 };
         Ok((call, Feeds::none(&server, seat)))
     }
