@@ -161,7 +161,10 @@ impl Context {
             (_, None) => {}
             (Request::Join { .. }, Some(role)) if role <= hook.max_role() => {}
             (Request::Join { .. }, Some(_)) => {
-                door.fault("role", format!("is above {}, the max-role of the hook", hook.max_role()));
+                door.fault(
+                    "role",
+                    format!("is above {}, the max-role of the hook", hook.max_role()),
+                );
             }
             (_, Some(_)) => door.fault("role", "is for joins only"),
         }

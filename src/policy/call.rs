@@ -262,7 +262,9 @@ fn by_http(
     }
     let body = response.body_mut().with_config().limit(ANSWER_BYTES as u64);
     let body = body.read_to_vec().map_err(|error| match error {
-        ureq::Error::BodyExceedsLimit(_) => format!("its answer has more than {ANSWER_BYTES} bytes"),
+        ureq::Error::BodyExceedsLimit(_) => {
+            format!("its answer has more than {ANSWER_BYTES} bytes")
+        }
         error => told(&error.to_string()),
     })?;
     json::answer(&body)
@@ -281,13 +283,22 @@ mod tests {
     fn an_address_is_a_url_of_four_kinds() {
         let http = |url: &str| Ok(Address::Http(url.to_owned()));
         let grpc = |url: &str| Ok(Address::Grpc(url.to_owned()));
-        assert_eq!(Address::read("http://127.0.0.1:80/ask?x=1"), http("http://127.0.0.1:80/ask?x=1"));
+        assert_eq!(
+            Address::read("http://127.0.0.1:80/ask?x=1"),
+            http("http://127.0.0.1:80/ask?x=1")
+        );
         assert_eq!(Address::read("https://b.example"), http("https://b.example"));
         assert_eq!(Address::read("grpc://b.example:50051"), grpc("http://b.example:50051"));
         assert_eq!(Address::read("grpcs://b.example"), grpc("https://b.example"));
-        for wrong in
-            ["", "b.example", "ftp://b.example", "http://", "https://a:b@c", "grpc://b/path", "grpc://b/?q"]
-        {
+        for wrong in [
+            "",
+            "b.example",
+            "ftp://b.example",
+            "http://",
+            "https://a:b@c",
+            "grpc://b/path",
+            "grpc://b/?q",
+        ] {
             assert!(Address::read(wrong).is_err(), "{wrong}");
         }
     }
@@ -296,7 +307,9 @@ mod tests {
     fn others_could_read_what_goes_to_another_machine_without_tls() {
         let is_open = |url: &str| Address::read(url).expect(url).is_open();
         assert!(is_open("http://b.example/") && is_open("grpc://10.0.0.1:1"));
-        for closed in ["https://b.example", "grpcs://b.example", "http://localhost:1", "grpc://[::1]:1"] {
+        for closed in
+            ["https://b.example", "grpcs://b.example", "http://localhost:1", "grpc://[::1]:1"]
+        {
             assert!(!is_open(closed), "{closed}");
         }
     }

@@ -24,11 +24,16 @@ pub fn answer(json: &[u8]) -> Result<AuthorizeResponse, String> {
     let message = DynamicMessage::deserialize(TYPES[1].clone(), &mut reader);
     // What it quotes of the answer is not for logs.
     let place = |fault: serde_json::Error| {
-        format!("its answer is no AuthorizeResponse, at line {} column {}", fault.line(), fault.column())
+        format!(
+            "its answer is no AuthorizeResponse, at line {} column {}",
+            fault.line(),
+            fault.column()
+        )
     };
     let message = message.map_err(place)?;
     reader.end().map_err(place)?;
-    AuthorizeResponse::decode(&*message.encode_to_vec()).map_err(|_| "its answer is too deep".into())
+    AuthorizeResponse::decode(&*message.encode_to_vec())
+        .map_err(|_| "its answer is too deep".into())
 }
 
 #[cfg(test)]
@@ -45,7 +50,9 @@ mod tests {
         assert_eq!(settings, Some(3));
         let mask = read.settings_mask.expect("it is there");
         assert_eq!(mask.paths, ["capacity", "locked"]);
-        for nonsense in [&b""[..], b"true", b"{\"alowed\": true}", b"{\"allowed\": true} x", b"\xff"] {
+        for nonsense in
+            [&b""[..], b"true", b"{\"alowed\": true}", b"{\"allowed\": true} x", b"\xff"]
+        {
             assert!(answer(nonsense).is_err());
         }
     }

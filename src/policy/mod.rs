@@ -66,9 +66,8 @@ impl Policy {
         app: &'a str,
         operation: Operation,
     ) -> impl Iterator<Item = &'a Arc<Hook>> {
-        let has_say = move |hook: &&Arc<Hook>| {
-            hook.on().has(operation) && holds_in(hook.apps(), app)
-        };
+        let has_say =
+            move |hook: &&Arc<Hook>| hook.on().has(operation) && holds_in(hook.apps(), app);
         self.hooks.iter().filter(has_say)
     }
 

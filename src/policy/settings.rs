@@ -103,7 +103,8 @@ fn policy(path: &Path, faults: &Faults) -> Option<Policy> {
         return Some(Policy { rules, ..Policy::default() });
     }
     let calls = Calls::start();
-    let calls = calls.map_err(|error| faults.add("hooks", format!("cannot start: {error}"))).ok()?;
+    let calls =
+        calls.map_err(|error| faults.add("hooks", format!("cannot start: {error}"))).ok()?;
     let mut hooks = Vec::new();
     for settings in settings {
         let name = settings.name.clone();
@@ -136,15 +137,15 @@ fn hook(mut section: Section<'_>, folder: &Path, number: usize) -> Option<HookSe
     let on = operations(&mut section);
     let apps = section.apps("apps");
     let url = section.needed("url", "a URL", |value| value.as_str().map(str::to_owned));
-    let address = url.and_then(|url| {
-        Address::read(&url).map_err(|fault| section.fault("url", fault)).ok()
-    });
+    let address =
+        url.and_then(|url| Address::read(&url).map_err(|fault| section.fault("url", fault)).ok());
     let timeout = section.duration("timeout", Duration::from_millis(10)..=10 * second);
-    let lets_pass = section.value("on-failure", "refuse or allow", |value| match value.as_str()? {
-        "refuse" => Some(false),
-        "allow" => Some(true),
-        _ => None,
-    });
+    let lets_pass =
+        section.value("on-failure", "refuse or allow", |value| match value.as_str()? {
+            "refuse" => Some(false),
+            "allow" => Some(true),
+            _ => None,
+        });
     let max_concurrent = section.count("max-concurrent", 1..=1000);
     let max_waiting = section.count("max-waiting", 0..=100_000);
     let failures = section.count("failures", 1..=1000);

@@ -74,9 +74,12 @@ impl Router {
     /// All services; `health` is told from outside.
     pub fn new(context: Context, health: HealthServer<impl Health>) -> Self {
         let most = context.streams.max_request_bytes;
-        let reflection = || {
+        let reflection = |own: &'static str| {
             let builder = tonic_reflection::server::Builder::configure();
-            let builder = SERVED.into_iter().fold(builder, |it, name| it.with_service_name(name));
+            let builder = SERVED
+                .into_iter()
+                .chain([own])
+                .fold(builder, |it, name| it.with_service_name(name));
             builder
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -85,8 +88,12 @@ impl Router {
         let sessions = SessionServiceServer::new(Sessions(context.clone()));
         let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
         let admin = AdminServiceServer::new(Admin(Arc::new(context.clone())));
-        let v1 = reflection().build_v1().expect("the descriptors are compiled in");
-        let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
+        let v1 = reflection("grpc.reflection.v1.ServerReflection")
+            .build_v1()
+            .expect("the descriptors are compiled in");
+        let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection")
+            .build_v1alpha()
+            .expect("the descriptors are compiled in");
         // The limit holds before and after a message is inflated.
         macro_rules! bounded {
             ($service:expr) => {

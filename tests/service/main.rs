@@ -13,6 +13,7 @@ mod errors;
 mod exclusive;
 mod gateway;
 mod health_reflection;
+mod hooks;
 mod hosted;
 mod identity;
 mod lifecycle;

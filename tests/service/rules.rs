@@ -196,40 +196,42 @@ async fn the_rows_and_writes_of_a_gateway_are_judged_one_by_one() {
     assert_eq!(backend.copy(2).props("dan"), shown([("x", num(100.0))]), "that room has no rule");
 }
 
-/// Bob joins `finals` in every way that there is: each is refused by the rule.
-async fn bob_comes_in_by_no_way(service: &Service) {
-    refused(service.try_join("finals", "bob", JoinOptions::default()).await).by_rule();
+/// Bob joins `finals` in every way that there is: each is refused for this reason.
+pub async fn bob_comes_in_by_no_way(service: &Service, reason: ErrorReason) {
+    let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+    let is = |refused: Refused| refused.is(Code::PermissionDenied, name);
+    is(refused(service.try_join("finals", "bob", JoinOptions::default()).await));
     let again = proto::OpenSharedSessionRequest {
         get_if_exists: true,
         ..opening("finals", "bob", SessionSettings::default())
     };
-    refused(service.try_open(again).await).by_rule();
+    is(refused(service.try_open(again).await));
     let or_open = proto::JoinSessionRequest {
         session_id: "finals".to_owned(),
         user_id: "bob".to_owned(),
         open_if_missing: Some(proto::OpenSharedSessionRequest::default()),
         ..Default::default()
     };
-    refused(service.try_join_as(or_open).await).by_rule();
+    is(refused(service.try_join_as(or_open).await));
     let newest =
         proto::JoinSessionRequest { user_id: "bob".to_owned(), newest: true, ..Default::default() };
-    refused(service.try_join_as(newest).await).by_rule();
-    service.refused_watch(tied("finals", "bob")).await.by_rule();
+    is(refused(service.try_join_as(newest).await));
+    is(service.refused_watch(tied("finals", "bob")).await);
     let mut stream = service.open_stream(stream_joining("finals", "bob")).await;
-    stream.refused().await.by_rule();
+    is(stream.refused().await);
     let mut backend = service.gateway("of-bob").await;
     let seq = backend.attach(vec![attach(1, "bob", "finals")]);
     backend.until_acked(service, seq).await;
     let [refusal] = &backend.refusals[..] else { panic!("it is refused: {:?}", backend.refusals) };
     assert_eq!(refusal.handle, 1);
-    is_by_rule(refusal);
+    assert_eq!(refusal.reason(), reason);
     assert_eq!(service.names("finals").await, ["ada"]);
 }
 
 #[tokio::test]
 async fn a_rule_on_joins_judges_every_way_in() {
     let service = with_rule(&[Operation::Join], "request.user_id != 'bob'").await;
-    bob_comes_in_by_no_way(&service).await;
+    bob_comes_in_by_no_way(&service, ErrorReason::RuleRefused).await;
     service.join("finals", "cleo").await;
     let newest = |user: &str| proto::JoinSessionRequest {
         user_id: user.to_owned(),
@@ -256,7 +258,7 @@ async fn a_rule_of_the_server_on_joins_judges_every_way_in_of_its_apps_alone() {
     };
     let service = under(&policy("[\"default\"]")).await;
     service.open_room("finals", "ada").await;
-    bob_comes_in_by_no_way(&service).await;
+    bob_comes_in_by_no_way(&service, ErrorReason::RuleRefused).await;
     let elsewhere = under(&policy("[\"games\"]")).await;
     elsewhere.open_room("finals", "ada").await;
     elsewhere.join("finals", "bob").await;
