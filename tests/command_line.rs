@@ -403,6 +403,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "listen") => ["0.0.0.0:0", "[::1]:7001"],
         (None, "node") => ["one", "another"],
         (None, "identity") => ["identity.toml", "/etc/sessiond/identity.toml"],
+        (None, "policy") => ["policy.toml", "/etc/sessiond/policy.toml"],
         (None, "store") => ["data", "/var/lib/sessiond"],
         (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],

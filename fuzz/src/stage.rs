@@ -129,6 +129,7 @@ impl Stage {
             entrance: Entrance::new(None),
             reflection: false,
             passwords,
+            policy: Default::default(),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node { name: "node".into(), started_at: String::new() }),
             streams: StreamSettings {

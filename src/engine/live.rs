@@ -19,7 +19,7 @@ use crate::session::{
     command::Actor,
     epoch::Epoch,
     ids::{AppId, SessionId, UserId},
-    judging::{Operation, Operations},
+    judging::Operations,
     limits::Micros,
     member::Departed,
     revision::Revision,
@@ -47,8 +47,8 @@ pub struct Live {
     pub(super) group: u64,
     /// A user is in one such session of the app at a time.
     pub(super) exclusive: bool,
-    judges: Operations,
-    rules: Arc<[Rule]>,
+    pub(super) judges: Operations,
+    pub(super) rules: Arc<[Rule]>,
     state: Mutex<State>,
 }
 
@@ -123,16 +123,6 @@ impl Live {
         }
         drop(state);
         live
-    }
-
-    /// Whether this is judged here before it is done. It never changes, and takes no lock.
-    pub fn judges(&self, operation: Operation) -> bool {
-        self.judges.has(operation)
-    }
-
-    /// The rules of the session itself.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
     }
 
     /// Locks the session. Never held across an await; no other session is locked meanwhile.

@@ -3,7 +3,10 @@
 //! A rule looks at what was asked, and at the outline of the session as it was then, as a filter does:
 //! nothing is locked while it runs. One that cannot be evaluated refuses, and says why.
 
-use super::asked::{Asked, Verdict};
+use super::{
+    asked::{Asked, Verdict},
+    live::Live,
+};
 use crate::{
     expression::{Expression, Mention, Vocabulary},
     session::{
@@ -228,6 +231,18 @@ impl JudgedApps {
     /// What is judged in an app.
     pub fn of(&self, app: &AppId) -> Operations {
         self.everywhere.or(self.apps.get(app).copied().unwrap_or_default())
+    }
+}
+
+impl Live {
+    /// Whether this is judged here before it is done. It never changes, and takes no lock.
+    pub fn judges(&self, operation: Operation) -> bool {
+        self.judges.has(operation)
+    }
+
+    /// The rules of the session itself.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 }
 

@@ -230,15 +230,6 @@ impl Context {
         Ok(Some(epoch))
     }
 
-    /// Whether a write has to be judged before it is made.
-    pub(super) fn is_judged(&self, app: &AppId, actor: &Actor, write: &PropsWrite) -> bool {
-        let is_judged = |id: &SessionId| {
-            let live = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor);
-            live.is_ok_and(|live| live.judges(Operation::Write))
-        };
-        actor.user().is_some() && write.sessions.iter().any(is_judged)
-    }
-
     /// Judges a write of props in each session that it names.
     pub(super) async fn judge_write(
         &self,
@@ -249,12 +240,12 @@ impl Context {
     ) {
         let Some(user) = actor.user() else { return };
         for id in &write.sessions {
+            if !self.engine.judges(app, id, Operation::Write) {
+                continue;
+            }
             let found = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor);
             // What there is not says so itself.
             let Ok(live) = found else { continue };
-            if !live.judges(Operation::Write) {
-                continue;
-            }
             let outcome = self.judge_write_in(&live, user, &write.write, bearer).await;
             write.judgements.insert(id.clone(), outcome);
         }

@@ -231,8 +231,11 @@ impl Context {
             entry.prepare(self, bearer).await?;
             room::wait().await;
             match entry.enter(self) {
-                Err(refusal) => match entry.refused(self, refusal) {
-                    None => {}
+                Err(refusal) => match entry.refused(self, refusal.clone()) {
+                    None if is_not_judged(&refusal) && looks == LOOKS => {
+                        return Err(refusal.into());
+                    }
+                    None => looks += usize::from(is_not_judged(&refusal)),
                     Some(refusal) => return Err(refusal),
                 },
                 outcome => return Ok(outcome?),
@@ -251,7 +254,7 @@ impl Context {
         (actor, bearer): (&Actor, &Bearer),
     ) -> Result<(Joined, bool), Refusal> {
         let key = SessionKey::Id(opening.id.clone());
-        let asked = opening.clone();
+        let (asked, mut looks) = (opening.clone(), 0);
         loop {
             let password_hash = opening.password.take();
             opening = Opening { password: password_hash, ..asked.clone() };
@@ -289,7 +292,7 @@ impl Context {
                 Err(engine::Refusal::Rules(Rule::WrongPassword | Rule::SessionNotFound))
                     if !exists && given.is_some() => {}
                 // Somebody was faster, or it has begun again.
-                Err(engine::Refusal::Rules(Rule::NotJudged)) => {}
+                Err(refusal) if is_not_judged(&refusal) && looks < LOOKS => looks += 1,
                 // That the id is taken is all that is to be told of an unlisted one.
                 Err(refusal) if refusal.is_not_found() => {
                     return Err(engine::Refusal::SessionExists.into());
@@ -298,6 +301,11 @@ impl Context {
             }
         }
     }
+}
+
+/// The session began again since it was judged what is to be done there.
+fn is_not_judged(refusal: &engine::Refusal) -> bool {
+    *refusal == engine::Refusal::Rules(Rule::NotJudged)
 }
 
 /// Where a call comes from, which the connection has noted.

@@ -72,6 +72,11 @@ impl<'a> Section<'a> {
         self.faults.add(&self.place, message);
     }
 
+    /// Whether a fault was found, anywhere.
+    pub fn has_faults(&self) -> bool {
+        !self.faults.0.borrow().is_empty()
+    }
+
     fn place_of(&self, key: &str) -> String {
         let joint = if self.place.ends_with(".toml") || self.is_file() { ": " } else { "." };
         format!("{}{joint}{key}", self.place)

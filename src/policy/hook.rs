@@ -19,6 +19,7 @@ use crate::{
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use prost::Message;
+use rustc_hash::FxHashMap;
 use std::{
     sync::{
         Arc,
@@ -28,6 +29,13 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
+/// How many questions about the same user a hook is asked at a time: more fail, so that one user does
+/// not take the places of all others.
+const PER_USER: usize = 16;
+
+/// A user of an app.
+type Who = (String, String);
+
 /// A hook.
 #[derive(Debug)]
 pub struct Hook {
@@ -35,6 +43,8 @@ pub struct Hook {
     line: Line,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// How many questions there are about each user of an app.
+    users: Mutex<FxHashMap<Who, usize>>,
     breaker: Mutex<Breaker>,
     cache: Mutex<Cache>,
 }
@@ -49,6 +59,7 @@ impl Hook {
             line,
             places: Arc::new(Semaphore::new(settings.max_concurrent)),
             waiting: AtomicUsize::new(0),
+            users: Mutex::default(),
             breaker: Mutex::new(Breaker::new(settings.failures, settings.open_for)),
             cache: Mutex::new(Cache::new(settings.cache)),
             settings,
@@ -93,6 +104,7 @@ impl Hook {
         if let Some(taken) = known.and_then(|known| take((*known).clone()).ok()) {
             return Ok(taken);
         }
+        let _one = OfUser::begin(&self.users, &question).ok_or(SECOND)?;
         self.breaker.lock().begin(clock.now())?;
         let mut call = Begun { hook: self, clock, is_over: false };
         let span = Duration::from_micros(self.settings.timeout);
@@ -170,6 +182,38 @@ impl Drop for Begun<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             self.hook.breaker.lock().given_up(self.clock.now());
+        }
+    }
+}
+
+/// One of the questions about a user.
+struct OfUser<'a> {
+    users: &'a Mutex<FxHashMap<Who, usize>>,
+    who: Who,
+}
+
+impl<'a> OfUser<'a> {
+    /// None if there are as many as there may be.
+    fn begin(users: &'a Mutex<FxHashMap<Who, usize>>, question: &AuthorizeRequest) -> Option<Self> {
+        let who = (question.app.clone(), question.user_id.clone());
+        let mut counts = users.lock();
+        let count = counts.entry(who.clone()).or_default();
+        if *count >= PER_USER {
+            return None;
+        }
+        *count += 1;
+        Some(Self { users, who })
+    }
+}
+
+impl Drop for OfUser<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.users.lock();
+        if let Some(count) = counts.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.who);
+            }
         }
     }
 }

@@ -95,7 +95,7 @@ fn policy(path: &Path, faults: &Faults) -> Option<Policy> {
         }
         settings.push(hook);
     }
-    if rules.is_empty() && settings.is_empty() {
+    if !root.has_faults() && rules.is_empty() && settings.is_empty() {
         root.fault_here("nothing would be judged: give rules or hooks");
     }
     root.end();

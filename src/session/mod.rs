@@ -18,6 +18,7 @@ pub mod frame;
 mod host;
 pub mod ids;
 mod joining;
+mod judged;
 pub mod judging;
 pub mod limits;
 mod listening;

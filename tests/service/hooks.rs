@@ -468,6 +468,32 @@ async fn so_many_calls_are_under_way_and_so_many_wait() {
 }
 
 #[tokio::test]
+async fn one_user_does_not_take_the_places_of_all_others() {
+    let backend = Backend::start(|asked| match &*asked.user_id {
+        "bob" => Act::Wait(no("go away")),
+        _ => Act::Say(allowed()),
+    })
+    .await;
+    let more = "max-concurrent = 32\ntimeout = \"10s\"";
+    let service = Arc::new(under(&backend.policy("[\"join\"]", more)).await);
+    service.open_room("finals", "ada").await;
+    let mut joins = Vec::new();
+    for _ in 0..16 {
+        let service = service.clone();
+        joins.push(tokio::spawn(async move { try_bob(&service).await }));
+    }
+    backend.until(|seen| seen.under_way.load(Ordering::SeqCst) == 16).await;
+    refused(try_bob(&service).await).is_unavailable();
+    service.join("finals", "cleo").await;
+    backend.let_go_on(16);
+    for join in joins {
+        refused(in_time(join).await.expect("it ends")).is_refused();
+    }
+    backend.let_go_on(1);
+    refused(try_bob(&service).await).is_refused();
+}
+
+#[tokio::test]
 async fn the_writes_of_a_stream_keep_their_order_and_the_stream_goes_on_meanwhile() {
     let backend = Backend::start(|asked| {
         let Some(Asked::Write(write)) = &asked.asked else { panic!("{asked:?}") };
@@ -603,6 +629,57 @@ async fn a_stream_that_opens_what_it_joins_is_asked_for_as_an_opening() {
     refused(service.try_open_private("bob", "bob", "ada").await).is_refused();
     service.refused_listener(listening("ada", "bob")).await.is_refused();
     let _ada = service.watch_with(open("ada")).await;
+}
+
+/// A certificate for this machine, with its key, and the authority that has signed it, all in PEM.
+fn certificate() -> (String, String, String) {
+    let authority_key = rcgen::KeyPair::generate().expect("a key");
+    let mut authority = rcgen::CertificateParams::new(vec![]).expect("no names");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let signed = authority.self_signed(&authority_key).expect("it signs itself").pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let own = rcgen::CertificateParams::new(names).expect("good names");
+    let own = own.signed_by(&key, &issuer).expect("it is signed");
+    (own.pem(), key.serialize_pem(), signed)
+}
+
+#[tokio::test]
+async fn a_backend_over_tls_is_judged_by_its_certificate() {
+    let (own, key, authority) = certificate();
+    let (_, _, other) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let (seen, gate) = (Arc::new(Seen::default()), Arc::new(Semaphore::new(0)));
+    let serves = Serves { decide: Box::new(not_bob), seen: seen.clone(), gate };
+    let identity = transport::Identity::from_pem(own, key);
+    let tls = transport::ServerTlsConfig::new().identity(identity);
+    tokio::spawn(
+        transport::Server::builder()
+            .tls_config(tls)
+            .expect("it is well formed")
+            .add_service(HookServiceServer::new(serves))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let url = format!("grpcs://localhost:{port}");
+    let known = format!("ca-file = {:?}", secret("hook-ca", &authority));
+    let service = under(&policy(&url, "[\"join\"]", &known)).await;
+    service.open_room("finals", "ada").await;
+    refused(try_bob(&service).await).is_refused();
+    service.join("finals", "cleo").await;
+    let unknown = format!("ca-file = {:?}", secret("hook-other-ca", &other));
+    for more in [&*unknown, ""] {
+        let service = under(&policy(&url, "[\"join\"]", more)).await;
+        service.open_room("finals", "ada").await;
+        refused(try_bob(&service).await).is_unavailable();
+    }
+    assert_eq!(seen.asked.lock().len(), 2, "nothing was sent to whoever is not known");
+    // Not gRPC, but the handshake is that of JSON over HTTPS: whoever is not known is told nothing.
+    let https = policy(&format!("https://localhost:{port}/"), "[\"join\"]", &unknown);
+    let service = under(&https).await;
+    service.open_room("finals", "ada").await;
+    refused(try_bob(&service).await).is_unavailable();
 }
 
 /// A backend over HTTP that gives these bytes for an answer; what it was sent is kept.
@@ -808,4 +885,47 @@ time-out = "1s"
         assert!(told.iter().any(|told| told.contains(fault)), "{fault} is not in {told:#?}");
     }
     assert!(!told.join("\n").contains("a-token"), "no secret is told: {told:#?}");
+}
+
+/// A program that ends with the test.
+struct Program(std::process::Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_backend_in_the_document_works() {
+    // Where there is no Python nobody can run it; .ci/run brings one.
+    let has_python = std::process::Command::new("python3").arg("-c").arg("").status();
+    if !has_python.is_ok_and(|status| status.success()) {
+        eprintln!("there is no python3: the backend in the document is not run");
+        return;
+    }
+    let document = include_str!("../../docs/hooks.md");
+    let (_, program) = document.split_once("```python\n").expect("there is one");
+    let (program, _) = program.split_once("```").expect("it ends");
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let here = program.replace("8080", &address.port().to_string());
+    assert_ne!(here, program, "it says where it listens");
+    let mut python = std::process::Command::new("python3");
+    let python = python.arg("-c").arg(here).stderr(std::process::Stdio::null());
+    let _running = Program(python.spawn().expect("it runs"));
+    in_time(async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let service = over_http(address, "timeout = \"5s\"").await;
+    refused(service.try_join("finals", "eve", JoinOptions::default()).await).is_refused();
+    service.join("finals", "bob").await;
+    service.tick();
+    let ada = service.watch("finals", "ada").await;
+    assert_eq!(ada.rebuilt.props("bob"), shown([("team", text("red"))]));
 }

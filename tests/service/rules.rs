@@ -270,6 +270,8 @@ async fn a_rule_on_subscribing_judges_every_stream_of_a_user() {
     let service = with_rule(&[Operation::Subscribe], holds).await;
     service.join("finals", "bob").await;
     service.refused_watch(subscription("finals", "bob")).await.by_rule();
+    let outsider = service.refused_watch(subscription("finals", "dan")).await;
+    outsider.is(Code::FailedPrecondition, "NOT_A_MEMBER");
     service.refused_watch(tied("finals", "cleo")).await.by_rule();
     assert_eq!(service.names("finals").await, ["ada", "bob"], "and she has not joined");
     let mut stream = service.open_stream(stream_open("finals", "bob")).await;

@@ -11,7 +11,6 @@ mod feeds;
 mod gateway;
 pub mod hot;
 mod inbox;
-mod judging;
 mod ready;
 mod receive;
 mod stream;

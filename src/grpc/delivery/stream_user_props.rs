@@ -1,5 +1,7 @@
 //! StreamUserProps: one user's props up, its sessions' updates down.
 
+mod judging;
+
 use super::{
     Seat, Server,
     acks::{Acks, Frame, Told, check_seq},
@@ -10,7 +12,6 @@ use super::{
     feed::Feed,
     feeds::{Feeds, Subscribed},
     hot::Next,
-    judging::Judging,
     stream::{Call, Moment, Occasion, Opening},
     unstored::Unstored,
     usual::{Usual, UsualWrite},
@@ -38,6 +39,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use judging::Judging;
 use smallvec::{SmallVec, smallvec};
 use std::{
     collections::HashSet,
@@ -153,7 +155,7 @@ impl Call for StreamUserProps {
                 let mut door = Door::of(&server.limits, self.credential.grant());
                 let write = door.props_write(write);
                 match door.close() {
-                    Ok(()) if server.is_judged(&self.user.app, &self.actor, &write) => {
+                    Ok(()) if self.is_judged(server, feeds, &write) => {
                         self.begin_judging(server, feeds, seq, write);
                         return Ok(());
                     }
@@ -319,35 +321,6 @@ impl StreamUserProps {
             self.wait_for_store(server, messages, sessions);
         }
         self.settle(feeds, messages, outcome);
-    }
-
-    /// Has a write judged before it is made. Over the rate it does not wait, as it is to be made on what
-    /// it is judged by.
-    fn begin_judging(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
-        let is_let = self.catch_up(server, feeds).and_then(|()| Ok(self.user.take_update()?));
-        if let Err(limited) = is_let {
-            self.settle(feeds, self.messages_to(seq), Err(limited));
-            self.acks.dealt_with(seq);
-            return;
-        }
-        let who = (&self.user.app, &self.actor, self.credential.grant().bearer());
-        let mut judging = Judging::begin(server, who, seq, write);
-        match judging.try_now() {
-            Some((seq, write)) => self.write_judged(server, feeds, seq, write),
-            None => self.busy = Some(judging),
-        }
-    }
-
-    /// Makes a write that was judged, where it was found good.
-    fn write_judged(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
-        let messages = self.messages_to(seq);
-        let durable = write.durable.then(|| write.sessions.clone());
-        let outcome = self.apply(server, feeds, write);
-        if let (Some(sessions), Ok(_)) = (durable, &outcome) {
-            self.wait_for_store(server, messages, sessions);
-        }
-        self.settle(feeds, messages, outcome);
-        self.acks.dealt_with(seq);
     }
 
     /// A message is acked when what it has written is stored.

@@ -1,13 +1,14 @@
 //! The sessions that a stream wants: all of them are had, or none.
 
 use super::{Server, feed::Feed};
-use crate::grpc::error::Refusal;
+use crate::grpc::{LOOKS, error::Refusal};
 use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{self, Live, Options, Peer, SessionKey, Target, asked::Bearer},
     grpc::{convert::door::Door, passwords::Entry},
     proto,
     session::{
+        access::Act,
         command::{Actor, Join},
         epoch::Epoch,
         ids::{AppId, UserId},
@@ -167,6 +168,10 @@ impl Wanted {
             && !is_opened
             && self.judged != Some(live.lock().core.epoch())
         {
+            if join.is_none() {
+                // Whoever is not in was not judged, and is refused for that.
+                live.lock().core.check(&self.actor, Act::Receive)?;
+            }
             return Err(Rule::NotJudged.into());
         }
         // The source of a private session is a member before it joins.
@@ -181,9 +186,11 @@ impl Wanted {
 
     /// A refusal as the request understands it; none if somebody was faster.
     fn refused(&self, server: &Server, refusal: Refusal) -> Option<Refusal> {
+        if refusal == Rule::NotJudged.into() {
+            return None;
+        }
         let refusal = match &self.entry {
             Some(entry) => entry.refused(server, refusal)?,
-            None if refusal == Rule::NotJudged.into() => return None,
             None => refusal,
         };
         Some(refusal.within(&self.prefix))
@@ -207,6 +214,7 @@ pub async fn subscribe(
         }
         false => refusal,
     };
+    let mut looks = 0;
     loop {
         for (at, one) in wanted.iter_mut().enumerate() {
             one.prepare(server, app, bearer).await.map_err(|refusal| named(at, refusal))?;
@@ -214,6 +222,10 @@ pub async fn subscribe(
         match subscribe_to_all(server, app, &wanted) {
             Ok(feeds) => return Ok(feeds),
             Err((at, refusal)) => {
+                looks += usize::from(refusal == Rule::NotJudged.into());
+                if looks > LOOKS {
+                    return Err(named(at, refusal));
+                }
                 if let Some(refusal) = wanted[at].refused(server, refusal) {
                     return Err(named(at, refusal));
                 }

@@ -13,7 +13,7 @@ use crate::{
         status::about::About,
     },
     proto,
-    session::{command::Actor, ids::UserId, revision::Revision},
+    session::{command::Actor, ids::UserId, judging::Operation, revision::Revision},
 };
 use std::{pin::Pin, sync::Arc};
 
@@ -126,6 +126,7 @@ impl Gateway {
                         user_id,
                         session_id: String::new(),
                     }]);
+                    self.is_judged |= live.judges(Operation::Write);
                     entered.push((live, position.revision));
                 }
                 Err(refusal) => {

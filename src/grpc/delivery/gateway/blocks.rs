@@ -2,10 +2,9 @@
 
 use super::{
     Gateway, NAMES, REFUSALS, Server,
-    judged::{At, Judgements},
+    judged::{self, At, Judgements},
 };
 use crate::grpc::error::Refusal;
-use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{self, Attachment, Hold, Live},
     grpc::{
@@ -14,11 +13,7 @@ use crate::{
     },
     proto,
     session::{
-        command::{Command, Write},
-        ids::Key,
-        judging::Operation,
-        limits::Limits,
-        revision::Revision,
+        command::Write, ids::Key, judging::Operation, limits::Limits, revision::Revision,
         value::Value,
     },
 };
@@ -395,14 +390,8 @@ impl Gateway {
             if user.live().judges(Operation::Write) {
                 // What came before is written before.
                 written.extend(group.flush(server, rows, refused));
-                // That of a user who came meanwhile was not.
                 let judged = judgements.remove(&At::Row(rows.at, row));
-                let judged = judged.unwrap_or(Err(Rule::NotJudged.into()));
-                let made = judged.and_then(|write| {
-                    let set = Command::SetProps { user: user.user().clone(), write, term: 0 };
-                    user.command(&server.engine, set)
-                });
-                match made {
+                match judged::write(server, user, judged) {
                     Ok(position) => written.push((user.live().clone(), position.revision)),
                     Err(refusal) => {
                         refused.add_with(handle, || rows.refusal(refusal.into()));

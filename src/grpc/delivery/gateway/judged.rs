@@ -1,11 +1,16 @@
 //! Writes of a gateway that are judged before they are made.
 
 use super::{Gateway, Server, blocks::Blocks};
+use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{self, Hold, Live, asked::Bearer},
-    grpc::convert::door::Door,
+    engine::{self, Attachment, Hold, Live, Position, asked::Bearer},
+    grpc::{convert::door::Door, delivery::feeds::Feeds},
     proto,
-    session::{command::Write, ids::UserId},
+    session::{
+        command::{Command, Write},
+        ids::UserId,
+        judging::Operation,
+    },
 };
 use rustc_hash::FxHashMap;
 use std::{pin::Pin, sync::Arc};
@@ -28,6 +33,12 @@ pub type Judgements = FxHashMap<At, Result<Write, engine::Refusal>>;
 /// A message whose writes are being judged.
 pub type Judging = Pin<Box<dyn Future<Output = Judgements> + Send>>;
 
+/// What of a message is dealt with once its writes are judged.
+pub struct Rest {
+    pub(super) blocks: Blocks,
+    pub(super) request: proto::GatewayRequest,
+}
+
 struct ToJudge {
     at: At,
     live: Arc<Live>,
@@ -49,7 +60,7 @@ impl Gateway {
         let (mut known, mut list) = (Judgements::default(), Vec::new());
         let mut add = |at, handle, write: &dyn Fn() -> Option<Write>| {
             let Some(user) = hold.user(handle) else { return };
-            if !user.live().judges(crate::session::judging::Operation::Write) {
+            if !user.live().judges(Operation::Write) {
                 return;
             }
             let Some(write) = write() else { return };
@@ -83,6 +94,33 @@ impl Gateway {
         let bearer = self.credential.grant().bearer();
         Some(Box::pin(judge(server.clone(), bearer, list, known)))
     }
+
+    /// Deals with the parts of a message from its writes on.
+    pub(super) fn write_rest(
+        &mut self,
+        server: &Server,
+        hold: &mut Hold,
+        feeds: &mut Feeds,
+        rest: Box<Rest>,
+        mut judgements: Judgements,
+    ) {
+        let Rest { blocks, request } = *rest;
+        let seq = request.seq;
+        self.write_all(server, hold, feeds, seq, blocks, &mut judgements);
+        self.write_by_name(server, hold, feeds, seq, request.writes, &mut judgements);
+        self.unsubscribe_all(feeds, seq, &request.unsubscribe);
+        self.detach_all(server, hold, feeds, seq, &request.detach);
+        if !request.token.is_empty() {
+            // Without a handle: it is about the whole stream.
+            if let Err(refusal) = self.credential.renew(server, &request.token) {
+                self.refuse(seq, 0, &refusal);
+            }
+        }
+        self.acks.dealt_with(seq);
+        self.hold_acks();
+        hold.dealt_with(self.acks.seq());
+        feeds.want_tick(None);
+    }
 }
 
 async fn judge(
@@ -98,4 +136,15 @@ async fn judge(
         judgements.insert(at, server.judge_write_in(&live, &user, &write, &bearer).await);
     }
     judgements
+}
+
+/// Makes a write of a user that was judged. That of a user who came meanwhile was not.
+pub fn write(
+    server: &Server,
+    user: &Attachment,
+    judged: Option<Result<Write, engine::Refusal>>,
+) -> Result<Position, engine::Refusal> {
+    let write = judged.unwrap_or(Err(Rule::NotJudged.into()))?;
+    let set = Command::SetProps { user: user.user().clone(), write, term: 0 };
+    user.command(&server.engine, set)
 }

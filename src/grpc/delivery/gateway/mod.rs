@@ -32,15 +32,15 @@ use crate::{
     proto,
     session::{
         ids::{AppId, Key},
+        judging::Operation,
         limits::{Micros, SECOND},
         revision::Revision,
     },
 };
 use attaching::{Asked, Preparing};
-use blocks::Blocks;
 use bytes::Bytes;
 use excess::Excess;
-use judged::{Judgements, Judging};
+use judged::{Judgements, Judging, Rest};
 use news::News;
 use parts::within_bounds;
 use prost::Message;
@@ -82,12 +82,6 @@ enum Busy {
     Judging(Judging, Box<Rest>),
 }
 
-/// What of a message is dealt with once its writes are judged.
-struct Rest {
-    blocks: Blocks,
-    request: proto::GatewayRequest,
-}
-
 /// The stream of one call.
 pub struct Gateway {
     app: AppId,
@@ -108,6 +102,8 @@ pub struct Gateway {
     unstored: Unstored,
     welcome: Option<proto::Welcome>,
     news: News,
+    /// There are sessions that judge writes among those that users are, or were, attached in.
+    is_judged: bool,
     /// A message that waits.
     busy: Option<Busy>,
     /// The server begins to stop.
@@ -156,6 +152,8 @@ impl Call for Gateway {
             heartbeat_interval: Some(to_proto::span(server.streams.heartbeat)),
             max_message_bytes: u32::try_from(server.streams.max_gateway_bytes).unwrap_or(u32::MAX),
         };
+        let judges = |live: &Arc<Live>| live.judges(Operation::Write);
+        let is_judged = found.users.iter().any(|(_, _, live, _)| judges(live));
         let attached = found.users.into_iter().map(|(handle, user, live, role)| proto::Attached {
             handle,
             role: to_proto::role(role).into(),
@@ -181,6 +179,7 @@ impl Call for Gateway {
             unstored: Unstored::default(),
             welcome: Some(welcome),
             news,
+            is_judged,
             busy: None,
             leaving: Box::pin(server.leaving.begun()),
             go_away: None,
@@ -434,7 +433,10 @@ impl Gateway {
             request.dictionary.take(),
             std::mem::take(&mut request.blocks),
         );
-        let judging = self.judging(server, hold, &blocks, &request.writes);
+        let judging = match self.is_judged {
+            true => self.judging(server, hold, &blocks, &request.writes),
+            false => None,
+        };
         let rest = Box::new(Rest { blocks, request });
         let Some(mut judging) = judging else {
             return self.write_rest(server, hold, feeds, rest, Judgements::default());
@@ -444,33 +446,6 @@ impl Gateway {
             Poll::Ready(judgements) => self.write_rest(server, hold, feeds, rest, judgements),
             Poll::Pending => self.busy = Some(Busy::Judging(judging, rest)),
         }
-    }
-
-    /// Deals with the parts of a message from its writes on.
-    fn write_rest(
-        &mut self,
-        server: &Server,
-        hold: &mut Hold,
-        feeds: &mut Feeds,
-        rest: Box<Rest>,
-        mut judgements: Judgements,
-    ) {
-        let Rest { blocks, request } = *rest;
-        let seq = request.seq;
-        self.write_all(server, hold, feeds, seq, blocks, &mut judgements);
-        self.write_by_name(server, hold, feeds, seq, request.writes, &mut judgements);
-        self.unsubscribe_all(feeds, seq, &request.unsubscribe);
-        self.detach_all(server, hold, feeds, seq, &request.detach);
-        if !request.token.is_empty() {
-            // Without a handle: it is about the whole stream.
-            if let Err(refusal) = self.credential.renew(server, &request.token) {
-                self.refuse(seq, 0, &refusal);
-            }
-        }
-        self.acks.dealt_with(seq);
-        self.hold_acks();
-        hold.dealt_with(self.acks.seq());
-        feeds.want_tick(None);
     }
 
     /// A message, or what it says of a handle, is refused.
