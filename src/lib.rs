@@ -51,7 +51,7 @@ pub mod server;
 pub mod session;
 
 /// The wire contract, generated from `proto/sessiond/v1`; its comments are the manual.
-#[allow(missing_docs, clippy::doc_lazy_continuation)]
+#[allow(missing_docs, clippy::doc_lazy_continuation, clippy::large_enum_variant)]
 pub mod proto {
     tonic::include_proto!("sessiond.v1");
 

@@ -172,7 +172,8 @@ impl Context {
             asked.request,
             Request::Open { .. } | Request::Join { .. } | Request::Props { .. }
         );
-        if !has_props && !(set.is_empty() && omit.is_empty()) {
+        let changes_props = !set.is_empty() || !omit.is_empty();
+        if changes_props && !has_props {
             door.fault("set", "is for openings, joins and writes of props only");
         }
         let request = changed(&asked.request, set, &omit, changes);

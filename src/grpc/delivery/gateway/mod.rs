@@ -77,7 +77,7 @@ const REFUSALS: usize = 1000;
 /// A message that waits for something else than the client.
 enum Busy {
     /// Passwords are looked at, and joins are judged.
-    Attaching(Preparing, proto::GatewayRequest),
+    Attaching(Preparing, Box<proto::GatewayRequest>),
     /// Writes are judged.
     Judging(Judging, Box<Rest>),
 }
@@ -226,7 +226,7 @@ impl Call for Gateway {
         // Most need not wait for anything. What does is polled again right after this.
         match preparing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(asked) => self.deal_with(server, feeds, request, asked),
-            Poll::Pending => self.busy = Some(Busy::Attaching(preparing, request)),
+            Poll::Pending => self.busy = Some(Busy::Attaching(preparing, Box::new(request))),
         }
         Ok(())
     }
@@ -240,7 +240,7 @@ impl Call for Gateway {
             None => false,
             Some(Busy::Attaching(mut preparing, request)) => match preparing.as_mut().poll(cx) {
                 Poll::Ready(asked) => {
-                    self.deal_with(server, feeds, request, asked);
+                    self.deal_with(server, feeds, *request, asked);
                     true
                 }
                 Poll::Pending => {
