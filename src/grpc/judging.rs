@@ -6,6 +6,7 @@ use super::{
     Context,
     convert::door::PropsWrite,
     hooks::{Said, question},
+    room,
 };
 use crate::{
     engine::{
@@ -78,7 +79,9 @@ impl Context {
         let app = asked.app.clone();
         for hook in self.policy.hooks(&app, asked.request.operation()) {
             let take = |answer| self.take(hook, asked, answer);
-            match hook.ask(self.engine.clock(), question(asked), take).await {
+            let said = hook.ask(self.engine.clock(), question(asked), take).await;
+            room::wait().await;
+            match said {
                 Ok(Said::Passed { request, role: given }) => {
                     (asked.request, role) = (*request, given.or(role));
                 }

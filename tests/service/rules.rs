@@ -419,3 +419,50 @@ messages = "no"
         assert!(told.iter().any(|told| told.contains(fault)), "{fault} is not in {told:#?}");
     }
 }
+
+#[tokio::test]
+async fn those_who_join_at_an_opening_are_judged_as_joining() {
+    let policy = "[[rules]]\nname = \"the-rule\"\non = [\"join\"]\napps = \"*\"\n\
+                  expression = \"request.user_id != 'bob' && session.owner_id == 'ada'\"\n\
+                  message = \"not here\"\n";
+    let service = under(policy).await;
+    let with = |users: &[&str]| proto::OpenSharedSessionRequest {
+        users: users.iter().map(ToString::to_string).collect(),
+        ..opening("finals", "ada", SessionSettings::default())
+    };
+    refused(service.try_open(with(&["cleo", "bob"])).await).by_rule();
+    service.try_open(with(&["cleo", "dan"])).await.expect("nobody is bob");
+    assert_eq!(service.names("finals").await, ["ada", "cleo", "dan"]);
+}
+
+#[tokio::test]
+async fn a_join_that_is_repeated_by_its_request_id_is_not_judged_again() {
+    let service = with_rule(&[Operation::Join], "session.member_count < 2").await;
+    let join = || proto::JoinSessionRequest {
+        session_id: "finals".to_owned(),
+        user_id: "bob".to_owned(),
+        request_id: "once".to_owned(),
+        ..Default::default()
+    };
+    let first = service.try_join_as(join()).await.expect("there is room");
+    service.leave("finals", "bob").await;
+    service.join("finals", "cleo").await;
+    let again = service.try_join_as(join()).await.expect("it is what it was");
+    assert_eq!(again.position, first.position);
+    let other = proto::JoinSessionRequest { request_id: "twice".to_owned(), ..join() };
+    refused(service.try_join_as(other).await).by_rule();
+}
+
+#[tokio::test]
+async fn a_session_that_is_opened_again_under_its_id_has_its_own_rules() {
+    let service = with_rule(&[Operation::Write], "request.props.x < 100").await;
+    let mut ada = service.stream("finals", "ada").await;
+    service.delete("finals", "ada").await.expect("it ends");
+    ada.end().await;
+    service
+        .open_room_with("finals", "ada", ruled(&[Operation::Write], "request.props.x > 100"))
+        .await;
+    service.set_in("finals", "ada", [("x", int(101))]).await;
+    let answer = service.try_write("ada", write([("x", int(1))]).in_session("finals")).await;
+    refused(answer).by_rule();
+}
