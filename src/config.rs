@@ -171,6 +171,9 @@ settings! {
         /// SubscribeToUser or OpenPrivateSession. If not, the source opens it, or a backend does; auto is
         /// true where every caller is believed.
         open_subscriptions: Option<bool> = "auto", switch_or_auto();
+        /// A file of rules and hooks: what must be true of what users ask for, and which backends have
+        /// a say in it. See docs/hooks.md.
+        policy: Option<PathBuf> = "none", file_or_none();
     }
     "Limits" {
         /// Largest request message.

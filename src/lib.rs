@@ -17,7 +17,8 @@
 //! | [`log`] | where records go: batches and snapshots of bytes, in memory or on a disk | redb, tokio's channels; no other room |
 //! | [`keeper`] | stores what the engine hands out, and reads it back | `engine`, `record`, `log`, the words of `session` and `object_stream` |
 //! | [`identity`] | who calls: tokens, API keys, certificates, and what they allow; pure but for the keys at URLs | `session`'s words; aws-lc, ureq |
-//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record`, `identity`'s words |
+//! | [`policy`] | what is judged before it is done: rules of the server, and the backends that have a say | `engine`'s rules; the words of `session` and `identity`, and how it reads files; a client of the wire; ureq |
+//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record`, `policy`, `identity`'s words |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
 //! | [`webhook`] | pushes what happens to URLs: signed, in order, tried again | `engine`, `grpc`'s events, `identity`'s files and requests; aws-lc, ureq |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
@@ -45,6 +46,7 @@ pub mod keeper;
 pub mod log;
 pub mod logging;
 pub mod object_stream;
+pub mod policy;
 pub mod probe;
 pub mod record;
 mod secrecy;
@@ -53,7 +55,7 @@ pub mod session;
 pub mod webhook;
 
 /// The wire contract, generated from `proto/sessiond/v1`; its comments are the manual.
-#[allow(missing_docs, clippy::doc_lazy_continuation)]
+#[allow(missing_docs, clippy::doc_lazy_continuation, clippy::large_enum_variant)]
 pub mod proto {
     tonic::include_proto!("sessiond.v1");
 

@@ -110,9 +110,11 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             let _ = refuse(&told([error]));
             Ok(ExitCode::FAILURE)
         }
-        Err(server::StartError::Identity(faults) | server::StartError::Webhooks(faults)) => {
-            Err(told(faults))
-        }
+        Err(
+            server::StartError::Identity(faults)
+            | server::StartError::Webhooks(faults)
+            | server::StartError::Policy(faults),
+        ) => Err(told(faults)),
         Err(server::StartError::Tls(faults)) => Err(faults),
         Err(error) => Err(told([error])),
     }

@@ -41,7 +41,8 @@ hides_its_password!(SessionSettings {
     data_role,
     reset_role,
     presence,
-    durability
+    durability,
+    rules
 });
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 12] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
     (
         "session",
         &[
@@ -196,6 +196,24 @@ const FORBIDDEN: [(&str, &[&str]); 12] = [
             "crate::server",
             "crate::config",
             "crate::proto",
+            "crate::bench",
+            "crate::cli",
+            "crate::logging",
+        ],
+    ),
+    (
+        "policy",
+        &[
+            "cel",
+            "hyper",
+            "dashmap",
+            "crate::object_stream",
+            "crate::record",
+            "crate::log",
+            "crate::keeper",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
             "crate::bench",
             "crate::cli",
             "crate::logging",

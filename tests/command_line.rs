@@ -452,6 +452,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "webhooks") => ["webhooks.toml", "/etc/sessiond/webhooks.toml"],
         (None, "trusted-proxies") => ["10.0.0.0/8", "192.0.2.7,2001:db8::/32"],
         (None, "tls-certificate" | "tls-key" | "tls-client-ca") => ["a.pem", "/etc/tls/b.pem"],
+        (None, "policy") => ["policy.toml", "/etc/sessiond/policy.toml"],
         (None, "store") => ["data", "/var/lib/sessiond"],
         (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],

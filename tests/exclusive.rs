@@ -119,6 +119,7 @@ fn engine() -> Engine {
         events: Default::default(),
         max_updates_per_second: 100,
         limits: Limits::default(),
+        judged: Default::default(),
     };
     Engine::new(settings, Clock::stepped(1_000_000 * SECOND), Arc::new(Wire::default()))
 }

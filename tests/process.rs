@@ -222,6 +222,29 @@ fn every_fault_of_who_may_call_is_told_in_a_line_of_its_own() {
 }
 
 #[test]
+fn every_fault_of_rules_and_hooks_is_told_in_a_line_of_its_own() {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faulty-policy.toml");
+    let bad = "[[rules]]\nname = \"a\"\non = [\"write\"]\napps = \"*\"\nexpression = \"x\"\nmessage = \"no\"\n\
+               [[hooks]]\nurl = \"ftp://b\"\non = [\"join\"]\napps = \"*\"\n";
+    fs::write(&file, bad).expect("it is written");
+    let refused = Command::new(env!("CARGO_BIN_EXE_sessiond"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--policy"])
+        .arg(&file)
+        .env_clear()
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8(refused.stderr).expect("text");
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines.iter().all(|line| line.contains("faulty-policy.toml")), "{told}");
+    assert!(
+        lines[0].contains("rules[0].expression") && lines[1].contains("hooks[0].url"),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_limit_of_open_files_is_raised_and_told() {
     for (max_connections, is_too_many) in [("412", false), ("413", true)] {
         let flags = ["--max-connections", max_connections];

@@ -38,6 +38,7 @@ fn engine(now: Micros) -> Engine {
         events: Default::default(),
         max_updates_per_second: 100,
         limits: Limits::default(),
+        judged: Default::default(),
     };
     Engine::new(settings, Clock::stepped(now), Arc::new(Wire::default()))
 }

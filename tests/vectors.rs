@@ -83,6 +83,7 @@ impl Scene {
             max_replay_bytes: 1 << 20,
             keeping: None,
             limits: Limits::default(),
+            judged: Default::default(),
         };
         let encoder = Arc::new(Wire::with_messages_of(most));
         let engine = Engine::new(settings, Clock::stepped(BEGIN), encoder);

@@ -108,6 +108,7 @@ impl Stage {
             max_replay_bytes: 1 << 20,
             keeping: None,
             limits,
+            judged: Default::default(),
         };
         let engine = Engine::new(settings, Clock::stepped(BEGIN), Arc::new(Wire::default()));
         let join = || Join { presence: Some(Presence::Explicit), ..Join::default() };
@@ -129,6 +130,7 @@ impl Stage {
             entrance: Entrance::new(None, 0),
             reflection: false,
             passwords,
+            policy: Default::default(),
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node { name: "node".into(), started_at: String::new() }),
             streams: StreamSettings {

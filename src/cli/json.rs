@@ -9,6 +9,7 @@ use crate::{
         Info,
         ban::Ban,
         epoch::Epoch,
+        judging::{Operation, Rule},
         limits::Micros,
         private::Pair,
         record::{
@@ -303,6 +304,7 @@ fn settings(settings: &Settings) -> Json {
         data_role,
         reset_role,
         durability,
+        rules,
     } = settings;
     let keys = |keys: &Keys| keys.iter().map(|key| key.to_string()).collect::<Vec<_>>();
     let successors: Vec<_> = successors.iter().map(|user| user.to_string()).collect();
@@ -316,7 +318,14 @@ fn settings(settings: &Settings) -> Json {
         "empty_ttl_us": exact(*empty_ttl), "max_age_us": exact(*max_age), "exclusive": exclusive,
         "data_role": data_role.to_string(), "reset_role": reset_role.to_string(),
         "durability": durability_name(*durability),
+        "rules": rules.iter().map(rule).collect::<Vec<_>>(),
     })
+}
+
+fn rule(rule: &Rule) -> Json {
+    let Rule { name, on, expression, message } = rule;
+    let on: Vec<_> = on.iter().map(Operation::word).collect();
+    json!({ "name": **name, "on": on, "expression": **expression, "message": **message })
 }
 
 fn schema(schema: &Schema) -> Json {

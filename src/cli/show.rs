@@ -192,6 +192,7 @@ fn of_settings(settings: &Settings) -> Vec<(&'static str, String)> {
         data_role,
         reset_role,
         durability,
+        rules,
     } = settings;
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let list = |items: Vec<String>, none: &str| match items.is_empty() {
@@ -222,6 +223,7 @@ fn of_settings(settings: &Settings) -> Vec<(&'static str, String)> {
         ("exclusive", yes(*exclusive)),
         ("data role", data_role.to_string()),
         ("reset role", reset_role.to_string()),
+        ("rules", list(rules.iter().map(|rule| plain(&rule.name)).collect(), "none")),
     ]
 }
 

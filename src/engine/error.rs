@@ -1,5 +1,6 @@
 //! Why the engine refuses: the rules of a session do, or there is another reason beside them.
 
+use super::asked::Verdict;
 use crate::session::{
     error::{Limit, Refusal as Rule},
     ids::SessionId,
@@ -59,6 +60,13 @@ pub enum Refusal {
         /// Why.
         why: Box<Refusal>,
     },
+    /// Whoever judges it refuses.
+    Judged(Box<Verdict>),
+    /// The session, chosen among others, judges joins, and this one was not judged there.
+    NotJudged {
+        /// Which one.
+        session: SessionId,
+    },
     /// Something is to be stored, and there is no store, or the session has no part in it.
     NoStore,
     /// There is no space left in the store: nothing that is to be stored is taken.
@@ -81,6 +89,12 @@ impl Refusal {
     /// The keys that a user may have in a session are used up.
     pub fn props_per_user(most: usize) -> Self {
         Rule::LimitReached { limit: Limit::PropsPerUser, most }.into()
+    }
+}
+
+impl From<Verdict> for Refusal {
+    fn from(verdict: Verdict) -> Self {
+        Self::Judged(Box::new(verdict))
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::{
     expression::{Expression, Mention, Vocabulary},
     session::{
-        Info, Session,
-        ids::{SessionId, UserId},
+        Info, Opening, Session,
+        ids::{Key, SessionId, UserId},
         limits::Micros,
         member::Counts,
         settings::Kind,
@@ -98,16 +98,48 @@ impl Outline {
         Self { seats, ..self }
     }
 
-    /// What stands for a name of the vocabulary; none = there is no such entry.
-    fn look(&self, mention: &Mention) -> Option<Value> {
+    /// That of a session that is about to be opened.
+    pub fn opening(opening: &Opening, now: Micros) -> Self {
+        let Opening { id, kind, settings, password, opener, schema, .. } = opening;
+        let owner = opener.as_ref().map(|(user, _)| user.clone());
+        let info = Info {
+            settings: settings.clone(),
+            owner,
+            host: None,
+            term: 0,
+            has_password: password.is_some(),
+            schema: schema.clone(),
+        };
+        Self {
+            id: id.clone(),
+            kind: *kind,
+            created_at: now,
+            info: Arc::new(info),
+            counts: Counts::default(),
+            seats: 0,
+        }
+    }
+
+    /// Who sees whom.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// When the session was opened.
+    pub fn created_at(&self) -> Micros {
+        self.created_at
+    }
+
+    /// What stands for a name of the vocabulary, or for an entry of it; none = there is no such entry.
+    pub(super) fn look(&self, name: &str, key: Option<&Key>) -> Option<Value> {
         let Info { settings, .. } = &*self.info;
         let count = |count: usize| Value::Integer(count as i64);
         let id = |user: &Option<UserId>| Value::Text(user.as_deref().unwrap_or_default().into());
-        Some(match mention.name {
+        Some(match name {
             "session_id" => Value::Text((*self.id).into()),
             "kind" => Value::Text(kind(self.kind).into()),
             "name" => Value::Text(settings.name.as_deref().unwrap_or_default().into()),
-            "metadata" => match &mention.key {
+            "metadata" => match key {
                 None => Value::Map(settings.metadata.clone()),
                 Some(key) => {
                     let at = settings.metadata.binary_search_by(|(known, _)| known.cmp(key));
@@ -129,7 +161,7 @@ impl Outline {
 }
 
 /// A kind as the contract names it.
-fn kind(kind: Kind) -> &'static str {
+pub(super) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Room => "ROOM",
         Kind::Hosted => "HOSTED",
@@ -160,7 +192,8 @@ impl Filter {
     /// Whether it chooses a session, which it does not where it cannot be evaluated. What it takes is
     /// taken from the allowance. Nothing is locked meanwhile.
     pub fn chooses(&self, session: &Outline, allowance: &mut Allowance) -> bool {
-        let (result, steps) = self.0.run_counted(|mention| session.look(mention), WEIGHT);
+        let (result, steps) =
+            self.0.run_counted(|it| session.look(it.name, it.key.as_ref()), WEIGHT);
         allowance.0 = allowance.0.saturating_sub(steps);
         result == Ok(Value::Flag(true))
     }

@@ -145,6 +145,11 @@ impl Attachment {
         (self.ix, self.order)
     }
 
+    /// How many updates the user may write in a second.
+    pub fn max_updates_per_second(&self) -> u64 {
+        self.stream.max_updates_per_second()
+    }
+
     /// Takes one update of the user out of its bucket.
     pub fn take_update(&self, now: Micros) -> Result<(), Refusal> {
         self.stream.take_update_at(now)

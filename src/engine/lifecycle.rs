@@ -6,6 +6,7 @@ use crate::session::{
     Opening,
     command::Actor,
     ids::{AppId, SessionId, UserId},
+    judging::Operation,
     revision::Revision,
 };
 use std::{
@@ -64,6 +65,11 @@ impl Engine {
             Some(SessionKey::Name(name)) => registry.named(app, name),
         };
         live.filter(|live| live.lock().is_visible_to(actor)).ok_or(Refusal::NOT_FOUND)
+    }
+
+    /// Whether a session, if it is there, has this judged before it is done. It is not locked.
+    pub fn judges(&self, app: &AppId, id: &SessionId, operation: Operation) -> bool {
+        self.inner.registry.session(app, id).is_some_and(|live| live.judges(operation))
     }
 
     /// A session that a user may try to join.

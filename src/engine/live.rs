@@ -9,6 +9,7 @@ use super::{
     gateway::AttachedBy,
     logs::LogShare,
     registry::Places,
+    rule::{Rule, rules_of},
     shard::Listed,
     shared::Shared,
     subscriber::{End, Resume, Step, Subscriber},
@@ -18,6 +19,7 @@ use crate::session::{
     command::Actor,
     epoch::Epoch,
     ids::{AppId, SessionId, UserId},
+    judging::Operations,
     limits::Micros,
     member::Departed,
     revision::Revision,
@@ -45,6 +47,8 @@ pub struct Live {
     pub(super) group: u64,
     /// A user is in one such session of the app at a time.
     pub(super) exclusive: bool,
+    pub(super) judges: Operations,
+    pub(super) rules: Arc<[Rule]>,
     state: Mutex<State>,
 }
 
@@ -94,6 +98,8 @@ impl Live {
             shard,
             group,
             exclusive: core.info().settings.exclusive,
+            judges: core.judges(),
+            rules: rules_of(&core.info().settings.rules),
             state: Mutex::new(State {
                 visited_at: core.last_frame_at(),
                 core,

@@ -5,6 +5,7 @@
 //! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, what
 //! watchers are told or the journal of events, a shard's list, never two sessions; no lock is held across an await.
 
+pub mod asked;
 mod clock;
 mod commands;
 mod counters;
@@ -31,6 +32,7 @@ mod rates;
 mod registry;
 mod requests;
 mod restoring;
+pub mod rule;
 mod schedule;
 mod shard;
 mod shared;
@@ -90,6 +92,7 @@ use logs::Logs;
 use parking_lot::Mutex;
 use registry::Registry;
 use requests::Requests;
+use rule::JudgedApps;
 use rustc_hash::FxBuildHasher;
 use std::{
     fmt,
@@ -138,6 +141,8 @@ pub struct EngineSettings {
     pub keeping: Option<KeepingSettings>,
     /// The bounds of each session.
     pub limits: Limits,
+    /// What is judged in which app.
+    pub judged: JudgedApps,
 }
 
 /// A point in a session's history.

@@ -13,6 +13,7 @@ use crate::session::{
     command::Join,
     epoch::Epoch,
     ids::{AppId, SessionId, UserId},
+    judging::Operation,
     user::User,
 };
 use std::{sync::Arc, thread};
@@ -67,6 +68,10 @@ impl Engine {
         let (app, id) = (opening.app.clone(), opening.id.clone());
         let (exclusive, openers) = (opening.settings.exclusive, opening.opener.iter().len());
         self.check_durability(opening.settings.durability)?;
+        opening.judges = self.inner.settings.judged.of(&app);
+        if opening.judges.has(Operation::Open) && !opening.is_judged {
+            return Err(Rule::NotJudged.into());
+        }
         let mut slots = Vec::with_capacity(records.len());
         let joins = opening.opener.iter_mut().chain(&mut opening.people.users);
         for (at, ((user, join), record)) in joins.zip(&mut *records).enumerate() {
@@ -194,6 +199,9 @@ impl Engine {
                 suits(core) && outline.as_ref().is_none_or(|it| *it == Outline::accepted(core))
             };
             match self.join_if(&live, user, join.clone(), is_as_it_was) {
+                Err(Refusal::Rules(Rule::NotJudged)) => {
+                    return Err(Refusal::NotJudged { session: live.id.clone() });
+                }
                 // It has changed since the filter chose it: it is looked at again.
                 Err(Refusal::NOT_FOUND) if filter.is_some() && suits(&live.lock().core) => {}
                 Err(Refusal::Rules(Rule::SessionNotFound | Rule::Full { .. })) => before = epoch,

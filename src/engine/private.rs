@@ -6,7 +6,7 @@ use crate::session::{
     Opening,
     command::{Actor, Command},
     ids::AppId,
-    private::Private,
+    private::{Pair, Private},
     revision::Revision,
     user::User,
 };
@@ -43,6 +43,11 @@ impl Engine {
                 outcome => return Ok((outcome?, false)),
             }
         }
+    }
+
+    /// The private session of a pair, if it is there.
+    pub fn find_private(&self, app: &AppId, pair: &Pair) -> Option<Arc<Live>> {
+        self.inner.registry.private(app, pair)
     }
 
     fn enter_private(&self, live: &Arc<Live>, opening: &Opening) -> Result<Joined, Refusal> {

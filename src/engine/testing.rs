@@ -54,6 +54,7 @@ pub fn settings() -> EngineSettings {
         events: Default::default(),
         keeping: None,
         limits: Limits::default(),
+        judged: Default::default(),
     }
 }
 

@@ -247,7 +247,12 @@ impl UserStream {
         self.engine.take_update_of(&mut self.record.lock())
     }
 
-    /// The same by a clock that was looked at.
+    /// How many updates the user may write in a second.
+    pub fn max_updates_per_second(&self) -> u64 {
+        self.engine.inner.settings.max_updates_per_second
+    }
+
+    /// The same as [`UserStream::take_update`] by a clock that was looked at.
     pub fn take_update_at(&self, now: Micros) -> Result<(), Refusal> {
         let per_second = self.engine.inner.settings.max_updates_per_second;
         Ok(self.record.lock().take_update(now, per_second)?)

@@ -84,12 +84,13 @@ impl Check {
         if depth > DEPTH {
             return Err(format!("is deeper than {DEPTH}"));
         }
-        if let Some(entry) = self.entry(&node.expr) {
+        if let Some(entry) = self.entry(&node.expr).or_else(|| self.field(&node.expr)) {
             self.nodes += 1;
             node.expr = Expr::Ident(entry.path.clone());
             self.note(entry);
             return Ok(());
         }
+        self.check_field(&node.expr)?;
         match &mut node.expr {
             Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.name(name),
@@ -149,9 +150,8 @@ impl Check {
     /// The entry of a map that a node asks for, and in which way.
     fn entry(&self, node: &Expr) -> Option<Mention> {
         let mention = |map: &IdedExpr, key: &str, asks: Asks| {
-            let Expr::Ident(map) = &map.expr else { return None };
-            let maps = self.vocabulary.maps.iter().find(|known| *known == map);
-            let name = maps.filter(|_| !self.names.contains(map))?;
+            let map = self.named(&map.expr)?;
+            let name = self.vocabulary.maps.iter().find(|known| **known == map)?;
             let path = match asks {
                 Asks::Value => format!("{name}[{key:?}]"),
                 Asks::Presence => format!("has({name}[{key:?}])"),
@@ -173,20 +173,52 @@ impl Check {
         }
     }
 
+    /// What stands for a name of the vocabulary: the name, or a field of something, `of.field`.
+    fn named(&self, node: &Expr) -> Option<String> {
+        let free = |name: &String| !self.names.contains(name);
+        match node {
+            Expr::Ident(name) => Some(name.clone()).filter(free),
+            Expr::Select(select) if !select.test => match &select.operand.expr {
+                Expr::Ident(of) if free(of) => Some(format!("{of}.{}", select.field)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The name of the vocabulary that is written `of.field`, or whether it is there.
+    fn field(&self, node: &Expr) -> Option<Mention> {
+        let Expr::Select(select) = node else { return None };
+        let Expr::Ident(of) = &select.operand.expr else { return None };
+        let dotted = format!("{of}.{}", select.field);
+        let name = self.vocabulary.names.iter().find(|known| **known == dotted)?;
+        let (asks, path) = match select.test {
+            true => (Asks::Presence, format!("has({name})")),
+            false => (Asks::Value, (*name).to_owned()),
+        };
+        (!self.names.contains(of)).then_some(Mention { name, key: None, asks, path })
+    }
+
+    /// A field that is not known of something that has fields.
+    fn check_field(&self, node: &Expr) -> Result<(), String> {
+        let Expr::Select(select) = node else { return Ok(()) };
+        let Expr::Ident(of) = &select.operand.expr else { return Ok(()) };
+        let prefix = format!("{of}.");
+        let is_of = |name: &&&str| name.starts_with(&prefix);
+        let known: Vec<_> = self.vocabulary.names.iter().filter(is_of).copied().collect();
+        match known.is_empty() || self.names.contains(of) {
+            true => Ok(()),
+            false => Err(unknown(&known, &format!("{prefix}{}", select.field))),
+        }
+    }
+
     fn name(&mut self, name: &str) -> Result<(), String> {
         if self.names.iter().any(|known| known == name) {
             return Ok(());
         }
         let names = self.vocabulary.names;
         let Some(name) = names.iter().find(|known| **known == name) else {
-            let known: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-            let known = match &*known {
-                [first @ .., last] if !first.is_empty() => {
-                    format!("{} and {last}", first.join(", "))
-                }
-                known => known.concat(),
-            };
-            return Err(format!("knows only {known}, not `{name}`"));
+            return Err(unknown(names, name));
         };
         self.note(Mention { name, key: None, asks: Asks::Value, path: (*name).to_owned() });
         Ok(())
@@ -197,4 +229,14 @@ impl Check {
             self.mentions.push(mention);
         }
     }
+}
+
+/// That a name is not known, with those that are.
+fn unknown(names: &[&str], name: &str) -> String {
+    let known: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let known = match &*known {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        known => known.concat(),
+    };
+    format!("knows only {known}, not `{name}`")
 }

@@ -46,7 +46,7 @@ pub const VALUE_BYTES: usize = 64 * 1024;
 /// What an expression may speak of.
 #[derive(Debug)]
 pub struct Vocabulary {
-    /// The names that it may mention.
+    /// The names that it may mention. One with a dot is written as a field, `request.user_id`.
     pub names: &'static [&'static str],
     /// Those of them that are maps and of which `name.key`, `name['key']` and `has(name.key)` are
     /// looked up by themselves.
@@ -112,6 +112,11 @@ impl Expression {
         check.node(&mut tree, 1)?;
         let Check { nodes, repeats, mentions, .. } = check;
         Ok(Self { source: source.into(), tree, mentions, nodes, repeats })
+    }
+
+    /// The names that it mentions.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.mentions.iter().map(|mention| mention.name)
     }
 
     /// The expression as it was written.

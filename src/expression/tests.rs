@@ -83,3 +83,45 @@ fn what_an_expression_does_not_know_is_named_with_what_it_knows() {
     let fault = Expression::new("other == 1", &VOCABULARY).expect_err("it is not known");
     assert_eq!(fault, "knows only `map` and `plain`, not `other`");
 }
+
+#[test]
+fn a_name_with_a_dot_is_written_as_a_field() {
+    static FIELDS: Vocabulary = Vocabulary {
+        names: &["request.props", "request.user_id", "member.role"],
+        maps: &["request.props"],
+        timestamps: false,
+    };
+    let run = |source: &str| {
+        let expression = Expression::new(source, &FIELDS).expect(source);
+        let look = |mention: &Mention| match (mention.name, &mention.key) {
+            ("request.props", Some(key)) => (&**key == "x").then_some(Value::Integer(7)),
+            ("request.props", None) => Some(map(&[("x", 7)])),
+            ("request.user_id", _) => Some(Value::Text("ada".into())),
+            _ => None,
+        };
+        expression.run(look, 1000)
+    };
+    for holds in [
+        "request.props.x < 8 && request.user_id == 'ada'",
+        "request.props['x'] == 7 && has(request.props.x) && !has(request.props.y)",
+        "!has(member.role) && has(request.user_id)",
+        "request.props.all(key, key == 'x' && request.props[key] == 7)",
+        "[{'props': 3}].all(request, request.props == 3)",
+    ] {
+        assert_eq!(run(holds), Ok(Value::Flag(true)), "{holds}");
+    }
+    for fails in ["request.props.y == 1", "member.role == 1"] {
+        assert!(run(fails).is_err(), "{fails}");
+    }
+    for (wrong, fault) in [
+        (
+            "request.user == 'ada'",
+            "knows only `request.props` and `request.user_id`, not `request.user`",
+        ),
+        ("request == 1", "not `request`"),
+        ("props.x == 1", "not `props`"),
+    ] {
+        let told = Expression::new(wrong, &FIELDS).expect_err(wrong);
+        assert!(told.contains(fault), "{told}");
+    }
+}

@@ -16,6 +16,8 @@ pub mod error;
 mod field {
     include!(concat!(env!("OUT_DIR"), "/field.rs"));
 }
+mod hooks;
+mod judging;
 mod leaving;
 mod object_stream_service;
 mod objects;
@@ -40,8 +42,11 @@ pub use session_service::Sessions;
 
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{self, Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome},
+    engine::{
+        self, Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome, asked::Bearer,
+    },
     identity::Grant,
+    policy::Policy,
     session::{
         Opening,
         command::{Actor, Command, Join},
@@ -57,6 +62,9 @@ use once::Once;
 use status::Node;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// How often a request is judged again because the session began again meanwhile.
+const LOOKS: usize = 8;
 
 /// The metadata of every response that names the node.
 pub const NODE_METADATA: &str = "sessiond-node";
@@ -74,6 +82,8 @@ pub struct Context {
     pub reflection: bool,
     /// Hashes and compares passwords.
     pub passwords: Arc<Passwords>,
+    /// What must be true of what users ask for, and who has a say in it.
+    pub policy: Arc<Policy>,
     /// The bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Who answers.
@@ -163,7 +173,7 @@ impl Context {
         user: &UserId,
         write: PropsWrite,
     ) -> Result<Vec<WriteOutcome>, engine::Refusal> {
-        let PropsWrite { write, sessions, term, once: Once(request), durable } = write;
+        let PropsWrite { write, sessions, term, once: Once(request), durable, judgements } = write;
         if durable && !self.engine.has_store() {
             return Err(engine::Refusal::NoStore);
         }
@@ -185,7 +195,8 @@ impl Context {
                 if durable {
                     self.engine.check_stored(&live)?;
                 }
-                let (user, write) = (user.clone(), write.clone());
+                let write = judgements.get(&id).cloned().unwrap_or_else(|| Ok(write.clone()))?;
+                let user = user.clone();
                 let command = Command::SetProps { user, write, term };
                 self.engine.command(&live, actor, command)
             };
@@ -236,11 +247,12 @@ impl Context {
 impl Context {
     /// Opens or finds the private session of a pair for whoever asks: its source, its listener, or
     /// the app, which opens it for the listener. Whoever opens it joins it.
-    fn open_private(
+    async fn open_private(
         &self,
+        bearer: &Bearer,
         actor: &Actor,
         opening: Opening,
-        private: Private,
+        mut private: Private,
         is_stream: bool,
     ) -> Result<(Joined, bool), engine::Refusal> {
         let Pair { source, listener } = &private.pair;
@@ -251,8 +263,28 @@ impl Context {
         };
         let has_consent = *actor == Actor::App || joins == source || self.open_subscriptions;
         let join = Join { is_stream, ..Join::default() };
+        let joins = joins.clone();
         let opening = Opening { opener: Some((joins.clone(), join)), ..opening };
-        self.engine.open_private(opening, private, has_consent)
+        for _ in 0..LOOKS {
+            let mut opening = opening.clone();
+            match self.engine.find_private(&opening.app, &private.pair) {
+                Some(live) => {
+                    if let Some((_, join)) = &mut opening.opener {
+                        self.judge_join(&live, &joins, join, bearer).await?;
+                    }
+                }
+                None if has_consent => {
+                    self.judge_opening(actor, &mut opening, Some(&mut private), bearer).await?;
+                }
+                None => {}
+            }
+            match self.engine.open_private(opening, private.clone(), has_consent) {
+                // Somebody was faster, or it has ended: this one was not judged.
+                Err(engine::Refusal::Rules(Rule::NotJudged)) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(Rule::NotJudged.into())
     }
 }
 

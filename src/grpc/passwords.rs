@@ -1,11 +1,13 @@
 //! Joining and opening with a password, which is compared or hashed before the engine is asked: no
 //! lock is held meanwhile, and what has changed until then is the rules' affair.
 
-use super::{Context, room};
+use super::{Context, LOOKS, room};
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{self, Compared, Guess, Joined, Live, Password, Peer, SessionKey, Target},
+    engine::{
+        self, Compared, Guess, Joined, Live, Password, Peer, SessionKey, Target, asked::Bearer,
+    },
     session::{
         Opening,
         command::{Actor, Join},
@@ -82,6 +84,8 @@ pub struct Entry {
     joining: Joining,
     /// With the password of the new session.
     missing: Option<(Opening, Option<Password>)>,
+    /// The join and the opening as they were asked for, before anybody judged them.
+    asked: (Join, Option<Opening>),
     /// Whether it was there to join when the passwords were looked at.
     found: bool,
 }
@@ -89,7 +93,8 @@ pub struct Entry {
 impl Entry {
     /// An entry whose passwords nobody has looked at.
     pub fn new(joining: Joining, missing: Option<(Opening, Option<Password>)>) -> Self {
-        Self { joining, missing, found: false }
+        let asked = (joining.join.clone(), missing.as_ref().map(|(it, _)| it.clone()));
+        Self { joining, missing, asked, found: false }
     }
 
     /// Which session.
@@ -116,10 +121,18 @@ impl Entry {
         }
     }
 
-    /// Compares or hashes the passwords that are needed as things stand; nothing is done until then.
-    pub async fn prepare(&mut self, server: &Context) -> Result<(), Refusal> {
+    /// Compares or hashes the passwords that are needed as things stand, and has judged what is to be
+    /// done; nothing is done until then.
+    pub async fn prepare(&mut self, server: &Context, bearer: &Bearer) -> Result<(), Refusal> {
         self.found = self.find(server).is_ok();
         let opens = self.opens();
+        let (join, opening) = self.asked.clone();
+        let proven = self.joining.join.proven.take();
+        self.joining.join = Join { proven, ..join };
+        if let (Some((missing, _)), Some(opening)) = (&mut self.missing, opening) {
+            let password = missing.password.take();
+            *missing = Opening { password, ..opening };
+        }
         let Joining { app, target, user, join, given, peer } = &mut self.joining;
         if let (false, Target::Key(key), Some(password)) = (opens, &*target, &*given) {
             let claim = Claim {
@@ -136,6 +149,22 @@ impl Entry {
             && opening.password.is_none()
         {
             opening.password = Some(server.passwords.hash(password.clone(), *peer).await?);
+        }
+        self.judge(server, bearer).await
+    }
+
+    /// Has judged what is to be done as things stand.
+    async fn judge(&mut self, server: &Context, bearer: &Bearer) -> Result<(), Refusal> {
+        let opens = self.opens();
+        let found = self.find(server).ok();
+        let Joining { user, join, .. } = &mut self.joining;
+        match (&mut self.missing, found) {
+            (Some((opening, _)), _) if opens => {
+                let actor = Actor::of(user);
+                server.judge_opening(&actor, opening, None, bearer).await?;
+            }
+            (_, Some(live)) => server.judge_join(&live, user, join, bearer).await?,
+            (_, None) => {}
         }
         Ok(())
     }
@@ -157,6 +186,8 @@ impl Entry {
             {
                 None
             }
+            // It has begun again since it was judged.
+            Refusal::Rules(Rule::NotJudged) => None,
             // That the id is taken is all that is to be told of an unlisted one.
             Refusal::NOT_FOUND if self.missing.is_some() => {
                 is_there().then(|| engine::Refusal::SessionExists.into())
@@ -173,21 +204,38 @@ impl Entry {
 
 impl Context {
     /// Joins a session; if there is none to join, opens one where that is wanted, with its password.
-    pub(super) async fn join_or_open(&self, mut entry: Entry) -> Result<(Joined, bool), Refusal> {
-        if let Target::Newest(_) = entry.joining.target {
-            let Joining { app, target, user, join, .. } = &entry.joining;
+    pub(super) async fn join_or_open(
+        &self,
+        mut entry: Entry,
+        bearer: &Bearer,
+    ) -> Result<(Joined, bool), Refusal> {
+        let mut looks = 0;
+        while let Target::Newest(_) = entry.joining.target {
+            let Joining { app, target, user, join, .. } = &mut entry.joining;
             // Nothing is hashed for a session that need not be opened.
             match self.engine.join_or_open(app, target, user, join, None) {
-                Err(refusal) if refusal.is_not_found() && entry.missing.is_some() => {}
+                Err(refusal) if refusal.is_not_found() && entry.missing.is_some() => break,
+                // It is judged where it would join, and then it is looked for again.
+                Err(engine::Refusal::NotJudged { session }) if looks < LOOKS => {
+                    let key = SessionKey::Id(session);
+                    *join = entry.asked.0.clone();
+                    if let Ok(live) = self.engine.find_to_join(app, Some(&key), user) {
+                        self.judge_join(&live, user, join, bearer).await?;
+                    }
+                    looks += 1;
+                }
                 outcome => return Ok(outcome?),
             }
         }
         loop {
-            entry.prepare(self).await?;
+            entry.prepare(self, bearer).await?;
             room::wait().await;
             match entry.enter(self) {
-                Err(refusal) => match entry.refused(self, refusal) {
-                    None => {}
+                Err(refusal) => match entry.refused(self, refusal.clone()) {
+                    None if is_not_judged(&refusal) && looks == LOOKS => {
+                        return Err(refusal.into());
+                    }
+                    None => looks += usize::from(is_not_judged(&refusal)),
                     Some(refusal) => return Err(refusal),
                 },
                 outcome => return Ok(outcome?),
@@ -203,9 +251,13 @@ impl Context {
         get_if_exists: bool,
         password: Option<Password>,
         (given, peer): (Option<Password>, Peer),
+        (actor, bearer): (&Actor, &Bearer),
     ) -> Result<(Joined, bool), Refusal> {
         let key = SessionKey::Id(opening.id.clone());
+        let (asked, mut looks) = (opening.clone(), 0);
         loop {
+            let password_hash = opening.password.take();
+            opening = Opening { password: password_hash, ..asked.clone() };
             let exists = self.engine.find(&opening.app, Some(&key), &Actor::App).is_ok();
             match (exists, get_if_exists) {
                 // It is refused as it is.
@@ -222,11 +274,16 @@ impl Context {
                         };
                         join.proven = claim.prove(self).await?;
                     }
+                    let found = self.engine.find(&opening.app, Some(&key), &Actor::App);
+                    if let (Some((user, join)), Ok(live)) = (&mut opening.opener, found) {
+                        self.judge_join(&live, user, join, bearer).await?;
+                    }
                 }
                 (false, _) => {
                     if let (None, Some(password)) = (&opening.password, &password) {
                         opening.password = Some(self.passwords.hash(password.clone(), peer).await?);
                     }
+                    self.judge_opening(actor, &mut opening, None, bearer).await?;
                 }
             }
             room::wait().await;
@@ -234,6 +291,8 @@ impl Context {
                 // Somebody was faster, and to that session nothing was proven yet.
                 Err(engine::Refusal::Rules(Rule::WrongPassword | Rule::SessionNotFound))
                     if !exists && given.is_some() => {}
+                // Somebody was faster, or it has begun again.
+                Err(refusal) if is_not_judged(&refusal) && looks < LOOKS => looks += 1,
                 // That the id is taken is all that is to be told of an unlisted one.
                 Err(refusal) if refusal.is_not_found() => {
                     return Err(engine::Refusal::SessionExists.into());
@@ -242,6 +301,11 @@ impl Context {
             }
         }
     }
+}
+
+/// The session began again since it was judged what is to be done there.
+fn is_not_judged(refusal: &engine::Refusal) -> bool {
+    *refusal == engine::Refusal::Rules(Rule::NotJudged)
 }
 
 /// Where a call comes from, which the connection has noted.

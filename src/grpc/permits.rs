@@ -130,6 +130,9 @@ mod tests {
     use crate::{proto, session::ids::UserId};
     use prost::Message;
 
+    /// What backends serve.
+    const HOOKS: &str = "/sessiond.v1.HookService/";
+
     fn calls_of(descriptors: &[u8]) -> Vec<String> {
         let files = prost_types::FileDescriptorSet::decode(descriptors).expect("it is built in");
         let files = files.file.iter();
@@ -146,10 +149,11 @@ mod tests {
         let ours = calls_of(proto::DESCRIPTORS);
         let health = calls_of(tonic_health::pb::FILE_DESCRIPTOR_SET);
         assert!(ours.len() > 30);
-        for path in ours.iter().chain(&health) {
+        let is_served = |path: &&String| !path.starts_with(HOOKS);
+        for path in ours.iter().filter(is_served).chain(&health) {
             assert!(find(path).is_some(), "{path} has no line");
         }
-        for path in &ours {
+        for path in ours.iter().filter(is_served) {
             assert_ne!(needs(path), Needs::Nothing, "{path} needs a credential");
         }
     }

@@ -1,31 +1,30 @@
 //! Reads keys at a URL.
 
 use super::{jwks::MAX_BYTES, source::SourceSettings};
-use crate::session::limits::Micros;
 use std::{sync::Arc, time::Duration};
 use ureq::{
     Agent,
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
-/// What asks a URL, for at most so long each time, and never anybody whom the URL does not name.
-pub fn agent(url: &str, authorities: Option<&[u8]>, timeout: Micros) -> Result<Agent, String> {
+/// A client of one URL. A call of it blocks for as long as the timeout.
+pub fn agent(url: &str, authorities: Option<&[u8]>, timeout: Duration) -> Result<Agent, String> {
     let roots = match authorities {
         None => RootCerts::WebPki,
         Some(pem) => RootCerts::new_with_certs(&certificates(pem)?),
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider);
-    let is_here = url.starts_with("http://");
+    let is_plain = url.starts_with("http://");
     let mut config = Agent::config_builder()
         .tls_config(tls.build())
-        .https_only(!is_here)
+        .https_only(!is_plain)
         // A redirect leads to somebody whom the settings do not name.
         .max_redirects(0)
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_micros(timeout)))
+        .timeout_global(Some(timeout))
         .user_agent("sessiond");
-    if is_here {
+    if is_plain {
         config = config.proxy(None);
     }
     Ok(config.build().into())
@@ -33,8 +32,8 @@ pub fn agent(url: &str, authorities: Option<&[u8]>, timeout: Micros) -> Result<A
 
 /// Reads what is at the URL. Blocks for as long as the settings allow.
 pub fn read(settings: &SourceSettings) -> Result<Vec<u8>, String> {
-    let SourceSettings { url, authorities, timeout, .. } = settings;
-    let agent = agent(url, authorities.as_deref(), *timeout)?;
+    let timeout = Duration::from_micros(settings.timeout);
+    let agent = agent(&settings.url, settings.authorities.as_deref(), timeout)?;
     let request = agent.get(&settings.url).header("accept", "application/json");
     let mut response = request.call().map_err(|error| error.to_string())?;
     let status = response.status();

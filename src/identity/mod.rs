@@ -12,7 +12,7 @@ pub mod api_key;
 mod cache;
 mod certificate;
 mod denied;
-pub(crate) mod fetch;
+pub mod fetch;
 pub mod file;
 mod grant;
 mod issuer;

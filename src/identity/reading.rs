@@ -72,6 +72,11 @@ impl<'a> Section<'a> {
         self.faults.add(&self.place, message);
     }
 
+    /// Whether a fault was found, anywhere.
+    pub fn has_faults(&self) -> bool {
+        !self.faults.0.borrow().is_empty()
+    }
+
     fn place_of(&self, key: &str) -> String {
         let joint = if self.place.ends_with(".toml") || self.is_file() { ": " } else { "." };
         format!("{}{joint}{key}", self.place)
@@ -102,6 +107,20 @@ impl<'a> Section<'a> {
         read
     }
 
+    /// The same of a value that must be there.
+    pub fn needed<T>(
+        &mut self,
+        key: &'static str,
+        takes: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(key, takes, read);
+        if value.is_none() && self.lacks(key) {
+            self.fault(key, format!("must be given: {takes}"));
+        }
+        value
+    }
+
     /// Takes a string of at least one and at most so many bytes, without control characters.
     pub fn text(&mut self, key: &'static str, most: usize) -> Option<String> {
         self.value(key, &format!("a string of 1 to {most} bytes"), |value| {
@@ -128,6 +147,19 @@ impl<'a> Section<'a> {
         self.value(key, &takes, |value| {
             let duration = humantime::parse_duration(value.as_str()?).ok()?;
             range.contains(&duration).then_some(duration.as_micros() as Micros)
+        })
+    }
+
+    /// Takes a number.
+    pub fn count(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Option<usize> {
+        let takes = format!("a number of {} to {}", range.start(), range.end());
+        self.value(key, &takes, |value| {
+            let count = usize::try_from(value.as_integer()?).ok()?;
+            range.contains(&count).then_some(count)
         })
     }
 

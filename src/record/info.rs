@@ -12,6 +12,7 @@ use super::{
 use crate::session::{
     Info,
     ids::Key,
+    judging::{Operation, Rule},
     schema::{Field, Fields, Schema},
     settings::{Keys, Settings},
 };
@@ -63,6 +64,7 @@ fn write_settings(settings: &Settings) -> wire::Settings {
         data_role,
         reset_role,
         durability,
+        rules,
     } = settings;
     let keys = |keys: &Keys| keys.iter().map(|key| key.to_string()).collect();
     wire::Settings {
@@ -86,6 +88,7 @@ fn write_settings(settings: &Settings) -> wire::Settings {
         data_role: write_role(*data_role),
         reset_role: write_role(*reset_role),
         durability: write_durability(*durability),
+        rules: rules.iter().map(write_rule).collect(),
     }
 }
 
@@ -111,6 +114,7 @@ fn read_settings(settings: wire::Settings) -> Result<Settings, Unreadable> {
         data_role,
         reset_role,
         durability,
+        rules,
     } = settings;
     let keys = |keys: Vec<String>| Keys::new(keys.into_iter().map(Key::from).collect());
     Ok(Settings {
@@ -134,6 +138,42 @@ fn read_settings(settings: wire::Settings) -> Result<Settings, Unreadable> {
         data_role: role(data_role)?,
         reset_role: role(reset_role)?,
         durability: read_durability(durability)?.ok_or(Unreadable::Malformed("no durability"))?,
+        rules: rules.into_iter().map(read_rule).collect::<Result<_, _>>()?,
+    })
+}
+
+fn write_rule(rule: &Rule) -> wire::Rule {
+    let Rule { name, on, expression, message } = rule;
+    let on = on.iter().map(|operation| match operation {
+        Operation::Open => wire::Operation::Open,
+        Operation::Join => wire::Operation::Join,
+        Operation::Write => wire::Operation::Write,
+        Operation::Subscribe => wire::Operation::Subscribe,
+    });
+    wire::Rule {
+        name: name.to_string(),
+        on: on.map(Into::into).collect(),
+        expression: expression.to_string(),
+        message: message.to_string(),
+    }
+}
+
+fn read_rule(rule: wire::Rule) -> Result<Rule, Unreadable> {
+    let wire::Rule { name, on, expression, message } = rule;
+    let operation = |on: i32| match wire::Operation::try_from(on) {
+        Ok(wire::Operation::Open) => Ok(Operation::Open),
+        Ok(wire::Operation::Join) => Ok(Operation::Join),
+        Ok(wire::Operation::Write) => Ok(Operation::Write),
+        Ok(wire::Operation::Subscribe) => Ok(Operation::Subscribe),
+        Ok(wire::Operation::Unspecified) | Err(_) => {
+            Err(Unreadable::Malformed("a rule on nothing that is known"))
+        }
+    };
+    Ok(Rule {
+        name: name.into(),
+        on: on.into_iter().map(operation).collect::<Result<_, _>>()?,
+        expression: expression.into(),
+        message: message.into(),
     })
 }
 

@@ -33,6 +33,9 @@ pub enum StartError {
     /// Something is wrong with what TLS needs.
     #[error("{}", lines(.0))]
     Tls(Vec<String>),
+    /// Something is wrong with the rules and hooks.
+    #[error("{}", lines(.0))]
+    Policy(Vec<identity::Fault>),
     /// Everybody who reaches the address could do everything.
     #[error(
         "{address} can be reached from other machines, and nothing says who may call: give a file \

@@ -14,11 +14,15 @@ mod tls;
 
 use crate::{
     config::{Config, Listen},
-    engine::{Clock, Engine, EngineSettings, EventBounds, HashCost, KeepingSettings, Passwords},
+    engine::{
+        Clock, Engine, EngineSettings, EventBounds, HashCost, KeepingSettings, Passwords,
+        rule::JudgedApps,
+    },
     grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
     identity::Identity,
     log::LogError,
     object_stream::{self, ObjectStreams},
+    policy::Policy,
     session::{
         limits::{Limits, Micros, NOTES},
         settings::Durability,
@@ -196,7 +200,10 @@ impl Server {
             let name = if durability == Durability::Async { "async" } else { "sync" };
             return Err(StartError::NoStore(name));
         }
-        let engine = Engine::new(engine_settings(&config), clock, Arc::new(Wire::default()));
+        let policy = config.policy.as_deref().map(Policy::open).transpose();
+        let policy = Arc::new(policy.map_err(StartError::Policy)?.unwrap_or_default());
+        let settings = engine_settings(&config, policy.judged());
+        let engine = Engine::new(settings, clock, Arc::new(Wire::default()));
         let stored = Stored::lock(&config)?;
         engine.note_start(stored.is_some());
         let (leaving, stopping) = (Leaving::default(), CancellationToken::new());
@@ -210,6 +217,7 @@ impl Server {
             entrance: entrance.clone(),
             reflection: config.reflection,
             passwords: passwords.clone(),
+            policy,
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
                 name: config.node.clone(),
@@ -422,7 +430,7 @@ fn micros(span: Duration) -> Micros {
     span.as_micros() as Micros
 }
 
-fn engine_settings(config: &Config) -> EngineSettings {
+fn engine_settings(config: &Config, judged: JudgedApps) -> EngineSettings {
     EngineSettings {
         shards: config.threads,
         tick: micros(config.tick_interval),
@@ -440,6 +448,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
             all_bytes: config.max_journals_bytes,
             watchers: config.max_event_watchers,
         },
+        judged,
         keeping: config.store.as_ref().map(|_| KeepingSettings {
             interval: micros(config.store_interval),
             durability: config.durability.unwrap_or(Durability::Async),

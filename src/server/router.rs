@@ -45,6 +45,15 @@ const OWN: &str = "/sessiond.v1.";
 /// The path that all calls of reflection begin with.
 const REFLECTION: &str = "/grpc.reflection.";
 
+/// The services that reflection tells of; hooks are served by backends.
+const SERVED: [&str; 5] = [
+    "sessiond.v1.AdminService",
+    "sessiond.v1.SessionService",
+    "sessiond.v1.DeliveryService",
+    "sessiond.v1.ObjectStreamService",
+    "grpc.health.v1.Health",
+];
+
 /// How many streams of reflection there may be, and bytes of a message of theirs up.
 const MOST_REFLECTIONS: usize = 32;
 const REFLECTION_BYTES: usize = 4096;
@@ -65,8 +74,13 @@ impl Router {
     /// All services; `health` is told from outside.
     pub fn new(context: Context, health: HealthServer<impl Health>) -> Self {
         let most = context.streams.max_request_bytes;
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
+        let reflection = |own: &'static str| {
+            let builder = tonic_reflection::server::Builder::configure();
+            let builder = SERVED
+                .into_iter()
+                .chain([own])
+                .fold(builder, |it, name| it.with_service_name(name));
+            builder
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
@@ -74,8 +88,12 @@ impl Router {
         let sessions = SessionServiceServer::new(Sessions(context.clone()));
         let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
         let admin = AdminServiceServer::new(Admin(Arc::new(context.clone())));
-        let v1 = reflection().build_v1().expect("the descriptors are compiled in");
-        let v1alpha = reflection().build_v1alpha().expect("the descriptors are compiled in");
+        let v1 = reflection("grpc.reflection.v1.ServerReflection")
+            .build_v1()
+            .expect("the descriptors are compiled in");
+        let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection")
+            .build_v1alpha()
+            .expect("the descriptors are compiled in");
         // The limit holds before and after a message is inflated.
         macro_rules! bounded {
             ($service:expr) => {

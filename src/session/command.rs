@@ -2,6 +2,7 @@
 
 use super::{
     ban::Ban,
+    epoch::Epoch,
     ids::{Key, UserId},
     limits::Micros,
     member::Stay,
@@ -109,6 +110,8 @@ pub struct Write {
     pub merge_maps: bool,
     /// The stay in which it was made, if it comes late: it changes nothing in another one.
     pub made_in: Option<Stay>,
+    /// In which epoch of the session it was judged and found good; none = it was not judged.
+    pub judged: Option<Epoch>,
 }
 
 impl Write {
@@ -146,6 +149,10 @@ pub struct Join {
     pub proven: Option<PasswordHash>,
     /// Leaves the other exclusive session that the user is in, instead of being refused.
     pub moves: bool,
+    /// In which epoch of the session it was judged and found good; none = it was not judged.
+    pub judged: Option<Epoch>,
+    /// The role that whoever judged it gives to a new member. An owner stays one.
+    pub role: Option<Role>,
 }
 
 impl Command {

@@ -3,13 +3,13 @@
 use super::{
     Session,
     command::{Actor, Join, Write},
-    error::{Refusal, Violation},
+    error::{Limit, Refusal, Violation},
     event::{Ended, What},
     ids::UserId,
     limits::Micros,
     member::{Departed, Departure, MemberIx, Membership},
     password::PasswordHash,
-    role::Role,
+    role::{ROLES, Role},
     schema::Paths,
     settings::{Kind, Presence},
 };
@@ -40,6 +40,9 @@ impl Session {
             let fault = Violation::new(Paths::JOIN.set, "a spectator never sends");
             return Err(Refusal::Invalid(vec![fault]));
         }
+        if join.role.is_some() && !self.roles.has_room(user, role) {
+            return Err(Refusal::LimitReached { limit: Limit::Roles, most: ROLES });
+        }
         // Whoever opens a session that is locked from the start is in.
         if self.accepted.settings.locked && self.revision.is_some() {
             return Err(Refusal::Locked);
@@ -47,7 +50,8 @@ impl Session {
         self.check_place(role, Some(user))?;
         self.check_first_props(&join.user_props, &join.props)?;
         self.check_props_format(Some(role), &Write::of(join.props.clone()), Paths::JOIN)?;
-        password
+        password?;
+        self.check_join_judged(join)
     }
 
     /// The password that has to be proven before somebody joins; none if the join needs none.
@@ -107,11 +111,14 @@ impl Session {
         self.members.find(user).filter(|&ix| self.is_joined(ix))
     }
 
-    pub(super) fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
-        match self.roles.of(user) {
-            Some(role) => role,
-            None if join.spectator => Role::Spectator,
-            None => Role::Member,
+    /// The role with which a user joins in this way.
+    pub fn role_on_joining(&self, user: &UserId, join: &Join) -> Role {
+        match (self.roles.of(user), join.role) {
+            (Some(Role::Owner), _) => Role::Owner,
+            (_, Some(role)) => role,
+            (Some(role), None) => role,
+            (None, None) if join.spectator => Role::Spectator,
+            (None, None) => Role::Member,
         }
     }
 
@@ -129,6 +136,9 @@ impl Session {
     pub(super) fn admit(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
         self.check_admission(now, &user, &join)?;
         let role = self.role_on_joining(&user, &join);
+        if join.role == Some(role) && self.roles.of(&user) != Some(role) {
+            self.roles.give(user.clone(), role);
+        }
         let Join { presence, is_stream, props, user_props, .. } = join;
         let first = self.first_props(user_props);
         let by_default = self.presence_by_default(is_stream);

@@ -19,6 +19,8 @@ pub mod frame;
 mod host;
 pub mod ids;
 mod joining;
+mod judged;
+pub mod judging;
 pub mod limits;
 mod listening;
 pub mod log;
@@ -62,6 +64,7 @@ use error::Refusal;
 use event::{Ended, Event, What};
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
+use judging::{Operations, judged_by};
 use limits::{Limits, Micros};
 use log::Log;
 use member::{Departed, MemberIx, Members};
@@ -122,6 +125,10 @@ pub struct Opening {
     pub private_data: Vec<(Key, Value)>,
     /// The format of props and data; none = free.
     pub schema: Option<Arc<Schema>>,
+    /// What is judged beside the rules of the settings.
+    pub judges: Operations,
+    /// It was judged itself.
+    pub is_judged: bool,
 }
 
 impl Opening {
@@ -139,6 +146,8 @@ impl Opening {
             data: Vec::new(),
             private_data: Vec::new(),
             schema: None,
+            judges: Operations::default(),
+            is_judged: false,
         }
     }
 }
@@ -152,6 +161,8 @@ pub struct Session {
     pair: Option<Arc<Pair>>,
     /// The app sees the source of a private session.
     is_source_seen: bool,
+    /// What is judged: see [`judging`].
+    judges: Operations,
     limits: Arc<Limits>,
     epoch: Epoch,
     /// The epoch in which it was opened, by which sessions are in the order of their opening.
@@ -229,12 +240,15 @@ impl Session {
             data,
             private_data,
             schema,
+            judges,
+            is_judged: _,
         } = opening;
         let owner = match (&private, &opener) {
             (Some(private), _) => Some(private.owner.clone()),
             (None, opener) => opener.as_ref().map(|(user, _)| user).or(people.owner()).cloned(),
         };
         let has_password = password.is_some();
+        let judges = judges.or(judged_by(&settings.rules));
         let (owned_by, host) = (owner.clone(), None);
         let info = Info { settings, owner: owned_by, host, term: 0, has_password, schema };
         let accepted = Arc::new(info);
@@ -244,6 +258,7 @@ impl Session {
             kind,
             pair: private.as_ref().map(Private::shared_pair),
             is_source_seen: false,
+            judges,
             notes: Notes::after(0, limits.notes),
             limits,
             epoch: last_epoch.next(now),
@@ -318,6 +333,7 @@ impl Session {
             Command::SetProps { user, write, term } => {
                 let ix = self.writer(actor, &user)?;
                 self.check_is_source(&user)?;
+                self.check_judged(actor, write.judged)?;
                 self.check_props_format(self.rank_of(actor), &write, Paths::PROPS)?;
                 self.check_term(&Actor::of(&user), term)?;
                 // What a membership that is over has left is forgotten with it.
@@ -338,6 +354,7 @@ impl Session {
             }
             Command::SetData { shared, private, term } => {
                 self.check_data(actor, &shared, &private)?;
+                self.check_judged(actor, shared.judged)?;
                 let paths = (Paths::DATA, Paths::PRIVATE_DATA);
                 let rank = self.rank_of(actor);
                 self.check_data_format(rank, (&shared, paths.0), (&private, paths.1))?;

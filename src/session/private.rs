@@ -117,6 +117,7 @@ impl Session {
 
     /// Whether the absent source may join with these first props.
     pub(super) fn check_source_joins(&self, ix: MemberIx, join: &Join) -> Result<(), Refusal> {
+        self.check_join_judged(join)?;
         if join.props.is_empty() {
             return Ok(());
         }

@@ -21,7 +21,8 @@ use std::collections::BTreeSet;
 impl Session {
     /// A user changed its props on itself. Every session takes that, so that a change of the
     /// selection shows it later; it takes a revision only where the selection shows a written key,
-    /// and elsewhere only if it is to take `hidden` keys. One with a schema takes only what names it.
+    /// and elsewhere only if it is to take `hidden` keys. One with a schema, or whose writes are judged,
+    /// takes only what names it.
     pub(super) fn user_props(
         &mut self,
         user: &UserId,
@@ -34,7 +35,7 @@ impl Session {
         }
         let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
-        if self.accepted.schema.is_some() {
+        if self.takes_named_writes_only() {
             return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
         }
         let slots = &self.members.get(ix).slots;
@@ -82,9 +83,9 @@ impl Session {
     }
 
     /// The keys as slots know them, where a member's row of values for them may be put as it is; none
-    /// where each write has to be looked at: a format, a log, another kind, a key that nobody has.
+    /// where each write has to be looked at: a format, a judge, a log, another kind, a key that nobody has.
     pub fn columns(&self, keys: &[Key]) -> Option<SmallVec<[KeyIx; 8]>> {
-        let is_plain = self.accepted.schema.is_none() && self.log.is_none();
+        let is_plain = !self.takes_named_writes_only() && self.log.is_none();
         if !is_plain || self.kind == Kind::Private || self.has_ended() {
             return None;
         }
@@ -114,6 +115,7 @@ impl Session {
     pub(super) fn first_props(&self, user_props: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
         match &self.accepted.schema {
             Some(schema) => defaults(&schema.props),
+            None if self.takes_named_writes_only() => Vec::new(),
             None => user_props,
         }
     }
@@ -124,7 +126,7 @@ impl Session {
         user_props: &[(Key, Value)],
         props: &[(Key, Value)],
     ) -> Result<(), Refusal> {
-        let user_props = if self.accepted.schema.is_some() { &[] } else { user_props };
+        let user_props = if self.takes_named_writes_only() { &[] } else { user_props };
         let keys: BTreeSet<_> = user_props.iter().chain(props).map(|(key, _)| key).collect();
         self.check_count(keys.len())
     }

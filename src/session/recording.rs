@@ -53,6 +53,8 @@ impl Session {
             pair,
             // Whoever owns the session next finds out whether the app sees the source.
             is_source_seen: _,
+            // The rules are among the settings; what else is judged, the owner knows.
+            judges: _,
             limits: _,
             epoch: _,
             born,

@@ -2,6 +2,7 @@
 
 use super::{
     ids::{Key, UserId},
+    judging::Rule,
     limits::{Micros, REJOIN_GRACE},
     password::PasswordHash,
     role::Role,
@@ -97,6 +98,8 @@ pub struct Settings {
     pub reset_role: Role,
     /// What outlives a crash; fixed at the opening.
     pub durability: Durability,
+    /// What must be true of what is asked of the session; fixed at the opening.
+    pub rules: Arc<[Rule]>,
 }
 
 /// One setting to change.
@@ -176,6 +179,7 @@ impl Settings {
             data_role: Role::Member,
             reset_role: Role::Admin,
             durability: Durability::None,
+            rules: [].into(),
         }
     }
 

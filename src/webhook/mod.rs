@@ -70,7 +70,7 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
         let plan = settings::read(path)?.into_iter().map(|webhook| {
             let WebhookSettings { url, authorities, timeout, .. } = &webhook;
-            let agent = fetch::agent(url, authorities.as_deref(), *timeout);
+            let agent = fetch::agent(url, authorities.as_deref(), Duration::from_micros(*timeout));
             agent.map(|agent| (webhook, agent)).map_err(|fault| vec![Fault(fault)])
         });
         plan.collect::<Result<_, _>>().map(Self)

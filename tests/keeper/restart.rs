@@ -12,6 +12,7 @@ use sessiond::{
         command::{Actor, Command},
         error::Refusal as Rule,
         ids::Key,
+        judging::{self, Operation},
         limits::SECOND,
         revision::Revision,
         settings::Durability,
@@ -57,6 +58,28 @@ async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision
     let Step::Update(update) = &told[0] else { panic!("{told:?}") };
     let body = body_of(update);
     assert!(matches!(body, Some(proto::session_update::Body::Changes(_))), "{body:?}");
+}
+
+#[tokio::test]
+async fn the_rules_of_a_session_outlive_a_crash() {
+    for durability in [Durability::Sync, Durability::Async] {
+        let mut stage = Stage::new().await;
+        let (name, expression) = ("near".into(), "request.props.x < 100".into());
+        let on = [Operation::Write].into_iter().collect();
+        let rule = judging::Rule { name, on, expression, message: "too far".into() };
+        stage.open_with("ruled", |settings| {
+            (settings.durability, settings.rules) = (durability, [rule.clone()].into());
+        });
+        stage.tick();
+        stage.store().await;
+        let stage = stage.crash().await;
+        let live = stage.find("ruled").expect("it is back");
+        assert!(live.judges(Operation::Write) && !live.judges(Operation::Join));
+        assert_eq!(live.rules().iter().map(|rule| &**rule.name()).collect::<Vec<_>>(), ["near"]);
+        assert_eq!(*live.lock().core.accepted_info().settings.rules, [rule]);
+        let unjudged = stage.write(&live, "ada", 1.0);
+        assert_eq!(unjudged, Err(Refusal::Rules(Rule::NotJudged)));
+    }
 }
 
 #[tokio::test]

@@ -89,6 +89,7 @@ impl Stage {
             max_replay_bytes: 1 << 20,
             keeping: Some(KeepingSettings { interval: INTERVAL, durability: Durability::Async }),
             limits: Limits::default(),
+            judged: Default::default(),
         };
         let limits = Arc::new(settings.limits.clone());
         let engine = Engine::new(settings, Clock::stepped(now), Arc::new(Wire::default()));

@@ -9,6 +9,7 @@ use sessiond::{
         command::Actor,
         epoch::Epoch,
         ids::{AppId, SessionId, UserId},
+        judging::{Operation, Rule},
         limits::Limits,
         member::Departure,
         password::PasswordHash,
@@ -38,6 +39,7 @@ pub fn entries() -> Vec<(&'static str, Entry)> {
         ("update", session(update())),
         ("two_numbers", session(two_numbers())),
         ("private", session(private())),
+        ("ruled", session(ruled())),
         ("gone", gone),
         ("greatest_epoch", Entry::GreatestEpoch(Epoch(1_700_000_000_000_000))),
         (
@@ -126,6 +128,7 @@ fn info(host: &str, schema: Option<Schema>) -> Arc<Info> {
             data_role: Role::Moderator,
             reset_role: Role::Owner,
             durability: Durability::Sync,
+            rules: [].into(),
         },
         owner: Some(user("ada")),
         host: Some(user(host)),
@@ -347,6 +350,21 @@ fn two_numbers() -> Record {
         waiting: Vec::new(),
         ..snapshot()
     }
+}
+
+fn ruled() -> Record {
+    let mut record = snapshot();
+    let rule = |name: &str, on: &[Operation]| Rule {
+        name: name.into(),
+        on: on.iter().copied().collect(),
+        expression: "request.props.x < 100".into(),
+        message: "too far".into(),
+    };
+    if let Some(info) = &mut record.info {
+        let rules = [rule("near", &[Operation::Write]), rule("all", &Operation::ALL)];
+        Arc::make_mut(info).settings.rules = rules.into();
+    }
+    record
 }
 
 fn private() -> Record {

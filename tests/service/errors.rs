@@ -645,12 +645,12 @@ async fn a_refusal_names_the_thing_and_the_way_out() {
         .try_open(OpenSharedSessionRequest { schema: Some(schema), ..open })
         .await
         .expect("it opens");
-    let needs_id = r#"write.session_ids["game"]: the session has a schema: a write must name it in session_ids"#;
+    let needs_id = r#"write.session_ids["game"]: the session has a schema, or its writes are judged: a write must name it in session_ids"#;
     assert_eq!(said(service.try_write("moe", on_user())).await, needs_id);
     let mut moe = service.stream("game", "moe").await;
     let seq = moe.write(on_user());
     moe.until_acked(&service, seq).await;
-    let needs_id = r#"session "game" has a schema: a write must name it in session_ids"#;
+    let needs_id = r#"session "game" has a schema, or its writes are judged: a write must name it in session_ids"#;
     assert_eq!(moe.refusals[0].message, needs_id, "in band");
 
     let path = "/metrics";

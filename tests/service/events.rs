@@ -591,15 +591,18 @@ impl Service {
 
 #[tokio::test]
 async fn the_refusal_of_a_hook_is_told_with_who_made_the_call() {
-    use sessiond::{engine::HookRefusal, session::command::Actor, session::ids};
+    use sessiond::{
+        engine::HookRefusal,
+        session::{command::Actor, ids, judging::Operation},
+    };
     let service = Service::start().await;
     let mut watcher = service.watch_events().await;
     let app = ids::AppId::new("default").expect("an id");
     let (session, ada) =
         (ids::SessionId::new("finals").ok(), ids::UserId::new("ada").expect("an id"));
-    let [hook, call, reason] = ["gate", "JoinSession", "not today"].map(Into::into);
-    let refusal = HookRefusal { hook, call, reason };
+    let [hook, reason] = ["gate", "not today"].map(Into::into);
+    let refusal = HookRefusal { hook, operation: Operation::Join, reason };
     service.engine().note_hook_refusal(&app, session, Actor::of(&ada), refusal);
     let told = after(&service, &mut watcher).await;
-    assert_eq!(told, ["hook gate JoinSession: not today by ada"]);
+    assert_eq!(told, ["hook gate Join: not today by ada"]);
 }

@@ -50,6 +50,7 @@ fn chosen() -> SessionSettings {
         reset_role: Role::Member.into(),
         presence: Presence::Tied.into(),
         durability: Durability::None.into(),
+        rules: vec![],
     }
 }
 

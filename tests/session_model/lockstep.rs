@@ -101,8 +101,16 @@ impl Lockstep {
                 let user_props = self.model.users.get(&user).cloned().unwrap_or_default();
                 let user_props = user_props.into_iter().collect();
                 let (proven, moves) = (proven.map(password), false);
-                let join =
-                    Join { spectator, presence, is_stream, props, user_props, moves, proven };
+                let join = Join {
+                    spectator,
+                    presence,
+                    is_stream,
+                    props,
+                    user_props,
+                    moves,
+                    proven,
+                    ..Join::default()
+                };
                 let actor = Actor::of(&user);
                 let joined = self.apply(&actor, Command::Join { user: user.clone(), join });
                 if joined && is_stream {

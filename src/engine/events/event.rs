@@ -4,6 +4,7 @@ use crate::session::{
     command::Actor,
     event::What,
     ids::{AppId, SessionId, UserId},
+    judging::Operation,
     limits::Micros,
 };
 use std::{mem::size_of, sync::Arc};
@@ -88,8 +89,8 @@ pub enum Revoked {
 pub struct HookRefusal {
     /// The name of the hook in the settings.
     pub hook: Arc<str>,
-    /// The call that was refused, as `JoinSession`.
-    pub call: Arc<str>,
+    /// What was asked for.
+    pub operation: Operation,
     /// In the words of the hook.
     pub reason: Arc<str>,
 }
@@ -131,8 +132,8 @@ impl AppEvent {
                     issuer.as_ref().map_or(0, |it| it.len()) + user(it)
                 }
             },
-            AppWhat::HookRefused(HookRefusal { hook, call, reason }) => {
-                hook.len() + call.len() + reason.len()
+            AppWhat::HookRefused(HookRefusal { hook, operation: _, reason }) => {
+                hook.len() + reason.len()
             }
         };
         let session = self.session.as_ref().map_or(0, |it| it.len());

@@ -83,9 +83,10 @@ fn told(what: &AppWhat) -> (Option<&UserId>, Told) {
             };
             return (user, told);
         }
-        AppWhat::HookRefused(HookRefusal { hook, call, reason }) => {
-            let [hook, call, reason] = [hook, call, reason].map(|it| it.to_string());
-            return (None, Told::HookRefused(proto::HookRefused { hook, call, reason }));
+        AppWhat::HookRefused(HookRefusal { hook, operation, reason }) => {
+            let [hook, reason] = [hook, reason].map(|it| it.to_string());
+            let operation = to_proto::operation(*operation).into();
+            return (None, Told::HookRefused(proto::HookRefused { hook, operation, reason }));
         }
     };
     match what {

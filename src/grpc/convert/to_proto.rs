@@ -9,6 +9,7 @@ use crate::{
         ban::Ban,
         command::Actor,
         ids::{Key, UserId},
+        judging::{Operation, Rule},
         limits::{Micros, SECOND},
         member::{Departure, Shown},
         role::Role,
@@ -185,7 +186,9 @@ pub fn ban(user: &UserId, ban: &Ban) -> proto::Ban {
     }
 }
 
-fn kind(kind: Kind) -> proto::SessionKind {
+/// Who sees whom.
+/// Who sees whom.
+pub fn kind(kind: Kind) -> proto::SessionKind {
     match kind {
         Kind::Room => proto::SessionKind::Room,
         Kind::Hosted => proto::SessionKind::Hosted,
@@ -228,6 +231,26 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
         data_role: role(settings.data_role).into(),
         reset_role: role(settings.reset_role).into(),
         durability: durability(settings.durability).into(),
+        rules: settings.rules.iter().map(rule).collect(),
+    }
+}
+
+fn rule(rule: &Rule) -> proto::Rule {
+    proto::Rule {
+        name: rule.name.to_string(),
+        on: rule.on.iter().map(|it| operation(it).into()).collect(),
+        expression: rule.expression.to_string(),
+        message: rule.message.to_string(),
+    }
+}
+
+/// What is judged.
+pub fn operation(operation: Operation) -> proto::Operation {
+    match operation {
+        Operation::Open => proto::Operation::Open,
+        Operation::Join => proto::Operation::Join,
+        Operation::Write => proto::Operation::Write,
+        Operation::Subscribe => proto::Operation::Subscribe,
     }
 }
 

@@ -81,7 +81,9 @@ impl PropsWrite {
     pub fn is_plain(&self) -> bool {
         let is_conditional = !self.write.if_revision.is_empty() || self.term != 0;
         // What is to be stored does not wait, so that its ack says that it is.
-        !is_conditional && self.once.0.is_none() && !self.durable
+        let is_free = self.once.0.is_none() && !self.durable;
+        // What was judged is to be made now, on what it was judged by.
+        !is_conditional && is_free && self.judgements.is_empty()
     }
 }
 

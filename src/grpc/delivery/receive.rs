@@ -17,7 +17,7 @@ use crate::grpc::{
     weight::decode,
 };
 use crate::{
-    engine::{End, Follower, Options, Resume, SessionKey},
+    engine::{End, Follower, Options, Resume, SessionKey, asked::Bearer},
     grpc::convert::door::path,
     proto,
     session::{command::Actor, ids::SessionId},
@@ -33,6 +33,7 @@ use std::{
 pub struct ReceiveSessionUpdates {
     user: Follower,
     actor: Actor,
+    bearer: Bearer,
     options: Options,
     /// Where the client continues. What is left once the first sessions are there is not among them.
     resume: BTreeMap<SessionId, Resume>,
@@ -51,7 +52,10 @@ impl ReceiveSessionUpdates {
             let live = server.engine.find(app, Some(&SessionKey::Id(id.clone())), &self.actor);
             let feed = live.map_err(Refusal::from);
             let feed = feed.and_then(|live| {
-                Wanted::of(&live, self.actor.clone(), options).feed_sometime(server, app)
+                let user = &self.user.stream().user;
+                let judged = server.judge_followed(&live, user, &self.bearer)?;
+                let wanted = Wanted::of(&live, self.actor.clone(), options).judged(judged);
+                wanted.feed_sometime(server, app)
             });
             // Who is not let in has just gone, or the session has.
             let Ok((feed, _)) = feed else { continue };
@@ -85,8 +89,11 @@ impl Call for ReceiveSessionUpdates {
             }
         }
         let (actor, user) = door.close_with(|| actor.zip(user))?;
+        let bearer = caller.grant.bearer();
+        server.judge_following(&app, &user, &bearer).await?;
         let user = server.engine.user_stream(&app, &user)?.follow();
-        Ok((Self { user, actor, options, resume, places: 0 }, Feeds::none(&server, seat)))
+        let call = Self { user, actor, bearer, options, resume, places: 0 };
+        Ok((call, Feeds::none(&server, seat)))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {

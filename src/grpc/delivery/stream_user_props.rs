@@ -1,5 +1,7 @@
 //! StreamUserProps: one user's props up, its sessions' updates down.
 
+mod judging;
+
 use super::{
     Seat, Server,
     acks::{Acks, Frame, Told, check_seq},
@@ -21,6 +23,7 @@ use crate::{
     engine::{Peer, SessionKey, UserStream},
     grpc::{
         convert::door::{Door, PropsWrite},
+        judging::Judgements,
         once::Once,
         status::{about::About, in_band},
         weight::decode,
@@ -30,13 +33,19 @@ use crate::{
     session::{
         command::{Actor, Command, Write},
         ids::{AppId, SessionId},
+        judging::Operation,
         limits::{Micros, SECOND},
         revision::Revision,
     },
 };
 use bytes::Bytes;
+use judging::Judging;
 use smallvec::{SmallVec, smallvec};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tonic::Status;
 
 /// How many sessions a stream may subscribe to.
@@ -56,6 +65,8 @@ pub struct StreamUserProps {
     backlog: Backlog,
     /// What was written and is acked when it is stored.
     unstored: Unstored,
+    /// A message that is being judged.
+    busy: Option<Judging>,
     /// Goes with the first message.
     user_id: Option<String>,
     /// The client sends nothing more.
@@ -82,7 +93,7 @@ impl Call for StreamUserProps {
         let wanted = wanted(&server, &mut door, who, subscriptions);
         let (actor, user, wanted) = door.close_with(|| Some((actor?, user?, wanted?)))?;
         let (handles, wanted): (Vec<u32>, Vec<Wanted>) = wanted.into_iter().unzip();
-        let feeds = subscribe(&server, &app, wanted).await?;
+        let feeds = subscribe(&server, &app, wanted, &caller.grant.bearer()).await?;
         let user = server.engine.user_stream(&app, &user)?;
         let mut acks = Acks::default();
         acks.dealt_with(seq);
@@ -97,6 +108,7 @@ impl Call for StreamUserProps {
             acks,
             backlog: Backlog::default(),
             unstored: Unstored::default(),
+            busy: None,
             user_id,
             closing: false,
         };
@@ -143,6 +155,10 @@ impl Call for StreamUserProps {
                 let mut door = Door::of(&server.limits, self.credential.grant());
                 let write = door.props_write(write);
                 match door.close() {
+                    Ok(()) if self.is_judged(server, feeds, &write) => {
+                        self.begin_judging(server, feeds, seq, write);
+                        return Ok(());
+                    }
                     Ok(()) => {
                         self.usual.learn(write.write.set.iter().map(|(key, _)| key));
                         self.write(server, feeds, seq, write);
@@ -156,7 +172,15 @@ impl Call for StreamUserProps {
     }
 
     fn is_full(&self) -> bool {
-        self.acks.is_full() || self.unstored.is_full()
+        self.busy.is_some() || self.acks.is_full() || self.unstored.is_full()
+    }
+
+    fn go_on(&mut self, server: &Server, feeds: &mut Feeds, cx: &mut Context<'_>) -> bool {
+        let Some(judging) = &mut self.busy else { return false };
+        let Poll::Ready((seq, write)) = judging.poll(cx) else { return false };
+        self.busy = None;
+        self.write_judged(server, feeds, seq, write);
+        true
     }
 
     /// The client is done: the stream ends once everything that it sent is acked.
@@ -187,6 +211,10 @@ impl Call for StreamUserProps {
     }
 
     fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
+        if self.busy.is_some() {
+            // The client is not silent: it is not heard.
+            moment.timer.heard();
+        }
         if let Err(Refusal::Rules(Rule::RateLimited { retry_after, .. })) =
             self.catch_up(server, moment.feeds)
         {
@@ -205,7 +233,7 @@ impl Call for StreamUserProps {
                 return Some(Next::Message(framed(&own(told, None, None))));
             }
         }
-        if self.closing && self.acks.is_told() {
+        if self.closing && self.busy.is_none() && self.acks.is_told() {
             return Some(Next::End(Status::ok("the client closed the stream")));
         }
         None
@@ -252,6 +280,9 @@ impl StreamUserProps {
         message: &[u8],
     ) -> Result<bool, Refusal> {
         let Some(feed) = feeds.only() else { return Ok(false) };
+        if feed.live().judges(Operation::Write) {
+            return Ok(false);
+        }
         let Some(UsualWrite { seq, set }) = self.usual.read(message, &feed.live().id) else {
             return Ok(false);
         };
@@ -263,8 +294,7 @@ impl StreamUserProps {
             self.settle(feeds, self.messages_to(seq), outcome);
         } else {
             let sessions = vec![feed.live().id.clone()];
-            let write =
-                PropsWrite { write, sessions, term: 0, once: Once::default(), durable: false };
+            let write = plain(write, sessions);
             self.write(server, feeds, seq, write);
         }
         self.acks.dealt_with(seq);
@@ -387,13 +417,6 @@ impl StreamUserProps {
         feeds: &Feeds,
         waiting: &Waiting,
     ) -> Result<Written, Refusal> {
-        let plain = |write, sessions| PropsWrite {
-            write,
-            sessions,
-            term: 0,
-            once: Once::default(),
-            durable: false,
-        };
         let write = waiting.write();
         if waiting.places.is_empty() {
             return self.apply(server, feeds, plain(write, Vec::new()));
@@ -418,11 +441,13 @@ impl StreamUserProps {
             && write.once.0.is_none()
             && let Some(Subscribed { place, feed, .. }) = feeds.find(only)
         {
-            let PropsWrite { write, term, durable, .. } = write;
+            let PropsWrite { write, term, durable, mut judgements, .. } = write;
             if durable {
                 server.engine.check_stored(feed.live())?;
             }
-            return match self.write_here(feed, write, term) {
+            let judged = judgements.remove(&feed.live().id).unwrap_or(Ok(write));
+            let judged = judged.map_err(Refusal::from);
+            return match judged.and_then(|write| self.write_here(feed, write, term)) {
                 Ok(revision) => Ok(Written::here(place, revision)),
                 Err(refusal) => {
                     let refused = vec![(feed.live().id.clone(), refusal)];
@@ -490,6 +515,12 @@ impl StreamUserProps {
             feeds.want_tick(None);
         }
     }
+}
+
+/// A write that says nothing else.
+fn plain(write: Write, sessions: Vec<SessionId>) -> PropsWrite {
+    let (once, judgements) = (Once::default(), Judgements::new());
+    PropsWrite { write, sessions, term: 0, once, durable: false, judgements }
 }
 
 /// What became of a write that was not refused as a whole.

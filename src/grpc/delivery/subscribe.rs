@@ -60,7 +60,7 @@ impl Call for SubscribeToSession {
         let who = (&app, actor.as_ref(), &*user_id, peer);
         let wanted = Wanted::new(&server, &mut door, "", who, asked);
         let (actor, wanted) = door.close_with(|| actor.zip(wanted))?;
-        let mut feeds = subscribe(&server, &app, vec![wanted]).await?;
+        let mut feeds = subscribe(&server, &app, vec![wanted], &caller.grant.bearer()).await?;
         let feed = feeds.pop().ok_or(Refusal::NOT_FOUND)?;
         let told = match actor {
             Actor::User(user) => Some(user.to_string()),
@@ -93,13 +93,18 @@ impl Call for SubscribeToUser {
         let mut options = door.delivery("options", &request.options.unwrap_or_default());
         options.resume = request.resume.map(|resume| door.resume("resume", resume));
         let (actor, pair) = door.close_with(|| actor.zip(pair))?;
-        let id = new_session_id();
+        let (id, bearer) = (new_session_id(), caller.grant.bearer());
         loop {
             let private = Private::of(pair.clone(), None, Vec::new());
             let opening = Opening::new(app.clone(), id.clone(), Kind::Private, settings.clone());
-            let (joined, _) = server.open_private(&actor, opening, private, true)?;
-            let live = joined.live;
-            match Wanted::of(&live, actor.clone(), options.clone()).feed(&server, &app) {
+            let opened = server.open_private(&bearer, &actor, opening, private, true).await?;
+            let (live, user) = (opened.0.live, actor.user());
+            let judged = match user {
+                Some(user) => server.judge_subscribe(&live, user, None, &bearer).await?,
+                None => None,
+            };
+            let wanted = Wanted::of(&live, actor.clone(), options.clone()).judged(judged);
+            match wanted.feed(&server, &app) {
                 // It ended between the two: the next one is another.
                 Err(Refusal::NOT_FOUND) if live.lock().core.has_ended() => {}
                 Err(refusal) => return Err(refusal),

@@ -1,14 +1,18 @@
 //! The sessions that a stream wants: all of them are had, or none.
 
 use super::{Server, feed::Feed};
-use crate::grpc::error::Refusal;
+use crate::grpc::{LOOKS, error::Refusal};
+use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{self, Live, Options, Peer, SessionKey, Target},
+    engine::{self, Live, Options, Peer, SessionKey, Target, asked::Bearer},
     grpc::{convert::door::Door, passwords::Entry},
     proto,
     session::{
+        access::Act,
         command::{Actor, Join},
+        epoch::Epoch,
         ids::{AppId, UserId},
+        judging::Operation,
     },
 };
 use std::sync::Arc;
@@ -23,6 +27,8 @@ pub struct Wanted {
     /// How it joins, if it does.
     entry: Option<Entry>,
     options: Options,
+    /// In which epoch of the session it was judged.
+    judged: Option<Epoch>,
 }
 
 impl Wanted {
@@ -71,14 +77,41 @@ impl Wanted {
                 None
             };
             let actor = actor?.clone();
-            Some(Self { prefix: prefix.to_owned(), key: key?, actor, entry, options })
+            Some(Self { prefix: prefix.to_owned(), key: key?, actor, entry, options, judged: None })
         })
     }
 
     /// The same of a session that was found, and joined where that is needed.
     pub fn of(live: &Live, actor: Actor, options: Options) -> Self {
         let key = SessionKey::Id(live.id.clone());
-        Self { prefix: String::new(), key, actor, entry: None, options }
+        Self { prefix: String::new(), key, actor, entry: None, options, judged: None }
+    }
+
+    /// The same that was judged in an epoch.
+    pub fn judged(self, judged: Option<Epoch>) -> Self {
+        Self { judged, ..self }
+    }
+
+    /// Has judged that it joins or opens what it wants, and that it receives it.
+    async fn prepare(
+        &mut self,
+        server: &Server,
+        app: &AppId,
+        bearer: &Bearer,
+    ) -> Result<(), Refusal> {
+        if let Some(entry) = &mut self.entry {
+            entry.prepare(server, bearer).await?;
+        }
+        let Actor::User(user) = &self.actor else { return Ok(()) };
+        // What it opens itself it may receive.
+        if let Ok(live) = self.find(server, app) {
+            let role = self.entry.as_ref().map(|entry| {
+                let join = entry.join();
+                join.role.unwrap_or_else(|| live.lock().core.role_on_joining(user, join))
+            });
+            self.judged = server.judge_subscribe(&live, user, role, bearer).await?;
+        }
+        Ok(())
     }
 
     fn user(&self) -> Option<&UserId> {
@@ -129,6 +162,18 @@ impl Wanted {
             Some(entry) if entry.opens() => (entry.enter(server)?.0.live, None),
             _ => (self.find(server, app)?, self.join().cloned()),
         };
+        let is_opened = self.entry.as_ref().is_some_and(Entry::opens);
+        if live.judges(Operation::Subscribe)
+            && self.user().is_some()
+            && !is_opened
+            && self.judged != Some(live.lock().core.epoch())
+        {
+            if join.is_none() {
+                // Whoever is not in was not judged, and is refused for that.
+                live.lock().core.check(&self.actor, Act::Receive)?;
+            }
+            return Err(Rule::NotJudged.into());
+        }
         // The source of a private session is a member before it joins.
         let is_in = |user| live.lock().core.members().membership(user).is_some();
         let is_known = join.as_ref().zip(self.user()).is_some_and(|(_, user)| is_in(user));
@@ -141,6 +186,9 @@ impl Wanted {
 
     /// A refusal as the request understands it; none if somebody was faster.
     fn refused(&self, server: &Server, refusal: Refusal) -> Option<Refusal> {
+        if refusal == Rule::NotJudged.into() {
+            return None;
+        }
         let refusal = match &self.entry {
             Some(entry) => entry.refused(server, refusal)?,
             None => refusal,
@@ -156,6 +204,7 @@ pub async fn subscribe(
     server: &Server,
     app: &AppId,
     mut wanted: Vec<Wanted>,
+    bearer: &Bearer,
 ) -> Result<Vec<Feed>, Refusal> {
     let are_several = wanted.len() > 1;
     let named = |at: usize, refusal| match are_several {
@@ -165,15 +214,18 @@ pub async fn subscribe(
         }
         false => refusal,
     };
+    let mut looks = 0;
     loop {
         for (at, one) in wanted.iter_mut().enumerate() {
-            if let Some(entry) = &mut one.entry {
-                entry.prepare(server).await.map_err(|refusal| named(at, refusal))?;
-            }
+            one.prepare(server, app, bearer).await.map_err(|refusal| named(at, refusal))?;
         }
         match subscribe_to_all(server, app, &wanted) {
             Ok(feeds) => return Ok(feeds),
             Err((at, refusal)) => {
+                looks += usize::from(refusal == Rule::NotJudged.into());
+                if looks > LOOKS {
+                    return Err(named(at, refusal));
+                }
                 if let Some(refusal) = wanted[at].refused(server, refusal) {
                     return Err(named(at, refusal));
                 }

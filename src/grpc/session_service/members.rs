@@ -45,8 +45,9 @@ impl Sessions {
         let (user, entry) = door.close_with(|| user.zip(entry))?;
         let is_named = !request.user_id.is_empty();
         let scope = Scope::of_join(&app, entry.target().id(), is_named.then_some(&user));
+        let bearer = caller.grant.bearer();
         let act = async {
-            let (Joined { live, position }, opened) = self.0.join_or_open(entry).await?;
+            let (Joined { live, position }, opened) = self.0.join_or_open(entry, &bearer).await?;
             let state = live.lock();
             let role = state.core.members().membership(&user).map(|membership| membership.role);
             Ok(proto::JoinSessionResponse {

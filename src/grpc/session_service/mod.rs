@@ -125,6 +125,8 @@ impl Sessions {
         let is_stored = command.is_stored_at_once();
         let act = async {
             let live = self.0.engine.find(&app, Some(&SessionKey::Id(id)), &actor)?;
+            let bearer = caller.grant.bearer();
+            let command = self.0.judge_command(&live, &actor, command, &bearer).await?;
             Ok(to_proto::position(self.0.engine.command(&live, &actor, command)?))
         };
         let position = self.0.once(once, &scope, act).await?;

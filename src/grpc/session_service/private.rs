@@ -52,6 +52,7 @@ impl Sessions {
         let scope = Scope::new(&app, id.as_ref(), &actor);
         let id = id.unwrap_or_else(new_session_id);
         let scope = scope.about(id.clone());
+        let bearer = caller.grant.bearer();
         let act = async {
             let private = Private::of(pair, people.owner().cloned(), props);
             let opening = Opening {
@@ -60,7 +61,8 @@ impl Sessions {
                 schema,
                 ..Opening::new(app.clone(), id, Kind::Private, settings)
             };
-            let (joined, existed) = self.0.open_private(&actor, opening, private, false)?;
+            let (joined, existed) =
+                self.0.open_private(&bearer, &actor, opening, private, false).await?;
             let state = joined.live.lock();
             Ok(proto::OpenPrivateSessionResponse {
                 session: Some(to_proto::session_summary(&state, &actor)),

@@ -120,9 +120,11 @@ impl Sessions {
             actor => Scope::new(&app, id, actor),
         };
         let scope = scope.about(opening.id.clone());
+        let bearer = caller.grant.bearer();
         let act = async {
+            let who = (&actor, &bearer);
             let (joined, existed) =
-                self.0.open(opening, get_if_exists, password, (given, peer)).await?;
+                self.0.open(opening, get_if_exists, password, (given, peer), who).await?;
             let state = joined.live.lock();
             Ok(proto::OpenSharedSessionResponse {
                 session: Some(to_proto::session_summary(&state, &actor)),

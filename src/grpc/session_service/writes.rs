@@ -31,7 +31,7 @@ impl Sessions {
             (None, "") => None,
             (_, target) => door.user("target_user_id", target),
         };
-        let write = door.props_write(request.write.unwrap_or_default());
+        let mut write = door.props_write(request.write.unwrap_or_default());
         let (actor, user) = door.close_with(|| actor.zip(user))?;
         let (durable, is_on_user) = (write.durable, write.sessions.is_empty());
         let names_one = write.sessions.len() == 1;
@@ -39,6 +39,7 @@ impl Sessions {
             return Err(Refusal::NotEntitled);
         }
         self.0.engine.take_update(&app, &user)?;
+        self.0.judge_write(&app, &actor, &mut write, &caller.grant.bearer()).await;
         let results = self.0.write_props(&app, &actor, &user, write)?;
         let first = results.iter().find_map(|(id, result)| Some((id, result.as_ref().err()?)));
         if let (false, Some((id, refusal))) = (is_taken(&results), first) {

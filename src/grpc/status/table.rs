@@ -2,7 +2,7 @@
 
 use super::about::{About, Subject, moment};
 use crate::{
-    engine::Refusal as Engine,
+    engine::{Refusal as Engine, asked::Verdict},
     grpc::error::{Refusal, Uncovered},
     object_stream::Refusal as Objects,
     proto::{self, ErrorReason as Reason},
@@ -232,8 +232,12 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::SchemaNeedsSessionId => Told::new(
             FailedPrecondition,
             Reason::SchemaNeedsSessionId,
-            format!("{session} has a schema: a write must name it in session_ids"),
+            format!(
+                "{session} has a schema, or its writes are judged: a write must name it in session_ids"
+            ),
         ),
+        // It was another session a moment ago.
+        Rule::NotJudged => not_judged(),
         Rule::NeedsHost => Told::new(
             PermissionDenied,
             Reason::RoleTooLow,
@@ -379,6 +383,8 @@ fn of_engine(refusal: &Engine, about: &About) -> Told {
         }
         Engine::LimitReached { limit, most } => at_limit(limit, *most),
         Engine::OfUser { at, why } => of_engine(why, about).named("field", &format!("users[{at}]")),
+        Engine::Judged(verdict) => of_verdict(verdict),
+        Engine::NotJudged { .. } => not_judged(),
         Engine::NoStore => Told::new(
             Code::FailedPrecondition,
             Reason::NoStore,
@@ -404,6 +410,34 @@ fn of_engine(refusal: &Engine, about: &About) -> Told {
         )
         .after(SECOND),
     }
+}
+
+fn of_verdict(verdict: &Verdict) -> Told {
+    match verdict {
+        Verdict::Rule { name, message, why } => {
+            let why = why.as_ref().map(|why| format!(" (it cannot be evaluated: {why})"));
+            let message = format!("{message}{}", why.unwrap_or_default());
+            Told::new(Code::PermissionDenied, Reason::RuleRefused, message)
+                .with("rule", name.to_string())
+        }
+        Verdict::Hook { name, message } => {
+            Told::new(Code::PermissionDenied, Reason::HookRefused, message)
+                .with("hook", name.to_string())
+        }
+        Verdict::HookUnavailable { name, retry_after } => Told::new(
+            Code::Unavailable,
+            Reason::HookUnavailable,
+            "a backend that has a say in this cannot be asked at the moment",
+        )
+        .with("hook", name.to_string())
+        .after(*retry_after),
+    }
+}
+
+/// It came to a session which began while it was judged for the one before.
+fn not_judged() -> Told {
+    let message = "the session began again while the request was judged; try again";
+    Told::new(Code::Unavailable, Reason::HookUnavailable, message).after(SECOND)
 }
 
 fn of_objects(refusal: &Objects, about: &About) -> Told {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    engine::Refusal as Engine,
+    engine::{Refusal as Engine, asked::Verdict},
     object_stream::Refusal as Objects,
     session::{
         error::{Limit, Refusal as Rule},
@@ -72,6 +72,7 @@ every_variant! {
     Rule::RoleTooLow { .. } => Rule::RoleTooLow { needs: Role::Owner };
     Rule::NotAWriter(_) => Rule::NotAWriter(faults.to_vec());
     Rule::SchemaNeedsSessionId => Rule::SchemaNeedsSessionId;
+    Rule::NotJudged => Rule::NotJudged;
     Rule::NeedsHost => Rule::NeedsHost;
     Rule::NeedsSource => Rule::NeedsSource;
     Rule::NotOfThePair => Rule::NotOfThePair;
@@ -109,6 +110,13 @@ every_variant! {
         Engine::LimitReached { limit: "sessions", most: number as usize };
     Engine::OfUser { .. } =>
         Engine::OfUser { at: number as usize, why: Box::new(Engine::SessionExists) };
+    Engine::Judged(_) => Engine::Judged(Box::new(Verdict::Rule {
+        name: text.into(),
+        message: text.into(),
+        why: Some(text.to_owned()),
+    }));
+    Engine::NotJudged { .. } =>
+        Engine::NotJudged { session: SessionId::new("somewhere").expect("an id") };
     Engine::NoStore => Engine::NoStore;
     Engine::StoreFull => Engine::StoreFull;
     Engine::Starting => Engine::Starting;

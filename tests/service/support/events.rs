@@ -132,7 +132,9 @@ pub fn line(event: &Event) -> String {
         What::SeatsReleased(it) => ("released", it.user_ids.join("+")),
         What::CredentialsRevoked(it) => ("revoked", format!("{:?}", it.revocation)),
         What::CredentialsRestored(it) => ("restored", format!("{:?}", it.revocation)),
-        What::HookRefused(it) => ("hook", format!("{} {}: {}", it.hook, it.call, it.reason)),
+        What::HookRefused(it) => {
+            ("hook", format!("{} {:?}: {}", it.hook, it.operation(), it.reason))
+        }
     };
     let actor = event.actor.as_ref().expect("every event says who");
     let by = match actor.kind() {

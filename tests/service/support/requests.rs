@@ -17,7 +17,9 @@ pub struct Call {
 /// Every call of the contract.
 pub fn calls() -> Vec<Call> {
     let files = descriptors();
-    let services = files.iter().flat_map(|file| &file.service);
+    // Hooks are served by backends.
+    let is_served = |it: &&prost_types::ServiceDescriptorProto| it.name() != "HookService";
+    let services = files.iter().flat_map(|file| &file.service).filter(is_served);
     let calls = services.flat_map(|service| {
         service.method.iter().map(move |method| Call {
             name: method.name().to_owned(),

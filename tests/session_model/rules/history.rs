@@ -249,6 +249,7 @@ fn what_a_session_holds_is_bounded_whatever_is_written_and_removed() {
             stage.leave(&guest);
             stage.tick();
             stage.session.take_left();
+            stage.session.take_events();
         }
         format!("{:?}", stage.session).len()
     };

@@ -4,6 +4,7 @@ mod all;
 mod compare;
 mod history;
 mod hosting;
+mod judging;
 mod lifecycle;
 mod merge;
 mod moderation;

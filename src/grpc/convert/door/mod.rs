@@ -1,6 +1,7 @@
 //! The wire's types as the domain's. Every fault of a request is named, with the path of its field.
 
 mod opening;
+mod rules;
 mod schema;
 mod settings;
 mod values;

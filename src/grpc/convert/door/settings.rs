@@ -81,7 +81,8 @@ impl Door<'_> {
         let capacity = if kind == Kind::Private { 2 } else { base.capacity };
         let exclusive = wire.exclusive.unwrap_or(base.exclusive);
         let durability = self.durability(wire.durability).unwrap_or(base.durability);
-        let mut settings = Settings { capacity, exclusive, durability, ..base.clone() };
+        let rules = self.rules("settings.rules", &wire.rules);
+        let mut settings = Settings { capacity, exclusive, durability, rules, ..base.clone() };
         for one in SETTINGS {
             if let Some(change) = self.setting(kind, one, wire, &base) {
                 settings.change(change);
@@ -131,7 +132,7 @@ impl Door<'_> {
             };
             if !known.insert(name) {
                 self.fault(field, "is named twice");
-            } else if matches!(name.as_str(), "exclusive" | "durability") {
+            } else if matches!(name.as_str(), "exclusive" | "durability" | "rules") {
                 self.fault(field, "is fixed at the opening");
             } else {
                 changes.extend(self.setting(kind, one, wire, base));
@@ -281,6 +282,8 @@ settings! {
     exclusive: Shared, |_door, _field, _exclusive, _base| None;
     // Likewise.
     durability: All, |_door, _field, _durability, _base| None;
+    // Likewise.
+    rules: All, |_door, _field, _rules, _base| None;
     // It is hashed before it becomes a setting: see `Door::new_password`.
     password: Shared, |_door, _field, _password, _base| None;
     data_role: All, |door, field, role, base| {

@@ -3,7 +3,7 @@
 use super::{Door, path, values::plain_value};
 use crate::{
     engine::{Delivery, Options, Password, Position, Resume},
-    grpc::once::Once,
+    grpc::{judging::Judgements, once::Once},
     proto,
     session::{
         command::{Join, Write},
@@ -36,7 +36,7 @@ impl Door<'_> {
         let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
         // Who may not write is not waited for, and never becomes the host.
         let spectator = spectator || self.most == Role::Spectator;
-        Join { spectator, presence, is_stream, props, user_props, moves, proven }
+        Join { spectator, presence, is_stream, props, user_props, moves, proven, ..Join::default() }
     }
 
     /// What happens to a member whose last stream is lost; none = by default.
@@ -118,7 +118,7 @@ impl Door<'_> {
                 sessions.push(id);
             }
         }
-        PropsWrite { write, sessions, term, once, durable }
+        PropsWrite { write, sessions, term, once, durable, judgements: Judgements::new() }
     }
 
     /// Keys that must not have changed after a revision.
@@ -232,4 +232,6 @@ pub struct PropsWrite {
     pub once: Once,
     /// It counts as done when it is stored.
     pub durable: bool,
+    /// What became of it in the sessions that judge it.
+    pub judgements: Judgements,
 }

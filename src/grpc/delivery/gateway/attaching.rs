@@ -4,7 +4,7 @@ use super::{Gateway, Server};
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Entered, Hold, Live, SessionKey, Target},
+    engine::{Entered, Hold, Live, SessionKey, Target, asked::Bearer},
     grpc::{
         convert::{door::Door, to_proto},
         delivery::feeds::Feeds,
@@ -13,7 +13,7 @@ use crate::{
         status::about::About,
     },
     proto,
-    session::{command::Actor, ids::UserId, revision::Revision},
+    session::{command::Actor, ids::UserId, judging::Operation, revision::Revision},
 };
 use std::{pin::Pin, sync::Arc};
 
@@ -33,14 +33,14 @@ struct Wanted {
     prefix: String,
 }
 
-/// Looks at the passwords of joins.
+/// Looks at the passwords of joins, and has them judged.
 pub type Preparing = Pin<Box<dyn Future<Output = Vec<Asked>> + Send>>;
 
-/// Compares or hashes the passwords that are needed, one after the other.
-pub async fn prepare(server: Server, mut asked: Vec<Asked>) -> Vec<Asked> {
+/// Compares or hashes the passwords that are needed, and has joins judged, one after the other.
+pub async fn prepare(server: Server, bearer: Bearer, mut asked: Vec<Asked>) -> Vec<Asked> {
     for one in &mut asked {
         let Ok(Wanted { entry: Some(entry), prefix, .. }) = &mut one.wanted else { continue };
-        if let Err(refusal) = entry.prepare(&server).await {
+        if let Err(refusal) = entry.prepare(&server, &bearer).await {
             one.wanted = Err(refusal.within(prefix));
         }
     }
@@ -126,6 +126,7 @@ impl Gateway {
                         user_id,
                         session_id: String::new(),
                     }]);
+                    self.is_judged |= live.judges(Operation::Write);
                     entered.push((live, position.revision));
                 }
                 Err(refusal) => {

@@ -1,18 +1,43 @@
 //! Writes of a gateway: in columns, where each user of a block is a write of its own, and by name.
 
-use super::{Gateway, NAMES, REFUSALS, Server};
+use super::{
+    Gateway, NAMES, REFUSALS, Server,
+    judged::{self, At, Judgements},
+};
 use crate::grpc::error::Refusal;
 use crate::{
-    engine::{Attachment, Hold, Live},
+    engine::{self, Attachment, Hold, Live},
     grpc::{
         convert::door::{Door, PropsWrite, path},
         delivery::{backlog::Messages, feeds::Feeds},
     },
     proto,
-    session::{command::Write, ids::Key, limits::Limits, revision::Revision, value::Value},
+    session::{
+        command::Write, ids::Key, judging::Operation, limits::Limits, revision::Revision,
+        value::Value,
+    },
 };
 use rustc_hash::FxHashMap;
 use std::{collections::HashSet, sync::Arc};
+
+/// The blocks of a message, those that are well formed and why others are not.
+#[derive(Default)]
+pub(super) struct Blocks(Vec<Result<Rows, Refusal>>);
+
+impl Blocks {
+    /// The rows of well-formed blocks, by the block, the row and the handle.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (usize, usize, u32)> + '_ {
+        let blocks = self.0.iter().filter_map(|block| block.as_ref().ok());
+        blocks
+            .flat_map(|rows| rows.handles().enumerate().map(|(row, handle)| (rows.at, row, handle)))
+    }
+
+    /// The write of a row; none if a value is at fault.
+    pub(super) fn write(&self, block: usize, row: usize) -> Option<Write> {
+        let rows = self.0.get(block)?.as_ref().ok()?;
+        (!rows.faulty.0.contains_key(&row)).then(|| rows.write(row))
+    }
+}
 
 /// What stands for the path of a value until it is at fault.
 const VALUE: &str = "value";
@@ -295,6 +320,24 @@ impl Gateway {
         door.close_with(|| read)
     }
 
+    /// Takes in new names and reads blocks; none of them if a name is at fault.
+    pub(super) fn read_blocks(
+        &mut self,
+        server: &Server,
+        seq: u64,
+        dictionary: Option<proto::Dictionary>,
+        blocks: Vec<proto::Block>,
+    ) -> Blocks {
+        if let Some(dictionary) = dictionary
+            && let Err(refusal) = self.learn(server, dictionary)
+        {
+            self.refuse(seq, 0, &refusal);
+            return Blocks::default();
+        }
+        let blocks = blocks.into_iter().enumerate();
+        Blocks(blocks.map(|(at, block)| self.rows(server, at, block)).collect())
+    }
+
     /// Writes blocks. One that is not well formed is refused whole; a value that may not be refuses its
     /// row.
     pub(super) fn write_all(
@@ -303,18 +346,16 @@ impl Gateway {
         hold: &Hold,
         feeds: &mut Feeds,
         seq: u64,
-        dictionary: Option<proto::Dictionary>,
-        blocks: Vec<proto::Block>,
+        Blocks(blocks): Blocks,
+        judgements: &mut Judgements,
     ) {
-        if let Some(dictionary) = dictionary
-            && let Err(refusal) = self.learn(server, dictionary)
-        {
-            return self.refuse(seq, 0, &refusal);
-        }
         let mut refused = Refused::default();
-        for (at, block) in blocks.into_iter().enumerate() {
-            match self.rows(server, at, block) {
-                Ok(rows) => self.write_rows(server, hold, feeds, seq, &rows, &mut refused),
+        for block in blocks {
+            match block {
+                Ok(rows) => {
+                    let told = (seq, &mut refused);
+                    self.write_rows(server, hold, feeds, &rows, judgements, told);
+                }
                 Err(refusal) => refused.add(0, refusal),
             }
         }
@@ -326,9 +367,9 @@ impl Gateway {
         server: &Server,
         hold: &Hold,
         feeds: &mut Feeds,
-        seq: u64,
         rows: &Rows,
-        refused: &mut Refused,
+        judgements: &mut Judgements,
+        (seq, refused): (u64, &mut Refused),
     ) {
         let messages = Messages { after: self.acks.last(), last: seq };
         let mut written: Vec<(Arc<Live>, Revision)> = Vec::new();
@@ -346,8 +387,21 @@ impl Gateway {
                 }
                 continue;
             }
-            if let Err(limited) = self.excess.take_update(server, user, handle, now) {
+            if user.live().judges(Operation::Write) {
+                // What came before is written before.
+                written.extend(group.flush(server, rows, refused));
+                let judged = judgements.remove(&At::Row(rows.at, row));
+                match judged::write(server, user, judged) {
+                    Ok(position) => written.push((user.live().clone(), position.revision)),
+                    Err(refusal) => {
+                        refused.add_with(handle, || rows.refusal(refusal.into()));
+                    }
+                }
+                continue;
+            }
+            if let Err(limited) = self.excess.take_update(user, handle, now) {
                 let write = rows.write(row);
+                let limited = limited.into();
                 let outcome = self.excess.add(server, user, handle, messages, write, limited);
                 if let Err(refusal) = outcome {
                     refused.add_with(handle, || rows.refusal(refusal));
@@ -374,12 +428,14 @@ impl Gateway {
         feeds: &mut Feeds,
         seq: u64,
         writes: Vec<proto::HandleWrite>,
+        judgements: &mut Judgements,
     ) {
         let mut refused = Refused::default();
         let messages = Messages { after: self.acks.last(), last: seq };
         for (at, proto::HandleWrite { handle, write }) in writes.into_iter().enumerate() {
             let write = write.unwrap_or_default();
-            match self.write_one(server, hold, messages, handle, write) {
+            let judged = judgements.remove(&At::Name(at));
+            match self.write_one(server, hold, messages, handle, (write, judged)) {
                 Ok(Some((live, revision))) => self.expect(feeds, &live, messages.after, revision),
                 Ok(None) => {}
                 Err(refusal) => {
@@ -396,7 +452,7 @@ impl Gateway {
         hold: &Hold,
         messages: Messages,
         handle: u32,
-        mut write: proto::PropsWrite,
+        (mut write, judged): (proto::PropsWrite, Option<Result<Write, engine::Refusal>>),
     ) -> Result<Option<(Arc<Live>, Revision)>, Refusal> {
         let user = hold.user(handle).ok_or(Refusal::UnknownHandle { handle })?;
         let mut door = Door::new(&server.limits);
@@ -404,10 +460,14 @@ impl Gateway {
             door.fault("write.session_ids", "must be empty: the handle says it");
         }
         write.session_ids = vec![user.live().id.to_string()];
-        let write = door.props_write(write);
+        let mut write = door.props_write(write);
         door.close()?;
+        let is_judged = judged.is_some();
+        write.judgements.extend(judged.map(|judged| (user.live().id.clone(), judged)));
         let now = server.engine.clock().now();
-        if let Err(limited) = self.excess.take_update(server, user, handle, now) {
+        // One that was judged has had its update taken.
+        if !is_judged && let Err(limited) = self.excess.take_update(user, handle, now) {
+            let limited = Refusal::from(limited);
             if !write.is_plain() {
                 return Err(limited);
             }

@@ -4,7 +4,7 @@ use super::{Gateway, Server};
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::Attachment,
+    engine::{self, Attachment},
     grpc::delivery::{
         backlog::{Backlog, Messages, Place},
         stream::Moment,
@@ -25,15 +25,14 @@ impl Excess {
     /// that.
     pub fn take_update(
         &self,
-        server: &Server,
         user: &Attachment,
         handle: u32,
         now: Micros,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), engine::Refusal> {
         if !self.0.contains_key(&handle) {
-            return Ok(user.take_update(now)?);
+            return user.take_update(now);
         }
-        let per_second = server.engine.settings().max_updates_per_second;
+        let per_second = user.max_updates_per_second();
         let retry_after = SECOND / per_second.clamp(1, SECOND);
         Err(Rule::RateLimited { per_second, retry_after }.into())
     }

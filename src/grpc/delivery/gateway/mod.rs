@@ -3,6 +3,7 @@
 mod attaching;
 mod blocks;
 mod excess;
+mod judged;
 mod news;
 mod parts;
 mod views;
@@ -23,7 +24,6 @@ use crate::session::error::Refusal as Rule;
 use crate::{
     engine::{End, GatewayStream, Hold, Live, Peer},
     grpc::{
-        caller,
         convert::to_proto,
         status::{about::About, in_band},
         weight::decode,
@@ -32,6 +32,7 @@ use crate::{
     proto,
     session::{
         ids::{AppId, Key},
+        judging::Operation,
         limits::{Micros, SECOND},
         revision::Revision,
     },
@@ -39,6 +40,7 @@ use crate::{
 use attaching::{Asked, Preparing};
 use bytes::Bytes;
 use excess::Excess;
+use judged::{Judgements, Judging, Rest};
 use news::News;
 use parts::within_bounds;
 use prost::Message;
@@ -72,6 +74,14 @@ const NAMES: usize = 4096;
 /// How many refusals of blocks and writes a message is answered with one by one.
 const REFUSALS: usize = 1000;
 
+/// A message that waits for something else than the client.
+enum Busy {
+    /// Passwords are looked at, and joins are judged.
+    Attaching(Preparing, Box<proto::GatewayRequest>),
+    /// Writes are judged.
+    Judging(Judging, Box<Rest>),
+}
+
 /// The stream of one call.
 pub struct Gateway {
     app: AppId,
@@ -92,8 +102,10 @@ pub struct Gateway {
     unstored: Unstored,
     welcome: Option<proto::Welcome>,
     news: News,
-    /// A message whose passwords are looked at.
-    busy: Option<(Preparing, proto::GatewayRequest)>,
+    /// There are sessions that judge writes among those that users are, or were, attached in.
+    is_judged: bool,
+    /// A message that waits.
+    busy: Option<Busy>,
     /// The server begins to stop.
     leaving: Pin<Box<WaitForCancellationFutureOwned>>,
     go_away: Option<proto::GoAway>,
@@ -140,6 +152,8 @@ impl Call for Gateway {
             heartbeat_interval: Some(to_proto::span(server.streams.heartbeat)),
             max_message_bytes: u32::try_from(server.streams.max_gateway_bytes).unwrap_or(u32::MAX),
         };
+        let judges = |live: &Arc<Live>| live.judges(Operation::Write);
+        let is_judged = found.users.iter().any(|(_, _, live, _)| judges(live));
         let attached = found.users.into_iter().map(|(handle, user, live, role)| proto::Attached {
             handle,
             role: to_proto::role(role).into(),
@@ -165,6 +179,7 @@ impl Call for Gateway {
             unstored: Unstored::default(),
             welcome: Some(welcome),
             news,
+            is_judged,
             busy: None,
             leaving: Box::pin(server.leaving.begun()),
             go_away: None,
@@ -206,11 +221,12 @@ impl Call for Gateway {
             self.deal_with(server, feeds, request, asked);
             return Ok(());
         }
-        let mut preparing: Preparing = Box::pin(attaching::prepare(server.clone(), asked));
+        let bearer = self.credential.grant().bearer();
+        let mut preparing: Preparing = Box::pin(attaching::prepare(server.clone(), bearer, asked));
         // Most need not wait for anything. What does is polled again right after this.
         match preparing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(asked) => self.deal_with(server, feeds, request, asked),
-            Poll::Pending => self.busy = Some((preparing, request)),
+            Poll::Pending => self.busy = Some(Busy::Attaching(preparing, Box::new(request))),
         }
         Ok(())
     }
@@ -220,12 +236,32 @@ impl Call for Gateway {
     }
 
     fn go_on(&mut self, server: &Server, feeds: &mut Feeds, cx: &mut Context<'_>) -> bool {
-        let Some((preparing, _)) = &mut self.busy else { return false };
-        let Poll::Ready(asked) = preparing.as_mut().poll(cx) else { return false };
-        if let Some((_, request)) = self.busy.take() {
-            self.deal_with(server, feeds, request, asked);
+        match self.busy.take() {
+            None => false,
+            Some(Busy::Attaching(mut preparing, request)) => match preparing.as_mut().poll(cx) {
+                Poll::Ready(asked) => {
+                    self.deal_with(server, feeds, *request, asked);
+                    true
+                }
+                Poll::Pending => {
+                    self.busy = Some(Busy::Attaching(preparing, request));
+                    false
+                }
+            },
+            Some(Busy::Judging(mut judging, rest)) => match judging.as_mut().poll(cx) {
+                Poll::Ready(judgements) => {
+                    if let Some(mut hold) = self.hold() {
+                        self.look_for_ends(server, &mut hold);
+                        self.write_rest(server, &mut hold, feeds, rest, judgements);
+                    }
+                    true
+                }
+                Poll::Pending => {
+                    self.busy = Some(Busy::Judging(judging, rest));
+                    false
+                }
+            },
         }
-        true
     }
 
     fn closed(&mut self) {
@@ -251,6 +287,10 @@ impl Call for Gateway {
     }
 
     fn act(&mut self, server: &Server, moment: &mut Moment<'_, '_>) {
+        if self.busy.is_some() {
+            // The client is not silent: it is not heard.
+            moment.timer.heard();
+        }
         self.catch_up(server, moment);
         if self.unstored.after().is_some() {
             self.unstored.poll(moment.cx);
@@ -372,7 +412,7 @@ impl Gateway {
         &mut self,
         server: &Server,
         feeds: &mut Feeds,
-        request: proto::GatewayRequest,
+        mut request: proto::GatewayRequest,
         asked: Vec<Asked>,
     ) {
         // Whoever has taken over was told that this message was not dealt with, and it is not acked.
@@ -383,28 +423,29 @@ impl Gateway {
         self.look_for_ends(server, hold);
         let after = self.acks.last();
         let entered = self.attach_all(server, hold, seq, asked);
-        self.subscribe_all(server, feeds, seq, request.subscribe);
+        self.subscribe_all(server, feeds, seq, std::mem::take(&mut request.subscribe));
         for (live, revision) in entered {
             self.expect(feeds, &live, after, revision);
         }
-        self.write_all(server, hold, feeds, seq, request.dictionary, request.blocks);
-        self.write_by_name(server, hold, feeds, seq, request.writes);
-        self.unsubscribe_all(feeds, seq, &request.unsubscribe);
-        self.detach_all(server, hold, feeds, seq, &request.detach);
-        if !request.token.is_empty() {
-            // Without a handle: it is about the whole stream.
-            match self.credential.renew(server, &request.token) {
-                Ok(()) => {
-                    let credential = caller::credential(self.credential.grant()).map(Arc::new);
-                    credential.into_iter().for_each(|it| self.stream.act_by(it));
-                }
-                Err(refusal) => self.refuse(seq, 0, &refusal),
-            }
+        let blocks = self.read_blocks(
+            server,
+            seq,
+            request.dictionary.take(),
+            std::mem::take(&mut request.blocks),
+        );
+        let judging = match self.is_judged {
+            true => self.judging(server, hold, &blocks, &request.writes),
+            false => None,
+        };
+        let rest = Box::new(Rest { blocks, request });
+        let Some(mut judging) = judging else {
+            return self.write_rest(server, hold, feeds, rest, Judgements::default());
+        };
+        // Most need not wait for anything. What does is polled again right after this.
+        match judging.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(judgements) => self.write_rest(server, hold, feeds, rest, judgements),
+            Poll::Pending => self.busy = Some(Busy::Judging(judging, rest)),
         }
-        self.acks.dealt_with(seq);
-        self.hold_acks();
-        hold.dealt_with(self.acks.seq());
-        feeds.want_tick(None);
     }
 
     /// A message, or what it says of a handle, is refused.

@@ -1,0 +1,62 @@
+//! The rules of sessions.
+
+use super::Door;
+use crate::{
+    engine::rule::{RULES, Rule as Checked},
+    proto,
+    session::{
+        ids::Key,
+        judging::{Operation, Operations, Rule},
+    },
+};
+use std::{collections::HashSet, sync::Arc};
+
+impl Door<'_> {
+    /// The rules of a new session; each is read as it will be read when it judges.
+    pub(super) fn rules(&mut self, field: &str, rules: &[proto::Rule]) -> Arc<[Rule]> {
+        if rules.len() > RULES {
+            self.fault(field, format!("has {} rules, more than {RULES}", rules.len()));
+            return [].into();
+        }
+        let mut names = HashSet::new();
+        let one = |(at, rule): (usize, &proto::Rule)| {
+            self.within(&format!("{field}[{at}]."), |door| {
+                let on = door.judged("on", &rule.on);
+                if !names.insert(rule.name.clone()) {
+                    door.fault("name", "is that of another rule");
+                }
+                let rule = Rule {
+                    name: Key::from(&*rule.name),
+                    on: on?,
+                    expression: Key::from(&*rule.expression),
+                    message: Key::from(&*rule.message),
+                };
+                match Checked::new(&rule) {
+                    Ok(_) => Some(rule),
+                    Err((field, fault)) => {
+                        door.fault(field, fault);
+                        None
+                    }
+                }
+            })
+        };
+        rules.iter().enumerate().filter_map(one).collect()
+    }
+
+    fn judged(&mut self, field: &str, on: &[i32]) -> Option<Operations> {
+        let one = |(at, on): (usize, &i32)| match proto::Operation::try_from(*on) {
+            Ok(proto::Operation::Join) => Some(Operation::Join),
+            Ok(proto::Operation::Write) => Some(Operation::Write),
+            Ok(proto::Operation::Subscribe) => Some(Operation::Subscribe),
+            Ok(proto::Operation::Open) => {
+                self.fault(format!("{field}[{at}]"), "a session is open before its rules hold");
+                None
+            }
+            Ok(proto::Operation::Unspecified) | Err(_) => {
+                self.fault(format!("{field}[{at}]"), format!("{on} is no operation"));
+                None
+            }
+        };
+        on.iter().enumerate().map(one).collect::<Vec<_>>().into_iter().collect()
+    }
+}

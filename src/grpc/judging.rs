@@ -1,0 +1,385 @@
+//! The one place where what is asked for is judged, whichever call or stream asks: by the rules of the
+//! server, the hooks, and the rules of the session. Nothing is locked meanwhile, and nothing is done
+//! before. That everything passes here the engine sees to, which refuses what was not judged.
+
+use super::{
+    Context,
+    convert::door::PropsWrite,
+    hooks::{Said, question},
+    room,
+};
+use crate::{
+    engine::{
+        self, HookRefusal, Live, SessionKey,
+        asked::{Asked, Bearer, Request, Verdict},
+        rule::{Rule as Judge, judge},
+    },
+    identity::Grant,
+    session::{
+        Opening,
+        command::{Actor, Command, Join, Write},
+        epoch::Epoch,
+        error::Refusal as Rule,
+        ids::{AppId, SessionId, UserId},
+        judging::{Operation, Operations, judged_by},
+        private::Private,
+        role::Role,
+    },
+};
+use std::collections::BTreeMap;
+
+/// What became of a write in the sessions that judge it.
+pub type Judgements = BTreeMap<SessionId, Result<Write, engine::Refusal>>;
+
+/// What was judged, as it may be done.
+struct Passed {
+    request: Request,
+    /// The role that a new member gets.
+    role: Option<Role>,
+}
+
+impl Grant {
+    /// Whose credential it is, as those who judge are told it.
+    pub fn bearer(&self) -> Bearer {
+        Bearer { kind: self.kind.scope().word(), subject: self.subject.clone() }
+    }
+}
+
+impl Context {
+    /// Judges what is asked for; `rules` are those of the session.
+    async fn judge(&self, asked: Asked, rules: &[Judge]) -> Result<Passed, engine::Refusal> {
+        let mut asked = asked;
+        match self.judge_quietly(&mut asked, rules).await {
+            Ok(role) => Ok(Passed { request: asked.request, role }),
+            Err(verdict) => {
+                self.note_refused(&asked, &verdict);
+                Err(verdict.into())
+            }
+        }
+    }
+
+    /// The one place where it is known that something was refused by a rule or a hook, whichever way it
+    /// came.
+    fn note_refused(&self, asked: &Asked, verdict: &Verdict) {
+        let operation = asked.request.operation();
+        let (by, name) = match verdict {
+            Verdict::Rule { name, .. } => ("rule", &**name),
+            Verdict::Hook { name, .. } => ("hook", &**name),
+            Verdict::HookUnavailable { name, .. } => ("no hook", &**name),
+        };
+        tracing::debug!(
+            app = %asked.app,
+            session = asked.session_id.as_deref().unwrap_or_default(),
+            user = %asked.user,
+            operation = operation.word(),
+            by,
+            name,
+            "refused"
+        );
+        // Writes may come so fast that nothing else would be left in the journal.
+        if let Verdict::Hook { name, message } = verdict
+            && operation != Operation::Write
+        {
+            let (hook, reason) = (name.clone(), message.as_str().into());
+            let refusal = HookRefusal { hook, operation, reason };
+            let (session, by) = (asked.session_id.clone(), Actor::of(&asked.user));
+            self.engine.note_hook_refusal(&asked.app, session, by, refusal);
+        }
+    }
+
+    /// What hooks change of it is changed, and the role that they give to a new member is told.
+    async fn judge_quietly(
+        &self,
+        asked: &mut Asked,
+        rules: &[Judge],
+    ) -> Result<Option<Role>, Verdict> {
+        // Nobody is asked for what a rule refuses anyway.
+        self.judge_by_rules(asked, rules)?;
+        let before = asked.request.clone();
+        let role = self.ask_hooks(asked).await?;
+        if asked.request != before {
+            self.judge_by_rules(asked, rules)?;
+        }
+        Ok(role)
+    }
+
+    async fn ask_hooks(&self, asked: &mut Asked) -> Result<Option<Role>, Verdict> {
+        let mut role = None;
+        let app = asked.app.clone();
+        for hook in self.policy.hooks(&app, asked.request.operation()) {
+            let take = |answer| self.take(hook, asked, answer);
+            let said = hook.ask(self.engine.clock(), question(asked), take).await;
+            room::wait().await;
+            match said {
+                Ok(Said::Passed { request, role: given }) => {
+                    (asked.request, role) = (*request, given.or(role));
+                }
+                Ok(Said::Refused(message)) => {
+                    return Err(Verdict::Hook { name: hook.name().clone(), message });
+                }
+                Err(_) if hook.lets_pass() => {}
+                Err(retry_after) => {
+                    let name = hook.name().clone();
+                    return Err(Verdict::HookUnavailable { name, retry_after });
+                }
+            }
+        }
+        Ok(role)
+    }
+
+    fn judge_by_rules(&self, asked: &Asked, rules: &[Judge]) -> Result<(), Verdict> {
+        judge(self.policy.rules(&asked.app).chain(rules), asked)
+    }
+
+    /// Judges that a user joins a session. Whoever is in joins again, which is not judged.
+    pub(super) async fn judge_join(
+        &self,
+        live: &Live,
+        user: &UserId,
+        join: &mut Join,
+        bearer: &Bearer,
+    ) -> Result<(), engine::Refusal> {
+        let writes = live.judges(Operation::Write) && !join.props.is_empty();
+        if !live.judges(Operation::Join) && !writes {
+            return Ok(());
+        }
+        let (role, epoch) = {
+            let core = &live.lock().core;
+            // Whatever else is wrong with it is told without asking anybody.
+            match core.check_join(self.engine.clock().now(), user, join) {
+                Err(Rule::NotJudged) => (core.role_on_joining(user, join), core.epoch()),
+                _ => return Ok(()),
+            }
+        };
+        if live.judges(Operation::Join) {
+            let (spectator, props) = (join.spectator, join.props.clone());
+            let (asked, _) = Asked::of(live, user, bearer, Request::Join { spectator, props });
+            let passed = self.judge(asked, live.rules()).await?;
+            join.role = passed.role;
+            join.props = passed.request.props().to_vec();
+        }
+        if live.judges(Operation::Write) && !join.props.is_empty() {
+            let request = Request::Props { set: join.props.clone(), remove: Vec::new() };
+            let (asked, _) = Asked::of(live, user, bearer, request);
+            let asked = asked.as_role(join.role.unwrap_or(role));
+            join.props = self.judge(asked, live.rules()).await?.request.props().to_vec();
+        }
+        join.judged = Some(epoch);
+        Ok(())
+    }
+
+    /// Judges that a session is opened, and that those join it whom the opening names. What the app
+    /// itself opens is not judged. `private` is what else is set in a private session.
+    pub(super) async fn judge_opening(
+        &self,
+        actor: &Actor,
+        opening: &mut Opening,
+        private: Option<&mut Private>,
+        bearer: &Bearer,
+    ) -> Result<(), engine::Refusal> {
+        let own: Vec<Judge> = opening.settings.rules.iter().map(Judge::known).collect();
+        let of_app = self.engine.settings().judged.of(&opening.app);
+        let judged = of_app.or(judged_by(&opening.settings.rules));
+        let Some(user) = actor.user().filter(|_| !judged.is_empty()) else {
+            opening.is_judged = true;
+            return Ok(());
+        };
+        if judged.has(Operation::Open) {
+            let asked = Asked::opening(opening, user, bearer);
+            let passed = self.judge(asked, &own).await?;
+            if let Request::Open { settings, props, .. } = passed.request {
+                opening.settings = *settings;
+                if let Some((_, join)) = &mut opening.opener {
+                    join.props = props;
+                }
+            }
+        }
+        self.judge_first_props(opening, private, bearer, (judged, &own)).await?;
+        for at in 0..opening.people.users.len() {
+            if !judged.has(Operation::Join) {
+                break;
+            }
+            let (user, join) = &opening.people.users[at];
+            let (spectator, props) = (join.spectator, join.props.clone());
+            let now = self.engine.clock().now();
+            let first = Asked::first_props(opening, (user, join), Role::Member, now, bearer);
+            let request = Request::Join { spectator, props };
+            let asked = Asked { member: None, request, ..first };
+            let passed = self.judge(asked, &own).await?;
+            opening.people.users[at].1.role = passed.role;
+            tokio::task::yield_now().await;
+        }
+        opening.is_judged = true;
+        Ok(())
+    }
+
+    /// First props of a session that is opened are a write of whose they are.
+    async fn judge_first_props(
+        &self,
+        opening: &mut Opening,
+        private: Option<&mut Private>,
+        bearer: &Bearer,
+        (judged, own): (Operations, &[Judge]),
+    ) -> Result<(), engine::Refusal> {
+        if !judged.has(Operation::Write) {
+            return Ok(());
+        }
+        let now = self.engine.clock().now();
+        if let Some((user, join)) = opening.opener.clone().filter(|(_, it)| !it.props.is_empty()) {
+            let asked = Asked::first_props(opening, (&user, &join), Role::Owner, now, bearer);
+            let props = self.judge(asked, own).await?.request.props().to_vec();
+            if let Some((_, join)) = &mut opening.opener {
+                join.props = props;
+            }
+        }
+        if let Some(private) = private.filter(|private| !private.props.is_empty()) {
+            let join = Join { props: private.props.clone(), ..Join::default() };
+            let source = &private.pair.source;
+            let asked = Asked::first_props(opening, (source, &join), Role::Owner, now, bearer);
+            private.props = self.judge(asked, own).await?.request.props().to_vec();
+        }
+        Ok(())
+    }
+
+    /// Judges that a user begins to receive a session. Returns in which epoch it was.
+    pub(super) async fn judge_subscribe(
+        &self,
+        live: &Live,
+        user: &UserId,
+        role: Option<Role>,
+        bearer: &Bearer,
+    ) -> Result<Option<Epoch>, engine::Refusal> {
+        if !live.judges(Operation::Subscribe) {
+            return Ok(None);
+        }
+        let (asked, epoch) = Asked::of(live, user, bearer, Request::Subscribe);
+        let asked = role.into_iter().fold(asked, Asked::as_role);
+        if asked.member.is_none() {
+            // It is refused for that.
+            return Ok(None);
+        }
+        self.judge(asked, live.rules()).await?;
+        Ok(Some(epoch))
+    }
+
+    /// Judges a write of props in each session that it names.
+    pub(super) async fn judge_write(
+        &self,
+        app: &AppId,
+        actor: &Actor,
+        write: &mut PropsWrite,
+        bearer: &Bearer,
+    ) {
+        let Some(user) = actor.user() else { return };
+        for id in &write.sessions {
+            if !self.engine.judges(app, id, Operation::Write) {
+                continue;
+            }
+            let found = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor);
+            // What there is not says so itself.
+            let Ok(live) = found else { continue };
+            let outcome = self.judge_write_in(&live, user, &write.write, bearer).await;
+            write.judgements.insert(id.clone(), outcome);
+        }
+    }
+
+    /// Judges a write of props in a session.
+    pub(super) async fn judge_write_in(
+        &self,
+        live: &Live,
+        user: &UserId,
+        write: &Write,
+        bearer: &Bearer,
+    ) -> Result<Write, engine::Refusal> {
+        let Write { set, remove, .. } = write.clone();
+        let (asked, epoch) = Asked::of(live, user, bearer, Request::Props { set, remove });
+        if asked.member.is_none() {
+            // It is refused for that.
+            return Ok(write.clone());
+        }
+        match self.judge(asked, live.rules()).await?.request {
+            Request::Props { set, remove } => {
+                // Whose faults are named as those of plain JSON is known of what was written only.
+                let is_same = (&set, &remove) == (&write.set, &write.remove);
+                let plain = if is_same { write.plain } else { 0 };
+                Ok(Write { set, remove, plain, judged: Some(epoch), ..write.clone() })
+            }
+            _ => Ok(Write { judged: Some(epoch), ..write.clone() }),
+        }
+    }
+
+    /// Judges a command of a user, if it is one that is judged.
+    pub(super) async fn judge_command(
+        &self,
+        live: &Live,
+        actor: &Actor,
+        mut command: Command,
+        bearer: &Bearer,
+    ) -> Result<Command, engine::Refusal> {
+        if let (Some(user), Command::SetData { shared, private, .. }) = (actor.user(), &mut command)
+            && live.judges(Operation::Write)
+        {
+            let request = Request::Data {
+                shared: Box::new(shared.clone()),
+                private: Box::new(private.clone()),
+            };
+            let (asked, epoch) = Asked::of(live, user, bearer, request);
+            if asked.member.is_some() {
+                self.judge(asked, live.rules()).await?;
+                shared.judged = Some(epoch);
+            }
+        }
+        Ok(command)
+    }
+
+    /// Has hooks judge that a user begins to receive all sessions that it joins. Rules judge each of
+    /// them.
+    pub(super) async fn judge_following(
+        &self,
+        app: &AppId,
+        user: &UserId,
+        bearer: &Bearer,
+    ) -> Result<(), engine::Refusal> {
+        if self.policy.hooks(app, Operation::Subscribe).next().is_none() {
+            return Ok(());
+        }
+        let asked = Asked {
+            app: app.clone(),
+            session_id: None,
+            user: user.clone(),
+            bearer: bearer.clone(),
+            session: None,
+            member: None,
+            request: Request::Subscribe,
+        };
+        let mut asked = asked;
+        match self.ask_hooks(&mut asked).await {
+            Ok(_) => Ok(()),
+            Err(verdict) => {
+                self.note_refused(&asked, &verdict);
+                Err(verdict.into())
+            }
+        }
+    }
+
+    /// Judges by rules alone that a user receives a session which it has joined meanwhile. Hooks were
+    /// asked when its stream began.
+    pub(super) fn judge_followed(
+        &self,
+        live: &Live,
+        user: &UserId,
+        bearer: &Bearer,
+    ) -> Result<Option<Epoch>, engine::Refusal> {
+        if !live.judges(Operation::Subscribe) {
+            return Ok(None);
+        }
+        let (asked, epoch) = Asked::of(live, user, bearer, Request::Subscribe);
+        match self.judge_by_rules(&asked, live.rules()) {
+            Ok(()) => Ok(Some(epoch)),
+            Err(verdict) => {
+                self.note_refused(&asked, &verdict);
+                Err(verdict.into())
+            }
+        }
+    }
+}
