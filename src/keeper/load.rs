@@ -5,7 +5,7 @@ use crate::{
     engine::Restored,
     log::{Content, LogError, Reader, Seq},
     object_stream::record::Change,
-    record::{Entries, Entry, Joiner, Subject, Unreadable, UserRecord},
+    record::{Entries, Entry, Joiner, RequestRecord, Subject, Unreadable, UserRecord},
     session::{
         epoch::Epoch,
         ids::{AppId, SessionId, UserId},
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -208,8 +208,23 @@ impl Loading {
         loaded.restored.sessions = sessions.into_values().collect();
         loaded.restored.users = users.into_values().collect();
         loaded.restored.greatest_epoch = greatest_epoch;
+        loaded.restored.requests = in_order(std::mem::take(&mut loaded.restored.requests));
         loaded
     }
+}
+
+/// Requests in the order in which they were done, each once. A snapshot tells of older ones than the
+/// batches that are left from before it, and of those again; and only the latest are remembered.
+fn in_order(mut requests: Vec<RequestRecord>) -> Vec<RequestRecord> {
+    requests.sort_by_key(|request| request.at);
+    let mut known = HashSet::with_capacity(requests.len());
+    let is_new = |it: &RequestRecord| {
+        known.insert((it.app.clone(), it.place.clone(), it.by.clone(), it.id.clone()))
+    };
+    let is_new: Vec<bool> = requests.iter().map(is_new).collect();
+    let mut is_new = is_new.into_iter();
+    requests.retain(|_| is_new.next().unwrap_or_default());
+    requests
 }
 
 /// Why a store is not read.
@@ -221,4 +236,52 @@ pub enum LoadError {
     /// A later version wrote something of it.
     #[error("the store has entries of version {0}: use a newer version of sessiond")]
     Newer(u8),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::REMEMBERED_IDS,
+        record::{self, Place, Reply},
+        session::{command::Actor, ids::Key, revision::Revision},
+    };
+
+    fn request(number: u64) -> Entry {
+        Entry::Request(Box::new(RequestRecord {
+            app: AppId::new("games").expect("an id"),
+            place: Place::Session(SessionId::new("finals").expect("an id")),
+            by: Actor::App,
+            id: Key::from(number.to_string()),
+            content: number,
+            at: 1_000_000 + number,
+            reply: Reply::Written(Epoch(1), Revision(number)),
+        }))
+    }
+
+    fn bytes(entries: impl Iterator<Item = Entry>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        entries.for_each(|entry| record::put(&mut bytes, &entry));
+        bytes
+    }
+
+    #[test]
+    fn requests_are_remembered_as_they_were_done_wherever_the_log_tells_of_them() {
+        let last = REMEMBERED_IDS as u64;
+        let mut loading = Loading::new(Arc::new(Limits::default()));
+        // What a snapshot covers is still there as long as others need the batch.
+        let batch = |numbers: std::ops::Range<u64>| {
+            let pieces = record::split(&bytes(numbers.map(request)), usize::MAX);
+            let [piece] = &*pieces else { panic!("it fits one piece") };
+            Content::Batch(piece.clone().into())
+        };
+        loading.take(Seq(1), batch(last - 4..last)).expect("it is read");
+        let state = bytes((0..last).map(request)).into();
+        let key = b"finals".as_slice().into();
+        loading.take(Seq(2), Content::Snapshot { key, state }).expect("it is read");
+        loading.take(Seq(3), batch(last..last + 2)).expect("it is read");
+        let requests = loading.finish().restored.requests;
+        let numbers: Vec<u64> = requests.iter().map(|request| request.content).collect();
+        assert_eq!(numbers, (0..last + 2).collect::<Vec<_>>());
+    }
 }
