@@ -492,8 +492,10 @@ impl State {
         self.subscribers.iter_mut().filter_map(end_one).collect()
     }
 
-    /// Who is shown or accepted; for giving memberships back when the session ends.
+    /// Whose record may name the session; for giving memberships back when it ends. The source of a
+    /// private session is no member any more where it ended the session by leaving it.
     pub(super) fn everyone(&self) -> Vec<UserId> {
-        self.core.members().joined().map(|(_, user, _)| user.clone()).collect()
+        let joined = self.core.members().joined().map(|(_, user, _)| user.clone());
+        joined.chain(self.core.pair().map(|pair| pair.source.clone())).collect()
     }
 }
