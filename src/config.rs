@@ -4,6 +4,7 @@
 //!
 //! `kind` says what values may be, `sources` where they come from and which place wins.
 
+mod apps;
 mod kind;
 mod listen;
 mod sources;
@@ -14,6 +15,7 @@ use self::kind::{
 };
 use self::sources::Values;
 pub use self::{
+    apps::{LimitOfApps, limits_of_apps, read_apps},
     listen::Listen,
     sources::{ConfigError, Given, Resolved},
 };
@@ -151,6 +153,9 @@ settings! {
         open_subscriptions: Option<bool> = "auto", switch_or_auto();
     }
     "Limits" {
+        /// A file that says how far single apps are limited; it is read again when it changes. Without it
+        /// the limits of the server are for all apps together. See docs/limits.md.
+        apps: Option<PathBuf> = "none", file_or_none();
         /// Largest request message.
         max_request_bytes: usize = "64KiB", bytes("1KiB..16MiB");
         /// Largest request message of a gateway.

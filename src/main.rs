@@ -111,6 +111,7 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             Ok(ExitCode::FAILURE)
         }
         Err(server::StartError::Identity(faults)) => Err(told(faults)),
+        Err(server::StartError::Apps(faults)) => Err(told(faults)),
         Err(error) => Err(told([error])),
     }
 }

@@ -30,6 +30,7 @@ impl Engine {
     /// Puts a session that changed on its shard's list, and into the indexes where it belongs.
     pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
         self.place(live, state);
+        state.settle_members();
         state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);

@@ -121,10 +121,11 @@ impl Refusal {
         Self::Invalid(vec![Violation::new(field, description)])
     }
 
-    /// After how long it is worth trying again what is over a user's rate.
+    /// After how long it is worth trying again what is over the rate of a user or an app.
     pub fn retry_after(&self) -> Option<Micros> {
         match self {
             Self::Rules(Rule::RateLimited { retry_after, .. }) => Some(*retry_after),
+            Self::Engine(refusal) => refusal.retry_after(),
             _ => None,
         }
     }

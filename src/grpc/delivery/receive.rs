@@ -8,7 +8,7 @@ use super::{
     feed::farewell,
     feeds::Feeds,
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
     wanted::Wanted,
 };
 use crate::grpc::{
@@ -70,8 +70,9 @@ impl ReceiveSessionUpdates {
 }
 
 impl Call for ReceiveSessionUpdates {
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, seat, .. } = opening;
+        let bytes = message.len();
         let request: proto::ReceiveSessionUpdatesRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let user = door.user_of("user_id", actor.as_ref());
@@ -85,8 +86,10 @@ impl Call for ReceiveSessionUpdates {
             }
         }
         let (actor, user) = door.close_with(|| actor.zip(user))?;
+        let in_app = server.begin_stream(&app, bytes)?;
         let user = server.engine.user_stream(&app, &user)?.follow();
-        Ok((Self { user, actor, options, resume, places: 0 }, Feeds::none(&server, seat)))
+        let call = Self { user, actor, options, resume, places: 0 };
+        Ok((call, Feeds::none(&server, seat), in_app))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {

@@ -1,10 +1,10 @@
 use super::*;
 use crate::{
-    engine::Refusal as Engine,
+    engine::{AppLimit, Refusal as Engine},
     object_stream::Refusal as Objects,
     session::{
         error::{Limit, Refusal as Rule},
-        ids::SessionId,
+        ids::{AppId, SessionId},
         role::Role,
     },
 };
@@ -107,6 +107,12 @@ every_variant! {
     Engine::RequestIdReused { .. } => Engine::RequestIdReused { field: "write.request_id" };
     Engine::LimitReached { .. } =>
         Engine::LimitReached { limit: "sessions", most: number as usize };
+    Engine::AppLimit { .. } => Engine::AppLimit {
+        app: AppId::new(&"\u{1f300}".repeat(32)).expect("an id"),
+        limit: AppLimit::PasswordTime,
+        most: number % 64_000_000,
+        retry_after: Some(number),
+    };
     Engine::OfUser { .. } =>
         Engine::OfUser { at: number as usize, why: Box::new(Engine::SessionExists) };
     Engine::NoStore => Engine::NoStore;
