@@ -86,6 +86,7 @@ fn links_lead_somewhere() {
         COMING_FROM,
         "docs/store.md",
         "docs/security.md",
+        "docs/limits.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",

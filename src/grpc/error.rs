@@ -76,6 +76,11 @@ pub enum Refusal {
         /// That of the one before.
         last: u64,
     },
+    /// The server has more to do than it can.
+    Overloaded {
+        /// When to try again.
+        retry_after: Micros,
+    },
     /// The gateway has no attached user who may see the view.
     NoView,
     /// The gateway has no attached user, or no view, of that handle.

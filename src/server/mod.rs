@@ -2,6 +2,7 @@
 //! one function each.
 
 mod accept;
+mod admission;
 mod apps;
 mod census;
 mod descriptors;

@@ -2,9 +2,17 @@
 //! and its reading again, and two apps side by side.
 
 use crate::support::*;
-use sessiond::proto::{
-    self, DeliveryOptions, ErrorReason, JoinOptions, PropsWrite, SessionSettings,
-    SubscribeToSessionRequest, object_stream_service_client::ObjectStreamServiceClient,
+use sessiond::{
+    config::Config,
+    engine::{AppLimit, Clock, HashCost},
+    proto::{
+        self, DeliveryOptions, ErrorReason, JoinOptions, PropsWrite, SessionSettings,
+        SubscribeToSessionRequest, delivery_service_client::DeliveryServiceClient,
+        object_stream_service_client::ObjectStreamServiceClient,
+        session_service_client::SessionServiceClient, stream_user_props_request::Message as Up,
+    },
+    server::Server,
+    session::ids::AppId,
 };
 use std::{
     fs,
@@ -13,6 +21,7 @@ use std::{
     time::Duration,
 };
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 /// A file of limits that a server reads.
 struct Limits(PathBuf);
@@ -108,17 +117,13 @@ async fn an_app_has_at_most_so_many_open_streams() {
     drop(first);
     // The loss of a stream reaches the server in its own time.
     in_time(async {
-        let app = service.engine().app(&proto_app("default"));
-        while app.count(sessiond::engine::AppLimit::Streams) > 1 {
+        let app = AppId::new("default").expect("an id");
+        while service.engine().app(&app).count(AppLimit::Streams) > 1 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     service.watch("finals", "ada").await;
-}
-
-fn proto_app(id: &str) -> sessiond::session::ids::AppId {
-    sessiond::session::ids::AppId::new(id).expect("an id")
 }
 
 #[tokio::test]
@@ -346,4 +351,88 @@ async fn what_was_stored_counts_after_a_restart() {
 
 fn minute() -> prost_types::Duration {
     prost_types::Duration { seconds: 60, nanos: 0 }
+}
+
+#[tokio::test]
+async fn calls_that_would_wait_for_too_long_are_refused_and_everything_else_goes_on() {
+    let config = Config {
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        node: NODE.to_owned(),
+        threads: 1,
+        ..Config::default()
+    };
+    let server = Server::start_with(config, Clock::machine(), HashCost::LEAST).await;
+    let server = server.expect("it starts");
+    let channel = endpoint(server.address()).connect().await.expect("it listens");
+    let sessions = SessionServiceClient::new(channel.clone());
+    let users = (0..300).map(|number| format!("user {number}")).collect();
+    let open = proto::OpenSharedSessionRequest {
+        users,
+        ..opening("finals", "ada", SessionSettings::default())
+    };
+    sessions.clone().open_shared_session(open).await.expect("it opens");
+    let mut watch = DeliveryServiceClient::new(channel.clone())
+        .subscribe_to_session(subscription("finals", "ada"))
+        .await
+        .expect("it opens")
+        .into_inner();
+    watch.message().await.expect("it is open").expect("the snapshot");
+
+    // Each caller makes its next call when the last one is answered, and heeds no RetryInfo.
+    let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let callers: Vec<_> = (0..600)
+        .map(|_| {
+            let (told, mut sessions) = (told.clone(), sessions.clone());
+            tokio::spawn(async move {
+                loop {
+                    let request = proto::GetSessionInfoRequest {
+                        session_id: "finals".into(),
+                        user_id: "ada".into(),
+                        ..Default::default()
+                    };
+                    let answer = sessions.get_session_info(request).await;
+                    if told.send(answer.map(drop)).is_err() {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    let (mut done, mut refused) = (0, 0);
+    in_time(async {
+        while done < 50 || refused < 50 {
+            match answers.recv().await.expect("callers go on") {
+                Ok(()) => done += 1,
+                Err(status) => {
+                    let told = Refused::new(&status).is(Code::ResourceExhausted, "OVERLOADED");
+                    let after = told.retry_after.expect("it says when");
+                    let span = Duration::from_millis(200)..=Duration::from_secs(2);
+                    assert!(span.contains(&after), "{after:?}");
+                    refused += 1;
+                }
+            }
+        }
+    })
+    .await;
+    let mut health = HealthClient::new(channel.clone());
+    for _ in 0..5 {
+        let answer = in_time(health.check(HealthCheckRequest::default())).await;
+        answer.expect("health is always told");
+    }
+    // The stream that was open is told of what others do on a stream of their own.
+    let (up, messages) = tokio::sync::mpsc::unbounded_channel();
+    let messages = tokio_stream::wrappers::UnboundedReceiverStream::new(messages);
+    let mut delivery = DeliveryServiceClient::new(channel);
+    let stream = delivery.stream_user_props(messages);
+    let send = |seq, message| {
+        let request = proto::StreamUserPropsRequest { seq, message: Some(message) };
+        up.send(request).expect("the stream is open");
+    };
+    send(1, Up::Open(stream_open("finals", "user 0")));
+    let _stream = in_time(stream).await.expect("streams open");
+    send(2, Up::Write(n(1)));
+    let update = in_time(watch.message()).await.expect("it is open");
+    assert!(update.is_some());
+    callers.into_iter().for_each(|caller| caller.abort());
+    in_time(server.stop()).await;
 }

@@ -139,6 +139,12 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             };
             Told::of_field(Reason::SeqNotRising, "seq", "must rise", message)
         }
+        Refusal::Overloaded { retry_after } => Told::new(
+            Code::ResourceExhausted,
+            Reason::Overloaded,
+            "the server has more to do than it can at the moment; wait as long as the details say",
+        )
+        .after(*retry_after),
         Refusal::NoView => Told::new(
             Code::FailedPrecondition,
             Reason::NoView,

@@ -136,6 +136,7 @@ every_variant! {
 every_variant! {
     every_of_calls of Refusal: text, number, faults;
     Refusal::NoView => Refusal::NoView;
+    Refusal::Overloaded { .. } => Refusal::Overloaded { retry_after: number };
     Refusal::UnknownHandle { .. } => Refusal::UnknownHandle { handle: number as u32 };
     Refusal::MoreRefused { .. } => Refusal::MoreRefused { others: number as usize };
     Refusal::Rules(_) => Refusal::NOT_FOUND;
