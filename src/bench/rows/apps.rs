@@ -10,6 +10,7 @@ use crate::bench::{
     measure::watch,
     peer::Peer,
     report::LATE_MS,
+    rows::calls::delete_one,
     server::Server,
     service::{SESSION_ID, Service, app},
     socket::Socket,
@@ -55,6 +56,8 @@ struct Outcomes {
     done: Histogram<u64>,
     refused: Histogram<u64>,
     failed: u64,
+    /// Why the first of these did.
+    fault: Option<String>,
     on_the_way: usize,
     /// Not made, because so many were on their way.
     left_out: u64,
@@ -63,11 +66,15 @@ struct Outcomes {
 
 impl Default for Outcomes {
     fn default() -> Self {
-        let histogram = || Histogram::new(3).expect("the precision is one that there is");
+        let histogram = || {
+            let histogram = Histogram::new_with_max(60_000_000, 3);
+            histogram.expect("the bounds are such that there is one")
+        };
         Self {
             done: histogram(),
             refused: histogram(),
             failed: 0,
+            fault: None,
             on_the_way: 0,
             left_out: 0,
             late: Duration::ZERO,
@@ -86,7 +93,11 @@ impl Outcomes {
         match outcome.as_ref().map_err(code) {
             Ok(()) => self.done.saturating_record(took),
             Err(Some(Code::ResourceExhausted)) => self.refused.saturating_record(took),
-            Err(_) => self.failed += 1,
+            Err(_) => {
+                self.failed += 1;
+                let fault = outcome.err().map(|error| error.to_string());
+                self.fault = self.fault.take().or(fault);
+            }
         }
     }
 }
@@ -176,6 +187,11 @@ pub async fn overload(bench: &Bench) -> Result<Figures> {
     let calls = offer(&connections, TIMES * peak.done, &offered, ask);
     let (all, over) = window(bench, &offered).await;
     drop(calls);
+    if let Some(fault) = all.fault {
+        return Err(format!("{} calls failed, the first: {fault}", all.failed).into());
+    }
+    sleep(args.settle()).await;
+    delete_one(&connections[0], app(0), SESSION_ID).await?;
     server.stop().await?;
 
     let quantile = |of: &Histogram<u64>| of.value_at_quantile(0.99) as f64 / 1e3;
@@ -185,7 +201,6 @@ pub async fn overload(bench: &Bench) -> Result<Figures> {
         ("goodput_per_second", over.done),
         ("goodput_percent", 100.0 * over.done / peak.done),
         ("done_p99_ms", quantile(&all.done)),
-        ("failed", all.failed as f64),
         ("left_out_per_second", over.left_out),
         (LATE_MS, all.late.as_secs_f64() * 1e3),
     ]);

@@ -182,7 +182,7 @@ enum State<C> {
     First(Box<Opening>, Micros, Stopping),
     /// The first message is being dealt with.
     Opening(Opened<C>, Bytes),
-    Open(Open<C>),
+    Open(Box<Open<C>>),
     /// Nothing more is said but the end.
     Over,
 }
@@ -260,7 +260,8 @@ impl<C: Call> Stream<C> {
                     Poll::Pending => Ok(()),
                 }
             }
-            State::Open(Open { call, feeds, timer, watch, .. }) => {
+            State::Open(open) => {
+                let Open { call, feeds, timer, watch, .. } = &mut **open;
                 timer.heard();
                 let outcome = call.receive(&self.server, feeds, message);
                 renew(call, watch, timer);
@@ -296,7 +297,7 @@ impl<C: Call> Stream<C> {
         let Some(watch) = self.watch.take() else { return Poll::Ready(Ok(())) };
         let ends = (self.deadline, watch.expires_at());
         let timer = Timer::new(&self.server, self.seat, ends, call.silence());
-        self.state = State::Open(Open { call, feeds, timer, watch, in_app });
+        self.state = State::Open(Box::new(Open { call, feeds, timer, watch, in_app }));
         Poll::Ready(Ok(()))
     }
 
