@@ -40,6 +40,8 @@ pub struct Router {
     reflections: Arc<Semaphore>,
     /// Which calls each thread takes up.
     gates: Vec<Arc<Gate>>,
+    /// What a call is told that no thread takes up: made before, as there are many of them then.
+    overloaded: Vec<HeaderMap>,
 }
 
 /// The path that all calls to sessions and streams begin with.
@@ -50,6 +52,9 @@ const ADMIN: &str = "/sessiond.v1.AdminService/";
 
 /// When those come again who were refused because there is too much to do: the first, and the last.
 const RETRY_OVERLOADED: (Micros, Micros) = (SECOND / 5, 2 * SECOND);
+
+/// How many moments there are at which they do.
+const OVERLOADED_WORDS: u64 = 64;
 
 /// The path that all calls of reflection begin with.
 const REFLECTION: &str = "/grpc.reflection.";
@@ -115,7 +120,15 @@ impl Router {
         let EngineSettings { shards, .. } = *context.engine.settings();
         let is_timed = context.engine.clock().is_machine();
         let gates = (0..shards.max(1)).map(|_| Gate::new(is_timed)).collect();
-        Self { node, context: Arc::new(context), routes, one_up, reflections, gates }
+        let (least, most) = RETRY_OVERLOADED;
+        let overloaded = (0..OVERLOADED_WORDS).map(|at| {
+            let retry_after = least + (most - least) * at / (OVERLOADED_WORDS - 1);
+            let status = context.node.status(&Refusal::Overloaded { retry_after });
+            status.into_http::<Body>().into_parts().0.headers
+        });
+        let overloaded = overloaded.collect();
+        let context = Arc::new(context);
+        Self { node, context, routes, one_up, reflections, gates, overloaded }
     }
 
     /// The clockwork.
@@ -138,9 +151,9 @@ impl Router {
     /// The refusal of a call that a thread does not take up. Those that are refused together come
     /// again at different moments.
     pub fn overloaded(&self) -> Response<Body> {
-        let (least, most) = RETRY_OVERLOADED;
-        let retry_after = fastrand::u64(least..=most);
-        self.refuse(&Refusal::Overloaded { retry_after }).into_http()
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = self.overloaded[fastrand::usize(..self.overloaded.len())].clone();
+        response
     }
 
     /// The places of streams of reflection.
