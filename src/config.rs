@@ -4,6 +4,7 @@
 //!
 //! `kind` says what values may be, `sources` where they come from and which place wins.
 
+mod apps;
 mod kind;
 mod listen;
 mod networks;
@@ -15,6 +16,7 @@ use self::kind::{
 };
 use self::sources::Values;
 pub use self::{
+    apps::{LimitOfApps, limits_of_apps, read_apps},
     listen::Listen,
     networks::Networks,
     sources::{ConfigError, Given, Resolved},
@@ -176,6 +178,9 @@ settings! {
         policy: Option<PathBuf> = "none", file_or_none();
     }
     "Limits" {
+        /// A file that says how far single apps are limited; it is read again when it changes. Without it
+        /// the limits of the server are for all apps together. See docs/limits.md.
+        apps: Option<PathBuf> = "none", file_or_none();
         /// Largest request message.
         max_request_bytes: usize = "64KiB", bytes("1KiB..16MiB");
         /// Largest request message of a gateway.

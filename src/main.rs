@@ -116,6 +116,7 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             | server::StartError::Policy(faults),
         ) => Err(told(faults)),
         Err(server::StartError::Tls(faults)) => Err(faults),
+        Err(server::StartError::Apps(faults)) => Err(told(faults)),
         Err(error) => Err(told([error])),
     }
 }

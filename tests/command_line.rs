@@ -295,6 +295,24 @@ fn a_command_line_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn every_fault_of_the_limits_of_apps_is_named_at_once() {
+    let text = "[limits]\nsessions = 0\nuser = 1\n[apps.games.limits]\nstreams = \"many\"\n";
+    let file = file_with("apps-faults.toml", text);
+    let mut lines = refusals(serve().args(["--listen", "127.0.0.1:0", "--apps", &file]));
+    lines.sort();
+    let expected = [
+        format!("{file}:3: there is no setting \"user\"; the nearest is \"users\""),
+        format!(
+            "streams cannot be \"many\" (from {file}:5): expected none or a count in 1..100000000"
+        ),
+    ];
+    assert_eq!(lines, expected);
+    let missing =
+        refusal(serve().args(["--listen", "127.0.0.1:0", "--apps", "/nowhere/apps.toml"]));
+    assert!(missing.contains("/nowhere/apps.toml"), "{missing}");
+}
+
+#[test]
 fn the_sample_file_describes_every_setting() {
     let sample = fs::read_to_string(SAMPLE).unwrap();
     let described: Vec<_> = sample.split("\n\n").filter_map(description).collect();
@@ -453,6 +471,7 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "trusted-proxies") => ["10.0.0.0/8", "192.0.2.7,2001:db8::/32"],
         (None, "tls-certificate" | "tls-key" | "tls-client-ca") => ["a.pem", "/etc/tls/b.pem"],
         (None, "policy") => ["policy.toml", "/etc/sessiond/policy.toml"],
+        (None, "apps") => ["apps.toml", "/etc/sessiond/apps.toml"],
         (None, "store") => ["data", "/var/lib/sessiond"],
         (None, "durability") => ["none", "sync"],
         (None, "log-format") => ["json", "text"],

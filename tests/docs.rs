@@ -90,6 +90,7 @@ fn links_lead_somewhere() {
         "docs/security.md",
         "docs/events.md",
         "docs/hooks.md",
+        "docs/limits.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",

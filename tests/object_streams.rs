@@ -706,17 +706,19 @@ async fn while_too_many_wait_for_functions_readers_are_refused_and_miss_nothing(
     s.advance(10);
 
     // The places of what was read until now may be given back a moment later.
+    let app = sessiond::session::ids::AppId::new("default").expect("an id");
+    let app = s.server.engine().app(&app);
     let mut places = Vec::new();
     in_time(async {
         while places.len() < 64 {
-            match s.server.runs().reserve() {
+            match s.server.runs().reserve(&app) {
                 Ok(place) => places.push(place),
                 Err(_) => tokio::task::yield_now().await,
             }
         }
     })
     .await;
-    assert!(s.server.runs().reserve().is_err(), "there are 64");
+    assert!(s.server.runs().reserve(&app).is_err(), "there are 64");
     s.update("s", [("n", integer(2))]).await;
     s.advance(10);
     for cursor in ["", "0"] {

@@ -52,10 +52,10 @@ const MOST: usize = 1 << 20;
 /// What has threads, and is of no account here.
 static SHARED: LazyLock<(Arc<Objects>, Arc<Passwords>)> = LazyLock::new(|| {
     let bounds = object_stream::Bounds { streams: 10, value_bytes: 1024 };
-    let runs = Arc::new(Runs::start().expect("threads"));
+    let runs = Arc::new(Runs::start(Clock::machine()).expect("threads"));
     let objects = Objects::new(ObjectStreams::new(bounds, BEGIN), runs);
     // Nobody hashes: a message with a password waits for ever.
-    let passwords = Passwords::start(0, HashCost::LEAST).expect("no threads");
+    let passwords = Passwords::start(0, HashCost::LEAST, Clock::machine()).expect("no threads");
     (Arc::new(objects), Arc::new(passwords))
 });
 

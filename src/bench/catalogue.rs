@@ -33,6 +33,8 @@ pub enum Row {
     DurableSync,
     Restart,
     WrongPasswords,
+    Overload,
+    TwoApps,
 }
 
 /// What there is to say of a row.
@@ -332,6 +334,29 @@ pub const ROWS: &[About] = &[
             are soon refused without.",
         goals: &[Goal::at_most("S5", "p99_ms", 53.0)],
         not_equal: "How much is compared is what the machine has left: passwords have the lowest priority.",
+        windows: 2,
+    },
+    About {
+        row: Row::Overload,
+        name: "overload",
+        measures: "GetSessionInfo of a session with 400 members: 64 calls at once, which is as many as can \
+            be answered, and then three times as many calls a second, at even distances, whatever becomes \
+            of them. What is refused does not come again.",
+        goals: &[
+            Goal::at_least("A1", "goodput_percent", 90.0),
+            Goal::at_most("A2", "refused_p99_ms", 50.0),
+        ],
+        not_equal: "A call costs the server much and the generator little. Of calls that cost little, to \
+            refuse one costs as much as to answer it.",
+        windows: 2,
+    },
+    About {
+        row: Row::TwoApps,
+        name: "two-apps",
+        measures: "One busy room of 50, alone and beside another app that makes 1,500 calls a second and \
+            may make 500.",
+        goals: &[Goal::at_most("A3", "p99_change_percent", 20.0)],
+        not_equal: "What is refused takes time of the generator, too.",
         windows: 2,
     },
 ];

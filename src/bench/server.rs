@@ -65,6 +65,17 @@ impl Server {
         Ok(Server { place, process: Some(process), _pair: Some(pair) })
     }
 
+    /// A new one whose apps are limited by a file.
+    pub async fn start_with_apps(args: &BenchArgs, file: &Path) -> Result<Self> {
+        let threads = args.threads;
+        let command_line =
+            format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads} --apps");
+        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
+        command_line.push(file.display().to_string());
+        let process = Process::start(&command_line).await?;
+        Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
+    }
+
     /// A new one whose sessions are stored in a folder and have this durability.
     pub async fn start_with_store(
         args: &BenchArgs,

@@ -240,7 +240,7 @@ fn setting_called(key: &str, place: &str) -> Result<&'static Setting, ConfigErro
 }
 
 /// The name that was meant, if one is like it.
-fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let own = |name: &str| name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_owned();
     let likeness = |it: &str| strsim::normalized_damerau_levenshtein(&own(it), &own(name));
     let all = names.map(|it| (likeness(it), it)).filter(|(likeness, _)| *likeness >= LIKE);

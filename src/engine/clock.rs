@@ -2,13 +2,16 @@
 
 use crate::session::limits::Micros;
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A clock that never goes back.
-#[derive(Debug)]
-pub struct Clock(Source);
+/// A clock that never goes back; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
@@ -23,22 +26,22 @@ impl Clock {
     pub fn machine() -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began = began.as_micros() as Micros;
-        Self(Source::Machine { began, start: Instant::now() })
+        Self(Arc::new(Source::Machine { began, start: Instant::now() }))
     }
 
     /// A clock that stands at `now` until [`super::Engine::advance`] moves it.
     pub fn stepped(now: Micros) -> Self {
-        Self(Source::Stepped(AtomicU64::new(now)))
+        Self(Arc::new(Source::Stepped(AtomicU64::new(now))))
     }
 
     /// Whether it moves by itself.
     pub fn is_machine(&self) -> bool {
-        matches!(self.0, Source::Machine { .. })
+        matches!(*self.0, Source::Machine { .. })
     }
 
     /// Microseconds since 1970.
     pub fn now(&self) -> Micros {
-        match &self.0 {
+        match &*self.0 {
             Source::Machine { began, start } => began + start.elapsed().as_micros() as Micros,
             Source::Stepped(now) => now.load(Ordering::Acquire),
         }
@@ -46,7 +49,7 @@ impl Clock {
 
     /// When `at` is by the monotonic clock; a stepped clock never gets there by itself.
     pub(super) fn instant(&self, at: Micros) -> Option<Instant> {
-        match &self.0 {
+        match &*self.0 {
             Source::Machine { began, start } => {
                 Some(*start + std::time::Duration::from_micros(at.saturating_sub(*began)))
             }
@@ -55,7 +58,7 @@ impl Clock {
     }
 
     pub(super) fn step_to(&self, at: Micros) {
-        if let Source::Stepped(now) = &self.0 {
+        if let Source::Stepped(now) = &*self.0 {
             now.fetch_max(at, Ordering::AcqRel);
         }
     }

@@ -231,12 +231,13 @@ impl Engine {
     ) -> Result<Vec<WriteOutcome>, Refusal> {
         self.check_draining()?;
         self.check_space_for(Cost::More)?;
+        let in_app = self.app(app);
         self.with_user(app, user, |record| {
             // What is merged is merged into the value of each session, as into that of the user.
             let merged = record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.check_room(&merged, self.inner.limits.props_per_user)?;
             let sessions = record.sessions.union(&record.sources).count();
-            self.owe_updates_of(record, sessions);
+            self.owe_updates_of(&in_app, record, sessions);
             let mut outcomes = Vec::new();
             let mut unconcerned = Vec::new();
             for id in record.sessions.union(&record.sources) {

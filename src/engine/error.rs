@@ -1,9 +1,9 @@
 //! Why the engine refuses: the rules of a session do, or there is another reason beside them.
 
-use super::asked::Verdict;
+use super::{apps::AppLimit, asked::Verdict};
 use crate::session::{
     error::{Limit, Refusal as Rule},
-    ids::SessionId,
+    ids::{AppId, SessionId},
     limits::Micros,
 };
 
@@ -53,6 +53,17 @@ pub enum Refusal {
         /// Its value.
         most: usize,
     },
+    /// The app has as much of something as it may.
+    AppLimit {
+        /// Which app.
+        app: AppId,
+        /// Of what.
+        limit: AppLimit,
+        /// How much it may have.
+        most: u64,
+        /// When to try again, if that is known.
+        retry_after: Option<Micros>,
+    },
     /// One of the users that join at the opening is refused, and so is the opening.
     OfUser {
         /// Which one.
@@ -84,6 +95,15 @@ impl Refusal {
     /// Whether there is no such session, or none that the caller may know of.
     pub fn is_not_found(&self) -> bool {
         *self == Self::NOT_FOUND
+    }
+
+    /// After how long it is worth trying again what is over the rate of a user or an app.
+    pub fn retry_after(&self) -> Option<Micros> {
+        match self {
+            Self::Rules(Rule::RateLimited { retry_after, .. }) => Some(*retry_after),
+            Self::AppLimit { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// The keys that a user may have in a session are used up.

@@ -25,6 +25,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Whether the user leaves another session for this one.
+    pub(super) fn moves(&self) -> bool {
+        self.other.is_some()
+    }
+
     /// The user is in.
     pub(super) fn take(&self, record: &mut User, id: &SessionId) {
         record.sessions.insert(id.clone());

@@ -155,6 +155,11 @@ impl Attachment {
         self.stream.take_update_at(now)
     }
 
+    /// See [`UserStream::take_update_in_turn`].
+    pub fn take_update_in_turn(&self, now: Micros) -> Result<(), Refusal> {
+        self.stream.take_update_in_turn(now)
+    }
+
     /// Applies a command of the user to the session.
     pub fn command(&self, engine: &Engine, command: Command) -> Result<Position, Refusal> {
         engine.command(&self.live, &self.actor(), command)

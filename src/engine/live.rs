@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::{
     Clock,
+    apps::{App, Share},
     counters::Counters,
     encoder::{Delivery, Encoder, Snapshot, SnapshotReason},
     gate::{Gate, Made},
@@ -39,6 +40,8 @@ pub struct Live {
     pub app: AppId,
     /// The id.
     pub id: SessionId,
+    /// What there is of the app.
+    pub(super) in_app: Arc<App>,
     /// The epoch in which it was opened, by which sessions are in the order of their opening.
     pub(super) epoch: Epoch,
     /// Which runtime ticks it.
@@ -69,6 +72,10 @@ pub struct State {
     pub(super) visited_at: Micros,
     /// When the session looks whether time has passed.
     pub(super) deadline: Option<Listed>,
+    /// As one of the sessions of its app, as long as the registry has it.
+    pub(super) in_app: Option<Share>,
+    /// Its members, as some of those of its app.
+    pub(super) members_in_app: Share,
     /// Where the registry has it.
     pub(super) places: Places,
     /// The places that are held, as those who watch were told of them.
@@ -85,6 +92,7 @@ pub struct State {
 impl Live {
     pub(super) fn new(
         core: Session,
+        members_in_app: Share,
         shard: usize,
         group: u64,
         logs: LogShare,
@@ -94,6 +102,7 @@ impl Live {
         let live = Arc::new(Self {
             app: core.app().clone(),
             id: core.id().clone(),
+            in_app: members_in_app.app().clone(),
             epoch: core.born(),
             shard,
             group,
@@ -109,6 +118,8 @@ impl Live {
                 waiting: Slab::new(),
                 tick: None,
                 deadline: None,
+                in_app: None,
+                members_in_app,
                 places: Places::default(),
                 seats: 0,
                 closed: false,
@@ -498,8 +509,10 @@ impl State {
         self.subscribers.iter_mut().filter_map(end_one).collect()
     }
 
-    /// Who is shown or accepted; for giving memberships back when the session ends.
+    /// Whose record may name the session; for giving memberships back when it ends. The source of a
+    /// private session is no member any more where it ended the session by leaving it.
     pub(super) fn everyone(&self) -> Vec<UserId> {
-        self.core.members().joined().map(|(_, user, _)| user.clone()).collect()
+        let joined = self.core.members().joined().map(|(_, user, _)| user.clone());
+        joined.chain(self.core.pair().map(|pair| pair.source.clone())).collect()
     }
 }

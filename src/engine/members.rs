@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::{
     Engine, Position,
+    apps::AppLimit,
     encoder::{Delivery, SnapshotReason},
     exclusive::Slot,
     gateway::Gateway,
@@ -60,21 +61,55 @@ impl Engine {
         live: &Arc<Live>,
         state: &mut State,
         (user, record): (&UserId, &mut User),
-        mut join: Join,
+        join: Join,
         slot: &Slot,
     ) -> Result<Accepted, Refusal> {
         self.check_space(state, Cost::More)?;
+        if state.core.members().membership(user).is_none() {
+            self.count_member(state, user, &join, slot)?;
+        }
+        let accepted = self.admit(live, state, (user, record), join);
+        if accepted.is_err() {
+            state.settle_members();
+        }
+        let accepted = accepted?;
+        slot.take(record, &live.id);
+        self.schedule(live, state);
+        Ok(accepted)
+    }
+
+    /// One more member of the app, unless it has as many as it may. What the rules say comes first.
+    fn count_member(
+        &self,
+        state: &mut State,
+        user: &UserId,
+        join: &Join,
+        slot: &Slot,
+    ) -> Result<(), Refusal> {
+        if slot.moves() {
+            state.count_moving_member();
+        } else if let Err(limit) = state.members_in_app.grow(1) {
+            state.core.check_join(self.clock().now(), user, join)?;
+            return Err(limit);
+        }
+        Ok(())
+    }
+
+    fn admit(
+        &self,
+        live: &Live,
+        state: &mut State,
+        (user, record): (&UserId, &mut User),
+        mut join: Join,
+    ) -> Result<Accepted, Refusal> {
         // First props are an update like others; of who is in already they change nothing.
         if !join.props.is_empty() && !state.core.has_joined(user) {
-            self.take_update_of(record)?;
+            self.take_update_of(&live.in_app, record)?;
         }
         join.user_props = record.props();
         let command = Command::Join { user: user.clone(), join };
         let actor = Actor::of(user);
-        let accepted = state.core.apply(self.clock().now(), &actor, command)?;
-        slot.take(record, &live.id);
-        self.schedule(live, state);
-        Ok(accepted)
+        Ok(state.core.apply(self.clock().now(), &actor, command)?)
     }
 
     /// Subscribes to a session, joining first if `join` says how.
@@ -144,16 +179,17 @@ impl Engine {
     ) -> Result<bool, Refusal> {
         self.check_draining()?;
         self.with_user(&live.app, user, |record| {
-            if let Some(join) = join {
+            let slot = join.map(|join| {
                 live.lock().core.check_may_know(user, join)?;
                 let wanted = (&live.id, live.exclusive);
-                let _slot = self.check_slot(&live.app, (user, record), wanted, join.moves)?;
-            }
+                self.check_slot(&live.app, (user, record), wanted, join.moves)
+            });
+            let slot = slot.transpose()?;
             let state = live.lock();
             if state.core.has_ended() {
                 return Err(Refusal::NOT_FOUND);
             }
-            let Some(join) = join else {
+            let Some((join, slot)) = join.zip(slot) else {
                 state.core.check(&Actor::of(user), Act::Receive)?;
                 return Ok(false);
             };
@@ -165,7 +201,11 @@ impl Engine {
             let join = Join { user_props: record.props(), ..join.clone() };
             state.core.check_join(self.clock().now(), user, &join)?;
             // The source of a private session is a member before it joins.
-            Ok(state.core.members().membership(user).is_none())
+            let is_new = state.core.members().membership(user).is_none();
+            if is_new && !slot.moves() {
+                live.in_app.check_room(AppLimit::Members, 1 + others)?;
+            }
+            Ok(is_new)
         })
     }
 

@@ -5,6 +5,7 @@
 //! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, what
 //! watchers are told or the journal of events, a shard's list, never two sessions; no lock is held across an await.
 
+mod apps;
 pub mod asked;
 mod clock;
 mod commands;
@@ -40,13 +41,14 @@ mod space;
 mod stored;
 mod subscriber;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod users;
 mod waiting;
 mod watch;
 
+pub use apps::{App, AppLimit, AppLimits, AppsSettings, Lanes, MOST_OWED, Share, Turn};
 pub use clock::Clock;
 pub use counters::{Counter, Counters};
 pub use encoder::{Delivery, Encoded};
@@ -82,6 +84,7 @@ use crate::session::{
     revision::Revision,
     settings::Settings,
 };
+use apps::Apps;
 use counters::Counted;
 use dashmap::DashMap;
 use encoder::Encoder;
@@ -206,6 +209,7 @@ struct Inner {
     counters: Arc<Counters>,
     shards: Vec<Shard>,
     registry: Registry,
+    apps: Arc<Apps>,
     /// What the logs of the sessions take.
     logs: Arc<Logs>,
     requests: Requests,
@@ -237,11 +241,13 @@ impl Engine {
     /// An engine without sessions.
     pub fn new(settings: EngineSettings, clock: Clock, encoder: Arc<dyn Encoder>) -> Self {
         let counters = Arc::new(Counters::default());
+        let apps = Arc::new(Apps::new(clock.clone()));
         let inner = Inner {
             encoder: Counted { encoder, counters: counters.clone() },
             counters,
             limits: Arc::new(settings.limits.clone()),
-            registry: Registry::new(settings.max_sessions, settings.max_users),
+            registry: Registry::new(settings.max_sessions, settings.max_users, apps.clone()),
+            apps,
             requests: Requests::new(settings.max_replay_bytes),
             journals: Journals::new(),
             events: Events::new(settings.events),

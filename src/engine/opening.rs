@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::{
     Engine, Filter, Joined, SessionKey,
+    apps::AppLimit,
     exclusive::Moved,
     filter::{Allowance, Outline},
     live::Live,
@@ -72,6 +73,7 @@ impl Engine {
         if opening.judges.has(Operation::Open) && !opening.is_judged {
             return Err(Rule::NotJudged.into());
         }
+        let in_app = self.app(&app);
         let mut slots = Vec::with_capacity(records.len());
         let joins = opening.opener.iter_mut().chain(&mut opening.people.users);
         for (at, ((user, join), record)) in joins.zip(&mut *records).enumerate() {
@@ -90,14 +92,19 @@ impl Engine {
                 }),
             }?;
             if !join.props.is_empty() {
-                self.take_update_of(record)?;
+                self.take_update_of(&in_app, record)?;
             }
             join.user_props = record.props();
             slots.push((user.clone(), slot));
         }
         let now = self.clock().now();
         let last = self.next_epoch(now);
-        let live = self.live(Session::open(opening, self.inner.limits.clone(), now, last)?);
+        let core = Session::open(opening, self.inner.limits.clone(), now, last)?;
+        let moving = slots.iter().filter(|(_, slot)| slot.moves()).count();
+        let members = core.members().joined_count();
+        let mut counted = in_app.enter(AppLimit::Members, members.saturating_sub(moving))?;
+        counted.set(members);
+        let live = self.live(core, counted);
         self.inner.registry.insert(&live)?;
         let mut moved = None;
         for ((user, slot), record) in slots.into_iter().zip(records) {

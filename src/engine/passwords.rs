@@ -6,6 +6,8 @@
 
 use super::error::Refusal;
 use super::{
+    Clock,
+    apps::{App, AppLimit, Lanes},
     guesses::{Guess, Guesses, Peer},
     priority,
 };
@@ -15,11 +17,14 @@ use crate::session::{
 };
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::{collections::VecDeque, fmt, io, sync::Arc, thread};
+use std::{fmt, io, sync::Arc, thread, time::Instant};
 use tokio::sync::oneshot;
 
 /// How many passwords wait at most.
-const WAITING: usize = 256;
+const WAITING: usize = 1024;
+
+/// How many passwords of one app wait at most. Apps take turns, so that it holds back no other one.
+const WAITING_PER_APP: usize = 256;
 
 /// How many passwords of one peer wait at most, so that it leaves room for others.
 const WAITING_PER_PEER: usize = 32;
@@ -74,6 +79,7 @@ pub struct Passwords {
 
 #[derive(Debug)]
 struct Inner {
+    clock: Clock,
     hasher: Hasher,
     guesses: Mutex<Guesses>,
     queue: Mutex<Queue>,
@@ -82,15 +88,25 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: Lanes<Job>,
     held: bool,
     closed: bool,
 }
 
 #[derive(Debug)]
 enum Job {
-    Hash { password: Password, peer: Peer, done: oneshot::Sender<PasswordHash> },
-    Compare { password: Password, with: Compared, done: oneshot::Sender<Result<bool, Refusal>> },
+    Hash {
+        app: Arc<App>,
+        password: Password,
+        peer: Peer,
+        done: oneshot::Sender<PasswordHash>,
+    },
+    Compare {
+        app: Arc<App>,
+        password: Password,
+        with: Compared,
+        done: oneshot::Sender<Result<bool, Refusal>>,
+    },
 }
 
 /// What a password is compared with.
@@ -106,8 +122,9 @@ pub struct Compared {
 
 impl Passwords {
     /// Starts the threads.
-    pub fn start(threads: usize, cost: HashCost) -> io::Result<Self> {
+    pub fn start(threads: usize, cost: HashCost, clock: Clock) -> io::Result<Self> {
         let inner = Arc::new(Inner {
+            clock,
             hasher: Hasher::new(cost),
             guesses: Mutex::default(),
             queue: Mutex::default(),
@@ -122,18 +139,28 @@ impl Passwords {
         Ok(passwords)
     }
 
-    /// Hashes a new password that came from somewhere.
-    pub async fn hash(&self, password: Password, peer: Peer) -> Result<PasswordHash, Refusal> {
+    /// Hashes a new password of an app that came from somewhere.
+    pub async fn hash(
+        &self,
+        app: Arc<App>,
+        password: Password,
+        peer: Peer,
+    ) -> Result<PasswordHash, Refusal> {
         let (done, hash) = oneshot::channel();
-        self.inner.add(Job::Hash { password, peer, done })?;
+        self.inner.add(Job::Hash { app, password, peer, done })?;
         hash.await.map_err(|_| Refusal::Draining)
     }
 
     /// Whether a password is the right one; refused if it may not be guessed now.
-    pub async fn compare(&self, password: Password, with: Compared) -> Result<bool, Refusal> {
+    pub async fn compare(
+        &self,
+        app: Arc<App>,
+        password: Password,
+        with: Compared,
+    ) -> Result<bool, Refusal> {
         self.inner.guesses.lock().check(&with.guess, with.now)?;
         let (done, outcome) = oneshot::channel();
-        self.inner.add(Job::Compare { password, with, done })?;
+        self.inner.add(Job::Compare { app, password, with, done })?;
         outcome.await.map_err(|_| Refusal::Draining)?
     }
 
@@ -171,16 +198,17 @@ impl Drop for Passwords {
 
 impl Inner {
     fn add(&self, job: Job) -> Result<(), Refusal> {
+        let (app, peer) = (job.app().clone(), job.peer());
+        app.check_owed(AppLimit::PasswordTime, self.clock.now(), 0)?;
         let mut queue = self.queue.lock();
-        let peer = job.peer();
-        if queue.bound_met(peer).is_some() {
+        if queue.bound_met(&app, peer).is_some() {
             // Who has gone away does not wait any more.
             queue.jobs.retain(|job| !job.is_given_up());
         }
-        if let Some((limit, most)) = queue.bound_met(peer) {
+        if let Some((limit, most)) = queue.bound_met(&app, peer) {
             return Err(Refusal::PasswordsBusy { limit, most, retry_after: RETRY_AFTER });
         }
-        queue.jobs.push_back(job);
+        queue.jobs.push(&app, job);
         self.ready.notify_one();
         Ok(())
     }
@@ -190,7 +218,10 @@ impl Inner {
         priority::lower();
         let mut memory = Vec::new();
         while let Some(job) = self.next(&mut memory) {
+            let (app, began) = (job.app().clone(), Instant::now());
             self.done(job, &mut memory);
+            let took = began.elapsed().as_micros() as u64;
+            app.spend(AppLimit::PasswordTime, self.clock.now(), took);
         }
     }
 
@@ -202,7 +233,7 @@ impl Inner {
                 return None;
             }
             if !queue.held
-                && let Some(job) = queue.jobs.pop_front()
+                && let Some(job) = queue.jobs.pop()
             {
                 return Some(job);
             }
@@ -223,7 +254,7 @@ impl Inner {
             Job::Hash { password, done, .. } => {
                 let _ = done.send(self.hasher.hash(&password, memory));
             }
-            Job::Compare { password, with: Compared { hash, guess, now }, done } => {
+            Job::Compare { password, with: Compared { hash, guess, now }, done, .. } => {
                 let taken = self.guesses.lock().take(&guess, now);
                 let _ = done.send(taken.map(|()| {
                     let is_right = self.hasher.is_hash_of(hash.as_ref(), &password, memory);
@@ -238,10 +269,13 @@ impl Inner {
 }
 
 impl Queue {
-    /// Which bound leaves no room for another password of a peer, and what it is.
-    fn bound_met(&self, peer: Peer) -> Option<(&'static str, usize)> {
+    /// Which bound leaves no room for another password of an app from a peer, and what it is.
+    fn bound_met(&self, app: &Arc<App>, peer: Peer) -> Option<(&'static str, usize)> {
         if self.jobs.len() >= WAITING {
             return Some(("password-queue", WAITING));
+        }
+        if self.jobs.len_of(app) >= WAITING_PER_APP {
+            return Some(("password-queue-per-app", WAITING_PER_APP));
         }
         let waiting = self.jobs.iter().filter(|job| job.peer() == peer).count();
         (waiting >= WAITING_PER_PEER).then_some(("password-queue-per-address", WAITING_PER_PEER))
@@ -249,6 +283,12 @@ impl Queue {
 }
 
 impl Job {
+    fn app(&self) -> &Arc<App> {
+        match self {
+            Self::Hash { app, .. } | Self::Compare { app, .. } => app,
+        }
+    }
+
     fn peer(&self) -> Peer {
         match self {
             Self::Hash { peer, .. } => *peer,

@@ -82,7 +82,7 @@ impl Engine {
                 return Err(Refusal::LimitReached { limit: "max-listeners-per-user", most });
             }
             if !private.props.is_empty() {
-                self.take_update_of(record)?;
+                self.take_update_of(&self.app(&app), record)?;
             }
             (private.user_props, private.is_present) = (record.props(), record.is_present());
             opening.private = Some(private);

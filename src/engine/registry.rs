@@ -2,9 +2,10 @@
 
 use super::error::Refusal;
 use super::{
+    apps::{AppLimit, Apps},
     footprint::Footprint,
     live::{Live, State},
-    users::UserRecord,
+    users::{Record, UserRecord},
 };
 use crate::session::{
     command::Actor,
@@ -38,6 +39,7 @@ pub struct Registry {
     /// Private sessions by source and listener.
     pairs: DashMap<(AppId, Pair), SessionId, FxBuildHasher>,
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
+    apps: Arc<Apps>,
     /// All sessions, by id and by epoch, which is the order of their opening.
     all: Shelf,
     /// Those of them that everybody may know of.
@@ -176,12 +178,13 @@ pub fn hash(app: &AppId, id: &SessionId) -> u64 {
 
 impl Registry {
     /// An empty registry with its bounds.
-    pub fn new(max_sessions: usize, max_users: usize) -> Self {
+    pub(super) fn new(max_sessions: usize, max_users: usize, apps: Arc<Apps>) -> Self {
         Self {
             sessions: DashMap::default(),
             names: DashMap::default(),
             pairs: DashMap::default(),
             users: DashMap::default(),
+            apps,
             all: Shelf::default(),
             listed: Shelf::default(),
             known: DashMap::default(),
@@ -216,8 +219,12 @@ impl Registry {
         self.session_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(
             |_| Refusal::LimitReached { limit: "max-sessions", most: self.max_sessions },
         )?;
+        let in_app = live.in_app.enter(AppLimit::Sessions, 1).inspect_err(|_| {
+            self.session_count.fetch_sub(1, Ordering::Relaxed);
+        })?;
         let (name, pair) = {
-            let state = live.lock();
+            let mut state = live.lock();
+            state.in_app = Some(in_app);
             (state.core.info().settings.name.clone(), state.core.pair().cloned())
         };
         // The place of the id is held until the name is taken, so that of two who open the same
@@ -231,6 +238,7 @@ impl Registry {
             }
         };
         if let Err(refusal) = outcome {
+            live.lock().in_app = None;
             self.session_count.fetch_sub(1, Ordering::Relaxed);
             return Err(refusal);
         }
@@ -240,7 +248,8 @@ impl Registry {
     /// Takes in a session that was there before, with its name and pair, which are free.
     pub fn put_back(&self, live: &Arc<Live>) {
         let (name, pair) = {
-            let state = live.lock();
+            let mut state = live.lock();
+            state.in_app = Some(live.in_app.hold(AppLimit::Sessions, 1));
             (state.core.accepted_info().settings.name.clone(), state.core.pair().cloned())
         };
         self.session_count.fetch_add(1, Ordering::Relaxed);
@@ -258,7 +267,9 @@ impl Registry {
         }
         self.session_count.fetch_sub(1, Ordering::Relaxed);
         let (name, pair) = {
-            let state = live.lock();
+            let mut state = live.lock();
+            state.in_app = None;
+            state.members_in_app.set(0);
             (state.core.accepted_info().settings.name.clone(), state.core.pair().cloned())
         };
         if let Some(name) = name {
@@ -413,12 +424,16 @@ impl Registry {
         if self.users.len() >= self.max_users {
             return Err(Refusal::LimitReached { limit: "max-users", most: self.max_users });
         }
-        Ok(self.users.entry((app.clone(), user.clone())).or_default().clone())
+        let in_app = self.apps.of(app).enter(AppLimit::Users, 1)?;
+        let record = self.users.entry((app.clone(), user.clone()));
+        Ok(record.or_insert_with(|| Record::of(in_app)).clone())
     }
 
     /// A user that was known before, however many there are.
     pub fn known_user(&self, app: &AppId, user: &UserId) -> UserRecord {
-        self.users.entry((app.clone(), user.clone())).or_default().clone()
+        let in_app = self.apps.of(app);
+        let record = self.users.entry((app.clone(), user.clone()));
+        record.or_insert_with(|| Record::of(in_app.hold(AppLimit::Users, 1))).clone()
     }
 
     /// Forgets a user that has been idle since then or longer, unless somebody is about to use it.

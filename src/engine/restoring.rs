@@ -1,6 +1,12 @@
 //! What the last owner of the sessions has left.
 
-use super::{Engine, GROUPS, live::Live, logs::LogShare, registry};
+use super::{
+    Engine, GROUPS,
+    apps::{AppLimit, Share},
+    live::Live,
+    logs::LogShare,
+    registry,
+};
 use crate::{
     record::{RequestRecord, UserRecord},
     session::{
@@ -130,7 +136,9 @@ impl Engine {
             let rename = Command::Update(vec![Setting::Name(None)]);
             let _ = core.apply(self.clock().now(), &Actor::App, rename);
         }
-        let live = self.live(core);
+        let members = core.members().joined_count();
+        let members = self.app(core.app()).hold(AppLimit::Members, members);
+        let live = self.live(core, members);
         {
             let mut state = live.lock();
             let mark = state.core.mark();
@@ -146,13 +154,13 @@ impl Engine {
     }
 
     /// A session that is to be found from now on.
-    pub(super) fn live(&self, mut core: Session) -> Arc<Live> {
+    pub(super) fn live(&self, mut core: Session, members: Share) -> Arc<Live> {
         core.also_judge(self.inner.settings.judged.of(core.app()));
         let hash = registry::hash(core.app(), core.id());
         let shard = (hash % self.inner.shards.len() as u64) as usize;
         let logs = LogShare::new(self.inner.logs.clone());
         let counters = self.inner.counters.clone();
-        Live::new(core, shard, (hash >> 32) % GROUPS, logs, counters)
+        Live::new(core, members, shard, (hash >> 32) % GROUPS, logs, counters)
     }
 }
 

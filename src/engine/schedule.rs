@@ -31,6 +31,7 @@ impl Engine {
     pub(super) fn schedule(&self, live: &Arc<Live>, state: &mut State) {
         self.note_events(state);
         self.place(live, state);
+        state.settle_members();
         state.logs.settle(&mut state.core);
         if state.core.is_open() || state.core.has_ended() {
             self.schedule_tick(live, state);

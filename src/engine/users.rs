@@ -4,6 +4,7 @@
 use super::error::Refusal;
 use super::{
     Engine,
+    apps::{App, AppLimit, Share, Turn},
     shard::{Job, Listed},
 };
 use crate::session::{
@@ -26,15 +27,59 @@ use std::{
 pub type UserRecord = Arc<Mutex<Record>>;
 
 /// A user with the streams that follow it into its sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
     user: User,
+    /// As one of the users of its app.
+    in_app: Share,
+    /// When what waits of the user may be written, by the rate of the app.
+    turn: Option<Turn>,
     followers: Slab<Following>,
     /// The entries into sessions that the followers were told of.
     told: u64,
     /// When it is looked whether the user is to be forgotten. It stays while the user comes and
     /// goes, and is put off then.
     forgetting: Option<Listed>,
+}
+
+impl Record {
+    /// That of a user who has just become known.
+    pub(super) fn of(in_app: Share) -> UserRecord {
+        Arc::new(Mutex::new(Self {
+            user: User::default(),
+            in_app,
+            turn: None,
+            followers: Slab::new(),
+            told: 0,
+            forgetting: None,
+        }))
+    }
+
+    /// Takes an update out of the buckets of the user and of the app: of both or of none. Where the
+    /// user `waits`, it has a turn in its app from then on, and is let through when that comes.
+    fn take_update(&mut self, now: Micros, per_second: u64, waits: bool) -> Result<(), Refusal> {
+        let app = self.in_app.app();
+        if let Some(turn) = self.turn {
+            app.check_turn(turn, now)?;
+            self.user.take_update(now, per_second)?;
+            self.turn = None;
+            return Ok(());
+        }
+        let taken = take_update(app, &mut self.user, now, per_second);
+        if waits && matches!(taken, Err(Refusal::AppLimit { .. })) {
+            self.turn = Some(app.turn(AppLimit::Updates, now, 1));
+        }
+        taken
+    }
+}
+
+/// Takes an update out of the buckets of an app and of a user: of both or of none.
+fn take_update(app: &App, user: &mut User, now: Micros, per_second: u64) -> Result<(), Refusal> {
+    app.take(AppLimit::Updates, now, 1)?;
+    user.take_update(now, per_second).map_err(|limited| {
+        app.give_back(AppLimit::Updates, 1);
+        limited.into()
+    })
 }
 
 impl Deref for Record {
@@ -62,13 +107,14 @@ struct Following {
 impl Engine {
     /// Takes one update of a user out of its bucket.
     pub fn take_update(&self, app: &AppId, user: &UserId) -> Result<(), Refusal> {
-        self.with_user(app, user, |record| self.take_update_of(record))
+        let in_app = self.app(app);
+        self.with_user(app, user, |record| self.take_update_of(&in_app, record))
     }
 
     /// The same with the user locked.
-    pub(super) fn take_update_of(&self, record: &mut User) -> Result<(), Refusal> {
+    pub(super) fn take_update_of(&self, app: &App, record: &mut User) -> Result<(), Refusal> {
         let per_second = self.inner.settings.max_updates_per_second;
-        Ok(record.take_update(self.clock().now(), per_second)?)
+        take_update(app, record, self.clock().now(), per_second)
     }
 
     /// Counts an update that was taken by the sessions that it is made in.
@@ -76,16 +122,20 @@ impl Engine {
         if sessions <= SESSIONS_PER_UPDATE {
             return;
         }
+        let in_app = self.app(app);
         let _ = self.with_user(app, user, |record| {
-            self.owe_updates_of(record, sessions);
+            self.owe_updates_of(&in_app, record, sessions);
             Ok(())
         });
     }
 
     /// The same with the user locked.
-    pub(super) fn owe_updates_of(&self, record: &mut User, sessions: usize) {
-        let per_second = self.inner.settings.max_updates_per_second;
-        record.owe_updates(self.clock().now(), per_second, sessions);
+    pub(super) fn owe_updates_of(&self, app: &App, record: &mut User, sessions: usize) {
+        let (now, per_second) = (self.clock().now(), self.inner.settings.max_updates_per_second);
+        let more = record.owe_updates(now, per_second, sessions);
+        if more > 0 {
+            app.spend(AppLimit::Updates, now, more);
+        }
     }
 
     /// A stream of a user begins: as long as it has one it is not forgotten.
@@ -242,9 +292,9 @@ pub struct UserStream {
 }
 
 impl UserStream {
-    /// Takes one update of the user out of its bucket.
+    /// Takes one update out of the buckets of the user and its app.
     pub fn take_update(&self) -> Result<(), Refusal> {
-        self.engine.take_update_of(&mut self.record.lock())
+        self.take_update_at(self.engine.clock().now())
     }
 
     /// How many updates the user may write in a second.
@@ -255,7 +305,13 @@ impl UserStream {
     /// The same as [`UserStream::take_update`] by a clock that was looked at.
     pub fn take_update_at(&self, now: Micros) -> Result<(), Refusal> {
         let per_second = self.engine.inner.settings.max_updates_per_second;
-        Ok(self.record.lock().take_update(now, per_second)?)
+        self.record.lock().take_update(now, per_second, false)
+    }
+
+    /// The same for what waits. Over the rate of the app each user has its turn, which this takes.
+    pub fn take_update_in_turn(&self, now: Micros) -> Result<(), Refusal> {
+        let per_second = self.engine.inner.settings.max_updates_per_second;
+        self.record.lock().take_update(now, per_second, true)
     }
 }
 

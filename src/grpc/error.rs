@@ -83,6 +83,11 @@ pub enum Refusal {
         /// That of the one before.
         last: u64,
     },
+    /// The server has more to do than it can.
+    Overloaded {
+        /// When to try again.
+        retry_after: Micros,
+    },
     /// The gateway has no attached user who may see the view.
     NoView,
     /// The gateway has no attached user, or no view, of that handle.
@@ -130,10 +135,11 @@ impl Refusal {
         Self::Invalid(vec![Violation::new(field, description)])
     }
 
-    /// After how long it is worth trying again what is over a user's rate.
+    /// After how long it is worth trying again what is over the rate of a user or an app.
     pub fn retry_after(&self) -> Option<Micros> {
         match self {
             Self::Rules(Rule::RateLimited { retry_after, .. }) => Some(*retry_after),
+            Self::Engine(refusal) => refusal.retry_after(),
             _ => None,
         }
     }

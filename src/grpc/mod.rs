@@ -2,6 +2,7 @@
 //! bytes, refusals become statuses.
 
 mod admin_service;
+mod apps;
 pub mod caller;
 mod codec;
 pub mod compression;
@@ -32,6 +33,7 @@ pub mod weight;
 mod wire;
 
 pub use admin_service::Admin;
+pub use apps::RequestBytes;
 pub use codec::Codec;
 pub use entrance::Entrance;
 pub use leaving::Leaving;

@@ -18,6 +18,7 @@ use crate::{
         ids::{AppId, Key},
     },
 };
+use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -32,6 +33,25 @@ impl ObjectStreams {
     /// The service.
     pub fn new(context: Context) -> Self {
         Self(Arc::new(context))
+    }
+
+    /// Answers a call that its app may make.
+    async fn serve<T: Message>(
+        &self,
+        (caller, extensions): (&Caller, &http::Extensions),
+        app: &str,
+        about: About,
+        serve: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Response<T>, Status> {
+        let call = match self.0.begin_call(caller, extensions, app) {
+            Ok(call) => call,
+            Err(refusal) => return self.answer(&about, Err(refusal)),
+        };
+        let outcome = serve.await;
+        if let (Some(app), Ok(reply)) = (&call, &outcome) {
+            self.0.end_call(app, reply.encoded_len());
+        }
+        self.answer(&about, outcome)
     }
 
     fn answer<T>(&self, about: &About, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
@@ -190,9 +210,10 @@ impl ObjectStreams {
         let name = door.named("name", &request.name);
         let cursor = cursor(&mut door, &request.cursor);
         let (actor, name) = door.close_with(|| actor.zip(name))?;
+        let in_app = self.0.engine.app(&app);
         let (place, reading) = {
             let mut state = self.0.objects.lock();
-            let place = self.0.objects.reserve(&state, &app)?;
+            let place = self.0.objects.reserve(&state, &in_app)?;
             let room = &mut Room::new(ROOM);
             (place, state.streams.read_one(&app, &actor, &name, cursor, room)?)
         };
@@ -213,9 +234,10 @@ impl ObjectStreams {
         let (mut door, app, actor) = self.0.enter(caller, &request.app, &request.user_id);
         let cursor = cursor(&mut door, &request.cursor);
         let actor = door.close_with(|| actor)?;
+        let in_app = self.0.engine.app(&app);
         let (place, reading) = {
             let (mut state, mut room) = (self.0.objects.lock(), Room::new(ROOM));
-            let place = self.0.objects.reserve(&state, &app)?;
+            let place = self.0.objects.reserve(&state, &in_app)?;
             let reading = match cursor {
                 None => state.streams.read_shared(&app, &actor, &mut room),
                 Some(cursor) => state.streams.read(&app, &actor, None, &cursor, &mut room, None),
@@ -254,7 +276,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::SetStreamResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.set(&caller, request).await)
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = self.set(&caller, request);
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     async fn remove_stream(
@@ -263,7 +287,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::RemoveStreamResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.remove(&caller, request).await)
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = self.remove(&caller, request);
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     async fn update_stream_data(
@@ -272,7 +298,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::UpdateStreamDataResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.update(&caller, request).await)
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = self.update(&caller, request);
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     async fn set_stream_func(
@@ -281,7 +309,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::SetStreamFuncResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.set_func(&caller, request))
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = async { self.set_func(&caller, request) };
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     async fn add_stream_func(
@@ -290,7 +320,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::AddStreamFuncResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.add_func(&caller, request))
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = async { self.add_func(&caller, request) };
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     async fn get_stream_update(
@@ -299,7 +331,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::GetStreamUpdateResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.read_one(&caller, request).await)
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = self.read_one(&caller, request);
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     async fn get_all_stream_updates(
@@ -308,7 +342,9 @@ impl ObjectStreamService for ObjectStreams {
     ) -> Result<Response<proto::GetAllStreamUpdatesResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let caller = Caller::of(metadata.as_ref(), &extensions);
-        self.answer(&request.about(), self.read_all(&caller, request).await)
+        let (app, about) = (request.app.clone(), request.about());
+        let serve = self.read_all(&caller, request);
+        self.serve((&caller, &extensions), &app, about, serve).await
     }
 
     /// Never called: the streams are served by [`super::delivery`].

@@ -2,9 +2,11 @@
 
 use super::{
     convert::to_proto,
+    error::Refusal as Refused,
     runs::{Place, Runs},
 };
 use crate::{
+    engine::App,
     keeper::Streams,
     object_stream::{ObjectStreams, Refusal, Unfit, Update, record::Change},
     proto,
@@ -81,8 +83,8 @@ impl Objects {
 
     /// A place for the functions of a reply, taken before the streams are read; none if the app has
     /// no functions.
-    pub fn reserve(&self, state: &State, app: &AppId) -> Result<Option<Place>, Refusal> {
-        state.streams.has_functions(app).then(|| self.runs.reserve()).transpose()
+    pub fn reserve(&self, state: &State, app: &Arc<App>) -> Result<Option<Place>, Refused> {
+        state.streams.has_functions(app.id()).then(|| self.runs.reserve(app)).transpose()
     }
 
     /// What is new, on the wire; functions are run first, off the threads that serve and tick.

@@ -58,9 +58,10 @@ impl Claim {
     pub async fn prove(self, server: &Context) -> Result<Option<PasswordHash>, Refusal> {
         let now = server.engine.clock().now();
         let Some((session, hash)) = self.needed(server) else { return Ok(None) };
+        let app = server.engine.app(&self.app);
         let guess = Guess { app: self.app, session, peer: self.peer };
         let with = Compared { hash: hash.clone(), guess, now };
-        let is_right = server.passwords.compare(self.password, with).await?;
+        let is_right = server.passwords.compare(app, self.password, with).await?;
         Ok(hash.filter(|_| is_right))
     }
 
@@ -148,7 +149,9 @@ impl Entry {
         if let (true, Some((opening, Some(password)))) = (opens, &mut self.missing)
             && opening.password.is_none()
         {
-            opening.password = Some(server.passwords.hash(password.clone(), *peer).await?);
+            let app = server.engine.app(app);
+            let hash = server.passwords.hash(app, password.clone(), *peer).await?;
+            opening.password = Some(hash);
         }
         self.judge(server, bearer).await
     }
@@ -281,7 +284,9 @@ impl Context {
                 }
                 (false, _) => {
                     if let (None, Some(password)) = (&opening.password, &password) {
-                        opening.password = Some(self.passwords.hash(password.clone(), peer).await?);
+                        let app = self.engine.app(&opening.app);
+                        let hash = self.passwords.hash(app, password.clone(), peer).await?;
+                        opening.password = Some(hash);
                     }
                     self.judge_opening(actor, &mut opening, None, bearer).await?;
                 }

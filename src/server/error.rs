@@ -1,7 +1,12 @@
 //! Why a server did not start, or had to end.
 
 use super::store::Unstored;
-use crate::{config::Listen, identity, keeper::LoadError, log::LogError};
+use crate::{
+    config::{ConfigError, Listen},
+    identity,
+    keeper::LoadError,
+    log::LogError,
+};
 use std::{io, net::SocketAddr};
 
 /// Why the server did not start.
@@ -36,6 +41,9 @@ pub enum StartError {
     /// Something is wrong with the rules and hooks.
     #[error("{}", lines(.0))]
     Policy(Vec<identity::Fault>),
+    /// Something is wrong with what says how far apps are limited.
+    #[error("{}", lines(.0))]
+    Apps(Vec<ConfigError>),
     /// Everybody who reaches the address could do everything.
     #[error(
         "{address} can be reached from other machines, and nothing says who may call: give a file \

@@ -2,6 +2,8 @@
 //! one function each.
 
 mod accept;
+mod admission;
+mod apps;
 mod census;
 mod descriptors;
 mod error;
@@ -30,6 +32,7 @@ use crate::{
     webhook::{self, Webhooks},
 };
 use accept::Connections;
+use apps::AppsFile;
 use census::{Bounds, Census};
 use http2::account::Total;
 use router::Router;
@@ -76,6 +79,7 @@ pub struct Server {
     engine: Engine,
     passwords: Arc<Passwords>,
     runs: Arc<Runs>,
+    apps: Option<Arc<AppsFile>>,
     health: HealthReporter,
     drain_notice: Duration,
     drain_timeout: Duration,
@@ -204,11 +208,14 @@ impl Server {
         let policy = Arc::new(policy.map_err(StartError::Policy)?.unwrap_or_default());
         let settings = engine_settings(&config, policy.judged());
         let engine = Engine::new(settings, clock, Arc::new(Wire::default()));
+        let apps = config.apps.as_deref().map(|file| AppsFile::open(file, &engine)).transpose();
+        let apps = apps.map_err(StartError::Apps)?;
         let stored = Stored::lock(&config)?;
         engine.note_start(stored.is_some());
         let (leaving, stopping) = (Leaving::default(), CancellationToken::new());
-        let passwords = Arc::new(Passwords::start(config.password_threads, cost)?);
-        let runs = Arc::new(Runs::start()?);
+        let passwords =
+            Arc::new(Passwords::start(config.password_threads, cost, engine.clock().clone())?);
+        let runs = Arc::new(Runs::start(engine.clock().clone())?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
         let objects = Arc::new(Objects::new(objects, runs.clone()));
         let context = grpc::Context {
@@ -282,6 +289,9 @@ impl Server {
                 inboxes
             }
         };
+        if let Some(apps) = &apps {
+            apps.watch()?;
+        }
         if let Some(identity) = identity {
             identity.watch()?;
             tokio::spawn(look_on(entrance, cut.clone()));
@@ -313,6 +323,7 @@ impl Server {
             engine,
             passwords,
             runs,
+            apps,
             health,
             drain_notice,
             drain_timeout,
@@ -352,6 +363,13 @@ impl Server {
     /// Where functions of object streams run, for whoever takes their places.
     pub fn runs(&self) -> &Runs {
         &self.runs
+    }
+
+    /// Reads the limits of apps again if they have changed, for whoever does not wait for that.
+    pub fn read_apps_again(&self) {
+        if let Some(apps) = &self.apps {
+            apps.read_if_changed();
+        }
     }
 
     /// Where passwords are hashed, for whoever holds them up.

@@ -1,7 +1,8 @@
 //! Calls to services.
 
+use super::admission::Gate;
 use crate::{
-    engine::{self, Engine, Peer},
+    engine::{self, Engine, EngineSettings, Peer},
     grpc::{
         Admin, Context, NODE_METADATA, ObjectStreams, Sessions, compression,
         delivery::{
@@ -17,7 +18,7 @@ use crate::{
         object_stream_service_server::ObjectStreamServiceServer,
         session_service_server::SessionServiceServer,
     },
-    session::limits::Micros,
+    session::limits::{Micros, SECOND},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use prost::Message;
@@ -37,10 +38,23 @@ pub struct Router {
     one_up: HashSet<String>,
     /// The places of streams of reflection, of which there are few.
     reflections: Arc<Semaphore>,
+    /// Which calls each thread takes up.
+    gates: Vec<Arc<Gate>>,
+    /// What a call is told that no thread takes up: made before, as there are many of them then.
+    overloaded: Vec<HeaderMap>,
 }
 
 /// The path that all calls to sessions and streams begin with.
 const OWN: &str = "/sessiond.v1.";
+
+/// The path that the calls of those begin with who watch over the server.
+const ADMIN: &str = "/sessiond.v1.AdminService/";
+
+/// When those come again who were refused because there is too much to do: the first, and the last.
+const RETRY_OVERLOADED: (Micros, Micros) = (SECOND / 5, 2 * SECOND);
+
+/// How many moments there are at which they do.
+const OVERLOADED_WORDS: u64 = 64;
 
 /// The path that all calls of reflection begin with.
 const REFLECTION: &str = "/grpc.reflection.";
@@ -121,7 +135,18 @@ impl Router {
         let one_up = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
         let one_up = one_up.into_iter().flat_map(calls_with_one_message).collect();
         let reflections = Arc::new(Semaphore::new(MOST_REFLECTIONS));
-        Self { node, context: Arc::new(context), routes, one_up, reflections }
+        let EngineSettings { shards, .. } = *context.engine.settings();
+        let is_timed = context.engine.clock().is_machine();
+        let gates = (0..shards.max(1)).map(|_| Gate::new(is_timed)).collect();
+        let (least, most) = RETRY_OVERLOADED;
+        let overloaded = (0..OVERLOADED_WORDS).map(|at| {
+            let retry_after = least + (most - least) * at / (OVERLOADED_WORDS - 1);
+            let status = context.node.status(&Refusal::Overloaded { retry_after });
+            status.into_http::<Body>().into_parts().0.headers
+        });
+        let overloaded = overloaded.collect();
+        let context = Arc::new(context);
+        Self { node, context, routes, one_up, reflections, gates, overloaded }
     }
 
     /// The clockwork.
@@ -132,6 +157,21 @@ impl Router {
     /// Whether a call has one message up.
     pub fn takes_one_message(&self, path: &str) -> bool {
         self.one_up.contains(path)
+    }
+
+    /// Which calls with one reply a thread takes up; none = this call is always taken up. Whoever
+    /// watches over the server is told how it is whatever it has to do.
+    pub fn gate(&self, worker: usize, path: &str) -> Option<&Arc<Gate>> {
+        let is_gated = path.starts_with(OWN) && !path.starts_with(ADMIN);
+        self.gates.get(worker).filter(|_| is_gated)
+    }
+
+    /// The refusal of a call that a thread does not take up. Those that are refused together come
+    /// again at different moments.
+    pub fn overloaded(&self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = self.overloaded[fastrand::usize(..self.overloaded.len())].clone();
+        response
     }
 
     /// The places of streams of reflection.

@@ -114,13 +114,14 @@ impl User {
     }
 
     /// Counts an update that was let through as so many more, if it is made in many sessions. The next
-    /// ones wait for them.
-    pub fn owe_updates(&mut self, now: Micros, per_second: u64, sessions: usize) {
+    /// ones wait for them. Returns how many more.
+    pub fn owe_updates(&mut self, now: Micros, per_second: u64, sessions: usize) -> u64 {
         let more = (sessions.saturating_sub(1) / SESSIONS_PER_UPDATE) as u64;
         if more > 0 {
             let each = SECOND / per_second.clamp(1, SECOND);
             self.full_at = self.full_at.max(now) + more * each;
         }
+        more
     }
 
     /// Whether the app sees the user: it has a stream, or has joined a session.

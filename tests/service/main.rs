@@ -4,6 +4,7 @@ mod support;
 
 mod acks;
 mod all;
+mod apps;
 mod backends;
 mod canary;
 mod compression;

@@ -559,7 +559,7 @@ async fn so_many_passwords_wait_and_the_next_is_refused_for_now() {
     let busy = |told: Refused| {
         assert_eq!(told.retry_after, Some(Duration::from_secs(2)));
         let told = told.is(Code::ResourceExhausted, "LIMIT_REACHED");
-        told.says("limit", "password-queue").says("most", "256");
+        told.says("limit", "password-queue-per-app").says("most", "256");
     };
     busy(refused(service.join_giving("finals", "bob", RIGHT).await));
     busy(service.refused_watch(watching("finals", "bob", RIGHT)).await);

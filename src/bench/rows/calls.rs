@@ -179,7 +179,8 @@ async fn open_one(connection: &Connection, session_id: &str) -> Result<()> {
     connection.unary("SessionService/OpenSharedSession", &request).await.map(drop)
 }
 
-async fn delete_one(connection: &Connection, app: String, session_id: &str) -> Result<()> {
+/// Ends a session.
+pub async fn delete_one(connection: &Connection, app: String, session_id: &str) -> Result<()> {
     let session_id = session_id.to_owned();
     let request = DeleteSessionRequest { app, session_id, ..DeleteSessionRequest::default() };
     let connection = connection.clone().for_app();

@@ -13,17 +13,19 @@ use std::{
 const SESSIONS: usize = 100_000;
 
 /// A folder for a store, empty at first and removed at the end.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self> {
+    /// A new one.
+    pub fn new() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("sessiond-bench-{}", process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         Ok(Self(folder))
     }
 
-    fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }

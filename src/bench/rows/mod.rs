@@ -1,6 +1,7 @@
 //! How each row is measured once. What it is stands in `catalogue`: to add a row, describe it there
 //! and name here the function that measures it.
 
+mod apps;
 mod busy;
 mod calls;
 mod durable;
@@ -63,6 +64,8 @@ pub async fn measure(row: Row, bench: &Bench) -> Result<Measured> {
         Row::DurableSync => durable::beside_none(bench, "sync").await.map(Measured::from),
         Row::Restart => durable::restart(bench).await.map(Measured::from),
         Row::WrongPasswords => passwords::guessed(bench).await.map(Measured::from),
+        Row::Overload => apps::overload(bench).await.map(Measured::from),
+        Row::TwoApps => apps::two(bench).await.map(Measured::from),
     }
 }
 

@@ -2,12 +2,15 @@ use super::*;
 use crate::{
     engine::{
         Alarm, EngineSettings, Live, Options, REMEMBERED_FOR, Reply, RequestId, Scope,
-        testing::{app, engine, room, settings, user},
+        testing::{app, engine, opening, room, settings, user},
     },
     session::{
+        Opening,
         command::{Actor, Command, Join, Write},
         ids::{Key, UserId},
         limits::{Micros, SECOND},
+        private::{Pair, Private},
+        settings::Kind,
         value::Value,
     },
 };
@@ -207,4 +210,19 @@ fn a_million_of_each_twice_take_no_more_memory_than_once() {
         println!("{what}: {first} pages after {MANY}, {second} after as many again");
         assert!(second < first + first / 20, "{what}");
     }
+}
+
+#[test]
+fn the_source_that_ends_its_private_session_by_leaving_it_is_forgotten() {
+    let engine = engine(settings());
+    let pair = Pair { source: user("ann"), listener: user("ben") };
+    let opening = opening(&engine, "pair", |_| {});
+    let opening = Opening { kind: Kind::Private, ..opening };
+    let opened = engine.open_private(opening, Private::of(pair, None, Vec::new()), true);
+    let live = opened.expect("it opens").0.live;
+    engine.join(&live, &user("ann"), Join::default()).expect("it is the source");
+    let leave = Command::Leave { user: user("ann"), keep_role: false };
+    engine.command(&live, &Actor::of(&user("ann")), leave).expect("it leaves");
+    engine.advance(YEAR);
+    assert_eq!(engine.footprint(), Footprint::default());
 }

@@ -8,7 +8,7 @@ use super::{
     feed::farewell,
     feeds::Feeds,
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
     wanted::Wanted,
 };
 use crate::grpc::{
@@ -74,8 +74,9 @@ impl ReceiveSessionUpdates {
 }
 
 impl Call for ReceiveSessionUpdates {
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, seat, .. } = opening;
+        let bytes = message.len();
         let request: proto::ReceiveSessionUpdatesRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let user = door.user_of("user_id", actor.as_ref());
@@ -90,10 +91,11 @@ impl Call for ReceiveSessionUpdates {
         }
         let (actor, user) = door.close_with(|| actor.zip(user))?;
         let bearer = caller.grant.bearer();
+        let in_app = server.begin_stream(&app, bytes)?;
         server.judge_following(&app, &user, &bearer).await?;
         let user = server.engine.user_stream(&app, &user)?.follow();
         let call = Self { user, actor, bearer, options, resume, places: 0 };
-        Ok((call, Feeds::none(&server, seat)))
+        Ok((call, Feeds::none(&server, seat), in_app))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {

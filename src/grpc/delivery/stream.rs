@@ -12,7 +12,7 @@ use super::{
     inbox::{Framing, Inbox},
     timer::{Bell, Due, Timer, wait},
 };
-use crate::grpc::{caller::Caller, error::Refusal, status::about::About};
+use crate::grpc::{apps::AppStream, caller::Caller, error::Refusal, status::about::About};
 use crate::{
     engine::{End, Peer},
     identity::Grant,
@@ -40,7 +40,7 @@ pub trait Call: Sized + Send + Unpin + 'static {
     fn open(
         opening: Opening,
         message: Bytes,
-    ) -> impl Future<Output = Result<(Self, Feeds), Refusal>> + Send + 'static;
+    ) -> impl Future<Output = Result<Begun<Self>, Refusal>> + Send + 'static;
 
     /// What the first message is about, for the refusal of it.
     fn about(_: Bytes) -> About {
@@ -104,6 +104,9 @@ pub trait Call: Sized + Send + Unpin + 'static {
     /// None = there is nothing to say, which is so only where the occasion allows it.
     fn compose(&mut self, feeds: &mut Feeds, occasion: Occasion<'_>) -> Option<Bytes>;
 }
+
+/// What a call has once it is open.
+pub type Begun<C> = (C, Feeds, AppStream);
 
 /// What a call opens with.
 #[derive(Debug)]
@@ -172,14 +175,14 @@ enum Closing {
 
 type Stopping = Pin<Box<WaitForCancellationFutureOwned>>;
 
-type Opened<C> = Pin<Box<dyn Future<Output = Result<(C, Feeds), Refusal>> + Send>>;
+type Opened<C> = Pin<Box<dyn Future<Output = Result<Begun<C>, Refusal>> + Send>>;
 
 enum State<C> {
     /// No message has come, which has to be there then, unless the server stops.
     First(Box<Opening>, Micros, Stopping),
     /// The first message is being dealt with.
     Opening(Opened<C>, Bytes),
-    Open(Open<C>),
+    Open(Box<Open<C>>),
     /// Nothing more is said but the end.
     Over,
 }
@@ -189,6 +192,7 @@ struct Open<C> {
     feeds: Feeds,
     timer: Timer,
     watch: Watch,
+    in_app: AppStream,
 }
 
 impl<C: Call> Stream<C> {
@@ -256,7 +260,8 @@ impl<C: Call> Stream<C> {
                     Poll::Pending => Ok(()),
                 }
             }
-            State::Open(Open { call, feeds, timer, watch }) => {
+            State::Open(open) => {
+                let Open { call, feeds, timer, watch, .. } = &mut **open;
                 timer.heard();
                 let outcome = call.receive(&self.server, feeds, message);
                 renew(call, &mut self.server, watch, timer);
@@ -287,12 +292,12 @@ impl<C: Call> Stream<C> {
         let State::Opening(opened, _) = &mut self.state else {
             return Poll::Ready(Ok(()));
         };
-        let (call, feeds) =
+        let (call, feeds, in_app) =
             ready!(opened.as_mut().poll(cx)).map_err(|refusal| self.status(&refusal))?;
         let Some(watch) = self.watch.take() else { return Poll::Ready(Ok(())) };
         let ends = (self.deadline, watch.expires_at());
         let timer = Timer::new(&self.server, self.seat, ends, call.silence());
-        self.state = State::Open(Open { call, feeds, timer, watch });
+        self.state = State::Open(Box::new(Open { call, feeds, timer, watch, in_app }));
         Poll::Ready(Ok(()))
     }
 
@@ -320,6 +325,9 @@ impl<C: Call> Stream<C> {
 impl<C: Call> HotStream for Stream<C> {
     fn take_in(&mut self, data: Bytes) {
         if self.end.is_none() {
+            if let State::Open(open) = &mut self.state {
+                open.in_app.took_in(self.server.engine.clock(), data.len());
+            }
             self.inbox.push(data);
             self.work_off();
         }
@@ -341,7 +349,10 @@ impl<C: Call> HotStream for Stream<C> {
     fn is_full(&self) -> bool {
         match &self.state {
             State::Opening(..) => true,
-            State::Open(open) => open.call.is_full(),
+            State::Open(open) => {
+                let clock = self.server.engine.clock();
+                open.call.is_full() || open.in_app.reads_at(clock).is_some()
+            }
             State::First(..) | State::Over => false,
         }
     }
@@ -409,15 +420,48 @@ impl<C: Call> Open<C> {
 
     /// What comes next, and the status that it leads to if it is the last message.
     fn poll_next(&mut self, server: &Server, cx: &mut Context<'_>) -> Poll<(Next, Option<Status>)> {
+        let next = ready!(self.poll_said(server, cx));
+        if let (Next::Message(message), _) = &next {
+            self.in_app.sent(server.engine.clock(), message.len());
+        }
+        Poll::Ready(next)
+    }
+
+    /// Has the stream polled again when its app lets it read more. Meanwhile its client may not be
+    /// able to say anything, so it is not silent.
+    fn slow_down(&mut self, server: &Server) {
+        if let Some(at) = self.in_app.reads_at(server.engine.clock()) {
+            self.timer.heard();
+            self.timer.wake_at(at);
+        }
+    }
+
+    fn poll_said(&mut self, server: &Server, cx: &mut Context<'_>) -> Poll<(Next, Option<Status>)> {
+        // A stream whose app is over its rate says that it is alive, and how it ends.
+        let mut must_speak = false;
         loop {
-            let Self { call, feeds, timer, watch } = self;
-            timer.begin_poll();
+            self.timer.begin_poll();
+            self.slow_down(server);
+            let Self { call, feeds, timer, watch, in_app } = self;
             if let Poll::Ready(why) = watch.poll(server, cx) {
                 return Poll::Ready(self.end(server, why));
             }
             call.act(server, &mut Moment { feeds, timer, cx });
             if let Some(why) = call.ends() {
                 return Poll::Ready(self.end(server, why));
+            }
+            if let Some(at) = in_app.speaks_at(server.engine.clock()).filter(|_| !must_speak) {
+                timer.wake_at(at);
+                let is_over = feeds.poll_over(C::ENDS_WITH_LAST, cx).is_ready();
+                let due = if is_over { Poll::Pending } else { timer.poll(cx) };
+                match due {
+                    Poll::Ready(Due::End(why)) => return Poll::Ready(self.end(server, why)),
+                    Poll::Ready(Due::Heartbeat) => feeds.beat(timer),
+                    Poll::Pending if !is_over => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+                must_speak = true;
+                continue;
             }
             if let Some(next) = call.tend(server, &mut Moment { feeds, timer, cx }) {
                 return Poll::Ready((next, None));
@@ -451,8 +495,9 @@ impl<C: Call> Open<C> {
         blocked_since: Micros,
         cx: &mut Context<'_>,
     ) -> Poll<Status> {
-        let Self { call, feeds, timer, watch } = self;
-        timer.begin_poll();
+        self.timer.begin_poll();
+        self.slow_down(server);
+        let Self { call, feeds, timer, watch, .. } = self;
         let revoked = watch.poll(server, cx);
         call.act(server, &mut Moment { feeds, timer, cx });
         let ended = match feeds.poll_over(C::ENDS_WITH_LAST, cx) {

@@ -12,7 +12,7 @@ use super::{
     feed::Feed,
     feeds::{Feeds, Subscribed},
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
     unstored::Unstored,
     usual::{Usual, UsualWrite},
     wanted::{Wanted, subscribe},
@@ -61,7 +61,7 @@ pub struct StreamUserProps {
     usual: Usual,
     last_seq: u64,
     acks: Acks,
-    /// What is over the user's rate.
+    /// What is over the rate of the user or the app.
     backlog: Backlog,
     /// What was written and is acked when it is stored.
     unstored: Unstored,
@@ -76,8 +76,9 @@ pub struct StreamUserProps {
 impl Call for StreamUserProps {
     const ENDS_WITH_LAST: bool = true;
 
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, peer, seat, .. } = opening;
+        let bytes = message.len();
         let proto::StreamUserPropsRequest { seq, message } = decode(message)?;
         check_seq(seq, 0)?;
         let Some(Up::Open(open)) = message else { return Err(Self::none_came()) };
@@ -93,6 +94,7 @@ impl Call for StreamUserProps {
         let wanted = wanted(&server, &mut door, who, subscriptions);
         let (actor, user, wanted) = door.close_with(|| Some((actor?, user?, wanted?)))?;
         let (handles, wanted): (Vec<u32>, Vec<Wanted>) = wanted.into_iter().unzip();
+        let in_app = server.begin_stream(&app, bytes)?;
         let feeds = subscribe(&server, &app, wanted, &caller.grant.bearer()).await?;
         let user = server.engine.user_stream(&app, &user)?;
         let mut acks = Acks::default();
@@ -112,7 +114,7 @@ impl Call for StreamUserProps {
             user_id,
             closing: false,
         };
-        Ok((call, down(&server, seat, handles, feeds)))
+        Ok((call, down(&server, seat, handles, feeds), in_app))
     }
 
     fn silence(&self) -> Option<Micros> {
@@ -215,9 +217,8 @@ impl Call for StreamUserProps {
             // The client is not silent: it is not heard.
             moment.timer.heard();
         }
-        if let Err(Refusal::Rules(Rule::RateLimited { retry_after, .. })) =
-            self.catch_up(server, moment.feeds)
-        {
+        let limited = self.catch_up(server, moment.feeds).err();
+        if let Some(retry_after) = limited.and_then(|refusal| refusal.retry_after()) {
             moment.timer.wake_at(server.engine.clock().now() + retry_after);
         }
         if self.unstored.after().is_some() {
@@ -301,7 +302,7 @@ impl StreamUserProps {
         Ok(true)
     }
 
-    /// Writes what the user's rate lets through. A plain write over it waits; nothing overtakes what
+    /// Writes what the rates of the user and the app let through. A plain write over it waits; nothing overtakes what
     /// waits, so that any other is over the rate as long as something does.
     fn write(&mut self, server: &Server, feeds: &mut Feeds, seq: u64, write: PropsWrite) {
         let messages = self.messages_to(seq);
@@ -392,10 +393,10 @@ impl StreamUserProps {
         Place { session: id.clone(), stay: live.and_then(|live| live.lock().core.stay(user)) }
     }
 
-    /// Writes what has waited, as far as the user's rate lets it through.
+    /// Writes what has waited, as far as the rates of the user and the app let it through.
     fn catch_up(&mut self, server: &Server, feeds: &mut Feeds) -> Result<(), Refusal> {
         while !self.backlog.is_empty() {
-            self.user.take_update()?;
+            self.user.take_update_in_turn(server.engine.clock().now())?;
             let Some(waiting) = self.backlog.pop() else { break };
             let mut outcome = self.apply_waiting(server, feeds, &waiting);
             if let Some(places) = left_over(&waiting, &outcome)

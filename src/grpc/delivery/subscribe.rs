@@ -2,7 +2,7 @@
 
 use super::{
     feeds::Feeds,
-    stream::{Call, Occasion, Opening as Request},
+    stream::{Begun, Call, Occasion, Opening as Request},
     wanted::{Wanted, subscribe},
 };
 use crate::grpc::{
@@ -35,8 +35,9 @@ pub struct SubscribeToSession(Option<String>);
 pub struct SubscribeToUser(Option<String>);
 
 impl Call for SubscribeToSession {
-    async fn open(request: Request, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(request: Request, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Request { server, caller, peer, .. } = request;
+        let bytes = message.len();
         let proto::SubscribeToSessionRequest {
             app,
             user_id,
@@ -60,13 +61,14 @@ impl Call for SubscribeToSession {
         let who = (&app, actor.as_ref(), &*user_id, peer);
         let wanted = Wanted::new(&server, &mut door, "", who, asked);
         let (actor, wanted) = door.close_with(|| actor.zip(wanted))?;
+        let in_app = server.begin_stream(&app, bytes)?;
         let mut feeds = subscribe(&server, &app, vec![wanted], &caller.grant.bearer()).await?;
         let feed = feeds.pop().ok_or(Refusal::NOT_FOUND)?;
         let told = match actor {
             Actor::User(user) => Some(user.to_string()),
             Actor::App => None,
         };
-        Ok((Self(told), Feeds::one(feed, 0)))
+        Ok((Self(told), Feeds::one(feed, 0), in_app))
     }
 
     fn about(message: Bytes) -> About {
@@ -81,8 +83,9 @@ impl Call for SubscribeToSession {
 
 impl Call for SubscribeToUser {
     /// Opens the private session, or uses the one that is there, and listens to it.
-    async fn open(request: Request, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(request: Request, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Request { server, caller, .. } = request;
+        let bytes = message.len();
         let request: proto::SubscribeToUserRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let listener = door.user_of("user_id", actor.as_ref());
@@ -93,6 +96,7 @@ impl Call for SubscribeToUser {
         let mut options = door.delivery("options", &request.options.unwrap_or_default());
         options.resume = request.resume.map(|resume| door.resume("resume", resume));
         let (actor, pair) = door.close_with(|| actor.zip(pair))?;
+        let in_app = server.begin_stream(&app, bytes)?;
         let (id, bearer) = (new_session_id(), caller.grant.bearer());
         loop {
             let private = Private::of(pair.clone(), None, Vec::new());
@@ -109,7 +113,8 @@ impl Call for SubscribeToUser {
                 Err(Refusal::NOT_FOUND) if live.lock().core.has_ended() => {}
                 Err(refusal) => return Err(refusal),
                 Ok((feed, _)) => {
-                    return Ok((Self(Some(live.id.to_string())), Feeds::one(feed, 0)));
+                    let told = Some(live.id.to_string());
+                    return Ok((Self(told), Feeds::one(feed, 0), in_app));
                 }
             }
         }

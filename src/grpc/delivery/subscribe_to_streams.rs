@@ -8,13 +8,14 @@ use super::{
     compose::framed,
     feeds::Feeds,
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
 };
 use crate::grpc::{
     error::Refusal,
     status::about::{About, Asks},
 };
 use crate::{
+    engine::App,
     grpc::{
         convert::door::path,
         objects::{ROOM, Watch},
@@ -29,13 +30,14 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use std::{collections::BTreeSet, fmt, pin::Pin, task::Poll};
+use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc, task::Poll};
 
 /// How often a subscriber may hear: the least, the most, and by default.
 const INTERVAL: (Micros, Micros, Micros) = (1000, 60 * SECOND, 10_000);
 
 /// The stream of one call.
 pub struct SubscribeToStreams {
+    app: Arc<App>,
     /// Whose news.
     watch: Watch,
     actor: Actor,
@@ -59,8 +61,9 @@ impl fmt::Debug for SubscribeToStreams {
 }
 
 impl Call for SubscribeToStreams {
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, seat, .. } = opening;
+        let bytes = message.len();
         let request: proto::SubscribeToStreamsRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         if request.names.len() > NAMES {
@@ -82,7 +85,9 @@ impl Call for SubscribeToStreams {
                 checked.map_err(|refusal| Refusal::from(refusal).of(path("names", name)))?;
             }
         }
+        let in_app = server.begin_stream(&app, bytes)?;
         let call = Self {
+            app: server.engine.app(&app),
             watch: server.objects.watch(&app),
             actor,
             names: (!names.is_empty()).then_some(names),
@@ -92,7 +97,7 @@ impl Call for SubscribeToStreams {
             read_at: 0,
             telling: None,
         };
-        Ok((call, Feeds::silent(&server, seat)))
+        Ok((call, Feeds::silent(&server, seat), in_app))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
@@ -111,8 +116,8 @@ impl Call for SubscribeToStreams {
                 return None;
             }
             let mut state = server.objects.lock();
-            let Ok(place) = server.objects.reserve(&state, self.watch.app()) else {
-                // Too many wait: what is new stays where it is until the next interval.
+            let Ok(place) = server.objects.reserve(&state, &self.app) else {
+                // Too many wait, or the app has had its time: what is new stays where it is until the next interval.
                 self.read_at = now + self.interval;
                 continue;
             };

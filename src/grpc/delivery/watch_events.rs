@@ -8,7 +8,7 @@ use super::{
     compose::{MOST, framed},
     feeds::Feeds,
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
 };
 use crate::{
     engine::{AppEvent, EventCursor, EventTold, EventWatch, EventsFrom},
@@ -56,16 +56,18 @@ impl Selection {
 }
 
 impl Call for WatchEvents {
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, seat, .. } = opening;
+        let bytes = message.len();
         let request: proto::WatchEventsRequest = decode(message)?;
         let (mut door, app) = server.door(&caller, &request.app);
         door.check_metadata(&caller);
         let from = door.events_from(&request);
         let selection = door.selection(&request);
         let from = door.close_with(|| from)?;
+        let in_app = server.begin_stream(&app, bytes)?;
         let watch = server.engine.watch_events(&app, from)?;
-        Ok((Self { watch, selection, read_at: 0 }, Feeds::silent(&server, seat)))
+        Ok((Self { watch, selection, read_at: 0 }, Feeds::silent(&server, seat), in_app))
     }
 
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {

@@ -8,7 +8,7 @@ use super::{
     compose::{MOST, framed},
     feeds::Feeds,
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
 };
 use crate::{
     engine::{Cursor, SessionEvent, SessionWatch, State, Told},
@@ -41,8 +41,9 @@ pub struct WatchSessions {
 }
 
 impl Call for WatchSessions {
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, seat, .. } = opening;
+        let bytes = message.len();
         let request: proto::WatchSessionsRequest = decode(message)?;
         let (mut door, app, actor) = server.enter(&caller, &request.app, &request.user_id);
         let filter = door.filter("filter", &request.filter);
@@ -51,8 +52,9 @@ impl Call for WatchSessions {
             door.fault("cursor", "is no cursor of WatchSessions");
         }
         let actor = door.close_with(|| actor)?;
+        let in_app = server.begin_stream(&app, bytes)?;
         let watch = server.engine.watch_sessions(&app, actor.clone(), filter, cursor)?;
-        Ok((Self { app, actor, watch, read_at: 0 }, Feeds::silent(&server, seat)))
+        Ok((Self { app, actor, watch, read_at: 0 }, Feeds::silent(&server, seat), in_app))
     }
 
     fn about(message: Bytes) -> About {

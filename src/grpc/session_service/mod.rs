@@ -19,7 +19,7 @@ use super::{
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Live, Position, Scope, SessionKey},
+    engine::{App, Live, Position, Scope, SessionKey},
     proto::{self, session_service_server::SessionService},
     session::{
         access::{Act, Standing},
@@ -40,11 +40,15 @@ impl Sessions {
         &self,
         app: &str,
         about: About,
-        outcome: Result<T, Refusal>,
+        (call, outcome): (Option<Arc<App>>, Result<T, Refusal>),
     ) -> Result<Response<T>, Status> {
         let reply = outcome.and_then(|reply| {
-            if reply.encoded_len() > MAX_MESSAGE_BYTES {
+            let bytes = reply.encoded_len();
+            if bytes > MAX_MESSAGE_BYTES {
                 return Err(Refusal::ReplyTooLarge { most: MAX_MESSAGE_BYTES });
+            }
+            if let Some(app) = &call {
+                self.0.end_call(app, bytes);
             }
             Ok(reply)
         });
@@ -154,7 +158,11 @@ macro_rules! serve {
                 let (app, about) = (request.app.clone(), request.about());
                 let caller = Caller::of(metadata.as_ref(), &extensions);
                 let own = self.0.acting_by(&caller.grant).map(Sessions);
-                let outcome = own.as_ref().unwrap_or(self).$serve(&caller, request).await;
+                let service = own.as_ref().unwrap_or(self);
+                let outcome = match self.0.begin_call(&caller, &extensions, &app) {
+                    Ok(call) => (call, service.$serve(&caller, request).await),
+                    Err(refusal) => (None, Err(refusal)),
+                };
                 self.answer(&app, about, outcome)
             })*
 
@@ -168,7 +176,10 @@ macro_rules! serve {
                 let (app, about) = (request.app.clone(), request.about());
                 let own = self.0.acting_by(&caller.grant).map(Sessions);
                 let service = own.as_ref().unwrap_or(self);
-                let outcome = service.$serve_peer(&caller, peer, request).await;
+                let outcome = match self.0.begin_call(&caller, &extensions, &app) {
+                    Ok(call) => (call, service.$serve_peer(&caller, peer, request).await),
+                    Err(refusal) => (None, Err(refusal)),
+                };
                 self.answer(&app, about, outcome)
             })*
         }

@@ -170,7 +170,10 @@ impl Sessions {
                 // Nothing is hashed for a user who may not set it.
                 live.lock().core.check(&actor, Act::Update)?;
                 let hash = match password {
-                    Some(password) => Some(self.0.passwords.hash(password, peer).await?),
+                    Some(password) => {
+                        let app = self.0.engine.app(&app);
+                        Some(self.0.passwords.hash(app, password, peer).await?)
+                    }
                     None => None,
                 };
                 changes.push(Setting::Password(hash));

@@ -12,6 +12,8 @@ use crate::{
         role::Role,
     },
 };
+use humantime::format_duration;
+use std::time::Duration;
 use tonic::Code;
 
 /// A refusal as a client is told it.
@@ -144,6 +146,12 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             };
             Told::of_field(Reason::SeqNotRising, "seq", "must rise", message)
         }
+        Refusal::Overloaded { retry_after } => Told::new(
+            Code::ResourceExhausted,
+            Reason::Overloaded,
+            "the server has more to do than it can at the moment; wait as long as the details say",
+        )
+        .after(*retry_after),
         Refusal::NoView => Told::new(
             Code::FailedPrecondition,
             Reason::NoView,
@@ -382,6 +390,17 @@ fn of_engine(refusal: &Engine, about: &About) -> Told {
             Told::of_field(Reason::RequestIdReused, field, fault, message)
         }
         Engine::LimitReached { limit, most } => at_limit(limit, *most),
+        Engine::AppLimit { app, limit, most, retry_after } => {
+            let most = match limit.is_time() {
+                true => format_duration(Duration::from_micros(*most)).to_string(),
+                false => most.to_string(),
+            };
+            let message =
+                format!("the app {:?} has reached its limit {}: {most}", &**app, limit.name());
+            let told = Told::limit(Reason::AppLimit, limit.name(), most, message);
+            let told = told.with("app", app.to_string());
+            retry_after.iter().fold(told, |told, after| told.after(*after))
+        }
         Engine::OfUser { at, why } => of_engine(why, about).named("field", &format!("users[{at}]")),
         Engine::Judged(verdict) => of_verdict(verdict),
         Engine::NotJudged { .. } => not_judged(),

@@ -1,10 +1,10 @@
 use super::*;
 use crate::{
-    engine::{Refusal as Engine, asked::Verdict},
+    engine::{AppLimit, Refusal as Engine, asked::Verdict},
     object_stream::Refusal as Objects,
     session::{
         error::{Limit, Refusal as Rule},
-        ids::SessionId,
+        ids::{AppId, SessionId},
         role::Role,
     },
 };
@@ -108,6 +108,12 @@ every_variant! {
     Engine::RequestIdReused { .. } => Engine::RequestIdReused { field: "write.request_id" };
     Engine::LimitReached { .. } =>
         Engine::LimitReached { limit: "sessions", most: number as usize };
+    Engine::AppLimit { .. } => Engine::AppLimit {
+        app: AppId::new(&"\u{1f300}".repeat(32)).expect("an id"),
+        limit: AppLimit::PasswordTime,
+        most: number % 64_000_000,
+        retry_after: Some(number),
+    };
     Engine::OfUser { .. } =>
         Engine::OfUser { at: number as usize, why: Box::new(Engine::SessionExists) };
     Engine::Judged(_) => Engine::Judged(Box::new(Verdict::Rule {
@@ -138,6 +144,7 @@ every_variant! {
 every_variant! {
     every_of_calls of Refusal: text, number, faults;
     Refusal::NoView => Refusal::NoView;
+    Refusal::Overloaded { .. } => Refusal::Overloaded { retry_after: number };
     Refusal::UnknownHandle { .. } => Refusal::UnknownHandle { handle: number as u32 };
     Refusal::MoreRefused { .. } => Refusal::MoreRefused { others: number as usize };
     Refusal::Rules(_) => Refusal::NOT_FOUND;

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     engine::End,
     grpc::{
+        RequestBytes,
         delivery::{Seat, ending::Why, hot::header_bytes},
         encode::PREFIX,
         error::Refusal,
@@ -156,7 +157,7 @@ async fn answer(
 ) -> Response<Body> {
     let engine = router.engine();
     let path = request.uri().path().to_owned();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let headers = header_bytes(&parts.headers);
     let body = if router.takes_one_message(&path) {
         let due_at = engine.clock().now() + router.first_message();
@@ -174,7 +175,10 @@ async fn answer(
             }
         };
         match message {
-            Ok(Some(message)) => Body::new(Full::new(message)),
+            Ok(Some(message)) => {
+                parts.extensions.insert(RequestBytes(message.len()));
+                Body::new(Full::new(message))
+            }
             Ok(None) => return Status::cancelled("the client has gone").into_http(),
             Err(refusal) => return router.refuse(&refusal).into_http(),
         }

@@ -329,15 +329,31 @@ impl Driver {
                 tokio::spawn(task);
             }
             Way::Cold(grant) => {
+                let gate = self.router.gate(self.seat.worker, parts.uri.path()).cloned();
+                if gate.as_ref().is_some_and(|gate| !gate.admits()) {
+                    let call = self.cold(deadline, respond);
+                    let response = self.router.overloaded();
+                    // Later in this turn, when the message of the request has come in: h2 ends
+                    // connections that go on with many calls that were answered before.
+                    tokio::spawn(async move {
+                        call.reply(response).await;
+                        drop((stay, body));
+                    });
+                    return;
+                }
                 let mut request = Request::from_parts(parts, body);
                 request.extensions_mut().insert(self.peer);
                 request.extensions_mut().insert(self.seat);
                 request.extensions_mut().insert(grant);
                 let call = self.cold(deadline, respond);
-                tokio::spawn(async move {
+                let call = async move {
                     call.serve(request).await;
                     drop(stay);
-                });
+                };
+                match gate {
+                    Some(gate) => gate.spawn(call),
+                    None => drop(tokio::spawn(call)),
+                }
             }
             Way::Reflection => match self.router.reflections().try_acquire_owned() {
                 Ok(place) => {

@@ -169,6 +169,11 @@ impl Service {
         self.server.passwords()
     }
 
+    /// Reads the limits of apps again if they have changed.
+    pub fn read_apps_again(&self) {
+        self.server.read_apps_again();
+    }
+
     /// Another connection.
     pub async fn connect(&self) -> Channel {
         connect(self.address()).await

@@ -1,4 +1,4 @@
-//! What waits because a user of a gateway writes faster than it may.
+//! What waits because a user of a gateway, or its app, writes faster than it may.
 
 use super::{Gateway, Server};
 use crate::grpc::error::Refusal;
@@ -15,6 +15,9 @@ use crate::{
     },
 };
 use rustc_hash::FxHashMap;
+
+/// How long what waits does so at least: a tick by default.
+const LEAST_WAIT: Micros = 10_000;
 
 /// What waits of each user, by its handle.
 #[derive(Debug, Default)]
@@ -103,7 +106,7 @@ impl Gateway {
         self.excess.0.retain(|&handle, backlog| {
             let Some(user) = hold.user(handle) else { return true };
             while !backlog.is_empty() {
-                if let Err(limited) = user.take_update(now) {
+                if let Err(limited) = user.take_update_in_turn(now) {
                     let retry = Refusal::from(limited).retry_after().unwrap_or_default();
                     next = next.min(retry);
                     break;
@@ -136,7 +139,8 @@ impl Gateway {
             moment.feeds.want_tick(None);
         }
         if next < Micros::MAX {
-            moment.timer.wake_at(now + next);
+            // The turns of many users in their app come one by one: they are looked at together.
+            moment.timer.wake_at(now + next.max(LEAST_WAIT));
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     ending::{Ending, Why},
     feeds::Feeds,
     hot::Next,
-    stream::{Call, Moment, Occasion, Opening},
+    stream::{Begun, Call, Moment, Occasion, Opening},
     unstored::Unstored,
 };
 use crate::grpc::error::Refusal;
@@ -126,8 +126,9 @@ impl fmt::Debug for Gateway {
 impl Call for Gateway {
     const IS_GATEWAY: bool = true;
 
-    async fn open(opening: Opening, message: Bytes) -> Result<(Self, Feeds), Refusal> {
+    async fn open(opening: Opening, message: Bytes) -> Result<Begun<Self>, Refusal> {
         let Opening { server, caller, peer, seat, .. } = opening;
+        let bytes = message.len();
         let mut request: proto::GatewayRequest = decode(message)?;
         let Some(hello) = request.hello.take() else { return Err(Self::none_came()) };
         let (mut door, app) = server.door_in(&caller, "hello.app", &hello.app);
@@ -143,6 +144,7 @@ impl Call for Gateway {
         }
         let id = door.close_with(|| id)?;
         check_seq(seq, 0)?;
+        let in_app = server.begin_stream(&app, bytes)?;
         let (stream, found) = server.engine.open_gateway(&app, &id, grace)?;
         let welcome = proto::Welcome {
             node: server.node.name.clone(),
@@ -188,7 +190,7 @@ impl Call for Gateway {
             is_taken_over: false,
             closing: false,
         };
-        Ok((call, Feeds::brisk(&server, seat, INTERVAL)))
+        Ok((call, Feeds::brisk(&server, seat, INTERVAL), in_app))
     }
 
     fn renewed(&mut self) -> Option<Arc<Grant>> {
