@@ -29,7 +29,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 
@@ -71,6 +71,24 @@ impl ColdCall {
     pub async fn reply(self, answer: Response<Body>) {
         let answer = self.router.finish(answer);
         let _gone = self.send(answer).await;
+    }
+
+    /// Refuses the call, once its message has come in: what comes for a call that was answered before is
+    /// a fault to h2, which ends a connection with many of them, and with it the calls that go on.
+    pub async fn refuse(self, answer: Response<Body>, mut request: RecvStream, is_unary: bool) {
+        let message = async {
+            let mut read = 0;
+            while let Some(Ok(piece)) = request.data().await {
+                let _ = request.flow_control().release_capacity(piece.len());
+                read += piece.len();
+                if !is_unary || read > UNWANTED_BYTES {
+                    return;
+                }
+            }
+        };
+        // Whoever takes longer hears of it before.
+        let _ = timeout(UNWANTED, message).await;
+        self.reply(answer).await;
     }
 
     async fn send(mut self, answer: Response<Body>) -> Result<(), Gone> {
@@ -257,6 +275,10 @@ struct Reading {
     body: RecvStream,
     over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
+
+/// How long, and how much of it, the message of a call is waited for that is refused.
+const UNWANTED: Duration = Duration::from_millis(100);
+const UNWANTED_BYTES: usize = 64 * 1024;
 
 /// How long a client has to take a reply once the server stops.
 const LAST_WORD: Duration = Duration::from_secs(5);

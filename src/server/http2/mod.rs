@@ -333,11 +333,9 @@ impl Driver {
                 if gate.as_ref().is_some_and(|gate| !gate.admits()) {
                     let call = self.cold(deadline, respond);
                     let response = self.router.overloaded();
-                    // Later in this turn, when the message of the request has come in: h2 ends
-                    // connections that go on with many calls that were answered before.
                     tokio::spawn(async move {
-                        call.reply(response).await;
-                        drop((stay, body));
+                        call.refuse(response, body, true).await;
+                        drop(stay);
                     });
                     return;
                 }
@@ -371,16 +369,17 @@ impl Driver {
                     let call = self.cold(deadline, respond);
                     let response = self.router.too_many_reflections();
                     tokio::spawn(async move {
-                        call.reply(response).await;
-                        drop((stay, body));
+                        call.refuse(response, body, false).await;
+                        drop(stay);
                     });
                 }
             },
             Way::Refused(response) => {
                 let call = self.cold(deadline, respond);
+                let is_unary = self.router.takes_one_message(parts.uri.path());
                 tokio::spawn(async move {
-                    call.reply(response).await;
-                    drop((stay, body));
+                    call.refuse(response, body, is_unary).await;
+                    drop(stay);
                 });
             }
         }
