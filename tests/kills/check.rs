@@ -91,6 +91,12 @@ async fn compare(
         let slot = slot.lock();
         (slot.id(), slot.epoch, slot.shown, slot.durability, slot.facts[&Fact::Data].clone())
     };
+    if end.is_clean && end.is_again && durability == Durability::Async && now.epoch != epoch {
+        // Nothing is lost all the same.
+        world.new_epoch(&id, now);
+        slot.lock().begin(now);
+        return Begins::EpochChanged;
+    }
     if !end.is_clean && durability == Durability::Async {
         world.new_epoch(&id, now);
         abandon(world, &id, calls, &register, slot).await;

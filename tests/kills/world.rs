@@ -49,6 +49,8 @@ pub struct End {
     pub at: Instant,
     /// It was told to stop and has stored everything.
     pub is_clean: bool,
+    /// Since then it was killed while it started. Before it had the store, that was no end at all.
+    pub is_again: bool,
 }
 
 /// What was seen.
@@ -111,7 +113,7 @@ impl World {
     /// The server is about to end.
     pub fn end(&self, is_clean: bool) {
         let mut now = self.now.lock();
-        now.end = Some(End { at: Instant::now(), is_clean });
+        now.end = Some(End { at: Instant::now(), is_clean, is_again: false });
         if is_clean {
             now.figures.stops += 1;
         } else {
@@ -136,7 +138,7 @@ impl World {
         let mut now = self.now.lock();
         now.figures.kills += 1;
         if let Some(end) = &mut now.end {
-            end.is_clean = false;
+            end.is_again = true;
         }
     }
 
