@@ -2,7 +2,7 @@
 
 use super::{
     error::{Refusal, Uncovered},
-    permits::{self, Needs},
+    permits::{Needs, Permit},
 };
 use crate::{
     engine::{Peer, Rates},
@@ -58,7 +58,8 @@ impl Entrance {
         let Some(Guard { identity, refused: rates, .. }) = self.guard.as_deref() else {
             return Ok(self.unasked.clone());
         };
-        if permits::needs(path) == Needs::Nothing {
+        let permit = Permit::of(path);
+        if permit.needs() == Needs::Nothing {
             return Ok(self.unasked.clone());
         }
         let values = headers.get_all(AUTHORIZATION).iter();
@@ -76,7 +77,7 @@ impl Entrance {
             }
             _ => refusal,
         })?;
-        permits::check(path, &grant).map_err(Refusal::Uncovered)?;
+        permit.check(&grant).map_err(Refusal::Uncovered)?;
         Ok(grant)
     }
 

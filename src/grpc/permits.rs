@@ -98,29 +98,37 @@ const CALLS: &[(&str, &[Line])] = &[
     ]),
 ];
 
-fn find(path: &str) -> Option<(Needs, Reach)> {
-    let (_, calls, method) = CALLS
-        .iter()
-        .find_map(|(service, calls)| Some((service, calls, path.strip_prefix(service)?)))?;
-    calls.iter().find(|(name, ..)| *name == method).map(|(_, needs, reach)| (*needs, *reach))
-}
+/// What the table says of one call; nothing of one that there is not.
+#[derive(Debug, Clone, Copy)]
+pub struct Permit(Option<(Needs, Reach)>);
 
-/// What a call needs; one that there is not needs a credential to be told so.
-pub fn needs(path: &str) -> Needs {
-    find(path).map_or(Needs::Read, |(needs, _)| needs)
-}
-
-/// Whether a credential allows a call at all.
-pub fn check(path: &str, grant: &Grant) -> Result<(), Uncovered> {
-    let Some((needs, reach)) = find(path) else { return Err(Uncovered::Call) };
-    if reach == Reach::Wide && needs != Needs::Nothing && grant.sessions.is_some() {
-        return Err(Uncovered::OtherSessions);
+impl Permit {
+    /// That of a call.
+    pub fn of(path: &str) -> Self {
+        let found = CALLS
+            .iter()
+            .find_map(|(service, calls)| Some((calls, path.strip_prefix(service)?)))
+            .and_then(|(calls, method)| calls.iter().find(|(name, ..)| *name == method));
+        Self(found.map(|(_, needs, reach)| (*needs, *reach)))
     }
-    match (needs, &grant.kind) {
-        (Needs::Nothing | Needs::Read, _)
-        | (Needs::Act, Kind::User(_) | Kind::Backend { .. })
-        | (Needs::Backend, Kind::Backend { .. }) => Ok(()),
-        (Needs::Act | Needs::Backend, _) => Err(Uncovered::Call),
+
+    /// What the call needs; one that there is not needs a credential to be told so.
+    pub fn needs(self) -> Needs {
+        self.0.map_or(Needs::Read, |(needs, _)| needs)
+    }
+
+    /// Whether a credential allows the call at all.
+    pub fn check(self, grant: &Grant) -> Result<(), Uncovered> {
+        let Some((needs, reach)) = self.0 else { return Err(Uncovered::Call) };
+        if reach == Reach::Wide && needs != Needs::Nothing && grant.sessions.is_some() {
+            return Err(Uncovered::OtherSessions);
+        }
+        match (needs, &grant.kind) {
+            (Needs::Nothing | Needs::Read, _)
+            | (Needs::Act, Kind::User(_) | Kind::Backend { .. })
+            | (Needs::Backend, Kind::Backend { .. }) => Ok(()),
+            (Needs::Act | Needs::Backend, _) => Err(Uncovered::Call),
+        }
     }
 }
 
@@ -151,10 +159,10 @@ mod tests {
         assert!(ours.len() > 30);
         let is_served = |path: &&String| !path.starts_with(HOOKS);
         for path in ours.iter().filter(is_served).chain(&health) {
-            assert!(find(path).is_some(), "{path} has no line");
+            assert!(Permit::of(path).0.is_some(), "{path} has no line");
         }
         for path in ours.iter().filter(is_served) {
-            assert_ne!(needs(path), Needs::Nothing, "{path} needs a credential");
+            assert_ne!(Permit::of(path).needs(), Needs::Nothing, "{path} needs a credential");
         }
     }
 
@@ -173,9 +181,12 @@ mod tests {
     #[test]
     fn a_call_that_has_no_line_is_refused() {
         let grant = Grant::of_anybody();
-        assert_eq!(check("/sessiond.v1.SessionService/Nothing", &grant), Err(Uncovered::Call));
-        assert_eq!(check("/other.Service/GetSessionInfo", &grant), Err(Uncovered::Call));
-        assert_eq!(needs("/other.Service/GetSessionInfo"), Needs::Read);
+        assert_eq!(
+            Permit::of("/sessiond.v1.SessionService/Nothing").check(&grant),
+            Err(Uncovered::Call)
+        );
+        assert_eq!(Permit::of("/other.Service/GetSessionInfo").check(&grant), Err(Uncovered::Call));
+        assert_eq!(Permit::of("/other.Service/GetSessionInfo").needs(), Needs::Read);
     }
 
     #[test]
@@ -187,11 +198,12 @@ mod tests {
         for (service, calls) in CALLS {
             for (call, needs, reach) in *calls {
                 let path = format!("{service}{call}");
+                let permit = Permit::of(&path);
                 let is_read = matches!(needs, Needs::Nothing | Needs::Read);
-                assert_eq!(check(&path, &reader).is_ok(), is_read, "{path}");
-                assert_eq!(check(&path, &user).is_ok(), *needs != Needs::Backend, "{path}");
+                assert_eq!(permit.check(&reader).is_ok(), is_read, "{path}");
+                assert_eq!(permit.check(&user).is_ok(), *needs != Needs::Backend, "{path}");
                 let is_narrow = *reach == Reach::Named || *needs == Needs::Nothing;
-                assert_eq!(check(&path, &limited).is_ok(), is_narrow, "{path}");
+                assert_eq!(permit.check(&limited).is_ok(), is_narrow, "{path}");
             }
         }
     }
