@@ -114,36 +114,14 @@ impl Admin {
         let size = door.page_size("page_size", request.page_size);
         door.close()?;
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
-        let after = request.page_token;
-        let mut all: Vec<_> = identity.revocations();
-        all.sort_by_cached_key(|(revocation, _)| place_of(revocation));
-        let mut rest = all.into_iter().filter(|(it, _)| place_of(it) > after).peekable();
-        let mut revocations = Vec::new();
-        let mut last = String::new();
-        while let Some((revocation, until)) = rest.next_if(|_| revocations.len() < size) {
-            last = place_of(&revocation);
-            revocations.push(proto::ActiveRevocation {
-                revocation: Some(told(&revocation)),
-                until: Some(to_proto::moment(until)),
-            });
-        }
-        let next_page_token = if rest.peek().is_some() { last } else { String::new() };
+        let (page, next) = identity.revocations(&request.page_token, size);
+        let active = |(revocation, until)| proto::ActiveRevocation {
+            revocation: Some(told(&revocation)),
+            until: Some(to_proto::moment(until)),
+        };
+        let revocations = page.into_iter().map(active).collect();
+        let next_page_token = next.unwrap_or_default();
         Ok(proto::ListRevocationsResponse { revocations, next_page_token })
-    }
-}
-
-/// Where a revocation stands among all, as text.
-fn place_of(revocation: &Revocation) -> String {
-    fn of<T: ToString>(id: &Option<T>) -> String {
-        id.as_ref().map(T::to_string).unwrap_or_default()
-    }
-    match revocation {
-        Revocation::Token(id) => format!("token {id}"),
-        Revocation::Key(id) => format!("key {id}"),
-        Revocation::User { app, user } => format!("user {user} {}", of(app)),
-        Revocation::IssuedBefore { app, issuer, user, time } => {
-            format!("before {time:020} {} {} {}", of(app), of(issuer), of(user))
-        }
     }
 }
 

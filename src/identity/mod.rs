@@ -228,9 +228,13 @@ impl Identity {
         self.settings.read().keys.entry(id).map(|entry| entry.apps.clone())
     }
 
-    /// The revocations by [`Identity::revoke`], and until when.
-    pub fn revocations(&self) -> Vec<(Revocation, Micros)> {
-        self.revocations.list()
+    /// The revocations by [`Identity::revoke`]: a page as [`Revocations::page`] says.
+    pub fn revocations(
+        &self,
+        after: &str,
+        most: usize,
+    ) -> (Vec<(Revocation, Micros)>, Option<String>) {
+        self.revocations.page(after, most)
     }
 
     /// Reads all files again. Where something is wrong, everything stays as it is.

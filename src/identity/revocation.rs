@@ -7,7 +7,8 @@ use crate::session::{
 };
 use parking_lot::RwLock;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
+    ops::{Bound, Deref},
     sync::Arc,
 };
 
@@ -44,6 +45,24 @@ pub enum Revocation {
     },
 }
 
+impl Revocation {
+    /// Where it stands among all, as text: no two have the same. What may hold a line break, ids of
+    /// tokens and names of issuers, comes last.
+    fn place(&self) -> String {
+        fn of<T: Deref<Target = str>>(id: &Option<T>) -> &str {
+            id.as_deref().unwrap_or_default()
+        }
+        match self {
+            Revocation::Token(id) => format!("token\n{id}"),
+            Revocation::Key(id) => format!("key\n{id}"),
+            Revocation::User { app, user } => format!("user\n{user}\n{}", of(app)),
+            Revocation::IssuedBefore { app, issuer, user, time } => {
+                format!("before\n{time:020}\n{}\n{}\n{}", of(app), of(user), of(issuer))
+            }
+        }
+    }
+}
+
 /// There is no room for another revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no room for another revocation; revoke what was issued before a moment instead")]
@@ -59,7 +78,8 @@ pub struct Revocations {
 
 #[derive(Debug, Default)]
 struct Called {
-    until: HashMap<Revocation, Micros>,
+    /// By [`Revocation::place`], with the end of each.
+    all: BTreeMap<String, (Revocation, Micros)>,
     before: usize,
     set: Set,
 }
@@ -158,17 +178,18 @@ impl Revocations {
             if is_before {
                 called.before < MAX_BEFORE
             } else {
-                called.until.len() - called.before < MAX_SINGLE
+                called.all.len() - called.before < MAX_SINGLE
             }
         };
-        let is_new = !called.until.contains_key(&revocation);
+        let place = revocation.place();
+        let is_new = !called.all.contains_key(&place);
         if is_new && !has_room(&called) {
             called.forget(now);
             if !has_room(&called) {
                 return Err(NoRoom);
             }
         }
-        called.until.insert(revocation.clone(), until);
+        called.all.insert(place, (revocation.clone(), until));
         if is_new {
             called.before += usize::from(is_before);
             called.set.add(revocation);
@@ -179,7 +200,7 @@ impl Revocations {
     /// Takes a revocation back. False = there is none by a call.
     pub fn restore(&self, revocation: &Revocation) -> bool {
         let mut called = self.called.write();
-        let was_there = called.until.remove(revocation).is_some();
+        let was_there = called.all.remove(&revocation.place()).is_some();
         if was_there {
             called.rebuild();
         }
@@ -193,7 +214,7 @@ impl Revocations {
 
     /// Forgets those that are over.
     pub fn forget(&self, now: Micros) {
-        if self.called.read().until.values().any(|until| *until <= now) {
+        if self.called.read().all.values().any(|(_, until)| *until <= now) {
             self.called.write().forget(now);
         }
     }
@@ -203,21 +224,90 @@ impl Revocations {
         self.set.read().has(grant) || self.called.read().set.has(grant)
     }
 
-    /// Those by calls, and until when.
-    pub fn list(&self) -> Vec<(Revocation, Micros)> {
+    /// At most so many of those by calls that stand behind a place, in order, and until when each
+    /// lasts; then the place of the last one, if there are more behind it.
+    pub fn page(&self, after: &str, most: usize) -> (Vec<(Revocation, Micros)>, Option<String>) {
         let called = self.called.read();
-        called.until.iter().map(|(revocation, until)| (revocation.clone(), *until)).collect()
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let mut rest = called.all.range::<str, _>(behind).peekable();
+        let mut page = Vec::new();
+        let mut last = None;
+        while let Some((place, revocation)) = rest.next_if(|_| page.len() < most) {
+            page.push(revocation.clone());
+            last = Some(place);
+        }
+        let next = rest.peek().and_then(|_| last.cloned());
+        (page, next)
     }
 }
 
 impl Called {
     fn forget(&mut self, now: Micros) {
-        self.until.retain(|_, until| *until > now);
+        self.all.retain(|_, (_, until)| *until > now);
         self.rebuild();
     }
 
     fn rebuild(&mut self) {
-        self.set = Set::of(self.until.keys());
+        self.set = Set::of(self.all.values().map(|(revocation, _)| revocation));
         self.before = self.set.before.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(user: &str, app: Option<&str>) -> Revocation {
+        let app = app.map(|app| AppId::new(app).expect("an id"));
+        Revocation::User { app, user: UserId::new(user).expect("an id") }
+    }
+
+    fn before(app: Option<&str>, issuer: Option<&str>) -> Revocation {
+        let app = app.map(|app| AppId::new(app).expect("an id"));
+        Revocation::IssuedBefore { app, issuer: issuer.map(Arc::from), user: None, time: 7 }
+    }
+
+    #[test]
+    fn no_two_revocations_have_the_same_place() {
+        let all = [
+            Revocation::Token("a".into()),
+            Revocation::Token("a\nb".into()),
+            Revocation::Key("a".into()),
+            user("a", None),
+            user("a", Some("b")),
+            user("a b", None),
+            before(None, None),
+            before(Some("b"), None),
+            before(None, Some("b")),
+            before(None, Some("b\n")),
+            before(None, Some("\nb")),
+        ];
+        let places: HashSet<_> = all.iter().map(Revocation::place).collect();
+        assert_eq!(places.len(), all.len(), "{places:?}");
+    }
+
+    #[test]
+    fn pages_have_each_revocation_once_also_while_others_come_and_go() {
+        let revocations = Revocations::default();
+        let token = |number: usize| Revocation::Token(format!("t{number:03}").into());
+        for number in (0..50).rev().map(|number| number * 2) {
+            revocations.revoke(token(number), 9, 0).expect("there is room");
+        }
+        let mut seen = Vec::new();
+        let mut after = String::new();
+        loop {
+            let (page, next) = revocations.page(&after, 7);
+            assert!(page.len() <= 7 && page.iter().all(|(_, until)| *until == 9));
+            seen.extend(page.into_iter().map(|(revocation, _)| revocation));
+            let Some(next) = next else { break };
+            after = next;
+            // Behind the reader, and the place at which it is.
+            revocations.revoke(token(1), 9, 0).expect("there is room");
+            revocations.restore(seen.last().expect("a page that is not the last has some"));
+        }
+        let all: Vec<_> = (0..50).map(|number| token(number * 2)).collect();
+        assert_eq!(seen, all);
+        assert_eq!(revocations.page("", 100).1, None);
+        assert_eq!(revocations.page("user\n", 100), (Vec::new(), None));
     }
 }
