@@ -17,6 +17,7 @@ mod catalogue;
 mod colyseus;
 mod figures;
 mod floor;
+mod folder;
 mod goal;
 mod grpc;
 mod load;

@@ -1,16 +1,9 @@
 //! Where a server is, and how it is reached: with TLS or without.
 
-use super::Result;
+use super::{Result, folder::Folder};
 use crate::dial::{TlsArgs, Trust};
 use rustls::{ClientConfig, pki_types::ServerName};
-use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// The certificate and the key of servers that are measured with TLS. Everybody has the key: nobody
 /// else may use it for anything.
@@ -49,49 +42,33 @@ impl Place {
         let name = tls.server_name.clone().unwrap_or_else(|| host.to_owned());
         let name = ServerName::try_from(name)?;
         let config = tls.client_config(&Trust::Authorities)?;
-        Ok(Self { address, tls: Some(Secure { config: Arc::new(config), name }) })
+        let tls = Some(Secure { config: Arc::new(config), name });
+        Ok(Self { address, tls })
     }
 }
 
 /// The files of a server that is measured with TLS; they go with this.
 #[derive(Debug)]
 pub struct Pair {
-    folder: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    _folder: Folder,
 }
 
 impl Pair {
     /// Writes them.
     pub fn write() -> Result<Self> {
-        let name = format!("sessiond-bench-{}-{:x}", std::process::id(), fastrand::u64(..));
-        let pair = Self { folder: std::env::temp_dir().join(name) };
-        fs::create_dir(&pair.folder)?;
-        for (path, text) in [(pair.certificate(), CERTIFICATE), (pair.key(), KEY)] {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            file.write_all(text.as_bytes())?;
-        }
-        Ok(pair)
-    }
-
-    pub fn certificate(&self) -> PathBuf {
-        self.folder.join("server.pem")
-    }
-
-    pub fn key(&self) -> PathBuf {
-        self.folder.join("server.key")
+        let folder = Folder::new()?;
+        let certificate = folder.write("server.pem", CERTIFICATE.as_bytes())?;
+        let key = folder.write("server.key", KEY.as_bytes())?;
+        Ok(Self { certificate, key, _folder: folder })
     }
 
     /// How a server with them is reached.
     pub fn place(&self, address: SocketAddr) -> Result<Place> {
-        let config = TlsArgs::default().client_config(&Trust::Holder(self.certificate()))?;
+        let config = TlsArgs::default().client_config(&Trust::Holder(self.certificate.clone()))?;
         let name = ServerName::try_from("localhost")?;
-        Ok(Place { address, tls: Some(Secure { config: Arc::new(config), name }) })
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        let folder: &Path = &self.folder;
-        let _ = fs::remove_dir_all(folder);
+        let tls = Some(Secure { config: Arc::new(config), name });
+        Ok(Place { address, tls })
     }
 }

@@ -58,8 +58,8 @@ impl Server {
         let command_line =
             format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads}");
         let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
-        command_line.push(format!("--tls-certificate={}", pair.certificate().display()));
-        command_line.push(format!("--tls-key={}", pair.key().display()));
+        command_line.push(format!("--tls-certificate={}", pair.certificate.display()));
+        command_line.push(format!("--tls-key={}", pair.key.display()));
         let process = Process::start(&command_line).await?;
         let place = pair.place(process.address)?;
         Ok(Server { place, process: Some(process), _pair: Some(pair) })

@@ -1,10 +1,11 @@
 //! Too many calls, and two apps of which one takes more than it may.
 
-use super::{Bench, Skipped, add_strain, durable::Folder, load_figures};
+use super::{Bench, Skipped, add_strain, load_figures};
 use crate::bench::{
     Result,
     accounting::percent,
     figures::Figures,
+    folder::Folder,
     grpc::{Connection, Ended},
     load::Load,
     measure::watch,
@@ -23,7 +24,6 @@ use crate::proto::{
 use hdrhistogram::Histogram;
 use std::{
     cell::RefCell,
-    fs,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -256,8 +256,8 @@ pub async fn two(bench: &Bench) -> Result<Figures> {
     let plan = bench.plan(1, args.scaled(50, 2).min(50));
     let greedy = app(plan.rooms);
     let folder = Folder::new()?;
-    let file = folder.path().join("apps.toml");
-    fs::write(&file, format!("[apps.{greedy}.limits]\ncalls-per-second = {LIMIT}\n"))?;
+    let limits = format!("[apps.{greedy}.limits]\ncalls-per-second = {LIMIT}\n");
+    let file = folder.write("apps.toml", limits.as_bytes())?;
     let server = Server::start_with_apps(args, &file).await?;
     let service = Service::connect(server.place.clone()).await?;
     service.open_rooms(&plan).await?;

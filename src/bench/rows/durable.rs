@@ -1,40 +1,13 @@
 //! Sessions that are stored.
 
 use super::{Bench, busy};
-use crate::bench::{Result, figures::Figures, process::Process, server::Server, service::Service};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process,
-    time::Instant,
+use crate::bench::{
+    Result, figures::Figures, folder::Folder, process::Process, server::Server, service::Service,
 };
+use std::time::Instant;
 
 /// How many sessions a killed server finds again.
 const SESSIONS: usize = 100_000;
-
-/// A folder for a store, empty at first and removed at the end.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// A new one.
-    pub fn new() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("sessiond-bench-{}", process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder)?;
-        Ok(Self(folder))
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Rooms of 50 at a server without a store, and then the same at one with it.
 pub async fn beside_none(bench: &Bench, durability: &str) -> Result<Figures> {
