@@ -17,7 +17,7 @@ const TINY: &str = "--scale 0.002 --seconds 0.3 --repeat 1 --format json";
 
 #[test]
 fn rooms_with_connections_of_their_own_are_measured_beside_the_floor() {
-    for row in rows("own-10x50 own-40x50 hosted-1000 hosted-5000") {
+    for row in rows("own-10x50 own-10x50-tls own-40x50 hosted-1000 hosted-5000") {
         expect_measured(&row, &["server_cpu_us_per_delivery", "floor_ratio", "bytes_per_delivery"]);
     }
 }
@@ -80,6 +80,42 @@ fn calls_are_counted_and_sessions_come_and_go() {
     for figure in ["opened_per_second", "ended_per_second", "bytes_per_session"] {
         assert!(sessions[figure].as_f64() > Some(0.0), "{figure} in {sessions:#}");
     }
+}
+
+#[test]
+fn what_storing_costs_is_held_against_the_same_load_without() {
+    for row in rows("durable-async durable-sync") {
+        expect_measured(&row, &["server_cpu_us_per_delivery", "bytes_written_per_update"]);
+        assert!(row["cpu_change_percent"].is_number(), "{row:#}");
+    }
+    for row in rows("restart") {
+        assert!(row["ready_after_ms"].as_f64() > Some(0.0), "{row:#}");
+    }
+}
+
+#[test]
+fn too_many_calls_are_refused_and_no_call_fails_otherwise() {
+    let [overload, apps] = &rows("overload two-apps")[..] else { panic!("two rows") };
+    for figure in ["peak_per_second", "offered_per_second", "goodput_per_second"] {
+        assert!(overload[figure].as_f64() > Some(0.0), "{figure} in {overload:#}");
+    }
+    expect_measured(apps, &["let_through_per_second", "refused_per_second", "p99_ms_alone"]);
+    assert_eq!(apps["failed_calls"].as_f64(), Some(0.0), "{apps:#}");
+}
+
+#[test]
+fn every_row_is_run_here() {
+    let answer = bench("--only none").output().expect("the program runs");
+    let told = String::from_utf8(answer.stderr).expect("text");
+    let (_, names) = told.split_once("[possible values: ").expect("the names of all rows");
+    let (names, _) = names.split_once(']').expect("their end");
+    let names: Vec<_> = names.split([',', ' ', '\n']).filter(|name| !name.is_empty()).collect();
+    assert!(names.len() > 20, "{told}");
+    let here = include_str!("bench.rs").lines().filter(|line| line.contains("rows(\""));
+    let here: Vec<_> = here.flat_map(|line| line.split(['"', ' '])).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !here.contains(name)).collect();
+    // A ramp of more and more rooms is run with a load of one's own.
+    assert!(missing.iter().all(|name| name.starts_with("gateway-max-")), "{missing:?}");
 }
 
 #[test]
@@ -213,8 +249,9 @@ fn a_server_that_is_not_there_fails_the_row() {
     let report: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
     assert!(report["rows"][0]["failed"].is_string(), "{report:#}");
     // What needs a server of its own is no failure.
-    assert!(report["rows"][1]["failed"].is_null(), "{report:#}");
-    assert!(report["rows"][1]["skipped"].is_string(), "{report:#}");
+    for row in &report["rows"].as_array().expect("rows")[1..] {
+        assert!(row["failed"].is_null() && row["skipped"].is_string(), "{report:#}");
+    }
 }
 
 #[test]

@@ -310,7 +310,7 @@ pub async fn two(bench: &Bench) -> Result<Figures> {
     figures.extend([
         ("let_through_per_second", greedy.done.len() as f64 / seconds),
         ("refused_per_second", greedy.refused.len() as f64 / seconds),
-        ("failed", greedy.failed as f64),
+        ("failed_calls", greedy.failed as f64),
     ]);
     server.stop().await?;
     Ok(figures)
