@@ -27,7 +27,7 @@
 //! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
 //! | [`cli`] | what people on call type: `sessiond store`, `replay`, `key` and `token` | `identity`, `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
 //! | [`dial`] | how the program calls a server, with TLS or without | `identity`'s files; rustls, a client of the wire |
-//! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire |
+//! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire; `identity`'s tokens and keys |
 //!
 //! Deliberately absent: a queue per subscriber (a subscriber holds a position), a second copy of a
 //! view's state (a view is a question asked of the session), a task per session (a shard's list

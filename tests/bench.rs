@@ -83,6 +83,21 @@ fn calls_are_counted_and_sessions_come_and_go() {
 }
 
 #[test]
+fn what_credentials_cost_is_held_against_the_same_load_without() {
+    let [own, unary] = &rows("own-10x50-identity unary-identity")[..] else { panic!("two rows") };
+    expect_measured(own, &["server_cpu_us_per_delivery", "server_cpu_us_per_delivery_before"]);
+    assert!(own["cpu_change_percent"].is_number(), "{own:#}");
+    for call in ["set_props", "get_info", "join_leave", "open_delete"] {
+        for credential in ["token", "key"] {
+            let ratio = unary[format!("{call}_{credential}_ratio")].as_f64();
+            assert!(ratio > Some(0.0), "{call} with a {credential} in {unary:#}");
+            assert!(unary[format!("{credential}_ratio")].as_f64() <= ratio, "{unary:#}");
+        }
+    }
+    expect_goals_measured(unary);
+}
+
+#[test]
 fn what_storing_costs_is_held_against_the_same_load_without() {
     for row in rows("durable-async durable-sync") {
         expect_measured(&row, &["server_cpu_us_per_delivery", "bytes_written_per_update"]);
@@ -241,7 +256,8 @@ fn expect_well_formed(xml: &str) {
 #[test]
 fn a_server_that_is_not_there_fails_the_row() {
     let answer = bench(
-        "--only eager-sparse --only two-cores --address 127.0.0.1:1 --format json --repeat 1",
+        "--only eager-sparse --only two-cores --only own-10x50-identity --only unary-identity \
+         --address 127.0.0.1:1 --format json --repeat 1",
     )
     .output()
     .expect("the program runs");
@@ -293,6 +309,12 @@ fn expect_measured(row: &Value, figures: &[&str]) {
         assert!(row[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure} in {row:#}");
     }
     assert!(row["p50_ms"].as_f64() <= row["p99_ms"].as_f64(), "{row:#}");
+}
+
+/// Each goal has a figure that the row has measured.
+fn expect_goals_measured(row: &Value) {
+    let goals = row["goals"].as_array().expect("goals");
+    assert!(!goals.is_empty() && goals.iter().all(|goal| goal["value"].is_number()), "{row:#}");
 }
 
 /// What these rows say in a tiny run.

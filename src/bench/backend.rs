@@ -48,9 +48,9 @@ impl Backend {
     /// Connects and attaches all users of its rooms. It is always read at once.
     pub async fn join(stage: Stage, number: usize) -> Result<Self> {
         let plan = stage.plan.clone();
-        let address = stage.peer.address();
-        let socket = Socket::connect(stage.peer.place(), None, stage.tally.clone()).await?;
-        let connection = Connection::open(socket, address).await?;
+        let place = stage.peer.place();
+        let socket = Socket::connect(place.clone(), None, stage.tally.clone()).await?;
+        let connection = Connection::open(socket, &place).await?;
         let hello = GatewayHello {
             // A backend that nobody takes over, and whose users leave with it.
             gateway_id: format!("bench-{:x}", fastrand::u64(..)),

@@ -35,6 +35,8 @@ pub enum Row {
     WrongPasswords,
     Overload,
     TwoApps,
+    Own10Identity,
+    UnaryIdentity,
 }
 
 /// What there is to say of a row.
@@ -358,6 +360,28 @@ pub const ROWS: &[About] = &[
         goals: &[Goal::at_most("A3", "p99_change_percent", 20.0)],
         not_equal: "What is refused takes time of the generator, too.",
         windows: 2,
+    },
+    About {
+        row: Row::Own10Identity,
+        name: "own-10x50-identity",
+        measures: "The load of own-10x50 at a server without an identity file, and then at one with it: \
+            each stream is opened with a token of its user, HS256.",
+        goals: &[Goal::at_most("I1", "cpu_change_percent", 2.0)],
+        not_equal: "The two servers run one after the other. Tokens are verified before the measured time \
+            begins, as streams are opened.",
+        windows: 2,
+    },
+    About {
+        row: Row::UnaryIdentity,
+        name: "unary-identity",
+        measures: "The calls of unary at a server without an identity file, and then at one with it: with a \
+            token of a backend that names all apps of the row, and with an API key. A ratio is of requests per \
+            second of server CPU, with over without; `token_ratio` and `key_ratio` are the lowest of \
+            the four kinds of calls.",
+        goals: &[Goal::at_least("I2", "token_ratio", 0.9), Goal::at_least("I2", "key_ratio", 0.9)],
+        not_equal: "The two servers run one after the other. The generator's HTTP/2, like that of tonic, \
+            sends the whole credential with each call; others send it once and then its number (HPACK).",
+        windows: 12,
     },
 ];
 

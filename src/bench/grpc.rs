@@ -1,13 +1,13 @@
 //! gRPC as the load generator speaks it: streams by hand over the h2 crate, because a generator that
 //! shares the machine with the server has to be cheap.
 
-use super::{Result, socket::Socket};
+use super::{Result, place::Place, socket::Socket};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::{
     RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
 };
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
 use prost::Message;
 use std::net::SocketAddr;
 use tonic::Code;
@@ -25,11 +25,14 @@ pub struct Connection {
     requests: SendRequest<Bytes>,
     address: SocketAddr,
     as_app: bool,
+    /// The header with the credential of every call, if one is needed.
+    authorization: Option<HeaderValue>,
 }
 
 impl Connection {
-    /// Shakes hands. To be called in a `LocalSet`, where a task keeps the connection going.
-    pub async fn open(socket: Socket, address: SocketAddr) -> Result<Self> {
+    /// Shakes hands with the server at this place, for calls of a backend. To be called in a `LocalSet`, where a task keeps the connection going.
+    pub async fn open(socket: Socket, place: &Place) -> Result<Self> {
+        let authorization = place.credentials.as_ref().map(|it| it.token()).transpose()?;
         let (requests, connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -38,12 +41,17 @@ impl Connection {
             .await?;
         // What goes wrong here shows on the streams.
         tokio::task::spawn_local(connection);
-        Ok(Connection { requests, address, as_app: false })
+        Ok(Connection { requests, address: place.address, as_app: false, authorization })
     }
 
     /// The same, for calls that act as the app.
     pub fn for_app(self) -> Self {
         Connection { as_app: true, ..self }
+    }
+
+    /// The same, for calls that show another credential.
+    pub fn presenting(self, authorization: HeaderValue) -> Self {
+        Connection { authorization: Some(authorization), ..self }
     }
 
     /// Makes a unary call that succeeds, and returns the reply.
@@ -69,6 +77,9 @@ impl Connection {
             .header("te", "trailers");
         if self.as_app {
             request = request.header("sessiond-as", "app");
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(())?;
         let mut requests = self.requests.clone().ready().await?;

@@ -15,6 +15,7 @@ mod backend;
 mod batch;
 mod catalogue;
 mod colyseus;
+mod credentials;
 mod figures;
 mod floor;
 mod folder;

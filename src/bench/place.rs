@@ -1,6 +1,6 @@
 //! Where a server is, and how it is reached: with TLS or without.
 
-use super::{Result, folder::Folder};
+use super::{Result, credentials::Credentials, folder::Folder};
 use crate::dial::{TlsArgs, Trust};
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -16,6 +16,8 @@ pub struct Place {
     pub address: SocketAddr,
     /// None = it is reached without TLS.
     pub tls: Option<Secure>,
+    /// What callers show there; none = nobody asks for credentials.
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 /// How a server with TLS is reached.
@@ -27,7 +29,7 @@ pub struct Secure {
 
 impl From<SocketAddr> for Place {
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self { address, tls: None, credentials: None }
     }
 }
 
@@ -43,7 +45,7 @@ impl Place {
         let name = ServerName::try_from(name)?;
         let config = tls.client_config(&Trust::Authorities)?;
         let tls = Some(Secure { config: Arc::new(config), name });
-        Ok(Self { address, tls })
+        Ok(Self { tls, ..address.into() })
     }
 }
 
@@ -69,6 +71,6 @@ impl Pair {
         let config = TlsArgs::default().client_config(&Trust::Holder(self.certificate.clone()))?;
         let name = ServerName::try_from("localhost")?;
         let tls = Some(Secure { config: Arc::new(config), name });
-        Ok(Place { address, tls })
+        Ok(Place { tls, ..address.into() })
     }
 }

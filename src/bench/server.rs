@@ -3,11 +3,12 @@
 use super::{
     Result,
     args::BenchArgs,
+    credentials::Credentials,
     place::{Pair, Place},
     process::Process,
     rows::Skipped,
 };
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 use tokio::net::lookup_host;
 
 /// One backend may have so many users: rows ask how many the server can serve, not how many it lets in.
@@ -63,6 +64,21 @@ impl Server {
         let process = Process::start(&command_line).await?;
         let place = pair.place(process.address)?;
         Ok(Server { place, process: Some(process), _pair: Some(pair) })
+    }
+
+    /// A new one where each call needs one of these credentials.
+    pub async fn start_with_identity(
+        args: &BenchArgs,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self> {
+        let threads = args.threads;
+        let command_line =
+            format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads} --identity");
+        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
+        command_line.push(credentials.settings().display().to_string());
+        let process = Process::start(&command_line).await?;
+        let place = Place { credentials: Some(credentials), ..process.address.into() };
+        Ok(Server { place, process: Some(process), _pair: None })
     }
 
     /// A new one whose apps are limited by a file.

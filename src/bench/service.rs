@@ -67,9 +67,8 @@ impl Service {
     /// Connects.
     pub async fn connect(place: impl Into<Place>) -> Result<Self> {
         let place = place.into();
-        let address = place.address;
-        let socket = Socket::connect(place, None, Arc::new(Tally::default())).await?;
-        let user = Connection::open(socket, address).await?;
+        let socket = Socket::connect(place.clone(), None, Arc::new(Tally::default())).await?;
+        let user = Connection::open(socket, &place).await?;
         Ok(Service { app: user.clone().for_app(), user })
     }
 

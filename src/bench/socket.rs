@@ -87,7 +87,7 @@ impl Socket {
         drain: Option<Rc<Drain>>,
         tally: Arc<Tally>,
     ) -> Result<Self> {
-        let Place { address, tls } = place.into();
+        let Place { address, tls, .. } = place.into();
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let stream = match drain {

@@ -101,11 +101,15 @@ impl User {
         let tally = stage.tally.clone();
         let link = match stage.peer {
             Peer::Sessiond { ref place } => {
-                let address = place.address;
                 let opened = connection.get_or_try_init(async || {
-                    Connection::open(stage.connect(timed).await?, address).await
+                    Connection::open(stage.connect(timed).await?, place).await
                 });
-                let streams = stage.open_streams(opened.await?, &room, number, timed).await?;
+                let mut calls = opened.await?.clone();
+                if let Some(credentials) = &place.credentials {
+                    let token = credentials.of_user(&app(room.number), &user_id(number))?;
+                    calls = calls.presenting(token);
+                }
+                let streams = stage.open_streams(&calls, &room, number, timed).await?;
                 match streams {
                     Some(up) => {
                         let Plan { props, payload, .. } = *stage.plan;

@@ -242,7 +242,7 @@ async fn connect(server: &Server) -> Result<Vec<Connection>> {
     for _ in 0..CONNECTIONS {
         let socket =
             Socket::connect(server.place.clone(), None, Arc::new(Tally::default())).await?;
-        connections.push(Connection::open(socket, server.place.address).await?);
+        connections.push(Connection::open(socket, &server.place).await?);
     }
     Ok(connections)
 }

@@ -40,8 +40,25 @@ const GIVING_BACK: u32 = 4;
 /// Requests per second of server CPU, by kind.
 pub async fn unary(bench: &Bench) -> Result<Figures> {
     let server = Server::start(&bench.args).await?;
+    let connection = connect(&server).await?;
+    let figures = all_kinds(bench, &server, &connection).await?;
+    server.stop().await?;
+    Ok(figures)
+}
+
+/// The apps that [`all_kinds`] calls for.
+pub fn apps() -> impl Iterator<Item = String> {
+    (0..=ROOMS).map(app)
+}
+
+/// A connection to a server.
+pub async fn connect(server: &Server) -> Result<Connection> {
     let socket = Socket::connect(server.place.clone(), None, Arc::new(Tally::default())).await?;
-    let connection = Connection::open(socket, server.place.address).await?;
+    Connection::open(socket, &server.place).await
+}
+
+/// Calls of each kind on a connection to the server, which has none of the sessions before and after.
+pub async fn all_kinds(bench: &Bench, server: &Server, connection: &Connection) -> Result<Figures> {
     for room in 0..ROOMS {
         let open = OpenSharedSessionRequest {
             app: app(room),
@@ -52,7 +69,7 @@ pub async fn unary(bench: &Bench) -> Result<Figures> {
         connection.clone().for_app().unary("SessionService/OpenSharedSession", &open).await?;
     }
 
-    let calls = Calls { bench, server: &server, connection: &connection };
+    let calls = Calls { bench, server, connection };
     let mut figures = Figures::default();
     calls
         .measure(&mut figures, "set_props", async |calls, turn| {
@@ -107,9 +124,8 @@ pub async fn unary(bench: &Bench) -> Result<Figures> {
         })
         .await?;
     for room in 0..ROOMS {
-        delete_one(&connection, app(room), SESSION_ID).await?;
+        delete_one(connection, app(room), SESSION_ID).await?;
     }
-    server.stop().await?;
     Ok(figures)
 }
 
@@ -118,8 +134,7 @@ pub async fn open_close(bench: &Bench) -> Result<Figures> {
     let args = &bench.args;
     let sessions = args.scaled(OPENED, AT_ONCE);
     let server = Server::start(args).await?;
-    let socket = Socket::connect(server.place.clone(), None, Arc::new(Tally::default())).await?;
-    let connection = Connection::open(socket, server.place.address).await?;
+    let connection = connect(&server).await?;
     // What the server takes once for all is not a session's.
     let service = Service::connect(server.place.clone()).await?;
     service.open_idle(AT_ONCE, None).await?;

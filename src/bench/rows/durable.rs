@@ -1,6 +1,6 @@
 //! Sessions that are stored.
 
-use super::{Bench, busy};
+use super::{Bench, add_changes, busy};
 use crate::bench::{
     Result, figures::Figures, folder::Folder, process::Process, server::Server, service::Service,
 };
@@ -28,13 +28,7 @@ pub async fn beside_none(bench: &Bench, durability: &str) -> Result<Figures> {
     let after = server.process.as_ref().map(Process::written_bytes).transpose()?;
     server.stop().await?;
 
-    let more = |name: &str| Some(figures.get(name)? - before.get(name)?);
-    let (p50_more, p99_more) = (more("p50_ms"), more("p99_ms"));
-    let cpu = "server_cpu_us_per_delivery";
-    let change = figures.get(cpu).zip(before.get(cpu)).map(|(after, before)| after / before);
-    figures.set_some("p50_more_ms", p50_more);
-    figures.set_some("p99_more_ms", p99_more);
-    figures.set_some("cpu_change_percent", change.map(|change| (change - 1.0) * 100.0));
+    add_changes(&mut figures, &before);
     // The warm-up is not in the window, and is written too.
     let seconds = (bench.args.warm_up() + bench.args.duration()).as_secs_f64();
     let updates = (plan.rooms * plan.users) as f64 * seconds / plan.period.as_secs_f64();

@@ -138,7 +138,7 @@ async fn subscribe(
 ) -> Result<JoinHandle<()>> {
     let opened = link.get_or_try_init(async || {
         let socket = Socket::connect(place.clone(), None, tally).await?;
-        Connection::open(socket, place.address).await
+        Connection::open(socket, &place).await
     });
     let request = SubscribeToSessionRequest {
         app: app(room),

@@ -6,6 +6,7 @@ mod busy;
 mod calls;
 mod durable;
 mod gateway;
+mod identity;
 mod idle;
 mod own;
 mod passwords;
@@ -66,6 +67,8 @@ pub async fn measure(row: Row, bench: &Bench) -> Result<Measured> {
         Row::WrongPasswords => passwords::guessed(bench).await.map(Measured::from),
         Row::Overload => apps::overload(bench).await.map(Measured::from),
         Row::TwoApps => apps::two(bench).await.map(Measured::from),
+        Row::Own10Identity => identity::rooms(bench, 10).await.map(Measured::from),
+        Row::UnaryIdentity => identity::unary(bench).await.map(Measured::from),
     }
 }
 
@@ -167,6 +170,23 @@ fn usage_figures(usage: &Usage) -> Figures {
 fn add_strain(figures: &mut Figures, Window { usage, late, .. }: &Window) {
     figures.raise(LATE_MS, late.as_secs_f64() * 1e3);
     figures.raise(LOST_PERCENT, usage.percent(usage.waited.max(*late)));
+}
+
+/// Adds how much more the load of these figures took than the same load before.
+fn add_changes(figures: &mut Figures, before: &Figures) {
+    for (name, more) in [("p50_ms", "p50_more_ms"), ("p99_ms", "p99_more_ms")] {
+        let both = figures.get(name).zip(before.get(name));
+        figures.set_some(more, both.map(|(after, before)| after - before));
+    }
+    let cost = "server_cpu_us_per_delivery";
+    let change = figures.get(cost).zip(before.get(cost)).map(|(after, before)| after / before);
+    figures.set_some("cpu_change_percent", change.map(|change| (change - 1.0) * 100.0));
+    figures.set_some("server_cpu_us_per_delivery_before", before.get(cost));
+    for strain in [LATE_MS, LOST_PERCENT] {
+        if let Some(strained) = before.get(strain) {
+            figures.raise(strain, strained);
+        }
+    }
 }
 
 fn micros_per(cpu: Duration, count: f64) -> f64 {

@@ -84,8 +84,7 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
 /// How long somebody waits who comes late, and for how much.
 async fn late_joiner(place: Place) -> Result<(f64, f64)> {
     let start = Instant::now();
-    let address = place.address;
-    let socket = Socket::connect(place, None, Arc::new(Tally::default())).await?;
+    let socket = Socket::connect(place.clone(), None, Arc::new(Tally::default())).await?;
     let request = SubscribeToSessionRequest {
         app: app(0),
         user_id: "late".to_owned(),
@@ -93,7 +92,7 @@ async fn late_joiner(place: Place) -> Result<(f64, f64)> {
         join: Some(JoinOptions { spectator: true, ..JoinOptions::default() }),
         ..SubscribeToSessionRequest::default()
     };
-    let connection = Connection::open(socket, address).await?;
+    let connection = Connection::open(socket, &place).await?;
     let method = "DeliveryService/SubscribeToSession";
     let (_, mut down) = connection.call(method, &request, true).await?;
     let first = down.message().await?;
