@@ -1,5 +1,5 @@
-//! Tokens that were verified: a client sends the same one with every call, and an RSA signature costs
-//! more than the rest of a small call.
+//! Tokens and API keys that were verified: a client sends the same one with every call, and an RSA
+//! signature costs more than the rest of a small call.
 
 use super::grant::Grant;
 use crate::session::limits::Micros;
@@ -9,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
-/// The most tokens that are remembered.
+/// The most tokens and keys that are remembered.
 pub const MAX_TOKENS: usize = 10_000;
 
-/// Grants by the prints of their tokens. Only a token that was good gets in, so that nobody without
+/// Grants by the prints of their tokens and keys. Only one that was good gets in, so that nobody without
 /// one can push others out.
 #[derive(Debug, Default)]
 pub struct Cache(Mutex<Known>);
@@ -26,14 +26,14 @@ struct Known {
 }
 
 impl Cache {
-    /// What a token allows if its time is not over, and the generation in which it did.
+    /// What a token or a key allows if its time is not over, and the generation in which it did.
     pub fn find(&self, print: &[u8; 32], now: Micros) -> Option<(Arc<Grant>, u64)> {
         let known = self.0.lock();
         let (grant, generation) = known.grants.get(print)?;
         (!grant.has_expired(now)).then(|| (grant.clone(), *generation))
     }
 
-    /// A token is good in a generation.
+    /// A token or a key is good in a generation.
     pub fn remember(&self, print: [u8; 32], grant: &Arc<Grant>, generation: u64) {
         let mut known = self.0.lock();
         if known.grants.insert(print, (grant.clone(), generation)).is_some() {

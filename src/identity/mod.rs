@@ -121,13 +121,36 @@ impl Identity {
             ([value], None) => {
                 let credential = bearer(value)?;
                 if credential.starts_with(api_key::PREFIX.as_bytes()) {
-                    self.allowed(settings.keys.check(credential, now)?)
+                    self.check_key(credential, now)
                 } else {
                     self.check_token(credential, now)
                 }
             }
             _ => Err(Denied::Several),
         }
+    }
+
+    fn check_key(&self, key: &[u8], now: Micros) -> Result<Arc<Grant>, Denied> {
+        let generation = self.generation();
+        let print = key::print(key);
+        if let Some(grant) = self.known(print, generation, now) {
+            return Ok(grant);
+        }
+        let settings = self.settings.read().clone();
+        let grant = self.allowed(settings.keys.check(key, now)?)?;
+        self.cache.remember(print, &grant, generation);
+        Ok(grant)
+    }
+
+    /// What a token or a key allows that was found good before, and still is.
+    fn known(&self, print: [u8; 32], generation: u64, now: Micros) -> Option<Arc<Grant>> {
+        let (grant, known_in) = self.cache.find(&print, now)?;
+        if known_in != generation {
+            // Whatever it is that changed, a credential that still holds is not verified again.
+            self.holds(&grant, now).ok()?;
+            self.cache.remember(print, &grant, generation);
+        }
+        Some(grant)
     }
 
     /// What a token alone allows: for streams that are given a fresh one.
@@ -137,18 +160,11 @@ impl Identity {
         }
         // Before all that it stands for is looked at: what changes meanwhile is seen the next time.
         let generation = self.generation();
-        let settings = self.settings.read().clone();
         let print = key::print(token);
-        if let Some((grant, known_in)) = self.cache.find(&print, now) {
-            if known_in == generation {
-                return Ok(grant);
-            }
-            // Whatever it is that changed, a token that still holds is not verified again.
-            if self.holds(&grant, now).is_ok() {
-                self.cache.remember(print, &grant, generation);
-                return Ok(grant);
-            }
+        if let Some(grant) = self.known(print, generation, now) {
+            return Ok(grant);
         }
+        let settings = self.settings.read().clone();
         let times = Times { now, leeway: settings.leeway, longest_life: settings.longest_life };
         let granted = issuer::grant(&settings.issuers, token, times);
         if granted == Err(Denied::KeysOnTheWay) {
