@@ -9,13 +9,17 @@ use h2::{
 };
 use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
 use prost::Message;
-use std::net::SocketAddr;
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use tokio::time::sleep;
 use tonic::Code;
 
 /// As large as the server's, so that a server never waits for the generator's permission to send.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Large enough that permission is given anew only once in some hundreds of messages.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// A call that is refused because the server has too much to do is made again after this, so often.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+const AGAIN_AT_MOST: usize = 100;
 /// What precedes each message: a flag and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -27,10 +31,13 @@ pub struct Connection {
     as_app: bool,
     /// The header with the credential of every call, if one is needed.
     authorization: Option<HeaderValue>,
+    /// How many calls on it were refused and made again.
+    repeated: Rc<Cell<u64>>,
 }
 
 impl Connection {
-    /// Shakes hands with the server at this place, for calls of a backend. To be called in a `LocalSet`, where a task keeps the connection going.
+    /// Shakes hands with the server at this place, for calls of a backend. To be called in a `LocalSet`,
+    /// where a task keeps the connection going.
     pub async fn open(socket: Socket, place: &Place) -> Result<Self> {
         let authorization = place.credentials.as_ref().map(|it| it.token()).transpose()?;
         let (requests, connection) = h2::client::Builder::new()
@@ -41,7 +48,13 @@ impl Connection {
             .await?;
         // What goes wrong here shows on the streams.
         tokio::task::spawn_local(connection);
-        Ok(Connection { requests, address: place.address, as_app: false, authorization })
+        Ok(Connection {
+            requests,
+            address: place.address,
+            as_app: false,
+            authorization,
+            repeated: Rc::default(),
+        })
     }
 
     /// The same, for calls that act as the app.
@@ -63,6 +76,26 @@ impl Connection {
             Next::Ended(ended) if ended.code == Code::Ok as i32 => Ok(reply),
             Next::Ended(ended) => Err(ended.into()),
         }
+    }
+
+    /// The same, and while the server refuses the call because it has too much to do, makes it again. A
+    /// busy machine holds a server up so long that it refuses calls which it could answer.
+    pub async fn unary_repeated(&self, method: &str, request: &impl Message) -> Result<Bytes> {
+        for _ in 0..AGAIN_AT_MOST {
+            match self.unary(method, request).await {
+                Err(error) if is_refused(&error) => {
+                    self.repeated.set(self.repeated.get() + 1);
+                    sleep(AGAIN_AFTER).await;
+                }
+                ended => return ended,
+            }
+        }
+        self.unary(method, request).await
+    }
+
+    /// How many calls were made again.
+    pub fn repeated(&self) -> u64 {
+        self.repeated.get()
     }
 
     /// Calls a method of `sessiond.v1` and sends the first message, which may also be the last.
@@ -172,6 +205,11 @@ impl Ended {
         let code = text(STATUS).and_then(|code| code.parse().ok()).unwrap_or(-1);
         Ended { code, message: text("grpc-message").unwrap_or("none").to_owned() }
     }
+}
+
+fn is_refused(error: &super::Error) -> bool {
+    let ended = error.downcast_ref::<Ended>();
+    ended.is_some_and(|ended| ended.code == Code::ResourceExhausted as i32)
 }
 
 /// Takes a whole message out of the buffer, if there is one.

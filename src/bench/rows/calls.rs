@@ -66,9 +66,14 @@ pub async fn all_kinds(bench: &Bench, server: &Server, connection: &Connection) 
             users: (0..USERS).map(user_id).collect(),
             ..OpenSharedSessionRequest::default()
         };
-        connection.clone().for_app().unary("SessionService/OpenSharedSession", &open).await?;
+        connection
+            .clone()
+            .for_app()
+            .unary_repeated("SessionService/OpenSharedSession", &open)
+            .await?;
     }
 
+    let repeated = connection.repeated();
     let calls = Calls { bench, server, connection };
     let mut figures = Figures::default();
     calls
@@ -82,7 +87,7 @@ pub async fn all_kinds(bench: &Bench, server: &Server, connection: &Connection) 
                 write: Some(PropsWrite { set, session_ids, ..PropsWrite::default() }),
                 ..SetUserPropsRequest::default()
             };
-            calls.unary("SessionService/SetUserProps", &request).await?;
+            calls.unary_repeated("SessionService/SetUserProps", &request).await?;
             Ok(1)
         })
         .await?;
@@ -94,7 +99,7 @@ pub async fn all_kinds(bench: &Bench, server: &Server, connection: &Connection) 
                 session_id: SESSION_ID.to_owned(),
                 ..GetSessionInfoRequest::default()
             };
-            calls.unary("SessionService/GetSessionInfo", &request).await?;
+            calls.unary_repeated("SessionService/GetSessionInfo", &request).await?;
             Ok(1)
         })
         .await?;
@@ -109,9 +114,9 @@ pub async fn all_kinds(bench: &Bench, server: &Server, connection: &Connection) 
                 omit_snapshot: true,
                 ..JoinSessionRequest::default()
             };
-            calls.unary("SessionService/JoinSession", &request).await?;
+            calls.unary_repeated("SessionService/JoinSession", &request).await?;
             let request = LeaveSessionRequest { app, user_id, session_id, ..Default::default() };
-            calls.unary("SessionService/LeaveSession", &request).await?;
+            calls.unary_repeated("SessionService/LeaveSession", &request).await?;
             Ok(2)
         })
         .await?;
@@ -126,6 +131,7 @@ pub async fn all_kinds(bench: &Bench, server: &Server, connection: &Connection) 
     for room in 0..ROOMS {
         delete_one(connection, app(room), SESSION_ID).await?;
     }
+    figures.set("repeated_calls", (connection.repeated() - repeated) as f64);
     Ok(figures)
 }
 
@@ -191,7 +197,7 @@ async fn open_one(connection: &Connection, session_id: &str) -> Result<()> {
         ..OpenSharedSessionRequest::default()
     };
     let connection = connection.clone().for_app();
-    connection.unary("SessionService/OpenSharedSession", &request).await.map(drop)
+    connection.unary_repeated("SessionService/OpenSharedSession", &request).await.map(drop)
 }
 
 /// Ends a session.
@@ -199,7 +205,7 @@ pub async fn delete_one(connection: &Connection, app: String, session_id: &str) 
     let session_id = session_id.to_owned();
     let request = DeleteSessionRequest { app, session_id, ..DeleteSessionRequest::default() };
     let connection = connection.clone().for_app();
-    connection.unary("SessionService/DeleteSession", &request).await.map(drop)
+    connection.unary_repeated("SessionService/DeleteSession", &request).await.map(drop)
 }
 
 struct Calls<'a> {

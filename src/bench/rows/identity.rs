@@ -26,6 +26,9 @@ pub async fn rooms(bench: &Bench, rooms: usize) -> Result<Figures> {
 /// The end of the name of a figure of [`calls::all_kinds`] that is compared.
 const OF_CPU: &str = "_per_second_of_cpu";
 
+/// How many calls were made again, because the server refused them.
+const REPEATED: &str = "repeated_calls";
+
 /// Unary calls at a server that asks for no credentials, and then at one that does, with a token and with
 /// an API key.
 pub async fn unary(bench: &Bench) -> Result<Figures> {
@@ -64,6 +67,7 @@ fn add_kinds(figures: &mut Figures, how: &str, measured: &Figures) {
             figures.set(format!("{kind}_{how}{OF_CPU}"), *value);
         }
     }
+    figures.set_some(format!("{REPEATED}_{how}"), measured.get(REPEATED));
 }
 
 /// How often each kind of call was made with a credential, as a share of how often without, and the
