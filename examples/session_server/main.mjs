@@ -2,11 +2,21 @@
 // and everybody hears what changes. Everything that is printed is checked; the exit code is 1 if
 // anything is not as it should be.
 
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import { Cable } from './cable.mjs';
 import { Failed, Stage } from './stage.mjs';
-import { Connection, Refused } from './wire.mjs';
+import { Connection, Refused, credentials } from './wire.mjs';
 
-const address = process.argv[2] ?? 'localhost:7000';
+let address, access;
+try {
+  const { values: { ca }, positionals } = parseArgs({ options: { ca: { type: 'string' } }, allowPositionals: true });
+  address = positionals[0] ?? 'localhost:7000';
+  access = credentials(ca && readFileSync(ca), process.env.TOKEN);
+} catch (error) {
+  console.error(`session server: ${error.message}`);
+  process.exit(1);
+}
 
 // An app of its own, so that "the session created last" is this one's.
 const app = `session_server-${process.pid}-${Date.now()}`;
@@ -156,7 +166,7 @@ function why(error) {
   return error.stack;
 }
 
-const backend = new Connection(address, app);
+const backend = new Connection(address, app, access);
 try {
   await backend.ready(5000);
 } catch {
@@ -170,7 +180,7 @@ setTimeout(() => {
   process.exit(1);
 }, 50_000).unref();
 
-const stage = new Stage(app);
+const stage = new Stage(app, access);
 try {
   await play(stage, backend);
   console.log(`session server: ok: ${stage.passed} checks passed`);

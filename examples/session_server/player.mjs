@@ -5,9 +5,9 @@ import { Connection, json, values } from './wire.mjs';
 
 export class Player {
   /** `hear` is called with every event, an object with its `command`. */
-  constructor(label, address, app, hear) {
+  constructor(label, address, app, access, hear) {
     this.label = label;
-    this.connection = new Connection(address, app);
+    this.connection = new Connection(address, app, access);
     this.hear = hear;
     this.playerID = '';
     this.sessionID = '';

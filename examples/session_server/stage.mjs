@@ -8,14 +8,15 @@ import { Refused } from './wire.mjs';
 const PATIENCE_MS = 20_000;
 
 export class Stage {
-  constructor(app) {
+  constructor(app, access) {
     this.app = app;
+    this.access = access;
     this.players = [];
     this.passed = 0;
   }
 
   player(label, address) {
-    const player = new Player(label, address, this.app, (event) => {
+    const player = new Player(label, address, this.app, this.access, (event) => {
       player.heard.push(event);
       player.wake?.();
     });

@@ -52,14 +52,30 @@ export class Refused extends Error {
   }
 }
 
+/**
+ * What a connection shows and trusts. Without an authority (PEM) it is not encrypted, and as a token must not be read by
+ * others, it has none then.
+ */
+export function credentials(ca, token) {
+  if (!ca) {
+    if (token) throw new Error('a TOKEN is sent over TLS only: give --ca too');
+    return grpc.credentials.createInsecure();
+  }
+  const channel = grpc.credentials.createSsl(ca);
+  if (!token) return channel;
+  const metadata = new grpc.Metadata();
+  metadata.set('authorization', `Bearer ${token}`);
+  const call = grpc.credentials.createFromMetadataGenerator((_, done) => done(null, metadata));
+  return grpc.credentials.combineChannelCredentials(channel, call);
+}
+
 /** One connection: unary calls as promises, and the stream of a session's updates. */
 export class Connection {
-  constructor(address, app) {
+  constructor(address, app, access = credentials()) {
     const options = { 'grpc.use_local_subchannel_pool': 1 };
-    const credentials = grpc.credentials.createInsecure();
     this.app = app;
-    this.calls = new sessiond.v1.SessionService(address, credentials, options);
-    this.streams = new sessiond.v1.DeliveryService(address, credentials, options);
+    this.calls = new sessiond.v1.SessionService(address, access, options);
+    this.streams = new sessiond.v1.DeliveryService(address, access, options);
   }
 
   async call(name, request, metadata = new grpc.Metadata()) {
