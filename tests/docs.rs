@@ -91,6 +91,7 @@ fn links_lead_somewhere() {
         "docs/events.md",
         "docs/hooks.md",
         "docs/limits.md",
+        "docs/limits.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",
@@ -103,8 +104,26 @@ fn links_lead_somewhere() {
         let folder = root.join(document);
         let folder = folder.parent().expect("it lies in a folder");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let local = !link.contains("://") && !link.starts_with('#');
-            assert!(!local || folder.join(link).exists(), "{document} links to {link}");
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let there = if path.is_empty() { root.join(document) } else { folder.join(path) };
+            assert!(there.exists(), "{document} links to {link}");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(there).expect("a document");
+                let is_there = headings(&text).any(|it| it == heading);
+                assert!(is_there, "{document} links to {link}, and no heading is #{heading}");
+            }
         }
     }
+}
+
+/// How links name the headings of a document.
+fn headings(text: &str) -> impl Iterator<Item = String> + '_ {
+    let titles = text.lines().filter(|line| line.starts_with('#'));
+    titles.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        title.chars().filter(|it| it.is_alphanumeric() || "-_".contains(*it)).collect()
+    })
 }

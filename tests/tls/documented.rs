@@ -11,14 +11,19 @@ use std::{
     sync::Arc,
 };
 
-/// The commands of the first block of the chapter, without what stands before them.
+/// The commands of the blocks in which openssl makes something, without what stands before them: the
+/// certificates of the first steps, and what the chapter on TLS adds.
 fn commands() -> String {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md"));
     let text = text.expect("it is there");
-    let chapter = text.split_once("\n## TLS\n").expect("there is a chapter").1;
-    let block = chapter.split("```console\n").nth(1).expect("a block");
-    let block = block.split("```").next().expect("its end");
-    block.lines().map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect()
+    let makes = |block: &&str| block.starts_with("$ openssl req");
+    let blocks = text.split("```console\n").skip(1);
+    let blocks: Vec<_> =
+        blocks.filter_map(|rest| rest.split("\n```").next()).filter(makes).collect();
+    assert_eq!(blocks.len(), 2, "the first steps have one, TLS has one");
+    let lines = blocks.iter().flat_map(|block| block.lines());
+    let lines = lines.map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line)));
+    format!("umask 077\n{}", lines.collect::<String>())
 }
 
 /// The program; ended when dropped.
@@ -79,7 +84,7 @@ fn the_commands_of_the_manual_make_what_the_server_needs() {
     let output = bash.output().expect("bash runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    let tls = folder.path("tls");
+    let tls = folder.path("");
     let pair = ["--tls-certificate", "server.pem", "--tls-key", "server.key"];
     let asking =
         [&pair[..], &["--tls-client-ca", "ca.pem", "--identity", "identity.toml"]].concat();
@@ -96,17 +101,18 @@ fn the_commands_of_the_manual_make_what_the_server_needs() {
     assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
     let (code, said) = health(&tls, &at);
     assert_eq!((code, said.lines().count()), (Some(1), 1), "it speaks TLS only: {said}");
+    assert!(said.contains("If it has TLS, --ca"), "{said}");
 
     // By the settings of the server, as in a container: no authority is needed.
     let settings = folder.write(
-        "tls/sessiond.toml",
+        "sessiond.toml",
         &format!("listen = {:?}\ntls-certificate = \"server.pem\"\n", server.address),
     );
     let settings = ["--config", settings.to_str().expect("a path")];
     assert_eq!(health(&tls, &settings), well);
     symlink(tls.join("lobby.pem"), tls.join("other.pem")).expect("a link");
     folder.write(
-        "tls/sessiond.toml",
+        "sessiond.toml",
         &format!("listen = {:?}\ntls-certificate = \"other.pem\"\n", server.address),
     );
     let (code, said) = health(&tls, &settings);
