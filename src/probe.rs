@@ -3,7 +3,7 @@
 use crate::dial::{TlsArgs, Trust};
 use clap::value_parser;
 use std::{ffi::OsString, fmt::Display, io, net::SocketAddr, process::ExitCode, time::Duration};
-use tonic::transport::Endpoint;
+use tonic::{Code, Status, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -26,8 +26,8 @@ pub struct ProbeArgs {
     pub tls: TlsArgs,
 }
 
-/// Asks at one address after the other, with TLS if it is said whom to trust. Exit code 0 if a server is serving there; else 1 and one line
-/// that says what it is.
+/// Asks at one address after the other, with TLS if it is said whom to trust. Exit code 0 if a server
+/// is serving there; else 1 and one line that says what it is.
 pub fn run(
     name: &impl Display,
     addresses: io::Result<Vec<SocketAddr>>,
@@ -76,6 +76,19 @@ async fn ask(address: SocketAddr, tls: Option<(&TlsArgs, &Trust)>) -> Result<(),
     })?;
     let request = HealthCheckRequest { service: String::new() };
     let answer = HealthClient::new(channel).check(request).await;
-    let status = answer.map_err(|status| status.to_string())?.into_inner().status();
+    let status = answer.map_err(|status| why(&status, tls.is_some()))?.into_inner().status();
     if status == ServingStatus::Serving { Ok(()) } else { Err(status.as_str_name().to_owned()) }
+}
+
+/// Why there was no answer, in one line.
+fn why(status: &Status, has_tls: bool) -> String {
+    // What makes no sense to a client has a source; what a server answers has none.
+    let makes_no_sense =
+        status.code() == Code::Internal && std::error::Error::source(status).is_some();
+    if makes_no_sense && !has_tls {
+        return "it does not speak HTTP/2 without TLS. If it has TLS, --ca names the authorities of its \
+                certificate"
+            .to_owned();
+    }
+    format!("{:?}: {}", status.code(), status.message())
 }
