@@ -24,10 +24,10 @@ export class Cable {
     });
   }
 
-  /** The address of the client's end. */
-  async plugIn() {
+  /** The address of the client's end. A certificate is for a name more often than for a number. */
+  async plugIn(host = '127.0.0.1') {
     await once(this.socket.listen(0, '127.0.0.1'), 'listening');
-    return `127.0.0.1:${this.socket.address().port}`;
+    return `${host}:${this.socket.address().port}`;
   }
 
   cut() {

@@ -32,7 +32,7 @@ const OTHER_FORMAT = {
 async function play(stage, backend) {
   const cable = new Cable(address);
   const cloud = stage.player('CloudOfDust', address);
-  const now = stage.player('NowYouSeeMe', await cable.plugIn());
+  const now = stage.player('NowYouSeeMe', await cable.plugIn('localhost'));
   const late = stage.player('newcomer', address);
   const other = stage.player('elsewhere', address);
   const join = (player, { sessionData, playerData }) => ({

@@ -176,7 +176,9 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
 fn of_credential(what: Uncovered) -> &'static str {
     match what {
         Uncovered::Call => "the credential does not allow this call",
-        Uncovered::App => "the credential does not hold in this app",
+        Uncovered::App => {
+            "the credential does not hold in this app; a call that names no app is for \"default\""
+        }
         Uncovered::User => "the credential does not allow to act as this user",
         Uncovered::AsApp => "the credential does not allow to act as the app itself",
         Uncovered::Session => "the credential does not hold in this session",
