@@ -6,10 +6,15 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{IsTerminal, stderr},
     time::{Duration, Instant},
 };
-use tracing::{Event, Level, Subscriber, callsite::Identifier};
+use tracing::{
+    Event, Level, Subscriber,
+    callsite::Identifier,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
@@ -115,13 +120,41 @@ impl Repeats {
     }
 }
 
+/// What of the settings a line is about, hashed: each hook, webhook and URL is told of at a rate of its
+/// own, and so is each fault of a file, as somebody has just changed that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Topic(u64);
+
+/// How many there are at most, with all places: no settings have so many.
+const TOPICS: usize = 10_000;
+
+impl Topic {
+    const FIELDS: [&str; 5] = ["hook", "webhook", "url", "fault", "faults"];
+
+    fn of(event: &Event<'_>) -> Self {
+        let mut topic = Self::default();
+        event.record(&mut topic);
+        topic
+    }
+}
+
+impl Visit for Topic {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if Self::FIELDS.contains(&field.name()) {
+            let mut hasher = DefaultHasher::new();
+            (self.0, field.name(), format!("{value:?}")).hash(&mut hasher);
+            self.0 = hasher.finish();
+        }
+    }
+}
+
 /// Leaves out what is over the rate, and says in the next line how often it was: `repeated=12`.
 struct Sparing<F, C> {
     format: Format,
     line: F,
     clock: C,
-    /// By place: there are no more than the program has.
-    repeats: Mutex<HashMap<Identifier, Repeats>>,
+    /// By place, of which there are no more than the program has, and by what the line is about.
+    repeats: Mutex<HashMap<(Identifier, Topic), Repeats>>,
 }
 
 impl<S, N, F, C> FormatEvent<S, N> for Sparing<F, C>
@@ -137,8 +170,13 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let (place, rate) = (event.metadata().callsite(), Rate::of(*event.metadata().level()));
-        let times = self.repeats.lock().entry(place).or_default().count((self.clock)(), rate);
+        let rate = Rate::of(*event.metadata().level());
+        let place = event.metadata().callsite();
+        let times = {
+            let mut repeats = self.repeats.lock();
+            let topic = if repeats.len() < TOPICS { Topic::of(event) } else { Topic::default() };
+            repeats.entry((place, topic)).or_default().count((self.clock)(), rate)
+        };
         match times {
             None => Ok(()),
             Some(1) => self.line.format_event(context, writer, event),
@@ -237,6 +275,19 @@ mod tests {
             assert_eq!(times("a connection failed"), 1000);
             assert_eq!(times("something else"), 1, "each place has a rate of its own");
         }
+    }
+
+    #[test]
+    fn each_fault_of_the_settings_is_told() {
+        let lines = logged(Format::Text, "info", |_| {
+            for fault in ["a", "b", "a"] {
+                tracing::error!(%fault, "what was read before stays in force");
+            }
+            for hook in ["door", "gate", "door"] {
+                tracing::warn!(hook, reason = hook.len(), "a hook failed");
+            }
+        });
+        assert_eq!(lines.len(), 4, "{lines:?}");
     }
 
     #[test]
