@@ -3,7 +3,7 @@
 use crate::{
     engine::AppEvent,
     grpc::convert::event,
-    proto::{self, WatchEventsResponse},
+    proto::{self, EventDelivery},
 };
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -11,15 +11,14 @@ use std::sync::LazyLock;
 
 static DELIVERY: LazyLock<MessageDescriptor> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in");
-    pool.get_message_by_name("sessiond.v1.WatchEventsResponse").expect("it is in there")
+    pool.get_message_by_name("sessiond.v1.EventDelivery").expect("it is in there")
 });
 
-/// A delivery: a `WatchEventsResponse` with these events.
+/// A delivery: a `EventDelivery` with these events.
 pub fn delivery(process: u64, events: &[impl AsRef<AppEvent>], gap: Option<&Gap>) -> Vec<u8> {
-    let delivery = WatchEventsResponse {
+    let delivery = EventDelivery {
         events: events.iter().map(|it| event::event(process, it.as_ref())).collect(),
         gap: gap.map(Gap::told),
-        ..Default::default()
     };
     let delivery = DynamicMessage::decode(DELIVERY.clone(), &*delivery.encode_to_vec());
     let delivery = delivery.map(|it| serde_json::to_vec(&it)).expect("it was just encoded");

@@ -105,11 +105,10 @@ fn what_is_pushed_is_what_a_stream_is_told_as_protobuf_writes_it_in_json() {
     };
     let body = delivery(9, &events, Some(&gap));
     let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("they are compiled in");
-    let response =
-        pool.get_message_by_name("sessiond.v1.WatchEventsResponse").expect("it is there");
+    let response = pool.get_message_by_name("sessiond.v1.EventDelivery").expect("it is there");
     let mut read = serde_json::Deserializer::from_slice(&body);
     let read = DynamicMessage::deserialize(response, &mut read).expect("it is that message");
-    let told = proto::WatchEventsResponse {
+    let told = proto::EventDelivery {
         events: events.iter().map(|it| event::event(9, it)).collect(),
         gap: Some(proto::EventGap {
             reason: gap.reason.into(),
@@ -117,8 +116,7 @@ fn what_is_pushed_is_what_a_stream_is_told_as_protobuf_writes_it_in_json() {
             app: gap.app,
             session_id: gap.session,
         }),
-        ..Default::default()
     };
-    let read = proto::WatchEventsResponse::decode(&*read.encode_to_vec()).expect("it decodes");
+    let read = proto::EventDelivery::decode(&*read.encode_to_vec()).expect("it decodes");
     assert_eq!(read, told);
 }
