@@ -41,7 +41,7 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     /// The scope of the credential: `user`, `backend`, `app` or `read`.
-    pub kind: &'static str,
+    pub scope: &'static str,
     /// Whom it names as its subject.
     pub subject: Option<Arc<str>>,
 }
@@ -262,7 +262,7 @@ impl Asked {
             "request.metadata" => entries(&settings?.metadata, key)?,
             "member.role" => integer(rank(self.member?.role)),
             "member.is_host" => Value::Flag(self.member?.is_host),
-            "caller.kind" => text(self.bearer.kind),
+            "caller.scope" => text(self.bearer.scope),
             "caller.subject" => text(self.bearer.subject.as_deref().unwrap_or_default()),
             "SPECTATOR" => integer(rank(Role::Spectator)),
             "MEMBER" => integer(rank(Role::Member)),
@@ -303,6 +303,6 @@ fn keys<'a>(keys: impl Iterator<Item = &'a Key>) -> Value {
 
 impl fmt::Display for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind)
+        f.write_str(self.scope)
     }
 }

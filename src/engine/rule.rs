@@ -49,7 +49,7 @@ static VOCABULARY: Vocabulary = Vocabulary {
         "session.created_at",
         "session.owner_id",
         "session.host_id",
-        "caller.kind",
+        "caller.scope",
         "caller.subject",
         "SPECTATOR",
         "MEMBER",

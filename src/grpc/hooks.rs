@@ -55,7 +55,7 @@ pub fn question(asked: &Asked) -> AuthorizeRequest {
         session_id: session_id.as_deref().unwrap_or_default().to_owned(),
         user_id: user.to_string(),
         caller: Some(proto::Caller {
-            kind: bearer.kind.to_owned(),
+            scope: bearer.scope.to_owned(),
             subject: bearer.subject.as_deref().unwrap_or_default().to_owned(),
         }),
         session: session.as_ref().map(|session| outline(app, session)),
@@ -176,14 +176,21 @@ impl Context {
         if changes_props && !has_props {
             door.fault("set", "is for openings, joins and writes of props only");
         }
-        let request = changed(&asked.request, set, &omit, changes);
-        if request.props().len() > self.limits.props_per_user {
-            door.fault("set", format!("makes more than {} props", self.limits.props_per_user));
+        let most = self.limits.props_per_user;
+        if set.len() > most {
+            door.fault("set", format!("has more than {most} props"));
         }
+        let request = changed(&asked.request, set, &omit, changes);
         match door.close() {
             Ok(()) => {}
             Err(super::error::Refusal::Invalid(faults)) => return Err(told(&faults)),
             Err(_) => return Err("its answer changes what it may not".to_owned()),
+        }
+        if request.props().len() > most {
+            // It is the user's props that leave no room: no failure of the hook.
+            return Ok(Said::Refused(format!(
+                "with what it adds there are more than {most} props"
+            )));
         }
         if let Request::Props { set, remove } = &request
             && set.is_empty()

@@ -14,7 +14,7 @@ use crate::{
         asked::{Asked, Bearer, Request, Verdict},
         rule::{Rule as Judge, judge},
     },
-    identity::Grant,
+    identity::{CredentialId, Grant},
     session::{
         Opening,
         command::{Actor, Command, Join, Write},
@@ -41,7 +41,11 @@ struct Passed {
 impl Grant {
     /// Whose credential it is, as those who judge are told it.
     pub fn bearer(&self) -> Bearer {
-        Bearer { kind: self.kind.scope().word(), subject: self.subject.clone() }
+        let scope = match self.id {
+            CredentialId::None => "none",
+            _ => self.kind.scope().word(),
+        };
+        Bearer { scope, subject: self.subject.clone() }
     }
 }
 
@@ -206,7 +210,11 @@ impl Context {
             let request = Request::Join { spectator, props };
             let asked = Asked { member: None, request, ..first };
             let passed = self.judge(asked, &own).await?;
-            opening.people.users[at].1.role = passed.role;
+            let join = &mut opening.people.users[at].1;
+            join.role = passed.role;
+            if let Request::Join { props, .. } = passed.request {
+                join.props = props;
+            }
             tokio::task::yield_now().await;
         }
         opening.is_judged = true;

@@ -32,7 +32,7 @@ async fn a_hook_on_joins_is_asked_by_every_way_in() {
     let asked = backend.last();
     assert_eq!((asked.operation(), &*asked.app), (Operation::Join, "default"));
     assert_eq!((&*asked.session_id, &*asked.user_id), ("finals", "cleo"));
-    assert_eq!(asked.caller.as_ref().map(|it| &*it.kind), Some("app"));
+    assert_eq!(asked.caller.as_ref().map(|it| &*it.scope), Some("none"));
     let session = asked.session.expect("it is told");
     assert_eq!((&*session.owner_id, session.member_count), ("ada", Some(1)));
     let count = backend.count();
@@ -156,6 +156,53 @@ async fn an_answer_that_changes_what_it_may_not_is_a_failure() {
     let service = under(&backend.policy("[\"join\"]", "on-failure = \"allow\"")).await;
     service.open_room("finals", "ada").await;
     assert_eq!(service.join("finals", "bob").await.role(), Role::Member, "it passes unchanged");
+}
+
+#[tokio::test]
+async fn a_hook_on_joins_has_its_say_of_those_who_join_at_an_opening() {
+    let backend = Lobby::start(|_| {
+        Act::Say(AuthorizeResponse { set: props([("team", text("red"))]), ..allowed() })
+    })
+    .await;
+    let service = under(&backend.policy("[\"join\"]", "")).await;
+    let users = vec!["bob".to_owned()];
+    let open = proto::OpenSharedSessionRequest {
+        users,
+        ..opening("finals", "ada", SessionSettings::default())
+    };
+    service.try_open(open).await.expect("it opens");
+    service.tick();
+    let mut ada = service.stream("finals", "ada").await;
+    ada.glance().await;
+    let team = ada.rebuilt.state.members["bob"].props.get("team");
+    assert!(team.is_some_and(|team| team.contains("red")), "{team:?}");
+}
+
+#[tokio::test]
+async fn what_a_user_brings_itself_is_no_failure_of_a_hook() {
+    let backend = Lobby::start(|asked| {
+        let Some(Asked::Join(join)) = &asked.asked else { panic!("{asked:?}") };
+        let set = if join.props.is_empty() { props([]) } else { props([("team", text("red"))]) };
+        Act::Say(AuthorizeResponse { set, ..allowed() })
+    })
+    .await;
+    let service = under(&backend.policy("[\"join\"]", "on-failure = \"allow\"")).await;
+    service.open_room("finals", "ada").await;
+    let many = (0..256).map(|number| (format!("p{number}"), int(number))).collect();
+    for _ in 0..20 {
+        let join =
+            JoinOptions { props: std::collections::BTreeMap::clone(&many), ..Default::default() };
+        let request = proto::JoinSessionRequest {
+            session_id: "finals".to_owned(),
+            user_id: "eve".to_owned(),
+            join: Some(join),
+            ..Default::default()
+        };
+        refused(service.sessions().join_session(request).await).by_hook();
+    }
+    let count = backend.count();
+    service.join("finals", "bob").await;
+    assert_eq!(backend.count(), count + 1, "it is still asked");
 }
 
 #[tokio::test]

@@ -304,7 +304,7 @@ const OPENINGS: &str = r#"
 name = "the-rule"
 on = ["open"]
 apps = "*"
-expression = "request.capacity <= 8 && request.kind != 'HOSTED' && caller.kind == 'app'"
+expression = "request.capacity <= 8 && request.kind != 'HOSTED' && caller.scope == 'none'"
 message = "not here"
 "#;
 

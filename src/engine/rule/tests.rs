@@ -26,7 +26,7 @@ fn ada() -> UserId {
 }
 
 fn bearer() -> Bearer {
-    Bearer { kind: "user", subject: Some("ada".into()) }
+    Bearer { scope: "user", subject: Some("ada".into()) }
 }
 
 fn set(entries: &[(&str, Value)]) -> Vec<(Key, Value)> {
@@ -70,7 +70,7 @@ fn a_rule_on_writes_knows_the_request_the_member_the_session_and_the_caller() {
         "SPECTATOR < MEMBER && MEMBER < MODERATOR && MODERATOR < ADMIN && ADMIN < OWNER",
         "!member.is_host && session.kind == 'ROOM' && session.member_count == 1",
         "session.metadata.level == 3 && session.capacity == 8 && !session.locked",
-        "caller.kind == 'user' && caller.subject == 'ada'",
+        "caller.scope == 'user' && caller.subject == 'ada'",
         "request.props.all(key, key in ['x', 'y'])",
     ] {
         assert_eq!(why(rule(holds, &[Operation::Write]), &asked), None, "{holds}");

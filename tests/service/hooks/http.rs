@@ -128,7 +128,7 @@ async fn a_hook_over_http_is_sent_json_and_answers_with_json() {
     let body: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
     assert_eq!(body["operation"], "OPERATION_JOIN");
     assert_eq!((&body["userId"], &body["sessionId"]), (&"bob".into(), &"finals".into()));
-    assert_eq!(body["caller"]["kind"], "app");
+    assert_eq!(body["caller"]["scope"], "none");
     assert_eq!(body["session"]["ownerId"], "ada");
     let (address, _) = http(ok(r#"{"message": "not today"}"#)).await;
     let service = over_http(address, "").await;
