@@ -120,9 +120,11 @@ impl<'a> Reader<'a> {
         let mut named = HashMap::new();
         for (name, at, value) in apps {
             let of_app = format!("{APPS}.{name}");
-            let app = AppId::new(&name).ok();
+            // Elsewhere this word means all apps; here those have a table of their own.
+            let app = AppId::new(&name).ok().filter(|_| name != "*");
             if app.is_none() {
-                let takes = "the id of an app, of 1 to 128 bytes without control characters";
+                let takes =
+                    "the id of an app, of 1 to 128 bytes without control characters, and not *";
                 self.wrong(APPS, at, name, takes.to_owned());
             }
             let mut limits = settings.others;

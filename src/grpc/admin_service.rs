@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Bytes of the id of a token or a key, and of the name of an issuer.
-const ID_BYTES: usize = 128;
+const ID_BYTES: usize = 256;
 
 /// Serves `AdminService`.
 #[derive(Debug)]
@@ -52,13 +52,21 @@ impl Admin {
         let revocation = door.close_with(|| revocation)?;
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
         let now = self.0.engine.clock().now();
+        if let Revocation::IssuedBefore { time, .. } = &revocation
+            && *time > now
+        {
+            // It would refuse credentials that are issued from now on.
+            let field = "revocation.issued_before.time";
+            return Err(Refusal::invalid(field, "must not be in the future"));
+        }
         let until = identity.revoke(revocation.clone(), now).map_err(|_| {
             let (limit, most) = ("revocations", MAX_REVOCATIONS);
             Refusal::from(engine::Refusal::LimitReached { limit, most })
         })?;
         self.0.entrance.look();
         self.note(caller, &revocation, false);
-        Ok(proto::RevokeCredentialsResponse { lasts: Some(to_proto::span(until - now)) })
+        let lasts = (until < Micros::MAX).then(|| to_proto::span(until - now));
+        Ok(proto::RevokeCredentialsResponse { lasts })
     }
 
     fn restore(
@@ -117,7 +125,7 @@ impl Admin {
         let (page, next) = identity.revocations(&request.page_token, size);
         let active = |(revocation, until)| proto::ActiveRevocation {
             revocation: Some(told(&revocation)),
-            until: Some(to_proto::moment(until)),
+            until: (until < Micros::MAX).then(|| to_proto::moment(until)),
         };
         let revocations = page.into_iter().map(active).collect();
         let next_page_token = next.unwrap_or_default();
@@ -187,6 +195,9 @@ impl Door<'_> {
     }
 
     fn optional_app(&mut self, field: &str, text: &str) -> Option<AppId> {
+        if text == "*" {
+            self.fault(field, "must name one app; without a name all are meant");
+        }
         if text.is_empty() { None } else { Some(self.app_in(field, text)) }
     }
 

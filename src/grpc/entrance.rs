@@ -1,7 +1,7 @@
 //! Where every call comes in: whose it is, and whether its credential allows it at all.
 
 use super::{
-    error::{Refusal, Uncovered},
+    error::{CredentialFault, Refusal, Uncovered},
     permits::{Needs, Permit},
 };
 use crate::{
@@ -68,7 +68,7 @@ impl Entrance {
         let grant = identity.check(&presented, now).map_err(refused);
         let grant = grant.map_err(|refusal| match (&refusal, rates) {
             // One that has expired was good: its holder must learn that it needs another.
-            (Refusal::Unauthenticated { expired: false, .. }, Some(rates)) => {
+            (Refusal::Unauthenticated { fault: CredentialFault::Bad, .. }, Some(rates)) => {
                 let mut rates = rates.lock();
                 match rates.take(peer, now) {
                     Ok(()) => refusal,
@@ -77,6 +77,9 @@ impl Entrance {
             }
             _ => refusal,
         })?;
+        if !permit.is_known() {
+            return Err(Refusal::NotImplemented { field: path.to_owned() });
+        }
         permit.check(&grant).map_err(Refusal::Uncovered)?;
         Ok(grant)
     }
@@ -153,7 +156,12 @@ fn refused(denied: Denied) -> Refusal {
     if denied.is_temporary() {
         return Refusal::KeysUnavailable { why: denied.to_string() };
     }
-    let expired =
-        matches!(denied, Denied::Expired | Denied::KeyExpired | Denied::CertificateExpired);
-    Refusal::Unauthenticated { expired, why: denied.to_string() }
+    let fault = match denied {
+        Denied::Expired | Denied::KeyExpired | Denied::CertificateExpired => {
+            CredentialFault::Expired
+        }
+        Denied::Revoked => CredentialFault::Revoked,
+        _ => CredentialFault::Bad,
+    };
+    Refusal::Unauthenticated { fault, why: denied.to_string() }
 }

@@ -35,8 +35,8 @@ pub enum Refusal {
     Unauthenticated {
         /// What is wrong with it, in words that help no forger.
         why: String,
-        /// It was valid, and has expired.
-        expired: bool,
+        /// What became of it.
+        fault: CredentialFault,
     },
     /// The caller has no valid credential, and too many calls of its address had none.
     TooManyRefused {
@@ -102,6 +102,17 @@ pub enum Refusal {
     },
     /// The first message of a stream is not the opening one, or a later one is.
     WrongFirstMessage(&'static str),
+}
+
+/// What is wrong with a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialFault {
+    /// There is none, or it was never valid.
+    Bad,
+    /// It was valid, and has expired.
+    Expired,
+    /// It was revoked.
+    Revoked,
 }
 
 /// What a credential does not allow.

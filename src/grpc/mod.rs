@@ -55,6 +55,7 @@ use crate::{
         ids::{AppId, SessionId, UserId},
         limits::{Limits, Micros},
         private::{Pair, Private},
+        role::Role,
     },
 };
 use caller::{APP_METADATA, Caller};
@@ -181,6 +182,11 @@ impl Context {
         }
         let request = request.map(|request| request.about(user));
         if sessions.is_empty() {
+            if let Actor::User(acting) = actor
+                && acting.limit(Role::Owner) < Role::Member
+            {
+                return Err(Rule::RoleTooLow { needs: Role::Member }.into());
+            }
             let act = || self.engine.write_user(app, user, &write);
             let Some(request) = request else { return act() };
             let scope = Scope::of_user(app, user, actor);

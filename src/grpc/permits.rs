@@ -112,6 +112,11 @@ impl Permit {
         Self(found.map(|(_, needs, reach)| (*needs, *reach)))
     }
 
+    /// Whether there is such a call.
+    pub fn is_known(self) -> bool {
+        self.0.is_some()
+    }
+
     /// What the call needs; one that there is not needs a credential to be told so.
     pub fn needs(self) -> Needs {
         self.0.map_or(Needs::Read, |(needs, _)| needs)

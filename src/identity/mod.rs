@@ -224,11 +224,15 @@ impl Identity {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Revokes, for as long as a token of this moment may live; returns until when.
+    /// Revokes, for as long as a token of this moment may live, and a key for good; returns until
+    /// when, `Micros::MAX` = until it is restored.
     pub fn revoke(&self, revocation: Revocation, now: Micros) -> Result<Micros, NoRoom> {
         let settings = self.settings.read().clone();
-        // A token that is issued later is meant too where a user is revoked; until then.
-        let until = now.saturating_add(settings.longest_life).saturating_add(2 * settings.leeway);
+        let until = match revocation {
+            Revocation::Key(_) => Micros::MAX,
+            // A token that is issued later is meant too where a user is revoked; until then.
+            _ => now.saturating_add(settings.longest_life).saturating_add(2 * settings.leeway),
+        };
         self.revocations.revoke(revocation, until, now)?;
         self.next_generation();
         Ok(until)

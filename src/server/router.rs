@@ -60,10 +60,11 @@ const OVERLOADED_WORDS: u64 = 64;
 const REFLECTION: &str = "/grpc.reflection.";
 
 /// The services that reflection tells of; hooks are served by backends.
-const SERVED: [&str; 5] = [
+const SERVED: [&str; 6] = [
     "sessiond.v1.AdminService",
     "sessiond.v1.SessionService",
     "sessiond.v1.DeliveryService",
+    "sessiond.v1.EventService",
     "sessiond.v1.ObjectStreamService",
     "grpc.health.v1.Health",
 ];

@@ -428,6 +428,15 @@ async fn a_token_for_a_few_sessions_reaches_no_others() {
         }))
         .await
         .err(),
+        // It would take the user out of another one.
+        in_time(few.join_session(proto::JoinSessionRequest {
+            app: "games".to_owned(),
+            session_id: "next".to_owned(),
+            join: Some(proto::JoinOptions { r#move: true, ..Default::default() }),
+            ..Default::default()
+        }))
+        .await
+        .err(),
     ] {
         Refused::new(&refused_to.expect("it is refused"))
             .is(Code::PermissionDenied, "NOT_ENTITLED");
@@ -468,7 +477,14 @@ async fn a_token_limits_the_role_of_its_user() {
         }),
         ..Default::default()
     };
-    let written = in_time(spectator.set_user_props(set)).await;
+    let written = in_time(spectator.set_user_props(set.clone())).await;
+    refused(written).is(Code::PermissionDenied, "ROLE_TOO_LOW");
+    // Nor on the user, which all its sessions would be shown.
+    let on_user = proto::SetUserPropsRequest {
+        write: set.write.map(|it| proto::PropsWrite { session_ids: vec![], ..it }),
+        ..set
+    };
+    let written = in_time(spectator.set_user_props(on_user)).await;
     refused(written).is(Code::PermissionDenied, "ROLE_TOO_LOW");
     let guest = token(&with(with(claims("user"), "sub", "cyd"), "role", "spectator"));
     let join = proto::JoinSessionRequest {
@@ -541,11 +557,11 @@ async fn a_revoked_token_ends_its_streams_and_makes_no_calls() {
     let revoked = in_time(admin.revoke_credentials(request)).await.expect("it may");
     assert!(revoked.into_inner().lasts.is_some_and(|lasts| lasts.seconds > 0));
     let (_, status) = rest(&mut down).await;
-    Refused::new(&status).is(Code::Unauthenticated, "TOKEN_EXPIRED");
+    Refused::new(&status).is(Code::Unauthenticated, "CREDENTIAL_REVOKED");
     assert!(status.message().contains("revoked"), "{status:?}");
     let mut ada = sessions(&service, &of_ada);
     let call = in_time(ada.get_session_info(info("games", "finals", ""))).await;
-    refused(call).is(Code::Unauthenticated, "BAD_CREDENTIALS");
+    refused(call).is(Code::Unauthenticated, "CREDENTIAL_REVOKED");
     let listed = in_time(admin.list_revocations(proto::ListRevocationsRequest::default())).await;
     let listed = listed.expect("it may").into_inner().revocations;
     assert_eq!(listed.len(), 1);
@@ -573,7 +589,7 @@ async fn a_stream_that_was_let_in_and_not_opened_is_revoked_too() {
     let message = Some(Up::Open(open));
     up.send(proto::StreamUserPropsRequest { seq: 1, message }).expect("it is open");
     let (_, status) = rest(&mut down).await;
-    Refused::new(&status).is(Code::Unauthenticated, "TOKEN_EXPIRED");
+    Refused::new(&status).is(Code::Unauthenticated, "CREDENTIAL_REVOKED");
 }
 
 #[tokio::test]
@@ -594,6 +610,43 @@ async fn only_who_may_do_everything_everywhere_revokes() {
     let request = proto::ListRevocationsRequest::default();
     refused(in_time(AdminServiceClient::new(channel).list_revocations(request)).await)
         .is(Code::FailedPrecondition, "NO_IDENTITY");
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_not_revoked_and_a_key_is_for_good() {
+    let service = service().await;
+    let mut admin = AdminServiceClient::new(bearing(&service, &operator(), true));
+    let before = |seconds: u64| {
+        let time = Some(prost_types::Timestamp { seconds: seconds as i64, nanos: 0 });
+        What::IssuedBefore(proto::IssuedBefore { time, ..Default::default() })
+    };
+    let everywhere = proto::RevokedUser { user_id: "ada".to_owned(), app: "*".to_owned() };
+    for what in [before(BEGIN / 1_000_000 + 60), What::User(everywhere)] {
+        let revocation = Some(proto::Revocation { what: Some(what) });
+        let request = proto::RevokeCredentialsRequest { revocation };
+        let revoked = in_time(admin.revoke_credentials(request)).await;
+        refused(revoked).is(Code::InvalidArgument, "INVALID_FIELDS");
+    }
+    let revocation = proto::Revocation { what: Some(What::KeyId("1f3a9c20".to_owned())) };
+    let request = proto::RevokeCredentialsRequest { revocation: Some(revocation) };
+    let revoked = in_time(admin.revoke_credentials(request)).await.expect("it may").into_inner();
+    assert_eq!(revoked.lasts, None);
+    let listed = in_time(admin.list_revocations(proto::ListRevocationsRequest::default())).await;
+    let listed = listed.expect("it may").into_inner().revocations;
+    assert_eq!((listed.len(), listed[0].until), (1, None));
+}
+
+#[tokio::test]
+async fn a_call_that_there_is_not_is_told_as_such() {
+    let service = service().await;
+    let channel = bearing(&service, &token(&claims("user")), false);
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("it is there");
+    let path = http::uri::PathAndQuery::from_static("/sessiond.v1.SessionService/Later");
+    let codec =
+        tonic_prost::ProstCodec::<proto::GetSessionInfoRequest, proto::SessionInfo>::default();
+    let call = client.unary(Request::new(info("games", "finals", "")), path, codec);
+    refused(in_time(call).await).is(Code::Unimplemented, "NOT_IMPLEMENTED");
 }
 
 #[tokio::test]

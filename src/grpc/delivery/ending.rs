@@ -129,13 +129,15 @@ impl Ending {
                 let (code, error) = (Code::Unavailable, ErrorReason::Age);
                 (EndReason::Age, code, error, text, spread(1_000_000), false)
             }
-            Why::Expired | Why::Revoked => {
-                let text = match why {
-                    Why::Revoked => "the credential was revoked",
-                    _ => "the credential has expired",
-                };
+            Why::Expired => {
+                let text = "the credential has expired";
                 let (code, error) = (Code::Unauthenticated, ErrorReason::TokenExpired);
                 (EndReason::TokenExpired, code, error, text, None, false)
+            }
+            Why::Revoked => {
+                let text = "the credential was revoked";
+                let (code, error) = (Code::Unauthenticated, ErrorReason::CredentialRevoked);
+                (EndReason::CredentialRevoked, code, error, text, None, true)
             }
             Why::Silent => {
                 let text = "no message came for longer than the silence_timeout";

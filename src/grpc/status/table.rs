@@ -3,7 +3,7 @@
 use super::about::{About, Subject, moment};
 use crate::{
     engine::{Refusal as Engine, asked::Verdict},
-    grpc::error::{Refusal, Uncovered},
+    grpc::error::{CredentialFault, Refusal, Uncovered},
     object_stream::Refusal as Objects,
     proto::{self, ErrorReason as Reason},
     session::{
@@ -92,8 +92,12 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
         Refusal::KeysUnavailable { why } => {
             Told::new(Code::Unavailable, Reason::KeysUnavailable, why).after(SECOND)
         }
-        Refusal::Unauthenticated { why, expired } => {
-            let reason = if *expired { Reason::TokenExpired } else { Reason::BadCredentials };
+        Refusal::Unauthenticated { why, fault } => {
+            let reason = match fault {
+                CredentialFault::Bad => Reason::BadCredentials,
+                CredentialFault::Expired => Reason::TokenExpired,
+                CredentialFault::Revoked => Reason::CredentialRevoked,
+            };
             Told::new(Code::Unauthenticated, reason, why)
         }
         Refusal::TooManyRefused { most, retry_after } => {

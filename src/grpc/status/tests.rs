@@ -156,7 +156,7 @@ every_variant! {
     Refusal::NoIdentity => Refusal::NoIdentity;
     Refusal::KeysUnavailable { .. } => Refusal::KeysUnavailable { why: text.to_owned() };
     Refusal::Unauthenticated { .. } =>
-        Refusal::Unauthenticated { why: text.to_owned(), expired: true };
+        Refusal::Unauthenticated { why: text.to_owned(), fault: crate::grpc::error::CredentialFault::Expired };
     Refusal::TooManyRefused { .. } =>
         Refusal::TooManyRefused { most: number, retry_after: number };
     Refusal::NotImplemented { .. } => Refusal::NotImplemented { field: text.to_owned() };

@@ -34,6 +34,10 @@ impl Door<'_> {
         let presence = self.presence(&format!("{field}.presence"), presence);
         let props = self.values(&format!("{field}.props"), props);
         let (is_stream, user_props, proven) = (by_stream, Vec::new(), None);
+        if moves {
+            // It leaves a session that the request does not name.
+            self.reaches_other_sessions();
+        }
         // Who may not write is not waited for, and never becomes the host.
         let spectator = spectator || self.most == Role::Spectator;
         Join { spectator, presence, is_stream, props, user_props, moves, proven, ..Join::default() }
