@@ -353,6 +353,8 @@ async fn rules_are_part_of_the_settings_and_fixed_at_the_opening() {
     let settings = info.session.and_then(|it| it.settings).expect("it tells them");
     let known = rule(&[Operation::Join, Operation::Write], "request.props.x < 100");
     assert_eq!(settings.rules, [known]);
+    let outside = service.info("finals", "zed").await.session.expect("it is listed");
+    assert_eq!(outside.settings.expect("they are told").rules, [], "they are for those who are in");
     let change = service.try_update("finals", "ada", &["rules"], SessionSettings::default()).await;
     refused(change).blames(&["update_mask[\"rules\"]"]);
 }

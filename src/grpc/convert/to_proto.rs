@@ -89,16 +89,21 @@ pub fn span(span: Micros) -> prost_types::Duration {
     prost_types::Duration { seconds: seconds as i64, nanos: micros as i32 * 1000 }
 }
 
-/// A session as updates tell it; the format of private data is for those who see the data.
+/// A session as updates tell it; the format of private data is for those who see the data, and rules
+/// are for those who are in.
 ///
 /// `class` is that of who is told; none = somebody outside.
 pub fn session_info(session: &Session, info: &Info, class: Option<Class>) -> proto::SessionInfo {
     let id = |user: &Option<UserId>| user.as_deref().unwrap_or_default().to_owned();
+    let mut settings = settings(&info.settings);
+    if class.is_none() {
+        settings.rules.clear();
+    }
     proto::SessionInfo {
         app: session.app().to_string(),
         session_id: session.id().to_string(),
         kind: kind(session.kind()).into(),
-        settings: Some(settings(&info.settings)),
+        settings: Some(settings),
         owner_id: id(&info.owner),
         host_id: id(&info.host),
         term: info.term,
