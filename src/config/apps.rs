@@ -86,6 +86,10 @@ fn read_text(path: &Path) -> io::Result<String> {
         let fault = format!("it has more than {MAX_BYTES} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, fault));
     }
+    if text.trim().is_empty() {
+        // As one is for a moment that is being written: it would take all limits away.
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
+    }
     Ok(text)
 }
 
@@ -255,7 +259,7 @@ mod tests {
         let mut chat = all;
         chat.set(AppLimit::BytesOut, None);
         assert_eq!((of("chat rooms"), of("usual")), (chat, all));
-        assert_eq!(read(""), Ok(AppsSettings::default()));
+        assert_eq!(read("[limits]"), Ok(AppsSettings::default()));
     }
 
     #[test]

@@ -292,9 +292,12 @@ async fn limits_are_read_again_and_a_faulty_file_changes_nothing() {
     for id in ["b", "c"] {
         open(id).await.expect("there is room");
     }
-    limits.write("[limits]\nsessions = 9\nsession = 9\n");
-    service.read_apps_again();
-    at_limit(refused(open("d").await), "sessions", 3);
+    // An empty one is being written.
+    for faulty in ["[limits]\nsessions = 9\nsession = 9\n", "\n"] {
+        limits.write(faulty);
+        service.read_apps_again();
+        at_limit(refused(open("d").await), "sessions", 3);
+    }
     limits.write("[limits]\nsessions = 1\n");
     service.read_apps_again();
     at_limit(refused(open("d").await), "sessions", 1);
