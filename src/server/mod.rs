@@ -191,6 +191,11 @@ impl Server {
         if !address.ip().is_loopback() && !asks && !config.insecure {
             return Err(StartError::Insecure { address });
         }
+        if !address.ip().is_loopback() && config.identity.is_some() && tls.is_none() {
+            tracing::warn!(
+                "credentials come in clear text unless a proxy does TLS: give tls-certificate"
+            );
+        }
         let identity = config.identity.as_deref().map(Identity::open).transpose();
         let identity = identity.map_err(StartError::Identity)?.map(Arc::new);
         let entrance = grpc::Entrance::new(identity.clone(), config.max_refused_calls_per_address);
