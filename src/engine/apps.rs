@@ -117,6 +117,14 @@ impl App {
         taken.map_err(|retry_after| self.refusal(limit, most, Some(retry_after)))
     }
 
+    /// The same for users, who leave a fifth to the backends of the app: else one of them could keep a
+    /// backend from banning it.
+    pub fn take_for_user(&self, limit: AppLimit, now: Micros, count: u64) -> Result<(), Refusal> {
+        let Some(most) = self.most(limit) else { return Ok(()) };
+        let taken = self.buckets[limit.place()].take_sparing(now, count, most);
+        taken.map_err(|retry_after| self.refusal(limit, most, Some(retry_after)))
+    }
+
     /// Takes it whether it is there or not. Returns how long it takes until nothing is owed.
     pub fn spend(&self, limit: AppLimit, now: Micros, count: u64) -> Micros {
         let Some(most) = self.most(limit) else { return 0 };

@@ -3,6 +3,7 @@
 use super::{Context, caller::Caller, error::Refusal};
 use crate::{
     engine::{App, AppLimit, Clock, MOST_OWED, Share, Turn},
+    identity::Kind,
     session::{
         ids::AppId,
         limits::{Micros, SECOND},
@@ -37,7 +38,10 @@ impl Context {
         let now = self.engine.clock().now();
         app.check_owed(AppLimit::BytesIn, now, 0)?;
         app.check_owed(AppLimit::BytesOut, now, MOST_OWED)?;
-        app.take(AppLimit::Calls, now, 1)?;
+        match caller.grant.kind {
+            Kind::User(_) => app.take_for_user(AppLimit::Calls, now, 1)?,
+            Kind::Backend { .. } | Kind::Reader => app.take(AppLimit::Calls, now, 1)?,
+        }
         let RequestBytes(bytes) = extensions.get().copied().unwrap_or(RequestBytes(0));
         app.spend(AppLimit::BytesIn, now, bytes as u64);
         Ok(Some(app))

@@ -81,6 +81,11 @@ pub async fn service() -> Service {
 
 /// The same with other settings of who may call.
 async fn service_with(settings: &str) -> Service {
+    service_whose_apps(settings, None).await
+}
+
+/// The same with limits of apps.
+async fn service_whose_apps(settings: &str, limits: Option<&str>) -> Service {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("who-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -94,7 +99,16 @@ async fn service_with(settings: &str) -> Service {
     key_file::add(&folder.join("keys.toml"), &entry).expect("it is added");
     let file = folder.join("identity.toml");
     fs::write(&file, settings).expect("it is written");
-    Service::start_with(|config| config.identity = Some(file)).await
+    let apps = limits.map(|limits| {
+        let file = folder.join("apps.toml");
+        fs::write(&file, limits).expect("it is written");
+        file
+    });
+    Service::start_with(|config| {
+        config.identity = Some(file);
+        config.apps = apps;
+    })
+    .await
 }
 
 pub type Bearing = InterceptedService<Channel, Bearer>;
@@ -634,6 +648,26 @@ async fn what_cannot_be_meant_is_not_revoked_and_a_key_is_for_good() {
     let listed = in_time(admin.list_revocations(proto::ListRevocationsRequest::default())).await;
     let listed = listed.expect("it may").into_inner().revocations;
     assert_eq!((listed.len(), listed[0].until), (1, None));
+}
+
+#[tokio::test]
+async fn users_leave_a_fifth_of_the_calls_of_their_app_to_its_backends() {
+    let limits = "[limits]\ncalls-per-second = 10\n";
+    let service = service_whose_apps(SETTINGS, Some(limits)).await;
+    let mut user = sessions(&service, &token(&claims("user")));
+    let mut backend = sessions(&service, &token(&claims("backend")));
+    in_time(user.open_shared_session(open("games", "finals", ""))).await.expect("it opens");
+    for _ in 1..8 {
+        in_time(user.get_session_info(info("games", "finals", ""))).await.expect("it may");
+    }
+    let over = in_time(user.get_session_info(info("games", "finals", ""))).await;
+    refused(over).is(Code::ResourceExhausted, "APP_LIMIT");
+    for _ in 0..2 {
+        let as_ada = info("games", "finals", "ada");
+        in_time(backend.get_session_info(as_ada)).await.expect("it may");
+    }
+    let over = in_time(backend.get_session_info(info("games", "finals", "ada"))).await;
+    refused(over).is(Code::ResourceExhausted, "APP_LIMIT");
 }
 
 #[tokio::test]

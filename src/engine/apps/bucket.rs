@@ -23,15 +23,26 @@ impl Bucket {
     /// Takes tokens, or nothing if there are not so many; then it says how long it takes until there
     /// are.
     pub fn take(&self, now: Micros, count: u64, per_second: u64) -> Result<(), Micros> {
+        self.take_of(SECOND, now, count, per_second)
+    }
+
+    /// The same, and leaves a fifth of a second's worth to others.
+    pub fn take_sparing(&self, now: Micros, count: u64, per_second: u64) -> Result<(), Micros> {
+        // Of a few tokens there is always one to be had.
+        let most = (SECOND / 5 * 4).max(cost(count, per_second).min(SECOND));
+        self.take_of(most, now, count, per_second)
+    }
+
+    fn take_of(&self, most: u64, now: Micros, count: u64, per_second: u64) -> Result<(), Micros> {
         let (now, cost) = (now * 1000, cost(count, per_second));
         let take = |full_at: u64| {
             let full_at = full_at.max(now).saturating_add(cost);
-            (full_at <= now + SECOND).then_some(full_at)
+            (full_at <= now + most).then_some(full_at)
         };
         self.0
             .fetch_update(Relaxed, Relaxed, take)
             .map(drop)
-            .map_err(|full_at| micros(full_at.max(now).saturating_add(cost) - (now + SECOND)))
+            .map_err(|full_at| micros(full_at.max(now).saturating_add(cost) - (now + most)))
     }
 
     /// Takes tokens whether they are there or not; what is missing is owed. Returns how long it takes
@@ -83,6 +94,17 @@ mod tests {
         assert_eq!(bucket.take(NOW + 5_001, 1, 200), Ok(()));
         assert!((0..200).all(|_| bucket.take(NOW + 10_000_000, 1, 200).is_ok()));
         assert!(bucket.take(NOW + 10_000_000, 1, 200).is_err(), "it holds a second's worth");
+    }
+
+    #[test]
+    fn who_spares_a_bucket_leaves_a_fifth_of_it() {
+        let bucket = Bucket::default();
+        assert!((0..160).all(|_| bucket.take_sparing(NOW, 1, 200).is_ok()));
+        assert_eq!(bucket.take_sparing(NOW, 1, 200), Err(5_000));
+        assert!((0..40).all(|_| bucket.take(NOW, 1, 200).is_ok()), "others have the rest");
+        assert!(bucket.take(NOW, 1, 200).is_err());
+        let bucket = Bucket::default();
+        assert_eq!(bucket.take_sparing(NOW, 1, 1), Ok(()), "there is only one");
     }
 
     #[test]
