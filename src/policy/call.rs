@@ -66,7 +66,12 @@ impl Address {
         }
     }
 
-    /// Whether others on the way could read what is sent.
+    /// Whether it speaks gRPC.
+    pub fn is_grpc(&self) -> bool {
+        matches!(self, Self::Grpc(_))
+    }
+
+    /// Whether others on the way could read what is sent, and answer in its place.
     pub fn is_open(&self) -> bool {
         let (Self::Http(url) | Self::Grpc(url)) = self;
         let uri: Uri = url.parse().unwrap_or_default();

@@ -139,6 +139,11 @@ fn hook(mut section: Section<'_>, folder: &Path, number: usize) -> Option<HookSe
     let url = section.needed("url", "a URL", |value| value.as_str().map(str::to_owned));
     let address =
         url.and_then(|url| Address::read(&url).map_err(|fault| section.fault("url", fault)).ok());
+    if address.as_ref().is_some_and(Address::is_open) {
+        // Whoever is on the way could answer in its place.
+        let fault = "needs TLS (https:// or grpcs://), or a backend on this machine";
+        section.fault("url", fault);
+    }
     let timeout = section.duration("timeout", Duration::from_millis(10)..=10 * second);
     let lets_pass =
         section.value("on-failure", "refuse or allow", |value| match value.as_str()? {
@@ -198,7 +203,13 @@ fn secret(section: &mut Section<'_>, folder: &Path, address: Option<&Address>) -
         }
         return None;
     };
-    let is_hmac = is_hmac.unwrap_or(true);
+    let is_grpc = address.is_some_and(Address::is_grpc);
+    if is_grpc && is_hmac == Some(true) {
+        // What a backend is handed is a message: its bytes, which would be signed, it does not see.
+        section.fault("secret-as", "hmac is for https:// and http://; over gRPC it is bearer");
+        return None;
+    }
+    let is_hmac = is_hmac.unwrap_or(!is_grpc);
     let path = folder.join(file);
     let read = file::read(&path, Privacy::Secret);
     let text = read.map_err(|fault| section.fault("secret-file", fault)).ok()?;
@@ -210,10 +221,6 @@ fn secret(section: &mut Section<'_>, folder: &Path, address: Option<&Address>) -
             return None;
         }
         return Some(Secret::Hmac(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, text))));
-    }
-    if address.is_some_and(Address::is_open) {
-        let fault = "a bearer token needs TLS (https:// or grpcs://), or a backend on this machine";
-        section.fault("secret-as", fault);
     }
     let is_token = |text: &&str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic());
     let token = std::str::from_utf8(text).ok().filter(is_token);

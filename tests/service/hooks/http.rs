@@ -245,7 +245,15 @@ url = "grpc://b.example:1"
 on = ["join"]
 apps = "*"
 secret-file = {token:?}
+secret-as = "hmac"
 time-out = "1s"
+
+[[hooks]]
+name = "c"
+url = "http://127.0.0.1:1/"
+on = ["join"]
+apps = "*"
+secret-file = {token:?}
 "#
     );
     let policy = Some(crate::rules::policy_file(&bad));
@@ -261,8 +269,10 @@ time-out = "1s"
         "hooks[0].on-failure: expected refuse or allow",
         "hooks[0].max-role: expected spectator, member, moderator or admin",
         "hooks[0].max-concurrent: expected a number of 1 to 1000",
-        "hooks[1].secret-as: a bearer token needs TLS",
-        "hooks[2].secret-file: ",
+        "hooks[1].url: needs TLS",
+        "hooks[2].url: needs TLS",
+        "hooks[2].secret-as: hmac is for https:// and http://",
+        "hooks[3].secret-file: ",
         "hooks[2].time-out: there is no such key; the nearest is \"timeout\"",
     ] {
         assert!(told.iter().any(|told| told.contains(fault)), "{fault} is not in {told:#?}");
