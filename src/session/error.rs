@@ -164,7 +164,7 @@ pub enum Refusal {
     /// The schema lets only higher roles write these keys.
     NotAWriter(Vec<Violation>),
     /// The session has a schema, or judges writes, and takes only writes that name it.
-    SchemaNeedsSessionId,
+    SessionIdNeeded,
     /// It is to be judged before, and was not in this epoch.
     NotJudged,
     /// Only the host may do it.

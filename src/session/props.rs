@@ -36,7 +36,7 @@ impl Session {
         let settings = &self.accepted.settings;
         let concerned = write.keys().any(|key| settings.selects(key) || self.selects_of_host(key));
         if self.takes_named_writes_only() {
-            return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
+            return if concerned { Err(Refusal::SessionIdNeeded) } else { Ok(false) };
         }
         let slots = &self.members.get(ix).slots;
         let write = self.merged(slots, write, Paths::PROPS)?;

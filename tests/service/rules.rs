@@ -119,7 +119,7 @@ async fn a_write_is_judged_in_each_session_that_it_names() {
     let on_user = service.try_write("ada", write([("x", int(1))])).await.expect("one takes it");
     let of = |id: &str| on_user.iter().find(|it| it.session_id == id).expect("it is told");
     let needs_id = of("finals").refusal.as_ref().expect("it is refused");
-    assert_eq!(needs_id.reason(), ErrorReason::SchemaNeedsSessionId);
+    assert_eq!(needs_id.reason(), ErrorReason::SessionIdNeeded);
     assert!(of("free").position.is_some());
 }
 

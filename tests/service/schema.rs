@@ -386,7 +386,7 @@ async fn a_private_session_may_have_a_format_too() {
     assert!(schema.private_data.is_empty(), "the listener does not");
     // Neither a write on the user nor its coming and going brings in what is set on it.
     let told = refused(service.try_write("ada", write([("name", text("later"))])).await);
-    told.is(Code::FailedPrecondition, "SCHEMA_NEEDS_SESSION_ID");
+    told.is(Code::FailedPrecondition, "SESSION_ID_NEEDED");
     service.open_room("room", "ada").await;
     service.join("ada-bob", "ada").await;
     service.tick();

@@ -607,7 +607,7 @@ impl Model {
         }
         let concerned = self.shows_any(write);
         if self.info.schema.is_some() {
-            return if concerned { Err(Refusal::SchemaNeedsSessionId) } else { Ok(false) };
+            return if concerned { Err(Refusal::SessionIdNeeded) } else { Ok(false) };
         }
         let props = self.written(&self.member(user)?.props, write)?;
         if concerned || hidden {

@@ -243,9 +243,9 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
             Told::new(PermissionDenied, Reason::RoleTooLow, message).with("needs", needs.to_string())
         }
         Rule::NotAWriter(named) => Told::of_fields(PermissionDenied, Reason::NotAWriter, named),
-        Rule::SchemaNeedsSessionId => Told::new(
+        Rule::SessionIdNeeded => Told::new(
             FailedPrecondition,
-            Reason::SchemaNeedsSessionId,
+            Reason::SessionIdNeeded,
             format!(
                 "{session} has a schema, or its writes are judged: a write must name it in session_ids"
             ),

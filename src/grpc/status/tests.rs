@@ -71,7 +71,7 @@ every_variant! {
     Rule::Full { .. } => Rule::Full { capacity: number as usize };
     Rule::RoleTooLow { .. } => Rule::RoleTooLow { needs: Role::Owner };
     Rule::NotAWriter(_) => Rule::NotAWriter(faults.to_vec());
-    Rule::SchemaNeedsSessionId => Rule::SchemaNeedsSessionId;
+    Rule::SessionIdNeeded => Rule::SessionIdNeeded;
     Rule::NotJudged => Rule::NotJudged;
     Rule::NeedsHost => Rule::NeedsHost;
     Rule::NeedsSource => Rule::NeedsSource;

@@ -78,7 +78,7 @@ fn a_session_that_judges_writes_takes_only_writes_that_name_it() {
     let mut stage = judging(&[Operation::Write]);
     let on_user = Command::UserProps { user: user("ada"), write: Write::of(one()), hidden: true };
     let refused = stage.session.apply(stage.now, &Actor::App, on_user);
-    assert_eq!(refused, Err(Refusal::SchemaNeedsSessionId));
+    assert_eq!(refused, Err(Refusal::SessionIdNeeded));
     let from_user = Join { user_props: one(), ..Join::default() };
     assert!(join(&mut stage, "ben", from_user).is_ok());
     let epoch = Some(stage.session.epoch());

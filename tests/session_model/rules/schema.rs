@@ -331,7 +331,7 @@ fn a_session_with_a_schema_takes_only_writes_that_name_it() {
         write: set(key, text("later")),
         hidden: true,
     };
-    let needs_id = Err(Refusal::SchemaNeedsSessionId);
+    let needs_id = Err(Refusal::SessionIdNeeded);
     assert_eq!(stage.try_to(Actor::App, on_user("ben", "name")), needs_id);
     assert_eq!(stage.try_to(Actor::App, on_user("ben", "mood")), needs_id);
     assert!(!stage.try_to(Actor::App, on_user("spy", "name")).unwrap().concerned);
