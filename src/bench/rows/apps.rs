@@ -1,9 +1,8 @@
 //! Too many calls, and two apps of which one takes more than it may.
 
-use super::{Bench, Skipped, add_strain, load_figures};
+use super::{Bench, Skipped, figures_beside};
 use crate::bench::{
     Result,
-    accounting::percent,
     figures::Figures,
     folder::Folder,
     grpc::{Connection, Ended},
@@ -295,17 +294,7 @@ pub async fn two(bench: &Bench) -> Result<Figures> {
     drop(calls);
     let total = load.stop().await?;
 
-    let mut figures = load_figures(&beside, &plan);
-    figures.remove("server_cpu_us_per_delivery");
-    figures.set("arrived", total.arrived());
-    add_strain(&mut figures, &alone);
-    add_strain(&mut figures, &beside);
-    let quantiles = load_figures(&alone, &plan);
-    for (name, alone) in [("p50_ms", "p50_ms_alone"), ("p99_ms", "p99_ms_alone")] {
-        figures.set_some(alone, quantiles.get(name));
-    }
-    let p99 = figures.get("p99_ms").zip(quantiles.get("p99_ms"));
-    figures.set_some("p99_change_percent", p99.map(|(now, alone)| percent(now - alone, alone)));
+    let mut figures = figures_beside(&plan, &alone, &beside, total.arrived());
     let seconds = beside.usage.elapsed.as_secs_f64();
     figures.extend([
         ("let_through_per_second", greedy.done.len() as f64 / seconds),

@@ -14,6 +14,7 @@ mod scale;
 
 use super::{
     Result,
+    accounting::percent,
     args::{BenchArgs, Encoding, LoadArgs, Shape},
     catalogue::Row,
     figures::Figures,
@@ -170,6 +171,23 @@ fn usage_figures(usage: &Usage) -> Figures {
 fn add_strain(figures: &mut Figures, Window { usage, late, .. }: &Window) {
     figures.raise(LATE_MS, late.as_secs_f64() * 1e3);
     figures.raise(LOST_PERCENT, usage.percent(usage.waited.max(*late)));
+}
+
+/// Of a busy room alone, and beside something that is done elsewhere: what the server used for that,
+/// too, is no cost of a delivery.
+fn figures_beside(plan: &Plan, alone: &Window, beside: &Window, arrived: f64) -> Figures {
+    let mut figures = load_figures(beside, plan);
+    figures.remove("server_cpu_us_per_delivery");
+    figures.set("arrived", arrived);
+    add_strain(&mut figures, alone);
+    add_strain(&mut figures, beside);
+    let quantiles = load_figures(alone, plan);
+    for (name, alone) in [("p50_ms", "p50_ms_alone"), ("p99_ms", "p99_ms_alone")] {
+        figures.set_some(alone, quantiles.get(name));
+    }
+    let p99 = figures.get("p99_ms").zip(quantiles.get("p99_ms"));
+    figures.set_some("p99_change_percent", p99.map(|(now, alone)| percent(now - alone, alone)));
+    figures
 }
 
 /// Adds how much more the load of these figures took than the same load before.

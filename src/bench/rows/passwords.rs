@@ -1,9 +1,8 @@
 //! What guessing passwords does to others.
 
-use super::{Bench, add_strain, load_figures};
+use super::{Bench, figures_beside};
 use crate::bench::{
     Result,
-    accounting::percent,
     figures::Figures,
     load::Load,
     measure::watch,
@@ -49,18 +48,7 @@ pub async fn guessed(bench: &Bench) -> Result<Figures> {
     drop(guesser);
     let total = load.stop().await?;
 
-    let mut figures = load_figures(&beside, &plan);
-    // Most of it is for comparing passwords.
-    figures.remove("server_cpu_us_per_delivery");
-    figures.set("arrived", total.arrived());
-    add_strain(&mut figures, &alone);
-    add_strain(&mut figures, &beside);
-    let quantiles = load_figures(&alone, &plan);
-    for (name, alone) in [("p50_ms", "p50_ms_alone"), ("p99_ms", "p99_ms_alone")] {
-        figures.set_some(alone, quantiles.get(name));
-    }
-    let p99 = figures.get("p99_ms").zip(quantiles.get("p99_ms"));
-    figures.set_some("p99_change_percent", p99.map(|(now, alone)| percent(now - alone, alone)));
+    let mut figures = figures_beside(&plan, &alone, &beside, total.arrived());
     let seconds = beside.usage.elapsed.as_secs_f64();
     let per_second = |before: u64, after: u64| (after - before) as f64 / seconds;
     figures.extend([
