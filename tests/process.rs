@@ -204,43 +204,38 @@ fn it_does_not_listen_beyond_the_machine_where_every_caller_is_believed() {
     }
 }
 
-#[test]
-fn every_fault_of_who_may_call_is_told_in_a_line_of_its_own() {
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faulty-identity.toml");
-    fs::write(&file, "x = 1").expect("it is written");
+/// What a server says that is started with a faulty file, which it does not take.
+fn faults_of(setting: &str, text: &str) -> Vec<String> {
+    let name = format!("faulty-{}.toml", setting.trim_start_matches('-'));
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
+    fs::write(&file, text).expect("it is written");
     let refused = Command::new(env!("CARGO_BIN_EXE_sessiond"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--identity"])
+        .args(["serve", "--listen", "127.0.0.1:0", setting])
         .arg(&file)
         .env_clear()
         .output()
         .expect("the program runs");
     let told = String::from_utf8(refused.stderr).expect("text");
     assert_eq!(refused.status.code(), Some(2), "{told}");
-    let lines: Vec<_> = told.lines().collect();
-    assert_eq!(lines.len(), 2, "{told}");
-    assert!(lines.iter().all(|line| line.contains("faulty-identity.toml")), "{told}");
+    assert!(told.lines().all(|line| line.contains(&name)), "{told}");
+    told.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_fault_of_who_may_call_is_told_in_a_line_of_its_own() {
+    let told = faults_of("--identity", "x = 1");
+    assert_eq!(told.len(), 2, "{told:?}");
 }
 
 #[test]
 fn every_fault_of_rules_and_hooks_is_told_in_a_line_of_its_own() {
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faulty-policy.toml");
     let bad = "[[rules]]\nname = \"a\"\non = [\"write\"]\napps = \"*\"\nexpression = \"x\"\nmessage = \"no\"\n\
                [[hooks]]\nurl = \"ftp://b\"\non = [\"join\"]\napps = \"*\"\n";
-    fs::write(&file, bad).expect("it is written");
-    let refused = Command::new(env!("CARGO_BIN_EXE_sessiond"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--policy"])
-        .arg(&file)
-        .env_clear()
-        .output()
-        .expect("the program runs");
-    let told = String::from_utf8(refused.stderr).expect("text");
-    assert_eq!(refused.status.code(), Some(2), "{told}");
-    let lines: Vec<_> = told.lines().collect();
-    assert_eq!(lines.len(), 2, "{told}");
-    assert!(lines.iter().all(|line| line.contains("faulty-policy.toml")), "{told}");
+    let told = faults_of("--policy", bad);
+    assert_eq!(told.len(), 2, "{told:?}");
     assert!(
-        lines[0].contains("rules[0].expression") && lines[1].contains("hooks[0].url"),
-        "{told}"
+        told[0].contains("rules[0].expression") && told[1].contains("hooks[0].url"),
+        "{told:?}"
     );
 }
 
