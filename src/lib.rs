@@ -61,4 +61,13 @@ pub mod proto {
 
     /// The encoded `FileDescriptorSet` of every proto file, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sessiond.v1.bin"));
+
+    /// What a message of `sessiond.v1` has, for writing and reading it as JSON.
+    pub(crate) fn message_type(name: &str) -> prost_reflect::MessageDescriptor {
+        static POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> =
+            std::sync::LazyLock::new(|| {
+                prost_reflect::DescriptorPool::decode(DESCRIPTORS).expect("they are compiled in")
+            });
+        POOL.get_message_by_name(&format!("sessiond.v1.{name}")).expect("the name of a message")
+    }
 }

@@ -2,14 +2,11 @@
 
 use crate::proto::{self, AuthorizeRequest, AuthorizeResponse};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use std::sync::LazyLock;
 
-static TYPES: LazyLock<[MessageDescriptor; 2]> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in");
-    ["sessiond.v1.AuthorizeRequest", "sessiond.v1.AuthorizeResponse"]
-        .map(|name| pool.get_message_by_name(name).expect("it is in there"))
-});
+static TYPES: LazyLock<[MessageDescriptor; 2]> =
+    LazyLock::new(|| ["AuthorizeRequest", "AuthorizeResponse"].map(proto::message_type));
 
 /// A question as JSON.
 pub fn question(question: &AuthorizeRequest) -> Result<Vec<u8>, String> {

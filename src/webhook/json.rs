@@ -6,13 +6,11 @@ use crate::{
     proto::{self, EventDelivery},
 };
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use std::sync::LazyLock;
 
-static DELIVERY: LazyLock<MessageDescriptor> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("the descriptors are compiled in");
-    pool.get_message_by_name("sessiond.v1.EventDelivery").expect("it is in there")
-});
+static DELIVERY: LazyLock<MessageDescriptor> =
+    LazyLock::new(|| proto::message_type("EventDelivery"));
 
 /// A delivery: a `EventDelivery` with these events.
 pub fn delivery(process: u64, events: &[impl AsRef<AppEvent>], gap: Option<&Gap>) -> Vec<u8> {
