@@ -110,26 +110,27 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Parses and checks a rule. Says which field of it is at fault, and what is wrong with it.
-    pub fn new(rule: &judging::Rule) -> Result<Self, (&'static str, String)> {
+    /// Parses and checks a rule. Says which fields of it are at fault, and what is wrong with each.
+    pub fn new(rule: &judging::Rule) -> Result<Self, Vec<(&'static str, String)>> {
+        let mut faults = Vec::new();
         let texts = [("name", &rule.name, NAME_BYTES), ("message", &rule.message, MESSAGE_BYTES)];
         for (field, text, most) in texts {
             if text.is_empty() {
-                return Err((field, "must be given".to_owned()));
-            }
-            if text.len() > most {
-                return Err((field, format!("has {} bytes, more than {most}", text.len())));
-            }
-            if text.chars().any(char::is_control) {
-                return Err((field, "must not have control characters".to_owned()));
+                faults.push((field, "must be given".to_owned()));
+            } else if text.len() > most {
+                faults.push((field, format!("has {} bytes, more than {most}", text.len())));
+            } else if text.chars().any(char::is_control) {
+                faults.push((field, "must not have control characters".to_owned()));
             }
         }
         if rule.on.is_empty() {
-            return Err(("on", "must name something".to_owned()));
+            faults.push(("on", "must name something".to_owned()));
         }
-        let expression =
-            expression(&rule.expression, rule.on).map_err(|fault| ("expression", fault))?;
-        Ok(Self::made(rule, Ok(expression)))
+        let expression = expression(&rule.expression, rule.on);
+        if let Err(fault) = &expression {
+            faults.push(("expression", fault.clone()));
+        }
+        if faults.is_empty() { Ok(Self::made(rule, expression)) } else { Err(faults) }
     }
 
     /// A rule that was checked when its session was opened.

@@ -241,7 +241,7 @@ fn rule(mut section: Section<'_>) -> Option<AppRule> {
     let rule = match (name, on, expression, message) {
         (Some(name), Some(on), Some(expression), Some(message)) => {
             Rule::new(&judging::Rule { name, on, expression, message })
-                .map_err(|(field, fault)| section.fault(field, fault))
+                .map_err(|faults| faults.into_iter().for_each(|(at, it)| section.fault(at, it)))
                 .ok()
         }
         _ => None,

@@ -130,19 +130,26 @@ fn what_is_no_rule_is_refused_with_the_field_and_what_is_wrong() {
         ("session.locked", &[Open], "is about open, where there is no `session.locked`"),
         ("request.kind == 'ROOM'", &[Subscribe], "no `request.kind`"),
     ] {
-        let (field, told) = Rule::new(&written(expression, on)).expect_err(expression);
-        assert!(field == "expression" && told.contains(fault), "{expression}: {told}");
+        let told = Rule::new(&written(expression, on)).expect_err(expression);
+        let [(field, told)] = &*told else { panic!("{expression}: {told:?}") };
+        assert!(*field == "expression" && told.contains(fault), "{expression}: {told}");
     }
     let bad = |change: fn(&mut judging::Rule)| {
         let mut rule = written("true", &[Write]);
         change(&mut rule);
-        Rule::new(&rule).expect_err("it is at fault").0
+        let faults = Rule::new(&rule).expect_err("it is at fault");
+        faults.into_iter().map(|(field, _)| field).collect::<Vec<_>>()
     };
-    assert_eq!(bad(|rule| rule.name = "".into()), "name");
-    assert_eq!(bad(|rule| rule.name = "n".repeat(65).as_str().into()), "name");
-    assert_eq!(bad(|rule| rule.message = "two\nlines".into()), "message");
-    assert_eq!(bad(|rule| rule.message = "m".repeat(257).as_str().into()), "message");
-    assert_eq!(bad(|rule| rule.on = Operations::default()), "on");
+    assert_eq!(bad(|rule| rule.name = "".into()), ["name"]);
+    assert_eq!(bad(|rule| rule.name = "n".repeat(65).as_str().into()), ["name"]);
+    assert_eq!(bad(|rule| rule.message = "two\nlines".into()), ["message"]);
+    assert_eq!(bad(|rule| rule.message = "m".repeat(257).as_str().into()), ["message"]);
+    assert_eq!(bad(|rule| rule.on = Operations::default()), ["on"]);
+    let nothing = |rule: &mut judging::Rule| {
+        let none = || "".into();
+        *rule = judging::Rule { name: none(), message: none(), expression: none(), ..rule.clone() };
+    };
+    assert_eq!(bad(nothing), ["name", "message", "expression"]);
 }
 
 #[test]

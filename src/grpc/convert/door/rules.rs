@@ -27,14 +27,17 @@ impl Door<'_> {
                 }
                 let rule = Rule {
                     name: Key::from(&*rule.name),
-                    on: on?,
+                    on: on.unwrap_or_default(),
                     expression: Key::from(&*rule.expression),
                     message: Key::from(&*rule.message),
                 };
                 match Checked::new(&rule) {
                     Ok(_) => Some(rule),
-                    Err((field, fault)) => {
-                        door.fault(field, fault);
+                    Err(faults) => {
+                        // What it is on may have been told already.
+                        let faults =
+                            faults.into_iter().filter(|(it, _)| *it != "on" || on.is_some());
+                        faults.for_each(|(field, fault)| door.fault(field, fault));
                         None
                     }
                 }
