@@ -65,9 +65,10 @@ impl Bucket {
         self.0.load(Relaxed) <= now * 1000
     }
 
-    /// Puts tokens back that were taken and not used.
+    /// Puts tokens back that were taken and not used. It may have been filled meanwhile.
     pub fn give_back(&self, count: u64, per_second: u64) {
-        self.0.fetch_sub(cost(count, per_second), Relaxed);
+        let cost = cost(count, per_second);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |full_at| Some(full_at.saturating_sub(cost)));
     }
 
     /// Fills it.
@@ -94,6 +95,15 @@ mod tests {
         assert_eq!(bucket.take(NOW + 5_001, 1, 200), Ok(()));
         assert!((0..200).all(|_| bucket.take(NOW + 10_000_000, 1, 200).is_ok()));
         assert!(bucket.take(NOW + 10_000_000, 1, 200).is_err(), "it holds a second's worth");
+    }
+
+    #[test]
+    fn what_is_given_back_to_a_full_bucket_is_no_debt() {
+        let bucket = Bucket::default();
+        bucket.take(NOW, 1, 200).expect("it is full");
+        bucket.fill();
+        bucket.give_back(1, 200);
+        assert!((0..200).all(|_| bucket.take(NOW, 1, 200).is_ok()));
     }
 
     #[test]
