@@ -15,7 +15,7 @@ use crate::{
         value::Value,
     },
 };
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 /// What somebody asks for, with all that those who judge it look at. It is taken before anything is
 /// done, and judged without any lock.
@@ -40,8 +40,11 @@ pub struct Asked {
 /// Who presents a credential, as those who judge are told it. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
-    /// The scope of the credential: `user`, `backend`, `app` or `read`.
+    /// The scope of the credential: `user`, `backend`, `app` or `read`; `none` where nobody is asked
+    /// for one.
     pub scope: &'static str,
+    /// The highest role that it allows its user.
+    pub most: Role,
     /// Whom it names as its subject.
     pub subject: Option<Arc<str>>,
 }
@@ -179,11 +182,36 @@ impl Asked {
         now: Micros,
         bearer: &Bearer,
     ) -> Self {
+        let request = Request::Props { set: join.props.clone(), remove: Vec::new() };
+        Self::at_opening(opening, user, now, bearer, request).as_role(role)
+    }
+
+    /// That somebody joins a session at its opening.
+    pub fn first_join(
+        opening: &Opening,
+        (user, join): (&UserId, &Join),
+        now: Micros,
+        bearer: &Bearer,
+    ) -> Self {
+        let (spectator, props) = (join.spectator, join.props.clone());
+        Self::at_opening(opening, user, now, bearer, Request::Join { spectator, props })
+    }
+
+    fn at_opening(
+        opening: &Opening,
+        user: &UserId,
+        now: Micros,
+        bearer: &Bearer,
+        request: Request,
+    ) -> Self {
         Self {
+            app: opening.app.clone(),
+            session_id: Some(opening.id.clone()),
+            user: user.clone(),
+            bearer: bearer.clone(),
             session: Some(Outline::opening(opening, now)),
-            member: Some(Standing { role, is_host: false }),
-            request: Request::Props { set: join.props.clone(), remove: Vec::new() },
-            ..Self::opening(opening, user, bearer)
+            member: None,
+            request,
         }
     }
 
@@ -193,7 +221,8 @@ impl Asked {
             let core = &live.lock().core;
             let is_host = core.accepted_info().host.as_ref() == Some(user);
             let membership = core.members().membership(user);
-            let member = membership.map(|it| Standing { role: it.role, is_host });
+            let role = |role: Role| role.min(bearer.most);
+            let member = membership.map(|it| Standing { role: role(it.role), is_host });
             (Outline::accepted(core), member, core.epoch())
         };
         let asked = Self {
@@ -210,6 +239,7 @@ impl Asked {
 
     /// The same of somebody who is about to have this role there.
     pub fn as_role(mut self, role: Role) -> Self {
+        let role = role.min(self.bearer.most);
         self.member.get_or_insert(Standing { role, is_host: false });
         self
     }
@@ -276,13 +306,7 @@ impl Asked {
 
 /// A role as a number: the higher, the more it may.
 fn rank(role: Role) -> i64 {
-    match role {
-        Role::Spectator => 1,
-        Role::Member => 2,
-        Role::Moderator => 3,
-        Role::Admin => 4,
-        Role::Owner => 5,
-    }
+    role as i64
 }
 
 /// A map, or the entry of a key, if it is there.
@@ -299,10 +323,4 @@ fn entries(all: &[(Key, Value)], key: Option<&Key>) -> Option<Value> {
 
 fn keys<'a>(keys: impl Iterator<Item = &'a Key>) -> Value {
     Value::List(keys.map(|key| Value::Text(key.clone())).collect())
-}
-
-impl fmt::Display for Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.scope)
-    }
 }

@@ -51,7 +51,7 @@ pub struct Live {
     /// A user is in one such session of the app at a time.
     pub(super) exclusive: bool,
     pub(super) judges: Operations,
-    pub(super) rules: Arc<[Rule]>,
+    pub(super) rules: Box<[Rule]>,
     state: Mutex<State>,
 }
 

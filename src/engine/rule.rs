@@ -15,7 +15,7 @@ use crate::{
         value::Value,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// What a rule may speak of.
 static VOCABULARY: Vocabulary = Vocabulary {
@@ -248,7 +248,7 @@ impl Live {
 }
 
 /// The rules of a session, ready to judge.
-pub(super) fn rules_of(rules: &[judging::Rule]) -> Arc<[Rule]> {
+pub(super) fn rules_of(rules: &[judging::Rule]) -> Box<[Rule]> {
     rules.iter().map(Rule::known).collect()
 }
 

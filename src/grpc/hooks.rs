@@ -177,15 +177,17 @@ impl Context {
             door.fault("set", "is for openings, joins and writes of props only");
         }
         let most = self.limits.props_per_user;
-        if set.len() > most {
-            door.fault("set", format!("has more than {most} props"));
+        for (field, keys) in [("set", set.len()), ("omit", omit.len())] {
+            if keys > most {
+                door.fault(field, format!("has more than {most} props"));
+            }
         }
-        let request = changed(&asked.request, set, &omit, changes);
         match door.close() {
             Ok(()) => {}
             Err(super::error::Refusal::Invalid(faults)) => return Err(told(&faults)),
             Err(_) => return Err("its answer changes what it may not".to_owned()),
         }
+        let request = changed(&asked.request, set, &omit, changes);
         if request.props().len() > most {
             // It is the user's props that leave no room: no failure of the hook.
             return Ok(Said::Refused(format!(

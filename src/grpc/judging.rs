@@ -45,28 +45,24 @@ impl Grant {
             CredentialId::None => "none",
             _ => self.kind.scope().word(),
         };
-        Bearer { scope, subject: self.subject.clone() }
+        Bearer { scope, most: self.most, subject: self.subject.clone() }
     }
 }
 
 impl Context {
     /// Judges what is asked for; `rules` are those of the session.
-    async fn judge(&self, asked: Asked, rules: &[Judge]) -> Result<Passed, engine::Refusal> {
-        let mut asked = asked;
+    async fn judge(&self, mut asked: Asked, rules: &[Judge]) -> Result<Passed, engine::Refusal> {
         match self.judge_quietly(&mut asked, rules).await {
             Ok(role) => Ok(Passed { request: asked.request, role }),
-            Err(verdict) => {
-                self.note_refused(&asked, &verdict);
-                Err(verdict.into())
-            }
+            Err(verdict) => Err(self.refused(&asked, verdict)),
         }
     }
 
     /// The one place where it is known that something was refused by a rule or a hook, whichever way it
     /// came.
-    fn note_refused(&self, asked: &Asked, verdict: &Verdict) {
+    fn refused(&self, asked: &Asked, verdict: Verdict) -> engine::Refusal {
         let operation = asked.request.operation();
-        let (by, name) = match verdict {
+        let (by, name) = match &verdict {
             Verdict::Rule { name, .. } => ("rule", &**name),
             Verdict::Hook { name, .. } => ("hook", &**name),
             Verdict::HookUnavailable { name, .. } => ("no hook", &**name),
@@ -81,7 +77,7 @@ impl Context {
             "refused"
         );
         // Writes may come so fast that nothing else would be left in the journal.
-        if let Verdict::Hook { name, message } = verdict
+        if let Verdict::Hook { name, message } = &verdict
             && operation != Operation::Write
         {
             let (hook, reason) = (name.clone(), message.as_str().into());
@@ -89,6 +85,7 @@ impl Context {
             let (session, by) = (asked.session_id.clone(), Actor::of(&asked.user));
             self.engine.note_hook_refusal(&asked.app, session, by, refusal);
         }
+        verdict.into()
     }
 
     /// What hooks change of it is changed, and the role that they give to a new member is told.
@@ -99,6 +96,9 @@ impl Context {
     ) -> Result<Option<Role>, Verdict> {
         // Nobody is asked for what a rule refuses anyway.
         self.judge_by_rules(asked, rules)?;
+        if self.policy.hooks(&asked.app, asked.request.operation()).next().is_none() {
+            return Ok(None);
+        }
         let before = asked.request.clone();
         let role = self.ask_hooks(asked).await?;
         if asked.request != before {
@@ -203,17 +203,20 @@ impl Context {
             if !judged.has(Operation::Join) {
                 break;
             }
-            let (user, join) = &opening.people.users[at];
-            let (spectator, props) = (join.spectator, join.props.clone());
             let now = self.engine.clock().now();
-            let first = Asked::first_props(opening, (user, join), Role::Member, now, bearer);
-            let request = Request::Join { spectator, props };
-            let asked = Asked { member: None, request, ..first };
-            let passed = self.judge(asked, &own).await?;
+            let (user, join) = &opening.people.users[at];
+            let passed =
+                self.judge(Asked::first_join(opening, (user, join), now, bearer), &own).await?;
             let join = &mut opening.people.users[at].1;
             join.role = passed.role;
-            if let Request::Join { props, .. } = passed.request {
-                join.props = props;
+            join.props = passed.request.props().to_vec();
+            if judged.has(Operation::Write) && !join.props.is_empty() {
+                // What a hook has set is a write of the new member.
+                let (user, join) = &opening.people.users[at];
+                let role = join.role.unwrap_or(Role::Member);
+                let asked = Asked::first_props(opening, (user, join), role, now, bearer);
+                let passed = self.judge(asked, &own).await?;
+                opening.people.users[at].1.props = passed.request.props().to_vec();
             }
             tokio::task::yield_now().await;
         }
@@ -286,7 +289,7 @@ impl Context {
             let found = self.engine.find(app, Some(&SessionKey::Id(id.clone())), actor);
             // What there is not says so itself.
             let Ok(live) = found else { continue };
-            let outcome = self.judge_write_in(&live, user, &write.write, bearer).await;
+            let outcome = self.judge_write_in(&live, user, write.write.clone(), bearer).await;
             write.judgements.insert(id.clone(), outcome);
         }
     }
@@ -296,24 +299,23 @@ impl Context {
         &self,
         live: &Live,
         user: &UserId,
-        write: &Write,
+        mut write: Write,
         bearer: &Bearer,
     ) -> Result<Write, engine::Refusal> {
-        let Write { set, remove, .. } = write.clone();
-        let (asked, epoch) = Asked::of(live, user, bearer, Request::Props { set, remove });
+        let request = Request::Props { set: write.set.clone(), remove: write.remove.clone() };
+        let (asked, epoch) = Asked::of(live, user, bearer, request);
         if asked.member.is_none() {
             // It is refused for that.
-            return Ok(write.clone());
+            return Ok(write);
         }
-        match self.judge(asked, live.rules()).await?.request {
-            Request::Props { set, remove } => {
-                // Whose faults are named as those of plain JSON is known of what was written only.
-                let is_same = (&set, &remove) == (&write.set, &write.remove);
-                let plain = if is_same { write.plain } else { 0 };
-                Ok(Write { set, remove, plain, judged: Some(epoch), ..write.clone() })
-            }
-            _ => Ok(Write { judged: Some(epoch), ..write.clone() }),
+        if let Request::Props { set, remove } = self.judge(asked, live.rules()).await?.request
+            && (&set, &remove) != (&write.set, &write.remove)
+        {
+            // Whose faults are named as those of plain JSON is known of what was written only.
+            (write.set, write.remove, write.plain) = (set, remove, 0);
         }
+        write.judged = Some(epoch);
+        Ok(write)
     }
 
     /// Judges a command of a user, if it is one that is judged.
@@ -351,7 +353,7 @@ impl Context {
         if self.policy.hooks(app, Operation::Subscribe).next().is_none() {
             return Ok(());
         }
-        let asked = Asked {
+        let mut asked = Asked {
             app: app.clone(),
             session_id: None,
             user: user.clone(),
@@ -360,14 +362,8 @@ impl Context {
             member: None,
             request: Request::Subscribe,
         };
-        let mut asked = asked;
-        match self.ask_hooks(&mut asked).await {
-            Ok(_) => Ok(()),
-            Err(verdict) => {
-                self.note_refused(&asked, &verdict);
-                Err(verdict.into())
-            }
-        }
+        let outcome = self.ask_hooks(&mut asked).await;
+        outcome.map(drop).map_err(|verdict| self.refused(&asked, verdict))
     }
 
     /// Judges by rules alone that a user receives a session which it has joined meanwhile. Hooks were
@@ -382,12 +378,7 @@ impl Context {
             return Ok(None);
         }
         let (asked, epoch) = Asked::of(live, user, bearer, Request::Subscribe);
-        match self.judge_by_rules(&asked, live.rules()) {
-            Ok(()) => Ok(Some(epoch)),
-            Err(verdict) => {
-                self.note_refused(&asked, &verdict);
-                Err(verdict.into())
-            }
-        }
+        let outcome = self.judge_by_rules(&asked, live.rules());
+        outcome.map(|()| Some(epoch)).map_err(|verdict| self.refused(&asked, verdict))
     }
 }

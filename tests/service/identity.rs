@@ -511,6 +511,48 @@ async fn a_token_limits_the_role_of_its_user() {
     let info = in_time(owner.get_session_info(info("games", "finals", ""))).await.expect("it is");
     let session = info.into_inner().session.expect("it is told");
     assert_eq!((session.member_count, session.spectator_count), (Some(1), Some(1)), "{session:?}");
+    // What only the owner sees, nobody sees who may not act as one, and rules judge by the same role.
+    let secret = proto::SetSessionDataRequest {
+        app: "games".to_owned(),
+        session_id: "finals".to_owned(),
+        private_set: [("secret".to_owned(), int(7))].into(),
+        ..Default::default()
+    };
+    in_time(owner.set_session_data(secret)).await.expect("it owns the session");
+    service.tick();
+    let join = || proto::JoinSessionRequest {
+        app: "games".to_owned(),
+        session_id: "finals".to_owned(),
+        ..Default::default()
+    };
+    let seen = in_time(owner.join_session(join())).await.expect("it is in").into_inner();
+    assert!(format!("{:?}", seen.snapshot).contains("secret"), "{seen:?}");
+    let seen = in_time(moderator.join_session(join())).await.expect("it is in").into_inner();
+    assert!(seen.snapshot.is_some() && !format!("{:?}", seen.snapshot).contains("secret"));
+    let of_admins = proto::Rule {
+        name: "admins".to_owned(),
+        on: vec![proto::Operation::Write.into()],
+        expression: "member.role >= ADMIN".to_owned(),
+        message: "only admins write".to_owned(),
+    };
+    let settings = proto::SessionSettings { rules: vec![of_admins], ..Default::default() };
+    let ruled = proto::OpenSharedSessionRequest {
+        settings: Some(settings),
+        join: Some(proto::JoinOptions::default()),
+        ..open("games", "ruled", "")
+    };
+    in_time(owner.open_shared_session(ruled)).await.expect("it opens");
+    let write = proto::SetUserPropsRequest {
+        app: "games".to_owned(),
+        write: Some(proto::PropsWrite {
+            session_ids: vec!["ruled".to_owned()],
+            ..write([("x", int(1))])
+        }),
+        ..Default::default()
+    };
+    in_time(owner.set_user_props(write.clone())).await.expect("it is above an admin");
+    let written = in_time(moderator.set_user_props(write)).await;
+    refused(written).is(Code::PermissionDenied, "RULE_REFUSED");
     in_time(sessions(&service, &limited("owner")).delete_session(delete())).await.expect("it may");
 }
 

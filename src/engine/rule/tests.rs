@@ -26,7 +26,7 @@ fn ada() -> UserId {
 }
 
 fn bearer() -> Bearer {
-    Bearer { scope: "user", subject: Some("ada".into()) }
+    Bearer { scope: "user", most: Role::Owner, subject: Some("ada".into()) }
 }
 
 fn set(entries: &[(&str, Value)]) -> Vec<(Key, Value)> {

@@ -18,7 +18,7 @@ use crate::{
     session::{
         access::Act,
         ban::Ban,
-        command::{Actor, Command},
+        command::{Acting, Actor, Command},
         ids::{AppId, SessionId, UserId},
         view::View,
     },
@@ -65,7 +65,9 @@ impl Sessions {
             self.0.stored(&app, &reply.session_id).await;
         }
         if !request.omit_snapshot {
-            reply.snapshot = self.snapshot_of(&app, &reply.session_id, &reply.user_id).await;
+            let user = UserId::new(&reply.user_id).ok();
+            let reader = user.map(|user| Acting::at_most(user, caller.grant.most));
+            reply.snapshot = self.snapshot_of(&app, &reply.session_id, reader).await;
             reply.snapshot_omitted = reply.snapshot.is_none();
         }
         Ok(reply)
@@ -74,11 +76,16 @@ impl Sessions {
     /// The snapshot of somebody who has joined, if it is still in, the snapshot fits one message, and
     /// the rate of the user lets it through: joining again costs nothing else. Not remembered with a
     /// request id: it is large, and old by then.
-    async fn snapshot_of(&self, app: &AppId, id: &str, user: &str) -> Option<proto::SessionUpdate> {
+    async fn snapshot_of(
+        &self,
+        app: &AppId,
+        id: &str,
+        reader: Option<Acting>,
+    ) -> Option<proto::SessionUpdate> {
         let key = SessionKey::Id(SessionId::new(id).ok()?);
-        let user = UserId::new(user).ok()?;
-        self.0.engine.take_update(app, &user).ok()?;
-        let actor = Actor::of(&user);
+        let reader = reader?;
+        self.0.engine.take_update(app, &reader).ok()?;
+        let actor = Actor::User(reader);
         let live = self.0.engine.find(app, Some(&key), &actor).ok()?;
         let state = self.0.engine.shown(&live).await.ok()?;
         state.core.check(&actor, Act::Receive).ok()?;

@@ -137,7 +137,7 @@ async fn judge(
         if count % TURN == TURN - 1 {
             tokio::task::yield_now().await;
         }
-        judgements.insert(at, server.judge_write_in(&live, &user, &write, &bearer).await);
+        judgements.insert(at, server.judge_write_in(&live, &user, write, &bearer).await);
     }
     judgements
 }
