@@ -9,7 +9,6 @@ use crate::{
         event::{Ended, What},
         ids::UserId,
         limits::Micros,
-        settings,
     },
 };
 
@@ -91,12 +90,8 @@ fn told(what: &AppWhat) -> (Option<&UserId>, Told) {
     };
     match what {
         What::Opened(kind) => {
-            let kind = match kind {
-                settings::Kind::Room => proto::SessionKind::Room,
-                settings::Kind::Hosted => proto::SessionKind::Hosted,
-                settings::Kind::Private => proto::SessionKind::Private,
-            };
-            (None, Told::SessionOpened(proto::SessionOpened { kind: kind.into() }))
+            let kind = to_proto::kind(*kind).into();
+            (None, Told::SessionOpened(proto::SessionOpened { kind }))
         }
         What::Ended(why) => {
             let reason = match why {

@@ -192,7 +192,6 @@ pub fn ban(user: &UserId, ban: &Ban) -> proto::Ban {
 }
 
 /// Who sees whom.
-/// Who sees whom.
 pub fn kind(kind: Kind) -> proto::SessionKind {
     match kind {
         Kind::Room => proto::SessionKind::Room,

@@ -57,7 +57,7 @@ impl ReceiveSessionUpdates {
                 let wanted = Wanted::of(&live, self.actor.clone(), options).judged(judged);
                 wanted.feed_sometime(server, app)
             });
-            // Who is not let in has just gone, or the session has.
+            // Who is not let in has just gone, or the session has, or a rule keeps it from the user.
             let Ok((feed, _)) = feed else { continue };
             bundle.add(self.places, feed, 0, Some(id));
             self.places += 1;
