@@ -60,3 +60,15 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     let certificates: Vec<_> = items.collect::<Result<_, _>>()?;
     if certificates.is_empty() { Err("has no certificate".into()) } else { Ok(certificates) }
 }
+
+/// Why a request failed, in words that tell nothing of the URL, which may have a secret in it.
+pub fn reason_of(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(_) => "it takes longer than its timeout".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::ConnectionFailed => "it cannot be connected to".to_owned(),
+        ureq::Error::Rustls(error) => error.to_string(),
+        _ => "the request failed".to_owned(),
+    }
+}

@@ -25,9 +25,6 @@ use ureq::Agent;
 /// Bytes of an answer.
 pub const ANSWER_BYTES: usize = 256 * 1024;
 
-/// Bytes of a message of an answer and of whatever else is told of a failure.
-const TOLD_BYTES: usize = 200;
-
 /// The header, or the metadata, with the HMAC of a request.
 const SIGNATURE: &str = "sessiond-signature";
 
@@ -257,7 +254,7 @@ fn by_http(
     if let Some((name, value)) = secret.map(|secret| secret.header(&body, now)) {
         request = request.header(name, value);
     }
-    let mut response = request.send(&body[..]).map_err(|error| told(&error.to_string()))?;
+    let mut response = request.send(&body[..]).map_err(|error| fetch::reason_of(&error))?;
     let status = response.status();
     if status.is_redirection() {
         return Err(format!("it answers {status}: redirects are not followed"));
@@ -270,14 +267,9 @@ fn by_http(
         ureq::Error::BodyExceedsLimit(_) => {
             format!("its answer has more than {ANSWER_BYTES} bytes")
         }
-        error => told(&error.to_string()),
+        error => fetch::reason_of(&error),
     })?;
     json::answer(&body)
-}
-
-/// So much of a text as a log takes.
-fn told(text: &str) -> String {
-    crate::session::error::cut(text, TOLD_BYTES).into_owned()
 }
 
 #[cfg(test)]

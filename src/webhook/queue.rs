@@ -140,10 +140,16 @@ impl Queue {
         let (app, session) = key.clone().unzip();
         let app = app.map(|it| it.to_string()).unwrap_or_default();
         let session = session.flatten().map(|it| it.to_string()).unwrap_or_default();
+        self.turns += 1;
+        let number = self.turns;
         let lane = self.lane(key, now);
+        // What is being delivered is told as it is: more of it is told by the next delivery.
+        let is_open = lane.place.is_some() || lane.items.len() > 1;
         match lane.items.back_mut() {
-            Some(Item::Gap(last)) if last.reason == reason => last.missing += missing,
-            _ => lane.items.push_back(Item::Gap(Gap { reason, missing, app, session })),
+            Some(Item::Gap(last)) if is_open && last.reason == reason => {
+                (last.missing, last.number) = (last.missing + missing, number);
+            }
+            _ => lane.items.push_back(Item::Gap(Gap { number, reason, missing, app, session })),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     queue::{Batch, Kept},
     signature,
 };
-use crate::identity;
+use crate::identity::{self, fetch};
 use std::{mem, time::Instant};
 
 /// The header that names a delivery; it is the same whenever that is tried again.
@@ -41,7 +41,7 @@ impl Webhook {
 
     /// Whether a delivery was taken, or why not.
     fn deliver(&self, batch: &Batch) -> Result<(), String> {
-        let body = json::delivery(self.engine.process(), &batch.events, batch.gap.as_ref());
+        let body = json::delivery(self.engine.process(), &batch.events, batch.gap.as_ref())?;
         let seconds = identity::now() / 1_000_000;
         let request = self
             .agent
@@ -49,7 +49,7 @@ impl Webhook {
             .header("content-type", "application/json")
             .header(DELIVERY, batch.name(self.engine.process()))
             .header(signature::HEADER, signature::sign(&self.settings.secrets, seconds, &body));
-        let mut response = request.send(&body[..]).map_err(|error| reason_of(&error))?;
+        let mut response = request.send(&body[..]).map_err(|error| fetch::reason_of(&error))?;
         let status = response.status();
         let _ = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec();
         match status {
@@ -88,23 +88,14 @@ impl Webhook {
 }
 
 impl Batch {
-    /// Names the delivery: it is as unique as its first event, and a gap without events is told once.
+    /// Names the delivery: it is as unique as its first event, or else as its gap.
     fn name(&self, process: u64) -> String {
-        match self.events.first() {
-            Some(event) => event.name(process),
-            None => format!("{process:016x}-gap-{:08x}", fastrand::u32(..)),
+        match (self.events.first(), &self.gap) {
+            (Some(event), _) => event.name(process),
+            (None, gap) => {
+                let number = gap.as_ref().map_or(0, |gap| gap.number);
+                format!("{process:016x}-gap-{number:x}")
+            }
         }
-    }
-}
-
-/// In words that tell nothing of the URL, which may have a secret in it.
-fn reason_of(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(_) => "it takes longer than its timeout".to_owned(),
-        ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::HostNotFound => "there is no such host".to_owned(),
-        ureq::Error::ConnectionFailed => "it cannot be connected to".to_owned(),
-        ureq::Error::Rustls(error) => error.to_string(),
-        _ => "the request failed".to_owned(),
     }
 }

@@ -98,12 +98,13 @@ fn what_is_pushed_is_what_a_stream_is_told_as_protobuf_writes_it_in_json() {
     let known = (1..).map_while(|kind| EventKind::try_from(kind).ok()).map(i32::from);
     assert_eq!(kinds, known.collect(), "every kind is tried");
     let gap = Gap {
+        number: 1,
         reason: EventGapReason::Undelivered,
         missing: 7,
         app: "games".to_owned(),
         session: "finals".to_owned(),
     };
-    let body = delivery(9, &events, Some(&gap));
+    let body = delivery(9, &events, Some(&gap)).expect("it is written");
     let pool = DescriptorPool::decode(proto::DESCRIPTORS).expect("they are compiled in");
     let response = pool.get_message_by_name("sessiond.v1.EventDelivery").expect("it is there");
     let mut read = serde_json::Deserializer::from_slice(&body);

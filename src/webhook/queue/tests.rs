@@ -213,3 +213,20 @@ fn what_is_missing_keeps_its_reason() {
     queue.done(&old, true, now);
     assert!(queue.lanes.is_empty());
 }
+
+#[test]
+fn what_is_missing_while_a_gap_is_delivered_is_told_by_the_next_delivery() {
+    let now = Instant::now();
+    let mut queue = Queue::new(RETRY);
+    let key = Some((AppId::new("games").expect("an id"), None));
+    let lost = EventGapReason::TooOld;
+    queue.push_gap(key.clone(), lost, 3, now);
+    let first = queue.take(now).expect("it waits");
+    queue.push_gap(key.clone(), lost, 2, now);
+    queue.push_gap(key, lost, 2, now);
+    queue.done(&first, true, now);
+    let second = queue.take(now).expect("there is more");
+    let [first, second] = [first, second].map(|batch| batch.gap.expect("it is a gap"));
+    assert_eq!((first.missing, second.missing), (3, 4));
+    assert_ne!(first.number, second.number, "each delivery has a name of its own");
+}
