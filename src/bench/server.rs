@@ -35,35 +35,18 @@ impl Server {
         Self::start_with(args, args.threads).await
     }
 
-    /// A new one with so many threads. Where somebody else's is measured, the row is left out.
+    /// A new one with so many threads.
     pub async fn start_with(args: &BenchArgs, threads: usize) -> Result<Self> {
-        if args.address.is_some() {
-            return Err(Skipped("needs a server of its own, not the one at --address").into());
-        }
-        let command_line = format!(
-            "serve --listen 127.0.0.1:0 --log-format json --threads {threads} \
-             --max-gateway-users {GATEWAY_USERS}"
-        );
-        let command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
-        let process = Process::start(&command_line).await?;
-        Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
+        Self::launch(args, threads, &[]).await
     }
 
     /// A new one that speaks TLS.
     pub async fn start_with_tls(args: &BenchArgs) -> Result<Self> {
-        if args.address.is_some() {
-            return Err(Skipped("needs a server of its own, not the one at --address").into());
-        }
         let pair = Pair::write()?;
-        let threads = args.threads;
-        let command_line =
-            format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads}");
-        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
-        command_line.push(format!("--tls-certificate={}", pair.certificate.display()));
-        command_line.push(format!("--tls-key={}", pair.key.display()));
-        let process = Process::start(&command_line).await?;
-        let place = pair.place(process.address)?;
-        Ok(Server { place, process: Some(process), _pair: Some(pair) })
+        let files = [("--tls-certificate", &pair.certificate), ("--tls-key", &pair.key)]
+            .map(|(flag, file)| format!("{flag}={}", file.display()));
+        let server = Self::launch(args, args.threads, &files).await?;
+        Ok(Server { place: pair.place(server.place.address)?, _pair: Some(pair), ..server })
     }
 
     /// A new one where each call needs one of these credentials.
@@ -71,25 +54,15 @@ impl Server {
         args: &BenchArgs,
         credentials: Arc<Credentials>,
     ) -> Result<Self> {
-        let threads = args.threads;
-        let command_line =
-            format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads} --identity");
-        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
-        command_line.push(credentials.settings().display().to_string());
-        let process = Process::start(&command_line).await?;
-        let place = Place { credentials: Some(credentials), ..process.address.into() };
-        Ok(Server { place, process: Some(process), _pair: None })
+        let file = format!("--identity={}", credentials.settings().display());
+        let server = Self::launch(args, args.threads, &[file]).await?;
+        let place = Place { credentials: Some(credentials), ..server.place };
+        Ok(Server { place, ..server })
     }
 
     /// A new one whose apps are limited by a file.
     pub async fn start_with_apps(args: &BenchArgs, file: &Path) -> Result<Self> {
-        let threads = args.threads;
-        let command_line =
-            format!("serve --listen 127.0.0.1:0 --log-format json --threads {threads} --apps");
-        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
-        command_line.push(file.display().to_string());
-        let process = Process::start(&command_line).await?;
-        Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
+        Self::launch(args, args.threads, &[format!("--apps={}", file.display())]).await
     }
 
     /// A new one whose sessions are stored in a folder and have this durability.
@@ -98,13 +71,23 @@ impl Server {
         folder: &Path,
         durability: &str,
     ) -> Result<Self> {
-        let threads = args.threads;
+        let store = format!("--store={}", folder.display());
+        let durability = format!("--durability={durability}");
+        Self::launch(args, args.threads, &[durability, store]).await
+    }
+
+    /// A child. What rows compare differs in these flags alone. Where somebody else's server is
+    /// measured, the row is left out.
+    async fn launch(args: &BenchArgs, threads: usize, flags: &[String]) -> Result<Self> {
+        if args.address.is_some() {
+            return Err(Skipped("needs a server of its own, not the one at --address").into());
+        }
         let command_line = format!(
             "serve --listen 127.0.0.1:0 --log-format json --threads {threads} \
-             --durability {durability} --store"
+             --max-gateway-users {GATEWAY_USERS}"
         );
-        let mut command_line: Vec<_> = command_line.split(' ').map(str::to_owned).collect();
-        command_line.push(folder.display().to_string());
+        let command_line = command_line.split(' ').map(str::to_owned);
+        let command_line: Vec<_> = command_line.chain(flags.iter().cloned()).collect();
         let process = Process::start(&command_line).await?;
         Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
     }

@@ -1,6 +1,6 @@
 //! Too many calls, and two apps of which one takes more than it may.
 
-use super::{Bench, Skipped, figures_beside};
+use super::{Bench, figures_beside};
 use crate::bench::{
     Result,
     figures::Figures,
@@ -217,17 +217,21 @@ struct PerSecond {
 }
 
 /// What becomes of calls in the time that is measured.
+/// Takes what became of calls until now; those that are on their way stay.
+fn take(outcomes: &Shared) -> Outcomes {
+    let on_the_way = outcomes.borrow().on_the_way;
+    outcomes.replace(Outcomes { on_the_way, ..Outcomes::default() })
+}
+
 async fn window(bench: &Bench, outcomes: &Shared) -> (Outcomes, PerSecond) {
     sleep(bench.args.warm_up()).await;
     {
-        let on_the_way = outcomes.borrow().on_the_way;
-        *outcomes.borrow_mut() = Outcomes { on_the_way, ..Outcomes::default() };
+        take(outcomes);
     }
     let begin = Instant::now();
     sleep(bench.args.duration()).await;
     let seconds = begin.elapsed().as_secs_f64();
-    let on_the_way = outcomes.borrow().on_the_way;
-    let all = outcomes.replace(Outcomes { on_the_way, ..Outcomes::default() });
+    let all = take(outcomes);
     let per_second = PerSecond {
         done: all.done.len() as f64 / seconds,
         refused: all.refused.len() as f64 / seconds,
@@ -249,9 +253,6 @@ async fn connect(server: &Server) -> Result<Vec<Connection>> {
 /// A busy room of an app, alone and beside another app that makes three times as many calls as it may.
 pub async fn two(bench: &Bench) -> Result<Figures> {
     let args = &bench.args;
-    if args.address.is_some() {
-        return Err(Skipped("needs a server of its own, not the one at --address").into());
-    }
     let plan = bench.plan(1, args.scaled(50, 2).min(50));
     let greedy = app(plan.rooms);
     let folder = Folder::new()?;
@@ -287,10 +288,9 @@ pub async fn two(bench: &Bench) -> Result<Figures> {
         calls.unary("SessionService/SetUserProps", &request).await.map(drop)
     });
     load.go_on(args.warm_up()).await?;
-    let on_the_way = outcomes.borrow().on_the_way;
-    outcomes.replace(Outcomes { on_the_way, ..Outcomes::default() });
+    take(&outcomes);
     let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
-    let greedy = outcomes.replace(Outcomes { on_the_way, ..Outcomes::default() });
+    let greedy = take(&outcomes);
     drop(calls);
     let total = load.stop().await?;
 
