@@ -121,23 +121,21 @@ async fn a_client_that_asks_for_new_keys_without_end_is_ended() {
     let mut stream = service.shake_hands(config).await.expect("it shakes hands");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     stream.write_all(preface).await.expect("it is taken");
-    let ended = in_time(async {
+    // By the server: nothing else ends the loop.
+    in_time(async {
         loop {
             let (socket, session) = stream.get_mut();
-            if session.refresh_traffic_keys().is_err() {
-                return true;
-            }
+            session.refresh_traffic_keys().expect("it may ask");
             let mut bytes = Vec::new();
             while session.wants_write() {
                 session.write_tls(&mut bytes).expect("it is written");
             }
             if socket.write_all(&bytes).await.is_err() {
-                return true;
+                return;
             }
         }
     })
     .await;
-    assert!(ended);
 }
 
 #[tokio::test]
