@@ -171,10 +171,10 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let rate = Rate::of(*event.metadata().level());
-        let place = event.metadata().callsite();
+        let (place, topic) = (event.metadata().callsite(), Topic::of(event));
         let times = {
             let mut repeats = self.repeats.lock();
-            let topic = if repeats.len() < TOPICS { Topic::of(event) } else { Topic::default() };
+            let topic = if repeats.len() < TOPICS { topic } else { Topic::default() };
             repeats.entry((place, topic)).or_default().count((self.clock)(), rate)
         };
         match times {

@@ -3,12 +3,11 @@
 use crate::{
     config::{ConfigError, read_apps},
     engine::Engine,
+    identity::file::{Stamp, stamp},
 };
 use parking_lot::Mutex;
 use std::{
-    fs::Metadata,
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     thread,
@@ -25,17 +24,6 @@ pub struct AppsFile {
     engine: Engine,
     /// The file as it was when it was last read, with or without success, and what was wrong with it.
     seen: Mutex<(Option<Stamp>, Vec<String>)>,
-}
-
-/// Changes when a file does.
-type Stamp = [i64; 6];
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let of = |it: Metadata| {
-        let (inode, size) = (it.ino() as i64, it.size() as i64);
-        [inode, size, it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec()]
-    };
-    std::fs::metadata(path).ok().map(of)
 }
 
 impl AppsFile {
