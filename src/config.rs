@@ -231,7 +231,7 @@ settings! {
         /// Most connections at a time. When there is no room, those without a stream go first.
         max_connections: usize = "50000", count("1..1000000");
         /// Most connections at a time from one address; 0 is no limit, which is right behind a load
-        /// balancer: there all clients have its address.
+        /// balancer that is no trusted proxy: there all clients have its address.
         max_connections_per_address: usize = "0", count("0..1000000");
         /// Most new connections from one address in a second, in bursts of up to one second's worth;
         /// what comes over it is closed at once. 0 is no limit.
