@@ -11,7 +11,7 @@ use sessiond::{
         encoder::{Encoder, Snapshot, SnapshotReason},
     },
     grpc::{
-        Context as Server, Entrance, Leaving, Objects, Runs, StreamSettings,
+        Context as Server, Entrance, Leaving, Objects, Runs, Shared, StreamSettings,
         delivery::{
             CallHead, Seat,
             hot::{HotStream, Next},
@@ -124,8 +124,7 @@ impl Stage {
         }
         engine.advance(TICK);
         let (objects, passwords) = SHARED.clone();
-        let server = Arc::new(Server {
-            engine: engine.clone(),
+        let shared = Shared {
             objects,
             entrance: Entrance::new(None, 0),
             reflection: false,
@@ -147,7 +146,8 @@ impl Stage {
             open_subscriptions: false,
             leaving: Leaving::default(),
             stopping: CancellationToken::new(),
-        });
+        };
+        let server = Arc::new(Server { engine: engine.clone(), shared: Arc::new(shared) });
         let call = CallHead {
             path: format!("/sessiond.v1.DeliveryService/{method}"),
             headers,

@@ -63,7 +63,7 @@ use convert::door::{Door, PropsWrite};
 use error::Uncovered;
 use once::Once;
 use status::Node;
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// How often a request is judged again because the session began again meanwhile.
@@ -75,8 +75,23 @@ pub const NODE_METADATA: &str = "sessiond-node";
 /// What every call needs.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Sessions and users.
+    /// Sessions and users, as whoever calls handles them.
     pub engine: Engine,
+    /// What is the same for everybody.
+    pub shared: Arc<Shared>,
+}
+
+impl Deref for Context {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Shared {
     /// The object streams.
     pub objects: Arc<Objects>,
     /// Lets callers in.
@@ -129,7 +144,8 @@ impl Context {
     /// is no credential.
     fn acting_by(&self, grant: &Grant) -> Option<Self> {
         let credential = caller::credential(grant)?;
-        Some(Self { engine: self.engine.acting_by(Arc::new(credential)), ..self.clone() })
+        let engine = self.engine.acting_by(Arc::new(credential));
+        Some(Self { engine, shared: self.shared.clone() })
     }
 
     /// Begins to check a request: its app, and as whom it acts.

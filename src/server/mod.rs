@@ -223,8 +223,7 @@ impl Server {
         let runs = Arc::new(Runs::start(engine.clock().clone())?);
         let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
         let objects = Arc::new(Objects::new(objects, runs.clone()));
-        let context = grpc::Context {
-            engine: engine.clone(),
+        let shared = grpc::Shared {
             objects: objects.clone(),
             entrance: entrance.clone(),
             reflection: config.reflection,
@@ -240,6 +239,7 @@ impl Server {
             leaving: leaving.clone(),
             stopping: stopping.clone(),
         };
+        let context = grpc::Context { engine: engine.clone(), shared: Arc::new(shared) };
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::NotServing).await;
