@@ -1,6 +1,7 @@
 //! Revisions that are those of no frame.
 
-use super::{Session, epoch::Epoch, limits::Micros, revision::Revision};
+use super::{Kind, Session, epoch::Epoch, limits::Micros, revision::Revision};
+use std::sync::Arc;
 
 /// How many frames an owner that stores each before it shows it may have made and promised that are
 /// not stored: two by a reset and one for what is accepted after it.
@@ -33,12 +34,19 @@ impl Session {
     /// every moment of the last owner, and at least half a second later than the epochs that it gave
     /// out, should those have been ahead of its clock. So no epoch has a revision of another one, even
     /// if this owner ends before anything is stored: a revision without its epoch names one frame.
+    ///
+    /// The term of a host goes on by as much, as hosts may have come that are not known: no two have
+    /// the same term.
     pub fn begin_again(&mut self, now: Micros, last_epoch: Epoch) {
         self.epoch = last_epoch.next(now);
         let passed = self.epoch.0.saturating_sub(self.last_frame_at).max(1);
         self.revision = Revision(self.revision.0 + passed);
         self.epoch_revision = self.revision;
         self.skipped.0.clear();
+        if self.kind == Kind::Hosted {
+            Arc::make_mut(&mut self.accepted).term += passed;
+            self.shown = self.accepted.clone();
+        }
     }
 
     /// Whether a revision is neither that of a frame of this epoch nor that of the open frame: no

@@ -121,3 +121,29 @@ fn a_history_that_begins_again_has_no_revision_of_another_epoch() {
         assert_eq!(heir.log_start(), heir.revision());
     }
 }
+
+#[test]
+fn a_host_whose_history_is_lost_keeps_its_term_to_itself() {
+    let mut session = session(Kind::Hosted, &[("host", Role::Member), ("other", Role::Member)]);
+    session.flush(1000);
+    let snapshot = session.snapshot().unwrap();
+    let swap = |session: &mut Session, to: &str| {
+        let target = Some(UserId::new(to).unwrap());
+        session.apply(1000, &Actor::App, Command::SwapHost { target, term: 0 }).unwrap();
+    };
+    let mut lost = Vec::new();
+    for to in ["other", "host", "other"] {
+        swap(&mut session, to);
+        lost.push(session.accepted_info().term);
+    }
+    let replica = replica::Replica::begin(snapshot, Arc::new(Limits::default())).unwrap();
+    let mut heir = replica.promote(1000);
+    heir.begin_again(500_000, Epoch(1000));
+    let (host, term) = (heir.accepted_info().host.clone(), heir.info().term);
+    assert!(lost.iter().all(|it| *it < term), "{term} after {lost:?}");
+    // What a reader is shown is what a write must name.
+    assert_eq!(heir.accepted_info().term, term);
+    assert_eq!(heir.info().host, host);
+    swap(&mut heir, "other");
+    assert_eq!(heir.accepted_info().term, term + 1);
+}
