@@ -62,6 +62,7 @@ pub async fn measure(row: Row, bench: &Bench) -> Result<Measured> {
         Row::IdleGatewayUsers => gateway::idle_users(bench).await.map(Measured::from),
         Row::Unary => calls::unary(bench).await.map(Measured::from),
         Row::OpenClose => calls::open_close(bench).await.map(Measured::from),
+        Row::DurableNone => durable::beside_none(bench, "none").await.map(Measured::from),
         Row::DurableAsync => durable::beside_none(bench, "async").await.map(Measured::from),
         Row::DurableSync => durable::beside_none(bench, "sync").await.map(Measured::from),
         Row::Restart => durable::restart(bench).await.map(Measured::from),
