@@ -1,4 +1,4 @@
-//! Revisions that are those of no frame.
+//! Numbers that nobody was given: revisions that are those of no frame, and terms of no host.
 
 use super::{Kind, Session, epoch::Epoch, limits::Micros, revision::Revision};
 use std::sync::Arc;
@@ -44,8 +44,9 @@ impl Session {
         self.epoch_revision = self.revision;
         self.skipped.0.clear();
         if self.kind == Kind::Hosted {
-            Arc::make_mut(&mut self.accepted).term += passed;
-            self.shown = self.accepted.clone();
+            for info in [&mut self.accepted, &mut self.shown] {
+                Arc::make_mut(info).term += passed;
+            }
         }
     }
 

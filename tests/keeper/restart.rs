@@ -15,7 +15,7 @@ use sessiond::{
         judging::{self, Operation},
         limits::SECOND,
         revision::Revision,
-        settings::Durability,
+        settings::{Durability, Kind},
         view::View,
     },
 };
@@ -113,6 +113,36 @@ async fn after_a_crash_an_async_session_is_back_as_it_was_stored_under_a_new_epo
     assert_eq!(x_of(&live, "ada"), Some(1.0));
     assert!(live.lock().core.epoch() > epoch);
     assert_eq!(live.lock().core.born(), epoch, "it stays where it was among the others");
+}
+
+#[tokio::test]
+async fn no_term_of_a_host_that_is_lost_is_one_of_the_next() {
+    let mut stage = Stage::new().await;
+    let live = stage.open_kind(Kind::Hosted, "race", |it| it.durability = Durability::Async);
+    stage.engine.join(&live, &user("ben"), join()).expect("it may");
+    stage.tick();
+    stage.engine.advance(INTERVAL);
+    stage.store().await;
+    let term_of = |stage: &Stage| {
+        let live = stage.find("race").expect("it is there");
+        let core = &live.lock().core;
+        assert_eq!(core.accepted_info(), core.info(), "a write names the term that is shown");
+        core.info().term
+    };
+    let mut last = term_of(&stage);
+    for is_clean in [false, false, true, false] {
+        let swap = Command::SwapHost { target: None, term: last };
+        stage.command(&stage.find("race").expect("it is there"), swap);
+        stage.tick();
+        let given = term_of(&stage);
+        assert_eq!(given, last + 1);
+        stage = if is_clean { stage.stop().await } else { stage.crash().await };
+        last = term_of(&stage);
+        assert!(if is_clean { last == given } else { last > given }, "{last} after {given}");
+    }
+    // Nothing happens between a crash and a stop.
+    stage = stage.stop().await;
+    assert_eq!(term_of(&stage), last);
 }
 
 #[tokio::test]

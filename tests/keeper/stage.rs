@@ -151,10 +151,14 @@ impl Stage {
     }
 
     pub fn open_with(&self, name: &str, set: impl FnOnce(&mut Settings)) -> Arc<Live> {
+        self.open_kind(Kind::Room, name, set)
+    }
+
+    pub fn open_kind(&self, kind: Kind, name: &str, set: impl FnOnce(&mut Settings)) -> Arc<Live> {
         let mut settings = self.engine.default_session();
         settings.empty_ttl = 3600 * SECOND;
         set(&mut settings);
-        let opening = Opening::new(app(), id(name), Kind::Room, settings);
+        let opening = Opening::new(app(), id(name), kind, settings);
         let opening = Opening { opener: Some((user("ada"), join())), ..opening };
         self.engine.open(opening, false).expect("it opens").0.live
     }
