@@ -99,6 +99,9 @@ class ClientState:
             moved, self._is_first = self._step(parts), False
             return moved
         if body == "heartbeat":
+            if update.to_revision == 0 and self._is_first:
+                # The stream is alive, and there is nothing to show yet.
+                return False
             if not self.snapshots:
                 raise BrokenRule("a heartbeat before the first snapshot")
             if update.to_revision < self.revision:

@@ -15,6 +15,7 @@ mod events;
 mod exclusive;
 mod gateway;
 mod health_reflection;
+mod held_back;
 mod hooks;
 mod hosted;
 mod identity;

@@ -108,6 +108,13 @@ class Steps(unittest.TestCase):
         state = after(snapshot(5, member("a", MEMBER)), heartbeat(8), changes(7, 9, member("a", x=1)))
         self.assertEqual(state.revision, 9)
 
+    def test_a_heartbeat_before_there_is_anything_to_show_changes_nothing(self):
+        state = after(heartbeat(0), snapshot(5, member("a", MEMBER)))
+        self.assertEqual(state.revision, 5)
+        state.resume()
+        self.assertFalse(state.apply(heartbeat(0)))
+        self.assertEqual(state.revision, 5)
+
     def test_data_is_set_then_removed(self):
         state = after(snapshot(1), changes(1, 2, data={"k": {"n": 1, "s": "x"}}))
         self.assertEqual(state.data, {"k": {"n": 1, "s": "x"}})
@@ -214,6 +221,8 @@ class PlantedErrors(unittest.TestCase):
     def test_a_heartbeat_that_goes_back_is_detected(self):
         with self.assertRaises(BrokenRule):
             after(snapshot(5), heartbeat(4))
+        with self.assertRaises(BrokenRule):
+            after(snapshot(5), heartbeat(0))
 
     def test_a_step_to_nowhere_is_detected(self):
         with self.assertRaises(BrokenRule):

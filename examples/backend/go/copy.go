@@ -46,7 +46,8 @@ func (c *copyOf) resume() *sessiond.Resume {
 func (c *copyOf) take(update *sessiond.SessionUpdate) error {
 	switch update.Body.(type) {
 	case *sessiond.SessionUpdate_Heartbeat, *sessiond.SessionUpdate_Ended:
-		c.revision = update.ToRevision
+		// Before there is anything to show it is 0, and changes nothing.
+		c.revision = max(c.revision, update.ToRevision)
 		return nil
 	}
 	c.parts = append(c.parts, update)

@@ -404,8 +404,12 @@ impl Bundle {
             Self::note_tick(&mut self.shortest, place, entry);
             match said {
                 Poll::Pending => {
-                    // What has not begun is said by its first message.
-                    let beats = self.beats && entry.said_in < self.round && entry.feed.has_begun();
+                    // What has not begun is said by its first step. A SYNC session whose frame waits
+                    // for the store has none to show, however long that takes.
+                    let late_at = entry.said_at + self.server.streams.heartbeat;
+                    let is_late = late_at <= self.server.engine.clock().now();
+                    let is_due = is_late || entry.feed.has_begun();
+                    let beats = self.beats && entry.said_in < self.round && is_due;
                     return beats.then(|| entry.feed.heartbeat());
                 }
                 Poll::Ready(Said::Update(bytes)) => return Some(bytes),

@@ -133,7 +133,7 @@ impl Feed {
         self.subscription.position().revision.is_some()
     }
 
-    /// A heartbeat with the position up to which everything was sent.
+    /// A heartbeat with the position up to which everything was sent; 0 = nothing was yet.
     pub fn heartbeat(&self) -> Bytes {
         let revision = self.subscription.position().revision;
         update(proto::SessionUpdate {
