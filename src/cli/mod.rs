@@ -31,12 +31,14 @@ pub use self::{
     token::{TokenArgs, run as token},
 };
 
+use rustix::process::Signal;
 use std::{
     fmt::Display,
     future::Future,
     io::{self, Write},
     process::ExitCode,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What came of a verb, or the reason why nothing did.
 type Result<T> = std::result::Result<T, String>;
@@ -47,7 +49,12 @@ const FAULTY: u8 = 1;
 /// Runs a verb on this thread.
 fn block_on<T>(verb: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| error.to_string())?.block_on(verb)
+    runtime.map_err(|error| error.to_string())?.block_on(async {
+        // Of a file that may not grow the write tells; the signal would end the process without a word.
+        let too_large = SignalKind::from_raw(Signal::XFSZ.as_raw());
+        drop(signal(too_large).map_err(|error| error.to_string())?);
+        verb.await
+    })
 }
 
 /// Writes to the standard output. False = it was closed: whoever did so has seen enough.

@@ -2,7 +2,7 @@
 
 use super::{Result, check, compact, export, import, list, show};
 use clap::ValueEnum;
-use std::{panic, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 /// What to do with a store.
 #[derive(Debug, clap::Args)]
@@ -132,7 +132,6 @@ pub enum Format {
 
 /// Does it.
 pub fn run(arguments: StoreArgs) -> Result<ExitCode> {
-    keep_quiet_about_pages();
     match arguments.verb {
         Verb::Ls(arguments) => list::run(&arguments),
         Verb::Show(arguments) => show::run(&arguments),
@@ -141,15 +140,4 @@ pub fn run(arguments: StoreArgs) -> Result<ExitCode> {
         Verb::Import(arguments) => import::run(&arguments),
         Verb::Compact(arguments) => compact::run(&arguments),
     }
-}
-
-/// The pages of a damaged file may contradict each other, over which redb panics. The log makes an
-/// error of that, and one line is enough.
-fn keep_quiet_about_pages() {
-    let told = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        if !panic.location().is_some_and(|at| at.file().contains("/redb-")) {
-            told(panic);
-        }
-    }));
 }

@@ -1,17 +1,18 @@
 //! What signals do: SIGINT and SIGTERM stop the server; others that would kill it at once, undrained,
-//! mean nothing until they are given a meaning.
+//! mean nothing until they are given a meaning. Of a file that may not grow the write tells.
 
+use rustix::process::Signal;
 use std::io;
 use tokio::{
     select,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
 };
 
 /// The signals that stop the server.
 #[derive(Debug)]
 pub struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
 }
 
 impl StopSignals {
@@ -32,6 +33,8 @@ impl StopSignals {
                 }
             });
         }
+        // What is handed out may go: the handler stays.
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

@@ -9,7 +9,10 @@ use crate::{
         Log, LogError, NodeId,
         redb::{Options, RedbLog},
     },
-    session::ids::{AppId, SessionId},
+    session::{
+        ids::{AppId, SessionId},
+        limits::{Micros, SECOND},
+    },
 };
 use std::{
     fmt,
@@ -31,6 +34,10 @@ const BATCH_BYTES: usize = 64 << 20;
 /// No more of what a store may take than one in so many bytes is for batches: in a small one they are
 /// trimmed long before it is full.
 const BATCH_SHARE: u64 = 16;
+
+/// The clock has gone back if it is behind the stored greatest epoch by more than this. That is ahead of
+/// the clock by some seconds, and by one more for each start that comes within a second of the last.
+const CLOCK_BEHIND: Micros = 600 * SECOND;
 
 /// How many sessions that are lost are named in the log.
 const NAMED: usize = 50;
@@ -150,6 +157,14 @@ async fn begin(
         tracing::error!(count, named, "sessions are lost; `sessiond store check` tells more");
     }
     let (restored, most) = (&loaded.restored, engine.settings().max_sessions);
+    let behind = restored.greatest_epoch.0.saturating_sub(engine.clock().now());
+    if behind > CLOCK_BEHIND {
+        tracing::warn!(
+            seconds = behind / SECOND,
+            "the clock has gone back since the store was written: sessions go on, and what ends at a \
+             moment, as a ban does, ends so much later"
+        );
+    }
     let (sessions, users) = (restored.sessions.len(), restored.users.len());
     let (lost, unreadable, clean) = (loaded.lost.len(), loaded.unreadable, restored.is_clean);
     if sessions > most {

@@ -7,7 +7,7 @@ use sessiond::log::{
     Content, Entry, Log, LogError, Reader, Seq, Writer,
     redb::{FILE, Options, RedbLog},
 };
-use std::{fs, panic, path::Path};
+use std::{fs, path::Path};
 
 const CHAIN: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("chain");
 const SNAPSHOTS: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("snapshots");
@@ -269,7 +269,7 @@ async fn a_file_cut_short_is_an_error() {
             let log = RedbLog::on(disk, Options::default())?;
             try_everything(&log, PARTITION).await
         };
-        let error = quietly(read).await.expect_err("it is cut short");
+        let error = read.await.expect_err("it is cut short");
         assert!(matches!(error, LogError::Damaged(_)), "{length}: {error}");
     }
 }
@@ -293,20 +293,9 @@ async fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
             let log = RedbLog::on(disk, Options::default())?;
             try_everything(&log, PARTITION).await
         };
-        for entry in quietly(read).await.unwrap_or_default() {
+        for entry in read.await.unwrap_or_default() {
             let is_lost = matches!(entry.content, Content::Lost { .. });
             assert!(is_lost || expected.contains(&entry), "{entry:?}");
         }
     }
-}
-
-/// Without the lines that a panic inside of redb writes: it becomes an error.
-async fn quietly<T>(work: impl Future<Output = T>) -> T {
-    panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(|it| it.file().to_owned()).unwrap_or_default();
-        if !place.contains("redb-") {
-            eprintln!("{panic}");
-        }
-    }));
-    work.await
 }

@@ -2,7 +2,7 @@
 
 use sessiond::{
     log::{
-        Content, Entry, Log, NodeId, Partition, Reader, Seq, Snapshot, Writer,
+        Content, Entry, Log, LogError, NodeId, Partition, Reader, Seq, Snapshot, Writer,
         redb::{Options, RedbLog},
     },
     record::{self, Place, Reply, RequestRecord, Subject, UserRecord},
@@ -29,6 +29,8 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 pub const PARTITION: Partition = Partition(0);
@@ -237,7 +239,16 @@ pub async fn everything(folder: &Path) -> Vec<Content> {
 }
 
 pub async fn entries(folder: &Path) -> Vec<Entry> {
-    let log = RedbLog::open(folder, Options { salvage: true, ..Options::default() }).unwrap();
+    let begin = Instant::now();
+    let log = loop {
+        match RedbLog::open(folder, Options { salvage: true, ..Options::default() }) {
+            // A program that another test starts has the locks of this one for a moment.
+            Err(LogError::InUse(_)) if begin.elapsed() < Duration::from_secs(5) => {
+                thread::yield_now()
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     let mut reader = log.read(PARTITION, Seq::START);
     let mut all = Vec::new();
     while let Some(entry) = reader.next().await.unwrap() {

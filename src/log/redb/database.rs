@@ -11,8 +11,10 @@ use redb::{
     WriteTransaction,
 };
 use std::{
+    cell::Cell,
     fmt, io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
+    sync::Once,
 };
 
 /// What went wrong in here.
@@ -56,9 +58,31 @@ from_redb!(
     DatabaseError
 );
 
+thread_local! {
+    /// Whether a panic on this thread becomes an error, of which one line is told.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has nothing written about panics that become errors.
+fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                told(panic);
+            }
+        }));
+    });
+}
+
 /// Runs something that reads pages. redb may panic over a page that was changed behind its back.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    keep_quiet();
+    let was_guarded = IS_GUARDED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    IS_GUARDED.set(was_guarded);
+    outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(Problem::Other(format!("its pages contradict each other: {}", text.unwrap_or("?"))))
@@ -168,7 +192,9 @@ pub fn in_our_words(problem: Problem, faults: &Faults) -> LogError {
     }
 }
 
-/// Whether an error of the system says that there is no space, or no more for this user.
+/// Whether an error of the system says that there is no space, or no more for this user or process.
 pub fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

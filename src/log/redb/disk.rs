@@ -186,13 +186,18 @@ impl Disk for FileDisk {
 
     #[cfg(unix)]
     fn space(&self) -> io::Result<Space> {
+        use rustix::process::{Resource, getrlimit};
         use std::os::unix::fs::MetadataExt;
 
+        let file = fs::metadata(&self.path)?;
         // The file has holes where nothing was written yet, so its length says little.
-        let taken = fs::metadata(&self.path)?.blocks() * 512;
+        let taken = file.blocks() * 512;
         let disk = rustix::fs::statvfs(&self.path)?;
-        let available = disk.f_bavail * disk.f_frsize + self.aside.bytes();
-        Ok(Space { taken, available })
+        let on_disk = disk.f_bavail * disk.f_frsize + self.aside.bytes();
+        // How far it may grow does depend on the length.
+        let in_file =
+            getrlimit(Resource::Fsize).current.map(|most| most.saturating_sub(file.len()));
+        Ok(Space { taken, available: on_disk.min(in_file.unwrap_or(u64::MAX)) })
     }
 
     fn set_aside(&self) {
