@@ -202,6 +202,7 @@ pub struct Load {
 enum Phase {
     Join,
     Send(Instant),
+    Rest,
     Stop,
 }
 
@@ -280,9 +281,24 @@ impl Load {
         sum
     }
 
+    /// Begins to send again.
+    pub fn resume(&self) {
+        self.phase.send_replace(Phase::Send(Instant::now()));
+    }
+
+    /// Sends nothing for a while, and waits for what is still on the way.
+    pub async fn rest(&mut self) -> Result<()> {
+        self.phase.send_replace(Phase::Rest);
+        self.arrive().await.map(drop)
+    }
+
     /// Stops sending, waits for what is still on the way and returns all counts.
     pub async fn stop(mut self) -> Result<Counts> {
         self.phase.send_replace(Phase::Stop);
+        self.arrive().await
+    }
+
+    async fn arrive(&mut self) -> Result<Counts> {
         let mut counts = self.counts();
         for _ in 0..ARRIVAL_ROUNDS {
             self.go_on(self.quiet).await?;
@@ -331,15 +347,15 @@ impl Part {
             users.chain(backends).partition(|sender| sender.writes(&self.plan));
         tell.send(Event::Joined)?;
         let play = async {
-            let Phase::Send(start) = phase(&mut told, |phase| !matches!(phase, Phase::Join)).await
-            else {
-                return Ok(());
-            };
             let interval = self.plan.period / self.plan.turns() as u32;
-            select! {
-                error = send_updates(&mut senders, start, interval, &self.tally) => error,
-                _ = phase(&mut told, |phase| matches!(phase, Phase::Stop)) => Ok(()),
-            }?;
+            let sends = |phase: &Phase| matches!(phase, Phase::Send(_));
+            let is_next = |it: &Phase| sends(it) || matches!(it, Phase::Stop);
+            while let Phase::Send(start) = phase(&mut told, is_next).await {
+                select! {
+                    error = send_updates(&mut senders, start, interval, &self.tally) => error,
+                    _ = phase(&mut told, |phase| !sends(phase)) => Ok(()),
+                }?;
+            }
             // Until the load is dropped, what was sent may arrive.
             while told.changed().await.is_ok() {}
             Ok(())

@@ -95,6 +95,54 @@ pub struct Window {
     pub latency: Histogram<u64>,
 }
 
+impl Window {
+    /// This one and a later one of the same load, as one.
+    pub fn and(mut self, later: Self) -> Self {
+        self.latency += later.latency;
+        let (usage, more) = (self.usage, later.usage);
+        let elapsed = usage.elapsed + more.elapsed;
+        let share = |it: &Usage| it.machine_percent * it.elapsed.as_secs_f64();
+        let machine_percent = (share(&usage) + share(&more)) / elapsed.as_secs_f64();
+        Window {
+            usage: Usage {
+                elapsed,
+                server_cpu: usage.server_cpu.zip(more.server_cpu).map(|(cpu, more)| cpu + more),
+                busiest_thread: usage.busiest_thread + more.busiest_thread,
+                own_cpu: usage.own_cpu + more.own_cpu,
+                waited: usage.waited + more.waited,
+                machine_percent,
+            },
+            counts: self.counts + later.counts,
+            late: self.late.max(later.late),
+            latency: self.latency,
+        }
+    }
+
+    /// The server's CPU for each delivery, in microseconds.
+    pub fn cost(&self) -> Option<f64> {
+        let micros = self.usage.server_cpu?.as_secs_f64() * 1e6;
+        Some(micros / self.counts.deliveries as f64)
+    }
+}
+
+/// Watches a load that rests while it sends for so long, and until all of that has arrived.
+pub async fn watch_a_turn(
+    load: &mut Load,
+    server: Option<&Process>,
+    duration: Duration,
+) -> Result<Window> {
+    load.take_latency();
+    load.take_late();
+    let before = load.counts();
+    let meter = Meter::start(server)?;
+    load.resume();
+    load.go_on(duration).await?;
+    load.rest().await?;
+    let usage = Usage { elapsed: duration, ..meter.stop()? };
+    let counts = load.counts() - before;
+    Ok(Window { usage, counts, late: load.take_late(), latency: load.take_latency() })
+}
+
 /// Watches a load for so long.
 pub async fn watch(
     load: &mut Load,

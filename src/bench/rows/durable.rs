@@ -1,6 +1,6 @@
 //! Sessions that are stored.
 
-use super::{Bench, add_changes, busy};
+use super::{Bench, turns};
 use crate::bench::{
     Result, figures::Figures, folder::Folder, process::Process, server::Server, service::Service,
 };
@@ -9,31 +9,20 @@ use std::time::Instant;
 /// How many sessions a killed server finds again.
 const SESSIONS: usize = 100_000;
 
-/// Rooms of 50 at a server without a store, and then the same at one with it.
+/// Rooms of 50 at a server without a store, in turns with the same at one that has it.
 pub async fn beside_none(bench: &Bench, durability: &str) -> Result<Figures> {
     let plan = bench.plan(bench.args.scaled(10, 1), bench.args.scaled(50, 2));
-    let server = Server::start(&bench.args).await?;
-    if server.process.is_none() {
-        return Err(super::Skipped("needs servers of its own, not the one at --address").into());
-    }
-    bench.progress.step("nothing is stored".to_owned());
-    let (_, before) = busy::at_server(&server, &plan, &bench.args).await?;
-    server.stop().await?;
-
+    let without = Server::start_with(&bench.args, bench.args.threads).await?;
     let folder = Folder::new()?;
-    let server = Server::start_with_store(&bench.args, folder.path(), durability).await?;
-    bench.progress.step(format!("the same with durability {durability}"));
-    let written = server.process.as_ref().map(Process::written_bytes).transpose()?;
-    let (_, mut figures) = busy::at_server(&server, &plan, &bench.args).await?;
-    let after = server.process.as_ref().map(Process::written_bytes).transpose()?;
-    server.stop().await?;
-
-    add_changes(&mut figures, &before);
-    // The warm-up is not in the window, and is written too.
-    let seconds = (bench.args.warm_up() + bench.args.duration()).as_secs_f64();
-    let updates = (plan.rooms * plan.users) as f64 * seconds / plan.period.as_secs_f64();
-    let written = after.zip(written).map(|(after, before)| (after - before) as f64 / updates);
-    figures.set_some("bytes_written_per_update", written);
+    let with = Server::start_with_store(&bench.args, folder.path(), durability).await?;
+    let written = with.process.as_ref().map(Process::written_bytes).transpose()?;
+    bench.progress.step(format!("nothing is stored, and in turns durability {durability}"));
+    let mut pair = turns::Pair::start(&plan, without, with).await?;
+    let (mut figures, updates) = pair.measure(&bench.args).await?;
+    let after = pair.second().process.as_ref().map(Process::written_bytes).transpose()?;
+    pair.stop(&mut figures).await?;
+    let written = after.zip(written).map(|(after, before)| (after - before) as f64);
+    figures.set_some("bytes_written_per_update", written.map(|bytes| bytes / updates as f64));
     Ok(figures)
 }
 

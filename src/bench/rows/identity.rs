@@ -1,25 +1,21 @@
 //! Servers that ask for credentials, beside servers that believe everybody.
 
-use super::{Bench, add_changes, busy, calls};
+use super::{Bench, calls, turns};
 use crate::bench::{Result, credentials::Credentials, figures::Figures, server::Server};
 use std::sync::Arc;
 
-/// Rooms of 50 at a server that asks for no credentials, and then the same at one where each user has a
-/// token.
+/// Rooms of 50 at a server that asks for no credentials, in turns with the same at one where each user
+/// has a token.
 pub async fn rooms(bench: &Bench, rooms: usize) -> Result<Figures> {
     let plan = bench.plan(bench.args.scaled(rooms, 1), bench.args.scaled(50, 2));
-    let server = Server::start_with(&bench.args, bench.args.threads).await?;
-    bench.progress.step("nobody needs a credential".to_owned());
-    let (_, before) = busy::at_server(&server, &plan, &bench.args).await?;
-    server.stop().await?;
-
+    let without = Server::start_with(&bench.args, bench.args.threads).await?;
     let apps = (0..plan.rooms).map(|room| plan.place(room).0).collect();
     let credentials = Arc::new(Credentials::new(apps)?);
-    let server = Server::start_with_identity(&bench.args, credentials).await?;
-    bench.progress.step("the same, with a token for each user".to_owned());
-    let (_, mut figures) = busy::at_server(&server, &plan, &bench.args).await?;
-    server.stop().await?;
-    add_changes(&mut figures, &before);
+    let with = Server::start_with_identity(&bench.args, credentials).await?;
+    bench.progress.step("nobody needs a credential, and in turns each user has a token".to_owned());
+    let mut pair = turns::Pair::start(&plan, without, with).await?;
+    let (mut figures, _) = pair.measure(&bench.args).await?;
+    pair.stop(&mut figures).await?;
     Ok(figures)
 }
 

@@ -11,6 +11,7 @@ mod idle;
 mod own;
 mod passwords;
 mod scale;
+mod turns;
 
 use super::{
     Result,
