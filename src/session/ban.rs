@@ -4,6 +4,7 @@ use super::{
     error::{Limit, Refusal},
     ids::UserId,
     limits::Micros,
+    seldom::empty,
 };
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ impl Ban {
 /// The bans of a session.
 #[derive(Debug, Default)]
 pub(super) struct Bans(pub(super) FxHashMap<UserId, Ban>);
+
+empty!(Bans);
 
 impl Bans {
     /// The ban of a user, while it holds.

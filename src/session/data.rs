@@ -12,6 +12,7 @@ use super::{
     revision::Revision,
     role::Role,
     schema::{Fields, Paths, Schema, default_of, defaults},
+    seldom::empty,
     settings::Kind,
     slots::Slots,
     writers::Writers,
@@ -30,6 +31,8 @@ pub(super) struct Data {
     pub writers: Writers,
 }
 
+empty!(Data);
+
 impl Session {
     pub(super) fn set_data(
         &mut self,
@@ -47,10 +50,11 @@ impl Session {
         for (is_private, write) in [(false, &shared), (true, &private)] {
             let fields = fields.map(|parts| parts[usize::from(is_private)]);
             for (key, patch) in write.patches(|key| default_of(fields, key)) {
-                let slots = if is_private { &self.data.private } else { &self.data.shared };
+                let Data { shared, private, writers, .. } = &mut *self.data;
+                let slots = if is_private { private } else { shared };
                 let names = &self.names;
                 let before = || names.find(key).and_then(|key| slots.accepted(key)).cloned();
-                self.data.writers.note(writer, (is_private, key.clone()), before, patch);
+                writers.note(writer, (is_private, key.clone()), before, patch);
             }
         }
         let logged = self.data_keys_to_log(&shared, &private);
@@ -71,9 +75,14 @@ impl Session {
             schema.map(|schema| defaults(part(schema))).unwrap_or_default()
         };
         let (shared, private) = (values(|it| &it.data), values(|it| &it.private_data));
+        let is_empty = shared.is_empty() && private.is_empty();
+        if is_empty && self.data.some_mut().is_none() {
+            return;
+        }
         let (names, settings) = (&mut self.names, &self.shown.settings);
         self.data.shared.begin_anew(shared, names, settings);
         self.data.private.begin_anew(private, names, settings);
+        self.data.dirty = true;
     }
 
     /// What a user wrote into the session data and no frame shows yet is as if it had never been
@@ -81,9 +90,11 @@ impl Session {
     pub(super) fn take_back_data(&mut self, user: &UserId) {
         let settings = &self.shown.settings;
         let mut is_told = false;
-        self.data.writers.take_back(user, |(is_private, key), value| {
+        let Some(data) = self.data.some_mut() else { return };
+        let Data { shared, private, writers, .. } = data;
+        writers.take_back(user, |(is_private, key), value| {
             is_told = true;
-            let slots = if *is_private { &mut self.data.private } else { &mut self.data.shared };
+            let slots = if *is_private { &mut *private } else { &mut *shared };
             slots.write(key, value, &mut self.names, settings);
         });
         if is_told {
@@ -125,19 +136,20 @@ impl Session {
     }
 
     pub(super) fn frame_data(&mut self, now: Micros) {
-        if !std::mem::take(&mut self.data.dirty) {
+        let Some(data) = self.data.some_mut() else { return };
+        if !std::mem::take(&mut data.dirty) {
             return;
         }
-        self.data.writers.clear();
+        data.writers.clear();
         let (revision, removals) = (self.revision, &mut self.removals);
-        let shared = self.data.shared.frame(revision, &mut self.names, |key| {
+        let shared = data.shared.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::Data(key));
         });
-        let private = self.data.private.frame(revision, &mut self.names, |key| {
+        let private = data.private.frame(revision, &mut self.names, |key| {
             removals.push(revision, now, Gone::PrivateData(key));
         });
         if shared || private {
-            self.data.revision = revision;
+            data.revision = revision;
         }
     }
 }

@@ -135,7 +135,7 @@ impl What {
 impl Session {
     /// Takes what happened since this was asked last, in order.
     pub fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+        self.take_untold(|untold| &mut untold.events)
     }
 
     /// Something happened; who caused it is filled in when the command is done.
@@ -143,7 +143,7 @@ impl Session {
     /// The end is the last thing that happens: what a command does beside it concerns nobody.
     pub(super) fn happened(&mut self, what: What) {
         if !self.lifetime.has_ended() {
-            self.events.push(Event { by: None, what });
+            self.untold.events.push(Event { by: None, what });
         }
     }
 
@@ -157,7 +157,8 @@ impl Session {
 
     /// What happened since there were `before` events is the doing of an actor.
     pub(super) fn attribute(&mut self, before: usize, actor: &Actor) {
-        for event in self.events.iter_mut().skip(before) {
+        let Some(untold) = self.untold.some_mut() else { return };
+        for event in untold.events.iter_mut().skip(before) {
             if !event.what.is_of_itself() {
                 event.by = Some(actor.clone());
             }

@@ -47,16 +47,14 @@ impl Session {
                 self.sight_revision = revision;
             }
             views_changed = sight_changed || before.owner != self.shown.owner;
-            self.names.select(&self.shown.settings);
+            if let Some(names) = self.names.some_mut() {
+                names.select(&self.shown.settings);
+            }
         }
         if values {
             self.frame_data(now);
         }
-        let marked = self.members.take_marked();
-        for &ix in &marked {
-            self.frame_member(now, ix, values);
-        }
-        self.members.reuse(marked);
+        self.frame_members(now, values);
         if before.host != self.shown.host {
             for host in [&before.host, &self.shown.host].into_iter().flatten() {
                 if let Some(ix) = self.members.find(host)
@@ -69,8 +67,17 @@ impl Session {
         }
         self.shown_seats = self.seats();
         self.seal_log();
-        let departed = std::mem::take(&mut self.departed);
+        let departed = self.take_untold(|untold| &mut untold.departed);
         Some(Frame { revision, views_changed, departed })
+    }
+
+    fn frame_members(&mut self, now: Micros, values: bool) {
+        let Some(members) = self.members.some_mut() else { return };
+        let marked = members.take_marked();
+        for &ix in &marked {
+            self.frame_member(now, ix, values);
+        }
+        self.members.reuse(marked);
     }
 
     fn frame_member(&mut self, now: Micros, ix: MemberIx, values: bool) {

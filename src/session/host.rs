@@ -120,7 +120,7 @@ impl Session {
         if let Some(heritage) = heritage
             && self.accepted.settings.inherit_host_data
         {
-            self.inherit(ix, heritage);
+            self.inherit(ix, *heritage);
         }
     }
 
@@ -174,10 +174,10 @@ impl Session {
         }
     }
 
-    fn heritage_of_host(&self) -> Option<Heritage> {
+    fn heritage_of_host(&self) -> Option<Box<Heritage>> {
         let ix = self.members.find(self.accepted.host.as_ref()?)?;
         let of = self.members.get(ix).now.as_ref()?.order;
-        Some(Heritage { of, props: self.hosted_props(ix) })
+        Some(Box::new(Heritage { of, props: self.hosted_props(ix) }))
     }
 
     /// What members are shown of a host. In the order of keys, so that the bound of props cuts at

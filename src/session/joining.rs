@@ -245,7 +245,7 @@ impl Session {
         if !keep_role && !self.is_source(user) {
             // It gives up what raises: who was made a spectator stays one.
             if self.roles.of(user).is_some_and(|role| role > Role::Member) {
-                self.roles.take(user);
+                self.roles.withdraw(user);
                 self.notes.add(user);
             }
             if self.accepted.owner.as_ref() == Some(user) {
@@ -277,9 +277,9 @@ impl Session {
             self.give_up_hosting(&user);
         }
         self.sight_may_change(&user);
-        self.left.push(user.clone());
+        self.untold.left.push(user.clone());
         let order = membership.order;
-        self.departed.push(Departed { order, departure, reason: "".into(), until: None });
+        self.untold.departed.push(Departed { order, departure, reason: "".into(), until: None });
         self.open = true;
         self.settle_host(now);
         if self.is_empty() && self.lives_by(&user) {

@@ -1,8 +1,8 @@
 //! Who is in a session, and in which order they changed.
 
 use super::{
-    epoch::Epoch, ids::UserId, limits::Micros, revision::Revision, role::Role, settings::Presence,
-    slots::Slots,
+    epoch::Epoch, ids::UserId, limits::Micros, revision::Revision, role::Role, seldom::empty,
+    settings::Presence, slots::Slots,
 };
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -144,6 +144,8 @@ pub struct Members {
     pub(super) newest: Option<MemberIx>,
     pub(super) oldest: Option<MemberIx>,
 }
+
+empty!(Members);
 
 impl Members {
     /// The index of a user that is accepted or shown.

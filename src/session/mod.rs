@@ -43,12 +43,14 @@ pub mod revision;
 pub mod role;
 pub mod schema;
 pub mod seats;
+pub mod seldom;
 pub mod settings;
 pub mod size;
 mod skipped;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod untold;
 pub mod user;
 pub mod value;
 pub mod view;
@@ -61,13 +63,13 @@ use data::Data;
 use deadline::{Deadlines, Lifetime};
 use epoch::Epoch;
 use error::Refusal;
-use event::{Ended, Event, What};
+use event::{Ended, What};
 use host::Heritage;
 use ids::{AppId, Key, SessionId, UserId};
 use judging::{Operations, judged_by};
 use limits::{Limits, Micros};
 use log::Log;
-use member::{Departed, MemberIx, Members};
+use member::{MemberIx, Members};
 use names::Names;
 use notes::Notes;
 use opening::People;
@@ -78,9 +80,11 @@ use revision::Revision;
 use role::{Role, Roles};
 use schema::{Paths, Schema};
 use seats::Seats;
+use seldom::Seldom;
 use settings::{Kind, Setting, Settings};
 use skipped::Skipped;
 use std::sync::Arc;
+use untold::Untold;
 use value::Value;
 
 /// What is told of a session as a whole, and sent whole when anything in it changes.
@@ -169,7 +173,7 @@ pub struct Session {
     born: Epoch,
     revision: Revision,
     /// Revisions that no frame has.
-    skipped: Skipped,
+    skipped: Seldom<Skipped>,
     /// The revision with which the epoch began: those before it are of other epochs. None = it is the
     /// epoch in which the session was opened.
     epoch_revision: Revision,
@@ -188,30 +192,24 @@ pub struct Session {
     password_revision: Revision,
 
     names: Names,
-    members: Members,
-    roles: Roles,
-    bans: Bans,
+    members: Seldom<Members>,
+    roles: Seldom<Roles>,
+    bans: Seldom<Bans>,
     /// Places that are held for users who have not joined.
-    seats: Seats,
+    seats: Seldom<Seats>,
     /// How many of them are told.
     shown_seats: usize,
     /// Hosted: the props of a host that is gone, until there is another.
-    heritage: Option<Heritage>,
+    heritage: Option<Box<Heritage>>,
 
-    data: Data,
-    removals: Removals,
+    data: Seldom<Data>,
+    removals: Seldom<Removals>,
     /// The frame of the last reset, if there was one.
     reset_revision: Revision,
     /// About whom something changed that no frame tells.
     notes: Notes,
-    /// Who left since somebody last asked.
-    left: Vec<UserId>,
-    /// Who may have come to know of the session, or not know of it any more, by a membership.
-    sight_changed: Vec<UserId>,
-    /// Which memberships ended since the last frame.
-    departed: Vec<Departed>,
-    /// What happened since somebody last asked.
-    events: Vec<Event>,
+    /// What others have still to be told of what happened.
+    untold: Seldom<Untold>,
     /// Every update one by one, while somebody listens.
     log: Option<Box<Log>>,
 
@@ -264,7 +262,7 @@ impl Session {
             epoch: last_epoch.next(now),
             born: last_epoch.next(now),
             revision: Revision::NONE,
-            skipped: Skipped::default(),
+            skipped: Seldom::NONE,
             epoch_revision: Revision::NONE,
             last_frame_at: now,
             open: true,
@@ -275,19 +273,16 @@ impl Session {
             password,
             password_revision: Revision::FIRST,
             names: Names::default(),
-            members: Members::default(),
-            roles: Roles::default(),
-            bans: Bans::default(),
-            seats: Seats::default(),
+            members: Seldom::NONE,
+            roles: Seldom::NONE,
+            bans: Seldom::NONE,
+            seats: Seldom::NONE,
             shown_seats: 0,
             heritage: None,
-            data: Data::default(),
-            removals: Removals::default(),
+            data: Seldom::NONE,
+            removals: Seldom::NONE,
             reset_revision: Revision::NONE,
-            left: Vec::new(),
-            sight_changed: Vec::new(),
-            departed: Vec::new(),
-            events: Vec::new(),
+            untold: Seldom::NONE,
             log: None,
             lifetime: Lifetime::begin(now),
             deadlines: Deadlines::default(),
@@ -298,7 +293,9 @@ impl Session {
         session.know(owner, people.roles, people.bans);
         session.check_first_format(&data, &private_data, private.as_ref(), opener.as_ref())?;
         session.begin_data();
-        session.set_data(&Actor::App, data, private_data)?;
+        if !(data.is_empty() && private_data.is_empty()) {
+            session.set_data(&Actor::App, data, private_data)?;
+        }
         session.gather(now, private, opener, people.users)?;
         session.attribute(0, &by);
         session.settle_emptiness(now);
@@ -318,7 +315,7 @@ impl Session {
             return Err(Refusal::SessionNotFound);
         }
         let mut concerned = true;
-        let (happened, is_report) = (self.events.len(), command.is_report());
+        let (happened, is_report) = (self.untold.events.len(), command.is_report());
         match command {
             Command::Join { user, join } => self.join(now, user, join)?,
             Command::Leave { user, keep_role } => self.leave(now, &user, keep_role)?,
@@ -541,7 +538,7 @@ impl Session {
 
     /// Takes the list of who left since the last call; some may have joined again.
     pub fn take_left(&mut self) -> Vec<UserId> {
-        std::mem::take(&mut self.left)
+        self.take_untold(|untold| &mut untold.left)
     }
 
     /// The members.

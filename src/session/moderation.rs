@@ -104,7 +104,7 @@ impl Session {
         self.cut_log_of(&target);
         self.take_back_props(ix);
         self.remove_member(now, ix, Departure::Kicked);
-        if let Some(departed) = self.departed.last_mut() {
+        if let Some(departed) = self.untold.departed.last_mut() {
             departed.reason = reason;
         }
         self.take_back_data(&target);
@@ -125,14 +125,14 @@ impl Session {
         let (until, reason) = (ban.until, ban.reason.clone());
         self.bans.add(now, target.clone(), ban)?;
         self.happened(What::Banned { user: target.clone(), reason, until });
-        self.roles.take(&target);
+        self.roles.withdraw(&target);
         self.notes.add(&target);
         self.give_up_seat(&target);
         self.cut_log_of(&target);
         if let Ok(ix) = self.member(&target) {
             self.take_back_props(ix);
             self.remove_member(now, ix, Departure::Banned);
-            if let Some(departed) = self.departed.last_mut() {
+            if let Some(departed) = self.untold.departed.last_mut() {
                 departed.until = until;
             }
         } else {

@@ -1,6 +1,11 @@
 //! The keys of one session as small integers.
 
-use super::{ids::Key, revision::Revision, settings::Settings};
+use super::{
+    ids::Key,
+    revision::Revision,
+    seldom::{Seldom, empty},
+    settings::Settings,
+};
 use rustc_hash::FxHashMap;
 
 /// Stands for a key while at least one slot uses it; then it may come to stand for another.
@@ -30,9 +35,12 @@ pub(super) struct Name {
     pub of_host: bool,
 }
 
+/// The keys of a session; many have none.
+pub type Names = Seldom<NamesByKey>;
+
 /// Keys by index and indices by key.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct NamesByKey {
     /// By place.
     pub(super) names: Vec<Option<Name>>,
     /// The places that no key has, and that are taken from the end.
@@ -42,7 +50,9 @@ pub struct Names {
     pub(super) last: u64,
 }
 
-impl Names {
+empty!(NamesByKey);
+
+impl NamesByKey {
     /// The index of a key that some slot uses.
     pub fn find(&self, key: &str) -> Option<KeyIx> {
         self.index.get(key).copied()
@@ -50,7 +60,7 @@ impl Names {
 
     /// The index of `key` for one more slot; `settings` are those of the last frame, as those that
     /// are accepted may be taken back before the next.
-    pub fn take(&mut self, key: &Key, settings: &Settings) -> KeyIx {
+    pub fn claim(&mut self, key: &Key, settings: &Settings) -> KeyIx {
         if let Some(&ix) = self.index.get(key) {
             self.name_mut(ix).uses += 1;
             return ix;

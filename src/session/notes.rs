@@ -1,22 +1,27 @@
 //! About whom something changed that no frame tells: a role, a ban, a seat, how a user is connected.
 
-use super::ids::UserId;
+use super::{
+    ids::UserId,
+    seldom::{Seldom, empty},
+};
 use std::collections::{BTreeSet, VecDeque};
 
 /// The latest notes, oldest first, each with a number of its own, counted from 1.
 #[derive(Debug)]
 pub(super) struct Notes {
-    latest: VecDeque<UserId>,
+    latest: Seldom<VecDeque<UserId>>,
     /// How many of them are kept.
     most: usize,
     /// The number of the last note.
     count: u64,
 }
 
+empty!(VecDeque<UserId>);
+
 impl Notes {
     /// Those that come after the one with this number; `most` of them are kept.
     pub fn after(count: u64, most: usize) -> Self {
-        Self { latest: VecDeque::new(), most, count }
+        Self { latest: Seldom::NONE, most, count }
     }
 
     /// The number of the last note.

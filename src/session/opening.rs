@@ -2,7 +2,7 @@
 
 use super::{
     Session,
-    ban::Ban,
+    ban::{Ban, Bans},
     command::{Join, Write},
     error::Refusal,
     event::What,
@@ -51,7 +51,9 @@ impl Session {
         }
         let roles = owner.map(|owner| (owner, Role::Owner)).into_iter().chain(roles);
         roles.for_each(|(user, role)| self.roles.give(user, role));
-        self.bans = bans.into_iter().collect();
+        if !bans.is_empty() {
+            self.bans = bans.into_iter().collect::<Bans>().into();
+        }
     }
 
     /// Whether the first data and the first props fit the schema, where there is one: all of them

@@ -101,7 +101,7 @@ impl Session {
         (source.streams, source.has_streamed) = (0, false);
         let user = member.user.clone();
         self.notes.add(&user);
-        self.left.push(user);
+        self.untold.left.push(user);
         self.show_absent(ix);
     }
 

@@ -9,7 +9,7 @@ use super::{
     host,
     ids::UserId,
     member::{self, MemberIx, Members, Membership, Shown},
-    names::{self, Names},
+    names::{self, NamesByKey},
     record::{
         Begin, Birth, Connection, Heritage, Joined, Mark, Member, Name, People, Person, Record,
         Removal, Removed, Slot, Status, Waiting,
@@ -59,7 +59,7 @@ impl Session {
             epoch: _,
             born,
             revision: _,
-            skipped: Skipped(skipped),
+            skipped,
             epoch_revision,
             last_frame_at,
             open,
@@ -72,8 +72,8 @@ impl Session {
             password_revision,
             names,
             members,
-            roles: Roles { by_user: _, changed: _ },
-            bans: Bans(_),
+            roles,
+            bans,
             seats: _,
             // They are the seats, between frames.
             shown_seats: _,
@@ -83,10 +83,7 @@ impl Session {
             reset_revision,
             notes: _,
             // These are for the owner's own engine, which takes them away with each command.
-            left: _,
-            sight_changed: _,
-            departed: _,
-            events: _,
+            untold: _,
             // Whoever listens to every update is told that there is a gap.
             log: _,
             lifetime,
@@ -97,7 +94,9 @@ impl Session {
             return None;
         }
         let Lifetime { opened_at, emptied_at, ended } = lifetime;
-        let Names { names: _, free: _, index: _, last } = names;
+        let Skipped(skipped) = &**skipped;
+        let (Roles { by_user: _, changed: _ }, Bans(_)) = (&**roles, &**bans);
+        let NamesByKey { names: _, free: _, index: _, last } = &**names;
         let Members {
             slab: _,
             by_user: _,
@@ -108,9 +107,9 @@ impl Session {
             dirty,
             newest: _,
             oldest: _,
-        } = members;
-        let Data { shared, private, revision: _, dirty: _, writers: _ } = data;
-        let Removals { list, departed: _, horizon } = removals;
+        } = &**members;
+        let Data { shared, private, revision: _, dirty: _, writers: _ } = &**data;
+        let Removals { list, departed: _, horizon } = &**removals;
         let birth = || Birth {
             kind: *kind,
             pair: pair.as_deref().cloned(),
@@ -143,9 +142,10 @@ impl Session {
             horizon: *horizon,
             reset_revision: *reset_revision,
             people: self.people(since),
-            heritage: heritage
-                .as_ref()
-                .map(|host::Heritage { of, props }| Heritage { of: *of, props: props.clone() }),
+            heritage: heritage.as_ref().map(|it| {
+                let host::Heritage { of, props } = &**it;
+                Heritage { of: *of, props: props.clone() }
+            }),
             host_until: deadlines.at(Deadline::Host),
             empty_since: emptied_at.filter(|_| self.is_empty()),
             waiting: dirty.iter().flat_map(|&ix| self.waiting(ix)).collect(),
@@ -185,7 +185,7 @@ impl Session {
         let is_all = noted.is_none();
         let users = noted.unwrap_or_else(|| {
             let joined = self.members.joined().map(|(_, user, _)| user);
-            let Bans(bans) = &self.bans;
+            let Bans(bans) = &*self.bans;
             let known: BTreeSet<_> = self
                 .roles
                 .users()

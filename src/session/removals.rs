@@ -6,6 +6,7 @@ use super::{
     member::{Departure, MemberIx},
     names::KeyIx,
     revision::Revision,
+    seldom::empty,
 };
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -41,6 +42,8 @@ pub struct Removals {
     /// Deltas can begin at this revision or later.
     pub horizon: Revision,
 }
+
+empty!(Removals);
 
 impl Removals {
     /// Something went at `revision`.

@@ -2,22 +2,19 @@
 
 use super::{
     Session,
-    ban::Bans,
-    data::Data,
     deadline::{Deadline, Deadlines, Lifetime},
     host,
     ids::UserId,
     judging::judged_by,
     limits::{Limits, Micros, SERVER_END_GRACE},
-    member::{MemberIx, Members, Membership, Shown},
+    member::{MemberIx, Membership, Shown},
     names::{KeyIx, Name, Names},
     notes::Notes,
     record::{
         self, Begin, Birth, Joined, Mark, People, Person, Record, Removal, Removed, Slot, Waiting,
     },
     removals::{Gone, Removals},
-    role::Roles,
-    seats::Seats,
+    seldom::Seldom,
     settings::Presence,
     skipped::Skipped,
     slots::Slots,
@@ -72,7 +69,7 @@ impl Replica {
             epoch: snapshot.until.epoch,
             born,
             revision: Default::default(),
-            skipped: Skipped::default(),
+            skipped: Seldom::NONE,
             epoch_revision: Default::default(),
             last_frame_at: opened_at,
             open: false,
@@ -83,19 +80,16 @@ impl Replica {
             password: None,
             password_revision: Default::default(),
             names: Names::default(),
-            members: Members::default(),
-            roles: Roles::default(),
-            bans: Bans::default(),
-            seats: Seats::default(),
+            members: Seldom::NONE,
+            roles: Seldom::NONE,
+            bans: Seldom::NONE,
+            seats: Seldom::NONE,
             shown_seats: 0,
             heritage: None,
-            data: Data::default(),
-            removals: Removals::default(),
+            data: Seldom::NONE,
+            removals: Seldom::NONE,
             reset_revision: Default::default(),
-            left: Vec::new(),
-            sight_changed: Vec::new(),
-            departed: Vec::new(),
-            events: Vec::new(),
+            untold: Seldom::NONE,
             log: None,
             lifetime: Lifetime::begin(opened_at),
             deadlines: Deadlines::default(),
@@ -175,7 +169,9 @@ impl Replica {
         session.forget_all_but(remembered, removals.len())?;
         let places: Vec<_> = names.iter().map(|name| name.place).collect();
         names.into_iter().try_for_each(|name| session.put_name(name))?;
-        session.names.last = numbered;
+        if session.names.last != numbered {
+            session.names.last = numbered;
+        }
         session.put_data(data, false)?;
         session.put_data(private_data, true)?;
         for member in members {
@@ -184,22 +180,33 @@ impl Replica {
             }
             session.put_member(member)?;
         }
-        session.members.begun = joins;
-        let marked = session.members.take_marked();
-        session.members.reuse(marked);
+        if session.members.begun != joins {
+            session.members.begun = joins;
+        }
+        if let Some(members) = session.members.some_mut() {
+            let marked = members.take_marked();
+            members.reuse(marked);
+        }
         removals.into_iter().try_for_each(|removal| session.put_removal(removal))?;
         for place in places {
             // Its owner has it for what no frame shows yet.
             session.names.at(place).into_iter().for_each(|ix| session.names.drop_unused(ix));
         }
         session.put_people(people)?;
-        (session.removals.horizon, session.reset_revision) = (horizon, reset_revision);
+        if session.removals.horizon != horizon {
+            session.removals.horizon = horizon;
+        }
+        session.reset_revision = reset_revision;
         session.heritage =
-            heritage.map(|record::Heritage { of, props }| host::Heritage { of, props });
+            heritage.map(|record::Heritage { of, props }| host::Heritage { of, props }.into());
         session.deadlines.set(Deadline::Host, host_until);
         session.lifetime.emptied_at = empty_since;
         session.lifetime.ended = has_ended;
-        (session.skipped, session.epoch_revision) = (Skipped(skipped), epoch_revision);
+        session.skipped = Seldom::NONE;
+        if !skipped.is_empty() {
+            session.skipped = Skipped(skipped).into();
+        }
+        session.epoch_revision = epoch_revision;
         (session.revision, session.last_frame_at) = (until.revision, framed_at);
         session.notes = Notes::after(until.notes, session.limits.notes);
         self.waiting = waiting;
@@ -252,7 +259,8 @@ impl Session {
         let all = (self.removals.list.len() + news) as u64;
         let over = all.checked_sub(left).filter(|over| *over <= self.removals.list.len() as u64);
         for _ in 0..over.ok_or(Unfit::Contradiction("removals that were never told"))? {
-            let Some((revision, gone)) = self.removals.pop() else { break };
+            let oldest = self.removals.some_mut().and_then(Removals::pop);
+            let Some((revision, gone)) = oldest else { break };
             self.forget(revision, gone);
         }
         Ok(())
@@ -274,9 +282,10 @@ impl Session {
     fn put_data(&mut self, slots: Vec<Slot>, is_private: bool) -> Result<(), Unfit> {
         for Slot { place, revision, value } in slots {
             let key = self.key_at(place)?;
-            let part = if is_private { &mut self.data.private } else { &mut self.data.shared };
+            let data = &mut *self.data;
+            let part = if is_private { &mut data.private } else { &mut data.shared };
             part.put_shown(key, value, revision, &mut self.names);
-            self.data.revision = self.data.revision.max(revision);
+            data.revision = data.revision.max(revision);
         }
         Ok(())
     }
@@ -359,9 +368,7 @@ impl Session {
     fn put_people(&mut self, people: People) -> Result<(), Unfit> {
         let People { is_all, list } = people;
         if is_all {
-            self.roles.by_user.clear();
-            self.bans.0.clear();
-            self.seats.clear();
+            (self.roles, self.bans, self.seats) = (Seldom::NONE, Seldom::NONE, Seldom::NONE);
         }
         for Person { user, role, ban, seat, connection } in list {
             if let Some(connection) = connection {
@@ -369,15 +376,15 @@ impl Session {
             }
             match role {
                 Some(role) => self.roles.by_user.insert(user.clone(), role),
-                None => self.roles.by_user.remove(&user),
+                None => self.roles.some_mut().and_then(|it| it.by_user.remove(&user)),
             };
             match ban {
                 Some(ban) => self.bans.0.insert(user.clone(), ban),
-                None => self.bans.0.remove(&user),
+                None => self.bans.some_mut().and_then(|it| it.0.remove(&user)),
             };
             match seat {
                 Some(until) => self.seats.insert(user, until),
-                None => self.seats.remove(&user),
+                None => self.seats.some_mut().and_then(|it| it.remove(&user)),
             };
         }
         self.shown_seats = self.seats.len();

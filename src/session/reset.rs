@@ -23,7 +23,7 @@ impl Session {
             return Err(Refusal::SessionNotFound);
         }
         self.check(actor, Act::Reset(self.accepted.settings.reset_role))?;
-        let happened = self.events.len();
+        let happened = self.untold.events.len();
         self.happened(What::Reset { new_schema: schema.is_some() });
         self.attribute(happened, actor);
         // Nobody is told of what was before one by one, as no delta leads across.
@@ -45,8 +45,10 @@ impl Session {
 
     fn forget_values(&mut self) {
         self.begin_data();
-        self.data.writers.clear();
-        self.data.dirty = true;
+        if let Some(data) = self.data.some_mut() {
+            data.writers.clear();
+            data.dirty = true;
+        }
         // What a host that is gone has left was of before.
         self.heritage = None;
         let first = self.first_props(Vec::new());

@@ -1,6 +1,6 @@
 //! Roles, and who has which.
 
-use super::ids::UserId;
+use super::{ids::UserId, seldom::empty};
 use rustc_hash::FxHashMap;
 use std::fmt;
 
@@ -58,6 +58,8 @@ pub(super) struct Roles {
     pub(super) changed: Vec<UserId>,
 }
 
+empty!(Roles);
+
 impl Roles {
     /// The role of a user, if it has one.
     pub fn of(&self, user: &str) -> Option<Role> {
@@ -72,24 +74,19 @@ impl Roles {
     /// Gives a role. That of a member is none.
     pub fn give(&mut self, user: UserId, role: Role) {
         if role == Role::Member {
-            return self.take(&user);
+            return self.withdraw(&user);
         }
         self.by_user.insert(user.clone(), role);
         self.changed.push(user);
     }
 
     /// Takes whatever role a user has.
-    pub fn take(&mut self, user: &str) {
+    pub fn withdraw(&mut self, user: &str) {
         self.changed.extend(self.by_user.remove_entry(user).map(|(user, _)| user));
     }
 
     /// Who has one.
     pub fn users(&self) -> impl Iterator<Item = &UserId> {
         self.by_user.keys()
-    }
-
-    /// Takes the list of who got or lost one since the last call.
-    pub fn take_changed(&mut self) -> Vec<UserId> {
-        std::mem::take(&mut self.changed)
     }
 }

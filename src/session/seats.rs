@@ -13,6 +13,7 @@ use super::{
     ids::UserId,
     limits::Micros,
     role::Role,
+    seldom::empty,
 };
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub const HELD_FOR: Micros = 60 * super::limits::SECOND;
 
 /// The seats of a session, each until its moment.
 pub(super) type Seats = BTreeMap<UserId, Micros>;
+
+empty!(Seats);
 
 impl Session {
     /// How many places are held, as of the last frame, or as it is where no frame is to come.
@@ -61,7 +64,9 @@ impl Session {
         if !users.is_empty() {
             self.happened(What::SeatsReserved { users: users.clone(), until });
         }
-        self.seats.extend(users.into_iter().map(|user| (user, until)));
+        for user in users {
+            self.seats.insert(user, until);
+        }
         self.settle_seats();
         Ok(())
     }
@@ -92,7 +97,8 @@ impl Session {
 
     /// A user who comes, or may not come any more, has no seat.
     pub(super) fn give_up_seat(&mut self, user: &str) {
-        if let Some((user, _)) = self.seats.remove_entry(user) {
+        let seats = self.seats.some_mut();
+        if let Some((user, _)) = seats.and_then(|seats| seats.remove_entry(user)) {
             self.notes.add(&user);
             self.settle_seats();
         }
@@ -102,7 +108,9 @@ impl Session {
     pub(super) fn seats_over(&mut self, now: Micros) {
         let over = self.seats.iter().filter(|(_, until)| **until <= now);
         over.for_each(|(user, _)| self.notes.add(user));
-        self.seats.retain(|_, until| *until > now);
+        if let Some(seats) = self.seats.some_mut() {
+            seats.retain(|_, until| *until > now);
+        }
         self.settle_seats();
     }
 

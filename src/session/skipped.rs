@@ -1,6 +1,12 @@
 //! Numbers that nobody was given: revisions that are those of no frame, and terms of no host.
 
-use super::{Kind, Session, epoch::Epoch, limits::Micros, revision::Revision};
+use super::{
+    Kind, Session,
+    epoch::Epoch,
+    limits::Micros,
+    revision::Revision,
+    seldom::{Seldom, empty},
+};
 use std::sync::Arc;
 
 /// How many frames an owner that stores each before it shows it may have made and promised that are
@@ -13,6 +19,8 @@ const REMEMBERED: usize = 16;
 /// The frames after which revisions were skipped, the latest last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Skipped(pub Vec<Revision>);
+
+empty!(Skipped);
 
 impl Session {
     /// The last owner ended too early and stored each frame before it was shown. It may have promised
@@ -42,7 +50,7 @@ impl Session {
         let passed = self.epoch.0.saturating_sub(self.last_frame_at).max(1);
         self.revision = Revision(self.revision.0 + passed);
         self.epoch_revision = self.revision;
-        self.skipped.0.clear();
+        self.skipped = Seldom::NONE;
         if self.kind == Kind::Hosted {
             for info in [&mut self.accepted, &mut self.shown] {
                 Arc::make_mut(info).term += passed;

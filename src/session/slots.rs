@@ -86,7 +86,7 @@ impl Slots {
             Some(Ok(at)) => at,
             _ if value.is_none() => return,
             _ => {
-                let key = names.take(key, settings);
+                let key = names.claim(key, settings);
                 let at = self.find(key).unwrap_or_else(|at| at);
                 let (accepted, shown, revision) = (None, None, Revision::NONE);
                 let is_dirty = false;

@@ -147,3 +147,18 @@ fn a_host_whose_history_is_lost_keeps_its_term_to_itself() {
     swap(&mut heir, "other");
     assert_eq!(heir.accepted_info().term, term + 1);
 }
+
+#[test]
+fn a_session_in_which_nothing_happened_has_no_room_for_what_may_happen() {
+    let mut it = session(Kind::Room, &[]);
+    it.apply(1000, &Actor::App, Command::Update(vec![Setting::Locked(true)])).unwrap();
+    it.flush(2000);
+    assert!(!it.take_events().is_empty() && it.take_left().is_empty());
+    assert!(it.take_sight_changes().is_empty());
+    assert!(it.untold.some_mut().is_none() && it.skipped.some_mut().is_none());
+    assert!(it.members.some_mut().is_none() && it.names.some_mut().is_none());
+    assert!(it.roles.some_mut().is_none() && it.bans.some_mut().is_none());
+    assert!(it.seats.some_mut().is_none() && it.data.some_mut().is_none());
+    assert!(it.removals.some_mut().is_none());
+    assert!(size_of::<Session>() <= 384, "{} bytes", size_of::<Session>());
+}

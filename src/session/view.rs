@@ -183,15 +183,15 @@ impl Session {
     /// that may not be shown yet.
     pub(super) fn sight_may_change(&mut self, user: &UserId) {
         if !self.is_listed() || self.info_revision == self.revision {
-            self.sight_changed.push(user.clone());
+            self.untold.sight_changed.push(user.clone());
         }
     }
 
     /// Takes the list of users who may have come to know of the session, or not know of it any more,
     /// since the last call, as long as it is not listed.
     pub fn take_sight_changes(&mut self) -> Vec<UserId> {
-        let mut users = std::mem::take(&mut self.sight_changed);
-        users.extend(self.roles.take_changed());
+        let mut users = self.take_untold(|untold| &mut untold.sight_changed);
+        users.extend(self.roles.take(|roles| &mut roles.changed));
         users
     }
 
@@ -463,7 +463,9 @@ impl Session {
 
     /// Forgets removals that are over the bounds.
     pub(super) fn expire_removals(&mut self, now: super::limits::Micros) {
-        while let Some((revision, gone)) = self.removals.expire(now, &self.limits) {
+        while let Some(removals) = self.removals.some_mut()
+            && let Some((revision, gone)) = removals.expire(now, &self.limits)
+        {
             self.forget(revision, gone);
         }
     }
