@@ -6,6 +6,7 @@ use super::{
     event::Ended,
     limits::{Micros, SERVER_END_GRACE, UNUSED_TTL},
     member::{Departure, MemberIx},
+    seldom::{Seldom, empty},
     settings::Presence,
 };
 use rustc_hash::FxHashMap;
@@ -30,40 +31,89 @@ pub(super) enum Deadline {
     Log,
 }
 
-/// What is due when; each at one moment at most.
-#[derive(Debug, Default)]
+/// What is due when; each at one moment at most. The few of the session itself have a place each;
+/// those of members are ordered, as they may be many.
+#[derive(Debug)]
 pub(super) struct Deadlines {
+    /// By [`Deadline::place`].
+    own: [Micros; OWN],
+    of_members: Seldom<OfMembers>,
+}
+
+/// How many there are of the session itself.
+const OWN: usize = 5;
+
+/// When it is due what is not due.
+const NEVER: Micros = Micros::MAX;
+
+#[derive(Debug, Default)]
+struct OfMembers {
     by_moment: BTreeSet<(Micros, Deadline)>,
     moments: FxHashMap<Deadline, Micros>,
+}
+
+empty!(OfMembers);
+
+impl Deadline {
+    /// Those of the session itself, in the order of their places.
+    const OWN: [Self; OWN] = [Self::Host, Self::Empty, Self::Age, Self::Seats, Self::Log];
+
+    /// The place of one of the session itself; none = it is of a member.
+    fn place(self) -> Option<usize> {
+        Self::OWN.iter().position(|own| *own == self)
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { own: [NEVER; OWN], of_members: Seldom::NONE }
+    }
 }
 
 impl Deadlines {
     /// When something is due.
     pub fn at(&self, deadline: Deadline) -> Option<Micros> {
-        self.moments.get(&deadline).copied()
+        match deadline.place() {
+            Some(place) => Some(self.own[place]).filter(|at| *at != NEVER),
+            None => self.of_members.moments.get(&deadline).copied(),
+        }
     }
 
     /// It is due then, and at no other moment; none = it is not due any more.
     pub fn set(&mut self, deadline: Deadline, at: Option<Micros>) {
-        if let Some(before) = self.moments.remove(&deadline) {
-            self.by_moment.remove(&(before, deadline));
+        if let Some(place) = deadline.place() {
+            self.own[place] = at.unwrap_or(NEVER);
+            return;
+        }
+        if let Some(known) = self.of_members.some_mut()
+            && let Some(before) = known.moments.remove(&deadline)
+        {
+            known.by_moment.remove(&(before, deadline));
         }
         if let Some(at) = at {
-            self.moments.insert(deadline, at);
-            self.by_moment.insert((at, deadline));
+            self.of_members.moments.insert(deadline, at);
+            self.of_members.by_moment.insert((at, deadline));
+        } else {
+            self.of_members.tidy(|known| known.moments.is_empty());
         }
     }
 
     /// When something is due next.
     pub fn next(&self) -> Option<Micros> {
-        self.by_moment.first().map(|(at, _)| *at)
+        self.first().map(|(at, _)| at)
     }
 
     /// Takes out what is due next, if it is due by now.
     pub fn take_due(&mut self, now: Micros) -> Option<Deadline> {
-        let (_, deadline) = *self.by_moment.first().filter(|(at, _)| *at <= now)?;
+        let (_, deadline) = self.first().filter(|(at, _)| *at <= now)?;
         self.set(deadline, None);
         Some(deadline)
+    }
+
+    /// What is due next. Of what is due at the same moment the least comes first.
+    fn first(&self) -> Option<(Micros, Deadline)> {
+        let own = self.own.iter().copied().zip(Deadline::OWN).filter(|(at, _)| *at != NEVER);
+        own.chain(self.of_members.by_moment.first().copied()).min()
     }
 }
 
