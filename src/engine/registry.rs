@@ -40,11 +40,11 @@ pub struct Registry {
     pairs: DashMap<(AppId, Pair), SessionId, FxBuildHasher>,
     users: DashMap<(AppId, UserId), UserRecord, FxBuildHasher>,
     apps: Arc<Apps>,
-    /// All sessions, by id and by epoch, which is the order of their opening.
-    all: Shelf,
-    /// Those of them that everybody may know of.
-    listed: Shelf,
-    /// The others, by each user who may know of them. Without an id: before all of them.
+    /// All sessions by id.
+    by_id: DashMap<AppId, Sides<SessionId, ()>, FxBuildHasher>,
+    /// All sessions by epoch, which is the order of their opening.
+    by_epoch: DashMap<AppId, Sides<Epoch, Arc<Live>>, FxBuildHasher>,
+    /// Those that not everybody may know of, by each user who may. Without an id: before all of them.
     known: Index<(UserId, Option<SessionId>), ()>,
     known_by_epoch: Index<(UserId, Epoch), Arc<Live>>,
     /// The sessions that anybody may join.
@@ -54,32 +54,29 @@ pub struct Registry {
     max_users: usize,
 }
 
-/// Sessions in two orders.
-#[derive(Debug, Default)]
-struct Shelf {
-    by_id: Index<SessionId, ()>,
-    by_epoch: Index<Epoch, Arc<Live>>,
+/// The sessions of an app in one order. Both maps have one guard, so a session that passes from one to
+/// the other is always in one of them.
+#[derive(Debug)]
+struct Sides<K, V> {
+    /// Those that everybody may know of.
+    listed: BTreeMap<K, V>,
+    /// The others.
+    hidden: BTreeMap<K, V>,
 }
 
-impl Shelf {
-    /// Puts a session there, or takes it out.
-    fn note(&self, live: &Arc<Live>, is_there: bool) {
-        note(&self.by_id, &live.app, live.id.clone(), is_there.then_some(()));
-        note(&self.by_epoch, &live.app, live.epoch, is_there.then(|| live.clone()));
-    }
-
-    fn entries(&self) -> usize {
-        entries(&self.by_id) + entries(&self.by_epoch)
+impl<K, V> Default for Sides<K, V> {
+    fn default() -> Self {
+        Self { listed: BTreeMap::new(), hidden: BTreeMap::new() }
     }
 }
 
 /// In which indexes of the registry a session is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Places {
-    /// In that of all sessions.
+    /// In that of the sessions that everybody may know of, or in that of the others.
     pub exists: bool,
-    /// In that of the sessions that everybody may know of. One that exists and is not in it is in
-    /// those of the users who may know of it.
+    /// In the former. One that exists and is not in it is also in those of the users who may know of
+    /// it.
     pub listed: bool,
     /// In that of the sessions that anybody may join.
     pub open_to_all: bool,
@@ -115,13 +112,40 @@ fn note<K: Ord, V>(index: &Index<K, V>, app: &AppId, key: K, value: Option<V>) {
     }
 }
 
+/// Puts a session where it belongs in an order, or takes it out.
+fn put<K: Ord, V>(
+    order: &DashMap<AppId, Sides<K, V>, FxBuildHasher>,
+    app: &AppId,
+    key: K,
+    value: V,
+    is: Places,
+) {
+    if is.exists {
+        let mut sides = order.entry(app.clone()).or_default();
+        let Sides { listed, hidden } = &mut *sides;
+        let (to, from) = if is.listed { (listed, hidden) } else { (hidden, listed) };
+        from.remove(&key);
+        to.insert(key, value);
+    } else if let Entry::Occupied(mut sides) = order.entry(app.clone()) {
+        let Sides { listed, hidden } = sides.get_mut();
+        listed.remove(&key);
+        hidden.remove(&key);
+        if listed.is_empty() && hidden.is_empty() {
+            sides.remove();
+        }
+    }
+}
+
+fn in_order<K, V>(order: &DashMap<AppId, Sides<K, V>, FxBuildHasher>) -> usize {
+    order.iter().map(|sides| sides.listed.len() + sides.hidden.len()).sum()
+}
+
 fn entries<K, V>(index: &Index<K, V>) -> usize {
     index.iter().map(|app| app.len()).sum()
 }
 
 /// The first id from a place on.
-fn first(index: &Index<SessionId, ()>, app: &AppId, from: Bound<&SessionId>) -> Option<SessionId> {
-    let ids = index.get(app)?;
+fn first(ids: &BTreeMap<SessionId, ()>, from: Bound<&SessionId>) -> Option<SessionId> {
     ids.range::<SessionId, _>((from, Bound::Unbounded)).next().map(|(id, ())| id.clone())
 }
 
@@ -150,11 +174,9 @@ impl Beyond {
 
     fn first_of<K: Ord + Clone>(
         self,
-        index: &Index<K, Arc<Live>>,
-        app: &AppId,
+        sessions: &BTreeMap<K, Arc<Live>>,
         key: impl Fn(Epoch) -> K,
     ) -> Option<(Epoch, Arc<Live>)> {
-        let sessions = index.get(app)?;
         let ends = (key(Epoch::default()), key(Epoch::MAX));
         let (_, live) = match self {
             Self::After(last) => {
@@ -185,8 +207,8 @@ impl Registry {
             pairs: DashMap::default(),
             users: DashMap::default(),
             apps,
-            all: Shelf::default(),
-            listed: Shelf::default(),
+            by_id: DashMap::default(),
+            by_epoch: DashMap::default(),
             known: DashMap::default(),
             known_by_epoch: DashMap::default(),
             open_to_all: DashMap::default(),
@@ -313,11 +335,9 @@ impl Registry {
     /// Moves a session from the indexes where it was to those where it belongs. Called with the
     /// session locked, and before its id is free for another one.
     pub fn place(&self, live: &Arc<Live>, was: Places, is: Places) {
-        if was.exists != is.exists {
-            self.all.note(live, is.exists);
-        }
-        if was.listed != is.listed {
-            self.listed.note(live, is.listed);
+        if (was.exists, was.listed) != (is.exists, is.listed) {
+            put(&self.by_id, &live.app, live.id.clone(), (), is);
+            put(&self.by_epoch, &live.app, live.epoch, live.clone(), is);
         }
         if was.open_to_all != is.open_to_all {
             let offered = is.open_to_all.then(|| live.clone());
@@ -345,13 +365,12 @@ impl Registry {
         actor: &Actor,
         from: Bound<&SessionId>,
     ) -> Option<SessionId> {
-        match actor {
-            Actor::App => first(&self.all.by_id, app, from),
-            Actor::User(user) => {
-                let known = self.first_known(app, user, from);
-                [known, first(&self.listed.by_id, app, from)].into_iter().flatten().min()
-            }
-        }
+        let known = actor.user().and_then(|user| self.first_known(app, user, from));
+        let sides = self.by_id.get(app);
+        let hidden = sides.as_ref().filter(|_| actor.user().is_none());
+        let hidden = hidden.and_then(|sides| first(&sides.hidden, from));
+        let listed = sides.as_ref().and_then(|sides| first(&sides.listed, from));
+        [known, hidden, listed].into_iter().flatten().min()
     }
 
     fn first_known(
@@ -376,21 +395,22 @@ impl Registry {
         actor: &Actor,
         beyond: Beyond,
     ) -> Option<(Epoch, Arc<Live>)> {
-        let Actor::User(user) = actor else {
-            return beyond.first_of(&self.all.by_epoch, app, |epoch| epoch);
-        };
-        let listed = beyond.first_of(&self.listed.by_epoch, app, |epoch| epoch);
-        let key = |epoch| (user.id().clone(), epoch);
-        let known = beyond.first_of(&self.known_by_epoch, app, key);
-        match (listed, known) {
-            (Some(listed), Some(known)) => Some(beyond.first(listed, known)),
-            (listed, known) => listed.or(known),
-        }
+        let known = actor.user().and_then(|user| {
+            let known = self.known_by_epoch.get(app)?;
+            beyond.first_of(&known, |epoch| (user.clone(), epoch))
+        });
+        let sides = self.by_epoch.get(app);
+        let hidden = sides.as_ref().filter(|_| actor.user().is_none());
+        let hidden = hidden.and_then(|sides| beyond.first_of(&sides.hidden, |epoch| epoch));
+        let listed = sides.as_ref().and_then(|sides| beyond.first_of(&sides.listed, |epoch| epoch));
+        let all = [known, hidden, listed].into_iter().flatten();
+        all.reduce(|a, b| beyond.first(a, b))
     }
 
     /// The session opened last before an epoch among those that anybody may join.
     pub fn newest(&self, app: &AppId, before: Epoch) -> Option<(Epoch, Arc<Live>)> {
-        Beyond::Before(before).first_of(&self.open_to_all, app, |epoch| epoch)
+        let open = self.open_to_all.get(app)?;
+        Beyond::Before(before).first_of(&open, |epoch| epoch)
     }
 
     /// Every session.
@@ -402,7 +422,7 @@ impl Registry {
     pub fn footprint(&self) -> Footprint {
         let known = entries(&self.known) + entries(&self.known_by_epoch);
         let unordered = self.names.len() + self.pairs.len() + known;
-        let ordered = self.all.entries() + self.listed.entries();
+        let ordered = in_order(&self.by_id) + in_order(&self.by_epoch);
         Footprint {
             sessions: self.sessions.len(),
             indexed: unordered + ordered + entries(&self.open_to_all),
