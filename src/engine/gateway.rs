@@ -172,6 +172,7 @@ impl Attachment {
             let is_it = |by: &AttachedBy| by.is_of(gateway) && by.number == self.number;
             if state.attached.get(&self.order).is_some_and(is_it) {
                 state.attached.remove(&self.order);
+                state.attached.tidy(FxHashMap::is_empty);
             }
             let at = state.core.revision();
             state.end_lost_views(at)

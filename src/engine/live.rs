@@ -25,13 +25,14 @@ use crate::session::{
     member::Departed,
     revision::Revision,
     schema::Schema,
+    seldom::{Seldom, empty},
     settings::Pacing,
     view::View,
 };
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use slab::Slab;
-use std::{mem, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 /// A running session. Any thread may lock it; only its shard's runtime flushes it.
 #[derive(Debug)]
@@ -60,12 +61,12 @@ pub struct Live {
 pub struct State {
     /// The rules' state.
     pub core: Session,
-    pub(super) views: Slab<Shared>,
-    pub(super) subscribers: Slab<Subscriber>,
+    pub(super) views: Seldom<Slab<Shared>>,
+    pub(super) subscribers: Seldom<Slab<Subscriber>>,
     /// The members that gateways have attached, by the order of their memberships.
-    pub(super) attached: FxHashMap<u64, AttachedBy>,
+    pub(super) attached: Seldom<FxHashMap<u64, AttachedBy>>,
     /// Reads that wait for the open frame.
-    pub(super) waiting: Slab<Waker>,
+    pub(super) waiting: Seldom<Slab<Waker>>,
     /// The next visit of the tick.
     pub(super) tick: Option<Listed>,
     /// When the last one was, whether it made a frame or not; before the first, the opening.
@@ -88,6 +89,11 @@ pub struct State {
     pub(super) logs: LogShare,
     pub(super) counters: Arc<Counters>,
 }
+
+empty!(Slab<Shared>);
+empty!(Slab<Subscriber>);
+empty!(Slab<Waker>);
+empty!(FxHashMap<u64, AttachedBy>);
 
 impl Live {
     pub(super) fn new(
@@ -112,10 +118,10 @@ impl Live {
             state: Mutex::new(State {
                 visited_at: core.last_frame_at(),
                 core,
-                views: Slab::new(),
-                subscribers: Slab::new(),
-                attached: FxHashMap::default(),
-                waiting: Slab::new(),
+                views: Seldom::NONE,
+                subscribers: Seldom::NONE,
+                attached: Seldom::NONE,
+                waiting: Seldom::NONE,
                 tick: None,
                 deadline: None,
                 in_app: None,
@@ -351,6 +357,7 @@ impl State {
     pub(super) fn leave_view(&mut self, key: usize, exclude_self: bool) {
         if self.views[key].leave(exclude_self) {
             self.views.remove(key);
+            self.views.tidy(Slab::is_empty);
         }
     }
 
@@ -496,7 +503,7 @@ impl State {
 
     /// Takes the session from the gateways that have users in it; returns which to wake.
     pub(super) fn end_attached(&mut self, end: &End) -> Vec<Waker> {
-        let attached = mem::take(&mut self.attached);
+        let attached = self.attached.take(|attached| attached);
         attached.into_values().filter_map(|by| by.end(end.clone())).collect()
     }
 

@@ -11,6 +11,7 @@ use crate::session::{
     record::Mark,
 };
 use parking_lot::MutexGuard;
+use slab::Slab;
 use std::{
     pin::Pin,
     sync::Arc,
@@ -197,6 +198,7 @@ impl<'a> Future for Shown<'a> {
         if !state.is_in_flight() {
             if let Some(key) = self.waiting.take() {
                 state.waiting.remove(key);
+                state.waiting.tidy(Slab::is_empty);
             }
             return Poll::Ready(Ok(state));
         }
@@ -216,7 +218,9 @@ impl<'a> Future for Shown<'a> {
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.waiting {
-            self.live.lock().waiting.remove(key);
+            let waiting = &mut self.live.lock().waiting;
+            waiting.remove(key);
+            waiting.tidy(Slab::is_empty);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::session::{
     revision::Revision,
     view::Class,
 };
+use slab::Slab;
 use std::{
     sync::{
         Arc,
@@ -429,6 +430,7 @@ impl Drop for Subscription {
         {
             let mut state = self.live.lock();
             let subscriber = state.subscribers.remove(self.key);
+            state.subscribers.tidy(Slab::is_empty);
             let delivery = state.views[subscriber.view].delivery;
             state.leave_view(subscriber.view, subscriber.exclude_self);
             if delivery == Delivery::All && !state.has_listeners() {

@@ -3,6 +3,7 @@
 use super::error::Refusal;
 use super::{Engine, Position, live::Live};
 use crate::session::{error::Refusal as Rule, revision::Revision};
+use slab::Slab;
 use std::{
     pin::Pin,
     sync::Arc,
@@ -64,7 +65,9 @@ impl Future for Framed<'_> {
 impl Drop for Framed<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.waiting {
-            self.live.lock().waiting.remove(key);
+            let waiting = &mut self.live.lock().waiting;
+            waiting.remove(key);
+            waiting.tidy(Slab::is_empty);
         }
     }
 }
