@@ -103,7 +103,7 @@ impl Outline {
         let Opening { id, kind, settings, password, opener, schema, .. } = opening;
         let owner = opener.as_ref().map(|(user, _)| user.clone());
         let info = Info {
-            settings: settings.clone(),
+            settings: Arc::new(settings.clone()),
             owner,
             host: None,
             term: 0,

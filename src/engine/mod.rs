@@ -6,6 +6,7 @@
 //! watchers are told or the journal of events, a shard's list, never two sessions; no lock is held
 //! across an await.
 
+mod alike;
 mod apps;
 pub mod asked;
 mod clock;
@@ -85,6 +86,7 @@ use crate::session::{
     revision::Revision,
     settings::Settings,
 };
+use alike::Alike;
 use apps::Apps;
 use counters::Counted;
 use dashmap::DashMap;
@@ -213,6 +215,7 @@ struct Inner {
     apps: Arc<Apps>,
     /// What the logs of the sessions take.
     logs: Arc<Logs>,
+    alike: Alike,
     requests: Requests,
     /// What is to be stored, if there is a store.
     keeping: Option<Keeping>,
@@ -254,6 +257,7 @@ impl Engine {
             events: Events::new(settings.events),
             shards: (0..settings.shards.max(1)).map(|_| Shard::default()).collect(),
             logs: Arc::new(Logs::new(settings.max_logs_bytes)),
+            alike: Alike::default(),
             keeping: settings.keeping.map(Keeping::new),
             settings,
             clock,

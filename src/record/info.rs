@@ -33,7 +33,7 @@ pub fn write(info: &Info) -> wire::Info {
 pub fn read(info: wire::Info) -> Result<Info, Unreadable> {
     let wire::Info { settings, owner, host, term, has_password, schema } = info;
     Ok(Info {
-        settings: read_settings(settings.ok_or(Unreadable::Malformed("no settings"))?)?,
+        settings: read_settings(settings.ok_or(Unreadable::Malformed("no settings"))?)?.into(),
         owner: owner.map(user).transpose()?,
         host: host.map(user).transpose()?,
         term: moment(term)?,

@@ -91,7 +91,7 @@ use value::Value;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// What the opener and admins choose.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Who owns it.
     pub owner: Option<UserId>,
     /// Hosted: whose props are shown.
@@ -247,7 +247,7 @@ impl Session {
         };
         let has_password = password.is_some();
         let judges = judges.or(judged_by(&settings.rules));
-        let (owned_by, host) = (owner.clone(), None);
+        let (settings, owned_by, host) = (Arc::new(settings), owner.clone(), None);
         let info = Info { settings, owner: owned_by, host, term: 0, has_password, schema };
         let accepted = Arc::new(info);
         let mut session = Self {
@@ -406,7 +406,7 @@ impl Session {
                     self.password = password;
                     self.password_revision = self.revision.next();
                 }
-                change => info.settings.change(change),
+                change => Arc::make_mut(&mut info.settings).change(change),
             }
         }
         self.log_settings();
@@ -529,6 +529,18 @@ impl Session {
     /// What is told of the session as of the last frame.
     pub fn info(&self) -> &Arc<Info> {
         &self.shown
+    }
+
+    /// Shares settings with others that have the same. False = it has other ones, or some that no
+    /// frame shows yet.
+    pub fn share_settings(&mut self, same: &Arc<Settings>) -> bool {
+        let is_shown = Arc::ptr_eq(&self.accepted, &self.shown);
+        if !is_shown || self.accepted.settings != *same {
+            return false;
+        }
+        Arc::make_mut(&mut self.accepted).settings = same.clone();
+        self.shown = self.accepted.clone();
+        true
     }
 
     /// What is accepted and may not be framed yet.

@@ -107,7 +107,7 @@ fn mark(revision: u64, notes: u64) -> Mark {
 fn info(host: &str, schema: Option<Schema>) -> Arc<Info> {
     let keys = |keys: &[&str]| Keys::new(keys.iter().map(|key| (*key).into()).collect());
     Arc::new(Info {
-        settings: Settings {
+        settings: Arc::new(Settings {
             name: Some("Race".into()),
             propnames: keys(&["x", "y"]),
             hostprops: keys(&["x"]),
@@ -129,7 +129,7 @@ fn info(host: &str, schema: Option<Schema>) -> Arc<Info> {
             reset_role: Role::Owner,
             durability: Durability::Sync,
             rules: [].into(),
-        },
+        }),
         owner: Some(user("ada")),
         host: Some(user(host)),
         term: 3,
@@ -362,7 +362,7 @@ fn ruled() -> Record {
     };
     if let Some(info) = &mut record.info {
         let rules = [rule("near", &[Operation::Write]), rule("all", &Operation::ALL)];
-        Arc::make_mut(info).settings.rules = rules.into();
+        Arc::make_mut(&mut Arc::make_mut(info).settings).rules = rules.into();
     }
     record
 }

@@ -85,7 +85,7 @@ impl Framed {
 
     /// Everything that decides which props the view selects.
     pub fn selection(&self, view: &View) -> impl PartialEq + use<> {
-        let Settings { propnames, hostprops, .. } = &self.info.settings;
+        let Settings { propnames, hostprops, .. } = &*self.info.settings;
         let shown = match (self.kind, view.class) {
             (Kind::Room, _) => vec![propnames],
             (Kind::Hosted, Class::Members) if hostprops.is_empty() => vec![propnames],

@@ -188,7 +188,8 @@ impl Lockstep {
                 self.listener.begin(&mut self.session);
             }
             Step::RestoreSelection => {
-                let Settings { propnames, hostprops, .. } = self.model.last().info.settings.clone();
+                let settings = self.model.last().info.settings.clone();
+                let Settings { propnames, hostprops, .. } = (*settings).clone();
                 let changes = vec![Setting::Propnames(propnames), Setting::Hostprops(hostprops)];
                 self.apply(&Actor::App, Command::Update(changes));
             }

@@ -23,11 +23,14 @@ use sessiond::session::{
     password::PasswordHash,
     revision::Revision,
     role::Role,
-    settings::{Kind, Presence, Setting},
+    settings::{Kind, Presence, Setting, Settings},
     value::Value,
     view::View,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Values by key.
 pub type Props = BTreeMap<Key, Value>;
@@ -119,7 +122,7 @@ impl Model {
             created_at: now,
             roles: owner.iter().map(|user| (user.clone(), Role::Owner)).collect(),
             info: Info {
-                settings: opening.settings,
+                settings: opening.settings.into(),
                 owner,
                 host: None,
                 term: 0,
@@ -593,12 +596,16 @@ impl Model {
         for change in changes {
             match change {
                 Setting::Password(password) => self.password.clone_from(password),
-                change => self.info.settings.change(change.clone()),
+                change => self.settings_mut().change(change.clone()),
             }
         }
         self.info.has_password = self.password.is_some();
         self.open = true;
         self.end_if_empty_for_too_long(now);
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.info.settings)
     }
 
     fn user_props(&mut self, user: &UserId, write: &Write, hidden: bool) -> Result<bool, Refusal> {

@@ -22,7 +22,7 @@ impl Model {
             self.put_role(&user, role);
         }
         self.bans.extend(people.bans);
-        let locked = std::mem::take(&mut self.info.settings.locked);
+        let locked = std::mem::take(&mut self.settings_mut().locked);
         let kind = std::mem::replace(&mut self.kind, Kind::Room);
         if let Some((user, join)) = opener {
             self.join(now, &user, &join)?;
@@ -30,7 +30,7 @@ impl Model {
         for (at, (user, join)) in people.users.iter().enumerate() {
             self.join(now, user, join).map_err(|why| Refusal::OfUser { at, why: Box::new(why) })?;
         }
-        (self.kind, self.info.settings.locked) = (kind, locked);
+        (self.kind, self.settings_mut().locked) = (kind, locked);
         self.settle_host(now, None);
         Ok(())
     }
