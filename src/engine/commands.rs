@@ -236,11 +236,11 @@ impl Engine {
             // What is merged is merged into the value of each session, as into that of the user.
             let merged = record.merged(write.clone(), self.inner.limits.value_bytes)?;
             record.check_room(&merged, self.inner.limits.props_per_user)?;
-            let sessions = record.sessions.union(&record.sources).count();
+            let sessions = record.everywhere().count();
             self.owe_updates_of(&in_app, record, sessions);
             let mut outcomes = Vec::new();
             let mut unconcerned = Vec::new();
-            for id in record.sessions.union(&record.sources) {
+            for id in record.everywhere() {
                 let Some(live) = self.inner.registry.session(app, id) else { continue };
                 match self.write_in(&live, user, write, false) {
                     Some(outcome) => outcomes.push((id.clone(), outcome)),

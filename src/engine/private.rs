@@ -99,7 +99,7 @@ impl Engine {
     /// The app sees a user, or does not any more: its private sessions show that.
     pub(super) fn tell_of_source(&self, app: &AppId, record: &User) {
         let is_present = record.is_present();
-        for id in &record.sources {
+        for id in record.sources.iter() {
             let Some(live) = self.inner.registry.session(app, id) else { continue };
             let mut state = live.lock();
             let seen = Command::SourceSeen { is_present };

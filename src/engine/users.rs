@@ -10,6 +10,7 @@ use super::{
 use crate::session::{
     ids::{AppId, SessionId, UserId},
     limits::{Micros, SECOND},
+    seldom::{Seldom, empty},
     user::{SESSIONS_PER_UPDATE, User},
 };
 use parking_lot::Mutex;
@@ -33,14 +34,16 @@ pub struct Record {
     /// As one of the users of its app.
     in_app: Share,
     /// When what waits of the user may be written, by the rate of the app.
-    turn: Option<Turn>,
-    followers: Slab<Following>,
+    turn: Option<Box<Turn>>,
+    followers: Seldom<Slab<Following>>,
     /// The entries into sessions that the followers were told of.
     told: u64,
     /// When it is looked whether the user is to be forgotten. It stays while the user comes and
     /// goes, and is put off then.
-    forgetting: Option<Listed>,
+    forgetting: Option<Box<Listed>>,
 }
+
+empty!(Slab<Following>);
 
 impl Record {
     /// That of a user who has just become known.
@@ -49,7 +52,7 @@ impl Record {
             user: User::default(),
             in_app,
             turn: None,
-            followers: Slab::new(),
+            followers: Seldom::NONE,
             told: 0,
             forgetting: None,
         }))
@@ -59,15 +62,15 @@ impl Record {
     /// user `waits`, it has a turn in its app from then on, and is let through when that comes.
     fn take_update(&mut self, now: Micros, per_second: u64, waits: bool) -> Result<(), Refusal> {
         let app = self.in_app.app();
-        if let Some(turn) = self.turn {
-            app.check_turn(turn, now)?;
+        if let Some(turn) = &self.turn {
+            app.check_turn(**turn, now)?;
             self.user.take_update(now, per_second)?;
             self.turn = None;
             return Ok(());
         }
         let taken = take_update(app, &mut self.user, now, per_second);
         if waits && matches!(taken, Err(Refusal::AppLimit { .. })) {
-            self.turn = Some(app.turn(AppLimit::Updates, now, 1));
+            self.turn = Some(app.turn(AppLimit::Updates, now, 1).into());
         }
         taken
     }
@@ -231,7 +234,7 @@ impl Engine {
         record.settle(now);
         if let Some(since) = record.idle_since.filter(|_| record.forgetting.is_none()) {
             let at = since + self.inner.settings.user_ttl;
-            record.forgetting = Some(self.list_forgetting((app, user), at));
+            record.forgetting = Some(self.list_forgetting((app, user), at).into());
         }
         let sessions = record.sessions.entries();
         if std::mem::replace(&mut record.told, sessions) == sessions {
@@ -258,7 +261,7 @@ impl Engine {
             // Where somebody takes hold of the record before it is out, this looks again; else it
             // goes with the record.
             let at = if is_over { Some(now + ttl.max(SECOND)) } else { over };
-            record.forgetting = at.map(|at| self.list_forgetting((app, user), at));
+            record.forgetting = at.map(|at| self.list_forgetting((app, user), at).into());
             if !is_over {
                 return;
             }
@@ -365,7 +368,9 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.stream.record.lock().followers.remove(self.key);
+        let followers = &mut self.stream.record.lock().followers;
+        followers.remove(self.key);
+        followers.tidy(Slab::is_empty);
     }
 }
 

@@ -6,10 +6,13 @@ use super::{
     ids::{Key, SessionId},
     limits::{Micros, SECOND},
     schema::Paths,
+    seldom::{Seldom, empty},
     value::Value,
 };
+use smallvec::SmallVec;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     ops::{Bound, Deref},
 };
 
@@ -26,7 +29,7 @@ pub struct User {
     /// in there, that session knows.
     pub slot: Option<SessionId>,
     /// The private sessions that show it as their source, whether it has joined them or not.
-    pub sources: BTreeSet<SessionId>,
+    pub sources: Seldom<BTreeSet<SessionId>>,
     /// Open streams, whether of a session or not.
     pub streams: u32,
     /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.
@@ -35,27 +38,45 @@ pub struct User {
     full_at: Micros,
 }
 
-/// The sessions that a user has joined, in the order of ids.
+/// The sessions that a user has joined, in the order of ids. Most are in one.
 #[derive(Debug, Default)]
 pub struct Joined {
-    ids: BTreeSet<SessionId>,
+    ids: SmallVec<[SessionId; 1]>,
     entries: u64,
 }
 
 impl Joined {
     /// A session is joined.
     pub fn insert(&mut self, id: SessionId) {
-        self.entries += u64::from(self.ids.insert(id));
+        if let Err(at) = self.ids.binary_search(&id) {
+            self.ids.insert(at, id);
+            self.entries += 1;
+        }
     }
 
     /// A session was left or has ended.
     pub fn remove(&mut self, id: &SessionId) {
-        self.ids.remove(id);
+        if let Ok(at) = self.ids.binary_search(id) {
+            self.ids.remove(at);
+        }
+        if self.ids.len() <= 1 {
+            self.ids.shrink_to_fit();
+        }
+    }
+
+    /// Whether a session is among them.
+    pub fn contains(&self, id: &SessionId) -> bool {
+        self.ids.binary_search(id).is_ok()
     }
 
     /// The first from a place on.
     pub fn first(&self, from: Bound<&SessionId>) -> Option<SessionId> {
-        self.ids.range::<SessionId, _>((from, Bound::Unbounded)).next().cloned()
+        let at = match from {
+            Bound::Unbounded => 0,
+            Bound::Included(id) => self.ids.partition_point(|known| known < id),
+            Bound::Excluded(id) => self.ids.partition_point(|known| known <= id),
+        };
+        self.ids.get(at).cloned()
     }
 
     /// How often a session was joined: where it has risen, there may be another one.
@@ -65,14 +86,33 @@ impl Joined {
 }
 
 impl Deref for Joined {
-    type Target = BTreeSet<SessionId>;
+    type Target = [SessionId];
 
     fn deref(&self) -> &Self::Target {
         &self.ids
     }
 }
 
+empty!(BTreeSet<SessionId>);
+
 impl User {
+    /// The sessions that it has joined and those that show it as their source, in the order of ids.
+    pub fn everywhere(&self) -> impl Iterator<Item = &SessionId> {
+        let mut joined = self.sessions.iter().peekable();
+        let mut sources = self.sources.iter().peekable();
+        iter::from_fn(move || match (joined.peek(), sources.peek()) {
+            (Some(one), Some(other)) if one > other => sources.next(),
+            (Some(one), Some(other)) => {
+                if one == other {
+                    sources.next();
+                }
+                joined.next()
+            }
+            (None, _) => sources.next(),
+            (_, None) => joined.next(),
+        })
+    }
+
     /// The write that replaces where this one merges: into what is set on the user.
     pub fn merged(&self, write: Write, most_bytes: usize) -> Result<Write, Refusal> {
         write.merged(Paths::PROPS, most_bytes, |key| self.props.get(key))
@@ -153,6 +193,25 @@ mod tests {
         let refused = user.take_update(now, 200);
         assert_eq!(refused, Err(Refusal::RateLimited { per_second: 200, retry_after: 11 * 5000 }));
         assert!(user.take_update(now + 11 * 5000, 200).is_ok());
+    }
+
+    #[test]
+    fn sessions_are_found_in_the_order_of_ids_each_once() {
+        let id = |id: &str| SessionId::new(id).unwrap();
+        let mut user = User::default();
+        ["d", "b", "c", "b"].map(id).into_iter().for_each(|id| user.sessions.insert(id));
+        user.sources.extend(["a", "c", "e"].map(id));
+        assert_eq!(user.everywhere().map(|id| &**id).collect::<String>(), "abcde");
+        user.sessions.remove(&id("c"));
+        assert_eq!((user.sessions.len(), user.sessions.entries()), (2, 3));
+        assert!(user.sessions.contains(&id("b")) && !user.sessions.contains(&id("c")));
+        let (b, c) = (id("b"), id("c"));
+        let first = |from| user.sessions.first(from).map(|id| id.to_string());
+        assert_eq!(first(Bound::Unbounded).as_deref(), Some("b"));
+        assert_eq!(first(Bound::Included(&b)).as_deref(), Some("b"));
+        assert_eq!(first(Bound::Excluded(&b)).as_deref(), Some("d"));
+        assert_eq!(first(Bound::Included(&c)).as_deref(), Some("d"));
+        assert_eq!(first(Bound::Excluded(&id("d"))), None);
     }
 
     #[test]
