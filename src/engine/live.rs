@@ -19,6 +19,7 @@ use crate::session::{
     Session,
     command::Actor,
     epoch::Epoch,
+    growth::Growth,
     ids::{AppId, SessionId, UserId},
     judging::Operations,
     limits::Micros,
@@ -344,7 +345,11 @@ impl State {
         let known = self.views.iter().find(|(_, shared)| is_it(shared)).map(|(key, _)| key);
         let revision = self.revision();
         let new = || Shared::new(&self.core, revision, view, delivery);
-        let key = known.unwrap_or_else(|| self.views.insert(new()));
+        let key = known.unwrap_or_else(|| {
+            let new = new();
+            self.views.grow();
+            self.views.insert(new)
+        });
         self.views[key].enter(exclude_self);
         key
     }

@@ -15,6 +15,7 @@ use crate::session::{
     Session,
     access::Act,
     command::{Accepted, Actor, Command, Cost, Join},
+    growth::Growth,
     ids::UserId,
     role::Role,
     user::User,
@@ -298,6 +299,7 @@ impl Engine {
             // A snapshot names who left since, and says that updates since are lost.
             subscriber.position = at.revision;
         }
+        state.subscribers.grow();
         let key = state.subscribers.insert(subscriber);
         let subscriber = &state.subscribers[key];
         (Subscription::new(self.clone(), live.clone(), key, member, subscriber), wake)

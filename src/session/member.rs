@@ -1,12 +1,13 @@
 //! Who is in a session, and in which order they changed.
 
 use super::{
-    epoch::Epoch, ids::UserId, limits::Micros, revision::Revision, role::Role, seldom::empty,
-    settings::Presence, slots::Slots,
+    epoch::Epoch, growth::Growth, ids::UserId, limits::Micros, revision::Revision, role::Role,
+    seldom::empty, settings::Presence, slots::Slots,
 };
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 use slab::Slab;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{hash::BuildHasher, sync::Arc};
 
 /// A membership that ended, for those who still hold streams of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,9 +132,10 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct Members {
     pub(super) slab: Slab<Member>,
-    pub(super) by_user: FxHashMap<UserId, MemberIx>,
+    /// Each under the hash of its user.
+    pub(super) by_user: HashTable<MemberIx>,
     /// Accepted memberships in join order.
-    pub(super) by_order: BTreeMap<u64, MemberIx>,
+    pub(super) by_order: Vec<(u64, MemberIx)>,
     /// How many memberships there have been.
     pub(super) begun: u64,
     /// The accepted ones.
@@ -147,10 +149,14 @@ pub struct Members {
 
 empty!(Members);
 
+fn hash(user: &str) -> u64 {
+    FxBuildHasher.hash_one(user)
+}
+
 impl Members {
     /// The index of a user that is accepted or shown.
     pub fn find(&self, user: &str) -> Option<MemberIx> {
-        self.by_user.get(user).copied()
+        self.by_user.find(hash(user), |&ix| *self.get(ix).user == *user).copied()
     }
 
     /// The member.
@@ -179,10 +185,25 @@ impl Members {
 
     /// Accepted memberships in join order.
     pub fn joined(&self) -> impl Iterator<Item = (MemberIx, &UserId, &Membership)> {
-        self.by_order.values().filter_map(|&ix| {
+        self.by_order.iter().filter_map(|&(_, ix)| {
             let member = self.get(ix);
             Some((ix, &member.user, member.now.as_ref()?))
         })
+    }
+
+    /// Who has the accepted membership of a place in join order.
+    pub(super) fn of_order(&self, order: u64) -> Option<MemberIx> {
+        self.place(order).ok().map(|at| self.by_order[at].1)
+    }
+
+    fn place(&self, order: u64) -> Result<usize, usize> {
+        self.by_order.binary_search_by_key(&order, |(order, _)| *order)
+    }
+
+    fn drop_order(&mut self, order: u64) {
+        if let Ok(at) = self.place(order) {
+            self.by_order.remove(at);
+        }
     }
 
     /// How many accepted memberships there are.
@@ -240,13 +261,23 @@ impl Members {
                     newer: None,
                     older: None,
                 };
-                let ix = MemberIx(u32::try_from(self.slab.insert(member)).expect("bounded"));
-                self.by_user.insert(user.clone(), ix);
+                let Self { slab, by_user, .. } = self;
+                slab.grow();
+                let ix = MemberIx(u32::try_from(slab.insert(member)).expect("bounded"));
+                let hash_of = |ix: &MemberIx| hash(&slab[ix.0 as usize].user);
+                by_user.insert_unique(hash(user), ix, hash_of);
                 ix
             }
         };
         self.get_mut(ix).now = Some(membership);
-        self.by_order.insert(order, ix);
+        match self.place(order) {
+            Ok(at) => self.by_order[at].1 = ix,
+            // The last one, but where a session is put together from records.
+            Err(at) => {
+                self.by_order.grow();
+                self.by_order.insert(at, (order, ix));
+            }
+        }
         self.mark(ix);
         ix
     }
@@ -258,7 +289,7 @@ impl Members {
         member.departure = departure;
         member.slots.clear_accepted();
         *self.counts.of(membership.role) -= 1;
-        self.by_order.remove(&membership.order);
+        self.drop_order(membership.order);
         self.mark(ix);
         Some(membership)
     }
@@ -287,7 +318,7 @@ impl Members {
             before = member.shown.as_ref().map(|shown| shown.role);
             if let Some(membership) = member.now.take() {
                 *self.counts.of(membership.role) -= 1;
-                self.by_order.remove(&membership.order);
+                self.drop_order(membership.order);
             }
         }
         self.show_role(before, shown.role);
@@ -337,7 +368,9 @@ impl Members {
     pub(super) fn remove(&mut self, ix: MemberIx) -> Member {
         self.unlink(ix);
         let member = self.slab.remove(ix.0 as usize);
-        self.by_user.remove(&member.user);
+        if let Ok(known) = self.by_user.find_entry(hash(&member.user), |known| *known == ix) {
+            known.remove();
+        }
         if let Some(shown) = &member.shown {
             *self.shown_counts.of(shown.role) -= 1;
         }

@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 mod fingerprint;
 pub mod frame;
+pub mod growth;
 mod host;
 pub mod ids;
 mod joining;

@@ -1,6 +1,7 @@
 //! About whom something changed that no frame tells: a role, a ban, a seat, how a user is connected.
 
 use super::{
+    growth::Growth,
     ids::UserId,
     seldom::{Seldom, empty},
 };
@@ -31,6 +32,7 @@ impl Notes {
 
     /// Something changed about a user.
     pub fn add(&mut self, user: &UserId) {
+        self.latest.grow();
         self.latest.push_back(user.clone());
         if self.latest.len() > self.most {
             self.latest.pop_front();

@@ -222,7 +222,7 @@ impl Replica {
         let Self { mut session, waiting } = self;
         let settings = session.shown.settings.clone();
         for Waiting { order, key, value } in waiting {
-            let Some(&ix) = session.members.by_order.get(&order) else { continue };
+            let Some(ix) = session.members.of_order(order) else { continue };
             session.members.get_mut(ix).slots.write(&key, value, &mut session.names, &settings);
             session.members.mark(ix);
         }
@@ -292,7 +292,7 @@ impl Session {
 
     fn put_member(&mut self, member: record::Member) -> Result<(), Unfit> {
         let record::Member { order, changed, joined, status, hosting, slots } = member;
-        let known = self.members.by_order.get(&order).map(|&ix| self.members.get(ix));
+        let known = self.members.of_order(order).map(|ix| self.members.get(ix));
         let (user, now, shown) = match (joined, status, known) {
             (Some(joined), Some(status), known) => {
                 if known.is_some_and(|member| member.user != joined.user) {
@@ -355,8 +355,8 @@ impl Session {
             Some(Removed::Data(place)) => Gone::Data(self.key_at(place)?),
             Some(Removed::PrivateData(place)) => Gone::PrivateData(self.key_at(place)?),
             Some(Removed::Prop(order, place)) => {
-                let ix = self.members.by_order.get(&order);
-                let ix = *ix.ok_or(Unfit::Contradiction("a removal from nobody"))?;
+                let ix = self.members.of_order(order);
+                let ix = ix.ok_or(Unfit::Contradiction("a removal from nobody"))?;
                 Gone::Prop(ix, self.key_at(place)?)
             }
             Some(Removed::Member(user, departure)) => Gone::Member(user, departure),
