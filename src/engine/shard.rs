@@ -16,6 +16,7 @@ use slab::Slab;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     future::pending,
+    num::NonZeroU64,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -73,11 +74,41 @@ struct Jobs {
     begun: u64,
 }
 
+/// Those of ticks have many jobs, and those that are far off one each: so the first one takes no room
+/// of its own.
 #[derive(Debug)]
 struct Moment {
     /// Tells it from a later one at the same time.
-    number: u64,
-    jobs: Slab<Job>,
+    number: NonZeroU64,
+    first: Option<Job>,
+    others: Option<Box<Slab<Job>>>,
+}
+
+impl Moment {
+    /// Adds a job; returns its key.
+    fn insert(&mut self, job: Job) -> usize {
+        if self.first.is_none() {
+            self.first = Some(job);
+            return 0;
+        }
+        1 + self.others.get_or_insert_default().insert(job)
+    }
+
+    fn remove(&mut self, key: usize) -> Option<Job> {
+        match key.checked_sub(1) {
+            None => self.first.take(),
+            Some(key) => self.others.as_mut()?.try_remove(key),
+        }
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.as_ref().map_or(0, |jobs| jobs.len())
+    }
+
+    fn into_jobs(self) -> impl Iterator<Item = Job> {
+        let others = self.others.into_iter().flat_map(|jobs| *jobs);
+        self.first.into_iter().chain(others.map(|(_, job)| job))
+    }
 }
 
 /// A job on the list of a shard; dropped, it takes the job off.
@@ -94,7 +125,7 @@ pub(super) struct Listed {
 #[derive(Debug, Clone, Copy)]
 struct Spot {
     /// The number of its moment.
-    moment: u64,
+    moment: NonZeroU64,
     /// Where in the moment.
     key: usize,
 }
@@ -123,10 +154,11 @@ impl Drop for Listed {
 impl Jobs {
     fn add(&mut self, at: Micros, job: Job) -> Spot {
         let moment = self.moments.entry(at).or_insert_with(|| {
+            let number = NonZeroU64::MIN.saturating_add(self.begun);
             self.begun += 1;
-            Moment { number: self.begun, jobs: Slab::new() }
+            Moment { number, first: None, others: None }
         });
-        Spot { moment: moment.number, key: moment.jobs.insert(job) }
+        Spot { moment: moment.number, key: moment.insert(job) }
     }
 
     /// Takes a job out, if its moment was not.
@@ -136,8 +168,8 @@ impl Jobs {
         if moment.number != spot.moment {
             return None;
         }
-        let job = moment.jobs.try_remove(spot.key);
-        if moment.jobs.is_empty() {
+        let job = moment.remove(spot.key);
+        if moment.len() == 0 {
             entry.remove();
         }
         job
@@ -161,14 +193,14 @@ impl Shard {
 
     /// How many jobs there are.
     pub(super) fn jobs(&self) -> usize {
-        self.inner.jobs.lock().moments.values().map(|moment| moment.jobs.len()).sum()
+        self.inner.jobs.lock().moments.values().map(Moment::len).sum()
     }
 
     /// Takes the earliest jobs out, if they are due.
     pub(super) fn take_due(&self, now: Micros) -> Option<impl Iterator<Item = Job> + use<>> {
         let mut jobs = self.inner.jobs.lock();
         let entry = jobs.moments.first_entry().filter(|entry| *entry.key() <= now)?;
-        Some(entry.remove().jobs.into_iter().map(|(_, job)| job))
+        Some(entry.remove().into_jobs())
     }
 
     /// The thread has nothing to do.
