@@ -1,31 +1,31 @@
-//! Most sessions of an app are opened with the same settings, and have them but once.
+//! Most sessions of an app are opened with the same settings, and share them.
 
-use crate::session::{Session, settings::Settings};
+use crate::session::{Info, Session};
 use parking_lot::Mutex;
 use std::{collections::VecDeque, sync::Arc};
 
-/// How many different settings are looked through.
+/// How many different ones are looked through.
 const LATEST: usize = 8;
 
-/// The settings of the sessions that were opened last.
+/// What is told of the sessions that were opened last.
 #[derive(Debug, Default)]
 pub(super) struct Alike {
     /// The latest first.
-    latest: Mutex<VecDeque<Arc<Settings>>>,
+    latest: Mutex<VecDeque<Arc<Info>>>,
 }
 
 impl Alike {
     /// Has a session share its settings with the last one that has the same.
     pub fn share(&self, core: &mut Session) {
-        let own = core.info().settings.clone();
+        let own = core.info().clone();
         // Nobody else has the same name.
-        if own.name.is_some() {
+        if own.settings.name.is_some() {
             return;
         }
         let mut latest = self.latest.lock();
-        let known = latest.iter().position(|known| core.share_settings(known));
-        let settings = known.and_then(|at| latest.remove(at)).unwrap_or(own);
-        latest.push_front(settings);
+        let known = latest.iter().position(|known| core.share_info(known));
+        let info = known.and_then(|at| latest.remove(at)).unwrap_or(own);
+        latest.push_front(info);
         latest.truncate(LATEST);
     }
 }
@@ -56,6 +56,6 @@ mod tests {
         engine.advance(20_000);
         assert_eq!((settings(&one).locked, settings(&other).locked), (true, false));
         room(&engine, "d", |it| it.name = Some("d".into()));
-        assert!(engine.inner.alike.latest.lock().iter().all(|it| it.name.is_none()));
+        assert!(engine.inner.alike.latest.lock().iter().all(|it| it.settings.name.is_none()));
     }
 }

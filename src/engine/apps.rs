@@ -222,7 +222,8 @@ pub struct Turn {
 pub struct Share {
     app: Arc<App>,
     limit: AppLimit,
-    count: usize,
+    /// There is no room for more of anything.
+    count: u32,
 }
 
 impl Share {
@@ -237,7 +238,7 @@ impl Share {
         let counts = &app.counts[limit.place()];
         let Some(most) = app.most(*limit) else {
             counts.fetch_add(more, Relaxed);
-            self.count += more;
+            self.count += more as u32;
             return Ok(());
         };
         let fits = |count: usize| {
@@ -245,19 +246,20 @@ impl Share {
             (more == 0 || count as u64 <= most).then_some(count)
         };
         counts.fetch_update(Relaxed, Relaxed, fits).map_err(|_| app.refusal(*limit, most, None))?;
-        self.count += more;
+        self.count += more as u32;
         Ok(())
     }
 
     /// So many, whether they fit or not.
     pub(super) fn set(&mut self, count: usize) {
         let counts = &self.app.counts[self.limit.place()];
-        if count > self.count {
-            counts.fetch_add(count - self.count, Relaxed);
-        } else if count < self.count {
-            counts.fetch_sub(self.count - count, Relaxed);
+        let known = self.count as usize;
+        if count > known {
+            counts.fetch_add(count - known, Relaxed);
+        } else if count < known {
+            counts.fetch_sub(known - count, Relaxed);
         }
-        self.count = count;
+        self.count = count as u32;
     }
 }
 

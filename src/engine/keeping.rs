@@ -247,7 +247,7 @@ impl Engine {
         if !is_urgent && !gate.is_whole && now < gate.due {
             if gate.listed.is_none() {
                 let job = Job::Record(Arc::downgrade(live));
-                gate.listed = Some(self.inner.shards[live.shard].add(gate.due, job));
+                gate.listed = Some(self.inner.shards[live.shard()].add(gate.due, job));
             }
             return;
         }

@@ -46,10 +46,8 @@ pub struct Live {
     pub(super) in_app: Arc<App>,
     /// The epoch in which it was opened, by which sessions are in the order of their opening.
     pub(super) epoch: Epoch,
-    /// Which runtime ticks it.
-    pub(super) shard: usize,
-    /// Which part of the tick its frames fall on, so that sessions do not all tick at once.
-    pub(super) group: u64,
+    shard: u32,
+    group: u16,
     /// A user is in one such session of the app at a time.
     pub(super) exclusive: bool,
     pub(super) judges: Operations,
@@ -111,8 +109,8 @@ impl Live {
             id: core.id().clone(),
             in_app: members_in_app.app().clone(),
             epoch: core.born(),
-            shard,
-            group,
+            shard: shard as u32,
+            group: group as u16,
             exclusive: core.info().settings.exclusive,
             judges: core.judges(),
             rules: rules_of(&core.info().settings.rules),
@@ -141,6 +139,16 @@ impl Live {
         }
         drop(state);
         live
+    }
+
+    /// Which runtime ticks it.
+    pub(super) fn shard(&self) -> usize {
+        self.shard as usize
+    }
+
+    /// Which part of the tick its frames fall on, so that sessions do not all tick at once.
+    pub(super) fn group(&self) -> u64 {
+        self.group.into()
     }
 
     /// Locks the session. Never held across an await; no other session is locked meanwhile.

@@ -445,14 +445,14 @@ impl Registry {
             return Err(Refusal::LimitReached { limit: "max-users", most: self.max_users });
         }
         let in_app = self.apps.of(app).enter(AppLimit::Users, 1)?;
-        let record = self.users.entry((app.clone(), user.clone()));
+        let record = self.users.entry((in_app.app().id().clone(), user.clone()));
         Ok(record.or_insert_with(|| Record::of(in_app)).clone())
     }
 
     /// A user that was known before, however many there are.
     pub fn known_user(&self, app: &AppId, user: &UserId) -> UserRecord {
         let in_app = self.apps.of(app);
-        let record = self.users.entry((app.clone(), user.clone()));
+        let record = self.users.entry((in_app.id().clone(), user.clone()));
         record.or_insert_with(|| Record::of(in_app.hold(AppLimit::Users, 1))).clone()
     }
 

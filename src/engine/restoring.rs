@@ -156,6 +156,7 @@ impl Engine {
     /// A session that is to be found from now on.
     pub(super) fn live(&self, mut core: Session, members: Share) -> Arc<Live> {
         core.also_judge(self.inner.settings.judged.of(core.app()));
+        core.share_app(members.app().id());
         self.inner.alike.share(&mut core);
         let hash = registry::hash(core.app(), core.id());
         let shard = (hash % self.inner.shards.len() as u64) as usize;

@@ -93,8 +93,8 @@ impl Engine {
     /// promised, at the latest when it was promised.
     pub(super) fn schedule_tick(&self, live: &Arc<Live>, state: &mut State) {
         let now = self.clock().now();
-        let busy_since = self.inner.shards[live.shard].busy_since(now);
-        self.tick_at(live, state, state.tick_due(now, busy_since, live.group, GROUPS));
+        let busy_since = self.inner.shards[live.shard()].busy_since(now);
+        self.tick_at(live, state, state.tick_due(now, busy_since, live.group(), GROUPS));
     }
 
     /// Has the tick visit a session then, unless it does so earlier.
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     fn add_job(&self, live: &Arc<Live>, at: Micros, job: fn(Weak<Live>) -> Job) -> Listed {
-        self.inner.shards[live.shard].add(at, job(Arc::downgrade(live)))
+        self.inner.shards[live.shard()].add(at, job(Arc::downgrade(live)))
     }
 
     /// Makes the frame, and shows it unless it has to be stored before; then it comes when that is

@@ -382,7 +382,7 @@ impl Subscription {
         if let Some(pace) = &mut self.pace {
             pace.until = (held_until > clock.now()).then_some(held_until);
             if pace.until.is_some() {
-                pace.alarm.set(self.engine.shard(self.live.shard), held_until, cx.waker());
+                pace.alarm.set(self.engine.shard(self.live.shard()), held_until, cx.waker());
                 // A clock that was stepped meanwhile would not ring any more.
                 if held_until <= clock.now() {
                     cx.waker().wake_by_ref();

@@ -146,7 +146,8 @@ impl Engine {
         self.check_draining()?;
         let record = self.inner.registry.user_or_new(app, user)?;
         self.with_record(app, user, &record, |record| record.streams += 1);
-        Ok(UserStream { engine: self.clone(), app: app.clone(), user: user.clone(), record })
+        let app = record.lock().in_app.app().id().clone();
+        Ok(UserStream { engine: self.clone(), app, user: user.clone(), record })
     }
 
     /// Runs something with a user locked; a user that is idle afterwards is forgotten later.

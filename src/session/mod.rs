@@ -532,16 +532,27 @@ impl Session {
         &self.shown
     }
 
-    /// Shares settings with others that have the same. False = it has other ones, or some that no
-    /// frame shows yet.
-    pub fn share_settings(&mut self, same: &Arc<Settings>) -> bool {
+    /// Shares settings with others that have the same, and all that is told of it where that is the
+    /// same. False = it has other settings, or something that no frame shows yet.
+    pub fn share_info(&mut self, same: &Arc<Info>) -> bool {
         let is_shown = Arc::ptr_eq(&self.accepted, &self.shown);
-        if !is_shown || self.accepted.settings != *same {
+        if !is_shown || self.accepted.settings != same.settings {
             return false;
         }
-        Arc::make_mut(&mut self.accepted).settings = same.clone();
+        if self.accepted == *same {
+            self.accepted = same.clone();
+        } else {
+            Arc::make_mut(&mut self.accepted).settings = same.settings.clone();
+        }
         self.shown = self.accepted.clone();
         true
+    }
+
+    /// Shares the id of its app with others.
+    pub fn share_app(&mut self, same: &AppId) {
+        if self.app == *same {
+            self.app = same.clone();
+        }
     }
 
     /// What is accepted and may not be framed yet.

@@ -129,7 +129,7 @@ fn frames_with(work: Micros, first_write: Micros) -> Vec<Micros> {
 }
 
 fn is_on_the_grid(at: Micros, live: &Live) -> bool {
-    at % TICK == live.group * TICK / GROUPS
+    at % TICK == live.group() * TICK / GROUPS
 }
 
 #[test]
