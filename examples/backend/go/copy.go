@@ -47,7 +47,9 @@ func (c *copyOf) take(update *sessiond.SessionUpdate) error {
 	switch update.Body.(type) {
 	case *sessiond.SessionUpdate_Heartbeat, *sessiond.SessionUpdate_Ended:
 		// Before there is anything to show it is 0, and changes nothing.
-		c.revision = max(c.revision, update.ToRevision)
+		if update.ToRevision > c.revision {
+			c.revision = update.ToRevision
+		}
 		return nil
 	}
 	c.parts = append(c.parts, update)
