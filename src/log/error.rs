@@ -56,6 +56,26 @@ pub enum LogError {
         /// Everything from here on is there.
         oldest: Seq,
     },
+    /// No server of the store answers, or none in time.
+    #[error("no NATS server can be reached: {0}")]
+    Unreachable(Arc<str>),
+    /// The servers know somebody else, or nobody, by these credentials.
+    #[error("the NATS server refuses the credentials: {0}")]
+    Unauthorized(Arc<str>),
+    /// The credentials are right, but do not reach far enough.
+    #[error("the NATS server does not permit what the store needs: {0}")]
+    NotPermitted(Arc<str>),
+    /// A server lacks something that the store needs, or a setting has a value that it cannot have.
+    #[error("the NATS servers cannot be used: {0}")]
+    Unfit(Arc<str>),
+    /// A stream cannot be made, or is not as this version makes it.
+    #[error("the stream {stream} cannot be used: {problem}")]
+    Stream {
+        /// Its name.
+        stream: String,
+        /// Everything that is wrong with it.
+        problem: Arc<str>,
+    },
     /// Nothing more can be read or stored until the log is opened again.
     #[error("the store failed: {0}")]
     Broken(Arc<str>),

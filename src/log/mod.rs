@@ -10,12 +10,14 @@
 //! its key and is never trimmed. Sequence numbers rise and are never used again, but not each of
 //! them is still there.
 //!
-//! [`memory`] is for tests and simulation, [`redb`] for one node with a disk.
+//! [`memory`] is for tests and simulation, [`redb`] for one node with a disk, [`jetstream`] for many
+//! nodes.
 //! `tests/log/contract.rs` holds each implementation to what is promised here.
 
 mod counters;
 mod error;
 mod head;
+pub mod jetstream;
 pub mod memory;
 mod numbered;
 pub mod redb;

@@ -95,6 +95,11 @@ impl<P: Port> Numbered<P> {
         Self { port, partition, term, number: 0, unsettled: None }
     }
 
+    /// The way to its log.
+    pub(super) fn port(&self) -> &P {
+        &self.port
+    }
+
     async fn send(&mut self, content: Post) -> Result<Seq, AppendError> {
         if self.unsettled.is_some() {
             return Err(AppendError::Unknown);

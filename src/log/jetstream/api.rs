@@ -1,0 +1,428 @@
+//! What is asked of JetStream, and what it answers: the few requests that the log needs, without a
+//! library that would send something again, or not, on its own.
+
+use super::{
+    connection::Connection,
+    replies::{Place, Replies},
+};
+use crate::log::{LogError, Seq};
+use async_nats::{HeaderMap, Message, StatusCode, connection::State};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// After how long something that has no reply is sent again.
+pub const RESEND: Duration = Duration::from_millis(250);
+
+/// The same of a request that a server may have to work on.
+const RESEND_REQUEST: Duration = Duration::from_secs(2);
+
+/// How many messages are read at a time, and bytes of them; the last one may go beyond.
+const READ_MESSAGES: usize = 4096;
+const READ_BYTES: usize = 4 << 20;
+
+/// A header of a message that is stored: what tells it from all others.
+pub const MSG_ID: &str = "Nats-Msg-Id";
+
+/// Why a request has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiError {
+    /// A server refused it, with a code that NATS lists.
+    Refused(u32, String),
+    /// Nobody is there to answer, at the moment or at all.
+    NoResponders,
+    /// Nobody answered in time.
+    Silent,
+}
+
+impl ApiError {
+    /// What it says to somebody who looks at it.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Refused(code, text) => format!("{text} ({code})"),
+            Self::NoResponders => "no server is responsible at the moment".to_owned(),
+            Self::Silent => "no server answered in time".to_owned(),
+        }
+    }
+
+    /// Whether the same request may have a result a little later.
+    fn may_pass(&self) -> bool {
+        // Temporarily unavailable, or asked of a server that leads no more.
+        !matches!(self, Self::Refused(code, _) if !matches!(code, 10008 | 10009))
+    }
+}
+
+/// A message of a stream.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its subject.
+    pub subject: String,
+    /// Its place.
+    pub seq: Seq,
+    /// What tells it from all others.
+    pub id: Option<String>,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// What is told of a stream.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StreamInfo {
+    /// How it is set, as JSON.
+    pub config: Value,
+    /// What it holds.
+    pub state: StreamState,
+    /// Where it is; none of a server alone.
+    #[serde(default)]
+    pub cluster: Option<ClusterInfo>,
+}
+
+/// What a stream holds.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StreamState {
+    /// How many messages.
+    pub messages: u64,
+    /// Bytes that count against its bound.
+    pub bytes: u64,
+    /// The last number that it gave out.
+    pub last_seq: u64,
+}
+
+/// Where a stream is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ClusterInfo {
+    /// All but the leader.
+    #[serde(default)]
+    pub replicas: Vec<Replica>,
+}
+
+/// A server that follows.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Replica {
+    /// It is not there.
+    #[serde(default)]
+    pub offline: bool,
+    /// How much it is behind.
+    #[serde(default)]
+    pub lag: u64,
+}
+
+/// What the reply to a publish says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Ack {
+    /// The place of the message, or of the last of a group.
+    pub seq: u64,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    err_code: u32,
+    #[serde(default)]
+    description: String,
+}
+
+/// The way to JetStream.
+#[derive(Debug)]
+pub struct Api {
+    connection: Connection,
+    replies: Replies,
+    /// How long it is tried to get a result.
+    patience: Duration,
+}
+
+impl Api {
+    /// Begins to listen for replies.
+    pub async fn open(connection: &Connection, patience: Duration) -> Result<Self, LogError> {
+        let failed = |error: async_nats::SubscribeError| LogError::Broken(error.to_string().into());
+        let replies = Replies::open(connection.client()).await.map_err(failed)?;
+        Ok(Self { connection: connection.clone(), replies, patience })
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Where replies come in.
+    pub fn replies(&self) -> &Replies {
+        &self.replies
+    }
+
+    /// How long it is tried to get a result.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.connection.client().connection_state() == State::Connected
+    }
+
+    /// Sends one message and waits for nothing; whether it could be handed over.
+    pub async fn send(
+        &self,
+        subject: impl Into<async_nats::Subject>,
+        reply: Option<async_nats::Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> bool {
+        let (client, subject) = (self.connection.client(), subject.into());
+        let sent = async {
+            match (reply, headers.is_empty()) {
+                (Some(reply), true) => client.publish_with_reply(subject, reply, payload).await,
+                (Some(reply), false) => {
+                    client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                }
+                (None, true) => client.publish(subject, payload).await,
+                (None, false) => client.publish_with_headers(subject, headers, payload).await,
+            }
+        };
+        // It waits where too much waits already.
+        matches!(timeout(RESEND, sent).await, Ok(Ok(())))
+    }
+
+    /// One that could not be handed over has no reply either.
+    async fn request(&self, subject: String, place: &Place, body: Bytes) {
+        let reply = Some(place.subject.clone());
+        let _ = self.send(subject, reply, HeaderMap::new(), body).await;
+    }
+
+    /// Asks until there is a result, and no longer than [`patience`](Self::patience).
+    async fn ask<T: DeserializeOwned>(&self, request: &str, body: Value) -> Result<T, ApiError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            let error = match self.ask_once(request, &body, until).await {
+                Err(error) if error.may_pass() => error,
+                result => return result,
+            };
+            if Instant::now() + RESEND >= until {
+                return Err(error);
+            }
+            if error != ApiError::Silent {
+                sleep(RESEND).await;
+            }
+        }
+    }
+
+    async fn ask_once<T: DeserializeOwned>(
+        &self,
+        request: &str,
+        body: &Value,
+        until: Instant,
+    ) -> Result<T, ApiError> {
+        let mut place = self.replies.place();
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        self.request(format!("$JS.API.{request}"), &place, body).await;
+        let until = until.min(Instant::now() + RESEND_REQUEST);
+        let reply = timeout_at(until, place.reply()).await.map_err(|_| ApiError::Silent)?;
+        answer(&reply)
+    }
+
+    /// Whether there is JetStream at all, and it may be used.
+    pub async fn account(&self) -> Result<(), ApiError> {
+        self.ask::<Value>("INFO", Value::Null).await.map(drop)
+    }
+
+    /// What is told of a stream, by its leader; none = there is no such stream.
+    pub async fn stream(&self, stream: &str) -> Result<Option<StreamInfo>, ApiError> {
+        not_found(self.ask(&format!("STREAM.INFO.{stream}"), Value::Null).await, 10059)
+    }
+
+    /// Makes a stream. It does nothing if there is one with the same settings.
+    pub async fn create(&self, stream: &str, settings: &Value) -> Result<(), ApiError> {
+        let made = self.ask::<Value>(&format!("STREAM.CREATE.{stream}"), settings.clone()).await;
+        made.map(drop)
+    }
+
+    /// Removes the messages of a subject below a place. Whenever it is done, it does not touch what
+    /// is written later.
+    pub async fn purge(&self, stream: &str, subject: &str, below: Seq) -> Result<(), ApiError> {
+        let body = json!({ "filter": subject, "seq": below.0 });
+        self.ask::<Value>(&format!("STREAM.PURGE.{stream}"), body).await.map(drop)
+    }
+
+    /// The message at a place, as the leader has it.
+    pub async fn message(&self, stream: &str, seq: Seq) -> Result<Option<Stored>, ApiError> {
+        self.message_by(stream, json!({ "seq": seq.0 })).await
+    }
+
+    /// The last message of a subject, as the leader has it.
+    pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ApiError> {
+        self.message_by(stream, json!({ "last_by_subj": subject })).await
+    }
+
+    /// The first message of a subject from a place on, as the leader has it.
+    pub async fn next(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: Seq,
+    ) -> Result<Option<Stored>, ApiError> {
+        self.message_by(stream, json!({ "seq": from.0.max(1), "next_by_subj": subject })).await
+    }
+
+    async fn message_by(&self, stream: &str, body: Value) -> Result<Option<Stored>, ApiError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            message: Found,
+        }
+        #[derive(Deserialize)]
+        struct Found {
+            subject: String,
+            seq: u64,
+            #[serde(default)]
+            hdrs: String,
+            #[serde(default)]
+            data: String,
+        }
+        let found = self.ask::<Reply>(&format!("STREAM.MSG.GET.{stream}"), body).await;
+        let Some(Reply { message }) = not_found(found, 10037)? else { return Ok(None) };
+        let decoded = |text: &str| STANDARD.decode(text).unwrap_or_default();
+        let headers = String::from_utf8_lossy(&decoded(&message.hdrs)).into_owned();
+        let id = headers.lines().find_map(|line| line.split_once(':').filter(|it| it.0 == MSG_ID));
+        Ok(Some(Stored {
+            subject: message.subject,
+            seq: Seq(message.seq),
+            id: id.map(|(_, id)| id.trim().to_owned()),
+            payload: decoded(&message.data).into(),
+        }))
+    }
+
+    /// Some messages from a place on, in their order, as one of the servers has them: it may be a
+    /// little behind the leader, but it never has a later message without an earlier one.
+    pub async fn read(&self, stream: &str, from: Seq) -> Result<Vec<Stored>, ApiError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.read_once(stream, from).await {
+                Err(error) if error.may_pass() && Instant::now() + RESEND < until => {
+                    sleep(RESEND).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn read_once(&self, stream: &str, from: Seq) -> Result<Vec<Stored>, ApiError> {
+        let mut place = self.replies.place();
+        let body = json!({
+            "seq": from.0.max(1), "next_by_subj": ">", "batch": READ_MESSAGES, "max_bytes": READ_BYTES,
+        });
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        self.request(subject, &place, body.to_string().into()).await;
+        let mut read: Vec<Stored> = Vec::new();
+        loop {
+            let message = timeout(RESEND_REQUEST, place.reply()).await;
+            let message = match message {
+                Ok(message) => message,
+                // What came is of use.
+                Err(_) if !read.is_empty() => return Ok(read),
+                Err(_) => return Err(ApiError::Silent),
+            };
+            match message.status.map(|status| status.as_u16()) {
+                None => {}
+                // There is nothing, or nothing more.
+                Some(404 | 204) => return Ok(read),
+                Some(503) => return Err(ApiError::NoResponders),
+                Some(code) => {
+                    let text = message.description.unwrap_or_default();
+                    return Err(ApiError::Refused(code.into(), text));
+                }
+            }
+            let header = |name| message.headers.as_ref().and_then(|headers| headers.get_last(name));
+            let number = |name| header(name).and_then(|value| value.as_str().parse::<u64>().ok());
+            let (seq, before) = (number("Nats-Sequence"), number("Nats-Last-Sequence"));
+            let (Some(seq), Some(subject)) = (seq, header("Nats-Subject")) else {
+                return Err(ApiError::Refused(0, "a message without a place".to_owned()));
+            };
+            // Each names the one before it: one that went missing on the way shows.
+            if before != Some(read.last().map_or(0, |last| last.seq.0)) {
+                return if read.is_empty() { Err(ApiError::Silent) } else { Ok(read) };
+            }
+            read.push(Stored {
+                subject: subject.to_string(),
+                seq: Seq(seq),
+                id: None,
+                payload: message.payload,
+            });
+        }
+    }
+
+    /// Whether each server syncs whatever it stores before it answers; nothing if they do not say.
+    pub async fn sync_settings(&self) -> Vec<(String, bool)> {
+        #[derive(Deserialize)]
+        struct Reply {
+            server: Server,
+            data: Data,
+        }
+        #[derive(Deserialize)]
+        struct Server {
+            name: String,
+        }
+        #[derive(Deserialize)]
+        struct Data {
+            #[serde(default)]
+            config: Option<Config>,
+        }
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(default)]
+            sync_always: bool,
+        }
+        let mut place = self.replies.place();
+        self.request("$SYS.REQ.SERVER.PING.JSZ".to_owned(), &place, Bytes::new()).await;
+        let mut servers = Vec::new();
+        while let Ok(reply) = timeout(RESEND_REQUEST, place.reply()).await {
+            match answer::<Reply>(&reply) {
+                Ok(Reply { server, data: Data { config: Some(config) } }) => {
+                    servers.push((server.name, config.sync_always));
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        servers
+    }
+
+    /// In the words of the log.
+    pub fn told(&self, error: &ApiError) -> LogError {
+        let denied = self.connection.denied();
+        match (error, denied) {
+            (ApiError::Silent, Some(what)) => LogError::NotPermitted(what),
+            (ApiError::Refused(10076 | 10039, _), _) => no_jetstream(),
+            (ApiError::Refused(..), _) => LogError::Unfit(error.words().into()),
+            _ => LogError::Unreachable(error.words().into()),
+        }
+    }
+}
+
+/// Nobody can store anything there.
+pub fn no_jetstream() -> LogError {
+    LogError::Unfit(Arc::from("JetStream is not enabled for this account"))
+}
+
+/// What a reply says.
+pub fn answer<T: DeserializeOwned>(reply: &Message) -> Result<T, ApiError> {
+    if reply.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(ApiError::NoResponders);
+    }
+    let unreadable = |error| ApiError::Refused(0, format!("a reply that is none: {error}"));
+    let value: Value = serde_json::from_slice(&reply.payload).map_err(|it| unreadable(it))?;
+    if let Some(error) = value.get("error") {
+        let Refusal { err_code, description } =
+            Refusal::deserialize(error).map_err(|it| unreadable(it))?;
+        return Err(ApiError::Refused(err_code, description));
+    }
+    T::deserialize(value).map_err(|it| unreadable(it))
+}
+
+fn not_found<T>(result: Result<T, ApiError>, code: u32) -> Result<Option<T>, ApiError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(ApiError::Refused(found, _)) if found == code => Ok(None),
+        Err(error) => Err(error),
+    }
+}

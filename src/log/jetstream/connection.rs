@@ -1,0 +1,219 @@
+//! The connection to the NATS servers, which whoever else of this process needs one shares.
+//!
+//! The first one is there within [`PATIENCE`], or there is one line that says why not. After that
+//! it comes back by itself, however long that takes.
+
+use crate::log::LogError;
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, ServerInfo,
+};
+use parking_lot::Mutex;
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// How long the first connection may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one server may take to greet.
+const GREETING: Duration = Duration::from_secs(4);
+
+/// How often a server is asked whether it is still there. One that was silent three times is left.
+const PING: Duration = Duration::from_secs(1);
+
+/// How long it waits at most before it tries the next server.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the servers are, and as whom they are called.
+#[derive(Debug, Clone, Default)]
+pub struct Servers {
+    /// `nats://host:4222`, or `tls://`, with commas between several. A user and a password may stand
+    /// before the host of the first: `nats://user:password@host:4222`.
+    pub urls: String,
+    /// A file of credentials, as `nsc` makes it.
+    pub credentials: Option<PathBuf>,
+    /// A file with the certificates of those that the servers' certificates come from; none = those
+    /// that the system trusts. TLS is used where a URL or a server asks for it, or this is set.
+    pub ca: Option<PathBuf>,
+    /// What the servers show this connection as.
+    pub name: String,
+}
+
+/// A connection. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    client: Client,
+    denied: Denied,
+}
+
+/// What a server has last refused for want of a permission: whoever is refused gets no reply.
+pub type Denied = Arc<Mutex<Option<Arc<str>>>>;
+
+impl Connection {
+    /// Connects for the first time.
+    pub async fn open(servers: &Servers) -> Result<Self, LogError> {
+        let addresses = addresses(&servers.urls)?;
+        let denied = Denied::default();
+        let options = options(servers, &addresses, denied.clone())?;
+        let hosts = hosts(&addresses);
+        let silent = || LogError::Unreachable(format!("{hosts} did not answer in time").into());
+        let client = timeout(PATIENCE, options.connect(addresses)).await.map_err(|_| silent())?;
+        let client = client.map_err(|error| match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                LogError::Unauthorized(hosts.clone().into())
+            }
+            ConnectErrorKind::TimedOut => silent(),
+            _ => LogError::Unreachable(format!("{hosts}: {}", innermost(&error)).into()),
+        })?;
+        Ok(Self { client, denied })
+    }
+
+    /// For whoever sends messages that are not of the log.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What was last refused for want of a permission.
+    pub fn denied(&self) -> Option<Arc<str>> {
+        self.denied.lock().clone()
+    }
+
+    /// What the server says of itself to which this is a connection.
+    pub fn server(&self) -> ServerInfo {
+        self.client.server_info()
+    }
+}
+
+fn options(
+    servers: &Servers,
+    addresses: &[ServerAddr],
+    denied: Denied,
+) -> Result<ConnectOptions, LogError> {
+    let mut options = ConnectOptions::new()
+        .name(&servers.name)
+        .connection_timeout(GREETING)
+        .ping_interval(PING)
+        .max_reconnects(None)
+        .reconnect_delay_callback(|attempts| {
+            let pause = Duration::from_millis(50 * attempts.saturating_sub(1) as u64);
+            pause.min(LONGEST_PAUSE)
+        })
+        .event_callback(move |event| {
+            note(&event, &denied);
+            std::future::ready(())
+        });
+    // Servers that are found later have no URL of ours.
+    let user = addresses.iter().find_map(|address| address.username());
+    if let Some(user) = user {
+        let password = addresses.iter().find_map(|address| address.password());
+        let password = decoded(password.unwrap_or_default());
+        options = options.user_and_password(decoded(user), password);
+    }
+    if let Some(path) = &servers.credentials {
+        let text = std::fs::read_to_string(path).map_err(|error| refused(path, error))?;
+        let unreadable = |_| {
+            LogError::Unauthorized(format!("{} is no file of credentials", path.display()).into())
+        };
+        options = options.credentials(&text).map_err(unreadable)?;
+    }
+    if let Some(path) = &servers.ca {
+        std::fs::metadata(path).map_err(|error| refused(path, error))?;
+        options = options.add_root_certificates(path.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+/// Errors are told where they are noticed; here only what has no other place.
+fn note(event: &Event, denied: &Denied) {
+    match event {
+        Event::Disconnected => tracing::warn!("the connection to the NATS server is lost"),
+        Event::Connected => tracing::info!("there is a connection to a NATS server"),
+        Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
+        Event::SlowConsumer(_) => tracing::warn!("messages of the NATS server were dropped"),
+        Event::ServerError(ServerError::Other(error)) => {
+            tracing::warn!("the NATS server says: {error}");
+            if error.to_lowercase().contains("permissions violation") {
+                *denied.lock() = Some(error.as_str().into());
+            }
+        }
+        Event::ServerError(error) => tracing::warn!("the NATS server says: {error}"),
+        Event::ClientError(error) => tracing::debug!("no connection: {error}"),
+        Event::Draining | Event::Closed => {}
+    }
+}
+
+fn addresses(urls: &str) -> Result<Vec<ServerAddr>, LogError> {
+    let mut addresses = Vec::new();
+    let mut faulty = Vec::new();
+    for (place, url) in urls.split(',').map(str::trim).enumerate() {
+        match url.parse::<ServerAddr>() {
+            Ok(address) if !address.host().is_empty() => addresses.push(address),
+            // The URL itself may hold a password.
+            _ => faulty.push(format!("URL {} is none", place + 1)),
+        }
+    }
+    if faulty.is_empty() { Ok(addresses) } else { Err(LogError::Unfit(faulty.join(", ").into())) }
+}
+
+/// What may be told of URLs.
+fn hosts(addresses: &[ServerAddr]) -> String {
+    let host = |address: &ServerAddr| format!("{}:{}", address.host(), address.port());
+    addresses.iter().map(host).collect::<Vec<_>>().join(", ")
+}
+
+/// A URL escapes what has a meaning in it.
+fn decoded(escaped: &str) -> String {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn refused(path: &Path, error: std::io::Error) -> LogError {
+    LogError::Refused { path: path.to_owned(), error: Arc::new(error) }
+}
+
+/// The cause, without what was tried.
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_urls_holds_no_password() {
+        let found = addresses("nats://ada:s3cret@one:1, tls://two").expect("two URLs");
+        assert_eq!(hosts(&found), "one:1, two:4222");
+        let error = addresses("nats://ada:s3cret@one:99999999,,nats://two").expect_err("faulty");
+        let line = "the NATS servers cannot be used: URL 1 is none, URL 2 is none";
+        assert_eq!(error.to_string(), line);
+    }
+
+    #[test]
+    fn a_password_may_be_escaped() {
+        assert_eq!(decoded("a%40b%2fc%"), "a@b/c%");
+        assert_eq!(decoded("plain"), "plain");
+    }
+}

@@ -1,0 +1,231 @@
+//! How something is stored: as one message, or as several that the server stores as a whole.
+//!
+//! The first message names the place after which it must stand, and that is always one that this
+//! writer knows to be its own last. So what arrives late, from a writer that is deposed or from a
+//! server that had stood still, is refused for ever. That is why nothing is sent ahead: a message
+//! that named a place which is only expected could follow on the claim of somebody else.
+
+use super::{
+    Shared,
+    api::{self, Ack, ApiError, MSG_ID, RESEND},
+    clock::BootMicros,
+    replies::Place,
+};
+use crate::log::{Partition, Seq};
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+
+/// After how long several messages are sent again that have no reply.
+const RESEND_MANY: Duration = Duration::from_secs(1);
+
+/// How long a message is kept by the server that stands where a snapshot was. It needs to stand
+/// there only until every server has removed the snapshot.
+const GONE_FOR: &str = "10m";
+
+/// One message.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub subject: String,
+    /// Whether it takes the place of all messages of its subject.
+    pub replaces: bool,
+    /// Whether the server may forget it after a while.
+    pub passes: bool,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// Messages that are stored as a whole, at places one after the other.
+#[derive(Debug)]
+pub struct Delivery {
+    partition: Partition,
+    /// The place before them.
+    after: Seq,
+    messages: Vec<Outgoing>,
+    /// What tells the first from all other messages.
+    id: String,
+    /// When it was sent for the first time.
+    first_sent: Option<BootMicros>,
+    /// How often it was sent.
+    attempts: u32,
+    place: Option<Place>,
+}
+
+/// Why something is not stored, or not known to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    /// Something else stands at its place. The last place of the stream, where the server told it.
+    Behind(Option<Seq>),
+    /// There is no space for it.
+    Full,
+    /// It is not known.
+    Unknown,
+    /// Something that cannot be.
+    Broken(Arc<str>),
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Stored,
+    Again,
+    /// Again, but not at once.
+    Later,
+}
+
+impl Delivery {
+    /// Takes the messages, and the place before them.
+    pub fn new(partition: Partition, after: Seq, messages: Vec<Outgoing>) -> Self {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        Self { partition, after, messages, id, first_sent: None, attempts: 0, place: None }
+    }
+
+    /// When it was sent for the first time.
+    pub fn first_sent(&self) -> Option<BootMicros> {
+        self.first_sent
+    }
+
+    /// The place of its last message.
+    pub fn last(&self) -> Seq {
+        Seq(self.after.0 + self.messages.len() as u64)
+    }
+
+    /// Bytes that it takes in the stream, as a server counts them.
+    pub fn bytes(&self) -> u64 {
+        // Numbers, time, checksum and the headers, which are of much the same length.
+        const AROUND: usize = 22 + 4 + 8 + 200;
+        let bytes = |it: &Outgoing| (AROUND + it.subject.len() + it.payload.len()) as u64;
+        self.messages.iter().map(bytes).sum()
+    }
+
+    /// Sends it until it is known what became of it, and no longer than the log is patient. It may
+    /// be called again if that is unknown.
+    pub async fn deliver(&mut self, shared: &Shared) -> Result<(), Undelivered> {
+        let until = Instant::now() + shared.api.patience();
+        loop {
+            match self.attempt(shared).await? {
+                Attempt::Stored => {
+                    self.place = None;
+                    return Ok(());
+                }
+                Attempt::Again => {}
+                Attempt::Later => sleep(RESEND).await,
+            }
+            if Instant::now() >= until {
+                return Err(Undelivered::Unknown);
+            }
+        }
+    }
+
+    async fn attempt(&mut self, shared: &Shared) -> Result<Attempt, Undelivered> {
+        // What waits for a connection would only be sent twice when there is one.
+        if shared.api.is_connected() {
+            self.send(shared).await;
+        }
+        let Some(place) = &mut self.place else { return Ok(Attempt::Later) };
+        let patience = if self.messages.len() > 1 { RESEND_MANY } else { RESEND };
+        let Ok(reply) = timeout(patience, place.reply()).await else { return Ok(Attempt::Again) };
+        match api::answer::<Ack>(&reply) {
+            Ok(ack) if Seq(ack.seq) == self.last() => Ok(Attempt::Stored),
+            Ok(ack) => {
+                let why = format!("stored at {} what belongs at {}", ack.seq, self.last());
+                Err(Undelivered::Broken(why.into()))
+            }
+            Err(error) => self.refused(shared, &error).await,
+        }
+    }
+
+    async fn send(&mut self, shared: &Shared) {
+        self.attempts += 1;
+        let now = BootMicros::now();
+        let reply = self.place.get_or_insert_with(|| shared.api.replies().place()).subject.clone();
+        let count = self.messages.len();
+        for (number, message) in (1..).zip(&self.messages) {
+            let mut headers = HeaderMap::new();
+            if number == 1 {
+                headers.insert("Nats-Expected-Last-Sequence", self.after.0.to_string().as_str());
+                headers.insert(MSG_ID, self.id.as_str());
+            }
+            if message.replaces {
+                headers.insert("Nats-Rollup", "sub");
+            }
+            if message.passes {
+                headers.insert("Nats-TTL", GONE_FOR);
+            }
+            let mut to = None;
+            if count > 1 {
+                // What is left of an earlier attempt is not continued.
+                let batch = format!("{}-{}", self.id, self.attempts);
+                headers.insert("Nats-Batch-Id", batch.as_str());
+                headers.insert("Nats-Batch-Sequence", number.to_string().as_str());
+            }
+            if number == count {
+                to = Some(reply.clone());
+                if count > 1 {
+                    headers.insert("Nats-Batch-Commit", "1");
+                }
+            }
+            let sent =
+                shared.api.send(message.subject.clone(), to, headers, message.payload.clone());
+            if !sent.await {
+                return;
+            }
+        }
+        self.first_sent.get_or_insert(now);
+    }
+
+    async fn refused(&self, shared: &Shared, error: &ApiError) -> Result<Attempt, Undelivered> {
+        match error {
+            ApiError::Silent | ApiError::NoResponders => Ok(Attempt::Later),
+            ApiError::Refused(code, text) => match code {
+                // Another last place, or its identity is known: it may be stored already.
+                10071 | 10164 | 10201 => {
+                    let last = text.rsplit(' ').next().and_then(|it| it.parse().ok()).map(Seq);
+                    // The only one that was sent is the one that was refused.
+                    if self.attempts == 1 && *code != 10201 {
+                        return Err(Undelivered::Behind(last));
+                    }
+                    self.look(shared).await
+                }
+                // Temporarily unavailable, not the leader, being stored, incomplete, too many.
+                10008 | 10009 | 10158 | 10176 | 10210 => Ok(Attempt::Later),
+                _ if is_full(*code, text) => Err(Undelivered::Full),
+                _ => Err(Undelivered::Broken(error.words().into())),
+            },
+        }
+    }
+
+    /// Looks what stands at its place.
+    async fn look(&self, shared: &Shared) -> Result<Attempt, Undelivered> {
+        let stream = shared.settings.stream(self.partition);
+        let first = self.after.next();
+        match shared.api.message(&stream, first).await {
+            Ok(Some(found)) if found.id.as_ref() == Some(&self.id) => return Ok(Attempt::Stored),
+            Ok(Some(_)) => return Err(Undelivered::Behind(None)),
+            Ok(None) => {}
+            Err(_) => return Ok(Attempt::Later),
+        }
+        match shared.api.stream(&stream).await {
+            // Something stood there, and who came later removed it.
+            Ok(Some(info)) if info.state.last_seq >= first.0 => Err(Undelivered::Behind(None)),
+            // It is on its way, of whomever it is.
+            Ok(Some(info)) if info.state.last_seq == self.after.0 => Ok(Attempt::Later),
+            Ok(Some(info)) => {
+                let why = format!(
+                    "the stream {stream} ends at {}, although {} was stored in it",
+                    info.state.last_seq, self.after
+                );
+                Err(Undelivered::Broken(why.into()))
+            }
+            Ok(None) => Err(Undelivered::Broken(format!("the stream {stream} is gone").into())),
+            Err(_) => Ok(Attempt::Later),
+        }
+    }
+}
+
+/// Whether a refusal is for want of space.
+fn is_full(code: u32, text: &str) -> bool {
+    const WORDS: [&str; 3] = ["maximum bytes exceeded", "no space", "insufficient"];
+    matches!(code, 10002 | 10023 | 10028 | 10047) || WORDS.iter().any(|word| text.contains(word))
+}
