@@ -1,10 +1,11 @@
 //! What every log promises: each test runs over each implementation.
 
-use super::support::*;
+use super::{nats, support::*};
 use bytes::Bytes;
 use sessiond::log::{
     AppendError, Content, Log, LogError, MAX_BATCH_BYTES, MAX_KEY_BYTES, NodeId, Partition, Reader,
     Seq, Snapshot, Writer,
+    jetstream::JetStreamLog,
     memory::MemoryLog,
     redb::{Options, RedbLog},
 };
@@ -14,6 +15,9 @@ use tokio::time::timeout;
 /// An implementation, and how a reply of it is lost.
 trait Subject {
     type Log: Log;
+
+    /// Another partition than the first, the last that it may have.
+    const LAST: Partition = OTHER;
 
     fn log(&self) -> &Self::Log;
 
@@ -52,15 +56,41 @@ impl Subject for OnDisk {
         &self.0
     }
 
-    /// Whoever gives up waiting knows as little as whoever has lost the reply.
     async fn append_without_reply(&self, writer: &mut <RedbLog as Log>::Writer, batch: Bytes) {
-        let mut append = pin!(writer.append(batch));
-        std::future::poll_fn(|cx| {
-            assert!(append.as_mut().poll(cx).is_pending());
-            std::task::Poll::Ready(())
-        })
-        .await;
+        give_up(writer.append(batch)).await;
     }
+}
+
+struct OverNats(JetStreamLog);
+
+impl OverNats {
+    async fn new() -> Option<Self> {
+        Some(Self(nats::log(&nats::shared()?.url(), &nats::settings()).await))
+    }
+}
+
+impl Subject for OverNats {
+    type Log = JetStreamLog;
+
+    const LAST: Partition = Partition(3);
+
+    fn log(&self) -> &JetStreamLog {
+        &self.0
+    }
+
+    async fn append_without_reply(&self, writer: &mut <JetStreamLog as Log>::Writer, batch: Bytes) {
+        give_up(writer.append(batch)).await;
+    }
+}
+
+/// Whoever gives up waiting knows as little as whoever has lost the reply.
+async fn give_up(append: impl Future) {
+    let mut append = pin!(append);
+    std::future::poll_fn(|cx| {
+        assert!(append.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
 }
 
 macro_rules! every_log {
@@ -75,6 +105,14 @@ macro_rules! every_log {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(super::OnDisk::new()).await;
+            })*
+        }
+        mod over_nats {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(subject) = super::OverNats::new().await {
+                    super::$name(subject).await;
+                }
             })*
         }
     };
@@ -117,10 +155,10 @@ async fn batches_are_whole_and_in_order(subject: impl Subject) {
     assert_eq!(batches(&entries), sent);
 }
 
-async fn partitions_are_apart(subject: impl Subject) {
+async fn partitions_are_apart<S: Subject>(subject: S) {
     let log = subject.log();
     let mut one = log.claim(PARTITION, NODE).await.expect("a claim");
-    let mut other = log.claim(OTHER, NODE).await.expect("a claim");
+    let mut other = log.claim(S::LAST, NODE).await.expect("a claim");
     for number in 0..20 {
         let text = |name: &str| Bytes::from(format!("{name} {number}"));
         let (one, other) = tokio::join!(one.append(text("one")), other.append(text("other")));
@@ -129,7 +167,7 @@ async fn partitions_are_apart(subject: impl Subject) {
     one.snapshot(vec![snapshot("key", "one")]).await.expect("stored");
     other.snapshot(vec![snapshot("key", "other")]).await.expect("stored");
     one.trim(Seq(10)).await.expect("trimmed");
-    let (one, other) = (everything(log, PARTITION).await, everything(log, OTHER).await);
+    let (one, other) = (everything(log, PARTITION).await, everything(log, S::LAST).await);
     assert!(batches(&one).iter().all(|(_, it)| it.starts_with(b"one")));
     assert_eq!(batches(&other).len(), 20);
     assert!(batches(&other).iter().all(|(_, it)| it.starts_with(b"other")));

@@ -5,5 +5,6 @@ mod contract;
 mod faults;
 mod faulty;
 mod measure;
+mod nats;
 mod space;
 mod support;
