@@ -1,6 +1,9 @@
 //! What every log promises: each test runs over each implementation.
 
-use super::{nats, support::*};
+use super::{
+    jetstream::{nats, three},
+    support::*,
+};
 use bytes::Bytes;
 use sessiond::log::{
     AppendError, Content, Log, LogError, MAX_BATCH_BYTES, MAX_KEY_BYTES, NodeId, Partition, Reader,
@@ -114,6 +117,15 @@ macro_rules! every_log {
                     super::$name(subject).await;
                 }
             })*
+
+            #[tokio::test]
+            async fn every_rule_holds_on_three_servers() {
+                let Some(three) = super::nats::Three::start() else { return };
+                $(
+                    let (log, _) = super::three::log(&three).await;
+                    super::$name(super::OverNats(log)).await;
+                )*
+            }
         }
     };
 }

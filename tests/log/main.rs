@@ -4,7 +4,7 @@ mod bad_input;
 mod contract;
 mod faults;
 mod faulty;
+mod jetstream;
 mod measure;
-mod nats;
 mod space;
 mod support;

@@ -83,8 +83,6 @@ pub struct StreamInfo {
 /// What a stream holds.
 #[derive(Debug, Clone, Deserialize)]
 pub struct StreamState {
-    /// How many messages.
-    pub messages: u64,
     /// Bytes that count against its bound.
     pub bytes: u64,
     /// The last number that it gave out.
