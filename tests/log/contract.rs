@@ -122,7 +122,7 @@ macro_rules! every_log {
             async fn every_rule_holds_on_three_servers() {
                 let Some(three) = super::nats::Three::start() else { return };
                 $(
-                    let (log, _) = super::three::log(&three).await;
+                    let (log, _) = super::three::log(&three, super::nats::settings()).await;
                     super::$name(super::OverNats(log)).await;
                 )*
             }

@@ -124,10 +124,10 @@ struct Refusal {
 }
 
 /// The way to JetStream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Api {
     connection: Connection,
-    replies: Replies,
+    replies: Arc<Replies>,
     /// How long it is tried to get a result.
     patience: Duration,
 }
@@ -137,7 +137,12 @@ impl Api {
     pub async fn open(connection: &Connection, patience: Duration) -> Result<Self, LogError> {
         let failed = |error: async_nats::SubscribeError| LogError::Broken(error.to_string().into());
         let replies = Replies::open(connection.client()).await.map_err(failed)?;
-        Ok(Self { connection: connection.clone(), replies, patience })
+        Ok(Self { connection: connection.clone(), replies: Arc::new(replies), patience })
+    }
+
+    /// The same with another patience.
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
     }
 
     /// The connection.

@@ -12,7 +12,7 @@ use crate::log::{LogError, NodeId, Partition, Seq, head::Head};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How long it is tried.
+/// How long it is tried against somebody who writes without rest.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After so many tries that came too late, whoever writes does not rest. From then on a claim goes
@@ -69,7 +69,9 @@ pub async fn claim(
                 return Ok((Claimed { head, sent }, used + delivery.bytes()));
             }
             Err(Undelivered::Behind(_)) if Instant::now() >= until => {
-                return Err(LogError::Unreachable("somebody else writes without rest".into()));
+                let stream = shared.settings.stream(partition);
+                let problem = "its writer never rests, so no claim comes through".into();
+                return Err(LogError::Stream { stream, problem });
             }
             Err(Undelivered::Behind(Some(last))) if tries >= LOOKS && last > tail.seq => {
                 tail = Tail { seq: last, ..Tail::default() };
@@ -83,7 +85,7 @@ pub async fn claim(
                 return Err(match shared.api.connection().denied() {
                     Some(what) => LogError::NotPermitted(what),
                     None => LogError::Unreachable(
-                        format!("{} takes no claim", shared.settings.stream(partition)).into(),
+                        format!("{} has no leader", shared.settings.stream(partition)).into(),
                     ),
                 });
             }
@@ -94,7 +96,7 @@ pub async fn claim(
 
 /// Looks at the end of a partition, and how many bytes it takes.
 async fn look(shared: &Shared, partition: Partition) -> Result<(Tail, u64), LogError> {
-    let (api, stream) = (&shared.api, shared.settings.stream(partition));
+    let (api, stream) = (&shared.patient, shared.settings.stream(partition));
     let chain = shared.settings.chain(partition);
     // In this order: what comes in between only makes the claim come too late.
     let info = api.stream(&stream).await.map_err(|error| api.told(&error))?;
@@ -119,7 +121,7 @@ async fn walk(
     known: Tail,
     to: Seq,
 ) -> Result<Tail, LogError> {
-    let (api, stream) = (&shared.api, shared.settings.stream(partition));
+    let (api, stream) = (&shared.patient, shared.settings.stream(partition));
     let chain = shared.settings.chain(partition);
     let mut tail = known;
     loop {

@@ -40,6 +40,10 @@ use std::{fmt, sync::Arc, time::Duration};
 /// Bytes that a server has to take in one message, headers included.
 const MOST_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + MAX_KEY_BYTES + entry::OVERHEAD + 1024;
 
+/// How long claims and readers wait for a stream whose leader is gone. To find another takes servers 5
+/// to 7 s.
+const ELECTION: Duration = Duration::from_secs(20);
+
 /// How the log of a cluster is set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -52,7 +56,7 @@ pub struct Settings {
     pub replicas: u8,
     /// Bytes that a stream may take. Above half of it batches are refused.
     pub max_bytes: u64,
-    /// How long a call waits for its reply before its outcome is unknown, and reading for an answer.
+    /// How long a call waits for its reply before its outcome is unknown, and opening for an answer.
     pub patience: Duration,
 }
 
@@ -76,7 +80,9 @@ pub struct JetStreamLog {
 
 /// What the log, its writers and its readers share.
 struct Shared {
-    api: Arc<Api>,
+    api: Api,
+    /// For whoever has to wait until a leader is found.
+    patient: Api,
     settings: Settings,
     counters: Mutex<Counters>,
 }
@@ -91,10 +97,12 @@ impl JetStreamLog {
     /// Makes the streams of a cluster, or sees that they are as this version makes them.
     pub async fn open(connection: &Connection, settings: Settings) -> Result<Self, LogError> {
         settings.check()?;
-        let api = Arc::new(Api::open(connection, settings.patience).await?);
+        let api = Api::open(connection, settings.patience).await?;
         streams::prepare(&api, &settings).await?;
         tokio::spawn(streams::check_sync(api.clone()));
-        Ok(Self { shared: Arc::new(Shared { api, settings, counters: Mutex::default() }) })
+        let patient = api.with_patience(ELECTION);
+        let counters = Mutex::default();
+        Ok(Self { shared: Arc::new(Shared { api, patient, settings, counters }) })
     }
 
     /// What it has done since it was opened. Nothing is told of disks.

@@ -109,7 +109,7 @@ impl JetStreamReader {
         self.shared.has(self.partition)?;
         let until = Instant::now() + CATCH_UP;
         loop {
-            let api = &self.shared.api;
+            let api = &self.shared.patient;
             let info = api.stream(&self.shared.settings.stream(self.partition)).await;
             let info = info.map_err(|error| api.told(&error))?;
             let info = info.ok_or_else(|| self.shared.gone(self.partition))?;
@@ -136,7 +136,7 @@ impl JetStreamReader {
     }
 
     async fn read(&self, from: Seq) -> Result<Vec<Stored>, LogError> {
-        let (api, stream) = (&self.shared.api, self.shared.settings.stream(self.partition));
+        let (api, stream) = (&self.shared.patient, self.shared.settings.stream(self.partition));
         let read = api.read(&stream, from).await.map_err(|error| api.told(&error))?;
         if !read.is_empty() {
             return Ok(read);
@@ -232,7 +232,7 @@ impl JetStreamReader {
 
     /// Below which place everything of the chain is trimmed; none = the last entry cannot say.
     async fn oldest(&self, link: Link) -> Result<Option<Seq>, LogError> {
-        let (api, settings) = (&self.shared.api, &self.shared.settings);
+        let (api, settings) = (&self.shared.patient, &self.shared.settings);
         let (stream, chain) = (settings.stream(self.partition), settings.chain(self.partition));
         let last = api.last(&stream, &chain).await.map_err(|error| api.told(&error))?;
         let Some(last) = last else { return Ok(None) };
@@ -267,7 +267,7 @@ impl JetStreamReader {
     /// A snapshot is not whole. That is right if its pieces are not there any more: it was replaced
     /// while it was read.
     async fn lose_unless_replaced(&mut self, at: Seq, key: Key) -> Result<(), LogError> {
-        let (api, stream) = (&self.shared.api, self.shared.settings.stream(self.partition));
+        let (api, stream) = (&self.shared.patient, self.shared.settings.stream(self.partition));
         let found = api.message(&stream, at).await.map_err(|error| api.told(&error))?;
         if found.is_some() {
             self.lose(at, Some(key));

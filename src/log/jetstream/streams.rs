@@ -7,7 +7,7 @@ use super::{
 };
 use crate::log::{LogError, Partition, Seq, space::RESERVE};
 use serde_json::{Map, Value, json};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// The format of what is stored, as the streams' metadata says.
 const FORMAT: u64 = 1;
@@ -239,7 +239,7 @@ async fn check_server(api: &Api, settings: &Settings) -> Result<(), LogError> {
 }
 
 /// Warns of servers that answer before what they store is on their disks, where they say so.
-pub async fn check_sync(api: Arc<Api>) {
+pub async fn check_sync(api: Api) {
     let servers = api.sync_settings().await;
     if servers.is_empty() {
         tracing::info!("it could not be checked that the NATS servers have sync_interval: always");

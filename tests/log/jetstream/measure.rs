@@ -80,6 +80,7 @@ async fn measure_one_server() {
 #[ignore = "it measures"]
 async fn measure_three_servers() {
     let Some(three) = Three::start() else { return };
-    let (log, _) = three::log(&three).await;
+    let settings = Settings { max_bytes: 1 << 30, ..nats::settings() };
+    let (log, _) = three::log(&three, settings).await;
     measure("R3", &log).await;
 }
