@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod faults;
+mod identity;
 mod measure;
 pub mod nats;
 mod proxy;
