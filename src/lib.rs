@@ -14,7 +14,7 @@
 //! | [`expression`] | what callers write to choose and to compute: CEL, bounded; pure like `session` | `session`'s words; CEL |
 //! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; `expression` |
 //! | [`record`] | what is written of sessions and object streams, as bytes; pure like `session` | the words of both; prost |
-//! | [`log`] | where records go: batches and snapshots of bytes, in memory or on a disk | redb, tokio's channels; no other room |
+//! | [`log`] | where records go: batches and snapshots of bytes, in memory, on a disk or in NATS JetStream | redb, async-nats, tokio; no other room |
 //! | [`keeper`] | stores what the engine hands out, and reads it back | `engine`, `record`, `log`, the words of `session` and `object_stream` |
 //! | [`identity`] | who calls: tokens, API keys, certificates, and what they allow; pure but for the keys at URLs | `session`'s words; aws-lc, ureq |
 //! | [`policy`] | what is judged before it is done: rules of the server, and the backends that have a say | `engine`'s rules; the words of `session` and `identity`, and how it reads files; a client of the wire; ureq |

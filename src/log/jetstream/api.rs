@@ -412,14 +412,16 @@ pub fn answer<T: DeserializeOwned>(reply: &Message) -> Result<T, ApiError> {
     if reply.status == Some(StatusCode::NO_RESPONDERS) {
         return Err(ApiError::NoResponders);
     }
-    let unreadable = |error| ApiError::Refused(0, format!("a reply that is none: {error}"));
-    let value: Value = serde_json::from_slice(&reply.payload).map_err(|it| unreadable(it))?;
+    let value: Value = serde_json::from_slice(&reply.payload).map_err(unreadable)?;
     if let Some(error) = value.get("error") {
-        let Refusal { err_code, description } =
-            Refusal::deserialize(error).map_err(|it| unreadable(it))?;
+        let Refusal { err_code, description } = Refusal::deserialize(error).map_err(unreadable)?;
         return Err(ApiError::Refused(err_code, description));
     }
-    T::deserialize(value).map_err(|it| unreadable(it))
+    T::deserialize(value).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> ApiError {
+    ApiError::Refused(0, format!("a reply that is none: {error}"))
 }
 
 fn not_found<T>(result: Result<T, ApiError>, code: u32) -> Result<Option<T>, ApiError> {

@@ -46,8 +46,10 @@ impl Replies {
             while let Some(message) = messages.next().await {
                 let id = message.subject.get(cut..).and_then(|id| id.parse().ok());
                 let place = id.and_then(|id: u64| places.lock().get(&id).cloned());
-                // Whoever has left meanwhile needs it no more.
-                let _ = place.map(|place| place.send(message));
+                if let Some(place) = place {
+                    // Whoever has left meanwhile needs it no more.
+                    let _ = place.send(message);
+                }
             }
         });
         let task = AbortOnDropHandle::new(task);
