@@ -295,12 +295,17 @@ impl Api {
         }))
     }
 
-    /// Some messages from a place on, in their order, as one of the servers has them: it may be a
+    /// Some messages of a subject from a place on, in their order, as one of the servers has them: it may be a
     /// little behind the leader, but it never has a later message without an earlier one.
-    pub async fn read(&self, stream: &str, from: Seq) -> Result<Vec<Stored>, ApiError> {
+    pub async fn read(
+        &self,
+        stream: &str,
+        filter: &str,
+        from: Seq,
+    ) -> Result<Vec<Stored>, ApiError> {
         let until = Instant::now() + self.patience;
         loop {
-            match self.read_once(stream, from).await {
+            match self.read_once(stream, filter, from).await {
                 Err(error) if error.may_pass() && Instant::now() + RESEND < until => {
                     sleep(RESEND).await;
                 }
@@ -309,10 +314,15 @@ impl Api {
         }
     }
 
-    async fn read_once(&self, stream: &str, from: Seq) -> Result<Vec<Stored>, ApiError> {
+    async fn read_once(
+        &self,
+        stream: &str,
+        filter: &str,
+        from: Seq,
+    ) -> Result<Vec<Stored>, ApiError> {
         let mut place = self.replies.place();
         let body = json!({
-            "seq": from.0.max(1), "next_by_subj": ">", "batch": READ_MESSAGES, "max_bytes": READ_BYTES,
+            "seq": from.0.max(1), "next_by_subj": filter, "batch": READ_MESSAGES, "max_bytes": READ_BYTES,
         });
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
         self.request(subject, &place, body.to_string().into()).await;

@@ -51,7 +51,6 @@ pub async fn claim(
         let outgoing = Outgoing {
             subject: shared.settings.chain(partition),
             replaces: false,
-            passes: false,
             payload: entry::write(At { partition, seq, term: seq }, &record),
         };
         let mut delivery = Delivery::new(partition, tail.seq, vec![outgoing]);

@@ -20,10 +20,6 @@ use tokio::time::{Instant, sleep, timeout};
 /// After how long several messages are sent again that have no reply.
 const RESEND_MANY: Duration = Duration::from_secs(1);
 
-/// How long a message is kept by the server that stands where a snapshot was. It needs to stand
-/// there only until every server has removed the snapshot.
-const GONE_FOR: &str = "10m";
-
 /// One message.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -31,8 +27,6 @@ pub struct Outgoing {
     pub subject: String,
     /// Whether it takes the place of all messages of its subject.
     pub replaces: bool,
-    /// Whether the server may forget it after a while.
-    pub passes: bool,
     /// Its bytes.
     pub payload: Bytes,
 }
@@ -149,9 +143,6 @@ impl Delivery {
             }
             if message.replaces {
                 headers.insert("Nats-Rollup", "sub");
-            }
-            if message.passes {
-                headers.insert("Nats-TTL", GONE_FOR);
             }
             let mut to = None;
             if count > 1 {

@@ -47,7 +47,7 @@ pub enum Record {
         /// Its bytes of the state.
         bytes: Bytes,
     },
-    /// It stands where the snapshot of a key was, until the server forgets it.
+    /// A key is gone: what there is of its snapshots before this place counts for nothing.
     Gone {
         /// Which key.
         key: Bytes,

@@ -4,7 +4,8 @@
 //! refuses it anywhere else. A claim is stored like that too, so from then on whatever the writer
 //! before it sends comes too late. Batches, claims, releases and trims go to one subject, the
 //! snapshots of each key to one of its own, where the first message of a snapshot takes the place of
-//! all that were there. A state that is too large for a message is stored in pieces, all or none.
+//! all that were there. A state that is too large for a message is stored in pieces, all or none. That a
+//! key is gone is noted on a third kind of subject.
 //!
 //! Readers ask whichever server is near, and the leader whether there is really nothing more.
 
@@ -19,6 +20,8 @@ mod reader;
 mod replies;
 mod room;
 mod streams;
+mod subjects;
+mod sweeper;
 mod writer;
 
 pub use self::{

@@ -8,11 +8,16 @@ use super::{
     claim::oldest_of,
     entry::{self, Chain, Link, Read, Record},
     pieces::{Made, Piece, Pieces},
-    writer::key_of,
+    subjects, sweeper,
 };
 use crate::log::{Content, Entry, Key, LogError, Partition, Reader, Seq};
 use async_nats::Subscriber;
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt as _;
 
@@ -28,6 +33,8 @@ pub struct JetStreamReader {
     partition: Partition,
     place: Place,
     pieces: Pieces,
+    /// Since when keys are gone of which something may be left.
+    gone: HashMap<Key, Seq>,
     loaded: VecDeque<Entry>,
     wakes: Option<Subscriber>,
 }
@@ -39,6 +46,9 @@ struct Place {
     from: Seq,
     /// None before the first message.
     next: Option<Seq>,
+    /// Everything of the chain below this place is trimmed, as of the start of a reader that wants the
+    /// oldest. A server may still have some of it.
+    oldest: Seq,
     /// The last of the chain that was loaded.
     last: Option<Seq>,
     /// The term of the last claim. What an older writer stored after that counts for nothing.
@@ -83,15 +93,22 @@ impl Reader for JetStreamReader {
 impl JetStreamReader {
     /// A reader at a place.
     pub(super) fn new(shared: Arc<Shared>, partition: Partition, from: Seq) -> Self {
-        let place = Place { from, next: None, last: None, term: Seq::START };
-        let (pieces, loaded) = (Pieces::default(), VecDeque::new());
-        Self { shared, partition, place, pieces, loaded, wakes: None }
+        let place = Place { from, next: None, oldest: Seq::START, last: None, term: Seq::START };
+        Self {
+            shared,
+            partition,
+            place,
+            pieces: Pieces::default(),
+            gone: HashMap::new(),
+            loaded: VecDeque::new(),
+            wakes: None,
+        }
     }
 
     /// Loads what follows; whether there was anything.
     async fn load(&mut self) -> Result<bool, LogError> {
         let read = match self.place.next {
-            Some(next) => self.read(next).await?,
+            Some(next) => self.read(">", next).await?,
             None => self.begin().await?,
         };
         let is_any = !read.is_empty();
@@ -120,28 +137,49 @@ impl JetStreamReader {
             }
             sleep(Duration::from_millis(20)).await;
         }
+        self.look_around().await?;
         let from = self.place.from.max(Seq(1));
         self.place.next = Some(from);
-        let read = self.read(from).await?;
+        let read = self.read(">", from).await?;
         // A snapshot is at the place of its last piece, so those before it are wanted too.
         let Some(first) = read.first() else { return Ok(read) };
         match entry::read(self.partition, first.seq, &first.payload)? {
             Read::Whole(Record::Piece { index, .. }, _)
                 if (1..first.seq.0).contains(&index.into()) =>
             {
-                self.read(Seq(first.seq.0 - u64::from(index))).await
+                self.read(">", Seq(first.seq.0 - u64::from(index))).await
             }
             _ => Ok(read),
         }
     }
 
-    async fn read(&self, from: Seq) -> Result<Vec<Stored>, LogError> {
+    /// Sees what counts for nothing any more, whether or not it is still there.
+    async fn look_around(&mut self) -> Result<(), LogError> {
+        let oldest = self.oldest(Link::default()).await?.unwrap_or_default();
+        if self.place.from > Seq::START && self.place.from < oldest {
+            return Err(LogError::Trimmed { partition: self.partition, oldest });
+        }
+        self.place.oldest = oldest;
+        let notes = format!("{}>", self.shared.settings.notes(self.partition));
+        let mut from = Seq(1);
+        loop {
+            let read = self.read(&notes, from).await?;
+            let Some(last) = read.last() else { return Ok(()) };
+            from = last.seq.next();
+            let noted =
+                read.iter().filter_map(|it| sweeper::note(&self.shared, self.partition, it));
+            self.gone.extend(noted);
+        }
+    }
+
+    /// Reads what any server has, and if that is nothing, what the leader has.
+    async fn read(&self, filter: &str, from: Seq) -> Result<Vec<Stored>, LogError> {
         let (api, stream) = (&self.shared.patient, self.shared.settings.stream(self.partition));
-        let read = api.read(&stream, from).await.map_err(|error| api.told(&error))?;
+        let read = api.read(&stream, filter, from).await.map_err(|error| api.told(&error))?;
         if !read.is_empty() {
             return Ok(read);
         }
-        let next = api.next(&stream, ">", from).await.map_err(|error| api.told(&error))?;
+        let next = api.next(&stream, filter, from).await.map_err(|error| api.told(&error))?;
         Ok(next.into_iter().collect())
     }
 
@@ -149,7 +187,9 @@ impl JetStreamReader {
         let settings = &self.shared.settings;
         let is_chain = stored.subject == settings.chain(self.partition);
         let snapshots = settings.snapshots(self.partition);
-        let key = stored.subject.strip_prefix(&snapshots).and_then(key_of);
+        let notes = settings.notes(self.partition);
+        let key = |begin: &str| stored.subject.strip_prefix(begin).and_then(subjects::key_of);
+        let (key, noted) = (key(&snapshots), key(&notes));
         let seq = stored.seq;
         let (record, term) = match entry::read(self.partition, seq, &stored.payload)? {
             Read::Whole(record, term) => (Some(record), term),
@@ -166,7 +206,9 @@ impl JetStreamReader {
                 let piece = Piece { seq, key: of, index, count, bytes };
                 self.take_piece(term, piece).await?;
             }
-            Some(Record::Gone { key: of }) if key.as_ref() == Some(&of) => self.leave(None).await?,
+            Some(Record::Gone { key: of }) if noted.as_ref() == Some(&of) => {
+                self.leave(None).await?
+            }
             // It is damaged, or was written by somebody else.
             _ => {
                 if is_chain {
@@ -174,7 +216,10 @@ impl JetStreamReader {
                     self.place.last = Some(seq);
                 }
                 self.pieces.spoil(key.clone(), seq);
-                self.lose(seq, key);
+                match key {
+                    Some(key) => self.lose_unless_replaced(seq, key).await?,
+                    None => self.lose(seq, None),
+                }
             }
         }
         Ok(())
@@ -187,7 +232,7 @@ impl JetStreamReader {
         chain: Chain,
         link: Link,
     ) -> Result<(), LogError> {
-        if term < self.place.term {
+        if term < self.place.term || seq < self.place.oldest {
             return Ok(());
         }
         let names_none = matches!(chain, Chain::Claim(_)) && link.previous == Seq::START;
@@ -209,10 +254,10 @@ impl JetStreamReader {
     /// Checks that an entry of the chain follows on what was read before it. The first may follow on
     /// anything that is trimmed or before the start.
     async fn follow(&self, link: Link) -> Result<(), LogError> {
-        let Place { from, last, .. } = self.place;
+        let Place { from, last, oldest, .. } = self.place;
         let follows = match last {
             Some(last) => link.previous == last,
-            None => link.previous < from.max(Seq(1)),
+            None => link.previous < from.max(oldest).max(Seq(1)),
         };
         if follows {
             return Ok(());
@@ -246,11 +291,12 @@ impl JetStreamReader {
         let is_last = piece.index + 1 == piece.count;
         // Whoever stored it was deposed already.
         let is_late = term < self.place.term && self.place.term < seq;
+        let is_gone = self.gone.get(&key).is_some_and(|gone| seq < *gone);
         match self.pieces.take(piece) {
-            Made::Whole(state) if !is_late => {
+            Made::Whole(state) if !is_late && !is_gone => {
                 self.push(Entry { seq, term, content: Content::Snapshot { key, state } });
             }
-            Made::Headless if is_last => {
+            Made::Headless if is_last && !is_gone => {
                 self.lose_unless_replaced(seq, key).await?;
             }
             Made::Whole(_) | Made::Nothing | Made::Headless => {}
@@ -264,12 +310,20 @@ impl JetStreamReader {
         self.lose_unless_replaced(Seq(begun.next.0 - 1), begun.key).await
     }
 
-    /// A snapshot is not whole. That is right if its pieces are not there any more: it was replaced
-    /// while it was read.
+    /// A snapshot is not whole. That is right if it was replaced, be it while it was read.
     async fn lose_unless_replaced(&mut self, at: Seq, key: Key) -> Result<(), LogError> {
-        let (api, stream) = (&self.shared.patient, self.shared.settings.stream(self.partition));
-        let found = api.message(&stream, at).await.map_err(|error| api.told(&error))?;
-        if found.is_some() {
+        let (api, settings) = (&self.shared.patient, &self.shared.settings);
+        let subject = subjects::of_key(&settings.snapshots(self.partition), &key);
+        let last = api.last(&settings.stream(self.partition), &subject).await;
+        let Some(last) = last.map_err(|error| api.told(&error))? else { return Ok(()) };
+        let first = match entry::read(self.partition, last.seq, &last.payload)? {
+            Read::Whole(Record::Piece { index, .. }, _) => {
+                Seq(last.seq.0.saturating_sub(index.into()))
+            }
+            _ => last.seq,
+        };
+        let is_gone = self.gone.get(&key).is_some_and(|gone| at < *gone);
+        if first <= at && !is_gone {
             self.lose(at, Some(key));
         }
         Ok(())

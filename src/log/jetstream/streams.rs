@@ -28,26 +28,6 @@ const LEAST_BYTES: u64 = 2 * RESERVE;
 const LEAST_VERSION: (u32, u32) = (2, 12);
 
 impl Settings {
-    /// The stream of a partition.
-    pub fn stream(&self, partition: Partition) -> String {
-        format!("{}-{partition}", self.cluster)
-    }
-
-    /// Where batches, claims, releases and trims of a partition go.
-    pub fn chain(&self, partition: Partition) -> String {
-        format!("{}.l.{partition}", self.cluster)
-    }
-
-    /// What the subjects of the snapshots of a partition begin with.
-    pub fn snapshots(&self, partition: Partition) -> String {
-        format!("{}.s.{partition}.", self.cluster)
-    }
-
-    /// Where it is told that something was stored. It is not part of the stream.
-    pub fn wakes(&self, partition: Partition) -> String {
-        format!("{}.w.{partition}", self.cluster)
-    }
-
     /// Everything that is wrong with them.
     pub(super) fn check(&self) -> Result<(), LogError> {
         let mut faults = Vec::new();
@@ -76,7 +56,12 @@ impl Settings {
     /// How the stream of a partition is set, with the name of each setting in NATS, and the value
     /// that a server means if it does not name it.
     fn wanted(&self, partition: Partition) -> Vec<(&'static str, Value, Value)> {
-        let subjects = json!([self.chain(partition), format!("{}>", self.snapshots(partition))]);
+        let all = |begin: String| format!("{begin}>");
+        let subjects = json!([
+            self.chain(partition),
+            all(self.snapshots(partition)),
+            all(self.notes(partition)),
+        ]);
         let none = Value::Null;
         let window = DEDUPLICATION.as_nanos() as u64;
         vec![
@@ -95,7 +80,6 @@ impl Settings {
             ("deny_purge", json!(false), json!(false)),
             ("allow_rollup_hdrs", json!(true), json!(false)),
             ("allow_direct", json!(true), json!(false)),
-            ("allow_msg_ttl", json!(true), json!(false)),
             ("allow_atomic", json!(true), json!(false)),
             ("sealed", json!(false), json!(false)),
             ("no_ack", json!(false), json!(false)),

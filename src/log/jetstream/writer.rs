@@ -8,6 +8,8 @@ use super::{
     delivery::{Delivery, Outgoing, Undelivered},
     entry::{self, At, Chain, Link, Record},
     room::Room,
+    subjects,
+    sweeper::Sweeper,
 };
 use crate::log::{
     AppendError, Numbered, Partition, Seq, Snapshot,
@@ -15,7 +17,6 @@ use crate::log::{
     numbered::{Message, Port, Post},
     space::MARGIN,
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use std::{
     collections::{HashSet, VecDeque},
@@ -102,6 +103,7 @@ pub fn start(
     let last_sent = LastSent::new(AtomicU64::new(claimed.sent.0));
     let head = claimed.head;
     let (jobs, calls) = mpsc::channel(1);
+    let sweeper = Sweeper::start(shared.clone(), partition);
     let task = Task {
         shared,
         partition,
@@ -112,6 +114,7 @@ pub fn start(
         over: None,
         room: room.clone(),
         last_sent: last_sent.clone(),
+        sweeper,
     };
     tokio::spawn(task.run());
     Numbered::new(JetStreamPort { jobs, room, last_sent }, partition, head.term)
@@ -130,6 +133,7 @@ struct Task {
     over: Option<AppendError>,
     room: Arc<Room>,
     last_sent: LastSent,
+    sweeper: Sweeper,
 }
 
 /// A call that is being done.
@@ -178,6 +182,11 @@ impl Task {
             Ok(()) => {
                 self.head.released = matches!(message.content, Post::Release);
                 self.head.stored(message.call);
+                if let Post::Snapshots(snapshots) = &message.content
+                    && snapshots.iter().any(|it| it.state.is_none())
+                {
+                    self.sweeper.wake();
+                }
                 Ok(self.head.seq)
             }
             Err(error) => {
@@ -272,26 +281,16 @@ impl Task {
             };
             let at = At { partition: self.partition, seq, term: head.term };
             let payload = entry::write(at, &record);
-            messages.push(match &record {
-                Record::Chain(..) => Outgoing {
-                    subject: settings.chain(self.partition),
-                    replaces: false,
-                    passes: false,
-                    payload,
-                },
-                Record::Piece { key, index, .. } => Outgoing {
-                    subject: subject(&settings.snapshots(self.partition), key),
-                    replaces: *index == 0,
-                    passes: false,
-                    payload,
-                },
-                Record::Gone { key } => Outgoing {
-                    subject: subject(&settings.snapshots(self.partition), key),
-                    replaces: true,
-                    passes: true,
-                    payload,
-                },
-            });
+            let (subject, replaces) = match &record {
+                Record::Chain(..) => (settings.chain(self.partition), false),
+                Record::Piece { key, index, .. } => {
+                    (subjects::of_key(&settings.snapshots(self.partition), key), *index == 0)
+                }
+                Record::Gone { key } => {
+                    (subjects::of_key(&settings.notes(self.partition), key), true)
+                }
+            };
+            messages.push(Outgoing { subject, replaces, payload });
         }
         (Delivery::new(self.partition, self.head.seq, messages), head)
     }
@@ -357,23 +356,6 @@ fn wholes(snapshots: &[Snapshot]) -> VecDeque<Vec<Draft>> {
         wholes.push_back(whole);
     }
     wholes
-}
-
-/// Where the snapshot of a key goes: the last part of a subject may not hold just any bytes, and not
-/// be empty.
-fn subject(snapshots: &str, key: &[u8]) -> String {
-    let mut subject = snapshots.to_owned();
-    URL_SAFE_NO_PAD.encode_string(key, &mut subject);
-    if key.is_empty() {
-        subject.push('=');
-    }
-    subject
-}
-
-/// Whose snapshot goes to a subject, after what all of them begin with; none = nobody's.
-pub fn key_of(part: &str) -> Option<Bytes> {
-    let part = if part == "=" { "" } else { part };
-    URL_SAFE_NO_PAD.decode(part).ok().map(Bytes::from)
 }
 
 fn in_our_words(error: Undelivered) -> AppendError {
