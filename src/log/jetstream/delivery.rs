@@ -220,3 +220,24 @@ fn is_full(code: u32, text: &str) -> bool {
     const WORDS: [&str; 3] = ["maximum bytes exceeded", "no space", "insufficient"];
     matches!(code, 10002 | 10023 | 10028 | 10047) || WORDS.iter().any(|word| text.contains(word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_space_is_told_from_other_refusals() {
+        for (code, text) in [
+            (10077, "maximum bytes exceeded"),
+            (10077, "write /data/1.blk: no space left on device"),
+            (10002, "resource limits exceeded for account"),
+            (10023, "insufficient resources"),
+            (10047, "insufficient storage resources available"),
+        ] {
+            assert!(is_full(code, text), "{text}");
+        }
+        for (code, text) in [(10071, "wrong last sequence: 7"), (10077, "message too large")] {
+            assert!(!is_full(code, text), "{text}");
+        }
+    }
+}
