@@ -1,6 +1,6 @@
 //! Compiles `proto/` to Rust, to the descriptor set that reflection serves, to the numbers of all
-//! fields, and to what requests are made of; and to Rust what is written of sessions, which nobody is
-//! served. protox is pure Rust, so that building needs no protoc.
+//! fields, and to what requests are made of; and to Rust what is written of sessions and what nodes tell
+//! each other, which nobody is served. protox is pure Rust, so that building needs no protoc.
 
 use prost::Message;
 use prost_types::{
@@ -41,6 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=src/record/record.proto");
     let records = protox::compile(["record.proto"], ["src/record"])?;
     tonic_prost_build::configure().compile_fds(records)?;
+    println!("cargo:rerun-if-changed=src/server/nodes/introduction.proto");
+    let introductions = protox::compile(["introduction.proto"], ["src/server/nodes"])?;
+    tonic_prost_build::configure().compile_fds(introductions)?;
     Ok(())
 }
 

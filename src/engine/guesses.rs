@@ -35,6 +35,12 @@ impl From<IpAddr> for Peer {
     }
 }
 
+impl From<Peer> for IpAddr {
+    fn from(Peer(address): Peer) -> Self {
+        address
+    }
+}
+
 /// Who guesses where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Guess {

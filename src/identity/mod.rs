@@ -37,12 +37,10 @@ pub use self::{
     source::ASK_INTERVAL,
     token::MAX_TOKEN_BYTES,
 };
+pub(crate) use grant::Origin;
 pub(crate) use settings::url_fault;
 
-use self::{
-    cache::Cache, grant::Origin, revocation::Revocations, settings::Settings, source::News,
-    token::Times,
-};
+use self::{cache::Cache, revocation::Revocations, settings::Settings, source::News, token::Times};
 use crate::session::limits::Micros;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::{

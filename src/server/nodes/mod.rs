@@ -1,0 +1,3 @@
+//! Between nodes.
+
+pub mod introduction;
