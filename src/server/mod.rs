@@ -8,11 +8,13 @@ mod census;
 mod descriptors;
 mod error;
 mod http2;
+pub mod nodes;
 mod proxied;
 mod router;
 mod signals;
 mod store;
 mod tls;
+mod watched;
 
 use crate::{
     config::{Config, Listen},
@@ -46,7 +48,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 use store::{Store, Stored};
-use tls::Tls;
 
 pub use error::StartError;
 pub use store::Unstored;
@@ -186,7 +187,8 @@ impl Server {
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let files = tls::Files::of(&config).map_err(StartError::Tls)?;
-        let tls = files.map(Tls::open).transpose().map_err(StartError::Tls)?;
+        let tls =
+            files.map(|files| tls::open("tls", files)).transpose().map_err(StartError::Tls)?;
         let asks = config.identity.is_some() || config.tls_require_client;
         if !address.ip().is_loopback() && !asks && !config.insecure {
             return Err(StartError::Insecure { address });

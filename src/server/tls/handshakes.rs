@@ -131,7 +131,7 @@ impl Handshakes {
             linger(Stream::Plain(socket), false).await;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks without TLS"));
         }
-        let acceptor = TlsAcceptor::from(self.tls.config());
+        let acceptor = TlsAcceptor::from(self.tls.current());
         let narrow = |session: &mut rustls::ServerConnection| {
             session.set_buffer_limit(Some(BEHIND));
         };

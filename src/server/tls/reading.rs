@@ -4,9 +4,11 @@ use super::certificate::{Validity, validity};
 use crate::{
     config::Config,
     identity::file::{self, Privacy},
+    server::watched,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
@@ -67,15 +69,31 @@ impl Files {
     }
 }
 
-/// What was read.
-pub struct Read {
-    pub config: ServerConfig,
-    /// What clients will not like about the certificate.
-    pub warning: Option<String>,
+/// Reads the files; all that is wrong with them, a line each, or what clients will not like about the
+/// certificate.
+pub fn read(files: &Files) -> watched::Read<ServerConfig> {
+    let Parts { chain, key, roots, warning } = parts(files)?;
+    let config = config(files, chain, key, roots).map_err(|fault| vec![fault])?;
+    Ok((config, warning))
 }
 
-/// Reads the files; all that is wrong with them, a line each.
-pub fn read(files: &Files) -> Result<Read, Vec<String>> {
+/// The same for a client that trusts the authorities in the files.
+pub fn read_client(files: &Files) -> watched::Read<ClientConfig> {
+    // What others will not like is said of the same files where they are served with.
+    let Parts { chain, key, roots, warning: _ } = parts(files)?;
+    let config = client_config(files, chain, key, roots).map_err(|fault| vec![fault])?;
+    Ok((config, None))
+}
+
+/// What the files hold.
+struct Parts {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Option<RootCertStore>,
+    warning: Option<String>,
+}
+
+fn parts(files: &Files) -> Result<Parts, Vec<String>> {
     let mut faults = Vec::new();
     let mut note = |fault| faults.push(fault);
     let chain = certificates(&files.certificate).map_err(&mut note).ok();
@@ -91,8 +109,36 @@ pub fn read(files: &Files) -> Result<Read, Vec<String>> {
         }
         Err(error) => return Err(vec![format!("{of} has a certificate that is damaged: {error}")]),
     };
-    let config = config(files, chain, key, roots).map_err(|fault| vec![fault])?;
-    Ok(Read { config, warning })
+    Ok(Parts { chain, key, roots, warning })
+}
+
+fn client_config(
+    files: &Files,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Option<RootCertStore>,
+) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().map_err(|it| it.to_string())?;
+    let builder = builder.with_root_certificates(roots.unwrap_or_else(RootCertStore::empty));
+    let mut config =
+        builder.with_client_auth_cert(chain, key).map_err(|error| inconsistent(files, error))?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A session to resume would outlive the authorities that let it in.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// What is wrong with a certificate and a key together.
+fn inconsistent(files: &Files, error: rustls::Error) -> String {
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("the key in {key} is not that of the certificate in {certificate}")
+        }
+        error => format!("{certificate} and {key}: {error}"),
+    }
 }
 
 fn config(
@@ -116,13 +162,8 @@ fn config(
             builder.with_client_cert_verifier(verifier.build().map_err(|it| it.to_string())?)
         }
     };
-    let (certificate, key_file) = (files.certificate.display(), files.key.display());
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            format!("the key in {key_file} is not that of the certificate in {certificate}")
-        }
-        error => format!("{certificate} and {key_file}: {error}"),
-    })?;
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|error| inconsistent(files, error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Connections last: a session to resume would cost more memory than it saves time, and one that
     // outlives the authorities that let it in would pass them by.
