@@ -12,7 +12,7 @@ mod sources;
 
 use self::kind::{
     bytes, count, durability, duration, duration_or_none, file_or_none, filter, folder_or_none,
-    format, listen, networks, node_name, switch, switch_or_auto,
+    format, listen, listen_or_none, networks, node_name, switch, switch_or_auto,
 };
 use self::sources::Values;
 pub use self::{
@@ -99,6 +99,23 @@ settings! {
         tls_client_ca: Option<PathBuf> = "none", file_or_none();
         /// Whether a client without a certificate is refused in the handshake.
         tls_require_client: bool = "false", switch();
+    }
+    "Nodes" {
+        /// Where other nodes of the cluster send on to this one what they do not answer themselves. It is
+        /// for them alone: give them certificates or a secret, unless it is on this machine.
+        node_listen: Option<Listen> = "none", listen_or_none();
+        /// The certificate of this node and those between it and its authority, in PEM, for the port of
+        /// nodes and for calling those of others. It is read again when it changes.
+        node_certificate: Option<PathBuf> = "none", file_or_none();
+        /// The private key of the certificate of this node, in PEM. Others must not be able to read it.
+        node_key: Option<PathBuf> = "none", file_or_none();
+        /// The authorities of the certificates of nodes, in PEM. Whoever has one of theirs is a node, so
+        /// they must issue none to anybody else.
+        node_ca: Option<PathBuf> = "none", file_or_none();
+        /// A file with a secret of the nodes, of 32 bytes or more, for a closed network: without
+        /// certificates it goes in clear text. Of several lines the first is shown to others, and all are
+        /// taken. It is read again when it changes.
+        node_secret: Option<PathBuf> = "none", file_or_none();
     }
     "Identity" {
         /// A file that says who may call: issuers of tokens, API keys. Without it every caller is

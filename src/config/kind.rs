@@ -68,6 +68,14 @@ pub fn listen() -> Kind<Listen> {
     Kind::new("HOST:PORT", "HOST:PORT, :PORT or PORT", Listen::read)
 }
 
+/// Where to listen, or none.
+pub fn listen_or_none() -> Kind<Option<Listen>> {
+    Kind::new("HOST:PORT", "none, HOST:PORT, :PORT or PORT", |text| match text {
+        "none" => Some(None),
+        text => Listen::read(text).map(Some),
+    })
+}
+
 /// Networks, or none.
 pub fn networks() -> Kind<Networks> {
     Kind::new("NETWORKS", "none or networks such as 10.0.0.0/8,2001:db8::1", Networks::of)

@@ -84,6 +84,33 @@ impl Entrance {
         Ok(grant)
     }
 
+    /// Lets a caller in whom another node has let in: the credential is looked at once more, as it may
+    /// have been revoked here before there.
+    pub fn admit_introduced(
+        &self,
+        path: &str,
+        grant: Grant,
+        now: Micros,
+    ) -> Result<Arc<Grant>, Refusal> {
+        if let Some(Guard { identity, .. }) = self.guard.as_deref() {
+            identity.holds(&grant, now).map_err(|denied| match denied {
+                // The other node may have read a file or fetched a key that is yet to be read here.
+                Denied::Withdrawn | Denied::Missing => {
+                    identity.miss_key_of(&grant, now);
+                    let why = "this node does not know the credential, which another one does";
+                    Refusal::KeysUnavailable { why: why.to_owned() }
+                }
+                denied => refused(denied),
+            })?;
+        }
+        let permit = Permit::of(path);
+        if !permit.is_known() {
+            return Err(Refusal::NotImplemented { field: path.to_owned() });
+        }
+        permit.check(&grant).map_err(Refusal::Uncovered)?;
+        Ok(Arc::new(grant))
+    }
+
     /// What a token allows that comes up on a stream, for the credential before it: as much, and to
     /// the same caller.
     pub fn renew(

@@ -88,6 +88,15 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Micros,
     },
+    /// The node that was asked does not have the app, or the one that has it cannot be reached.
+    NotOwner,
+    /// The node that has the app was lost before it had answered.
+    NodeLost {
+        /// Whether the call is a stream, which ends with it.
+        is_stream: bool,
+        /// When to come back: not all at the same moment.
+        retry_after: Micros,
+    },
     /// The gateway has no attached user who may see the view.
     NoView,
     /// The gateway has no attached user, or no view, of that handle.

@@ -212,6 +212,19 @@ impl Identity {
         if is_there { Ok(()) } else { Err(Denied::Withdrawn) }
     }
 
+    /// Has keys at URLs read soon, as a token was verified with one that is not known here: by somebody
+    /// who has read them later.
+    pub fn miss_key_of(&self, grant: &Grant, now: Micros) {
+        let Origin::Token { issuer: print, .. } = &grant.origin else { return };
+        let settings = self.settings.read().clone();
+        let issuers = settings.issuers.iter().filter(|issuer| issuer.print == *print);
+        for source in issuers.flat_map(|issuer| &issuer.sources) {
+            source.ask(now);
+        }
+        *self.missing.lock() = true;
+        self.wake.notify_all();
+    }
+
     /// Changes whenever a grant may have ceased to hold, other than by its time. A stream asks for it
     /// before it has its credential checked, and asks [`Identity::holds`] again when it is another.
     pub fn generation(&self) -> u64 {

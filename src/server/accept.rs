@@ -4,6 +4,7 @@ use super::{
     census::{Census, Full},
     descriptors::is_of_one_connection,
     http2::{self, account::Total},
+    nodes::Trust,
     proxied,
     router::Router,
     tls::{Handshakes, Secured, Stream, Tls},
@@ -63,6 +64,17 @@ pub struct Connections {
     pub tracker: TaskTracker,
     /// The places of connections whose proxies have not said yet who comes.
     pub introductions: Arc<Semaphore>,
+    /// Who comes.
+    pub from: From,
+}
+
+/// Who comes to a port.
+#[derive(Debug)]
+pub enum From {
+    /// Clients.
+    Clients,
+    /// Other nodes, if they are known by this.
+    Nodes(Trust),
 }
 
 impl Connections {
@@ -155,7 +167,7 @@ impl Connections {
             tls: tls.clone(),
             most: self.config.max_tls_handshakes.div_ceil(count),
             time: self.config.handshake_timeout,
-            dead: http2::Limits::of(&self.config).dead(),
+            dead: self.limits().dead(),
             stopping: self.stopping.clone(),
             tracker: self.tracker.clone(),
             workers,
@@ -218,6 +230,13 @@ impl Connections {
         self.cut.cancelled().await;
     }
 
+    fn limits(&self) -> http2::Limits {
+        match &self.from {
+            From::Clients => http2::Limits::of(&self.config),
+            From::Nodes(_) => http2::Limits::of_nodes(&self.config),
+        }
+    }
+
     async fn greet(&self, admitted: Admitted, seat: Seat) -> io::Result<http2::Driver> {
         let Admitted { socket, ip, stay, began, secured } = admitted;
         let socket = TcpStream::from_std(socket)?;
@@ -226,7 +245,11 @@ impl Connections {
             None => Stream::Plain(socket),
             Some(secured) => secured.resume(socket),
         };
-        let limits = http2::Limits::of(&self.config);
+        let limits = self.limits();
+        let door = match &self.from {
+            From::Clients => None,
+            From::Nodes(trust) => Some(trust.door()),
+        };
         let setup = http2::Setup {
             router: &self.router,
             tracker: &self.tracker,
@@ -236,6 +259,7 @@ impl Connections {
             ip,
             began,
             certificate,
+            door,
         };
         http2::greet(setup, socket, Arc::new(stay)).await
     }

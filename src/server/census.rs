@@ -37,6 +37,8 @@ pub struct Bounds {
     pub handshakes_per_address: usize,
     /// Bytes that wait on a connection before nothing more is made for it.
     pub unsent: usize,
+    /// Bytes of requests that are not whole on a connection before it ends.
+    pub unread: usize,
 }
 
 /// How many of the connections may be about to go and not be gone: beyond that newcomers are not let
@@ -183,7 +185,7 @@ impl Census {
         let place = Arc::new(Place {
             peer,
             address,
-            account: Account::new(self.total.clone(), self.bounds.unsent),
+            account: Account::new(self.total.clone(), self.bounds.unsent, self.bounds.unread),
             pulse: Pulse::new(Instant::now()),
             streams: AtomicUsize::new(0),
             idle_since: AtomicU64::new(self.now()),
@@ -369,6 +371,7 @@ mod tests {
         streams_per_address: 0,
         handshakes_per_address: 0,
         unsent: 100,
+        unread: 100,
     };
 
     fn address(number: u8) -> IpAddr {

@@ -53,6 +53,15 @@ pub enum StartError {
         /// Which.
         address: SocketAddr,
     },
+    /// Everybody who reaches the port of nodes could do everything.
+    #[error(
+        "the port of nodes at {address} can be reached from other machines, and nothing says which \
+         nodes there are: give node-certificate, node-key and node-ca, or node-secret"
+    )]
+    InsecureNodes {
+        /// Which.
+        address: SocketAddr,
+    },
     /// There is nothing to store in.
     #[error("the durability {0} needs a store: give one with --store")]
     NoStore(&'static str),

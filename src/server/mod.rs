@@ -8,7 +8,7 @@ mod census;
 mod descriptors;
 mod error;
 mod http2;
-pub mod nodes;
+mod nodes;
 mod proxied;
 mod router;
 mod signals;
@@ -36,7 +36,8 @@ use crate::{
 use accept::Connections;
 use apps::AppsFile;
 use census::{Bounds, Census};
-use http2::account::Total;
+use http2::account::{MOST_UNREAD, Total};
+use nodes::NodeAddress;
 use router::Router;
 use rustix::io::Errno;
 use signals::StopSignals;
@@ -95,6 +96,9 @@ pub struct Server {
     /// What pushes events.
     webhooks: Webhooks,
     census: Arc<Census>,
+    /// Where other nodes come, and who of them is connected.
+    node_address: Option<SocketAddr>,
+    node_census: Option<Arc<Census>>,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
     workers: Vec<thread::JoinHandle<()>>,
@@ -181,6 +185,16 @@ impl Server {
         clock: Clock,
         cost: HashCost,
     ) -> Result<Self, StartError> {
+        Self::start_before(config, clock, cost, None).await
+    }
+
+    /// The same where another node answers whatever is about an app, whose port of nodes is there.
+    pub async fn start_before(
+        config: Config,
+        clock: Clock,
+        cost: HashCost,
+        owner: Option<SocketAddr>,
+    ) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
         let listener = bind(&config.listen).map_err(refused)?;
         listener.set_nonblocking(true)?;
@@ -189,6 +203,8 @@ impl Server {
         let files = tls::Files::of(&config).map_err(StartError::Tls)?;
         let tls =
             files.map(|files| tls::open("tls", files)).transpose().map_err(StartError::Tls)?;
+        let trust = nodes::Trust::open(&config).map_err(StartError::Tls)?;
+        let node_port = nodes::Bound::new(&config, trust.clone())?;
         let asks = config.identity.is_some() || config.tls_require_client;
         if !address.ip().is_loopback() && !asks && !config.insecure {
             return Err(StartError::Insecure { address });
@@ -247,6 +263,11 @@ impl Server {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
         let router = Router::new(context, health_service);
+        let owner = owner.and_then(|owner| NodeAddress::read(&owner.to_string()));
+        let router = match owner {
+            None => router,
+            Some(owner) => router.before(&trust, owner),
+        };
 
         let cut = CancellationToken::new();
         let connections = TaskTracker::new();
@@ -261,7 +282,15 @@ impl Server {
             cut: cut.clone(),
             tracker: connections.clone(),
             introductions: Arc::new(Semaphore::new(accept::MOST_INTRODUCTIONS)),
+            from: accept::From::Clients,
         });
+        let node_port = node_port.map(|bound| {
+            let tokens = (stopping.clone(), cut.clone());
+            bound.open(server.router.clone(), &config, tokens, connections.clone())
+        });
+        let node_address = node_port.as_ref().map(|port| port.address);
+        let node_census = node_port.as_ref().map(|port| port.connections.census.clone());
+        let mut node_inboxes = Vec::new();
         let mut workers = Vec::new();
         let mut inboxes = Vec::new();
         for shard in 0..config.threads {
@@ -274,7 +303,15 @@ impl Server {
             }
             let runtime = runtime.enable_all().build()?;
             let (engine, server) = (engine.clone(), server.clone());
+            let nodes = node_port.as_ref().map(|port| {
+                let (inbox, sockets) = mpsc::unbounded_channel();
+                node_inboxes.push(inbox);
+                port.connections.clone().work(shard, sockets)
+            });
             let work = move || {
+                if let Some(nodes) = nodes {
+                    runtime.spawn(nodes);
+                }
                 if steps_by_itself {
                     runtime.spawn(async move {
                         let _vital = Vital;
@@ -296,6 +333,19 @@ impl Server {
                 inboxes
             }
         };
+        trust.watch()?;
+        if let Some(port) = node_port {
+            let inboxes = match trust.server() {
+                None => node_inboxes,
+                Some(tls) => {
+                    let threads = port.connections.shake_hands(tls, node_inboxes)?;
+                    let (threads, inboxes): (Vec<_>, _) = threads.into_iter().unzip();
+                    workers.extend(threads);
+                    inboxes
+                }
+            };
+            tokio::spawn(port.accept(inboxes));
+        }
         if let Some(apps) = &apps {
             apps.watch()?;
         }
@@ -340,6 +390,8 @@ impl Server {
             store,
             webhooks,
             census,
+            node_address,
+            node_census,
             connections,
             acceptor,
             workers,
@@ -360,6 +412,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for other nodes.
+    pub fn node_address(&self) -> Option<SocketAddr> {
+        self.node_address
     }
 
     /// The clockwork, for whoever steps the clock.
@@ -415,6 +472,7 @@ impl Server {
         }
         self.stopping.cancel();
         self.census.stop();
+        self.node_census.iter().for_each(|census| census.stop());
         // Whoever watches the health has heard of it; the watch must not hold the stop up.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
@@ -503,6 +561,7 @@ fn bounds(config: &Config) -> Bounds {
         streams_per_address: config.max_streams_per_address,
         handshakes_per_address: config.max_handshakes_per_address,
         unsent: config.max_unsent_bytes,
+        unread: MOST_UNREAD,
     }
 }
 

@@ -1,12 +1,15 @@
 //! Calls to services.
 
-use super::admission::Gate;
+use super::{
+    admission::Gate,
+    nodes::{Introduced, NodeAddress, Peers, Trust},
+};
 use crate::{
     engine::{self, Engine, EngineSettings, Peer},
     grpc::{
         Admin, Context, NODE_METADATA, ObjectStreams, Sessions, compression,
         delivery::{
-            self, CallHead,
+            self, CallHead, Via,
             ending::{Ending, Why},
             hot::{HotStream, Refused},
         },
@@ -21,6 +24,7 @@ use crate::{
     session::limits::{Micros, SECOND},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use prost::Message;
 use std::{collections::HashSet, sync::Arc};
 use tokio::sync::Semaphore;
@@ -40,6 +44,8 @@ pub struct Router {
     reflections: Arc<Semaphore>,
     /// Which calls each thread takes up.
     gates: Vec<Arc<Gate>>,
+    /// The node that answers whatever is about an app; none = this one.
+    elsewhere: Option<(Peers, NodeAddress)>,
     /// What a call is told that no thread takes up: made before, as there are many of them then.
     overloaded: Vec<HeaderMap>,
 }
@@ -147,7 +153,23 @@ impl Router {
         });
         let overloaded = overloaded.collect();
         let context = Arc::new(context);
-        Self { node, context, routes, one_up, reflections, gates, overloaded }
+        let elsewhere = None;
+        Self { node, context, routes, one_up, reflections, gates, elsewhere, overloaded }
+    }
+
+    /// The same where another node answers whatever is about an app.
+    pub fn before(self, trust: &Trust, owner: NodeAddress) -> Self {
+        let peers = Peers::new(self.context.clone(), trust.clone());
+        Self { elsewhere: Some((peers, owner)), ..self }
+    }
+
+    /// The node that answers a call; none = this one. A call that was sent on goes no further.
+    fn owner(&self, path: &str, via: Via) -> Result<Option<&(Peers, NodeAddress)>, Refusal> {
+        let is_about_an_app = path.starts_with(OWN) && !path.starts_with(ADMIN);
+        match (self.elsewhere.as_ref().filter(|_| is_about_an_app), via) {
+            (Some(_), Via::Node) => Err(Refusal::NotOwner),
+            (elsewhere, _) => Ok(elsewhere),
+        }
     }
 
     /// The clockwork.
@@ -225,6 +247,29 @@ impl Router {
         certificate: Option<&Certificate>,
         peer: Peer,
     ) -> Way {
+        let admit = |now| self.context.entrance.admit(path, headers, certificate, peer, now);
+        self.way_of(method, path, headers, admit)
+    }
+
+    /// The same of a call that another node sends on, which says what its caller may do.
+    pub fn way_introduced(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        grant: Grant,
+    ) -> Way {
+        let admit = |now| self.context.entrance.admit_introduced(path, grant, now);
+        self.way_of(method, path, headers, admit)
+    }
+
+    fn way_of(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        admit: impl FnOnce(Micros) -> Result<Arc<Grant>, Refusal>,
+    ) -> Way {
         let now = self.engine().clock().now();
         if method != Method::POST {
             Way::Refused(not_grpc(StatusCode::METHOD_NOT_ALLOWED))
@@ -235,7 +280,7 @@ impl Router {
         } else if self.engine().is_starting() && path.starts_with(OWN) {
             Way::Refused(self.refuse(&engine::Refusal::Starting.into()).into_http())
         } else {
-            match self.context.entrance.admit(path, headers, certificate, peer, now) {
+            match admit(now) {
                 Err(refusal) => Way::Refused(self.refuse(&refusal).into_http()),
                 Ok(grant) if delivery::serves(path) => Way::Hot(grant),
                 Ok(_) if path.starts_with(REFLECTION) => Way::Reflection,
@@ -246,6 +291,11 @@ impl Router {
 
     /// The stream of a call.
     pub fn stream(&self, head: CallHead) -> Box<dyn HotStream> {
+        match self.owner(&head.path, head.via) {
+            Err(refusal) => return Box::new(Refused(self.refuse(&refusal))),
+            Ok(Some((peers, to))) => return Box::new(peers.stream(to, &head)),
+            Ok(None) => {}
+        }
         let refusal = Refusal::NotImplemented { field: head.path.clone() };
         let stream = delivery::stream(&self.context, head);
         stream.unwrap_or_else(|| Box::new(Refused(self.refuse(&refusal))))
@@ -257,15 +307,37 @@ impl Router {
         self.refuse(&engine::Refusal::LimitReached { limit, most }.into()).into_http()
     }
 
-    /// What comes of a call that tonic answers.
-    pub async fn call(&self, path: &str, request: Request<Body>) -> Response<Body> {
+    /// What comes of a call with one message up, and with one down or some. It is over at its
+    /// deadline, and whoever calls this waits no longer.
+    pub async fn call(
+        &self,
+        path: &str,
+        deadline: Micros,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let via = request.extensions().get().copied().unwrap_or(Via::Client);
+        match self.owner(path, via) {
+            Err(refusal) => return self.refuse(&refusal).into_http(),
+            Ok(Some((peers, to))) => {
+                let (head, message) = request.into_parts();
+                let caller = Introduced::of_request(&head);
+                // It was read before, as a whole.
+                let message = message.collect().await.map(|message| message.to_bytes());
+                let message = message.unwrap_or_default();
+                let outcome = peers.call(to, path, &caller, message, Some(deadline)).await;
+                return outcome
+                    .unwrap_or_else(|not_done| not_done.status(&self.context).into_http());
+            }
+            Ok(None) => {}
+        }
         let response = self.routes.clone().oneshot(request).await;
         self.in_our_words(path, response.unwrap_or_else(|never| match never {}))
     }
 
     /// Every response says who answers.
     pub fn finish<B>(&self, mut response: Response<B>) -> Response<B> {
-        response.headers_mut().insert(NODE_METADATA, self.node.clone());
+        // Where another node has answered, it has said so itself.
+        response.headers_mut().entry(NODE_METADATA).or_insert_with(|| self.node.clone());
         response
     }
 

@@ -55,6 +55,15 @@ pub struct Seat {
     pub connection: u64,
 }
 
+/// Who sent a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Its client.
+    Client,
+    /// Another node, to which the client had sent it. It is answered here, or not at all.
+    Node,
+}
+
 /// Over how many parts of a tick the connections of a thread spread.
 const PHASES: u64 = 64;
 
@@ -88,6 +97,12 @@ const WIDE_WINDOW: u32 = 1024 * 1024 + 1024;
 /// How much the stream of a call may send before it is granted more.
 pub fn window(path: &str) -> u32 {
     if path.strip_prefix(PATH) == Some(GATEWAY) { WIDE_WINDOW } else { WINDOW }
+}
+
+/// The largest message up of a stream, in bytes.
+pub fn most_bytes(server: &Context, path: &str) -> usize {
+    let StreamSettings { max_gateway_bytes, max_request_bytes, .. } = server.streams;
+    if path.strip_prefix(PATH) == Some(GATEWAY) { max_gateway_bytes } else { max_request_bytes }
 }
 
 /// Whether a call is a stream.
@@ -130,13 +145,13 @@ pub struct CallHead {
     pub seat: Seat,
     /// See [`Opening::deadline`].
     pub deadline: Option<Micros>,
+    /// Who sent it.
+    pub via: Via,
 }
 
 fn open<C: Call>(server: &Server, call: CallHead) -> Box<dyn HotStream> {
     let CallHead { headers, grant, peer, seat, deadline, .. } = call;
-    let is_wide = call.path.strip_prefix(PATH) == Some(GATEWAY);
-    let StreamSettings { max_gateway_bytes, max_request_bytes, .. } = server.streams;
-    let most = if is_wide { max_gateway_bytes } else { max_request_bytes };
+    let most = most_bytes(server, &call.path);
     let framing = Framing { most, gzip: compression::is_gzip(&headers) };
     let caller = Caller::new(&headers, grant);
     let server = server.acting_by(&caller.grant).map_or_else(|| server.clone(), Arc::new);

@@ -156,6 +156,22 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             "the server has more to do than it can at the moment; wait as long as the details say",
         )
         .after(*retry_after),
+        Refusal::NotOwner => Told::new(
+            Code::Unavailable,
+            Reason::NotOwner,
+            "no node that has the app can be reached at the moment; nothing was applied, try again",
+        )
+        .after(SECOND / 5),
+        Refusal::NodeLost { is_stream, retry_after } => {
+            let message = match is_stream {
+                true => "the node that has the app was lost, and the stream with it; connect again",
+                false => {
+                    "the node that has the app was lost, and it is not known whether it has done \
+                     this; a request with a request_id may be sent again"
+                }
+            };
+            Told::new(Code::Unavailable, Reason::NodeLost, message).after(*retry_after)
+        }
         Refusal::NoView => Told::new(
             Code::FailedPrecondition,
             Reason::NoView,

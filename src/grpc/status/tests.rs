@@ -144,6 +144,9 @@ every_variant! {
 every_variant! {
     every_of_calls of Refusal: text, number, faults;
     Refusal::NoView => Refusal::NoView;
+    Refusal::NotOwner => Refusal::NotOwner;
+    Refusal::NodeLost { .. } =>
+        Refusal::NodeLost { is_stream: number % 2 == 0, retry_after: number };
     Refusal::Overloaded { .. } => Refusal::Overloaded { retry_after: number };
     Refusal::UnknownHandle { .. } => Refusal::UnknownHandle { handle: number as u32 };
     Refusal::MoreRefused { .. } => Refusal::MoreRefused { others: number as usize };

@@ -69,6 +69,8 @@ pub struct Account {
     /// From here on nothing more is made.
     most_unsent: usize,
     unread: AtomicUsize,
+    /// Over it the connection ends.
+    most_unread: usize,
     /// How many pieces were handed over to be sent, but for those that a small window cut off.
     sent: AtomicU64,
     waiters: Mutex<Waiters>,
@@ -86,12 +88,13 @@ struct Waiters {
 
 impl Account {
     /// That of a new connection.
-    pub fn new(total: Arc<Total>, most_unsent: usize) -> Arc<Self> {
+    pub fn new(total: Arc<Total>, most_unsent: usize, most_unread: usize) -> Arc<Self> {
         Arc::new(Self {
             total,
             unsent: AtomicUsize::new(0),
             most_unsent,
             unread: AtomicUsize::new(0),
+            most_unread,
             sent: AtomicU64::new(0),
             waiters: Mutex::default(),
             held: Mutex::default(),
@@ -110,7 +113,7 @@ impl Account {
 
     /// Whether the client has left more of its requests unfinished than it may.
     pub fn is_swollen(&self) -> bool {
-        self.unread.load(Relaxed) > MOST_UNREAD
+        self.unread.load(Relaxed) > self.most_unread
     }
 
     /// Whether anything may be made now.
@@ -329,7 +332,7 @@ mod tests {
     use std::task::Wake;
 
     fn account(most_unsent: usize, most: usize) -> Arc<Account> {
-        Account::new(Total::new(most), most_unsent)
+        Account::new(Total::new(most), most_unsent, MOST_UNREAD)
     }
 
     #[test]
@@ -431,7 +434,8 @@ mod tests {
     #[test]
     fn what_waits_in_all_is_what_waits_on_each_connection() {
         let total = Total::new(20);
-        let accounts = [Account::new(total.clone(), 10), Account::new(total.clone(), 10)];
+        let account = || Account::new(total.clone(), 10, MOST_UNREAD);
+        let accounts = [account(), account()];
         let _piece = Piece::new(Bytes::from_static(&[0; 15]), &accounts[0]);
         let mut unread = Unread::new(&accounts[1]);
         unread.set(5);

@@ -206,7 +206,7 @@ async fn answer(
     // What is answered waits as a request, not as bytes.
     room::with(Arc::new(RoomOf(account.clone())), async {
         room::wait().await;
-        router.call(&path, Request::from_parts(parts, body)).await
+        router.call(&path, deadline, Request::from_parts(parts, body)).await
     })
     .await
 }

@@ -1,7 +1,13 @@
 //! What a client sends, frame by frame, as far as it is no use to anybody: what it may send of that,
 //! and since when it has left something half done.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 /// Frames that only steer the connection, or carry next to nothing, and that a client may send at
 /// once and in every second, besides those that answer what it was sent and go with its calls.
@@ -60,6 +66,8 @@ pub struct Frames {
     greeted: bool,
     control: Allowance,
     settings: Allowance,
+    /// Whether all of this comes for many clients, each of which was looked at before.
+    is_trusted: Arc<AtomicBool>,
 }
 
 /// How much a client may still send of something.
@@ -106,7 +114,13 @@ impl Frames {
             greeted: false,
             control: Allowance::new(BURST, PER_SECOND, now),
             settings: Allowance::new(SETTINGS_BURST, SETTINGS_PER_SECOND, now),
+            is_trusted: Arc::default(),
         }
+    }
+
+    /// The same, of somebody who may send any number once this is set.
+    pub fn trusting(self, is_trusted: Arc<AtomicBool>) -> Self {
+        Self { is_trusted, ..self }
     }
 
     /// Whether the client has sent its first SETTINGS.
@@ -171,11 +185,11 @@ impl Frames {
             }
             SETTINGS if flags & ACK == 0 => {
                 self.greeted = true;
-                self.settings.take(now, || 0)
+                self.settings.take(now, || 0) || self.is_trusted.load(Relaxed)
             }
             _ => {
                 self.goes_on &= !(kind == CONTINUATION && flags & END_HEADERS != 0);
-                self.control.take(now, sent)
+                self.control.take(now, sent) || self.is_trusted.load(Relaxed)
             }
         }
     }

@@ -9,7 +9,12 @@ use crate::{
     engine::Peer,
     grpc::delivery::{self, Seat},
     identity::Certificate,
-    server::{census::Stay, router::Router, tls::Stream},
+    server::{
+        census::Stay,
+        nodes::{self, Door},
+        router::Router,
+        tls::Stream,
+    },
 };
 use h2::server::Builder;
 use socket2::SockRef;
@@ -58,6 +63,8 @@ pub struct Setup<'a> {
     pub began: Instant,
     /// What the client has shown in its handshake.
     pub certificate: Option<Arc<Certificate>>,
+    /// Whom the connection is from, at the port of nodes; none = a client.
+    pub door: Option<Arc<Door>>,
 }
 
 /// Sets what holds for every socket of a client; `dead` is as in [`Limits`].
@@ -74,7 +81,7 @@ pub fn prepare(socket: &TcpStream, dead: Duration) -> io::Result<()> {
 
 /// Greets a client; returns the task of its connection, which is small where this is not.
 pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io::Result<Driver> {
-    let Setup { router, tracker, stopping, limits, seat, ip, began, certificate } = setup;
+    let Setup { router, tracker, stopping, limits, seat, ip, began, certificate, door } = setup;
     if let Stream::Plain(socket) = &socket {
         prepare(socket, limits.dead)?;
     }
@@ -94,7 +101,8 @@ pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io:
         return Err(error);
     }
     let pulse = stay.pulse().clone();
-    let socket = Socket::new(socket, pulse.clone(), stay.clone(), tracker.clone());
+    let is_trusted = door.as_ref().map(|door| door.is_trusted()).unwrap_or_default();
+    let socket = Socket::new(socket, pulse.clone(), stay.clone(), tracker.clone(), is_trusted);
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
@@ -102,6 +110,9 @@ pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io:
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADERS);
+    if door.is_some() {
+        nodes::widen(&mut builder);
+    }
     let handshake = timeout_at(deadline, builder.handshake::<_, Piece>(socket));
     let connection = handshake.await.map_err(late)?.map_err(io::Error::other)?;
     Ok(Driver {
@@ -113,6 +124,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io:
         seat,
         peer: Peer::from(ip),
         certificate,
+        door,
         stream_window: delivery::WINDOW,
         stay,
         pulse,

@@ -11,13 +11,14 @@ mod socket;
 
 use super::{
     census::{Leave, Stay},
+    nodes::Door,
     router::{Router, Way},
 };
 use crate::{
     config::Config,
     engine::Peer,
     grpc::{
-        delivery::{self, CallHead, Seat},
+        delivery::{self, CallHead, Seat, Via},
         error::Refusal,
     },
     identity::Certificate,
@@ -56,6 +57,17 @@ const LAST_FRAMES: Duration = Duration::from_secs(1);
 /// were too many for its socket.
 const LAST_FRAMES_AT_STOP: Duration = Duration::from_secs(4);
 
+/// How long a node has to greet another.
+const NODE_HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// When nothing came of a node for so long, it is asked whether it is there, and how long it has to
+/// answer.
+pub const NODE_ASK: Duration = Duration::from_secs(2);
+pub const NODE_ANSWER: Duration = Duration::from_secs(3);
+
+/// Most streams of a node: it may be sent on what all clients of another one do.
+const NODE_STREAMS: u32 = 1_000_000;
+
 /// The moments of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -88,6 +100,19 @@ impl Limits {
 }
 
 impl Limits {
+    /// Those of a connection of another node, whose death must show soon.
+    pub fn of_nodes(config: &Config) -> Self {
+        Self {
+            handshake: NODE_HANDSHAKE.min(config.handshake_timeout),
+            idle: None,
+            slow: config.slow_limit,
+            ask: NODE_ASK,
+            dead: NODE_ASK + NODE_ANSWER,
+            streams: NODE_STREAMS,
+            streams_per_address: 0,
+        }
+    }
+
     /// When nothing came for so long, the client is not there.
     pub fn dead(&self) -> Duration {
         self.dead
@@ -102,6 +127,8 @@ pub struct Driver {
     seat: Seat,
     peer: Peer,
     certificate: Option<Arc<Certificate>>,
+    /// None = it is that of a client.
+    door: Option<Arc<Door>>,
     stream_window: u32,
     stay: Arc<Stay>,
     pulse: Arc<Mutex<Pulse>>,
@@ -298,12 +325,30 @@ impl Driver {
         let (parts, body) = request.into_parts();
         let account = self.stay.account().clone();
         let stay = self.stay.begin_stream();
-        let way = match &stay {
-            Some(_) => {
+        let (via, mut peer) = match self.door {
+            None => (Via::Client, self.peer),
+            Some(_) => (Via::Node, self.peer),
+        };
+        let way = match (&stay, &self.door) {
+            (Some(_), None) => {
                 let (certificate, path) = (self.certificate.as_deref(), parts.uri.path());
                 self.router.way(&parts.method, path, &parts.headers, certificate, self.peer)
             }
-            None => Way::Refused(self.router.too_many(self.limits.streams_per_address)),
+            (Some(_), Some(door)) => match door.admit(&parts.headers) {
+                Ok((grant, of)) => {
+                    peer = of;
+                    let (method, headers) = (&parts.method, &parts.headers);
+                    self.router.way_introduced(method, parts.uri.path(), headers, grant)
+                }
+                Err(refusal) => {
+                    if door.is_pestered() {
+                        self.pulse.lock().flooded = true;
+                        self.pulse.lock().changed = true;
+                    }
+                    Way::Refused(self.router.refuse(&refusal).into_http())
+                }
+            },
+            (None, _) => Way::Refused(self.router.too_many(self.limits.streams_per_address)),
         };
         match way {
             Way::Hot(grant) => {
@@ -319,9 +364,10 @@ impl Driver {
                     path: parts.uri.path().to_owned(),
                     headers: parts.headers,
                     grant,
-                    peer: self.peer,
+                    peer,
                     seat: self.seat,
                     deadline,
+                    via,
                 });
                 let outbox = Outbox::new(send, &account);
                 let engine = self.router.engine().clone();
@@ -340,8 +386,9 @@ impl Driver {
                     return;
                 }
                 let mut request = Request::from_parts(parts, body);
-                request.extensions_mut().insert(self.peer);
+                request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(self.seat);
+                request.extensions_mut().insert(via);
                 request.extensions_mut().insert(grant);
                 let call = self.cold(deadline, respond);
                 let call = async move {

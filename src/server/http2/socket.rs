@@ -11,7 +11,7 @@ use std::{
     io,
     net::Shutdown,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -114,8 +114,9 @@ impl Socket {
         pulse: Arc<Mutex<Pulse>>,
         stay: Arc<Stay>,
         tracker: TaskTracker,
+        is_trusted: Arc<AtomicBool>,
     ) -> Self {
-        let frames = Frames::new(pulse.lock().heard_at);
+        let frames = Frames::new(pulse.lock().heard_at).trusting(is_trusted);
         let stream = Some(stream);
         Self {
             stream,

@@ -1,0 +1,80 @@
+//! What becomes of a call whose other node did not answer it.
+
+use crate::{
+    grpc::{Context, error::Refusal},
+    session::limits::{Micros, SECOND},
+};
+use h2::Reason;
+use std::io;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// The reason of a refusal by a node that does not have the app.
+const NOT_OWNER: &str = "NOT_OWNER";
+
+/// When those come back whose node was lost, at the earliest.
+const RETURN: Micros = SECOND / 5;
+
+/// Nothing of a call was done: it may be sent to another node, or to the same one again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotDone(pub String);
+
+/// Why a call was not answered.
+#[derive(Debug)]
+pub enum Failure {
+    /// It reached nobody who would do it.
+    NotDone(NotDone),
+    /// It was sent, and what became of it is not known.
+    Lost(String),
+}
+
+impl NotDone {
+    /// What its client is told if it is sent to nobody else.
+    pub fn status(&self, server: &Context) -> Status {
+        server.node.status(&Refusal::NotOwner)
+    }
+}
+
+impl Failure {
+    /// What an error of a call's stream means; `is_answered` if its head had come back.
+    pub fn of(error: &h2::Error, is_answered: bool) -> Self {
+        let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        // A stream fails with the GOAWAY of the other side only if it is above the last one that the
+        // other side has seen.
+        let is_unseen = error.is_go_away();
+        match error.is_remote() && (is_unseen || (is_refused && !is_answered)) {
+            true => Self::not_done(error),
+            false => Self::Lost(error.to_string()),
+        }
+    }
+
+    /// The call was never sent.
+    pub fn not_done(why: impl ToString) -> Self {
+        Self::NotDone(NotDone(why.to_string()))
+    }
+
+    /// What the client of a call is told.
+    pub fn status(&self, server: &Context, is_stream: bool) -> Status {
+        match self {
+            Self::NotDone(not_done) => not_done.status(server),
+            Self::Lost(_) => {
+                let spread = fastrand::u64(0..=server.streams.drain_spread);
+                let retry_after = RETURN + if is_stream { spread } else { 0 };
+                server.node.status(&Refusal::NodeLost { is_stream, retry_after })
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::not_done(error)
+    }
+}
+
+/// Whether a node says that it does not have the app. It has done nothing then.
+pub fn is_not_owner(status: &Status) -> bool {
+    status.code() == Code::Unavailable
+        && status.get_details_error_info().is_some_and(|info| info.reason == NOT_OWNER)
+}
