@@ -22,10 +22,8 @@ mod trust;
 
 pub use self::{
     door::Door,
-    failure::NotDone,
     peers::{NodeAddress, Peers},
-    port::{Bound, Port, widen},
+    port::{Bound, widen},
     request::Introduced,
-    stream::Forwarded,
     trust::Trust,
 };

@@ -67,11 +67,6 @@ impl Bound {
         Ok(Some(Self { listener, address, trust }))
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The port with all that its connections need.
     pub fn open(
         self,

@@ -95,6 +95,24 @@ fn store_as_told(config: &mut Config) {
     (config.store, config.durability) = (Some(folder), Some(durability));
 }
 
+/// All that is shown here holds over two nodes, too, where TEST_NODES is 2: the clients' one sends on to
+/// the other what is about an app.
+fn is_over_two_nodes() -> bool {
+    match std::env::var("TEST_NODES").as_deref() {
+        Err(_) | Ok("1") => false,
+        Ok("2") => true,
+        Ok(other) => panic!("{other} is no number of nodes to test with"),
+    }
+}
+
+/// The node before another one, which has all apps.
+async fn front(config: Config, owner: &Server) -> Server {
+    let config = Config { store: None, durability: None, node_listen: None, ..config };
+    let clock = Clock::stepped(BEGIN);
+    let owner = Some(owner.node_address().expect("it has a port of nodes"));
+    Server::start_before(config, clock, HashCost::LEAST, owner).await.expect("it starts")
+}
+
 /// Calls that wait for a frame to be stored do not wait for the test.
 fn go_on_when_awaited(engine: Engine) {
     thread::spawn(move || {
@@ -110,6 +128,8 @@ fn go_on_when_awaited(engine: Engine) {
 /// A server, and a connection to it.
 pub struct Service {
     server: Server,
+    /// The node between it and its clients, if there is one.
+    front: Option<Server>,
     channel: Channel,
 }
 
@@ -129,14 +149,21 @@ impl Service {
         };
         change(&mut config);
         store_as_told(&mut config);
-        let server = Server::start_with(config, Clock::stepped(BEGIN), HashCost::LEAST)
+        if is_over_two_nodes() {
+            config.node_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)).into());
+        }
+        let server = Server::start_with(config.clone(), Clock::stepped(BEGIN), HashCost::LEAST)
             .await
             .expect("it starts");
+        let front = match is_over_two_nodes() {
+            true => Some(front(config, &server).await),
+            false => None,
+        };
         if server.engine().has_store() {
             go_on_when_awaited(server.engine().clone());
         }
-        let channel = connect(server.address()).await;
-        Self { server, channel }
+        let channel = connect(front.as_ref().unwrap_or(&server).address()).await;
+        Self { server, front, channel }
     }
 
     /// A server with the room `finals` of ada.
@@ -156,7 +183,7 @@ impl Service {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.front.as_ref().unwrap_or(&self.server).address()
     }
 
     /// What runs behind the calls, for what no call can be timed well enough to show.
@@ -181,6 +208,9 @@ impl Service {
 
     /// Lets milliseconds pass; every tick on the way is flushed when this returns.
     pub fn advance(&self, milliseconds: u64) {
+        if let Some(front) = &self.front {
+            front.engine().advance(milliseconds * 1000);
+        }
         let engine = self.server.engine();
         if !engine.has_store() {
             return engine.advance(milliseconds * 1000);
@@ -216,11 +246,17 @@ impl Service {
     pub async fn stop(self) {
         drop(self.channel);
         in_time(self.server.stop()).await;
+        if let Some(front) = self.front {
+            in_time(front.stop()).await;
+        }
     }
 
     /// Stops the server while the connection is held open.
     pub async fn stop_under(self) -> Channel {
         in_time(self.server.stop()).await;
+        if let Some(front) = self.front {
+            in_time(front.stop()).await;
+        }
         self.channel
     }
 
