@@ -120,6 +120,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
             }
         };
         tracing::info!(address = %server.address(), "listening");
+        if let Some(address) = server.node_address() {
+            tracing::info!(%address, "listening for other nodes");
+        }
         descriptors::tell(limit, max_connections);
         if !server.address().ip().is_loopback() && !asks {
             tracing::warn!(
@@ -188,7 +191,7 @@ impl Server {
         Self::start_before(config, clock, cost, None).await
     }
 
-    /// The same where another node answers whatever is about an app, whose port of nodes is there.
+    /// The same where another node answers all calls of sessiond's own, whose port of nodes is there.
     pub async fn start_before(
         config: Config,
         clock: Clock,
@@ -417,6 +420,11 @@ impl Server {
     /// Where it listens for other nodes.
     pub fn node_address(&self) -> Option<SocketAddr> {
         self.node_address
+    }
+
+    /// How many connections there are of other nodes.
+    pub fn node_connections(&self) -> usize {
+        self.node_census.as_ref().map_or(0, |census| census.len())
     }
 
     /// The clockwork, for whoever steps the clock.

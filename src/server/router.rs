@@ -44,7 +44,7 @@ pub struct Router {
     reflections: Arc<Semaphore>,
     /// Which calls each thread takes up.
     gates: Vec<Arc<Gate>>,
-    /// The node that answers whatever is about an app; none = this one.
+    /// The node that answers what is sessiond's own; none = this one.
     elsewhere: Option<(Peers, NodeAddress)>,
     /// What a call is told that no thread takes up: made before, as there are many of them then.
     overloaded: Vec<HeaderMap>,
@@ -157,7 +157,7 @@ impl Router {
         Self { node, context, routes, one_up, reflections, gates, elsewhere, overloaded }
     }
 
-    /// The same where another node answers whatever is about an app.
+    /// The same where another node answers what is sessiond's own.
     pub fn before(self, trust: &Trust, owner: NodeAddress) -> Self {
         let peers = Peers::new(self.context.clone(), trust.clone());
         Self { elsewhere: Some((peers, owner)), ..self }
@@ -165,8 +165,7 @@ impl Router {
 
     /// The node that answers a call; none = this one. A call that was sent on goes no further.
     fn owner(&self, path: &str, via: Via) -> Result<Option<&(Peers, NodeAddress)>, Refusal> {
-        let is_about_an_app = path.starts_with(OWN) && !path.starts_with(ADMIN);
-        match (self.elsewhere.as_ref().filter(|_| is_about_an_app), via) {
+        match (self.elsewhere.as_ref().filter(|_| path.starts_with(OWN)), via) {
             (Some(_), Via::Node) => Err(Refusal::NotOwner),
             (elsewhere, _) => Ok(elsewhere),
         }

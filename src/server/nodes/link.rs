@@ -123,11 +123,19 @@ impl Link {
         !self.state.is_over.load(Relaxed) && self.state.calls.load(Relaxed) < MOST_CALLS
     }
 
-    /// Sends the head of a call.
+    /// Sends the head of a call. It fails where the connection takes no more calls, as its node leaves
+    /// it, although those that have begun go on.
     pub async fn send(self, request: Request<()>) -> Result<Sent, Failure> {
-        self.state.calls.fetch_add(1, Relaxed);
-        let mut send = self.send.ready().await.map_err(Failure::not_done)?;
-        send.send_request(request, false).map_err(Failure::not_done)
+        let Self { send, state } = self;
+        state.calls.fetch_add(1, Relaxed);
+        let sent = match send.ready().await {
+            Ok(mut send) => send.send_request(request, false),
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| {
+            state.is_over.store(true, Relaxed);
+            Failure::not_done(error)
+        })
     }
 }
 

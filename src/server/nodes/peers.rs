@@ -142,7 +142,11 @@ impl Peers {
         worker: usize,
         request: Request<()>,
     ) -> Result<Sent, Failure> {
-        self.link(to, worker).await?.send(request).await
+        match self.link(to, worker).await?.send(request.clone()).await {
+            // Its node takes no more calls over this connection, but maybe over another one.
+            Err(_) => self.link(to, worker).await?.send(request).await,
+            sent => sent,
+        }
     }
 
     /// A connection to a node; all who need one at the same time wait for the same.
