@@ -39,6 +39,8 @@ pub struct Bounds {
     pub unsent: usize,
     /// Bytes of requests that are not whole on a connection before it ends.
     pub unread: usize,
+    /// Whether the connections are those of nodes.
+    pub are_nodes: bool,
 }
 
 /// How many of the connections may be about to go and not be gone: beyond that newcomers are not let
@@ -159,6 +161,7 @@ impl Census {
         let peer = Peer::from(ip);
         let Bounds { connections, connections_per_address, handshakes_per_address, .. } =
             self.bounds;
+        let Bounds { unsent, unread, are_nodes, .. } = self.bounds;
         let now: Micros = self.now();
         let mut state = self.state.lock();
         if state.newcomers.as_mut().is_some_and(|rates| rates.take(peer, now).is_err()) {
@@ -185,7 +188,7 @@ impl Census {
         let place = Arc::new(Place {
             peer,
             address,
-            account: Account::new(self.total.clone(), self.bounds.unsent, self.bounds.unread),
+            account: Account::new(self.total.clone(), unsent, unread, are_nodes),
             pulse: Pulse::new(Instant::now()),
             streams: AtomicUsize::new(0),
             idle_since: AtomicU64::new(self.now()),
@@ -372,6 +375,7 @@ mod tests {
         handshakes_per_address: 0,
         unsent: 100,
         unread: 100,
+        are_nodes: false,
     };
 
     fn address(number: u8) -> IpAddr {

@@ -37,7 +37,6 @@ use accept::Connections;
 use apps::AppsFile;
 use census::{Bounds, Census};
 use http2::account::{MOST_UNREAD, Total};
-use nodes::NodeAddress;
 use router::Router;
 use rustix::io::Errno;
 use signals::StopSignals;
@@ -51,6 +50,7 @@ use std::{
 use store::{Store, Stored};
 
 pub use error::StartError;
+pub use nodes::Before;
 pub use store::Unstored;
 use tokio::{
     runtime,
@@ -196,7 +196,7 @@ impl Server {
         config: Config,
         clock: Clock,
         cost: HashCost,
-        owner: Option<SocketAddr>,
+        before: Option<Before>,
     ) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
         let listener = bind(&config.listen).map_err(refused)?;
@@ -266,10 +266,9 @@ impl Server {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
         let router = Router::new(context, health_service);
-        let owner = owner.and_then(|owner| NodeAddress::read(&owner.to_string()));
-        let router = match owner {
+        let router = match before {
             None => router,
-            Some(owner) => router.before(&trust, owner),
+            Some(before) => router.before(&trust, before),
         };
 
         let cut = CancellationToken::new();
@@ -570,6 +569,7 @@ fn bounds(config: &Config) -> Bounds {
         handshakes_per_address: config.max_handshakes_per_address,
         unsent: config.max_unsent_bytes,
         unread: MOST_UNREAD,
+        are_nodes: false,
     }
 }
 

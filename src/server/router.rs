@@ -2,7 +2,7 @@
 
 use super::{
     admission::Gate,
-    nodes::{Introduced, NodeAddress, Peers, Trust},
+    nodes::{Before, Introduced, NodeAddress, Peers, Place, Places, Sought, Trust},
 };
 use crate::{
     engine::{self, Engine, EngineSettings, Peer},
@@ -24,9 +24,9 @@ use crate::{
     session::limits::{Micros, SECOND},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use prost::Message;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, future::pending, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
@@ -45,7 +45,7 @@ pub struct Router {
     /// Which calls each thread takes up.
     gates: Vec<Arc<Gate>>,
     /// The node that answers what is sessiond's own; none = this one.
-    elsewhere: Option<(Peers, NodeAddress)>,
+    elsewhere: Option<Elsewhere>,
     /// What a call is told that no thread takes up: made before, as there are many of them then.
     overloaded: Vec<HeaderMap>,
 }
@@ -158,13 +158,16 @@ impl Router {
     }
 
     /// The same where another node answers what is sessiond's own.
-    pub fn before(self, trust: &Trust, owner: NodeAddress) -> Self {
+    pub fn before(self, trust: &Trust, Before { owner, patience }: Before) -> Self {
         let peers = Peers::new(self.context.clone(), trust.clone());
-        Self { elsewhere: Some((peers, owner)), ..self }
+        let places: Option<Arc<dyn Places>> =
+            NodeAddress::read(&owner.to_string()).map(|owner| Arc::new(Always(owner)) as _);
+        let elsewhere = places.map(|places| Elsewhere { peers, places, patience });
+        Self { elsewhere, ..self }
     }
 
-    /// The node that answers a call; none = this one. A call that was sent on goes no further.
-    fn owner(&self, path: &str, via: Via) -> Result<Option<&(Peers, NodeAddress)>, Refusal> {
+    /// The nodes that may answer a call; none = this one. A call that was sent on goes no further.
+    fn elsewhere(&self, path: &str, via: Via) -> Result<Option<&Elsewhere>, Refusal> {
         match (self.elsewhere.as_ref().filter(|_| path.starts_with(OWN)), via) {
             (Some(_), Via::Node) => Err(Refusal::NotOwner),
             (elsewhere, _) => Ok(elsewhere),
@@ -290,14 +293,15 @@ impl Router {
 
     /// The stream of a call.
     pub fn stream(&self, head: CallHead) -> Box<dyn HotStream> {
-        match self.owner(&head.path, head.via) {
-            Err(refusal) => return Box::new(Refused(self.refuse(&refusal))),
-            Ok(Some((peers, to))) => return Box::new(peers.stream(to, &head)),
-            Ok(None) => {}
+        let context = self.context.clone();
+        match self.elsewhere(&head.path, head.via) {
+            Err(refusal) => Box::new(Refused(self.refuse(&refusal))),
+            Ok(None) => local(&context, head),
+            Ok(Some(Elsewhere { peers, places, patience })) => {
+                let here = move |head| local(&context, head);
+                Box::new(Sought::new(peers.clone(), (places.clone(), *patience), head, here))
+            }
         }
-        let refusal = Refusal::NotImplemented { field: head.path.clone() };
-        let stream = delivery::stream(&self.context, head);
-        stream.unwrap_or_else(|| Box::new(Refused(self.refuse(&refusal))))
     }
 
     /// The refusal of a call of an address that has as many as it may.
@@ -315,20 +319,25 @@ impl Router {
         request: Request<Body>,
     ) -> Response<Body> {
         let via = request.extensions().get().copied().unwrap_or(Via::Client);
-        match self.owner(path, via) {
+        let elsewhere = match self.elsewhere(path, via) {
             Err(refusal) => return self.refuse(&refusal).into_http(),
-            Ok(Some((peers, to))) => {
+            Ok(elsewhere) => elsewhere,
+        };
+        let request = match elsewhere {
+            None => request,
+            Some(Elsewhere { peers, places, patience }) => {
                 let (head, message) = request.into_parts();
                 let caller = Introduced::of_request(&head);
                 // It was read before, as a whole.
                 let message = message.collect().await.map(|message| message.to_bytes());
                 let message = message.unwrap_or_default();
-                let outcome = peers.call(to, path, &caller, message, Some(deadline)).await;
-                return outcome
-                    .unwrap_or_else(|not_done| not_done.status(&self.context).into_http());
+                let (places, own) = ((&**places, *patience), message.clone());
+                match peers.call_at(places, path, &caller, message, Some(deadline)).await {
+                    Some(reply) => return reply,
+                    None => Request::from_parts(head, Body::new(Full::new(own))),
+                }
             }
-            Ok(None) => {}
-        }
+        };
         let response = self.routes.clone().oneshot(request).await;
         self.in_our_words(path, response.unwrap_or_else(|never| match never {}))
     }
@@ -364,6 +373,33 @@ impl Router {
             _ => response,
         }
     }
+}
+
+/// Other nodes that answer calls.
+struct Elsewhere {
+    peers: Peers,
+    places: Arc<dyn Places>,
+    patience: Duration,
+}
+
+/// A node that has everything, and always will.
+struct Always(NodeAddress);
+
+impl Places for Always {
+    fn place(&self) -> Place {
+        Place::There(self.0.clone())
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(pending())
+    }
+}
+
+/// The stream of a call that this node answers.
+fn local(context: &Arc<Context>, head: CallHead) -> Box<dyn HotStream> {
+    let refusal = Refusal::NotImplemented { field: head.path.clone() };
+    let stream = delivery::stream(context, head);
+    stream.unwrap_or_else(|| Box::new(Refused(context.node.status(&refusal))))
 }
 
 /// What a call gets that is none of gRPC.

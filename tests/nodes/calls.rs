@@ -2,12 +2,12 @@
 //! done twice.
 
 use super::{
-    peer::{Peer, framed, strange_end, trailers},
-    support::{Front, LOOPBACK, delay, in_time, owner_config, reason, start},
+    peer::{Peer, framed, not_owner, strange_end, trailers},
+    support::{Front, LOOPBACK, config, delay, in_time, owner_config, reason, start},
 };
 use sessiond::proto::GetSessionInfoRequest;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::yield_now, time::timeout};
 use tonic::Code;
 
 fn asked() -> GetSessionInfoRequest {
@@ -108,6 +108,10 @@ async fn a_reply_that_is_cut_in_half_is_no_reply() {
     let (status, ()) = tokio::join!(front.look("hall"), async {
         let (mut send, _body) = peer.call().await.begin();
         send.send_data(framed(&[0; 100]).slice(..50), false).expect("it is connected");
+        // A reset takes back what is not out yet, the head with it.
+        for _ in 0..100 {
+            yield_now().await;
+        }
         send.send_reset(h2::Reason::REFUSED_STREAM);
     });
     let status = status.expect_err("it is half a reply");
@@ -208,4 +212,32 @@ async fn all_calls_of_a_thread_go_over_one_connection() {
         assert_eq!(status.code(), Code::NotFound);
     }
     assert_eq!(owner.node_connections(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_was_not_done_is_sent_again_until_it_is_and_no_longer() {
+    let mut peer = Peer::start().await;
+    let front = Front::patient(config("the-front"), peer.address, Duration::from_secs(8)).await;
+    let (status, ()) = tokio::join!(front.look("hall"), async {
+        peer.call().await.refuse_stream();
+        peer.call().await.refuse(&not_owner());
+        peer.call().await.refuse(&strange_end());
+    });
+    assert_eq!(status.expect_err("it is refused").code(), strange_end().code());
+    assert!(peer.is_idle());
+    let front = Front::patient(config("the-front"), peer.address, Duration::from_millis(250)).await;
+    let began = Instant::now();
+    let (status, calls) = tokio::join!(front.look("hall"), async {
+        let mut calls = 0;
+        while began.elapsed() < Duration::from_millis(250) {
+            match timeout(Duration::from_millis(300), peer.next()).await {
+                Ok(call) => call.refuse(&not_owner()),
+                Err(_) => break,
+            }
+            calls += 1;
+        }
+        calls
+    });
+    assert_eq!(reason(&status.expect_err("nobody has it")), "NOT_OWNER");
+    assert!((2..=4).contains(&calls), "{calls}");
 }

@@ -7,12 +7,13 @@ use h2::{
     server::{Builder, SendResponse},
 };
 use http::{HeaderMap, Response, request::Parts};
-use std::net::SocketAddr;
+use std::{collections::HashMap, net::SocketAddr};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 /// How the connections of the node behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,12 @@ impl Peer {
 
     /// The next call that comes.
     pub async fn call(&mut self) -> Call {
-        in_time(self.calls.recv()).await.expect("the node serves")
+        in_time(self.next()).await
+    }
+
+    /// The same, without an end to the patience.
+    pub async fn next(&mut self) -> Call {
+        self.calls.recv().await.expect("the node serves")
     }
 
     /// Whether no call has come that was not taken.
@@ -156,4 +162,11 @@ pub fn strange_end() -> Status {
     let mut status = Status::with_details(Code::DataLoss, "so it is: 100 % \u{e9}", details);
     status.metadata_mut().insert("x-more", "of it".parse().expect("ASCII"));
     status
+}
+
+/// What a node says that does not have the app.
+pub fn not_owner() -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("NOT_OWNER", "sessiond", HashMap::<String, String>::new());
+    Status::with_error_details(Code::Unavailable, "it is not here", details)
 }

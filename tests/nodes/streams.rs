@@ -1,7 +1,7 @@
 //! Streams that are sent on: both ends hear of each other, and what waits in between is bounded.
 
 use super::{
-    peer::{Peer, framed, strange_end, trailers},
+    peer::{Peer, framed, not_owner, strange_end, trailers},
     support::{Front, Raw, config, delay, in_time, reason},
 };
 use bytes::Bytes;
@@ -52,7 +52,9 @@ async fn bytes_go_both_ways_as_they_are_and_the_end_comes_as_it_was_sent() {
     }
     assert_eq!(came, sent);
     up.send_data(Bytes::new(), true).expect("it is connected");
-    assert!(in_time(body.data()).await.is_none(), "the client has closed its side");
+    while let Some(data) = in_time(body.data()).await {
+        assert!(data.expect("it is connected").is_empty(), "the client has closed its side");
+    }
     down.send_trailers(trailers(&strange_end())).expect("it is connected");
     assert!(in_time(answer.data()).await.is_none());
     let trailers = in_time(answer.trailers()).await.expect("they come").expect("they come");
@@ -161,19 +163,50 @@ async fn a_client_that_does_not_read_holds_the_other_node_back() {
     let mut other = in_time(other).await.expect("it is open").into_body();
     assert_eq!(in_time(other.data()).await.expect("it comes").expect("it is"), framed(b"news"));
     // It reads again, and everything goes on.
-    let mut read = 0;
-    while read < 4 * sent {
-        let data = in_time(async {
-            tokio::select! {
-                data = answer.data() => Some(data.expect("more comes").expect("it is connected")),
-                _ = fill(&mut down, &message, message.len()) => None,
-            }
-        });
-        if let Some(data) = data.await {
+    let read = async {
+        let mut read = 0;
+        while read < 4 * sent {
+            let data = answer.data().await.expect("more comes").expect("it is connected");
             read += data.len();
             answer.flow_control().release_capacity(data.len()).expect("it was taken");
         }
+    };
+    in_time(async { tokio::join!(read, fill(&mut down, &message, 5 * sent)) }).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_taken_up_goes_to_the_next_node_with_all_that_was_sent() {
+    let mut peer = Peer::start().await;
+    let front = Front::patient(config("the-front"), peer.address, Duration::from_secs(8)).await;
+    let raw = Raw::connect(front.server.address(), WINDOW as u32).await;
+    let (response, mut up) = raw.call(PROPS, &[]).await;
+    up.send_data([framed(b"first"), framed(b"second")].concat().into(), false).expect("it is");
+    let (mut down, mut body) = peer.call().await.begin();
+    assert_eq!(read(&mut body, 21).await, [framed(b"first"), framed(b"second")].concat());
+    down.send_trailers(trailers(&not_owner())).expect("it is connected");
+    peer.call().await.refuse_stream();
+    up.send_data(framed(b"third"), false).expect("it is connected");
+    let (mut down, mut body) = peer.call().await.begin();
+    let all = [framed(b"first"), framed(b"second"), framed(b"third")].concat();
+    assert_eq!(read(&mut body, all.len()).await, all);
+    // Once something has come down it was taken up.
+    down.send_data(framed(b"news"), false).expect("it is connected");
+    let mut answer = in_time(response).await.expect("it is open").into_body();
+    assert_eq!(in_time(answer.data()).await.expect("it comes").expect("it is"), framed(b"news"));
+    down.send_trailers(trailers(&not_owner())).expect("it is connected");
+    assert!(in_time(answer.data()).await.is_none());
+    let trailers = in_time(answer.trailers()).await.expect("they come").expect("they come");
+    assert_eq!(reason(&Status::from_header_map(&trailers).expect("a status")), "NOT_OWNER");
+    assert!(peer.is_idle());
+}
+
+/// Reads so many bytes.
+async fn read(body: &mut h2::RecvStream, bytes: usize) -> Vec<u8> {
+    let mut came = Vec::new();
+    while came.len() < bytes {
+        came.extend(in_time(body.data()).await.expect("more comes").expect("it is connected"));
     }
+    came
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use sessiond::{
         SubscribeToSessionResponse, delivery_service_client::DeliveryServiceClient,
         session_service_client::SessionServiceClient,
     },
-    server::{Server, StartError},
+    server::{Before, Server, StartError},
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
@@ -46,7 +46,17 @@ pub fn owner_config(name: &str) -> Config {
 
 /// A node before that at an address, if there is one.
 pub async fn start(config: Config, owner: Option<SocketAddr>) -> Result<Server, StartError> {
-    Server::start_before(config, Clock::machine(), HashCost::LEAST, owner).await
+    start_patiently(config, owner, Duration::ZERO).await
+}
+
+/// The same where calls look for the other node for so long.
+pub async fn start_patiently(
+    config: Config,
+    owner: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<Server, StartError> {
+    let before = owner.map(|owner| Before { owner, patience });
+    Server::start_before(config, Clock::machine(), HashCost::LEAST, before).await
 }
 
 /// The certificate of a node with these names, which calls others and is called.
@@ -73,7 +83,12 @@ impl Front {
     }
 
     pub async fn with(config: Config, owner: SocketAddr) -> Self {
-        let server = start(config, Some(owner)).await.expect("it starts");
+        Self::patient(config, owner, Duration::ZERO).await
+    }
+
+    /// One whose calls look for the other node for so long.
+    pub async fn patient(config: Config, owner: SocketAddr, patience: Duration) -> Self {
+        let server = start_patiently(config, Some(owner), patience).await.expect("it starts");
         let channel = connect(server.address()).await;
         Self { server, channel }
     }

@@ -71,6 +71,8 @@ pub struct Account {
     unread: AtomicUsize,
     /// Over it the connection ends.
     most_unread: usize,
+    /// Whether the other side is a node, which takes REFUSED_STREAM at its word.
+    is_of_node: bool,
     /// How many pieces were handed over to be sent, but for those that a small window cut off.
     sent: AtomicU64,
     waiters: Mutex<Waiters>,
@@ -88,13 +90,19 @@ struct Waiters {
 
 impl Account {
     /// That of a new connection.
-    pub fn new(total: Arc<Total>, most_unsent: usize, most_unread: usize) -> Arc<Self> {
+    pub fn new(
+        total: Arc<Total>,
+        most_unsent: usize,
+        most_unread: usize,
+        is_of_node: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             total,
             unsent: AtomicUsize::new(0),
             most_unsent,
             unread: AtomicUsize::new(0),
             most_unread,
+            is_of_node,
             sent: AtomicU64::new(0),
             waiters: Mutex::default(),
             held: Mutex::default(),
@@ -114,6 +122,11 @@ impl Account {
     /// Whether the client has left more of its requests unfinished than it may.
     pub fn is_swollen(&self) -> bool {
         self.unread.load(Relaxed) > self.most_unread
+    }
+
+    /// Whether the other side is a node.
+    pub fn is_of_node(&self) -> bool {
+        self.is_of_node
     }
 
     /// Whether anything may be made now.
@@ -332,7 +345,7 @@ mod tests {
     use std::task::Wake;
 
     fn account(most_unsent: usize, most: usize) -> Arc<Account> {
-        Account::new(Total::new(most), most_unsent, MOST_UNREAD)
+        Account::new(Total::new(most), most_unsent, MOST_UNREAD, false)
     }
 
     #[test]
@@ -434,7 +447,7 @@ mod tests {
     #[test]
     fn what_waits_in_all_is_what_waits_on_each_connection() {
         let total = Total::new(20);
-        let account = || Account::new(total.clone(), 10, MOST_UNREAD);
+        let account = || Account::new(total.clone(), 10, MOST_UNREAD, false);
         let accounts = [account(), account()];
         let _piece = Piece::new(Bytes::from_static(&[0; 15]), &accounts[0]);
         let mut unread = Unread::new(&accounts[1]);

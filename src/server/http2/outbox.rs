@@ -111,7 +111,12 @@ impl Outbox {
     /// the client is told the status, else it is left with a reset.
     pub fn end(mut self, status: &Status) {
         if self.is_begun {
-            return self.send.send_reset(reset_of(status.code()));
+            let reason = match reset_of(status.code()) {
+                // The head may not be out yet, and then it would say that nothing was done.
+                Reason::REFUSED_STREAM if self.account.is_of_node() => Reason::CANCEL,
+                reason => reason,
+            };
+            return self.send.send_reset(reason);
         }
         let mut trailers = HeaderMap::new();
         if status.add_header(&mut trailers).is_err() {

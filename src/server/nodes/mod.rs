@@ -17,13 +17,33 @@ mod messages;
 pub mod peers;
 mod port;
 mod request;
+mod seeking;
 mod stream;
 mod trust;
+
+use std::{net::SocketAddr, time::Duration};
 
 pub use self::{
     door::Door,
     peers::{NodeAddress, Peers},
     port::{Bound, widen},
     request::Introduced,
+    seeking::{Place, Places, Sought},
     trust::Trust,
 };
+
+/// A node that stands before another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Before {
+    /// The port of nodes of the other one, which has all apps.
+    pub owner: SocketAddr,
+    /// How long a call looks for it. See [`PATIENCE`](seeking::PATIENCE).
+    pub patience: Duration,
+}
+
+impl Before {
+    /// One that is as patient as nodes are.
+    pub fn new(owner: SocketAddr) -> Self {
+        Self { owner, patience: seeking::PATIENCE }
+    }
+}

@@ -87,6 +87,11 @@ impl Peers {
         Self { server, trust, pools: (0..threads).map(|_| Pool::default()).collect() }
     }
 
+    /// What this node knows.
+    pub fn server(&self) -> &Arc<Context> {
+        &self.server
+    }
+
     /// Sends a call with one message on, which has its prefix, and returns its reply. An error says
     /// that nothing was done. A call of which that is not known is answered UNAVAILABLE.
     pub async fn call(

@@ -86,6 +86,7 @@ impl Bound {
             handshakes_per_address: 0,
             unsent: config.max_unsent_total,
             unread: config.max_unsent_total,
+            are_nodes: true,
         };
         let connections = Arc::new(Connections {
             router,

@@ -39,7 +39,7 @@ use sessiond::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
         session_service_client::SessionServiceClient,
     },
-    server::Server,
+    server::{Before, Server},
     session::settings::Durability,
 };
 use std::{
@@ -109,7 +109,7 @@ fn is_over_two_nodes() -> bool {
 async fn front(config: Config, owner: &Server) -> Server {
     let config = Config { store: None, durability: None, node_listen: None, ..config };
     let clock = Clock::stepped(BEGIN);
-    let owner = Some(owner.node_address().expect("it has a port of nodes"));
+    let owner = Some(Before::new(owner.node_address().expect("it has a port of nodes")));
     Server::start_before(config, clock, HashCost::LEAST, owner).await.expect("it starts")
 }
 
