@@ -117,11 +117,19 @@ async fn what_was_said_before_the_node_was_lost_still_arrives() {
     assert_eq!(&*reason(&status), "NODE_LOST");
 }
 
-/// Sends until nothing more is taken; how much that was.
-async fn fill(send: &mut h2::SendStream<Bytes>, message: &Bytes, most: usize) -> usize {
+/// Sends one message again and again, from where it was, until nothing more is taken; how much that
+/// was.
+async fn fill(
+    send: &mut h2::SendStream<Bytes>,
+    message: &Bytes,
+    rest: &mut Bytes,
+    most: usize,
+) -> usize {
     let mut sent = 0;
-    let mut rest = message.clone();
     while sent < most {
+        if rest.is_empty() {
+            *rest = message.clone();
+        }
         send.reserve_capacity(rest.len());
         let capacity = match send.capacity() {
             0 => match timeout(GLANCE, poll_fn(|cx| send.poll_capacity(cx))).await {
@@ -133,9 +141,6 @@ async fn fill(send: &mut h2::SendStream<Bytes>, message: &Bytes, most: usize) ->
         let piece = rest.split_to(capacity.min(rest.len()));
         sent += piece.len();
         send.send_data(piece, false).expect("it is connected");
-        if rest.is_empty() {
-            rest = message.clone();
-        }
     }
     sent
 }
@@ -151,7 +156,8 @@ async fn a_client_that_does_not_read_holds_the_other_node_back() {
     let (mut down, _body) = peer.call().await.begin();
     let mut answer = in_time(response).await.expect("it is open").into_body();
     let message = framed(&[7; 10_000]);
-    let sent = fill(&mut down, &message, MOST).await;
+    let mut rest = Bytes::new();
+    let sent = fill(&mut down, &message, &mut rest, MOST).await;
     // Its own window, that between the nodes, and the message between them.
     assert!(sent <= 2 * WINDOW + 2 * message.len(), "{sent} bytes");
     assert!(sent >= WINDOW, "{sent} bytes");
@@ -171,7 +177,7 @@ async fn a_client_that_does_not_read_holds_the_other_node_back() {
             answer.flow_control().release_capacity(data.len()).expect("it was taken");
         }
     };
-    in_time(async { tokio::join!(read, fill(&mut down, &message, 5 * sent)) }).await;
+    in_time(async { tokio::join!(read, fill(&mut down, &message, &mut rest, 5 * sent)) }).await;
 }
 
 #[tokio::test]
@@ -221,7 +227,7 @@ async fn a_client_that_never_reads_is_ended_at_the_slow_limit() {
     let mut answer = in_time(response).await.expect("it is open").into_body();
     let message = framed(&[7; 10_000]);
     let began = Instant::now();
-    fill(&mut down, &message, 64 << 20).await;
+    fill(&mut down, &message, &mut Bytes::new(), 64 << 20).await;
     let reset = in_time(poll_fn(|cx| down.poll_reset(cx))).await;
     assert_eq!(reset.expect("the other node hears of it"), h2::Reason::CANCEL);
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -244,8 +250,9 @@ async fn a_node_that_does_not_read_holds_the_client_back() {
         let raw = Raw::connect(front.server.address(), WINDOW as u32).await;
         let (_response, mut up) = raw.call(path, &[]).await;
         let message = framed(&vec![7; bytes]);
-        let (sent, (_down, _body)) =
-            tokio::join!(fill(&mut up, &message, 64 << 20), async { peer.call().await.begin() });
+        let mut rest = Bytes::new();
+        let fill = fill(&mut up, &message, &mut rest, 64 << 20);
+        let (sent, (_down, _body)) = tokio::join!(fill, async { peer.call().await.begin() });
         // The window here and that of the other node, which h2 has at 65,535 bytes.
         assert!(sent <= 2 * window + message.len() + WINDOW, "{path}: {sent} bytes");
         assert!(sent >= window, "{path}: {sent} bytes");
