@@ -124,8 +124,12 @@ async fn whoever_shows_no_secret_or_another_one_is_refused_and_then_cut_off() {
     let front = secret(&folder, "front", &[SECOND]);
     let front = Config { node_secret: front, ..owner_config("the-front") };
     let front = Front::with(front, node_address(&owner)).await;
+    // Its clients have good credentials.
     let status = front.open("hall").await.expect_err("it is another secret");
-    assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "BAD_CREDENTIALS"));
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "NOT_OWNER"));
+    let mut stream = front.watch("hall").await;
+    let status = in_time(stream.message()).await.expect_err("it is another secret");
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "NOT_OWNER"));
     let shown: [&[(&str, &str)]; 3] = [
         &[],
         &[("sessiond-node-secret", "")],
@@ -142,6 +146,26 @@ async fn whoever_shows_no_secret_or_another_one_is_refused_and_then_cut_off() {
         }
     }
     assert_eq!(owner.engine().footprint().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_secret_is_changed_while_the_nodes_run() {
+    let folder = Folder::new();
+    let owner = secret(&folder, "owner", &[FIRST]);
+    let owner = Config { node_secret: owner, ..owner_config("the-owner") };
+    let owner = start(owner, None).await.expect("it starts");
+    let front = secret(&folder, "front", &[FIRST]);
+    let front = Config { node_secret: front, ..owner_config("the-front") };
+    let front = Front::with(front, node_address(&owner)).await;
+    front.open("hall").await.expect("it is opened");
+    // A look takes a call, and the files are read again every second.
+    let looks = async |is_well: bool| {
+        while front.look("hall").await.is_ok() != is_well {}
+    };
+    secret(&folder, "owner", &[SECOND]);
+    in_time(looks(false)).await;
+    secret(&folder, "front", &[SECOND]);
+    in_time(looks(true)).await;
 }
 
 #[tokio::test]

@@ -345,7 +345,7 @@ impl Driver {
                         self.pulse.lock().flooded = true;
                         self.pulse.lock().changed = true;
                     }
-                    Way::Refused(self.router.refuse(&refusal).into_http())
+                    Way::Refused(door.refused(self.router.refuse(&refusal).into_http()))
                 }
             },
             (None, _) => Way::Refused(self.router.too_many(self.limits.streams_per_address)),

@@ -1,7 +1,7 @@
 //! A call with one message and one reply that is sent on.
 
 use super::{
-    failure::{Failure, NotDone, is_not_owner},
+    failure::{self, Failure},
     link::Sent,
 };
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 /// Largest reply, in bytes: more than any has.
 const MOST_REPLY: usize = 4 * 1024 * 1024;
@@ -44,18 +44,10 @@ pub async fn reply((response, mut send): Sent, message: Bytes) -> Result<Respons
         }
     }
     let trailers = body.trailers().await.map_err(lost)?;
-    let status = Status::from_header_map(trailers.as_ref().unwrap_or(&head.headers));
-    match status {
-        None => Err(Failure::Lost("its reply has no status".to_owned())),
-        Some(status) if is_not_owner(&status) => {
-            Err(Failure::NotDone(NotDone(status.message().to_owned())))
-        }
-        Some(_) => {
-            let data = if data.is_empty() { pieces.freeze() } else { data };
-            let reply = Reply { data: Some(data).filter(|data| !data.is_empty()), trailers };
-            Ok(Response::from_parts(head, Body::new(reply)))
-        }
-    }
+    failure::ended(trailers.as_ref().unwrap_or(&head.headers))?;
+    let data = if data.is_empty() { pieces.freeze() } else { data };
+    let reply = Reply { data: Some(data).filter(|data| !data.is_empty()), trailers };
+    Ok(Response::from_parts(head, Body::new(reply)))
 }
 
 /// A whole reply.

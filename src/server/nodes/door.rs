@@ -9,11 +9,14 @@ use crate::{
     grpc::error::{CredentialFault, Refusal},
     identity::Grant,
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, Response};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
+
+/// The metadata of a refusal that is about the node that sends, and not about the caller.
+pub const STRANGER_METADATA: &str = "sessiond-node-unknown";
 
 /// How many calls a connection may have refused here before it is over.
 const MOST_REFUSED: usize = 16;
@@ -44,6 +47,15 @@ impl Door {
         self.refused.load(Relaxed) > MOST_REFUSED
     }
 
+    /// The refusal of a call, which says whether it is about whoever has sent it.
+    pub fn refused<B>(&self, mut response: Response<B>) -> Response<B> {
+        if !self.is_trusted.load(Relaxed) {
+            let yes = const { HeaderValue::from_static("1") };
+            response.headers_mut().insert(STRANGER_METADATA, yes);
+        }
+        response
+    }
+
     /// Who makes a call, as the node says that sends it on.
     pub fn admit(&self, headers: &HeaderMap) -> Result<(Grant, Peer), Refusal> {
         let refuse = |why: &str| {
@@ -52,6 +64,7 @@ impl Door {
             Err(Refusal::Unauthenticated { why, fault })
         };
         if !self.trust.knows(headers) {
+            self.is_trusted.store(false, Relaxed);
             // It is written once a minute, however often it comes.
             tracing::warn!("the port of nodes was called without a secret of theirs");
             return refuse("this is the port of the other nodes: clients call the one of --listen");

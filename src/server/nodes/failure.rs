@@ -1,10 +1,12 @@
 //! What becomes of a call whose other node did not answer it.
 
+use super::door::STRANGER_METADATA;
 use crate::{
     grpc::{Context, error::Refusal},
     session::limits::{Micros, SECOND},
 };
 use h2::Reason;
+use http::HeaderMap;
 use std::io;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -73,8 +75,19 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether a node says that it does not have the app. It has done nothing then.
-pub fn is_not_owner(status: &Status) -> bool {
-    status.code() == Code::Unavailable
-        && status.get_details_error_info().is_some_and(|info| info.reason == NOT_OWNER)
+/// The status that a call ended with; or that nothing of it was done, as its node says: it does not have
+/// the app, or does not know who sends the call.
+pub fn ended(headers: &HeaderMap) -> Result<Status, Failure> {
+    let no_status = || Failure::Lost("it ended without a status".to_owned());
+    let status = Status::from_header_map(headers).ok_or_else(no_status)?;
+    if headers.contains_key(STRANGER_METADATA) {
+        tracing::warn!("another node does not take this one for a node: its secret is another one");
+        return Err(Failure::not_done("the node does not take this one for a node"));
+    }
+    let is_not_owner = status.code() == Code::Unavailable
+        && status.get_details_error_info().is_some_and(|info| info.reason == NOT_OWNER);
+    match is_not_owner {
+        true => Err(Failure::not_done(status.message())),
+        false => Ok(status),
+    }
 }

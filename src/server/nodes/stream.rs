@@ -2,7 +2,7 @@
 //! down, each as fast as the slower of both sides takes it.
 
 use super::{
-    failure::{Failure, is_not_owner},
+    failure::{self, Failure},
     link::Sent,
     messages::{Down, Up},
 };
@@ -137,11 +137,10 @@ impl Forwarded {
     /// Takes what the other node says into its status, and in the trailers who it is: the head of the
     /// stream was sent before that was known.
     fn over(&mut self, trailers: &HeaderMap, node: Option<HeaderValue>) {
-        let status = Status::from_header_map(trailers);
-        let Some(mut status) = status else {
-            return self.fail(&Failure::Lost("its end has no status".to_owned()));
+        let mut status = match failure::ended(trailers) {
+            Ok(status) => status,
+            Err(failure) => return self.fail(&failure),
         };
-        self.is_undone = is_not_owner(&status);
         if let Some(node) = node {
             status.metadata_mut().as_mut().insert(NODE_METADATA, node);
         }
