@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 mod authority;
 mod calls;
+mod measure;
 mod peer;
 mod port;
 mod processes;
