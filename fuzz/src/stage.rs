@@ -13,7 +13,7 @@ use sessiond::{
     grpc::{
         Context as Server, Entrance, Leaving, Objects, Runs, Shared, StreamSettings,
         delivery::{
-            CallHead, Seat,
+            CallHead, Seat, Via,
             hot::{HotStream, Next},
             stream,
         },
@@ -155,6 +155,7 @@ impl Stage {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
             seat: Seat::default(),
             deadline: None,
+            via: Via::Client,
         };
         let stream = Some(stream(&server, call).expect("there is such a call"));
         Self { engine, live, stream }

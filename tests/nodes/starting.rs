@@ -5,6 +5,7 @@ use super::{
     support::{LOOPBACK, certificate, config, start},
 };
 use sessiond::{config::Config, server::StartError};
+use std::net::SocketAddr;
 
 async fn faults(config: Config) -> String {
     match start(config, None).await {
@@ -14,10 +15,7 @@ async fn faults(config: Config) -> String {
 }
 
 fn everywhere() -> Config {
-    Config {
-        node_listen: Some(([0, 0, 0, 0], 0).into()).map(std::net::SocketAddr::into),
-        ..config("it")
-    }
+    Config { node_listen: Some(SocketAddr::from(([0, 0, 0, 0], 0)).into()), ..config("it") }
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ every_variant! {
     Refusal::NoView => Refusal::NoView;
     Refusal::NotOwner => Refusal::NotOwner;
     Refusal::NodeLost { .. } =>
-        Refusal::NodeLost { is_stream: number % 2 == 0, retry_after: number };
+        Refusal::NodeLost { is_stream: number.is_multiple_of(2), retry_after: number };
     Refusal::Overloaded { .. } => Refusal::Overloaded { retry_after: number };
     Refusal::UnknownHandle { .. } => Refusal::UnknownHandle { handle: number as u32 };
     Refusal::MoreRefused { .. } => Refusal::MoreRefused { others: number as usize };

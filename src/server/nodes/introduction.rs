@@ -18,7 +18,7 @@ use std::{
 };
 
 /// The messages of `introduction.proto`.
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::enum_variant_names)]
 mod wire {
     include!(concat!(env!("OUT_DIR"), "/sessiond.nodes.v1.rs"));
 }

@@ -25,7 +25,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
@@ -55,6 +55,10 @@ pub struct Forwarded {
     most_kept: usize,
     /// Nothing of it was done.
     is_undone: bool,
+    /// Something went on since it was last looked whether the server stops.
+    has_moved: bool,
+    /// Whom a stop wakes.
+    woken: Option<Waker>,
     alarm: Option<(Micros, Alarm)>,
 }
 
@@ -109,6 +113,8 @@ impl Forwarded {
             kept: Some(Vec::new()),
             most_kept: delivery::window(&head.path) as usize,
             is_undone: false,
+            has_moved: false,
+            woken: None,
             alarm: None,
         }
     }
@@ -191,6 +197,7 @@ impl Forwarded {
                 },
                 count => count,
             };
+            self.has_moved = true;
             let piece = self.up.take(count);
             if let Some(kept) = &mut self.kept {
                 kept.push(piece.clone());
@@ -242,6 +249,7 @@ impl Forwarded {
                 Poll::Ready(Some(Ok(data))) => {
                     // It was taken up: no other node may be asked.
                     self.kept = None;
+                    self.has_moved = true;
                     self.down.push(data);
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -275,7 +283,7 @@ impl Forwarded {
     /// Waits for the end that comes from here: the server stops, or the other node lets the deadline
     /// pass.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        if self.stopping.as_mut().poll(cx).is_ready() {
+        if self.poll_stop(cx).is_ready() {
             return Poll::Ready(Ending::new(&self.server, End::Draining.into()).status);
         }
         let at = self.deadline.saturating_add(DEADLINE_GRACE);
@@ -283,6 +291,18 @@ impl Forwarded {
             return Poll::Ready(Ending::new(&self.server, Why::Deadline).status);
         }
         Poll::Pending
+    }
+
+    /// Waits until the server stops. Where something else explains why the task was woken this takes no
+    /// lock: all streams would share it.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_armed = self.woken.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let has_moved = std::mem::take(&mut self.has_moved);
+        if is_armed && has_moved && !self.server.engine.is_draining() {
+            return Poll::Pending;
+        }
+        self.woken = Some(cx.waker().clone());
+        self.stopping.as_mut().poll(cx)
     }
 
     /// Whether it is so late; if not, the task is woken then.
@@ -357,13 +377,11 @@ impl HotStream for Forwarded {
             self.state = State::Over(status.clone());
             return Poll::Ready(status);
         }
-        if self.deadline <= slow_at || self.server.stopping.is_cancelled() {
+        if self.deadline <= slow_at {
             return self.poll_end(cx);
         }
-        // The alarm is set for the other moment; a stop wakes it too.
-        match self.stopping.as_mut().poll(cx) {
-            Poll::Ready(()) => self.poll_end(cx),
-            Poll::Pending => Poll::Pending,
-        }
+        // The alarm is set for the other moment.
+        let status = |()| Ending::new(&self.server, End::Draining.into()).status;
+        self.stopping.as_mut().poll(cx).map(status)
     }
 }
