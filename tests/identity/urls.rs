@@ -309,3 +309,31 @@ fn the_thread_finds_a_key_that_is_missed() {
         thread::yield_now();
     }
 }
+
+#[test]
+fn a_key_that_another_node_knows_is_fetched_and_one_that_is_gone_stays_unknown() {
+    let (folder, others) = (Folder::new(), Folder::new());
+    let server = Server::start(set(&[ed25519("old")]));
+    let identity = server.identity(&folder, "");
+    identity.fetch_due(NOW);
+    server.set(set(&[ed25519("old"), p256("new")]));
+    let other = server.identity(&others, "");
+    other.fetch_due(NOW);
+    let grant = check(&other, &signed(Algorithm::ES256, "new"), NOW).expect("the other knows it");
+    assert_eq!(identity.holds(&grant, NOW), Err(Denied::Withdrawn));
+    identity.miss_key_of(&grant, NOW);
+    identity.fetch_due(NOW);
+    assert_eq!(identity.holds(&grant, NOW), Ok(()));
+    server.set(set(&[ed25519("old")]));
+    let later = NOW + 24 * 60 * MINUTE;
+    identity.fetch_due(later);
+    let reads = server.requests();
+    for _ in 0..10 {
+        identity.miss_key_of(&grant, later);
+        identity.fetch_due(later);
+    }
+    let mut grant = (*grant).clone();
+    grant.expires = None;
+    assert_eq!(identity.holds(&grant, later), Err(Denied::Withdrawn));
+    assert_eq!(server.requests(), reads + 1, "it is looked for once in a while");
+}
