@@ -88,7 +88,8 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Micros,
     },
-    /// The node that was asked does not have the app, or the one that has it cannot be reached.
+    /// The node that was asked does not have the app, or the one that has it cannot be reached. Nothing
+    /// of the call was done, not even of a stream: it may be sent to another node as a whole.
     NotOwner,
     /// The node that has the app was lost before it had answered.
     NodeLost {

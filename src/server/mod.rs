@@ -50,7 +50,7 @@ use std::{
 use store::{Store, Stored};
 
 pub use error::StartError;
-pub use nodes::Before;
+pub use nodes::{Before, Owner};
 pub use store::Unstored;
 use tokio::{
     runtime,

@@ -2,7 +2,7 @@
 
 use super::{
     admission::Gate,
-    nodes::{Before, Introduced, NodeAddress, Peers, Place, Places, Sought, Trust},
+    nodes::{Before, Introduced, Peers, Place, Places, Sought, Trust},
 };
 use crate::{
     engine::{self, Engine, EngineSettings, Peer},
@@ -26,7 +26,7 @@ use crate::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
-use std::{collections::HashSet, future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
@@ -160,17 +160,16 @@ impl Router {
     /// The same where another node answers what is sessiond's own.
     pub fn before(self, trust: &Trust, Before { owner, patience }: Before) -> Self {
         let peers = Peers::new(self.context.clone(), trust.clone());
-        let places: Option<Arc<dyn Places>> =
-            NodeAddress::read(&owner.to_string()).map(|owner| Arc::new(Always(owner)) as _);
-        let elsewhere = places.map(|places| Elsewhere { peers, places, patience });
-        Self { elsewhere, ..self }
+        Self { elsewhere: Some(Elsewhere { peers, places: Arc::new(owner), patience }), ..self }
     }
 
     /// The nodes that may answer a call; none = this one. A call that was sent on goes no further.
     fn elsewhere(&self, path: &str, via: Via) -> Result<Option<&Elsewhere>, Refusal> {
-        match (self.elsewhere.as_ref().filter(|_| path.starts_with(OWN)), via) {
+        let elsewhere = self.elsewhere.as_ref().filter(|_| path.starts_with(OWN));
+        match (elsewhere.map(|elsewhere| elsewhere.places.place()), via) {
+            (None | Some(Place::Here), Via::Node) => Ok(None),
             (Some(_), Via::Node) => Err(Refusal::NotOwner),
-            (elsewhere, _) => Ok(elsewhere),
+            (_, Via::Client) => Ok(elsewhere),
         }
     }
 
@@ -380,19 +379,6 @@ struct Elsewhere {
     peers: Peers,
     places: Arc<dyn Places>,
     patience: Duration,
-}
-
-/// A node that has everything, and always will.
-struct Always(NodeAddress);
-
-impl Places for Always {
-    fn place(&self) -> Place {
-        Place::There(self.0.clone())
-    }
-
-    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(pending())
-    }
 }
 
 /// The stream of a call that this node answers.

@@ -9,6 +9,7 @@
 mod authority;
 mod calls;
 mod measure;
+mod moving;
 mod peer;
 mod port;
 mod processes;

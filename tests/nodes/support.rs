@@ -13,10 +13,10 @@ use sessiond::{
         SubscribeToSessionResponse, delivery_service_client::DeliveryServiceClient,
         session_service_client::SessionServiceClient,
     },
-    server::{Before, Server, StartError},
+    server::{Before, Owner, Server, StartError},
 };
 use std::{net::SocketAddr, time::Duration};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
@@ -46,17 +46,19 @@ pub fn owner_config(name: &str) -> Config {
 
 /// A node before that at an address, if there is one.
 pub async fn start(config: Config, owner: Option<SocketAddr>) -> Result<Server, StartError> {
-    start_patiently(config, owner, Duration::ZERO).await
+    start_by(config, owner.map(Owner::There), Duration::ZERO).await.map(|(server, _)| server)
 }
 
-/// The same where calls look for the other node for so long.
-pub async fn start_patiently(
+/// The same where calls look for the node that has the apps for so long, and that may change.
+pub async fn start_by(
     config: Config,
-    owner: Option<SocketAddr>,
+    owner: Option<Owner>,
     patience: Duration,
-) -> Result<Server, StartError> {
-    let before = owner.map(|owner| Before { owner, patience });
-    Server::start_before(config, Clock::machine(), HashCost::LEAST, before).await
+) -> Result<(Server, watch::Sender<Owner>), StartError> {
+    let (tell, told) = watch::channel(owner.unwrap_or(Owner::Here));
+    let before = owner.map(|_| Before { owner: told, patience });
+    let server = Server::start_before(config, Clock::machine(), HashCost::LEAST, before).await?;
+    Ok((server, tell))
 }
 
 /// The certificate of a node with these names, which calls others and is called.
@@ -88,9 +90,18 @@ impl Front {
 
     /// One whose calls look for the other node for so long.
     pub async fn patient(config: Config, owner: SocketAddr, patience: Duration) -> Self {
-        let server = start_patiently(config, Some(owner), patience).await.expect("it starts");
+        Self::moving(config, Owner::There(owner), patience).await.0
+    }
+
+    /// The same where the owner may change.
+    pub async fn moving(
+        config: Config,
+        owner: Owner,
+        patience: Duration,
+    ) -> (Self, watch::Sender<Owner>) {
+        let (server, tell) = start_by(config, Some(owner), patience).await.expect("it starts");
         let channel = connect(server.address()).await;
-        Self { server, channel }
+        (Self { server, channel }, tell)
     }
 
     pub fn sessions(&self) -> SessionServiceClient<Channel> {

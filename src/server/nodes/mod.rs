@@ -21,29 +21,62 @@ mod seeking;
 mod stream;
 mod trust;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{future::pending, net::SocketAddr, pin::Pin, time::Duration};
+use tokio::sync::watch;
 
 pub use self::{
     door::Door,
-    peers::{NodeAddress, Peers},
+    peers::Peers,
     port::{Bound, widen},
     request::Introduced,
     seeking::{Place, Places, Sought},
     trust::Trust,
 };
 
+/// Which node has the apps, all of them together, as somebody else decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// This one.
+    Here,
+    /// Another one, whose port of nodes is there.
+    There(SocketAddr),
+    /// None, at the moment.
+    Nobody,
+}
+
 /// A node that stands before another one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Before {
-    /// The port of nodes of the other one, which has all apps.
-    pub owner: SocketAddr,
+    /// Which one has the apps.
+    pub owner: watch::Receiver<Owner>,
     /// How long a call looks for it. See [`PATIENCE`](seeking::PATIENCE).
     pub patience: Duration,
 }
 
 impl Before {
-    /// One that is as patient as nodes are.
+    /// Before a node that always has them, as patient as nodes are.
     pub fn new(owner: SocketAddr) -> Self {
+        let (_, owner) = watch::channel(Owner::There(owner));
         Self { owner, patience: seeking::PATIENCE }
+    }
+}
+
+impl Places for watch::Receiver<Owner> {
+    fn place(&self) -> Place {
+        match *self.borrow() {
+            Owner::Here => Place::Here,
+            Owner::There(address) => Place::There(address.into()),
+            Owner::Nobody => Place::Nowhere,
+        }
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut owner = self.clone();
+        owner.mark_unchanged();
+        Box::pin(async move {
+            if watch::Receiver::changed(&mut owner).await.is_err() {
+                pending().await
+            }
+        })
     }
 }

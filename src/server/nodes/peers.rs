@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     fmt,
+    net::SocketAddr,
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,13 +34,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct NodeAddress(Arc<str>);
 
 impl NodeAddress {
-    /// The address in a text such as `10.0.0.1:7001` or `node-b.example.org:7001`; none if it is none.
-    pub fn read(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        (!host.is_empty() && is_port && port.parse::<u16>().is_ok()).then(|| Self(text.into()))
-    }
-
     /// The text of it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -48,6 +43,30 @@ impl NodeAddress {
     pub fn host(&self) -> &str {
         let host = self.0.rsplit_once(':').map_or(&*self.0, |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+/// A text is no address of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no host and port, as 10.0.0.1:7001 or node-b.example.org:7001 are")]
+pub struct NoAddress;
+
+impl FromStr for NodeAddress {
+    type Err = NoAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoAddress> {
+        let (host, port) = text.rsplit_once(':').ok_or(NoAddress)?;
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        if host.is_empty() || !is_port {
+            return Err(NoAddress);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl From<SocketAddr> for NodeAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.to_string().into())
     }
 }
 
@@ -214,11 +233,11 @@ mod tests {
             ("[2001:db8::1]:7001", "2001:db8::1"),
             ("node-b.example.org:1", "node-b.example.org"),
         ] {
-            let address = NodeAddress::read(text).expect("an address");
+            let address: NodeAddress = text.parse().expect("an address");
             assert_eq!((address.as_str(), address.host()), (text, host));
         }
         for text in ["", ":7001", "node", "node:", "node:x", "node:65536", "node:+1"] {
-            assert_eq!(NodeAddress::read(text), None, "{text}");
+            assert_eq!(text.parse::<NodeAddress>(), Err(NoAddress), "{text}");
         }
     }
 }

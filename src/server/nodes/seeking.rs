@@ -38,8 +38,6 @@ pub const PATIENCE: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which node has an app.
-// There is no cluster yet in which it moves: whoever places apps says the others.
-#[allow(dead_code)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// This one.
