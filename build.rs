@@ -44,6 +44,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=src/server/nodes/introduction.proto");
     let introductions = protox::compile(["introduction.proto"], ["src/server/nodes"])?;
     tonic_prost_build::configure().compile_fds(introductions)?;
+    println!("cargo:rerun-if-changed=src/cluster/cluster.proto");
+    let messages = protox::compile(["cluster.proto"], ["src/cluster"])?;
+    tonic_prost_build::configure().compile_fds(messages)?;
     Ok(())
 }
 

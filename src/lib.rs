@@ -15,10 +15,11 @@
 //! | [`object_stream`] | named objects that are watched, apart from sessions; pure like `session` | `session`'s words; `expression` |
 //! | [`record`] | what is written of sessions and object streams, as bytes; pure like `session` | the words of both; prost |
 //! | [`log`] | where records go: batches and snapshots of bytes, in memory, on a disk or in NATS JetStream | redb, async-nats, tokio; no other room |
+//! | [`cluster`] | which nodes there are, and which owns which partition; what decides it is pure | `log`'s words; prost, tokio, a client of NATS |
 //! | [`keeper`] | stores what the engine hands out, and reads it back | `engine`, `record`, `log`, the words of `session` and `object_stream` |
 //! | [`identity`] | who calls: tokens, API keys, certificates, and what they allow; pure but for the keys at URLs | `session`'s words; aws-lc, ureq |
 //! | [`policy`] | what is judged before it is done: rules of the server, and the backends that have a say | `engine`'s rules; the words of `session` and `identity`, and how it reads files; a client of the wire; ureq |
-//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record`, `policy`, `identity`'s words |
+//! | [`grpc`] | the counter: the wire's types, streams, statuses | `engine`, `object_stream`, `session`, `record`, `policy`, the words of `identity` and `cluster` |
 //! | [`server`] | the joinery: sockets, HTTP/2 connections, threads, start and stop | everything |
 //! | [`webhook`] | pushes what happens to URLs: signed, in order, tried again | `engine`, `grpc`'s events, `identity`'s files and requests; aws-lc, ureq |
 //! | [`config`] | every knob: type, default, environment name, range | only `server` and `main` read it |
@@ -36,6 +37,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod dial;
 pub mod engine;

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each room must not name, as it would stand in the code.
-const FORBIDDEN: [(&str, &[&str]); 13] = [
+const FORBIDDEN: [(&str, &[&str]); 15] = [
     (
         "session",
         &[
@@ -159,6 +159,45 @@ const FORBIDDEN: [(&str, &[&str]); 13] = [
             "crate::proto",
             "crate::bench",
             "crate::logging",
+        ],
+    ),
+    (
+        "cluster",
+        &[
+            "cel",
+            "tonic",
+            "hyper",
+            "http",
+            "dashmap",
+            "crate::expression",
+            "crate::object_stream",
+            "crate::engine",
+            "crate::record",
+            "crate::keeper",
+            "crate::identity",
+            "crate::policy",
+            "crate::grpc",
+            "crate::server",
+            "crate::config",
+            "crate::proto",
+            "crate::bench",
+            "crate::cli",
+            "crate::logging",
+        ],
+    ),
+    (
+        "cluster/rules",
+        &[
+            "tokio",
+            "prost",
+            "async_nats",
+            "tracing",
+            "parking_lot",
+            "fastrand",
+            "rustix",
+            "std::time",
+            "Instant",
+            "SystemTime",
         ],
     ),
     (

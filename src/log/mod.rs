@@ -72,7 +72,7 @@ impl fmt::Display for Seq {
 }
 
 /// The process that claims a partition. A process takes a new one whenever it starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
 /// What a snapshot is a snapshot of: 1 to [`MAX_KEY_BYTES`] bytes.

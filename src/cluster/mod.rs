@@ -1,0 +1,20 @@
+//! Which nodes there are, and which of them owns which partition. A node tells all others twice a
+//! second that it is alive and what it owns; from what it hears it decides what it is to claim and to
+//! give away ([`rules`]). What keeps two owners of a partition apart is the fence of the log, and the
+//! [right](Right) to answer.
+
+mod boot;
+mod codec;
+mod error;
+mod joined;
+pub mod rules;
+mod subjects;
+
+pub use self::{
+    error::JoinError,
+    joined::{Cluster, Settings},
+    rules::{
+        Before, BootMicros, Holding, Known, Member, MoveRefused, NodeInfo, Order, Owner, Right,
+        Standing,
+    },
+};

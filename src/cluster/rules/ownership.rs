@@ -1,0 +1,354 @@
+//! What a node knows of who owns what, and what it does about it.
+
+use super::{
+    Beat, BootMicros, ClaimNow, Held, Holding, NodeInfo, Order, Owner, REST, STAY, UNHEARD,
+    claiming,
+    giving::{self, Giver},
+    members::{Member, Members, Standing},
+    place::{Place, Task},
+    placement::all,
+};
+use crate::{
+    log::{NodeId, Partition, Seq},
+    session::limits::Micros,
+};
+use std::sync::Arc;
+
+/// The state of one node. Everything is told with the time, which never goes back.
+#[derive(Debug)]
+pub struct Ownership {
+    me: Arc<NodeInfo>,
+    members: Members,
+    places: Vec<Place>,
+    /// The number of the last beat of this node.
+    number: u64,
+    leaving: bool,
+    /// When something was done last.
+    stepped_at: BootMicros,
+    /// When a hand-over ended last.
+    gave_at: BootMicros,
+    /// What is released here, and for whom.
+    released: Vec<(NodeId, ClaimNow)>,
+}
+
+/// What is known of one partition, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Which.
+    pub partition: Partition,
+    /// Who owns it, alive or not.
+    pub owner: Option<NodeId>,
+    /// What the owner does with it.
+    pub holding: Holding,
+    /// Whether an admin has moved it there.
+    pub pinned: bool,
+}
+
+/// Why a partition is not moved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MoveRefused {
+    /// There are not so many.
+    #[error("there is no partition {partition}: they are 0 to {last}")]
+    NoSuchPartition {
+        /// Which was named.
+        partition: u32,
+        /// The last that there is.
+        last: Partition,
+    },
+    /// Nobody of this name is known.
+    #[error("there is no node {0:?}")]
+    NoSuchNode(String),
+    /// It is about to stop, or nothing is heard of it.
+    #[error("node {0:?} is about to stop, or silent")]
+    NotAlive(String),
+    /// Nobody who is alive owns it now.
+    #[error("partition {0} has no owner at the moment")]
+    NoOwner(Partition),
+    /// Its owner takes it over or gives it away now.
+    #[error("partition {0} is being handed over")]
+    Busy(Partition),
+    /// The owner did not answer.
+    #[error("the owner of partition {0} does not answer")]
+    Unanswered(Partition),
+}
+
+impl Ownership {
+    /// A node that knows of nobody yet. There are 1 to 256 partitions.
+    pub fn new(me: Arc<NodeInfo>, partitions: usize, now: BootMicros) -> Self {
+        Self {
+            members: Members::new(me.id, now),
+            me,
+            places: all(partitions).map(|partition| Place::new(partition, now)).collect(),
+            number: 0,
+            leaving: false,
+            stepped_at: now,
+            gave_at: now,
+            released: Vec::new(),
+        }
+    }
+
+    /// To be called at least each quarter of [`UNHEARD`]: sees what changes by time alone, and that
+    /// the process has stood still. What it heard before that says nothing about now.
+    pub fn step(&mut self, now: BootMicros) {
+        if now.since(self.stepped_at) >= UNHEARD {
+            self.members.cut_off();
+        }
+        self.stepped_at = now;
+        let places = &self.places;
+        self.members.look(now, |id| places.iter().any(|place| place.owner == Some(id)));
+    }
+
+    /// Takes in the beat of a node, its own too. False = it says nothing new.
+    pub fn heard(&mut self, beat: &Beat, now: BootMicros) -> bool {
+        self.step(now);
+        if !self.members.heard(beat, now) {
+            return false;
+        }
+        let node = beat.node.id;
+        // What this node does itself it knows better than its last beat.
+        if node != self.me.id {
+            for place in &mut self.places {
+                match beat.held.iter().find(|held| held.partition == place.partition) {
+                    Some(held) => place.held_by(node, *held),
+                    None => place.given_up_by(node, now),
+                }
+            }
+        }
+        self.step(now);
+        true
+    }
+
+    /// The nodes that are to be asked now whether they are alive. What one answers is a beat.
+    pub fn to_ask(&mut self, now: BootMicros) -> Vec<NodeId> {
+        if self.members.connected_since(now).is_none() {
+            return Vec::new();
+        }
+        let (places, me) = (&self.places, self.me.id);
+        let owns = |id| id != me && places.iter().any(|place| place.owner == Some(id));
+        self.members.to_ask(now, owns)
+    }
+
+    /// What came of asking a node.
+    pub fn asked(&mut self, node: NodeId, answered: bool) {
+        match answered {
+            true => self.members.answered(node),
+            false => self.members.unanswered(node),
+        }
+    }
+
+    /// What this node does with a partition from now on. After a claim that was ordered it is Nothing
+    /// (it failed, or somebody else claimed later), or Loading with the term. After an order to give
+    /// it is Giving, and then Nothing if it is released, or Serving if it stays after all.
+    pub fn hold(&mut self, partition: Partition, holding: Holding, now: BootMicros) {
+        let me = self.me.id;
+        let Some(place) = self.places.get_mut(usize::from(partition.0)) else { return };
+        let before = std::mem::replace(&mut place.own, holding);
+        if holding == Holding::Nothing {
+            place.given_up_by(me, now);
+            match (place.task.take(), before.term()) {
+                (Some(Task::Giving { to, pinned }), Some(ended)) if ended >= place.term => {
+                    self.gave_at = now;
+                    self.released.push((to, ClaimNow { partition, ended, pinned }));
+                }
+                (Some(Task::Claiming { .. }), _) => place.not_before = now.after(REST),
+                _ => {}
+            }
+            place.move_to = None;
+            return;
+        }
+        if before == Holding::Nothing {
+            place.own_since = now;
+            place.asked = None;
+        }
+        let mut pinned = place.pinned && place.owner == Some(me);
+        match place.task {
+            Some(Task::Claiming { pinned: by_admin }) => {
+                pinned |= by_admin;
+                place.task = None;
+            }
+            Some(Task::Giving { .. }) if matches!(holding, Holding::Serving(_)) => {
+                place.task = None;
+                place.move_to = None;
+                place.not_before = now.after(if self.leaving { REST } else { STAY });
+            }
+            _ => {}
+        }
+        place.held_by(me, Held { partition, holding, pinned });
+    }
+
+    /// A node has released a partition for this one. False = it is not taken: this node is about to
+    /// stop, or somebody has claimed since.
+    pub fn claim_now(&mut self, asked: ClaimNow, now: BootMicros) -> bool {
+        let Some(place) = self.places.get_mut(usize::from(asked.partition.0)) else { return false };
+        if self.leaving || place.term > asked.ended || place.own != Holding::Nothing {
+            return false;
+        }
+        // Whoever released it may not have said so in a beat yet.
+        place.term = asked.ended;
+        if let Some(owner) = place.owner {
+            place.given_up_by(owner, now);
+        }
+        place.asked = Some(asked);
+        place.not_before = BootMicros(0);
+        true
+    }
+
+    /// Moves a partition that this node owns to a node, by an admin, until that node goes.
+    pub fn move_to(
+        &mut self,
+        partition: Partition,
+        name: &str,
+        now: BootMicros,
+    ) -> Result<(), MoveRefused> {
+        let to = self.alive_by_name(name, now)?;
+        let me = self.me.id;
+        let place = self.place(u32::from(partition.0))?;
+        if place.owner != Some(me) {
+            return Err(MoveRefused::NoOwner(partition));
+        }
+        let place = &mut self.places[usize::from(partition.0)];
+        if place.task.is_some() || !matches!(place.own, Holding::Serving(_)) {
+            return Err(MoveRefused::Busy(partition));
+        }
+        if to == me {
+            place.pinned = true;
+        } else {
+            place.move_to = Some(to);
+            place.not_before = now;
+        }
+        Ok(())
+    }
+
+    /// The node of a name that may be given partitions.
+    pub fn alive_by_name(&self, name: &str, now: BootMicros) -> Result<NodeId, MoveRefused> {
+        let mut named = self.members.all().filter(|it| it.info.name == name).peekable();
+        if named.peek().is_none() {
+            return Err(MoveRefused::NoSuchNode(name.to_owned()));
+        }
+        let mut alive = named.filter(|it| it.standing(now) == Standing::Alive);
+        let found = alive.next().map(|it| it.info.id);
+        found.ok_or_else(|| MoveRefused::NotAlive(name.to_owned()))
+    }
+
+    fn place(&self, partition: u32) -> Result<&Place, MoveRefused> {
+        let place = self.places.get(partition as usize);
+        let last = self.places.last().map_or(Partition(0), |place| place.partition);
+        place.ok_or(MoveRefused::NoSuchPartition { partition, last })
+    }
+
+    /// The partition of a number, if there is one.
+    pub fn partition(&self, number: u32) -> Result<Partition, MoveRefused> {
+        self.place(number).map(|place| place.partition)
+    }
+
+    /// This node is about to stop: it claims nothing more, and gives away what it has.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        for place in &mut self.places {
+            place.asked = None;
+            place.not_before = BootMicros(0);
+        }
+    }
+
+    /// What this node is to do next, if there is anything. What was ordered is not ordered again
+    /// before [`hold`](Self::hold) has said what came of it.
+    pub fn order(&mut self, now: BootMicros) -> Option<Order> {
+        self.step(now);
+        let me = self.me.id;
+        if !self.leaving
+            && let Some((at, pinned)) = claiming::due(me, &self.members, &self.places, now)
+        {
+            let place = &mut self.places[at];
+            place.asked = None;
+            place.task = Some(Task::Claiming { pinned });
+            return Some(Order::Claim(place.partition));
+        }
+        let giver = Giver { me, leaving: self.leaving, gave_at: self.gave_at };
+        let (at, to, pinned) = giving::due(giver, &self.members, &self.places, now)?;
+        let place = &mut self.places[at];
+        place.task = Some(Task::Giving { to, pinned });
+        Some(Order::Give(place.partition, to))
+    }
+
+    /// What was released here since this was asked last, and who is to be told to claim it: if that
+    /// node has gone meanwhile, the next best.
+    pub fn released(&mut self, now: BootMicros) -> Vec<(NodeId, ClaimNow)> {
+        let released = std::mem::take(&mut self.released);
+        let still = |(to, claim): (NodeId, ClaimNow)| {
+            if self.members.get(to).is_some_and(|it| it.standing(now) == Standing::Alive) {
+                return Some((to, claim));
+            }
+            let at = usize::from(claim.partition.0);
+            let heir = giving::heir(to, &self.members, &self.places, now, at)?;
+            Some((heir, ClaimNow { pinned: false, ..claim }))
+        };
+        released.into_iter().filter_map(still).collect()
+    }
+
+    /// What this node is to say now.
+    pub fn beat(&mut self, wall: Micros) -> Beat {
+        self.number += 1;
+        let held = self.places.iter().filter(|place| place.own != Holding::Nothing);
+        let held = held.map(|place| Held {
+            partition: place.partition,
+            holding: place.own,
+            pinned: place.pinned && place.owner == Some(self.me.id),
+        });
+        Beat {
+            node: self.me.clone(),
+            number: self.number,
+            wall,
+            leaving: self.leaving,
+            held: held.collect(),
+        }
+    }
+
+    /// Who owns each partition.
+    pub fn owners(&self, now: BootMicros) -> Vec<Owner> {
+        let owner = |place: &Place| match place.owner {
+            Some(id) if id == self.me.id => Owner::Here,
+            Some(id) => {
+                let alive = self.members.get(id).filter(|it| it.is_alive(now));
+                alive.map_or(Owner::Nobody, |it| Owner::There(it.info.clone()))
+            }
+            None => Owner::Nobody,
+        };
+        self.places.iter().map(owner).collect()
+    }
+
+    /// What is known of each partition, for people.
+    pub fn known(&self) -> impl Iterator<Item = Known> {
+        self.places.iter().map(|place| Known {
+            partition: place.partition,
+            owner: place.owner,
+            holding: place.holding,
+            pinned: place.pinned,
+        })
+    }
+
+    /// The term of the greatest claim of a partition that was heard of; zero if there is none.
+    pub fn term(&self, partition: Partition) -> Seq {
+        self.places.get(usize::from(partition.0)).map_or(Seq::START, |place| place.term)
+    }
+
+    /// All nodes that are known, by id.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.all()
+    }
+
+    /// A node.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    /// Since when this node hears itself without a break; none = it is not connected.
+    pub fn connected_since(&self, now: BootMicros) -> Option<BootMicros> {
+        self.members.connected_since(now)
+    }
+
+    /// The version of records that every node which is alive can write.
+    pub fn format(&self, now: BootMicros) -> u8 {
+        let others = self.members.alive(now).map(|member| member.info.format);
+        others.fold(self.me.format, u8::min)
+    }
+}

@@ -1,0 +1,88 @@
+//! What is known of one partition, and what this node does with it.
+
+use super::{BootMicros, ClaimNow, Held, Holding};
+use crate::log::{NodeId, Partition, Seq};
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub partition: Partition,
+    /// The greatest term that was heard of.
+    pub term: Seq,
+    /// Who claimed with it, unless it has given it up since.
+    pub owner: Option<NodeId>,
+    /// What the owner does with it.
+    pub holding: Holding,
+    /// Whether an admin has moved it there.
+    pub pinned: bool,
+    /// Since when it has no owner, where it has none.
+    pub vacant_since: BootMicros,
+    /// What this node does with it.
+    pub own: Holding,
+    /// Since when this node has it.
+    pub own_since: BootMicros,
+    /// What this node was ordered to do, until it says what came of it.
+    pub task: Option<Task>,
+    /// It was released for this node.
+    pub asked: Option<ClaimNow>,
+    /// An admin wants it there.
+    pub move_to: Option<NodeId>,
+    /// What failed is not tried again before.
+    pub not_before: BootMicros,
+}
+
+/// What this node was ordered to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Claim it; whether an admin moved it here.
+    Claiming { pinned: bool },
+    /// Give it to a node; whether an admin moves it there.
+    Giving { to: NodeId, pinned: bool },
+}
+
+impl Place {
+    pub fn new(partition: Partition, now: BootMicros) -> Self {
+        Self {
+            partition,
+            term: Seq::START,
+            owner: None,
+            holding: Holding::Nothing,
+            pinned: false,
+            vacant_since: now,
+            own: Holding::Nothing,
+            own_since: now,
+            task: None,
+            asked: None,
+            move_to: None,
+            not_before: BootMicros(0),
+        }
+    }
+
+    /// A node says that it has the partition. Only the greatest term counts: another owner has not
+    /// heard yet that it is deposed.
+    pub fn held_by(&mut self, node: NodeId, held: Held) {
+        let Some(term) = held.holding.term() else { return };
+        let is_newer = term > self.term;
+        if is_newer || (term == self.term && self.owner == Some(node)) {
+            self.term = term;
+            self.owner = Some(node);
+            self.holding = held.holding;
+            self.pinned = held.pinned;
+        }
+    }
+
+    /// A node says that it has the partition no more.
+    pub fn given_up_by(&mut self, node: NodeId, now: BootMicros) {
+        if self.owner == Some(node) {
+            self.owner = None;
+            self.holding = Holding::Nothing;
+            self.pinned = false;
+            self.vacant_since = now;
+        }
+    }
+
+    /// Whether this node has it, as far as it knows.
+    pub fn is_served_by(&self, me: NodeId) -> bool {
+        self.owner == Some(me) && matches!(self.own, Holding::Serving(_))
+    }
+}
