@@ -175,6 +175,7 @@ fn beat_out(beat: &Beat) -> wire::Beat {
         wall: beat.wall,
         leaving: beat.leaving,
         held: held.collect(),
+        claiming: beat.claiming.iter().map(|partition| partition.0.into()).collect(),
     }
 }
 
@@ -188,7 +189,7 @@ fn beat_in(beat: wire::Beat) -> Result<Beat, Foreign> {
         version: text_in(version, MAX_TEXT_BYTES)?,
         started_at,
     };
-    if node.name.is_empty() || beat.held.len() > 256 {
+    if node.name.is_empty() || beat.held.len() > 256 || beat.claiming.len() > 256 {
         return Err(Foreign);
     }
     let held = beat.held.into_iter().map(|held| {
@@ -203,6 +204,7 @@ fn beat_in(beat: wire::Beat) -> Result<Beat, Foreign> {
     });
     Ok(Beat {
         held: held.collect::<Result<_, _>>()?,
+        claiming: beat.claiming.into_iter().map(partition_in).collect::<Result<_, _>>()?,
         node: Arc::new(node),
         number: beat.number,
         wall: beat.wall,

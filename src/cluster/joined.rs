@@ -143,7 +143,10 @@ impl Cluster {
     pub async fn order(&self) -> Order {
         loop {
             let woken = self.inner.orders.notified();
-            if let Some(order) = self.inner.state.lock().order(BootMicros::now()) {
+            let order = self.inner.state.lock().order(BootMicros::now());
+            if let Some(order) = order {
+                // Others do not claim what this node says that it claims.
+                self.inner.news.notify_one();
                 return order;
             }
             woken.await;

@@ -1,7 +1,7 @@
 //! When a partition is claimed that nobody owns any more.
 
 use super::{
-    BootMicros, Holding, RANK_WAIT, SILENCE,
+    BootMicros, CLAIM_PATIENCE, Holding, RANK_WAIT, SILENCE,
     members::Members,
     place::Place,
     placement::{preference, targets},
@@ -27,6 +27,11 @@ pub(super) fn due(
     if now.since(connected) < SILENCE {
         return None;
     }
+    let is_claimed = |place: &Place| {
+        place.claimed.is_some_and(|(by, since)| {
+            members.get(by).is_some_and(|it| it.is_alive(now)) && now.since(since) < CLAIM_PATIENCE
+        })
+    };
     let quiet = |place: &Place| {
         let since = match place.owner.map(|owner| members.get(owner)) {
             Some(Some(owner)) if owner.is_gone(now) => owner.heard_at,
@@ -38,7 +43,7 @@ pub(super) fn due(
     let mut quiet: Vec<_> = places
         .iter()
         .enumerate()
-        .filter(|(_, place)| is_free(place))
+        .filter(|(_, place)| is_free(place) && !is_claimed(place))
         .filter_map(|(at, place)| Some((at, quiet(place)?)))
         .collect();
     if quiet.is_empty() {

@@ -37,6 +37,10 @@ pub const PING_AFTER: Micros = 3 * SECOND;
 /// How much longer each next node in the order of a partition waits before it claims.
 pub const RANK_WAIT: Micros = SECOND;
 
+/// While a node says that it claims a partition, others do not, but no longer than this: the log may be
+/// choosing a leader, which takes seconds, or that node may not reach it.
+pub const CLAIM_PATIENCE: Micros = 10 * SECOND;
+
 /// A node that does not hear its own beats for so long is not connected, nor is one that did nothing
 /// for so long.
 pub const UNHEARD: Micros = 2 * SECOND;
@@ -136,6 +140,8 @@ pub struct Beat {
     pub leaving: bool,
     /// What it owns, by partition.
     pub held: Vec<Held>,
+    /// What it claims now.
+    pub claiming: Vec<Partition>,
 }
 
 /// A partition in a beat.

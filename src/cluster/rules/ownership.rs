@@ -112,9 +112,9 @@ impl Ownership {
                     Some(held) => place.held_by(node, *held),
                     None => place.given_up_by(node, now),
                 }
+                place.claimed_by(node, beat.claiming.contains(&place.partition), now);
             }
         }
-        self.step(now);
         true
     }
 
@@ -294,12 +294,15 @@ impl Ownership {
             holding: place.own,
             pinned: place.pinned && place.owner == Some(self.me.id),
         });
+        let is_claiming = |place: &&Place| matches!(place.task, Some(Task::Claiming { .. }));
+        let claiming = self.places.iter().filter(is_claiming);
         Beat {
             node: self.me.clone(),
             number: self.number,
             wall,
             leaving: self.leaving,
             held: held.collect(),
+            claiming: claiming.map(|place| place.partition).collect(),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Place {
     pub pinned: bool,
     /// Since when it has no owner, where it has none.
     pub vacant_since: BootMicros,
+    /// Another node claims it, and since when it says so.
+    pub claimed: Option<(NodeId, BootMicros)>,
     /// What this node does with it.
     pub own: Holding,
     /// Since when this node has it.
@@ -49,6 +51,7 @@ impl Place {
             holding: Holding::Nothing,
             pinned: false,
             vacant_since: now,
+            claimed: None,
             own: Holding::Nothing,
             own_since: now,
             task: None,
@@ -68,6 +71,15 @@ impl Place {
             self.owner = Some(node);
             self.holding = held.holding;
             self.pinned = held.pinned;
+        }
+    }
+
+    /// Another node says that it claims the partition, or that it does not.
+    pub fn claimed_by(&mut self, node: NodeId, is_claiming: bool, now: BootMicros) {
+        match (self.claimed, is_claiming) {
+            (None, true) => self.claimed = Some((node, now)),
+            (Some((claimer, _)), false) if claimer == node => self.claimed = None,
+            _ => {}
         }
     }
 

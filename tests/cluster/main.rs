@@ -1,0 +1,6 @@
+//! Who is alive and who owns what: the decisions by thousands of random courses, the rest over a real
+//! server of NATS.
+
+mod course;
+mod courses;
+mod right;
