@@ -42,7 +42,7 @@ pub enum Message {
     /// What came of it.
     Outcome(Result<(), Why>),
     /// A process asks who has its name.
-    WhoHas(NodeId),
+    WhoHas { id: NodeId, address: String },
     /// A process says that it has the name, or asks for it, too.
     Named { id: NodeId, address: String, joined: bool },
 }
@@ -104,7 +104,9 @@ pub fn encode(message: &Message) -> Bytes {
             let refused = outcome.map_or_else(why_out, |()| wire::Why::Unspecified);
             Kind::Outcome(wire::Outcome { refused: refused.into() })
         }
-        Message::WhoHas(id) => Kind::WhoHas(wire::WhoHas { id: id.0 }),
+        Message::WhoHas { id, address } => {
+            Kind::WhoHas(wire::WhoHas { id: id.0, address: address.clone() })
+        }
         Message::Named { id, address, joined } => {
             Kind::Named(wire::Named { id: id.0, address: address.clone(), joined: *joined })
         }
@@ -137,7 +139,9 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Foreign> {
             wire::Why::Unspecified if outcome.refused == 0 => Ok(()),
             why => Err(why_in(why)),
         }),
-        Kind::WhoHas(wire::WhoHas { id }) => Message::WhoHas(NodeId(id)),
+        Kind::WhoHas(wire::WhoHas { id, address }) => {
+            Message::WhoHas { id: NodeId(id), address: text_in(address, MAX_TEXT_BYTES)? }
+        }
         Kind::Named(wire::Named { id, address, joined }) => {
             let address = text_in(address, MAX_TEXT_BYTES)?;
             Message::Named { id: NodeId(id), address, joined }
@@ -242,5 +246,105 @@ fn why_in(why: wire::Why) -> Why {
         wire::Why::NoOwner => Why::NoOwner,
         wire::Why::Busy => Why::Busy,
         wire::Why::Other | wire::Why::Unspecified => Why::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat() -> Beat {
+        let node = NodeInfo {
+            id: NodeId(u64::MAX),
+            name: "node-a".to_owned(),
+            address: "node-a:7100".to_owned(),
+            format: 3,
+            version: "0.1.0".to_owned(),
+            started_at: 7,
+        };
+        let holdings =
+            [Holding::Loading(Seq(1)), Holding::Serving(Seq(2)), Holding::Giving(Seq(3))];
+        let held = holdings.into_iter().enumerate().map(|(at, holding)| Held {
+            partition: Partition(255 - at as u8),
+            holding,
+            pinned: at == 1,
+        });
+        Beat {
+            node: Arc::new(node),
+            number: 9,
+            wall: 10,
+            leaving: true,
+            held: held.collect(),
+            claiming: vec![Partition(4)],
+        }
+    }
+
+    fn all() -> Vec<Message> {
+        let (id, address) = (NodeId(5), "a:1".to_owned());
+        let whys = [
+            Why::NoSuchPartition,
+            Why::NoSuchNode,
+            Why::NotAlive,
+            Why::NoOwner,
+            Why::Busy,
+            Why::Other,
+        ];
+        let claim = ClaimNow { partition: Partition(1), ended: Seq(2), pinned: true };
+        let mut all = vec![
+            Message::Beat(beat()),
+            Message::Ping,
+            Message::ClaimNow(claim),
+            Message::Move { partition: Partition(3), to: "node-b".to_owned() },
+            Message::Outcome(Ok(())),
+            Message::WhoHas { id, address: address.clone() },
+            Message::Named { id, address, joined: true },
+        ];
+        all.extend(whys.map(|why| Message::Outcome(Err(why))));
+        all
+    }
+
+    #[test]
+    fn every_message_comes_in_as_it_went_out() {
+        for message in all() {
+            assert_eq!(decode(&encode(&message)), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_beat_about_all_partitions_has_room() {
+        let held = (0..=255).map(|at| Held {
+            partition: Partition(at),
+            holding: Holding::Serving(Seq(u64::MAX)),
+            pinned: true,
+        });
+        let text = "x".repeat(MAX_NAME_BYTES);
+        let node = NodeInfo { name: text.clone(), address: text, ..(*beat().node).clone() };
+        let claiming = (0..=255).map(Partition).collect();
+        let beat = Beat { node: Arc::new(node), held: held.collect(), claiming, ..beat() };
+        assert!(decode(&encode(&Message::Beat(beat))).is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_damaged_are_foreign_or_another_message_and_no_panic() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let message = &all()[random.usize(..all().len())];
+            let mut bytes = encode(message).to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            bytes.truncate(random.usize(..=bytes.len()));
+            let _ = decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn what_would_break_a_line_of_the_log_is_foreign() {
+        let node = NodeInfo { name: "a\nb".to_owned(), ..(*beat().node).clone() };
+        let beat = Beat { node: Arc::new(node), ..beat() };
+        assert_eq!(decode(&encode(&Message::Beat(beat))), Err(Foreign));
+        assert_eq!(decode(b"sd\x02"), Err(Foreign), "another version");
+        assert_eq!(decode(&[MARK.as_slice(), &[0; MAX_MESSAGE_BYTES]].concat()), Err(Foreign));
     }
 }

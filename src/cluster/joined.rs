@@ -18,6 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     collections::HashSet,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -65,7 +66,6 @@ pub struct Cluster {
     _alive: Arc<DropGuard>,
 }
 
-#[derive(Debug)]
 struct Inner {
     client: Client,
     subjects: Subjects,
@@ -80,6 +80,8 @@ struct Inner {
     released: Notify,
     /// The name is this node's.
     joined: AtomicBool,
+    /// Where the process is that asks for the name, too, and is to have it.
+    rival: Mutex<Option<String>>,
     /// Messages that were not understood.
     foreign: AtomicU64,
     /// Nodes whose clocks were warned about.
@@ -115,6 +117,7 @@ impl Cluster {
             news: Notify::new(),
             released: Notify::new(),
             joined: AtomicBool::new(false),
+            rival: Mutex::default(),
             foreign: AtomicU64::new(0),
             clocks: Mutex::default(),
         });
@@ -226,6 +229,12 @@ impl Cluster {
     }
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
 async fn until(over: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         () = over.cancelled() => {}
@@ -237,11 +246,13 @@ impl Inner {
     /// Asks who has the name: whoever lives and has it says so. Of two that ask at once, the lesser id
     /// has it.
     async fn claim_name(&self, name: &str) -> Result<(), JoinError> {
+        let taken = |address| JoinError::NameTaken { name: self.me.name.clone(), address };
         let nats = |error: &dyn std::error::Error| JoinError::Nats(error.to_string());
         let inbox = self.client.new_inbox();
         let mut answers =
             self.client.subscribe(inbox.clone()).await.map_err(|error| nats(&error))?;
-        let question = codec::encode(&Message::WhoHas(self.me.id));
+        let question = Message::WhoHas { id: self.me.id, address: self.me.address.clone() };
+        let question = codec::encode(&question);
         let sent = self.client.publish_with_reply(name.to_owned(), inbox, question).await;
         sent.map_err(|error| nats(&error))?;
         let mut ends_at = Instant::now() + ECHO_WAIT;
@@ -255,8 +266,11 @@ impl Inner {
                 heard_itself = true;
                 ends_at = ends_at.min(Instant::now() + NAME_WAIT);
             } else if joined || id < self.me.id {
-                return Err(JoinError::NameTaken { name: self.me.name.clone(), address });
+                return Err(taken(address));
             }
+        }
+        if let Some(address) = self.rival.lock().take() {
+            return Err(taken(address));
         }
         if !heard_itself {
             let prefix = self.subjects.prefix.clone();
@@ -312,11 +326,17 @@ impl Inner {
                 let outcome = self.move_to(partition, &to);
                 Some(Message::Outcome(outcome.map_err(|refused| Why::from(&refused))))
             }
-            Message::WhoHas(_) => Some(Message::Named {
-                id: self.me.id,
-                address: self.me.address.clone(),
-                joined: self.joined.load(Ordering::Acquire),
-            }),
+            Message::WhoHas { id, address } => {
+                if id < self.me.id {
+                    // It may have begun to listen after this one had asked.
+                    *self.rival.lock() = Some(address);
+                }
+                Some(Message::Named {
+                    id: self.me.id,
+                    address: self.me.address.clone(),
+                    joined: self.joined.load(Ordering::Acquire),
+                })
+            }
             // Answers come to those who asked.
             Message::Outcome(_) | Message::Named { .. } => None,
         }

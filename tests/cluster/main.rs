@@ -3,4 +3,6 @@
 
 mod course;
 mod courses;
+mod joined;
+mod nats;
 mod right;
