@@ -26,7 +26,7 @@
 //! | [`logging`] | how the program logs | |
 //! | `secrecy` | what messages with a password show of themselves | `proto` |
 //! | [`probe`] | `sessiond health`, for container health checks | a client of the wire |
-//! | [`cli`] | what people on call type: `sessiond store`, `replay`, `key` and `token` | `identity`, `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
+//! | [`cli`] | what people on call type: `sessiond store`, `replay`, `nodes`, `partitions`, `key` and `token` | `identity`, `log`, `record`, `session`, `keeper`'s export, `grpc`'s words; a client of the wire |
 //! | [`dial`] | how the program calls a server, with TLS or without | `identity`'s files; rustls, a client of the wire |
 //! | [`bench`] | `sessiond bench`: what it costs, against a floor | a client of the wire; `identity`'s tokens and keys |
 //!

@@ -53,6 +53,19 @@ enum Verb {
     ///
     /// Exits with 0 if all of it was played, with 2 and a line if not.
     Replay(cli::ReplayArgs),
+    /// List the nodes of a cluster
+    ///
+    /// Any node may be asked; it tells what it knows. docs/cluster.md in the sources tells more.
+    ///
+    /// Exits with 0, with 2 and a line if it could not be told.
+    Nodes(cli::NodesArgs),
+    /// List the partitions of a cluster, and move some
+    ///
+    /// A partition that is moved stays at its node until that stops or is lost. The move has begun when
+    /// the list is printed; a look a second later shows how far it is.
+    ///
+    /// Exits with 0, with 2 and a line if something could not be done.
+    Partitions(cli::PartitionsArgs),
     /// Make, list and revoke the API keys of backends
     ///
     /// A key file holds hashes of keys and what each allows. docs/security.md in the sources tells
@@ -82,6 +95,10 @@ fn main() -> ExitCode {
         Ok(Verb::Health(arguments)) => exit(health(arguments)),
         Ok(Verb::Store(arguments)) => exit(cli::store(arguments).map_err(|reason| vec![reason])),
         Ok(Verb::Replay(arguments)) => exit(cli::replay(&arguments).map_err(|reason| vec![reason])),
+        Ok(Verb::Nodes(arguments)) => exit(cli::nodes(&arguments).map_err(|reason| vec![reason])),
+        Ok(Verb::Partitions(arguments)) => {
+            exit(cli::partitions(&arguments).map_err(|reason| vec![reason]))
+        }
         Ok(Verb::Key(arguments)) => exit(cli::key(arguments).map_err(|reason| vec![reason])),
         Ok(Verb::Token(arguments)) => exit(cli::token(arguments).map_err(|reason| vec![reason])),
         Ok(Verb::Bench(arguments)) => bench::run(arguments),

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const COMING_FROM: &str = "docs/coming-from.md";
 
 /// Calls that none of the older systems had.
-const NEW: [&str; 9] = [
+const NEW: [&str; 12] = [
     "Gateway",
     "WatchSessions",
     "WatchEvents",
@@ -17,6 +17,9 @@ const NEW: [&str; 9] = [
     "RevokeCredentials",
     "RestoreCredentials",
     "ListRevocations",
+    "ListNodes",
+    "ListPartitions",
+    "MovePartition",
     "Authorize",
 ];
 

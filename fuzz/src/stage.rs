@@ -125,6 +125,7 @@ impl Stage {
         engine.advance(TICK);
         let (objects, passwords) = SHARED.clone();
         let shared = Shared {
+            nodes: None,
             objects,
             entrance: Entrance::new(None, 0),
             reflection: false,

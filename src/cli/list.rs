@@ -5,7 +5,7 @@ use super::{
     contents::{Contents, Known},
     json, print, source,
     store::{Format, LsArgs},
-    text::{count, plain, second, size},
+    text::{count, plain, second, size, table},
 };
 use crate::session::{member::Counts, replica::Replica};
 use serde_json::{Value as Json, json};
@@ -62,7 +62,7 @@ fn text(contents: &Contents, bytes: u64) -> String {
     let rows: Vec<_> = sessions.into_iter().map(row).collect();
     let mut text = String::new();
     if !rows.is_empty() {
-        text = table(&rows) + "\n";
+        text = table(&COLUMNS, &rows) + "\n";
     }
     let last_end = if contents.was_clean { "clean" } else { "not clean" };
     // Writing to a text cannot fail.
@@ -76,26 +76,6 @@ fn text(contents: &Contents, bytes: u64) -> String {
         size(bytes),
     );
     text
-}
-
-fn table(rows: &[[String; COLUMNS.len()]]) -> String {
-    let widths: Vec<usize> = (0..COLUMNS.len())
-        .map(|at| {
-            let of_rows = rows.iter().map(|row| row[at].chars().count());
-            of_rows.chain([COLUMNS[at].0.len()]).max().unwrap_or_default()
-        })
-        .collect();
-    let line = |cells: &[&str]| {
-        let cell = |(at, cell): (usize, &&str)| {
-            let fill = " ".repeat(widths[at].saturating_sub(cell.chars().count()));
-            if COLUMNS[at].1 { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
-        };
-        let cells: Vec<_> = cells.iter().enumerate().map(cell).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    let head: Vec<_> = COLUMNS.iter().map(|(name, _)| *name).collect();
-    let rows = rows.iter().map(|row| line(&row.each_ref().map(String::as_str)));
-    std::iter::once(line(&head)).chain(rows).collect()
 }
 
 fn json(contents: &Contents, bytes: u64) -> Json {

@@ -1,5 +1,6 @@
 //! What people on call type: `sessiond store` looks into a store, copies it and tidies it up,
-//! `sessiond replay` plays an exported session, `sessiond key` and `sessiond token` make credentials.
+//! `sessiond replay` plays an exported session, `sessiond nodes` and `sessiond partitions` show a
+//! cluster, `sessiond key` and `sessiond token` make credentials.
 //!
 //! Every verb gives its exit code, or one line that says why it did nothing. None of them panics,
 //! whatever is in the files.
@@ -14,9 +15,11 @@ mod json;
 mod key;
 mod lines;
 mod list;
+mod nodes;
 mod play;
 mod replay;
 mod seen;
+mod server;
 mod show;
 mod source;
 mod store;
@@ -26,6 +29,7 @@ mod value;
 
 pub use self::{
     key::{KeyArgs, run as key},
+    nodes::{NodesArgs, PartitionsArgs, nodes, partitions},
     replay::{ReplayArgs, run as replay},
     store::{StoreArgs, run as store},
     token::{TokenArgs, run as token},

@@ -3,10 +3,11 @@
 use super::{
     Result,
     history::{Change, Owner, Write},
+    server::{connect, told},
     text::count,
 };
 use crate::{
-    dial::{TlsArgs, Trust},
+    dial::TlsArgs,
     grpc::{caller::AS_METADATA, convert::to_proto},
     proto::{
         Ack, DeleteSessionRequest, JoinOptions, JoinSessionRequest, LeaveSessionRequest,
@@ -17,15 +18,8 @@ use crate::{
     session::{self, ids::Key, limits::Micros, role::Role},
 };
 use serde_json::Value as Json;
-use std::{collections::BTreeMap, fmt, time::Duration};
-use tonic::{
-    Code, Request, Status,
-    metadata::MetadataValue,
-    transport::{Channel, Endpoint},
-};
-
-/// How long the server may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(10);
+use std::{collections::BTreeMap, fmt};
+use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 
 /// How long the session lives without members at least, in microseconds: its pace may have pauses.
 const EMPTY_TTL: Micros = 600_000_000;
@@ -58,28 +52,8 @@ impl fmt::Display for Stage {
 impl Stage {
     /// A session that opens at a server when the history says what it is.
     pub async fn at(url: &str, id: Option<&str>, tls: &TlsArgs) -> Result<Self> {
-        let refused = |error: &dyn std::error::Error| {
-            let why = std::iter::successors(error.source(), |error| error.source()).last();
-            let why = why.map_or_else(|| error.to_string(), ToString::to_string);
-            format!("no server answers at {url}: {why}")
-        };
-        let endpoint = match url.split_once("://") {
-            Some(("http", _)) if tls.is_given() => {
-                return Err(format!("{url} is without TLS: with TLS it begins with https://"));
-            }
-            Some(("http", _)) => {
-                Endpoint::from_shared(url.to_owned()).map_err(|error| refused(&error))?
-            }
-            Some(("https", _)) => tls.endpoint(url, &Trust::Authorities)?,
-            _ => {
-                return Err(format!(
-                    "{url} is no address of a server: it begins with http:// or https://"
-                ));
-            }
-        };
-        let channel = endpoint.connect_timeout(CONNECT).connect().await;
         Ok(Self {
-            client: SessionServiceClient::new(channel.map_err(|error| refused(&error))?),
+            client: SessionServiceClient::new(connect(url, tls, None).await?),
             app: String::new(),
             id: String::new(),
             other_id: id.map(str::to_owned),
@@ -246,10 +220,6 @@ fn as_app<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert(AS_METADATA, MetadataValue::from_static("app"));
     request
-}
-
-fn told(status: &Status) -> String {
-    format!("the server refused it: {:?}: {}", status.code(), status.message())
 }
 
 fn values(values: &[(Key, session::value::Value)]) -> BTreeMap<String, Value> {

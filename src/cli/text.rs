@@ -64,6 +64,27 @@ pub fn plain(name: &str) -> String {
     if name.chars().any(char::is_control) { name.escape_debug().to_string() } else { name.into() }
 }
 
+/// A table under its heads; of each column is said whether it holds numbers, which stand on the right.
+pub fn table<const N: usize>(columns: &[(&str, bool); N], rows: &[[String; N]]) -> String {
+    let widths: Vec<usize> = (0..N)
+        .map(|at| {
+            let of_rows = rows.iter().map(|row| row[at].chars().count());
+            of_rows.chain([columns[at].0.len()]).max().unwrap_or_default()
+        })
+        .collect();
+    let line = |cells: &[&str]| {
+        let cell = |(at, cell): (usize, &&str)| {
+            let fill = " ".repeat(widths[at].saturating_sub(cell.chars().count()));
+            if columns[at].1 { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
+        };
+        let cells: Vec<_> = cells.iter().enumerate().map(cell).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    let head: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+    let rows = rows.iter().map(|row| line(&row.each_ref().map(String::as_str)));
+    std::iter::once(line(&head)).chain(rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

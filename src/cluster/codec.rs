@@ -2,7 +2,10 @@
 //! sense, is foreign, and changes nothing.
 
 use super::rules::{Beat, ClaimNow, Held, Holding, MoveRefused, NodeInfo};
-use crate::log::{NodeId, Partition, Seq};
+use crate::{
+    log::{NodeId, Partition, Seq},
+    session::limits::Micros,
+};
 use bytes::Bytes;
 use prost::Message as _;
 use std::sync::Arc;
@@ -27,6 +30,9 @@ pub const MAX_NAME_BYTES: usize = 128;
 
 /// Bytes of the address of a node, and of its version, at most.
 const MAX_TEXT_BYTES: usize = 256;
+
+/// The last moment that can be told: in the year 9999.
+const LAST_MOMENT: Micros = 253_402_300_799_999_999;
 
 /// What nodes say to each other.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,7 +197,7 @@ fn beat_in(beat: wire::Beat) -> Result<Beat, Foreign> {
         address: text_in(address, MAX_TEXT_BYTES)?,
         format: u8::try_from(format).map_err(|_| Foreign)?,
         version: text_in(version, MAX_TEXT_BYTES)?,
-        started_at,
+        started_at: started_at.min(LAST_MOMENT),
     };
     if node.name.is_empty() || beat.held.len() > 256 || beat.claiming.len() > 256 {
         return Err(Foreign);

@@ -4,8 +4,8 @@ use super::{
     codec::{self, MAX_NAME_BYTES, Message, Why},
     error::JoinError,
     rules::{
-        BEAT_INTERVAL, Beat, BootMicros, ClaimNow, Holding, Known, MOST_NODES, Member, MoveRefused,
-        NodeInfo, Order, Owner, Ownership,
+        BEAT_INTERVAL, Beat, BootMicros, ClaimNow, Holding, MOST_NODES, MoveRefused, NodeInfo,
+        NodeStatus, Order, Owner, Ownership, PartitionStatus,
     },
     subjects::Subjects,
 };
@@ -191,15 +191,13 @@ impl Cluster {
     }
 
     /// All nodes that are known, this one too, by name.
-    pub fn nodes(&self) -> Vec<Member> {
-        let mut nodes: Vec<_> = self.inner.state.lock().members().cloned().collect();
-        nodes.sort_by(|a, b| (&a.info.name, a.info.id).cmp(&(&b.info.name, b.info.id)));
-        nodes
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        self.inner.state.lock().nodes(BootMicros::now())
     }
 
     /// What is known of all partitions.
-    pub fn partitions(&self) -> Vec<Known> {
-        self.inner.state.lock().known().collect()
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        self.inner.state.lock().partitions(BootMicros::now())
     }
 
     /// Has a partition moved to the node of a name, where it stays until that node goes. The move has

@@ -7,14 +7,17 @@ mod boot;
 mod codec;
 mod error;
 mod joined;
+mod nodes;
 pub mod rules;
 mod subjects;
 
 pub use self::{
+    codec::MAX_NAME_BYTES,
     error::JoinError,
     joined::{Cluster, Settings},
+    nodes::{Moving, Nodes},
     rules::{
-        Before, BootMicros, Holding, Known, Member, MoveRefused, NodeInfo, Order, Owner, Right,
-        Standing,
+        Before, BootMicros, Holding, MoveRefused, NodeInfo, NodeStatus, Order, Owner,
+        PartitionStatus, Right, Standing,
     },
 };

@@ -8,6 +8,7 @@ use super::{
     status::about::About,
 };
 use crate::{
+    cluster::{Holding, MAX_NAME_BYTES, NodeStatus, Nodes, PartitionStatus, Standing},
     engine::{self, Revoked},
     identity::{Apps, MAX_REVOCATIONS, Revocation},
     proto::{self, admin_service_server::AdminService},
@@ -85,6 +86,41 @@ impl Admin {
         Ok(proto::RestoreCredentialsResponse { restored })
     }
 
+    fn nodes(&self) -> Result<&dyn Nodes, Refusal> {
+        self.0.nodes.as_deref().ok_or(Refusal::NoCluster)
+    }
+
+    fn list_the_nodes(&self, caller: &Caller) -> Result<proto::ListNodesResponse, Refusal> {
+        self.enter(caller).close()?;
+        let nodes = self.nodes()?.nodes().iter().map(node_told).collect();
+        Ok(proto::ListNodesResponse { nodes })
+    }
+
+    fn list_the_partitions(
+        &self,
+        caller: &Caller,
+    ) -> Result<proto::ListPartitionsResponse, Refusal> {
+        self.enter(caller).close()?;
+        let partitions = self.nodes()?.partitions().iter().map(partition_told).collect();
+        Ok(proto::ListPartitionsResponse { partitions })
+    }
+
+    async fn move_a_partition(
+        &self,
+        caller: &Caller,
+        request: proto::MovePartitionRequest,
+    ) -> Result<proto::MovePartitionResponse, Refusal> {
+        let mut door = self.enter(caller);
+        let proto::MovePartitionRequest { partition, node } = request;
+        if !(1..=MAX_NAME_BYTES).contains(&node.len()) {
+            door.fault("node", format!("has {} bytes, not 1 to {MAX_NAME_BYTES}", node.len()));
+        }
+        door.close()?;
+        self.nodes()?.move_to(partition, &node).await.map_err(Refusal::NotMoved)?;
+        tracing::info!(partition, node, "an admin moves a partition");
+        Ok(proto::MovePartitionResponse {})
+    }
+
     /// Tells the apps that it concerns.
     fn note(&self, caller: &Caller, revocation: &Revocation, is_restored: bool) {
         let context = self.0.acting_by(&caller.grant);
@@ -130,6 +166,44 @@ impl Admin {
         let revocations = page.into_iter().map(active).collect();
         let next_page_token = next.unwrap_or_default();
         Ok(proto::ListRevocationsResponse { revocations, next_page_token })
+    }
+}
+
+fn node_told(node: &NodeStatus) -> proto::Node {
+    let state = match node.standing {
+        Standing::Alive => proto::NodeState::Alive,
+        Standing::Leaving => proto::NodeState::Leaving,
+        Standing::Silent => proto::NodeState::Silent,
+    };
+    proto::Node {
+        name: node.info.name.clone(),
+        node_id: format!("{:016x}", node.info.id.0),
+        state: state.into(),
+        address: node.info.address.clone(),
+        version: node.info.version.clone(),
+        record_format: node.info.format.into(),
+        started_at: Some(to_proto::moment(node.info.started_at)),
+        silent_for: Some(to_proto::span(node.silent_for)),
+        partitions: node.partitions as u32,
+        answers: node.is_me,
+    }
+}
+
+fn partition_told(status: &PartitionStatus) -> proto::Partition {
+    let state = match status.holding {
+        Holding::Nothing => proto::PartitionState::NoOwner,
+        Holding::Loading(_) => proto::PartitionState::Loading,
+        Holding::Serving(_) => proto::PartitionState::Serving,
+        Holding::Giving(_) => proto::PartitionState::Giving,
+    };
+    let owner = status.owner.as_ref();
+    proto::Partition {
+        partition: status.partition.0.into(),
+        node: owner.map(|info| info.name.clone()).unwrap_or_default(),
+        node_id: owner.map(|info| format!("{:016x}", info.id.0)).unwrap_or_default(),
+        state: state.into(),
+        term: status.holding.term().unwrap_or_default().0,
+        moved: status.pinned,
     }
 }
 
@@ -239,5 +313,30 @@ impl AdminService for Admin {
     ) -> Result<Response<proto::ListRevocationsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         self.answer(self.list(&Caller::of(metadata.as_ref(), &extensions), request))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<proto::ListNodesRequest>,
+    ) -> Result<Response<proto::ListNodesResponse>, Status> {
+        let (metadata, extensions, _) = request.into_parts();
+        self.answer(self.list_the_nodes(&Caller::of(metadata.as_ref(), &extensions)))
+    }
+
+    async fn list_partitions(
+        &self,
+        request: Request<proto::ListPartitionsRequest>,
+    ) -> Result<Response<proto::ListPartitionsResponse>, Status> {
+        let (metadata, extensions, _) = request.into_parts();
+        self.answer(self.list_the_partitions(&Caller::of(metadata.as_ref(), &extensions)))
+    }
+
+    async fn move_partition(
+        &self,
+        request: Request<proto::MovePartitionRequest>,
+    ) -> Result<Response<proto::MovePartitionResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(self.move_a_partition(&caller, request).await)
     }
 }

@@ -2,6 +2,7 @@
 //! itself. [`super::status`] says it to clients.
 
 use crate::{
+    cluster::MoveRefused,
     engine, object_stream,
     session::{
         error::{Refusal as Rule, Violation},
@@ -26,6 +27,10 @@ pub enum Refusal {
     Uncovered(Uncovered),
     /// Nobody is asked for a credential.
     NoIdentity,
+    /// The server is no node of a cluster.
+    NoCluster,
+    /// A partition is not moved.
+    NotMoved(MoveRefused),
     /// Whether the credential is valid cannot be said at the moment.
     KeysUnavailable {
         /// Why, in words that help no forger.

@@ -44,6 +44,7 @@ pub use session_service::Sessions;
 
 use crate::session::error::Refusal as Rule;
 use crate::{
+    cluster::Nodes,
     engine::{
         self, Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome, asked::Bearer,
     },
@@ -110,6 +111,8 @@ pub struct Shared {
     pub streams: StreamSettings,
     /// Whether a listener may open a private session without the source's doing.
     pub open_subscriptions: bool,
+    /// The cluster that the server is a node of; none = it is alone.
+    pub nodes: Option<Arc<dyn Nodes>>,
     /// The server is about to stop: gateways are told.
     pub leaving: Leaving,
     /// The server is stopping: streams that no session ends end by this.

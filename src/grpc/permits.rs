@@ -40,6 +40,9 @@ const CALLS: &[(&str, &[Line])] = &[
         ("RevokeCredentials", Needs::Backend, Reach::Wide),
         ("RestoreCredentials", Needs::Backend, Reach::Wide),
         ("ListRevocations", Needs::Backend, Reach::Wide),
+        ("ListNodes", Needs::Backend, Reach::Wide),
+        ("ListPartitions", Needs::Backend, Reach::Wide),
+        ("MovePartition", Needs::Backend, Reach::Wide),
     ]),
     (SESSIONS, &[
         ("GetSessionInfo", Needs::Read, Reach::Named),

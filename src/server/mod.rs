@@ -17,6 +17,7 @@ mod tls;
 mod watched;
 
 use crate::{
+    cluster::Nodes,
     config::{Config, Listen},
     engine::{
         Clock, Engine, EngineSettings, EventBounds, HashCost, KeepingSettings, Passwords,
@@ -73,6 +74,15 @@ const SERVICES: [&str; 6] = [
 
 /// How often it is looked at whether who may call has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a server is among the other nodes of a cluster; by itself as it is by default.
+#[derive(Debug, Default)]
+pub struct Among {
+    /// The nodes of the cluster, which are told of and whose partitions are moved.
+    pub nodes: Option<Arc<dyn Nodes>>,
+    /// Where another node answers the calls of sessiond's own: how its port of nodes is found.
+    pub before: Option<Before>,
+}
 
 /// A server that runs in threads of its own.
 #[derive(Debug)]
@@ -188,15 +198,15 @@ impl Server {
         clock: Clock,
         cost: HashCost,
     ) -> Result<Self, StartError> {
-        Self::start_before(config, clock, cost, None).await
+        Self::start_among(config, clock, cost, Among::default()).await
     }
 
-    /// The same where another node answers all calls of sessiond's own, whose port of nodes is there.
-    pub async fn start_before(
+    /// The same as one of several nodes.
+    pub async fn start_among(
         config: Config,
         clock: Clock,
         cost: HashCost,
-        before: Option<Before>,
+        Among { nodes, before }: Among,
     ) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
         let listener = bind(&config.listen).map_err(refused)?;
@@ -257,6 +267,7 @@ impl Server {
             }),
             streams: stream_settings(&config),
             open_subscriptions: config.open_subscriptions.unwrap_or(config.identity.is_none()),
+            nodes,
             leaving: leaving.clone(),
             stopping: stopping.clone(),
         };

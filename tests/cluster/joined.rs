@@ -2,7 +2,9 @@
 
 use crate::nats::{self, Server};
 use sessiond::{
-    cluster::{Cluster, Holding, JoinError, MoveRefused, NodeInfo, Order, Owner, Settings},
+    cluster::{
+        Cluster, Holding, JoinError, MoveRefused, NodeInfo, Order, Owner, PartitionStatus, Settings,
+    },
     log::{Log, NodeId, Partition, Writer, memory::MemoryLog},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -68,9 +70,8 @@ impl Node {
     }
 
     fn serving(&self) -> usize {
-        let id = self.cluster.me().id;
-        let known = self.cluster.partitions();
-        known.iter().filter(|it| it.owner == Some(id)).count()
+        let owned = |it: &&PartitionStatus| it.owner.as_ref() == Some(self.cluster.me());
+        self.cluster.partitions().iter().filter(owned).count()
     }
 }
 

@@ -13,7 +13,7 @@ use sessiond::{
         SubscribeToSessionResponse, delivery_service_client::DeliveryServiceClient,
         session_service_client::SessionServiceClient,
     },
-    server::{Before, Owner, Server, StartError},
+    server::{Among, Before, Owner, Server, StartError},
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
@@ -57,7 +57,8 @@ pub async fn start_by(
 ) -> Result<(Server, watch::Sender<Owner>), StartError> {
     let (tell, told) = watch::channel(owner.unwrap_or(Owner::Here));
     let before = owner.map(|_| Before { owner: told, patience });
-    let server = Server::start_before(config, Clock::machine(), HashCost::LEAST, before).await?;
+    let among = Among { before, nodes: None };
+    let server = Server::start_among(config, Clock::machine(), HashCost::LEAST, among).await?;
     Ok((server, tell))
 }
 

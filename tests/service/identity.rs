@@ -5,6 +5,8 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use bytes::Bytes;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value as Json, json};
+use sessiond::cluster::Nodes;
+use sessiond::config::Config;
 use sessiond::identity::{
     Apps, Kind,
     api_key::ApiKey,
@@ -19,7 +21,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -84,8 +86,21 @@ async fn service_with(settings: &str) -> Service {
     service_whose_apps(settings, None).await
 }
 
+/// The same as one of several nodes.
+pub async fn service_among(nodes: Arc<dyn Nodes>) -> Service {
+    service_of(SETTINGS, None, Some(nodes)).await
+}
+
 /// The same with limits of apps.
 async fn service_whose_apps(settings: &str, limits: Option<&str>) -> Service {
+    service_of(settings, limits, None).await
+}
+
+async fn service_of(
+    settings: &str,
+    limits: Option<&str>,
+    nodes: Option<Arc<dyn Nodes>>,
+) -> Service {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("who-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -104,11 +119,11 @@ async fn service_whose_apps(settings: &str, limits: Option<&str>) -> Service {
         fs::write(&file, limits).expect("it is written");
         file
     });
-    Service::start_with(|config| {
+    let change = |config: &mut Config| {
         config.identity = Some(file);
         config.apps = apps;
-    })
-    .await
+    };
+    Service::start_among(change, nodes).await
 }
 
 pub type Bearing = InterceptedService<Channel, Bearer>;

@@ -26,6 +26,7 @@ mod merge;
 mod min_position;
 mod moderation;
 mod newest;
+mod nodes;
 mod not_yet;
 mod open_if_missing;
 mod opening;

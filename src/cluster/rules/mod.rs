@@ -14,7 +14,7 @@ mod right;
 
 pub use self::{
     members::{Member, Standing},
-    ownership::{Known, MoveRefused, Ownership},
+    ownership::{MoveRefused, NodeStatus, Ownership, PartitionStatus},
     placement::{Candidate, most_per_node, preference, targets},
     right::{Before, Right},
 };

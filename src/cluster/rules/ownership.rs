@@ -31,17 +31,32 @@ pub struct Ownership {
     released: Vec<(NodeId, ClaimNow)>,
 }
 
-/// What is known of one partition, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+/// What is known of a partition, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
     /// Which.
     pub partition: Partition,
-    /// Who owns it, alive or not.
-    pub owner: Option<NodeId>,
+    /// Who owns it, if that node is alive.
+    pub owner: Option<Arc<NodeInfo>>,
     /// What the owner does with it.
     pub holding: Holding,
     /// Whether an admin has moved it there.
     pub pinned: bool,
+}
+
+/// What is known of a node, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// What it tells of itself.
+    pub info: Arc<NodeInfo>,
+    /// How it is.
+    pub standing: Standing,
+    /// How long ago it was heard.
+    pub silent_for: Micros,
+    /// How many partitions it owns.
+    pub partitions: usize,
+    /// Whether it is the node that knows this.
+    pub is_me: bool,
 }
 
 /// Why a partition is not moved.
@@ -319,14 +334,37 @@ impl Ownership {
         self.places.iter().map(owner).collect()
     }
 
-    /// What is known of each partition, for people.
-    pub fn known(&self) -> impl Iterator<Item = Known> {
-        self.places.iter().map(|place| Known {
-            partition: place.partition,
-            owner: place.owner,
-            holding: place.holding,
-            pinned: place.pinned,
-        })
+    /// All partitions, for people.
+    pub fn partitions(&self, now: BootMicros) -> Vec<PartitionStatus> {
+        let owned = |(place, owner): (&Place, Owner)| {
+            let owner = match owner {
+                Owner::Here => Some(self.me.clone()),
+                Owner::There(info) => Some(info),
+                Owner::Nobody => None,
+            };
+            let holding = if owner.is_some() { place.holding } else { Holding::Nothing };
+            let pinned = place.pinned && owner.is_some();
+            PartitionStatus { partition: place.partition, owner, holding, pinned }
+        };
+        self.places.iter().zip(self.owners(now)).map(owned).collect()
+    }
+
+    /// All nodes that are known, by name, for people.
+    pub fn nodes(&self, now: BootMicros) -> Vec<NodeStatus> {
+        let status = |member: &Member| NodeStatus {
+            standing: member.standing(now),
+            silent_for: now.since(member.heard_at),
+            partitions: self.owned_by(member.info.id),
+            is_me: member.info.id == self.me.id,
+            info: member.info.clone(),
+        };
+        let mut nodes: Vec<_> = self.members.all().map(status).collect();
+        nodes.sort_by(|a, b| (&a.info.name, a.info.id).cmp(&(&b.info.name, b.info.id)));
+        nodes
+    }
+
+    fn owned_by(&self, node: NodeId) -> usize {
+        self.places.iter().filter(|place| place.owner == Some(node)).count()
     }
 
     /// The term of the greatest claim of a partition that was heard of; zero if there is none.

@@ -2,6 +2,7 @@
 
 use super::about::{About, Subject, moment};
 use crate::{
+    cluster::MoveRefused,
     engine::{Refusal as Engine, asked::Verdict},
     grpc::error::{CredentialFault, Refusal, Uncovered},
     object_stream::Refusal as Objects,
@@ -89,6 +90,12 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             Reason::NoIdentity,
             "the server asks nobody for a credential: it was started without --identity",
         ),
+        Refusal::NoCluster => Told::new(
+            Code::FailedPrecondition,
+            Reason::NoCluster,
+            "the server is alone: it was started without --cluster",
+        ),
+        Refusal::NotMoved(refused) => not_moved(refused),
         Refusal::KeysUnavailable { why } => {
             Told::new(Code::Unavailable, Reason::KeysUnavailable, why).after(SECOND)
         }
@@ -189,6 +196,24 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
         ),
         Refusal::WrongFirstMessage(fault) => {
             Told::new(Code::InvalidArgument, Reason::WrongFirstMessage, *fault)
+        }
+    }
+}
+
+fn not_moved(refused: &MoveRefused) -> Told {
+    let message = refused.to_string();
+    match refused {
+        MoveRefused::NoSuchPartition { .. } => Told::of_field(
+            Reason::InvalidFields,
+            "partition",
+            &message,
+            format!("partition: {message}"),
+        ),
+        MoveRefused::NoSuchNode(_) | MoveRefused::NotAlive(_) => {
+            Told::new(Code::NotFound, Reason::NodeNotFound, message)
+        }
+        MoveRefused::NoOwner(_) | MoveRefused::Busy(_) | MoveRefused::Unanswered(_) => {
+            Told::new(Code::Unavailable, Reason::PartitionBusy, message).after(SECOND)
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    cluster::MoveRefused,
     engine::{AppLimit, Refusal as Engine, asked::Verdict},
     object_stream::Refusal as Objects,
     session::{
@@ -157,6 +158,8 @@ every_variant! {
     Refusal::NotEntitled => Refusal::NotEntitled;
     Refusal::Uncovered(_) => Refusal::Uncovered(crate::grpc::error::Uncovered::OtherSessions);
     Refusal::NoIdentity => Refusal::NoIdentity;
+    Refusal::NoCluster => Refusal::NoCluster;
+    Refusal::NotMoved(_) => Refusal::NotMoved(MoveRefused::NoSuchNode(text.to_owned()));
     Refusal::KeysUnavailable { .. } => Refusal::KeysUnavailable { why: text.to_owned() };
     Refusal::Unauthenticated { .. } =>
         Refusal::Unauthenticated { why: text.to_owned(), fault: crate::grpc::error::CredentialFault::Expired };

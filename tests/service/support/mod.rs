@@ -32,6 +32,7 @@ pub use watchers::SessionsWatcher;
 
 use bytes::{Buf, BufMut, Bytes};
 use sessiond::{
+    cluster::Nodes,
     config::Config,
     engine::{Clock, Engine, HashCost, Passwords},
     grpc::NODE_METADATA,
@@ -39,7 +40,7 @@ use sessiond::{
         self, JoinOptions, SessionSettings, delivery_service_client::DeliveryServiceClient,
         session_service_client::SessionServiceClient,
     },
-    server::{Before, Server},
+    server::{Among, Before, Server},
     session::settings::Durability,
 };
 use std::{
@@ -47,7 +48,10 @@ use std::{
     net::SocketAddr,
     path::Path,
     str::FromStr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -109,8 +113,9 @@ fn is_over_two_nodes() -> bool {
 async fn front(config: Config, owner: &Server) -> Server {
     let config = Config { store: None, durability: None, node_listen: None, ..config };
     let clock = Clock::stepped(BEGIN);
-    let owner = Some(Before::new(owner.node_address().expect("it has a port of nodes")));
-    Server::start_before(config, clock, HashCost::LEAST, owner).await.expect("it starts")
+    let before = Some(Before::new(owner.node_address().expect("it has a port of nodes")));
+    let among = Among { before, nodes: None };
+    Server::start_among(config, clock, HashCost::LEAST, among).await.expect("it starts")
 }
 
 /// Calls that wait for a frame to be stored do not wait for the test.
@@ -141,6 +146,14 @@ impl Service {
 
     /// A server with other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_among(change, None).await
+    }
+
+    /// The same as one of several nodes.
+    pub async fn start_among(
+        change: impl FnOnce(&mut Config),
+        nodes: Option<Arc<dyn Nodes>>,
+    ) -> Self {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             node: NODE.to_owned(),
@@ -152,7 +165,8 @@ impl Service {
         if is_over_two_nodes() {
             config.node_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)).into());
         }
-        let server = Server::start_with(config.clone(), Clock::stepped(BEGIN), HashCost::LEAST)
+        let among = Among { nodes, before: None };
+        let server = Server::start_among(config.clone(), Clock::stepped(BEGIN), HashCost::LEAST, among)
             .await
             .expect("it starts");
         let front = match is_over_two_nodes() {

@@ -1,0 +1,36 @@
+//! What the people who run a cluster ask of it.
+
+use super::{
+    joined::Cluster,
+    rules::{MoveRefused, NodeStatus, PartitionStatus},
+};
+use std::{fmt, pin::Pin};
+
+/// A move that begins.
+pub type Moving<'a> = Pin<Box<dyn Future<Output = Result<(), MoveRefused>> + Send + 'a>>;
+
+/// The nodes of a cluster, as one of them knows them.
+pub trait Nodes: fmt::Debug + Send + Sync {
+    /// All that are known, by name.
+    fn nodes(&self) -> Vec<NodeStatus>;
+
+    /// All partitions, by number.
+    fn partitions(&self) -> Vec<PartitionStatus>;
+
+    /// See [`Cluster::move_to`].
+    fn move_to<'a>(&'a self, partition: u32, node: &'a str) -> Moving<'a>;
+}
+
+impl Nodes for Cluster {
+    fn nodes(&self) -> Vec<NodeStatus> {
+        self.nodes()
+    }
+
+    fn partitions(&self) -> Vec<PartitionStatus> {
+        self.partitions()
+    }
+
+    fn move_to<'a>(&'a self, partition: u32, node: &'a str) -> Moving<'a> {
+        Box::pin(self.move_to(partition, node))
+    }
+}
