@@ -23,4 +23,9 @@ impl Right {
     pub fn holds(&self) -> bool {
         self.holds_at(BootMicros::now())
     }
+
+    /// Whether the owner may release now.
+    pub fn may_release(&self) -> bool {
+        self.may_release_at(BootMicros::now())
+    }
 }

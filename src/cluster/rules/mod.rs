@@ -111,7 +111,7 @@ pub enum Holding {
     Nothing,
     /// Its claim is stored, with this term; it reads.
     Loading(Seq),
-    /// It answers calls.
+    /// It answers calls: everything is read, and its [`Right`] has begun. So it may release, too.
     Serving(Seq),
     /// It stores what is left, then releases.
     Giving(Seq),

@@ -49,7 +49,13 @@ impl Right {
         self.from <= now && now < self.until() && !self.is_over.load(Ordering::Acquire)
     }
 
-    /// From when on.
+    /// Whether the owner may release: whoever claims after a release answers at once, so it must not be
+    /// stored before all earlier owners answer no more. Before it is sent, the right is [ended](Self::end).
+    pub fn may_release_at(&self, now: BootMicros) -> bool {
+        self.from <= now
+    }
+
+    /// From when on it may answer.
     pub fn from(&self) -> BootMicros {
         self.from
     }
