@@ -3,6 +3,7 @@
 use super::{
     codec::{self, MAX_NAME_BYTES, Message, Why},
     error::JoinError,
+    notes::Notes,
     rules::{
         BEAT_INTERVAL, Beat, BootMicros, ClaimNow, Holding, MOST_NODES, MoveRefused, NodeInfo,
         NodeStatus, Order, Owner, Ownership, PartitionStatus,
@@ -57,6 +58,8 @@ pub struct Settings {
     pub cluster: String,
     /// How many partitions there are: 1 to 256, the same at all nodes.
     pub partitions: usize,
+    /// On how many servers of NATS what all nodes are told is kept.
+    pub replicas: usize,
 }
 
 /// A node in a cluster. Clones are the same node; with the last one it falls silent.
@@ -86,6 +89,7 @@ struct Inner {
     foreign: AtomicU64,
     /// Nodes whose clocks were warned about.
     clocks: Mutex<HashSet<NodeId>>,
+    notes: Notes,
 }
 
 impl Cluster {
@@ -108,6 +112,7 @@ impl Cluster {
         let state = Ownership::new(me.clone(), settings.partitions, BootMicros::now());
         let owners = watch::Sender::new(state.owners(BootMicros::now()).into());
         let inner = Arc::new(Inner {
+            notes: Notes::new(&subjects, settings.replicas),
             client,
             subjects,
             me,
@@ -134,6 +139,14 @@ impl Cluster {
         tokio::spawn(until(over.clone(), inner.clone().beat_on()));
         tokio::spawn(until(over, inner.clone().step_on()));
         Ok(Self { inner, _alive: alive })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(super) fn notes(&self) -> &Notes {
+        &self.inner.notes
     }
 
     /// This node.

@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod joined;
 mod nodes;
+mod notes;
 pub mod rules;
 mod subjects;
 
@@ -16,6 +17,7 @@ pub use self::{
     error::JoinError,
     joined::{Cluster, Settings},
     nodes::{Moving, Nodes},
+    notes::{Heard, NotTold, Note},
     rules::{
         Before, BootMicros, Holding, MoveRefused, NodeInfo, NodeStatus, Order, Owner,
         PartitionStatus, Right, Standing,

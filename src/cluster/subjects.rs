@@ -35,10 +35,16 @@ impl Subjects {
     /// What is for whoever has a name. Names may have dots and blanks, so they are written in
     /// hexadecimal.
     pub fn name(&self, name: &str) -> String {
-        let mut subject = format!("{}.name.", self.prefix);
-        for byte in name.bytes() {
-            let _ = write!(subject, "{byte:02x}");
-        }
-        subject
+        format!("{}.name.{}", self.prefix, hexadecimal(name.as_bytes()))
     }
+}
+
+/// Bytes as a part of a subject.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

@@ -15,7 +15,7 @@ const PARTITIONS: usize = 4;
 /// Nothing of this takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn info(id: u64, name: &str) -> NodeInfo {
+pub fn info(id: u64, name: &str) -> NodeInfo {
     NodeInfo {
         id: NodeId(id),
         name: name.to_owned(),
@@ -27,10 +27,10 @@ fn info(id: u64, name: &str) -> NodeInfo {
 }
 
 fn settings(cluster: &str) -> Settings {
-    Settings { cluster: cluster.to_owned(), partitions: PARTITIONS }
+    Settings { cluster: cluster.to_owned(), partitions: PARTITIONS, replicas: 1 }
 }
 
-async fn join(server: &Server, cluster: &str, info: NodeInfo) -> Result<Cluster, JoinError> {
+pub async fn join(server: &Server, cluster: &str, info: NodeInfo) -> Result<Cluster, JoinError> {
     let client = async_nats::connect(server.url()).await.expect("a connection");
     Cluster::join(client, &settings(cluster), info).await
 }

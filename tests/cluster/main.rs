@@ -5,4 +5,5 @@ mod course;
 mod courses;
 mod joined;
 mod nats;
+mod notes;
 mod right;
