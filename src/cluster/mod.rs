@@ -16,7 +16,7 @@ pub use self::{
     codec::MAX_NAME_BYTES,
     error::JoinError,
     joined::{Cluster, Settings},
-    nodes::{Moving, Nodes},
+    nodes::{Moving, Nodes, Take, Telling},
     notes::{Heard, NotTold, Note},
     rules::{
         Before, BootMicros, Holding, MoveRefused, NodeInfo, NodeStatus, Order, Owner,

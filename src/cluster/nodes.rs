@@ -2,12 +2,19 @@
 
 use super::{
     joined::Cluster,
+    notes::{Heard, NotTold, Note},
     rules::{MoveRefused, NodeStatus, PartitionStatus},
 };
 use std::{fmt, pin::Pin};
 
 /// A move that begins.
 pub type Moving<'a> = Pin<Box<dyn Future<Output = Result<(), MoveRefused>> + Send + 'a>>;
+
+/// Something that is being told.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<(), NotTold>> + Send + 'a>>;
+
+/// What takes in what is heard.
+pub type Take<'a> = Box<dyn FnMut(Heard) + Send + 'a>;
 
 /// The nodes of a cluster, as one of them knows them.
 pub trait Nodes: fmt::Debug + Send + Sync {
@@ -19,6 +26,12 @@ pub trait Nodes: fmt::Debug + Send + Sync {
 
     /// See [`Cluster::move_to`].
     fn move_to<'a>(&'a self, partition: u32, node: &'a str) -> Moving<'a>;
+
+    /// See [`Cluster::tell`].
+    fn tell<'a>(&'a self, note: &'a Note) -> Telling<'a>;
+
+    /// See [`Cluster::follow_notes`].
+    fn follow<'a>(&'a self, take: Take<'a>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
 impl Nodes for Cluster {
@@ -32,5 +45,13 @@ impl Nodes for Cluster {
 
     fn move_to<'a>(&'a self, partition: u32, node: &'a str) -> Moving<'a> {
         Box::pin(self.move_to(partition, node))
+    }
+
+    fn tell<'a>(&'a self, note: &'a Note) -> Telling<'a> {
+        Box::pin(self.tell(note))
+    }
+
+    fn follow<'a>(&'a self, take: Take<'a>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.follow_notes(take))
     }
 }

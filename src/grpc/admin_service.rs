@@ -2,15 +2,16 @@
 
 use super::{
     Context,
-    caller::{AS_METADATA, Caller},
+    caller::{self, AS_METADATA, Caller},
     convert::{door::Door, to_proto},
     error::{Refusal, Uncovered},
+    revoking::Revoking,
     status::about::About,
 };
 use crate::{
     cluster::{Holding, MAX_NAME_BYTES, NodeStatus, Nodes, PartitionStatus, Standing},
-    engine::{self, Revoked},
-    identity::{Apps, MAX_REVOCATIONS, Revocation},
+    engine,
+    identity::{Apps, MAX_REVOCATIONS, NoRoom, Revocation},
     proto::{self, admin_service_server::AdminService},
     session::{ids::AppId, limits::Micros},
 };
@@ -43,7 +44,7 @@ impl Admin {
         outcome.map(Response::new).map_err(refused)
     }
 
-    fn revoke(
+    async fn revoke(
         &self,
         caller: &Caller,
         request: proto::RevokeCredentialsRequest,
@@ -60,17 +61,15 @@ impl Admin {
             let field = "revocation.issued_before.time";
             return Err(Refusal::invalid(field, "must not be in the future"));
         }
-        let until = identity.revoke(revocation.clone(), now).map_err(|_| {
-            let (limit, most) = ("revocations", MAX_REVOCATIONS);
-            Refusal::from(engine::Refusal::LimitReached { limit, most })
-        })?;
-        self.0.entrance.look();
-        self.note(caller, &revocation, false);
+        let until = identity.lasts_until(&revocation, now);
+        identity.check_room(&revocation, now).map_err(no_room)?;
+        let by = caller::credential(&caller.grant);
+        self.do_everywhere(Revoking { revocation, until: Some(until), by }, now).await?;
         let lasts = (until < Micros::MAX).then(|| to_proto::span(until - now));
         Ok(proto::RevokeCredentialsResponse { lasts })
     }
 
-    fn restore(
+    async fn restore(
         &self,
         caller: &Caller,
         request: proto::RestoreCredentialsRequest,
@@ -79,11 +78,24 @@ impl Admin {
         let revocation = door.revocation(request.revocation);
         let revocation = door.close_with(|| revocation)?;
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
-        let restored = identity.restore(&revocation);
-        if restored {
-            self.note(caller, &revocation, true);
-        }
+        let now = self.0.engine.clock().now();
+        let restored = identity.is_revoked(&revocation);
+        let by = caller::credential(&caller.grant);
+        self.do_everywhere(Revoking { revocation, until: None, by }, now).await?;
         Ok(proto::RestoreCredentialsResponse { restored })
+    }
+
+    /// At this node, and at all others if there are any: then this one hears of it as they do, so that
+    /// all do the same in the same order.
+    async fn do_everywhere(&self, revoking: Revoking, now: Micros) -> Result<(), Refusal> {
+        if let Some(nodes) = &self.0.nodes {
+            return nodes.tell(&revoking.to_note(now)).await.map_err(Refusal::NotTold);
+        }
+        let is_news = revoking.apply(&self.0.entrance, now).map_err(no_room)?;
+        if is_news || revoking.until.is_some() {
+            revoking.note(&self.0.engine, &self.0.entrance);
+        }
+        Ok(())
     }
 
     fn nodes(&self) -> Result<&dyn Nodes, Refusal> {
@@ -121,34 +133,6 @@ impl Admin {
         Ok(proto::MovePartitionResponse {})
     }
 
-    /// Tells the apps that it concerns.
-    fn note(&self, caller: &Caller, revocation: &Revocation, is_restored: bool) {
-        let context = self.0.acting_by(&caller.grant);
-        let engine = context.as_ref().map_or(&self.0.engine, |context| &context.engine);
-        let (app, revoked) = match revocation {
-            Revocation::Token(id) => (None, Revoked::Token(id.clone())),
-            Revocation::Key(id) => {
-                let revoked = Revoked::Key(id.clone());
-                let identity = self.0.entrance.identity();
-                match identity.and_then(|identity| identity.apps_of_key(id)) {
-                    Some(Apps::Only(apps)) => {
-                        return apps.iter().for_each(|app| {
-                            engine.note_revocation(Some(app), revoked.clone(), is_restored);
-                        });
-                    }
-                    Some(Apps::All) => (None, revoked),
-                    None => return,
-                }
-            }
-            Revocation::User { app, user } => (app.as_ref(), Revoked::User(user.clone())),
-            Revocation::IssuedBefore { app, issuer, user, time } => {
-                let (issuer, user) = (issuer.clone(), user.clone());
-                (app.as_ref(), Revoked::IssuedBefore { time: *time, issuer, user })
-            }
-        };
-        engine.note_revocation(app, revoked, is_restored);
-    }
-
     fn list(
         &self,
         caller: &Caller,
@@ -160,7 +144,7 @@ impl Admin {
         let identity = self.0.entrance.identity().ok_or(Refusal::NoIdentity)?;
         let (page, next) = identity.revocations(&request.page_token, size);
         let active = |(revocation, until)| proto::ActiveRevocation {
-            revocation: Some(told(&revocation)),
+            revocation: Some(to_proto::revocation(&revocation)),
             until: (until < Micros::MAX).then(|| to_proto::moment(until)),
         };
         let revocations = page.into_iter().map(active).collect();
@@ -207,27 +191,9 @@ fn partition_told(status: &PartitionStatus) -> proto::Partition {
     }
 }
 
-fn told(revocation: &Revocation) -> proto::Revocation {
-    use proto::revocation::What;
-    fn text<T: ToString>(id: &Option<T>) -> String {
-        id.as_ref().map(T::to_string).unwrap_or_default()
-    }
-    let what = match revocation {
-        Revocation::Token(id) => What::TokenId(id.to_string()),
-        Revocation::Key(id) => What::KeyId(id.to_string()),
-        Revocation::User { app, user } => {
-            What::User(proto::RevokedUser { user_id: user.to_string(), app: text(app) })
-        }
-        Revocation::IssuedBefore { app, issuer, user, time } => {
-            What::IssuedBefore(proto::IssuedBefore {
-                time: Some(to_proto::moment(*time)),
-                app: text(app),
-                issuer: text(issuer),
-                user_id: text(user),
-            })
-        }
-    };
-    proto::Revocation { what: Some(what) }
+fn no_room(_: NoRoom) -> Refusal {
+    let (limit, most) = ("revocations", MAX_REVOCATIONS);
+    engine::Refusal::LimitReached { limit, most }.into()
 }
 
 impl Door<'_> {
@@ -296,7 +262,8 @@ impl AdminService for Admin {
         request: Request<proto::RevokeCredentialsRequest>,
     ) -> Result<Response<proto::RevokeCredentialsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        self.answer(self.revoke(&Caller::of(metadata.as_ref(), &extensions), request))
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(self.revoke(&caller, request).await)
     }
 
     async fn restore_credentials(
@@ -304,7 +271,8 @@ impl AdminService for Admin {
         request: Request<proto::RestoreCredentialsRequest>,
     ) -> Result<Response<proto::RestoreCredentialsResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        self.answer(self.restore(&Caller::of(metadata.as_ref(), &extensions), request))
+        let caller = Caller::of(metadata.as_ref(), &extensions);
+        self.answer(self.restore(&caller, request).await)
     }
 
     async fn list_revocations(

@@ -2,7 +2,7 @@
 //! itself. [`super::status`] says it to clients.
 
 use crate::{
-    cluster::MoveRefused,
+    cluster::{MoveRefused, NotTold},
     engine, object_stream,
     session::{
         error::{Refusal as Rule, Violation},
@@ -31,6 +31,8 @@ pub enum Refusal {
     NoCluster,
     /// A partition is not moved.
     NotMoved(MoveRefused),
+    /// The nodes of the cluster cannot be told.
+    NotTold(NotTold),
     /// Whether the credential is valid cannot be said at the moment.
     KeysUnavailable {
         /// Why, in words that help no forger.

@@ -25,6 +25,7 @@ mod objects;
 mod once;
 mod passwords;
 mod permits;
+mod revoking;
 pub mod room;
 mod runs;
 mod session_service;
@@ -39,6 +40,7 @@ pub use entrance::Entrance;
 pub use leaving::Leaving;
 pub use object_stream_service::ObjectStreams;
 pub use objects::Objects;
+pub use revoking::Revoking;
 pub use runs::Runs;
 pub use session_service::Sessions;
 

@@ -235,21 +235,40 @@ impl Identity {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Revokes, for as long as a token of this moment may live, and a key for good; returns until
-    /// when, `Micros::MAX` = until it is restored.
-    pub fn revoke(&self, revocation: Revocation, now: Micros) -> Result<Micros, NoRoom> {
+    /// Until when a revocation of this moment lasts: for as long as a token of this moment may live, and
+    /// that of a key until it is restored (`Micros::MAX`).
+    pub fn lasts_until(&self, revocation: &Revocation, now: Micros) -> Micros {
         let settings = self.settings.read().clone();
-        let until = match revocation {
+        match revocation {
             Revocation::Key(_) => Micros::MAX,
             // A token that is issued later is meant too where a user is revoked; until then.
             _ => now.saturating_add(settings.longest_life).saturating_add(2 * settings.leeway),
-        };
-        self.revocations.revoke(revocation, until, now)?;
-        self.next_generation();
-        Ok(until)
+        }
     }
 
-    /// Takes a revocation by [`Identity::revoke`] back. False = there is none.
+    /// Revokes until a moment. False = it was revoked already, and the moment is moved.
+    pub fn revoke_until(
+        &self,
+        revocation: Revocation,
+        until: Micros,
+        now: Micros,
+    ) -> Result<bool, NoRoom> {
+        let is_new = self.revocations.revoke(revocation, until, now)?;
+        self.next_generation();
+        Ok(is_new)
+    }
+
+    /// Whether there is room for a revocation.
+    pub fn check_room(&self, revocation: &Revocation, now: Micros) -> Result<(), NoRoom> {
+        self.revocations.check_room(revocation, now)
+    }
+
+    /// Whether there is a revocation by a call.
+    pub fn is_revoked(&self, revocation: &Revocation) -> bool {
+        self.revocations.is_called(revocation)
+    }
+
+    /// Takes a revocation by a call back. False = there is none.
     pub fn restore(&self, revocation: &Revocation) -> bool {
         self.revocations.restore(revocation)
     }
@@ -259,7 +278,7 @@ impl Identity {
         self.settings.read().keys.entry(id).map(|entry| entry.apps.clone())
     }
 
-    /// The revocations by [`Identity::revoke`]: a page as [`Revocations::page`] says.
+    /// The revocations by calls: a page as [`Revocations::page`] says.
     pub fn revocations(
         &self,
         after: &str,

@@ -48,7 +48,7 @@ pub enum Revocation {
 impl Revocation {
     /// Where it stands among all, as text: no two have the same. What may hold a line break, ids of
     /// tokens and names of issuers, comes last.
-    fn place(&self) -> String {
+    pub fn place(&self) -> String {
         fn of<T: Deref<Target = str>>(id: &Option<T>) -> &str {
             id.as_deref().unwrap_or_default()
         }
@@ -170,31 +170,32 @@ fn user_of(grant: &Grant) -> Option<UserId> {
 }
 
 impl Revocations {
-    /// Revokes until a moment. Revoking again moves the moment.
-    pub fn revoke(&self, revocation: Revocation, until: Micros, now: Micros) -> Result<(), NoRoom> {
+    /// Revokes until a moment. Revoking again moves the moment; false = it was revoked already.
+    pub fn revoke(
+        &self,
+        revocation: Revocation,
+        until: Micros,
+        now: Micros,
+    ) -> Result<bool, NoRoom> {
         let mut called = self.called.write();
+        called.make_room(&revocation, now)?;
         let is_before = matches!(revocation, Revocation::IssuedBefore { .. });
-        let has_room = |called: &Called| {
-            if is_before {
-                called.before < MAX_BEFORE
-            } else {
-                called.all.len() - called.before < MAX_SINGLE
-            }
-        };
-        let place = revocation.place();
-        let is_new = !called.all.contains_key(&place);
-        if is_new && !has_room(&called) {
-            called.forget(now);
-            if !has_room(&called) {
-                return Err(NoRoom);
-            }
-        }
-        called.all.insert(place, (revocation.clone(), until));
-        if is_new {
+        let before = called.all.insert(revocation.place(), (revocation.clone(), until));
+        if before.is_none() {
             called.before += usize::from(is_before);
             called.set.add(revocation);
         }
-        Ok(())
+        Ok(before.is_none())
+    }
+
+    /// Whether there is room for a revocation.
+    pub fn check_room(&self, revocation: &Revocation, now: Micros) -> Result<(), NoRoom> {
+        self.called.write().make_room(revocation, now)
+    }
+
+    /// Whether there is a revocation by a call.
+    pub fn is_called(&self, revocation: &Revocation) -> bool {
+        self.called.read().all.contains_key(&revocation.place())
     }
 
     /// Takes a revocation back. False = there is none by a call.
@@ -242,6 +243,22 @@ impl Revocations {
 }
 
 impl Called {
+    fn has_room(&self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::IssuedBefore { .. } => self.before < MAX_BEFORE,
+            _ => self.all.len() - self.before < MAX_SINGLE,
+        }
+    }
+
+    /// Forgets what is over if there is no room else.
+    fn make_room(&mut self, revocation: &Revocation, now: Micros) -> Result<(), NoRoom> {
+        if self.has_room(revocation) || self.all.contains_key(&revocation.place()) {
+            return Ok(());
+        }
+        self.forget(now);
+        if self.has_room(revocation) { Ok(()) } else { Err(NoRoom) }
+    }
+
     fn forget(&mut self, now: Micros) {
         self.all.retain(|_, (_, until)| *until > now);
         self.rebuild();

@@ -14,6 +14,7 @@ mod router;
 mod signals;
 mod store;
 mod tls;
+mod told;
 mod watched;
 
 use crate::{
@@ -267,7 +268,7 @@ impl Server {
             }),
             streams: stream_settings(&config),
             open_subscriptions: config.open_subscriptions.unwrap_or(config.identity.is_none()),
-            nodes,
+            nodes: nodes.clone(),
             leaving: leaving.clone(),
             stopping: stopping.clone(),
         };
@@ -361,6 +362,9 @@ impl Server {
         }
         if let Some(apps) = &apps {
             apps.watch()?;
+        }
+        if let (Some(nodes), Some(_)) = (nodes, &identity) {
+            told::follow(nodes, entrance.clone(), engine.clone(), cut.clone()).await;
         }
         if let Some(identity) = identity {
             identity.watch()?;

@@ -17,6 +17,7 @@ use sessiond::proto::{
     revocation::What, session_service_client::SessionServiceClient,
     stream_user_props_request::Message as Up,
 };
+use sessiond::session::ids::AppId;
 use std::{
     fs,
     path::PathBuf,
@@ -76,6 +77,13 @@ pub fn operator() -> String {
     OPERATOR.reveal()
 }
 
+/// The key of the backend of one app.
+static LOBBY: LazyLock<ApiKey> = LazyLock::new(|| ApiKey::generate().expect("it is random"));
+
+pub fn lobby() -> String {
+    LOBBY.reveal()
+}
+
 /// A server that asks for credentials.
 pub async fn service() -> Service {
     service_with(SETTINGS).await
@@ -111,6 +119,9 @@ async fn service_of(
     fs::set_permissions(&secret, mode).expect("it is ours");
     let all = Kind::Backend { may_act_as_app: true };
     let entry = Entry::new(&OPERATOR, Apps::All, all, BEGIN);
+    key_file::add(&folder.join("keys.toml"), &entry).expect("it is added");
+    let games = Apps::Only([AppId::new("games").expect("an id")].into());
+    let entry = Entry::new(&LOBBY, games, Kind::Backend { may_act_as_app: false }, BEGIN);
     key_file::add(&folder.join("keys.toml"), &entry).expect("it is added");
     let file = folder.join("identity.toml");
     fs::write(&file, settings).expect("it is written");
@@ -159,6 +170,17 @@ pub fn sessions(service: &Service, token: &str) -> SessionServiceClient<Bearing>
 
 pub fn sessions_as_app(service: &Service, token: &str) -> SessionServiceClient<Bearing> {
     SessionServiceClient::new(bearing(service, token, true))
+}
+
+/// The reason why a call of the bearer of a credential is refused; none = it is let in.
+pub async fn refused_call(service: &Service, credential: &str) -> Option<String> {
+    let request = proto::ListSessionsRequest {
+        app: "games".to_owned(),
+        user_id: "ada".to_owned(),
+        ..Default::default()
+    };
+    let listed = in_time(sessions(service, credential).list_sessions(request)).await;
+    listed.err().map(|status| Refused::new(&status).reason)
 }
 
 fn info(app: &str, session: &str, user: &str) -> proto::GetSessionInfoRequest {

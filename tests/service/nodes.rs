@@ -1,12 +1,13 @@
 //! What the people who run a cluster ask of it, by calls and on the command line.
 
 use crate::{
-    identity::{operator, service_among},
+    identity::{bearing, lobby, operator, refused_call, service_among},
     support::*,
 };
 use sessiond::{
     cluster::{
-        Holding, MoveRefused, Moving, NodeInfo, NodeStatus, Nodes, PartitionStatus, Standing,
+        Heard, Holding, MoveRefused, Moving, NodeInfo, NodeStatus, Nodes, NotTold, Note,
+        PartitionStatus, Standing, Take, Telling,
     },
     log::{NodeId, Partition, Seq},
     proto::{self, admin_service_client::AdminServiceClient},
@@ -15,15 +16,20 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
-use tokio::process::Command;
+use tokio::{process::Command, sync::watch};
 use tonic::Code;
 
 /// A cluster of three nodes that does what it is told and nothing else.
 #[derive(Debug, Default)]
 struct Three {
     moves: Mutex<Vec<(u32, String)>>,
+    board: Arc<Board>,
 }
 
 fn info(id: u64, name: &str) -> Arc<NodeInfo> {
@@ -82,6 +88,54 @@ impl Nodes for Three {
             _ => Err(MoveRefused::NoSuchPartition { partition, last: Partition(3) }),
         };
         Box::pin(async { outcome })
+    }
+
+    fn tell<'a>(&'a self, note: &'a Note) -> Telling<'a> {
+        self.board.tell(note)
+    }
+
+    fn follow<'a>(&'a self, take: Take<'a>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.board.follow(take))
+    }
+}
+
+/// What the nodes are told: the last of each key, in order.
+#[derive(Debug, Default)]
+struct Board {
+    notes: watch::Sender<Vec<Note>>,
+    fails: AtomicBool,
+}
+
+impl Board {
+    fn tell<'a>(&'a self, note: &'a Note) -> Telling<'a> {
+        Box::pin(async {
+            if self.fails.load(Ordering::Relaxed) {
+                return Err(NotTold::Failed("no answer".to_owned()));
+            }
+            self.notes.send_modify(|notes| notes.push(note.clone()));
+            Ok(())
+        })
+    }
+
+    async fn follow(&self, mut take: Take<'_>) {
+        let mut notes = self.notes.subscribe();
+        let mut heard = 0;
+        loop {
+            let all: Vec<_> = notes.borrow_and_update()[heard..].to_vec();
+            let last_of_its_key =
+                |(at, note): &(usize, &Note)| all[at + 1..].iter().all(|it| it.key != note.key);
+            let is_first = heard == 0;
+            heard += all.len();
+            for (_, note) in all.iter().enumerate().filter(last_of_its_key) {
+                take(Heard::Note(note.text.clone()));
+            }
+            if is_first {
+                take(Heard::UpToDate);
+            }
+            if notes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -286,4 +340,51 @@ async fn the_tools_show_a_credential_that_others_cannot_read() {
     in_time(tool(&asks)).await.expect("it may");
     let reason = in_time(tool(&asks[..3])).await.expect_err("it shows none");
     assert!(reason.contains("a credential is needed"), "{reason}");
+}
+
+/// That of a key, which lasts until it is restored: the clock of the machine is not that of the tests.
+fn of_key(key: &str) -> Option<proto::Revocation> {
+    let id = key.split('_').nth(1).expect("a key has an id").to_owned();
+    Some(proto::Revocation { what: Some(proto::revocation::What::KeyId(id)) })
+}
+
+/// Waits until the bearer of a credential is let in, or is not.
+async fn is_let_in(service: &Service, credential: &str, is_in: bool) {
+    let see = async {
+        while refused_call(service, credential).await.as_deref()
+            != (!is_in).then_some("CREDENTIAL_REVOKED")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(see).await;
+}
+
+#[tokio::test]
+async fn a_revocation_is_in_force_at_all_nodes_and_at_those_that_start_later() {
+    let board = Arc::new(Board::default());
+    let node = || Arc::new(Three { board: board.clone(), ..Three::default() });
+    let (a, b) = (service_among(node()).await, service_among(node()).await);
+    let lobby = lobby();
+    is_let_in(&b, &lobby, true).await;
+    let mut admin = AdminServiceClient::new(bearing(&a, &operator(), true));
+    let revoke = proto::RevokeCredentialsRequest { revocation: of_key(&lobby) };
+    in_time(admin.revoke_credentials(revoke.clone())).await.expect("it may");
+    is_let_in(&a, &lobby, false).await;
+    is_let_in(&b, &lobby, false).await;
+    // It starts with what is in force.
+    let c = service_among(node()).await;
+    assert_eq!(refused_call(&c, &lobby).await.as_deref(), Some("CREDENTIAL_REVOKED"));
+    let mut admin = AdminServiceClient::new(bearing(&c, &operator(), true));
+    let restore = proto::RestoreCredentialsRequest { revocation: of_key(&lobby) };
+    let restored = in_time(admin.restore_credentials(restore)).await.expect("it may").into_inner();
+    assert!(restored.restored);
+    for service in [&a, &b, &c] {
+        is_let_in(service, &lobby, true).await;
+    }
+    is_let_in(&service_among(node()).await, &lobby, true).await;
+    // Nothing is in force here that the others do not know.
+    board.fails.store(true, Ordering::Relaxed);
+    refused(in_time(admin.revoke_credentials(revoke)).await).is(Code::Unavailable, "NOT_TOLD");
+    assert_eq!(refused_call(&c, &lobby).await, None);
 }

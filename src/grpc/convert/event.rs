@@ -157,29 +157,8 @@ fn actor(by: Option<&Actor>, credential: Option<&Credential>) -> proto::EventAct
         Some(Actor::App) => (Kind::App, None),
         None => (Kind::Service, None),
     };
-    let credential = credential.map(told_credential);
+    let credential = credential.map(to_proto::credential);
     proto::EventActor { kind: kind.into(), user_id: text(user), credential }
-}
-
-fn told_credential(credential: &Credential) -> proto::EventCredential {
-    use proto::EventCredentialKind as Kind;
-    let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
-    let none = proto::EventCredential::default();
-    match credential {
-        Credential::Token { issuer, id, subject } => proto::EventCredential {
-            kind: Kind::Token.into(),
-            name: text(id),
-            issuer: issuer.to_string(),
-            subject: text(subject),
-        },
-        Credential::Key(name) => {
-            proto::EventCredential { kind: Kind::Key.into(), name: name.to_string(), ..none }
-        }
-        Credential::Certificate(name) => {
-            let kind = Kind::Certificate.into();
-            proto::EventCredential { kind, name: name.to_string(), ..none }
-        }
-    }
 }
 
 fn revocation(revoked: &Revoked) -> proto::EventRevocation {

@@ -1,7 +1,8 @@
 //! The domain's types as the wire's.
 
 use crate::{
-    engine::{self, State, encoder::SnapshotReason},
+    engine::{self, Credential, State, encoder::SnapshotReason},
+    identity::Revocation,
     proto,
     session::{
         Info, Session,
@@ -87,6 +88,52 @@ pub fn moment(at: Micros) -> prost_types::Timestamp {
 pub fn span(span: Micros) -> prost_types::Duration {
     let (seconds, micros) = (span / SECOND, span % SECOND);
     prost_types::Duration { seconds: seconds as i64, nanos: micros as i32 * 1000 }
+}
+
+/// A revocation.
+pub fn revocation(revocation: &Revocation) -> proto::Revocation {
+    use proto::revocation::What;
+    fn text<T: ToString>(id: &Option<T>) -> String {
+        id.as_ref().map(T::to_string).unwrap_or_default()
+    }
+    let what = match revocation {
+        Revocation::Token(id) => What::TokenId(id.to_string()),
+        Revocation::Key(id) => What::KeyId(id.to_string()),
+        Revocation::User { app, user } => {
+            What::User(proto::RevokedUser { user_id: user.to_string(), app: text(app) })
+        }
+        Revocation::IssuedBefore { app, issuer, user, time } => {
+            What::IssuedBefore(proto::IssuedBefore {
+                time: Some(moment(*time)),
+                app: text(app),
+                issuer: text(issuer),
+                user_id: text(user),
+            })
+        }
+    };
+    proto::Revocation { what: Some(what) }
+}
+
+/// A credential, as events name it.
+pub fn credential(credential: &Credential) -> proto::EventCredential {
+    use proto::EventCredentialKind as Kind;
+    let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
+    let none = proto::EventCredential::default();
+    match credential {
+        Credential::Token { issuer, id, subject } => proto::EventCredential {
+            kind: Kind::Token.into(),
+            name: text(id),
+            issuer: issuer.to_string(),
+            subject: text(subject),
+        },
+        Credential::Key(name) => {
+            proto::EventCredential { kind: Kind::Key.into(), name: name.to_string(), ..none }
+        }
+        Credential::Certificate(name) => {
+            let kind = Kind::Certificate.into();
+            proto::EventCredential { kind, name: name.to_string(), ..none }
+        }
+    }
 }
 
 /// A session as updates tell it; the format of private data is for those who see the data, and rules

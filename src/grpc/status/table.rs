@@ -2,7 +2,7 @@
 
 use super::about::{About, Subject, moment};
 use crate::{
-    cluster::MoveRefused,
+    cluster::{MoveRefused, NotTold},
     engine::{Refusal as Engine, asked::Verdict},
     grpc::error::{CredentialFault, Refusal, Uncovered},
     object_stream::Refusal as Objects,
@@ -96,6 +96,12 @@ pub fn tell(refusal: &Refusal, about: &About) -> Told {
             "the server is alone: it was started without --cluster",
         ),
         Refusal::NotMoved(refused) => not_moved(refused),
+        Refusal::NotTold(NotTold::Full) => {
+            Told::limit(Reason::LimitReached, "notes", "128 MiB", NotTold::Full.to_string())
+        }
+        Refusal::NotTold(why) => {
+            Told::new(Code::Unavailable, Reason::NotTold, why.to_string()).after(SECOND)
+        }
         Refusal::KeysUnavailable { why } => {
             Told::new(Code::Unavailable, Reason::KeysUnavailable, why).after(SECOND)
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    cluster::MoveRefused,
+    cluster::{MoveRefused, NotTold},
     engine::{AppLimit, Refusal as Engine, asked::Verdict},
     object_stream::Refusal as Objects,
     session::{
@@ -159,6 +159,7 @@ every_variant! {
     Refusal::Uncovered(_) => Refusal::Uncovered(crate::grpc::error::Uncovered::OtherSessions);
     Refusal::NoIdentity => Refusal::NoIdentity;
     Refusal::NoCluster => Refusal::NoCluster;
+    Refusal::NotTold(_) => Refusal::NotTold(NotTold::Failed(text.to_owned()));
     Refusal::NotMoved(_) => Refusal::NotMoved(MoveRefused::NoSuchNode(text.to_owned()));
     Refusal::KeysUnavailable { .. } => Refusal::KeysUnavailable { why: text.to_owned() };
     Refusal::Unauthenticated { .. } =>
