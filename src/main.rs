@@ -142,7 +142,7 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
 fn health(arguments: probe::ProbeArgs) -> Result<ExitCode, Reasons> {
     let probe::ProbeArgs { address, config, tls } = arguments;
     let is_other = address.is_some();
-    let given = config::Given::to_ask(address, config);
+    let given = config::Given::nodes_to_ask(address, config);
     let config::Config { listen, tls_certificate, .. } = given.resolve().map_err(told)?.config;
     if listen.port() == 0 {
         return Err(told([format!("{listen} is any free port: give the server's --address")]));

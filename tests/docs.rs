@@ -94,7 +94,7 @@ fn links_lead_somewhere() {
         "docs/events.md",
         "docs/hooks.md",
         "docs/limits.md",
-        "docs/limits.md",
+        "docs/cluster.md",
         "examples/air_traffic/README.md",
         "examples/tower/README.md",
         "examples/session_server/README.md",

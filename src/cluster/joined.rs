@@ -445,7 +445,7 @@ impl Inner {
             let (to_ask, released) = {
                 let mut state = self.state.lock();
                 state.step(now);
-                (state.to_ask(now), state.released(now))
+                (state.nodes_to_ask(now), state.released(now))
             };
             self.look();
             self.orders.notify_one();

@@ -44,7 +44,7 @@ pub struct Given {
 
 impl Given {
     /// What is given to find a server that runs: where it listens, if that is known, and the file.
-    pub fn to_ask(address: Option<String>, file: Option<OsString>) -> Self {
+    pub fn nodes_to_ask(address: Option<String>, file: Option<OsString>) -> Self {
         let place = "the flag --address".to_owned();
         let listen = address.map(|text| ("listen", Value { text, place }));
         let file = file.filter(|path| !path.is_empty()).map(PathBuf::from);

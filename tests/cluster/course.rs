@@ -245,7 +245,7 @@ impl Course {
         self.nodes[at].ownership.step(now);
         self.log_work(at);
         let node = &mut self.nodes[at];
-        let (to_ask, released) = (node.ownership.to_ask(now), node.ownership.released(now));
+        let (to_ask, released) = (node.ownership.nodes_to_ask(now), node.ownership.released(now));
         let id = node.id;
         for of in to_ask {
             self.pings.push((now.after(ANSWER_WAIT), id, of));

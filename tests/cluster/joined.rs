@@ -26,7 +26,7 @@ pub fn info(id: u64, name: &str) -> NodeInfo {
     }
 }
 
-fn settings(cluster: &str) -> Settings {
+pub fn settings(cluster: &str) -> Settings {
     Settings { cluster: cluster.to_owned(), partitions: PARTITIONS, replicas: 1 }
 }
 

@@ -1,7 +1,7 @@
 //! What all nodes are told, over a real server of NATS.
 
 use crate::{
-    joined::{info, join},
+    joined::{info, join, settings},
     nats::{self, Server},
 };
 use bytes::Bytes;
@@ -143,4 +143,28 @@ async fn what_is_told_while_nats_stands_still_comes_when_it_goes_on() {
     telling.await.expect("no panic").expect("it is told");
     let heard = async { while ear.next().await != said("x1") {} };
     timeout(PATIENCE, heard).await.expect("it comes");
+}
+
+/// What docs/cluster.md tells to allow, for a cluster of this name.
+const ALLOWED: &str = r#"authorization { users: [ { user: a, password: b, permissions: {
+    publish: ["CLUSTER.>", "_INBOX.>", "$JS.API.>"], subscribe: ["CLUSTER.>", "_INBOX.>"] } } ] }"#;
+
+#[tokio::test]
+async fn the_permissions_of_the_documents_suffice() {
+    let documents = include_str!("../../docs/cluster.md");
+    let publish = r#"publish: ["sessiond.>", "_INBOX.>", "$JS.API.>"]"#;
+    let subscribe = r#"subscribe: ["sessiond.>", "_INBOX.>"]"#;
+    for part in [publish, subscribe] {
+        assert!(documents.contains(part), "{part}");
+        assert!(ALLOWED.replace("CLUSTER", "sessiond").contains(part), "{part}");
+    }
+    let cluster = nats::cluster();
+    let Some(server) = Server::with(&ALLOWED.replace("CLUSTER", &cluster)) else { return };
+    let options = async_nats::ConnectOptions::with_user_and_password("a".into(), "b".into());
+    let client = options.connect(server.url()).await.expect("a connection");
+    let a = Cluster::join(client, &settings(&cluster), info(1, "node-a")).await.expect("it joins");
+    let mut ear = Ear::of(&a);
+    assert_eq!(ear.up_to_date().await, [""; 0]);
+    a.tell(&note("x", "x1")).await.expect("it is told");
+    assert_eq!(ear.next().await, said("x1"));
 }

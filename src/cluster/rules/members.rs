@@ -168,7 +168,7 @@ impl Members {
     }
 
     /// The nodes that are to be asked now whether they are alive, among those that own something.
-    pub fn to_ask(&mut self, now: BootMicros, owns: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    pub fn nodes_to_ask(&mut self, now: BootMicros, owns: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
         let due = self.all.values_mut().filter(|it| {
             let is_silent = now.since(it.heard_at) >= PING_AFTER;
             is_silent && !it.was_asked() && it.asked_at.is_none() && owns(it.info.id)

@@ -134,13 +134,13 @@ impl Ownership {
     }
 
     /// The nodes that are to be asked now whether they are alive. What one answers is a beat.
-    pub fn to_ask(&mut self, now: BootMicros) -> Vec<NodeId> {
+    pub fn nodes_to_ask(&mut self, now: BootMicros) -> Vec<NodeId> {
         if self.members.connected_since(now).is_none() {
             return Vec::new();
         }
         let (places, me) = (&self.places, self.me.id);
         let owns = |id| id != me && places.iter().any(|place| place.owner == Some(id));
-        self.members.to_ask(now, owns)
+        self.members.nodes_to_ask(now, owns)
     }
 
     /// What came of asking a node.
