@@ -1,7 +1,9 @@
-//! The clock that goes on while the machine sleeps: whoever was paused finds out.
+//! The clock that goes on while the machine sleeps: whoever was paused finds out. And that of people.
 
 use super::rules::{BootMicros, Right};
+use crate::session::limits::Micros;
 use rustix::time::{ClockId, clock_gettime};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Elsewhere than on Linux there is no such clock by this name: trials only.
 #[cfg(target_os = "linux")]
@@ -28,4 +30,10 @@ impl Right {
     pub fn may_release(&self) -> bool {
         self.may_release_at(BootMicros::now())
     }
+}
+
+/// The wall clock, in microseconds since 1970.
+pub(super) fn wall() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_micros() as Micros
 }

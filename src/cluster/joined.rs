@@ -1,6 +1,7 @@
 //! A node in a cluster: what it says and hears over NATS, and how the program asks it.
 
 use super::{
+    boot::wall,
     codec::{self, MAX_NAME_BYTES, Message, Why},
     error::JoinError,
     notes::Notes,
@@ -24,7 +25,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -494,10 +495,4 @@ impl Inner {
         let answer = timeout(ANSWER_WAIT, asking).await.ok()?.ok()?;
         codec::decode(&answer.payload).ok()
     }
-}
-
-/// The wall clock, in microseconds since 1970.
-fn wall() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_micros() as Micros
 }
