@@ -11,8 +11,9 @@ mod networks;
 mod sources;
 
 use self::kind::{
-    bytes, count, durability, duration, duration_or_none, file_or_none, filter, folder_or_none,
-    format, listen, listen_or_none, networks, node_name, switch, switch_or_auto,
+    bytes, cluster_name, count, durability, duration, duration_or_none, file_or_none, filter,
+    folder_or_none, format, host_and_port_or_none, listen, listen_or_none, networks, node_name,
+    switch, switch_or_auto, urls_or_none,
 };
 use self::sources::Values;
 pub use self::{
@@ -99,6 +100,28 @@ settings! {
         tls_client_ca: Option<PathBuf> = "none", file_or_none();
         /// Whether a client without a certificate is refused in the handshake.
         tls_require_client: bool = "false", switch();
+    }
+    "Cluster" {
+        /// The servers of NATS that keep the log of a cluster, with commas between. With it this server is
+        /// one node of several, which are one service. See docs/cluster.md.
+        cluster: Option<String> = "none", urls_or_none();
+        /// The name of the cluster. Several clusters share an account of NATS if their names differ.
+        cluster_name: String = "sessiond", cluster_name();
+        /// Into how many partitions the apps of the cluster are divided: the same at all nodes, and for
+        /// ever.
+        cluster_partitions: usize = "16", count("1..256");
+        /// On how many servers of NATS everything is kept: 3, or 5; 1 is for trials.
+        cluster_replicas: usize = "3", count("1..5");
+        /// Bytes that the log of a partition may take at each server of NATS. Above half of that writes are
+        /// refused, as if the disk was full.
+        cluster_log_bytes: usize = "1024MiB", bytes("128MiB..1048576MiB");
+        /// A file of credentials of NATS, as `nsc` makes it. Others must not be able to read it.
+        cluster_credentials: Option<PathBuf> = "none", file_or_none();
+        /// The authorities of the certificates of the servers of NATS, in PEM. Unless set, those that the
+        /// system trusts.
+        cluster_ca: Option<PathBuf> = "none", file_or_none();
+        /// Where other nodes reach the port of nodes of this one. Unless set, where it listens.
+        node_address: Option<String> = "none", host_and_port_or_none();
     }
     "Nodes" {
         /// Where other nodes of the cluster send on to this one what they do not answer themselves. It is

@@ -4,7 +4,7 @@
 use sessiond::{
     engine::{Clock, Engine, EngineSettings, KeepingSettings, SessionKey},
     grpc::encode::Wire,
-    keeper::{self, Keeper, KeeperOptions, Loading},
+    keeper::{self, Keeper, KeeperOptions},
     log::{NodeId, memory::MemoryLog},
     session::{
         Opening,
@@ -46,9 +46,13 @@ fn engine(now: Micros) -> Engine {
 /// Opens what a log holds, has it changed, and ends without a word, or in peace.
 async fn serve(log: &MemoryLog, now: Micros, is_clean: bool, change: impl FnOnce(&Engine)) {
     let engine = engine(now);
-    let loading = Loading::new(Arc::new(Limits::default()));
-    let (writer, loaded) = keeper::open(log, NodeId(now), loading).await.expect("it opens");
-    let options = KeeperOptions { interval: Duration::from_millis(10), batch_bytes: 1 << 20 };
+    let limits = Arc::new(Limits::default());
+    let (writer, loaded) = keeper::open(log, NodeId(now), &limits).await.expect("it opens");
+    let options = KeeperOptions {
+        interval: Duration::from_millis(10),
+        batch_bytes: 1 << 20,
+        sign_of_life: None,
+    };
     let mut keeper = Keeper::new(engine.clone(), None, writer, loaded, options);
     keeper.begin().await.expect("it begins");
     let stop = CancellationToken::new();

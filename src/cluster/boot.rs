@@ -1,24 +1,8 @@
-//! The clock that goes on while the machine sleeps: whoever was paused finds out. And that of people.
+//! What the clocks say now.
 
 use super::rules::{BootMicros, Right};
 use crate::session::limits::Micros;
-use rustix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Elsewhere than on Linux there is no such clock by this name: trials only.
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::Boottime;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::Monotonic;
-
-impl BootMicros {
-    /// This moment.
-    pub fn now() -> Self {
-        let now = clock_gettime(CLOCK);
-        // Neither is ever negative.
-        Self(now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000)
-    }
-}
 
 impl Right {
     /// Whether the owner may answer now.

@@ -20,6 +20,6 @@ pub use self::{
     notes::{Heard, NotTold, Note},
     rules::{
         Before, BootMicros, Holding, MoveRefused, NodeInfo, NodeStatus, Order, Owner,
-        PartitionStatus, Right, Standing,
+        PartitionStatus, Right, Standing, partition_of,
     },
 };

@@ -90,6 +90,40 @@ pub fn node_name() -> Kind<String> {
     })
 }
 
+/// URLs with commas between, or none. Whoever opens them says what is wrong with one.
+pub fn urls_or_none() -> Kind<Option<String>> {
+    Kind::new("URLS", "none or URLs such as nats://nats-1:4222,nats://nats-2:4222", |text| {
+        match text {
+            "none" => Some(None),
+            text if text.is_empty() || text.chars().any(|it| it.is_control() || it == ' ') => None,
+            text => Some(Some(text.to_owned())),
+        }
+    })
+}
+
+/// Part of the names of subjects and streams of NATS.
+pub fn cluster_name() -> Kind<String> {
+    Kind::new("NAME", "1..32 of A-Z, a-z, 0-9, - and _", |text| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let fits = (1..=32).contains(&text.len()) && text.bytes().all(is_part);
+        fits.then(|| text.to_owned())
+    })
+}
+
+/// A host and a port, or none.
+pub fn host_and_port_or_none() -> Kind<Option<String>> {
+    Kind::new("HOST:PORT", "none or HOST:PORT", |text| match text {
+        "none" => Some(None),
+        text => {
+            let (host, port) = text.rsplit_once(':')?;
+            let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+            let fits = is_port && port.parse().is_ok_and(|port: u16| port > 0);
+            let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+            (fits && is_host).then(|| Some(text.to_owned()))
+        }
+    })
+}
+
 pub fn format() -> Kind<logging::Format> {
     Kind::new("FORMAT", "text or json", |text| match text {
         "text" => Some(logging::Format::Text),

@@ -272,6 +272,11 @@ impl Engine {
         Self { inner: Arc::new(inner), credential: None }
     }
 
+    /// Whether another one is the same engine.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// What it is set to.
     pub fn settings(&self) -> &EngineSettings {
         &self.inner.settings

@@ -1,6 +1,7 @@
 //! The counter: the only room that knows tonic and prost. Requests become commands, frames become
 //! bytes, refusals become statuses.
 
+mod addressee;
 mod admin_service;
 mod apps;
 pub mod caller;
@@ -33,6 +34,7 @@ pub mod status;
 pub mod weight;
 mod wire;
 
+pub use addressee::app_of;
 pub use admin_service::Admin;
 pub use apps::RequestBytes;
 pub use codec::Codec;
@@ -93,7 +95,7 @@ impl Deref for Context {
 }
 
 /// What all calls share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shared {
     /// The object streams.
     pub objects: Arc<Objects>,

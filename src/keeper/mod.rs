@@ -29,7 +29,7 @@ use crate::{
     session::{
         epoch::Epoch,
         ids::AppId,
-        limits::{Micros, SECOND},
+        limits::{Limits, Micros, SECOND},
     },
 };
 use bytes::Bytes;
@@ -37,7 +37,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Where everything goes.
+/// Where everything goes of a server that is alone.
 pub const PARTITION: Partition = Partition(0);
 
 /// How far ahead of the clock the stored greatest epoch is, so that it need not be stored whenever a
@@ -55,6 +55,9 @@ const EPOCHS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long what is not urgent waits for more of its kind, at most.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// How often a log is read from its beginning again because it was trimmed meanwhile.
+const BEGINNINGS: usize = 8;
+
 /// How many subjects are asked for as a whole at a time.
 const WHOLE_AT_ONCE: usize = 256;
 
@@ -68,6 +71,8 @@ pub struct KeeperOptions {
     pub interval: Duration,
     /// Above so many bytes of batches, subjects are stored as a whole, and batches are trimmed.
     pub batch_bytes: usize,
+    /// How often something is stored at least, for a log that shows by this who still writes it.
+    pub sign_of_life: Option<Duration>,
 }
 
 /// How a keeper ends that was told to stop.
@@ -113,6 +118,8 @@ pub struct Keeper<W> {
     /// The greatest epoch that is stored.
     epochs: Epoch,
     look_at_epochs: Instant,
+    /// When something was stored last.
+    stored_at: Instant,
     room: Room,
     /// What was taken of object streams is not stored yet.
     has_open_streams: bool,
@@ -124,12 +131,29 @@ pub struct Keeper<W> {
 pub async fn open<L: Log>(
     log: &L,
     node: NodeId,
-    loading: Loading,
+    limits: &Arc<Limits>,
 ) -> Result<(L::Writer, Loaded), LoadError> {
     let writer = log.claim(PARTITION, node).await?;
-    let mut reader = log.read(PARTITION, Seq::START);
-    let loaded = loading.run(&mut reader, writer.term()).await?;
+    let loaded = read(log, PARTITION, writer.term(), limits).await?;
     Ok((writer, loaded))
+}
+
+/// Reads what a partition of a log holds up to a claim. What is trimmed meanwhile, because the writer
+/// before did so at the end, is read from its new beginning.
+pub async fn read<L: Log>(
+    log: &L,
+    partition: Partition,
+    term: Seq,
+    limits: &Arc<Limits>,
+) -> Result<Loaded, LoadError> {
+    let mut tries = 0;
+    loop {
+        let mut reader = log.read(partition, Seq::START);
+        match Loading::new(limits.clone()).run(&mut reader, term).await {
+            Err(LoadError::Log(LogError::Trimmed { .. })) if tries < BEGINNINGS => tries += 1,
+            outcome => return outcome,
+        }
+    }
 }
 
 impl<W: Writer> Keeper<W> {
@@ -159,6 +183,7 @@ impl<W: Writer> Keeper<W> {
             options,
             epochs,
             look_at_epochs,
+            stored_at: look_at_epochs,
             room: Room::new(),
             has_open_streams: false,
             allowance: 0,
@@ -250,13 +275,16 @@ impl<W: Writer> Keeper<W> {
 
     /// Sees to it that every epoch which a session has is below the one that is stored.
     async fn keep_epochs(&mut self) -> Result<(), LogError> {
-        self.look_at_epochs = Instant::now() + EPOCHS_INTERVAL;
+        let sign_of_life = self.options.sign_of_life;
+        let is_silent = sign_of_life.is_some_and(|least| self.stored_at.elapsed() >= least / 2);
+        let next = sign_of_life.map_or(EPOCHS_INTERVAL, |least| least / 2);
+        self.look_at_epochs = Instant::now() + next;
         let (now, last) = (self.engine.clock().now(), self.engine.last_epoch().0);
         let ahead = |clock: Micros, openings: u64| Epoch((now + clock).max(last + openings));
-        if self.epochs >= ahead(EPOCHS_AHEAD / 2, OPENINGS_AHEAD / 2) {
+        if !is_silent && self.epochs >= ahead(EPOCHS_AHEAD / 2, OPENINGS_AHEAD / 2) {
             return Ok(());
         }
-        let epochs = ahead(EPOCHS_AHEAD, OPENINGS_AHEAD);
+        let epochs = self.epochs.max(ahead(EPOCHS_AHEAD, OPENINGS_AHEAD));
         // In the place of the last one, so that a server that has nothing to do stores no more and more.
         self.store_whole(vec![(Subject::Epochs, state(&[Entry::GreatestEpoch(epochs)]))]).await?;
         self.epochs = epochs;

@@ -115,6 +115,7 @@ impl<W: Writer> Keeper<W> {
         loop {
             match outcome {
                 Ok(seq) => {
+                    self.stored_at = Instant::now();
                     if self.room.told == Space::Gone {
                         self.note_space(Space::Low);
                     }

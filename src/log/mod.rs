@@ -14,6 +14,7 @@
 //! nodes.
 //! `tests/log/contract.rs` holds each implementation to what is promised here.
 
+mod clock;
 mod counters;
 mod error;
 mod head;
@@ -24,6 +25,7 @@ pub mod redb;
 pub mod space;
 
 pub use self::{
+    clock::BootMicros,
     counters::{CommitTimes, Counters},
     error::{AppendError, LogError},
     numbered::Numbered,

@@ -1,8 +1,8 @@
 //! How far apps are limited, as a file says: read at the start, and again whenever it changes.
 
+use super::engines::Engines;
 use crate::{
     config::{ConfigError, read_apps},
-    engine::Engine,
     identity::file::{Stamp, stamp},
 };
 use parking_lot::Mutex;
@@ -21,18 +21,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct AppsFile {
     path: PathBuf,
-    engine: Engine,
+    engines: Engines,
     /// The file as it was when it was last read, with or without success, and what was wrong with it.
     seen: Mutex<(Option<Stamp>, Vec<String>)>,
 }
 
 impl AppsFile {
     /// Reads the file and limits the apps as it says.
-    pub fn open(path: &Path, engine: &Engine) -> Result<Arc<Self>, Vec<ConfigError>> {
+    pub fn open(path: &Path, engines: &Engines) -> Result<Arc<Self>, Vec<ConfigError>> {
         let seen = stamp(path);
-        engine.limit_apps(read_apps(path)?);
-        let (path, engine) = (path.to_owned(), engine.clone());
-        Ok(Arc::new(Self { path, engine, seen: Mutex::new((seen, Vec::new())) }))
+        engines.limit_apps(read_apps(path)?);
+        let (path, engines) = (path.to_owned(), engines.clone());
+        Ok(Arc::new(Self { path, engines, seen: Mutex::new((seen, Vec::new())) }))
     }
 
     /// Reads the file again if it has changed, and logs what came of it: a fault once. Where something
@@ -47,7 +47,7 @@ impl AppsFile {
         let file = self.path.display();
         match read_apps(&self.path) {
             Ok(settings) => {
-                self.engine.limit_apps(settings);
+                self.engines.limit_apps(settings);
                 seen.1.clear();
                 tracing::info!(%file, "apps: the limits were read again");
             }

@@ -5,12 +5,16 @@ mod accept;
 mod admission;
 mod apps;
 mod census;
+mod cluster;
 mod descriptors;
+mod engines;
 mod error;
 mod http2;
 mod nodes;
+mod part;
 mod proxied;
 mod router;
+mod settings;
 mod signals;
 mod store;
 mod tls;
@@ -20,25 +24,21 @@ mod watched;
 use crate::{
     cluster::Nodes,
     config::{Config, Listen},
-    engine::{
-        Clock, Engine, EngineSettings, EventBounds, HashCost, KeepingSettings, Passwords,
-        rule::JudgedApps,
-    },
-    grpc::{self, Leaving, Objects, Runs, StreamSettings, encode::Wire, status::Node},
+    engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
+    grpc::{self, Leaving, Objects, Runs, encode::Wire, status::Node},
     identity::Identity,
     log::LogError,
-    object_stream::{self, ObjectStreams},
+    object_stream::ObjectStreams,
     policy::Policy,
-    session::{
-        limits::{Limits, Micros, NOTES},
-        settings::Durability,
-    },
+    session::settings::Durability,
     webhook::{self, Webhooks},
 };
 use accept::Connections;
 use apps::AppsFile;
-use census::{Bounds, Census};
-use http2::account::{MOST_UNREAD, Total};
+use census::Census;
+use cluster::{Holder, Joined, Member, Parts};
+use engines::{Engines, Running};
+use http2::account::Total;
 use router::Router;
 use rustix::io::Errno;
 use signals::StopSignals;
@@ -90,6 +90,10 @@ pub struct Among {
 pub struct Server {
     address: SocketAddr,
     engine: Engine,
+    /// As long as it runs.
+    _running: Running,
+    /// What it is of a cluster.
+    member: Option<Member>,
     passwords: Arc<Passwords>,
     runs: Arc<Runs>,
     apps: Option<Arc<AppsFile>>,
@@ -237,23 +241,34 @@ impl Server {
         let steps_by_itself = clock.is_machine();
         if let (None, Some(durability @ (Durability::Async | Durability::Sync))) =
             (&config.store, config.durability)
+            && config.cluster.is_none()
         {
             let name = if durability == Durability::Async { "async" } else { "sync" };
             return Err(StartError::NoStore(name));
         }
         let policy = config.policy.as_deref().map(Policy::open).transpose();
         let policy = Arc::new(policy.map_err(StartError::Policy)?.unwrap_or_default());
-        let settings = engine_settings(&config, policy.judged());
-        let engine = Engine::new(settings, clock, Arc::new(Wire::default()));
-        let apps = config.apps.as_deref().map(|file| AppsFile::open(file, &engine)).transpose();
+        let engines = Engines::default();
+        let apps = config.apps.as_deref().map(|file| AppsFile::open(file, &engines)).transpose();
         let apps = apps.map_err(StartError::Apps)?;
+        let settings = settings::engine(&config, policy.judged());
+        // In a cluster sessions are with the engines of the partitions.
+        let keeping = settings.keeping.filter(|_| config.cluster.is_none());
+        let own = EngineSettings { keeping, ..settings.clone() };
+        let engine = Engine::new(own, clock.clone(), Arc::new(Wire::default()));
         let stored = Stored::lock(&config)?;
+        let node_port_at = node_port.as_ref().map(nodes::Bound::address);
+        let joined = Joined::join(&config, node_port_at, clock.now()).await?;
+        let nodes = match &joined {
+            None => nodes,
+            Some(joined) => Some(Arc::new(joined.cluster.clone()) as Arc<dyn Nodes>),
+        };
         engine.note_start(stored.is_some());
         let (leaving, stopping) = (Leaving::default(), CancellationToken::new());
         let passwords =
             Arc::new(Passwords::start(config.password_threads, cost, engine.clock().clone())?);
         let runs = Arc::new(Runs::start(engine.clock().clone())?);
-        let objects = ObjectStreams::new(object_bounds(&config), engine.clock().now());
+        let objects = ObjectStreams::new(settings::objects(&config), engine.clock().now());
         let objects = Arc::new(Objects::new(objects, runs.clone()));
         let shared = grpc::Shared {
             objects: objects.clone(),
@@ -266,27 +281,32 @@ impl Server {
                 name: config.node.clone(),
                 started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             }),
-            streams: stream_settings(&config),
+            streams: settings::streams(&config),
             open_subscriptions: config.open_subscriptions.unwrap_or(config.identity.is_none()),
             nodes: nodes.clone(),
             leaving: leaving.clone(),
             stopping: stopping.clone(),
         };
-        let context = grpc::Context { engine: engine.clone(), shared: Arc::new(shared) };
+        let context = grpc::Context { engine: engine.clone(), shared: Arc::new(shared.clone()) };
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
         let router = Router::new(context, health_service);
-        let router = match before {
-            None => router,
-            Some(before) => router.before(&trust, before),
+        let parts = joined.as_ref().map(|joined| {
+            let here = router.here().clone();
+            Arc::new(Parts::new(joined.cluster.clone(), config.cluster_partitions, here))
+        });
+        let router = match (&parts, before) {
+            (Some(parts), _) => router.among(&trust, parts.clone(), nodes::PATIENCE),
+            (None, Some(before)) => router.before(&trust, before),
+            (None, None) => router,
         };
 
         let cut = CancellationToken::new();
         let connections = TaskTracker::new();
         let total = Total::new(config.max_unsent_total);
-        let census = Census::new(bounds(&config), total.clone());
+        let census = Census::new(settings::bounds(&config), total.clone());
         let server = Arc::new(Connections {
             router: Arc::new(router),
             config: config.clone(),
@@ -307,16 +327,18 @@ impl Server {
         let mut node_inboxes = Vec::new();
         let mut workers = Vec::new();
         let mut inboxes = Vec::new();
+        let mut threads = Vec::new();
         for shard in 0..config.threads {
             let (inbox, sockets) = mpsc::unbounded_channel();
             let mut runtime = runtime::Builder::new_current_thread();
             if steps_by_itself {
-                let (rests, wakes) = (engine.clone(), engine.clone());
+                let (rests, wakes) = (engines.clone(), engines.clone());
                 runtime.on_thread_park(move || rests.shard_rests(shard));
                 runtime.on_thread_unpark(move || wakes.shard_wakes(shard));
             }
             let runtime = runtime.enable_all().build()?;
-            let (engine, server) = (engine.clone(), server.clone());
+            threads.push(runtime.handle().clone());
+            let server = server.clone();
             let nodes = node_port.as_ref().map(|port| {
                 let (inbox, sockets) = mpsc::unbounded_channel();
                 node_inboxes.push(inbox);
@@ -326,17 +348,15 @@ impl Server {
                 if let Some(nodes) = nodes {
                     runtime.spawn(nodes);
                 }
-                if steps_by_itself {
-                    runtime.spawn(async move {
-                        let _vital = Vital;
-                        engine.run_shard(shard).await;
-                    });
-                }
                 runtime.block_on(server.work(shard, sockets));
             };
             workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
             inboxes.push(inbox);
         }
+        if steps_by_itself {
+            engines.run_by(threads);
+        }
+        let running = engines.run(&engine);
         let inboxes = match tls {
             None => inboxes,
             Some(tls) => {
@@ -364,7 +384,7 @@ impl Server {
             apps.watch()?;
         }
         if let (Some(nodes), Some(_)) = (nodes, &identity) {
-            told::follow(nodes, entrance.clone(), engine.clone(), cut.clone()).await;
+            told::follow(nodes, entrance.clone(), engines.clone(), cut.clone()).await;
         }
         if let Some(identity) = identity {
             identity.watch()?;
@@ -387,7 +407,23 @@ impl Server {
             },
         };
         engine.note_start(false);
-        let webhooks = Webhooks::start(plan, &engine)?;
+        let webhooks = Webhooks::start(plan.clone(), &engine)?;
+        let member = joined.zip(parts).map(|(joined, parts)| {
+            let (cluster, log, runs) = (joined.cluster.clone(), joined.log.clone(), runs.clone());
+            let config = config.clone();
+            joined.hold(Holder {
+                config,
+                settings,
+                clock,
+                shared,
+                runs,
+                plan,
+                engines,
+                cluster,
+                log,
+                parts,
+            })
+        });
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;
         }
@@ -395,6 +431,8 @@ impl Server {
         Ok(Self {
             address,
             engine,
+            _running: running,
+            member,
             passwords,
             runs,
             apps,
@@ -475,6 +513,10 @@ impl Server {
         for service in SERVICES {
             self.health.set_service_status(service, ServingStatus::NotServing).await;
         }
+        if let Some(member) = self.member.take() {
+            // What it has goes to others; what comes here meanwhile is sent on to them.
+            member.leave(Instant::now() + self.drain_timeout).await;
+        }
         self.begin_to_stop();
         if self.engine.gateways().0 > 0 {
             // They go on until then: whoever opens the next stream before it loses nothing.
@@ -528,83 +570,5 @@ impl Drop for Vital {
             tracing::error!("the tick of a shard has panicked: the process ends");
             std::process::abort();
         }
-    }
-}
-
-fn micros(span: Duration) -> Micros {
-    span.as_micros() as Micros
-}
-
-fn engine_settings(config: &Config, judged: JudgedApps) -> EngineSettings {
-    EngineSettings {
-        shards: config.threads,
-        tick: micros(config.tick_interval),
-        user_ttl: micros(config.user_ttl),
-        max_sessions: config.max_sessions,
-        max_users: config.max_users,
-        max_sessions_per_user: config.max_sessions_per_user,
-        max_listeners_per_user: config.max_listeners_per_user,
-        max_replay_bytes: config.max_replay_bytes,
-        max_updates_per_second: config.max_updates_per_second as u64,
-        max_logs_bytes: config.max_logs_bytes,
-        events: EventBounds {
-            events: config.max_journal_events,
-            bytes: config.max_journal_bytes,
-            all_bytes: config.max_journals_bytes,
-            watchers: config.max_event_watchers,
-        },
-        judged,
-        keeping: config.store.as_ref().map(|_| KeepingSettings {
-            interval: micros(config.store_interval),
-            durability: config.durability.unwrap_or(Durability::Async),
-        }),
-        limits: Limits {
-            key_bytes: config.max_key_bytes,
-            value_bytes: config.max_value_bytes,
-            nesting: config.max_nesting,
-            props_per_user: config.max_props_per_user,
-            members: config.max_members,
-            removals: config.max_removals,
-            removal_memory: micros(config.removal_memory),
-            join_timeout: micros(config.join_timeout),
-            log_updates: config.max_log_updates,
-            log_bytes: config.max_log_bytes,
-            log_memory: micros(config.log_memory),
-            notes: NOTES,
-        },
-    }
-}
-
-fn bounds(config: &Config) -> Bounds {
-    Bounds {
-        connections: config.max_connections,
-        connections_per_address: config.max_connections_per_address,
-        new_per_address: config.max_new_connections_per_address,
-        streams_per_address: config.max_streams_per_address,
-        handshakes_per_address: config.max_handshakes_per_address,
-        unsent: config.max_unsent_bytes,
-        unread: MOST_UNREAD,
-        are_nodes: false,
-    }
-}
-
-fn object_bounds(config: &Config) -> object_stream::Bounds {
-    object_stream::Bounds {
-        streams: config.max_object_streams,
-        value_bytes: config.max_value_bytes,
-    }
-}
-
-fn stream_settings(config: &Config) -> StreamSettings {
-    StreamSettings {
-        max_request_bytes: config.max_request_bytes,
-        max_gateway_bytes: config.max_gateway_request_bytes,
-        max_gateway_users: config.max_gateway_users,
-        drain_notice: micros(config.drain_notice),
-        heartbeat: micros(config.heartbeat_interval),
-        slow_limit: micros(config.slow_limit),
-        first_message: micros(config.first_message_timeout),
-        max_age: config.stream_max_age.map(micros),
-        drain_spread: micros(config.drain_spread),
     }
 }

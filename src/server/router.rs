@@ -2,25 +2,22 @@
 
 use super::{
     admission::Gate,
-    nodes::{Before, Introduced, Peers, Place, Places, Sought, Trust},
+    nodes::{Before, Introduced, Peers, Place, Places, Sought, Together, Trust, Whole},
+    part::{self, Part, bounded},
 };
 use crate::{
     engine::{self, Engine, EngineSettings, Peer},
     grpc::{
-        Admin, Context, NODE_METADATA, ObjectStreams, Sessions, compression,
+        self, Admin, Context, NODE_METADATA, compression,
         delivery::{
             self, CallHead, Via,
             ending::{Ending, Why},
-            hot::{HotStream, Refused},
+            hot::HotStream,
         },
         error::Refusal,
     },
     identity::{Certificate, Grant},
-    proto::{
-        self, admin_service_server::AdminServiceServer,
-        object_stream_service_server::ObjectStreamServiceServer,
-        session_service_server::SessionServiceServer,
-    },
+    proto::{self, admin_service_server::AdminServiceServer},
     session::limits::{Micros, SECOND},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -29,15 +26,15 @@ use prost::Message;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
+use tonic::{Status, body::Body, codec::CompressionEncoding};
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tower::ServiceExt;
 
 /// Calls to services.
 pub struct Router {
     context: Arc<Context>,
     node: HeaderValue,
-    routes: Routes,
+    /// What answers here, unless it is another node's.
+    here: Arc<Part>,
     /// The paths of all calls with one message up.
     one_up: HashSet<String>,
     /// The places of streams of reflection, of which there are few.
@@ -106,8 +103,6 @@ impl Router {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        let sessions = SessionServiceServer::new(Sessions(context.clone()));
-        let streams = ObjectStreamServiceServer::new(ObjectStreams::new(context.clone()));
         let admin = AdminServiceServer::new(Admin(Arc::new(context.clone())));
         let v1 = reflection("grpc.reflection.v1.ServerReflection")
             .build_v1()
@@ -115,28 +110,15 @@ impl Router {
         let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection")
             .build_v1alpha()
             .expect("the descriptors are compiled in");
-        // The limit holds before and after a message is inflated.
-        macro_rules! bounded {
-            ($service:expr) => {
-                bounded!($service, most)
-            };
-            ($service:expr, $most:expr) => {
-                $service
-                    .max_decoding_message_size($most)
-                    .accept_compressed(CompressionEncoding::Gzip)
-            };
-        }
-        let routes = Routes::new(bounded!(sessions))
-            .add_service(bounded!(streams))
-            .add_service(bounded!(admin))
-            .add_service(bounded!(health));
+        let routes = part::services(&context)
+            .add_service(bounded!(admin, most))
+            .add_service(bounded!(health, most));
         let routes = match context.reflection {
             true => routes
                 .add_service(bounded!(v1, most.min(REFLECTION_BYTES)))
                 .add_service(bounded!(v1alpha, most.min(REFLECTION_BYTES))),
             false => routes,
         };
-        let routes = routes.prepare();
         let node = HeaderValue::from_str(&context.node.name);
         let node = node.unwrap_or(HeaderValue::from_static("sessiond"));
         let one_up = [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -153,24 +135,31 @@ impl Router {
         });
         let overloaded = overloaded.collect();
         let context = Arc::new(context);
+        let here = Arc::new(Part::new(context.clone(), routes, None));
         let elsewhere = None;
-        Self { node, context, routes, one_up, reflections, gates, elsewhere, overloaded }
+        Self { node, context, here, one_up, reflections, gates, elsewhere, overloaded }
     }
 
-    /// The same where another node answers what is sessiond's own.
+    /// The same where another node may answer what is sessiond's own, all of it.
     pub fn before(self, trust: &Trust, Before { owner, patience }: Before) -> Self {
-        let peers = Peers::new(self.context.clone(), trust.clone());
-        Self { elsewhere: Some(Elsewhere { peers, places: Arc::new(owner), patience }), ..self }
+        let places = Together::new(owner, self.here.clone());
+        self.among(trust, Arc::new(places), patience)
     }
 
-    /// The nodes that may answer a call; none = this one. A call that was sent on goes no further.
-    fn elsewhere(&self, path: &str, via: Via) -> Result<Option<&Elsewhere>, Refusal> {
-        let elsewhere = self.elsewhere.as_ref().filter(|_| path.starts_with(OWN));
-        match (elsewhere.map(|elsewhere| elsewhere.places.place()), via) {
-            (None | Some(Place::Here), Via::Node) => Ok(None),
-            (Some(_), Via::Node) => Err(Refusal::NotOwner),
-            (_, Via::Client) => Ok(elsewhere),
-        }
+    /// The same where several nodes may answer what is sessiond's own, each what it has.
+    pub fn among(self, trust: &Trust, places: Arc<dyn Places>, patience: Duration) -> Self {
+        let peers = Peers::new(self.context.clone(), trust.clone());
+        Self { elsewhere: Some(Elsewhere { peers, places, patience }), ..self }
+    }
+
+    /// What answers here what is no partition's.
+    pub fn here(&self) -> &Arc<Part> {
+        &self.here
+    }
+
+    /// The nodes that may answer a call; none = this one alone.
+    fn elsewhere(&self, path: &str) -> Option<&Elsewhere> {
+        self.elsewhere.as_ref().filter(|_| path.starts_with(OWN))
     }
 
     /// The clockwork.
@@ -292,13 +281,10 @@ impl Router {
 
     /// The stream of a call.
     pub fn stream(&self, head: CallHead) -> Box<dyn HotStream> {
-        let context = self.context.clone();
-        match self.elsewhere(&head.path, head.via) {
-            Err(refusal) => Box::new(Refused(self.refuse(&refusal))),
-            Ok(None) => local(&context, head),
-            Ok(Some(Elsewhere { peers, places, patience })) => {
-                let here = move |head| local(&context, head);
-                Box::new(Sought::new(peers.clone(), (places.clone(), *patience), head, here))
+        match self.elsewhere(&head.path) {
+            None => self.here.stream(head),
+            Some(Elsewhere { peers, places, patience }) => {
+                Box::new(Sought::new(peers.clone(), (places.clone(), *patience), head))
             }
         }
     }
@@ -317,28 +303,51 @@ impl Router {
         deadline: Micros,
         request: Request<Body>,
     ) -> Response<Body> {
+        let Some(Elsewhere { peers, places, patience }) = self.elsewhere(path) else {
+            return self
+                .reply_here(&self.here, path, request)
+                .await
+                .unwrap_or_else(|| self.not_owner());
+        };
         let via = request.extensions().get().copied().unwrap_or(Via::Client);
-        let elsewhere = match self.elsewhere(path, via) {
-            Err(refusal) => return self.refuse(&refusal).into_http(),
-            Ok(elsewhere) => elsewhere,
+        let (head, message) = request.into_parts();
+        // It was read before, as a whole.
+        let message = message.collect().await.map(|message| message.to_bytes());
+        let message = message.unwrap_or_default();
+        let is_gzip = compression::is_gzip(&head.headers);
+        let app = grpc::app_of(path, &message, is_gzip, self.max_request_bytes());
+        let app = (!path.starts_with(ADMIN)).then_some(&*app);
+        let here = |part: Arc<Part>| {
+            let request = Request::from_parts(head.clone(), Body::new(Full::new(message.clone())));
+            async move { self.reply_here(&part, path, request).await }
         };
-        let request = match elsewhere {
-            None => request,
-            Some(Elsewhere { peers, places, patience }) => {
-                let (head, message) = request.into_parts();
-                let caller = Introduced::of_request(&head);
-                // It was read before, as a whole.
-                let message = message.collect().await.map(|message| message.to_bytes());
-                let message = message.unwrap_or_default();
-                let (places, own) = ((&**places, *patience), message.clone());
-                match peers.call_at(places, path, &caller, message, Some(deadline)).await {
-                    Some(reply) => return reply,
-                    None => Request::from_parts(head, Body::new(Full::new(own))),
-                }
+        match via {
+            // A call that was sent on goes no further.
+            Via::Node => match places.place(app) {
+                Place::Here(part) => here(part).await.unwrap_or_else(|| self.not_owner()),
+                Place::There(_) | Place::Nowhere => self.not_owner(),
+            },
+            Via::Client => {
+                let caller = &Introduced::of_request(&head);
+                let message = &message;
+                let call = Whole { path, app, caller, message, deadline: Some(deadline) };
+                peers.call_at((&**places, *patience), call, here).await
             }
-        };
-        let response = self.routes.clone().oneshot(request).await;
-        self.in_our_words(path, response.unwrap_or_else(|never| match never {}))
+        }
+    }
+
+    /// The reply of a part that is here; none = it is being handed over.
+    async fn reply_here(
+        &self,
+        part: &Part,
+        path: &str,
+        request: Request<Body>,
+    ) -> Option<Response<Body>> {
+        part.call(request).await.map(|response| self.in_our_words(path, response))
+    }
+
+    fn not_owner(&self) -> Response<Body> {
+        self.refuse(&Refusal::NotOwner).into_http()
     }
 
     /// Every response says who answers.
@@ -379,13 +388,6 @@ struct Elsewhere {
     peers: Peers,
     places: Arc<dyn Places>,
     patience: Duration,
-}
-
-/// The stream of a call that this node answers.
-fn local(context: &Arc<Context>, head: CallHead) -> Box<dyn HotStream> {
-    let refusal = Refusal::NotImplemented { field: head.path.clone() };
-    let stream = delivery::stream(context, head);
-    stream.unwrap_or_else(|| Box::new(Refused(context.node.status(&refusal))))
 }
 
 /// What a call gets that is none of gRPC.

@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     engine::{self, Engine},
     grpc::Objects,
-    keeper::{self, Finish, Keeper, KeeperOptions, LoadError, Loading, Lost, export},
+    keeper::{self, Finish, Keeper, KeeperOptions, LoadError, Lost, export},
     log::{
         Log, LogError, NodeId,
         redb::{Options, RedbLog},
@@ -84,7 +84,8 @@ impl Stored {
         let engine = engine.clone();
         let share = (config.max_store_bytes as u64 / BATCH_SHARE) as usize;
         let batch_bytes = BATCH_BYTES.min(share);
-        let options = KeeperOptions { interval: config.store_interval, batch_bytes };
+        let options =
+            KeeperOptions { interval: config.store_interval, batch_bytes, sign_of_life: None };
         let (failing, failed) = watch::channel(None);
         let ((ready, begun), (finished, done)) = (oneshot::channel(), oneshot::channel());
         let stop = CancellationToken::new();
@@ -137,6 +138,17 @@ fn broken(error: std::io::Error) -> LogError {
     LogError::Broken(error.to_string().into())
 }
 
+/// Logs which sessions are lost: in one line, as of many most would not be logged.
+pub fn tell_lost(lost: &[Lost]) {
+    if lost.is_empty() {
+        return;
+    }
+    let name = |Lost { app, id, why }: &Lost| format!("{app}/{id} ({why})");
+    let named: Vec<_> = lost.iter().take(NAMED).map(name).collect();
+    let (count, named) = (lost.len(), named.join(", "));
+    tracing::error!(count, named, "sessions are lost; `sessiond store check` tells more");
+}
+
 /// Reads a log, and has the engine take in what it holds.
 async fn begin(
     folder: &Path,
@@ -147,15 +159,9 @@ async fn begin(
 ) -> Result<Keeper<<RedbLog as Log>::Writer>, LoadError> {
     let begin = Instant::now();
     let node = NodeId(engine.clock().now());
-    let loading = Loading::new(Arc::new(engine.settings().limits.clone()));
-    let (writer, loaded) = keeper::open(log, node, loading).await?;
-    if !loaded.lost.is_empty() {
-        // In one line: of many, most would not be logged.
-        let name = |Lost { app, id, why }: &Lost| format!("{app}/{id} ({why})");
-        let lost: Vec<_> = loaded.lost.iter().take(NAMED).map(name).collect();
-        let (count, named) = (loaded.lost.len(), lost.join(", "));
-        tracing::error!(count, named, "sessions are lost; `sessiond store check` tells more");
-    }
+    let limits = Arc::new(engine.settings().limits.clone());
+    let (writer, loaded) = keeper::open(log, node, &limits).await?;
+    tell_lost(&loaded.lost);
     let (restored, most) = (&loaded.restored, engine.settings().max_sessions);
     let behind = restored.greatest_epoch.0.saturating_sub(engine.clock().now());
     if behind > CLOCK_BEHIND {

@@ -1,8 +1,8 @@
 //! What the nodes of a cluster tell each other beside who owns what: revocations.
 
+use super::engines::Engines;
 use crate::{
     cluster::{Heard, Nodes},
-    engine::Engine,
     grpc::{Entrance, Revoking},
 };
 use std::{sync::Arc, time::Duration};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn follow(
     nodes: Arc<dyn Nodes>,
     entrance: Entrance,
-    engine: Engine,
+    engines: Engines,
     over: CancellationToken,
 ) {
     let (tell, is_up_to_date) = oneshot::channel();
@@ -25,7 +25,7 @@ pub async fn follow(
         let take = |heard| match heard {
             Heard::UpToDate => drop(tell.take().map(|tell| tell.send(()))),
             // What was in force before is no news.
-            Heard::Note(text) => take(&text, &entrance, &engine, tell.is_none()),
+            Heard::Note(text) => take(&text, &entrance, &engines, tell.is_none()),
         };
         tokio::select! {
             () = nodes.follow(Box::new(take)) => {}
@@ -37,13 +37,16 @@ pub async fn follow(
     }
 }
 
-fn take(text: &[u8], entrance: &Entrance, engine: &Engine, is_news: bool) {
+fn take(text: &[u8], entrance: &Entrance, engines: &Engines, is_news: bool) {
     let Some(revoking) = Revoking::read(text) else {
         tracing::warn!("a note of a later version of a node is passed over");
         return;
     };
-    match revoking.apply(entrance, engine.clock().now()) {
-        Ok(true) if is_news => revoking.note(engine, entrance),
+    let all = engines.all();
+    let Some(first) = all.first() else { return };
+    match revoking.apply(entrance, first.clock().now()) {
+        // Each app is with one of them, if it is here.
+        Ok(true) if is_news => all.iter().for_each(|engine| revoking.note(engine, entrance)),
         Ok(_) => {}
         Err(full) => tracing::error!(%full, "the cluster has revoked a credential"),
     }

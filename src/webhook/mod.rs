@@ -41,7 +41,7 @@ struct Running {
 /// One webhook.
 #[derive(Debug)]
 struct Webhook {
-    settings: WebhookSettings,
+    settings: Arc<WebhookSettings>,
     engine: Engine,
     agent: ureq::Agent,
     state: Mutex<State>,
@@ -62,8 +62,8 @@ struct State {
 }
 
 /// Webhooks as their file says them, all of it right.
-#[derive(Debug, Default)]
-pub struct Plan(Vec<(WebhookSettings, ureq::Agent)>);
+#[derive(Debug, Clone, Default)]
+pub struct Plan(Vec<(Arc<WebhookSettings>, ureq::Agent)>);
 
 impl Plan {
     /// Reads the file. Every fault is told.
@@ -71,7 +71,7 @@ impl Plan {
         let plan = settings::read(path)?.into_iter().map(|webhook| {
             let WebhookSettings { url, authorities, timeout, .. } = &webhook;
             let agent = fetch::agent(url, authorities.as_deref(), Duration::from_micros(*timeout));
-            agent.map(|agent| (webhook, agent)).map_err(|fault| vec![Fault(fault)])
+            agent.map(|agent| (Arc::new(webhook), agent)).map_err(|fault| vec![Fault(fault)])
         });
         plan.collect::<Result<_, _>>().map(Self)
     }

@@ -6,7 +6,7 @@ use sessiond::{
         Subscription,
     },
     grpc::encode::Wire,
-    keeper::{self, Finish, Keeper, KeeperOptions, Loading},
+    keeper::{self, Finish, Keeper, KeeperOptions},
     log::{Log, NodeId, memory::MemoryLog},
     session::{
         Info, Opening, Session,
@@ -93,10 +93,14 @@ impl Stage {
         };
         let limits = Arc::new(settings.limits.clone());
         let engine = Engine::new(settings, Clock::stepped(now), Arc::new(Wire::default()));
-        let opened = keeper::open(&log, NodeId(now), Loading::new(limits)).await;
+        let opened = keeper::open(&log, NodeId(now), &limits).await;
         let (writer, loaded) = opened.expect("it is read");
         assert!(loaded.lost.is_empty() && loaded.unreadable == 0, "{loaded:?}");
-        let options = KeeperOptions { interval: Duration::from_micros(INTERVAL), batch_bytes };
+        let options = KeeperOptions {
+            interval: Duration::from_micros(INTERVAL),
+            batch_bytes,
+            sign_of_life: None,
+        };
         let mut keeper = Keeper::new(engine.clone(), None, writer, loaded, options);
         keeper.begin().await.expect("it is stored");
         Self { engine, log, keeper, batch_bytes }

@@ -15,10 +15,11 @@ mod right;
 pub use self::{
     members::{Member, Standing},
     ownership::{MoveRefused, NodeStatus, Ownership, PartitionStatus},
-    placement::{Candidate, most_per_node, preference, targets},
+    placement::{Candidate, most_per_node, partition_of, preference, targets},
     right::{Before, Right},
 };
 
+pub use crate::log::BootMicros;
 use crate::{
     log::{NodeId, Partition, Seq},
     session::limits::{Micros, SECOND},
@@ -68,23 +69,6 @@ pub const MOST_NODES: usize = 64;
 
 /// A node that is silent is forgotten after so long.
 pub const FORGOTTEN_AFTER: Micros = 600 * SECOND;
-
-/// A moment of this machine's clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`), in
-/// microseconds. Moments of two machines are never compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct BootMicros(pub u64);
-
-impl BootMicros {
-    /// So much later.
-    pub const fn after(self, span: Micros) -> Self {
-        Self(self.0.saturating_add(span))
-    }
-
-    /// How long ago another moment was; zero if it is later.
-    pub const fn since(self, earlier: Self) -> Micros {
-        self.0.saturating_sub(earlier.0)
-    }
-}
 
 /// A node, as it tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,15 @@ use crate::log::NodeId;
 use siphasher::sip::SipHasher13;
 use std::{cmp::Reverse, hash::Hasher};
 
+/// The partition of an app, of so many: for ever the same.
+pub fn partition_of(app: &str, partitions: usize) -> Partition {
+    // SipHash-1-3 with fixed keys: "sessiond" and "the apps".
+    let mut hasher = SipHasher13::new_with_keys(0x7365_7373_696f_6e64, 0x7468_6520_6170_7073);
+    hasher.write(app.as_bytes());
+    // There are at most 256.
+    Partition((hasher.finish() % partitions.max(1) as u64) as u8)
+}
+
 /// A node that may own partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<'a> {

@@ -8,10 +8,9 @@
 use super::{
     Shared,
     api::{self, Ack, ApiError, MSG_ID, RESEND},
-    clock::BootMicros,
     replies::Place,
 };
-use crate::log::{Partition, Seq};
+use crate::log::{BootMicros, Partition, Seq};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};

@@ -11,7 +11,6 @@
 
 mod api;
 mod claim;
-mod clock;
 mod connection;
 mod delivery;
 mod entry;
@@ -25,7 +24,6 @@ mod sweeper;
 mod writer;
 
 pub use self::{
-    clock::BootMicros,
     connection::{Connection, Servers},
     reader::JetStreamReader,
     writer::JetStreamPort,

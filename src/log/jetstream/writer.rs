@@ -4,7 +4,6 @@
 use super::{
     Shared,
     api::RESEND,
-    clock::BootMicros,
     delivery::{Delivery, Outgoing, Undelivered},
     entry::{self, At, Chain, Link, Record},
     room::Room,
@@ -12,7 +11,7 @@ use super::{
     sweeper::Sweeper,
 };
 use crate::log::{
-    AppendError, Numbered, Partition, Seq, Snapshot,
+    AppendError, BootMicros, Numbered, Partition, Seq, Snapshot,
     head::Head,
     numbered::{Message, Port, Post},
     space::MARGIN,

@@ -60,13 +60,16 @@ impl Failure {
     pub fn status(&self, server: &Context, is_stream: bool) -> Status {
         match self {
             Self::NotDone(not_done) => not_done.status(server),
-            Self::Lost(_) => {
-                let spread = fastrand::u64(0..=server.streams.drain_spread);
-                let retry_after = RETURN + if is_stream { spread } else { 0 };
-                server.node.status(&Refusal::NodeLost { is_stream, retry_after })
-            }
+            Self::Lost(_) => lost(server, is_stream),
         }
     }
+}
+
+/// What the client of a call is told whose node was lost, or has lost the app.
+pub fn lost(server: &Context, is_stream: bool) -> Status {
+    let spread = if is_stream { server.streams.drain_spread } else { 0 };
+    let retry_after = RETURN + fastrand::u64(0..=spread);
+    server.node.status(&Refusal::NodeLost { is_stream, retry_after })
 }
 
 impl From<io::Error> for Failure {

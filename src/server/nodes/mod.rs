@@ -11,6 +11,7 @@
 mod call;
 mod door;
 mod failure;
+mod first;
 pub mod introduction;
 mod link;
 mod messages;
@@ -21,15 +22,17 @@ mod seeking;
 mod stream;
 mod trust;
 
-use std::{future::pending, net::SocketAddr, pin::Pin, time::Duration};
+use super::part::Part;
+use std::{future::pending, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub use self::{
     door::Door,
+    failure::lost,
     peers::Peers,
     port::{Bound, widen},
     request::Introduced,
-    seeking::{Place, Places, Sought},
+    seeking::{PATIENCE, Place, Places, Sought, Whole},
     trust::Trust,
 };
 
@@ -61,17 +64,31 @@ impl Before {
     }
 }
 
-impl Places for watch::Receiver<Owner> {
-    fn place(&self) -> Place {
-        match *self.borrow() {
-            Owner::Here => Place::Here,
+/// All apps together, which this node has by itself or another one.
+#[derive(Debug, Clone)]
+pub struct Together {
+    owner: watch::Receiver<Owner>,
+    here: Arc<Part>,
+}
+
+impl Together {
+    /// At an owner; `here` answers if it is this node.
+    pub fn new(owner: watch::Receiver<Owner>, here: Arc<Part>) -> Self {
+        Self { owner, here }
+    }
+}
+
+impl Places for Together {
+    fn place(&self, _: Option<&str>) -> Place {
+        match *self.owner.borrow() {
+            Owner::Here => Place::Here(self.here.clone()),
             Owner::There(address) => Place::There(address.into()),
             Owner::Nobody => Place::Nowhere,
         }
     }
 
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let mut owner = self.clone();
+        let mut owner = self.owner.clone();
         owner.mark_unchanged();
         Box::pin(async move {
             if watch::Receiver::changed(&mut owner).await.is_err() {

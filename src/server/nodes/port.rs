@@ -67,6 +67,11 @@ impl Bound {
         Ok(Some(Self { listener, address, trust }))
     }
 
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The port with all that its connections need.
     pub fn open(
         self,

@@ -3,6 +3,7 @@
 
 use super::{
     failure::NotDone,
+    first::First,
     peers::{NodeAddress, Peers},
     request::Introduced,
     stream::Forwarded,
@@ -12,11 +13,13 @@ use crate::{
     grpc::{
         self,
         delivery::{
-            CallHead,
+            CallHead, Via,
             ending::{Ending, Why},
             hot::{HotStream, Next},
         },
+        error::Refusal,
     },
+    server::part::Part,
     session::limits::Micros,
 };
 use bytes::Bytes;
@@ -38,10 +41,10 @@ pub const PATIENCE: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which node has an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Place {
-    /// This one.
-    Here,
+    /// This one, and this is what answers.
+    Here(Arc<Part>),
     /// Another one, whose port of nodes is there.
     There(NodeAddress),
     /// None, at the moment.
@@ -50,8 +53,8 @@ pub enum Place {
 
 /// Knows which node has an app, now and later.
 pub trait Places: Send + Sync + 'static {
-    /// Which one has it now.
-    fn place(&self) -> Place;
+    /// Which one has it now. Without an app: which one does what the people ask who run the server.
+    fn place(&self, app: Option<&str>) -> Place;
 
     /// Waits until it may be another one.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -65,38 +68,52 @@ async fn pause(places: &dyn Places) {
     }
 }
 
+/// A call with one message up, as it is sent on.
+pub struct Whole<'a> {
+    /// The path.
+    pub path: &'a str,
+    /// The app that it names.
+    pub app: Option<&'a str>,
+    /// Who makes it.
+    pub caller: &'a Introduced,
+    /// The message, with its prefix.
+    pub message: &'a Bytes,
+    /// It is over then.
+    pub deadline: Option<Micros>,
+}
+
 impl Peers {
-    /// Sends a call to the node that has its app, and returns the reply. None = it is this node. Without
-    /// one for so long the call is refused.
-    pub async fn call_at(
+    /// The reply to a call by the node that has its app; if that is this one, `here` makes it, or nothing
+    /// if the app is being handed over. Without a node for so long the call is refused.
+    pub async fn call_at<F: Future<Output = Option<Response<Body>>>>(
         &self,
         (places, patience): (&dyn Places, Duration),
-        path: &str,
-        caller: &Introduced,
-        message: Bytes,
-        deadline: Option<Micros>,
-    ) -> Option<Response<Body>> {
+        call: Whole<'_>,
+        here: impl Fn(Arc<Part>) -> F,
+    ) -> Response<Body> {
+        let Whole { path, app, caller, message, deadline } = call;
         let until = Instant::now() + patience;
         loop {
-            let not_done = match places.place() {
-                Place::Here => return None,
+            let not_done = match places.place(app) {
+                Place::Here(part) => match here(part).await {
+                    Some(reply) => return reply,
+                    None => NotDone("the app is being handed over".to_owned()),
+                },
                 Place::Nowhere => NotDone("no node has the app".to_owned()),
                 Place::There(to) => {
                     match self.call(&to, path, caller, message.clone(), deadline).await {
-                        Ok(reply) => return Some(reply),
+                        Ok(reply) => return reply,
                         Err(not_done) => not_done,
                     }
                 }
             };
             tracing::debug!(%not_done, path, "a call was not sent on");
             if timeout_at(until, pause(places)).await.is_err() {
-                return Some(not_done.status(self.server()).into_http());
+                return not_done.status(self.server()).into_http();
             }
         }
     }
 }
-
-type Here = Box<dyn FnOnce(CallHead) -> Box<dyn HotStream> + Send>;
 
 /// A stream that goes to the node that has its app.
 pub struct Sought {
@@ -104,7 +121,8 @@ pub struct Sought {
     places: Arc<dyn Places>,
     /// None = it is here.
     head: Option<CallHead>,
-    here: Option<Here>,
+    /// The app that its first message names, once that is there.
+    app: String,
     until: Instant,
     is_closed: bool,
     state: State,
@@ -113,6 +131,8 @@ pub struct Sought {
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum State {
+    /// The first message is not there yet.
+    Reading(First),
     /// What its client has sent until then.
     Seeking(Wait, Vec<Bytes>),
     There(Box<Forwarded>),
@@ -126,21 +146,21 @@ impl fmt::Debug for Sought {
 }
 
 impl Sought {
-    /// A stream that begins; `here` serves it where this node has the app.
+    /// A stream that begins.
     pub fn new(
         peers: Peers,
         (places, patience): (Arc<dyn Places>, Duration),
         head: CallHead,
-        here: impl FnOnce(CallHead) -> Box<dyn HotStream> + Send + 'static,
     ) -> Self {
+        let first = First::new(peers.server(), &head);
         Self {
             peers,
             places,
             head: Some(head),
-            here: Some(Box::new(here)),
+            app: String::new(),
             until: Instant::now() + patience,
             is_closed: false,
-            state: State::Seeking(Box::pin(std::future::ready(())), Vec::new()),
+            state: State::Reading(first),
         }
     }
 
@@ -151,24 +171,39 @@ impl Sought {
     /// Looks for the node until it is found; returns the status if it is not.
     fn seek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         loop {
-            let State::Seeking(wait, sent) = &mut self.state else { return Poll::Ready(Ok(())) };
-            ready!(wait.as_mut().poll(cx));
-            let sent = std::mem::take(sent);
+            let sent = match &mut self.state {
+                State::Reading(first) => {
+                    match ready!(first.poll_app(self.is_closed, cx)) {
+                        Ok(app) => self.app = app,
+                        Err(why) => {
+                            return Poll::Ready(Err(Ending::new(self.server(), why).status));
+                        }
+                    }
+                    first.take()
+                }
+                State::Seeking(wait, sent) => {
+                    ready!(wait.as_mut().poll(cx));
+                    std::mem::take(sent)
+                }
+                State::There(_) | State::Here(_) => return Poll::Ready(Ok(())),
+            };
             let Some(head) = &self.head else { return Poll::Ready(Ok(())) };
             if let Some(end) = self.end(head.deadline) {
                 return Poll::Ready(Err(end));
             }
-            let place = self.places.place();
+            let place = self.places.place(Some(&self.app));
             match place {
+                Place::Here(part) => {
+                    let Some(head) = self.head.take() else { return Poll::Ready(Ok(())) };
+                    self.state = State::Here(part.stream(head));
+                }
+                // A call that was sent on goes no further.
+                _ if head.via == Via::Node => {
+                    return Poll::Ready(Err(self.server().node.status(&Refusal::NotOwner)));
+                }
                 Place::There(to) => {
                     let stream = Box::new(self.peers.stream(&to, head));
                     self.state = State::There(stream);
-                }
-                Place::Here => {
-                    let (Some(head), Some(here)) = (self.head.take(), self.here.take()) else {
-                        return Poll::Ready(Ok(()));
-                    };
-                    self.state = State::Here(here(head));
                 }
                 Place::Nowhere if Instant::now() >= self.until => {
                     let not_done = NotDone("no node has the app".to_owned());
@@ -207,7 +242,7 @@ impl Sought {
 
     fn stream(&mut self) -> Option<&mut dyn HotStream> {
         match &mut self.state {
-            State::Seeking(..) => None,
+            State::Reading(_) | State::Seeking(..) => None,
             State::There(stream) => Some(&mut **stream),
             State::Here(stream) => Some(&mut **stream),
         }
@@ -228,6 +263,7 @@ impl Sought {
 impl HotStream for Sought {
     fn take_in(&mut self, data: Bytes) {
         match &mut self.state {
+            State::Reading(first) => first.push(data),
             State::Seeking(_, sent) => sent.push(data),
             State::There(stream) => stream.take_in(data),
             State::Here(stream) => stream.take_in(data),
@@ -243,6 +279,7 @@ impl HotStream for Sought {
 
     fn waiting(&self) -> usize {
         match &self.state {
+            State::Reading(first) => first.len(),
             State::Seeking(_, sent) => sent.iter().map(Bytes::len).sum(),
             State::There(stream) => stream.waiting(),
             State::Here(stream) => stream.waiting(),
@@ -251,6 +288,7 @@ impl HotStream for Sought {
 
     fn is_full(&self) -> bool {
         match &self.state {
+            State::Reading(_) => false,
             State::Seeking(_, sent) => !sent.is_empty(),
             State::There(stream) => stream.is_full(),
             State::Here(stream) => stream.is_full(),

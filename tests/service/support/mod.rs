@@ -166,9 +166,10 @@ impl Service {
             config.node_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)).into());
         }
         let among = Among { nodes, before: None };
-        let server = Server::start_among(config.clone(), Clock::stepped(BEGIN), HashCost::LEAST, among)
-            .await
-            .expect("it starts");
+        let server =
+            Server::start_among(config.clone(), Clock::stepped(BEGIN), HashCost::LEAST, among)
+                .await
+                .expect("it starts");
         let front = match is_over_two_nodes() {
             true => Some(front(config, &server).await),
             false => None,

@@ -1,0 +1,184 @@
+//! A partition that this node holds, from its claim until it is another node's: on a thread of its own,
+//! which stores what its engine hands out.
+
+use super::{fenced::Fenced, holder::Holder, tenure::Tenure};
+use crate::{
+    cluster::{Before, BootMicros, Holding},
+    engine::Engine,
+    grpc::{self, Leaving, Objects, encode::Wire},
+    keeper::{self, Finish, Keeper, KeeperOptions, LoadError},
+    log::{Log, LogError, Partition, Seq, Writer},
+    object_stream::ObjectStreams,
+    server::{
+        part::{self, Part},
+        settings,
+        store::tell_lost,
+    },
+    webhook::Webhooks,
+};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::oneshot,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often something of a partition is stored at least: an owner of whom nothing is stored may not
+/// answer any more.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// Above so many bytes of batches the log holds snapshots instead.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// No more of what a partition may take than one in so many bytes is for batches.
+const BATCH_SHARE: usize = 16;
+
+/// How often it is looked whether the right to answer has lapsed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long streams have to say their last before the partition is given away.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the URLs that are told what happens have to hear of the last of it.
+const PUSHING: Duration = Duration::from_secs(2);
+
+/// A partition that is claimed and read.
+struct Held<'a> {
+    holder: &'a Holder,
+    partition: Partition,
+    term: Seq,
+    tenure: Arc<Tenure>,
+    context: grpc::Context,
+}
+
+/// Claims a partition and holds it until it is to be given away, or is lost.
+pub async fn hold(holder: &Holder, partition: Partition, given: oneshot::Receiver<()>) {
+    let outcome = match claim(holder, partition).await {
+        Ok((held, keeper)) => held.serve(keeper, given).await.map_err(LoadError::from),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(Finish::Stored) => tracing::info!(%partition, "a partition is given away"),
+        Ok(Finish::Unstored { .. }) => {
+            tracing::error!(%partition, "a partition is given away, and not all of it is stored");
+        }
+        Err(error) => tracing::error!(%partition, %error, "a partition is not this node's"),
+    }
+    holder.cluster.hold(partition, Holding::Nothing);
+}
+
+async fn claim(
+    holder: &Holder,
+    partition: Partition,
+) -> Result<(Held<'_>, Keeper<Fenced>), LoadError> {
+    let Holder { config, log, cluster, .. } = holder;
+    let began = Instant::now();
+    let writer = log.claim(partition, cluster.me().id).await?;
+    let (claimed_at, term) = (BootMicros::now(), writer.term());
+    cluster.hold(partition, Holding::Loading(term));
+    let loaded =
+        keeper::read(log, partition, term, &Arc::new(holder.settings.limits.clone())).await?;
+    tell_lost(&loaded.lost);
+    let (sessions, users) = (loaded.restored.sessions.len(), loaded.restored.users.len());
+    let is_released = loaded.entries == 0 || loaded.restored.is_clean;
+    let before = if is_released { Before::Released } else { Before::SeenAt(claimed_at) };
+    let tenure = Arc::new(Tenure::begin(writer.last_sent(), before));
+    let engine =
+        Engine::new(holder.settings.clone(), holder.clock.clone(), Arc::new(Wire::default()));
+    let objects = ObjectStreams::new(settings::objects(config), engine.clock().now());
+    let objects = Arc::new(Objects::new(objects, holder.runs.clone()));
+    let options = KeeperOptions {
+        interval: config.store_interval,
+        batch_bytes: BATCH_BYTES.min(config.cluster_log_bytes / BATCH_SHARE),
+        sign_of_life: Some(SIGN_OF_LIFE),
+    };
+    let writer = Fenced::new(writer, tenure.clone());
+    let mut keeper = Keeper::new(engine.clone(), Some(objects.clone()), writer, loaded, options);
+    keeper.begin().await?;
+    let ms = began.elapsed().as_millis() as u64;
+    tracing::info!(%partition, %term, sessions, users, is_released, ms, "a partition is read");
+    let shared = grpc::Shared {
+        objects,
+        leaving: Leaving::default(),
+        stopping: CancellationToken::new(),
+        ..holder.shared.clone()
+    };
+    let context = grpc::Context { engine, shared: Arc::new(shared) };
+    Ok((Held { holder, partition, term, tenure, context }, keeper))
+}
+
+impl Held<'_> {
+    /// Answers for the partition until it is to be given away, and stores meanwhile. An error says that
+    /// it is lost.
+    async fn serve(
+        self,
+        keeper: Keeper<Fenced>,
+        given: oneshot::Receiver<()>,
+    ) -> Result<Finish, LogError> {
+        let Holder { engines, plan, .. } = self.holder;
+        let engine = &self.context.engine;
+        let _running = engines.run(engine);
+        let webhooks = Webhooks::start(plan.clone(), engine);
+        let webhooks = webhooks.map_err(|error| LogError::Broken(error.to_string().into()))?;
+        let stop = CancellationToken::new();
+        let outcome = {
+            let mut storing = pin!(keeper.run(stop.clone()));
+            tokio::select! {
+                outcome = &mut storing => outcome,
+                () = self.answer(given) => {
+                    stop.cancel();
+                    storing.await
+                }
+            }
+        };
+        self.tenure.end();
+        self.holder.parts.remove(self.partition);
+        self.context.stopping.cancel();
+        let until = Instant::now() + PUSHING;
+        let _ = spawn_blocking(move || webhooks.stop(until)).await;
+        outcome
+    }
+
+    /// Answers for the partition until it is to be given away, and then until nobody is answered any
+    /// more and everything that anybody was told is stored.
+    async fn answer(&self, mut given: oneshot::Receiver<()>) {
+        let Self { holder, partition, tenure, context, .. } = self;
+        // Until then the owner before may answer.
+        while !tenure.right().may_release() {
+            sleep(LOOK / 10).await;
+        }
+        let routes = part::services(context);
+        let part = Part::new(Arc::new(context.clone()), routes, Some(tenure.clone()));
+        holder.parts.put(*partition, part);
+        holder.cluster.hold(*partition, Holding::Serving(self.term));
+        loop {
+            tokio::select! {
+                _ = &mut given => break,
+                () = sleep(LOOK) => tenure.look(),
+            }
+        }
+        if context.engine.gateways().0 > 0 {
+            // They go on until then: whoever opens the next stream before it loses nothing.
+            context.leaving.begin(context.engine.clock().now());
+            sleep(holder.config.drain_notice).await;
+        }
+        holder.cluster.hold(*partition, Holding::Giving(self.term));
+        tenure.give();
+        holder.parts.note();
+        context.engine.drain();
+        if timeout(holder.config.drain_timeout / 2, context.engine.store_everything())
+            .await
+            .is_err()
+        {
+            context.engine.give_up_storing();
+        }
+        // What is in flight was shown when it was stored; now the streams end.
+        context.stopping.cancel();
+        let _ = timeout(LAST_WORDS, tenure.streams_ended()).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! Which parts this node has, and which node has those of others.
+
+use crate::{
+    cluster::{Cluster, Owner, partition_of},
+    log::Partition,
+    server::{
+        nodes::{Place, Places},
+        part::Part,
+    },
+};
+use parking_lot::RwLock;
+use std::{collections::HashMap, pin::Pin, sync::Arc};
+use tokio::sync::watch;
+
+/// What answers calls at this node, and where others are answered.
+#[derive(Debug)]
+pub struct Parts {
+    cluster: Cluster,
+    partitions: usize,
+    /// What the people ask who run the server.
+    here: Arc<Part>,
+    own: RwLock<HashMap<Partition, Arc<Part>>>,
+    changes: watch::Sender<()>,
+}
+
+impl Parts {
+    /// None yet, of a cluster that is divided so.
+    pub fn new(cluster: Cluster, partitions: usize, here: Arc<Part>) -> Self {
+        let (own, changes) = (RwLock::default(), watch::Sender::default());
+        Self { cluster, partitions, here, own, changes }
+    }
+
+    /// This node answers for a partition from now on.
+    pub fn put(&self, partition: Partition, part: Part) {
+        self.own.write().insert(partition, Arc::new(part));
+        self.note();
+    }
+
+    /// It does so no more.
+    pub fn remove(&self, partition: Partition) {
+        let _part = self.own.write().remove(&partition);
+        self.note();
+    }
+
+    /// Whoever waits for a partition looks again.
+    pub fn note(&self) {
+        self.changes.send_replace(());
+    }
+}
+
+impl Places for Parts {
+    fn place(&self, app: Option<&str>) -> Place {
+        let Some(app) = app else { return Place::Here(self.here.clone()) };
+        let partition = partition_of(app, self.partitions);
+        match self.cluster.owner(partition) {
+            Owner::Here => {
+                let part = self.own.read().get(&partition).filter(|part| part.is_open()).cloned();
+                part.map_or(Place::Nowhere, Place::Here)
+            }
+            Owner::There(node) => node.address.parse().map_or(Place::Nowhere, Place::There),
+            Owner::Nobody => Place::Nowhere,
+        }
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (mut owners, mut own) = (self.cluster.owners(), self.changes.subscribe());
+        owners.mark_unchanged();
+        Box::pin(async move {
+            tokio::select! {
+                _ = owners.changed() => {}
+                _ = own.changed() => {}
+            }
+        })
+    }
+}

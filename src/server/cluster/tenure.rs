@@ -1,0 +1,159 @@
+//! The time in which a partition is this node's: who has lost it answers no more.
+
+use crate::{
+    cluster::{Before, BootMicros, Right},
+    grpc::delivery::hot::{HotStream, Next},
+    session::limits::Micros,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll, Waker},
+};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tonic::Status;
+
+/// The time from a claim until the partition is another node's.
+#[derive(Debug)]
+pub struct Tenure {
+    right: Right,
+    is_given: AtomicBool,
+    /// Is cancelled when the right lapses, and made new when it holds again.
+    spell: Mutex<CancellationToken>,
+    streams: TaskTracker,
+}
+
+impl Tenure {
+    /// It begins with a claim. See [`Right::claimed`].
+    pub fn begin(sent_at: BootMicros, before: Before) -> Self {
+        let streams = TaskTracker::new();
+        streams.close();
+        Self {
+            right: Right::claimed(sent_at, before),
+            is_given: AtomicBool::new(false),
+            spell: Mutex::default(),
+            streams,
+        }
+    }
+
+    /// The right to answer.
+    pub fn right(&self) -> &Right {
+        &self.right
+    }
+
+    /// Whether this node may answer now.
+    pub fn holds(&self) -> bool {
+        self.right.holds()
+    }
+
+    /// Whether new calls may come.
+    pub fn is_open(&self) -> bool {
+        !self.is_given() && self.holds()
+    }
+
+    /// Whether the partition is being handed over.
+    pub fn is_given(&self) -> bool {
+        self.is_given.load(Ordering::Acquire)
+    }
+
+    /// Hands the partition over: what comes from now on waits for the next owner.
+    pub fn give(&self) {
+        self.is_given.store(true, Ordering::Release);
+    }
+
+    /// This node answers no more: its streams end.
+    pub fn end(&self) {
+        self.right.end();
+        self.spell.lock().cancel();
+    }
+
+    /// Looks whether the right has lapsed, and ends streams if it has. To be called often.
+    pub fn look(&self) {
+        let mut spell = self.spell.lock();
+        match (self.holds(), spell.is_cancelled()) {
+            (false, false) => spell.cancel(),
+            (true, true) => *spell = CancellationToken::new(),
+            _ => {}
+        }
+    }
+
+    /// Waits until no stream is left.
+    pub async fn streams_ended(&self) {
+        self.streams.wait().await;
+    }
+
+    /// A stream that ends with `lost` when this node may not answer any more.
+    pub fn guard(self: &Arc<Self>, stream: Box<dyn HotStream>, lost: Status) -> Guarded {
+        Guarded {
+            lapse: Box::pin(self.spell.lock().clone().cancelled_owned()),
+            woken: None,
+            lost,
+            stream,
+            _token: self.streams.token(),
+            tenure: self.clone(),
+        }
+    }
+}
+
+/// A stream of a partition.
+pub struct Guarded {
+    tenure: Arc<Tenure>,
+    stream: Box<dyn HotStream>,
+    lost: Status,
+    lapse: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whom a lapse wakes.
+    woken: Option<Waker>,
+    _token: TaskTrackerToken,
+}
+
+impl Guarded {
+    /// Has the task woken when the right lapses. Where it would be already, this takes no lock: all
+    /// streams of the partition would share it.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.woken.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.woken = Some(cx.waker().clone());
+        self.lapse.as_mut().poll(cx)
+    }
+}
+
+impl HotStream for Guarded {
+    fn take_in(&mut self, data: Bytes) {
+        self.stream.take_in(data);
+    }
+
+    fn closed(&mut self) {
+        self.stream.closed();
+    }
+
+    fn waiting(&self) -> usize {
+        self.stream.waiting()
+    }
+
+    fn is_full(&self) -> bool {
+        self.stream.is_full()
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let next = self.stream.poll_next(cx);
+        // What was made before the right was lost may have been made after that, too.
+        if !self.tenure.holds() || (next.is_pending() && self.wait(cx).is_ready()) {
+            return Poll::Ready(Next::End(self.lost.clone()));
+        }
+        next
+    }
+
+    fn poll_over(&mut self, blocked_since: Micros, cx: &mut Context<'_>) -> Poll<Status> {
+        if !self.tenure.holds() || self.wait(cx).is_ready() {
+            return Poll::Ready(self.lost.clone());
+        }
+        self.stream.poll_over(blocked_since, cx)
+    }
+}
