@@ -191,6 +191,11 @@ impl Cluster {
         self.inner.owners.subscribe()
     }
 
+    /// See [`Ownership::silent`].
+    pub fn silent(&self, span: Micros) -> Vec<Partition> {
+        self.inner.state.lock().silent(span, BootMicros::now())
+    }
+
     /// This node is about to stop: it claims nothing more, and is ordered to give away what it has, if
     /// there is anybody to take it.
     pub fn leave(&self) {

@@ -36,7 +36,7 @@ use crate::{
 use accept::Connections;
 use apps::AppsFile;
 use census::Census;
-use cluster::{Holder, Joined, Member, Parts};
+use cluster::{Ends, Holder, Joined, Member, Parts};
 use engines::{Engines, Running};
 use http2::account::Total;
 use router::Router;
@@ -422,6 +422,7 @@ impl Server {
                 cluster,
                 log,
                 parts,
+                ends: Ends::default(),
             })
         });
         for service in SERVICES {

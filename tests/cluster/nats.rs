@@ -57,7 +57,7 @@ impl Server {
         let (file, pid) = (folder.join("settings"), folder.join("pid"));
         let text = format!(
             "listen: \"127.0.0.1:-1\"\nports_file_dir: {folder:?}\npid_file: {pid:?}\n\
-             jetstream {{ store_dir: {:?} }}\n{settings}\n",
+             jetstream {{ store_dir: {:?}, max_file_store: 1T }}\n{settings}\n",
             folder.join("store")
         );
         fs::write(&file, text).expect("a file");

@@ -387,6 +387,19 @@ impl Ownership {
         self.members.connected_since(now)
     }
 
+    /// The partitions whose owner was not heard for so long, and those of which no owner is known.
+    pub fn silent(&self, span: Micros, now: BootMicros) -> Vec<Partition> {
+        let is_silent = |place: &&Place| match place.owner {
+            Some(owner) if owner == self.me.id => false,
+            Some(owner) => {
+                let member = self.members.get(owner);
+                member.is_none_or(|member| now.since(member.heard_at) >= span)
+            }
+            None => true,
+        };
+        self.places.iter().filter(is_silent).map(|place| place.partition).collect()
+    }
+
     /// The version of records that every node which is alive can write.
     pub fn format(&self, now: BootMicros) -> u8 {
         let others = self.members.alive(now).map(|member| member.info.format);

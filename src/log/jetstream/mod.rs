@@ -106,6 +106,15 @@ impl JetStreamLog {
         Ok(Self { shared: Arc::new(Shared { api, patient, settings, counters }) })
     }
 
+    /// The last place of a partition: what was stored there is known to be stored now.
+    pub async fn end(&self, partition: Partition) -> Result<Seq, LogError> {
+        self.shared.has(partition)?;
+        let (api, stream) = (&self.shared.api, self.shared.settings.stream(partition));
+        let info = api.stream(&stream).await.map_err(|error| api.told(&error))?;
+        let info = info.ok_or_else(|| self.shared.gone(partition))?;
+        Ok(Seq(info.state.last_seq))
+    }
+
     /// What it has done since it was opened. Nothing is told of disks.
     pub fn counters(&self) -> Counters {
         self.shared.counters.lock().clone()

@@ -86,7 +86,10 @@ async fn claim(
     tell_lost(&loaded.lost);
     let (sessions, users) = (loaded.restored.sessions.len(), loaded.restored.users.len());
     let is_released = loaded.entries == 0 || loaded.restored.is_clean;
-    let before = if is_released { Before::Released } else { Before::SeenAt(claimed_at) };
+    let before = match is_released {
+        true => Before::Released,
+        false => Before::SeenAt(holder.ends.seen_before(partition, term).unwrap_or(claimed_at)),
+    };
     let tenure = Arc::new(Tenure::begin(writer.last_sent(), before));
     let engine =
         Engine::new(holder.settings.clone(), holder.clock.clone(), Arc::new(Wire::default()));

@@ -7,7 +7,11 @@ mod holder;
 mod parts;
 mod tenure;
 
-pub use self::{holder::Holder, parts::Parts, tenure::Tenure};
+pub use self::{
+    holder::{Ends, Holder},
+    parts::Parts,
+    tenure::Tenure,
+};
 
 use super::StartError;
 use crate::{
@@ -105,7 +109,9 @@ impl Joined {
     /// Holds from now on what this node is to own.
     pub fn hold(self, holder: Holder) -> Member {
         let stop = CancellationToken::new();
-        let work = holder::follow(Arc::new(holder), stop.clone());
+        let holder = Arc::new(holder);
+        self.thread.handle.spawn(holder::look_at_ends(holder.clone()));
+        let work = holder::follow(holder, stop.clone());
         Member { stop, following: self.thread.handle.spawn(work), _thread: self.thread }
     }
 }

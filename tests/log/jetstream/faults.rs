@@ -3,10 +3,7 @@
 use super::{nats, proxy::Proxy};
 use crate::support::*;
 use bytes::Bytes;
-use sessiond::log::{
-    AppendError, Log, NodeId, Seq, Writer,
-    jetstream::{BootMicros, Settings},
-};
+use sessiond::log::{AppendError, BootMicros, Log, NodeId, Seq, Writer, jetstream::Settings};
 use std::time::Duration;
 use tokio::time::sleep;
 

@@ -58,7 +58,11 @@ impl Server {
     /// A server with settings of its own, in which STORE is a folder.
     pub fn with(settings: &str) -> Option<Self> {
         let folder = Folder::new().keep();
-        let store = format!("{:?}", folder.join("store"));
+        let mut store = format!("{:?}", folder.join("store"));
+        if !settings.contains("max_file_store") {
+            // Otherwise it depends on the disk of the machine.
+            store += ", max_file_store: 1T";
+        }
         Some(Self::run(program()?, folder, settings.replace("STORE", &store)))
     }
 
