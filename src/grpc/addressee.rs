@@ -1,7 +1,7 @@
 //! Which app the first message of a call is about, read without the rest: that decides who answers it.
 //! Whoever does then says what is wrong with the message.
 
-use super::{compression, encode::PREFIX, field};
+use super::{compression, convert::door::DEFAULT_APP, encode::PREFIX, field};
 use bytes::Bytes;
 use prost::{
     bytes::Buf,
@@ -26,17 +26,18 @@ const WITHIN: [(&str, u32, u32); 2] = [
     ),
 ];
 
-/// The app that a message names, whose prefix comes first; empty if it names none that can be read.
+/// The app that a message names, whose prefix comes first; the one by default if it names none that
+/// can be read.
 /// What is compressed has at most `most` bytes.
 pub fn app_of(path: &str, message: &Bytes, is_gzip: bool, most: usize) -> String {
     let Some((&[flag, ..], _)) = message.split_first_chunk::<PREFIX>() else {
-        return String::new();
+        return DEFAULT_APP.to_owned();
     };
     let message = message.slice(PREFIX..);
     let message = match flag {
         0 => message,
         _ if is_gzip => compression::inflate(&message, most).unwrap_or_default(),
-        _ => return String::new(),
+        _ => return DEFAULT_APP.to_owned(),
     };
     let within = WITHIN.iter().find(|(other, ..)| *other == path);
     let app = match within {
@@ -46,7 +47,8 @@ pub fn app_of(path: &str, message: &Bytes, is_gzip: bool, most: usize) -> String
             parts(message, *part).into_iter().filter_map(|it| last(it, *app)).last()
         }
     };
-    app.and_then(|app| String::from_utf8(app.into()).ok()).unwrap_or_default()
+    let app = app.and_then(|app| String::from_utf8(app.into()).ok()).unwrap_or_default();
+    if app.is_empty() { DEFAULT_APP.to_owned() } else { app }
 }
 
 /// What a message ends with as the value of a field of bytes.
@@ -144,7 +146,7 @@ mod tests {
         for bytes in
             [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x02\x0a\x09", b"\0\0\0\0\x01\xff", b"\x01\0\0\0\0"]
         {
-            assert_eq!(found(path, &Bytes::copy_from_slice(bytes)), "");
+            assert_eq!(found(path, &Bytes::copy_from_slice(bytes)), DEFAULT_APP);
         }
         let request =
             framed(&proto::GetSessionInfoRequest { app: "games".into(), ..Default::default() });
