@@ -103,14 +103,15 @@ settings! {
     }
     "Cluster" {
         /// The servers of NATS that keep the log of a cluster, with commas between. With it this server is
-        /// one node of several, which are one service. See docs/cluster.md.
+        /// one node of several, which are one service, and store is left out. A password in a URL is
+        /// better given by the environment, as others see flags. See docs/cluster.md.
         cluster: Option<String> = "none", urls_or_none();
         /// The name of the cluster. Several clusters share an account of NATS if their names differ.
         cluster_name: String = "sessiond", cluster_name();
         /// Into how many partitions the apps of the cluster are divided: the same at all nodes, and for
         /// ever.
         cluster_partitions: usize = "16", count("1..256");
-        /// On how many servers of NATS everything is kept: 3, or 5; 1 is for trials.
+        /// On how many servers of NATS everything is kept: 3 or 5; 1 is for trials.
         cluster_replicas: usize = "3", count("1..5");
         /// Bytes that the log of a partition may take at each server of NATS. Above half of that writes are
         /// refused, as if the disk was full.
@@ -120,7 +121,8 @@ settings! {
         /// The authorities of the certificates of the servers of NATS, in PEM. Unless set, those that the
         /// system trusts.
         cluster_ca: Option<PathBuf> = "none", file_or_none();
-        /// Where other nodes reach the port of nodes of this one. Unless set, where it listens.
+        /// Where other nodes reach the port of nodes of this one: node-listen, unless that is all interfaces.
+        /// With certificates, its host is a name in that of this node.
         node_address: Option<String> = "none", host_and_port_or_none();
     }
     "Nodes" {
@@ -160,8 +162,8 @@ settings! {
         store: Option<PathBuf> = "none", folder_or_none();
         /// How far what is stored of an ASYNC session may be behind what it shows.
         store_interval: Duration = "200ms", duration("10ms..10s");
-        /// Durability of sessions that do not choose their own; auto is async with a store and none
-        /// without.
+        /// Durability of sessions that do not choose their own; auto is async with a store or in a cluster,
+        /// and none without.
         durability: Option<Durability> = "auto", durability();
         /// Most bytes that the store may take. 64 MiB below that writes are refused, as if the disk was
         /// full.
@@ -175,8 +177,8 @@ settings! {
     "Logging" {
         /// Shape of a log line on stderr.
         log_format: logging::Format = "text", format();
-        /// Which log lines are written. Libraries (h2, tonic, tower) write errors only, unless they are
-        /// named: info,h2=debug.
+        /// Which log lines are written. Libraries (h2, tonic, tower) write errors only, and async_nats
+        /// writes nothing, unless they are named: info,h2=debug.
         log_filter: String = "info", filter();
     }
     "Timing" {
@@ -243,20 +245,21 @@ settings! {
         max_log_updates: usize = "4096", count("1..1000000");
         /// Largest log of a session.
         max_log_bytes: usize = "1MiB", bytes("1KiB..64MiB");
-        /// Most bytes of the logs of all sessions on this node; what does not fit makes logs shorter.
+        /// Most bytes of the logs of all sessions on this node, in a cluster of each partition; what does not
+        /// fit makes logs shorter.
         max_logs_bytes: usize = "256MiB", bytes("1KiB..65536MiB");
         /// Most events in the journal of an app, which WatchEvents and webhooks are told from.
         max_journal_events: usize = "10000", count("1..10000000");
         /// Largest journal of an app.
         max_journal_bytes: usize = "8MiB", bytes("16KiB..1024MiB");
-        /// Most bytes of the journals of all apps on this node; what does not fit makes journals
-        /// shorter.
+        /// Most bytes of the journals of all apps on this node, in a cluster of each partition; what does
+        /// not fit makes journals shorter.
         max_journals_bytes: usize = "64MiB", bytes("64KiB..65536MiB");
         /// Most streams that watch the events of an app.
         max_event_watchers: usize = "32", count("1..10000");
-        /// Most sessions on this node.
+        /// Most sessions on this node, in a cluster of each partition.
         max_sessions: usize = "1000000", count("1..10000000");
-        /// Most users on this node.
+        /// Most users on this node, in a cluster of each partition.
         max_users: usize = "1000000", count("1..10000000");
         /// Most sessions a user may be in at a time.
         max_sessions_per_user: usize = "1000", count("1..100000");
@@ -264,9 +267,10 @@ settings! {
         max_listeners_per_user: usize = "1000", count("1..100000");
         /// Most updates a user may write in a second, in bursts of up to one second's worth.
         max_updates_per_second: usize = "200", count("1..1000000");
-        /// Most bytes of replies that are remembered for requests with an id, each for two minutes.
+        /// Most bytes of replies that are remembered for requests with an id, each for two minutes, in a
+        /// cluster of each partition.
         max_replay_bytes: usize = "256MiB", bytes("1MiB..16384MiB");
-        /// Most object streams on this node; also the most functions of them.
+        /// Most object streams on this node, in a cluster of each partition; also the most functions of them.
         max_object_streams: usize = "10000", count("1..1000000");
         /// Most connections at a time. When there is no room, those without a stream go first.
         max_connections: usize = "50000", count("1..1000000");

@@ -81,6 +81,35 @@ fn what_is_printed_can_be_used_as_the_file() {
 }
 
 #[test]
+fn no_password_in_a_url_is_printed() {
+    for (given, shown) in [
+        ("nats://ada:s3cret@one:4222", "nats://***@one:4222"),
+        ("nats://ada:s3,c:r@et@one,tls://bob:s3cret@two", "nats://***@one,tls://***@two"),
+        ("ada:s3cret@one,nats://two", "***@one,nats://two"),
+        ("nats://s3cret@one", "nats://***@one"),
+    ] {
+        let file = file_with("url.toml", &format!("cluster = {given:?}\n"));
+        for command in [
+            print_config().args(["--cluster", given]),
+            print_config().env("SESSIOND_CLUSTER", given),
+            print_config().args(["--config", &file]),
+        ] {
+            let out = success(command);
+            let line = out.lines().find(|line| line.starts_with("cluster = ")).expect("a line");
+            assert!(line.starts_with(&format!("cluster = {shown:?} # ")), "{line}");
+            assert!(line.ends_with(", whose password is not shown"), "{line}");
+            assert!(!out.contains("s3"), "{out}");
+        }
+        let line = refusal(serve().args(["--cluster", &format!("{given} ")]));
+        assert!(
+            line.starts_with(&format!("cluster cannot be {:?}", format!("{shown} "))),
+            "{line}"
+        );
+        assert!(!line.contains("s3"), "{line}");
+    }
+}
+
+#[test]
 fn the_file_may_be_named_by_the_environment() {
     let weak = file_with("weak.toml", "node = \"weak\"");
     let strong = file_with("strong.toml", "node = \"strong\"");
@@ -473,6 +502,10 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "node-listen") => ["127.0.0.1:7001", ":7001"],
         (None, "node-certificate" | "node-key" | "node-ca") => ["a.pem", "/etc/node/b.pem"],
         (None, "node-secret") => ["node.secret", "/run/secrets/node"],
+        (None, "cluster") => ["nats://one", "nats://one:4222,tls://two:4222"],
+        (None, "cluster-name") => ["blue", "green_2"],
+        (None, "cluster-credentials" | "cluster-ca") => ["nats.creds", "/etc/nats/nats.creds"],
+        (None, "node-address") => ["node-1:7100", "10.0.0.1:7100"],
         (None, "policy") => ["policy.toml", "/etc/sessiond/policy.toml"],
         (None, "apps") => ["apps.toml", "/etc/sessiond/apps.toml"],
         (None, "store") => ["data", "/var/lib/sessiond"],

@@ -21,7 +21,7 @@ const LIKE: f64 = 0.4;
 #[allow(missing_docs)] // the fields are named by the messages
 pub enum ConfigError {
     /// A value that its setting cannot have.
-    #[error("{name} cannot be {value:?} (from {place}): expected {takes}")]
+    #[error("{name} cannot be {:?} (from {place}): expected {takes}", public(.value))]
     WrongValue { name: &'static str, value: String, place: String, takes: String },
     /// A key of the file, or a variable of the environment, that is no setting.
     #[error("{place}: there is no setting {key:?}; {}", way_out(.nearest))]
@@ -91,10 +91,21 @@ impl fmt::Display for Resolved {
                 writeln!(out, "{gap}# {heading}")?;
             }
             let Value { text, place } = self.values.of(setting);
-            writeln!(out, "{} = {} # {place}", setting.name, toml_value(setting, &text))?;
+            let shown = public(&text);
+            let note = if shown == text { "" } else { ", whose password is not shown" };
+            writeln!(out, "{} = {} # {place}{note}", setting.name, toml_value(setting, &shown))?;
         }
         Ok(())
     }
+}
+
+/// A value without what stands before the hosts of URLs, which may be a password.
+fn public(text: &str) -> String {
+    let hidden = |part: &str| match part.rsplit_once('@') {
+        Some((_, rest)) => format!("***@{rest}"),
+        None => part.to_owned(),
+    };
+    text.split("://").map(hidden).collect::<Vec<_>>().join("://")
 }
 
 /// An integer or a switch where the text is one, otherwise a string: all are read back as the same
