@@ -25,6 +25,9 @@ use tracing_subscriber::{
 /// them.
 const QUIET: [&str; 4] = ["h2", "hyper", "tonic", "tower"];
 
+/// Those that write nothing unless the filter names them: what they would, the program says itself.
+const SILENT: [&str; 1] = ["async_nats"];
+
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -58,9 +61,10 @@ where
     C: Fn() -> Instant + Send + Sync + 'static,
 {
     let quiet = QUIET.map(|library| format!("{library}=error")).join(",");
+    let silent = SILENT.map(|library| format!("{library}=off")).join(",");
     let lines = tracing_subscriber::fmt()
         // The last directive of a target counts, and one of a target before one of all.
-        .with_env_filter(EnvFilter::new(format!("{quiet},{filter}")))
+        .with_env_filter(EnvFilter::new(format!("{quiet},{silent},{filter}")))
         .with_writer(writer)
         .with_ansi(ansi)
         // When stderr cannot be written to, there is nowhere left to say so.
@@ -321,6 +325,7 @@ mod tests {
                 tracing::warn!(target: "tonic::status", "a status");
                 tracing::warn!(target: "hyper_util", "a body");
                 tracing::warn!(target: "tower", "a layer");
+                tracing::error!(target: "async_nats::connector", "a refusal");
                 tracing::warn!(target: "sessiond", "its own");
             });
             let text = |line: String| line.split(": ").last().map(str::to_owned);
@@ -330,6 +335,7 @@ mod tests {
             assert_eq!(told(filter), ["a fault", "its own"], "{filter}");
         }
         assert_eq!(told("info,h2=warn"), ["an ack", "a fault", "its own"]);
+        assert_eq!(told("info,async_nats=error"), ["a fault", "a refusal", "its own"]);
         assert_eq!(told("error,h2::proto::ping_pong=trace,tonic=debug").len(), 3);
     }
 }

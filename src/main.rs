@@ -132,7 +132,9 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             | server::StartError::Webhooks(faults)
             | server::StartError::Policy(faults),
         ) => Err(told(faults)),
-        Err(server::StartError::Tls(faults)) => Err(faults),
+        Err(server::StartError::Tls(faults) | server::StartError::ClusterSettings(faults)) => {
+            Err(faults)
+        }
         Err(server::StartError::Apps(faults)) => Err(told(faults)),
         Err(error) => Err(told([error])),
     }

@@ -69,17 +69,9 @@ pub enum StartError {
     /// The cluster does not take this node in.
     #[error("{0}")]
     Cluster(#[from] JoinError),
-    /// There are two places to store in.
-    #[error("a node of a cluster stores in NATS: leave --store out, or --cluster")]
-    TwoStores,
-    /// Other nodes have no way to send calls here.
-    #[error("a node of a cluster needs a port for the others: give one with --node-listen")]
-    NoNodePort,
-    /// Other nodes do not know where the port of nodes is.
-    #[error(
-        "the port of nodes listens on all interfaces: say with --node-address where others reach it"
-    )]
-    NoNodeAddress,
+    /// Something is wrong with the settings of a cluster.
+    #[error("{}", lines(.0))]
+    ClusterSettings(Vec<String>),
     /// There is nothing to store in.
     #[error("the durability {0} needs a store: give one with --store")]
     NoStore(&'static str),

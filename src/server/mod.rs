@@ -213,6 +213,7 @@ impl Server {
         cost: HashCost,
         Among { nodes, before }: Among,
     ) -> Result<Self, StartError> {
+        cluster::check(&config)?;
         let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
         let listener = bind(&config.listen).map_err(refused)?;
         listener.set_nonblocking(true)?;

@@ -67,6 +67,9 @@ impl Connection {
                 LogError::Unauthorized(hosts.clone().into())
             }
             ConnectErrorKind::TimedOut => silent(),
+            ConnectErrorKind::Tls => {
+                LogError::Unreachable(format!("{hosts}: no TLS: {}", innermost(&error)).into())
+            }
             _ => LogError::Unreachable(format!("{hosts}: {}", innermost(&error)).into()),
         })?;
         Ok(Self { client, denied })
@@ -153,7 +156,7 @@ fn addresses(urls: &str) -> Result<Vec<ServerAddr>, LogError> {
         match url.parse::<ServerAddr>() {
             Ok(address) if !address.host().is_empty() => addresses.push(address),
             // The URL itself may hold a password.
-            _ => faulty.push(format!("URL {} is none", place + 1)),
+            _ => faulty.push(format!("URL {} is not like nats://host:4222", place + 1)),
         }
     }
     if faulty.is_empty() { Ok(addresses) } else { Err(LogError::Unfit(faulty.join(", ").into())) }
@@ -207,7 +210,8 @@ mod tests {
         let found = addresses("nats://ada:s3cret@one:1, tls://two").expect("two URLs");
         assert_eq!(hosts(&found), "one:1, two:4222");
         let error = addresses("nats://ada:s3cret@one:99999999,,nats://two").expect_err("faulty");
-        let line = "the NATS servers cannot be used: URL 1 is none, URL 2 is none";
+        let line = "the NATS servers cannot be used: URL 1 is not like nats://host:4222, URL 2 is \
+                    not like nats://host:4222";
         assert_eq!(error.to_string(), line);
     }
 

@@ -8,6 +8,7 @@ use super::{
 use crate::log::{LogError, Partition, Seq, space::RESERVE};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// The format of what is stored, as the streams' metadata says.
 const FORMAT: u64 = 1;
@@ -15,8 +16,18 @@ const FORMAT: u64 = 1;
 const FORMAT_KEY: &str = "sessiond-format";
 const PARTITIONS_KEY: &str = "sessiond-partitions";
 
+/// What operators set of a stream, and the name of that among the settings of a server.
+const SET_BY: [(&str, &str); 3] = [
+    ("num_replicas", "cluster-replicas"),
+    ("max_bytes", "cluster-log-bytes"),
+    (PARTITIONS_KEY, "cluster-partitions"),
+];
+
 /// How long servers know what was sent already. Later they are asked for it.
 const DEDUPLICATION: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether a stream that was made is there.
+const APPEARING: Duration = Duration::from_millis(50);
 
 /// A name of a cluster has no more characters.
 const MAX_NAME: usize = 32;
@@ -114,7 +125,9 @@ impl Settings {
         let mut differences = Vec::new();
         let mut compare = |name: &str, found: &Value, wanted: &Value| {
             if found != wanted {
-                differences.push(format!("{name} is {found}, not {wanted}"));
+                let of = SET_BY.iter().find(|(of, _)| *of == name);
+                let of = of.map_or(String::new(), |(_, setting)| format!(" ({setting})"));
+                differences.push(format!("{name} is {found}, not {wanted}{of}"));
             }
         };
         for (name, wanted, default) in self.wanted(partition) {
@@ -180,10 +193,16 @@ async fn make(api: &Api, settings: &Settings, partition: Partition) -> Result<()
         }
         Err(error) => return Err(api.told(&error)),
     }
-    match found(api, settings, partition).await? {
-        Some(_) => Ok(()),
-        None => Err(gone(settings, partition)),
+    // Servers that agree on a stream do not all show it at once, least of all to whoever was second.
+    let ends_at = Instant::now() + settings.patience;
+    while found(api, settings, partition).await?.is_none() {
+        if Instant::now() >= ends_at {
+            let problem = "it is made, and does not appear".into();
+            return Err(LogError::Stream { stream, problem });
+        }
+        sleep(APPEARING).await;
     }
+    Ok(())
 }
 
 fn gone(settings: &Settings, partition: Partition) -> LogError {

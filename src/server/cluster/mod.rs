@@ -1,6 +1,7 @@
 //! A server that is a node of a cluster: it has the partitions that it is to own, each with an engine of
 //! its own, and sends calls about all others on to their owners.
 
+mod check;
 mod fenced;
 mod held;
 mod holder;
@@ -8,6 +9,7 @@ mod parts;
 mod tenure;
 
 pub use self::{
+    check::check,
     holder::{Ends, Holder},
     parts::Parts,
     tenure::Tenure,
@@ -53,22 +55,15 @@ pub struct Member {
 }
 
 impl Joined {
-    /// Joins the cluster that the settings name.
+    /// Joins the cluster that the settings name, which are [checked](check).
     pub async fn join(
         config: &Config,
         node_port: Option<SocketAddr>,
         now: Micros,
     ) -> Result<Option<Self>, StartError> {
         let Some(urls) = &config.cluster else { return Ok(None) };
-        if config.store.is_some() {
-            return Err(StartError::TwoStores);
-        }
-        let Some(node_port) = node_port else { return Err(StartError::NoNodePort) };
-        let address = match &config.node_address {
-            Some(address) => address.clone(),
-            None if node_port.ip().is_unspecified() => return Err(StartError::NoNodeAddress),
-            None => node_port.to_string(),
-        };
+        let listens_at = node_port.map(|address| address.to_string());
+        let address = config.node_address.clone().or(listens_at).unwrap_or_default();
         let servers = Servers {
             urls: urls.clone(),
             credentials: config.cluster_credentials.clone(),

@@ -13,7 +13,7 @@ mod wire;
 
 pub use self::{
     handshakes::{Handshakes, Secured},
-    reading::Files,
+    reading::{Files, authorities},
     stream::Stream,
 };
 

@@ -192,7 +192,8 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|_| format!("{} has no private key in PEM", path.display()))
 }
 
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
+/// Those whose certificates are trusted.
+pub fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|error| {

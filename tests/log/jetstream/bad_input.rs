@@ -133,7 +133,8 @@ async fn a_cluster_with_another_count_of_partitions_or_format_is_refused() {
     for partitions in [3, 8] {
         let other = Settings { partitions, ..settings.clone() };
         let error = unopened(&server.url(), other).await.to_string();
-        let line = format!("sessiond-partitions is \"4\", not \"{partitions}\"");
+        let line =
+            format!("sessiond-partitions is \"4\", not \"{partitions}\" (cluster-partitions)");
         assert!(error.ends_with(&line), "{error}");
     }
     let stream = format!("{}-0", settings.cluster);
