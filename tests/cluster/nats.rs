@@ -47,6 +47,11 @@ pub struct Server {
 impl Server {
     /// A server alone, with JetStream and settings beside.
     pub fn with(settings: &str) -> Option<Self> {
+        Self::plain(&format!("jetstream {{ store_dir: STORE, max_file_store: 1T }}\n{settings}"))
+    }
+
+    /// A server alone, with settings in which STORE is a folder.
+    pub fn plain(settings: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("cluster-{}-{number}", std::process::id());
@@ -55,10 +60,9 @@ impl Server {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         let (file, pid) = (folder.join("settings"), folder.join("pid"));
+        let settings = settings.replace("STORE", &format!("{:?}", folder.join("store")));
         let text = format!(
-            "listen: \"127.0.0.1:-1\"\nports_file_dir: {folder:?}\npid_file: {pid:?}\n\
-             jetstream {{ store_dir: {:?}, max_file_store: 1T }}\n{settings}\n",
-            folder.join("store")
+            "listen: \"127.0.0.1:-1\"\nports_file_dir: {folder:?}\npid_file: {pid:?}\n{settings}\n"
         );
         fs::write(&file, text).expect("a file");
         let output = fs::File::create(folder.join("output")).expect("a file");

@@ -67,9 +67,6 @@ impl Connection {
                 LogError::Unauthorized(hosts.clone().into())
             }
             ConnectErrorKind::TimedOut => silent(),
-            ConnectErrorKind::Tls => {
-                LogError::Unreachable(format!("{hosts}: no TLS: {}", innermost(&error)).into())
-            }
             _ => LogError::Unreachable(format!("{hosts}: {}", innermost(&error)).into()),
         })?;
         Ok(Self { client, denied })
@@ -193,12 +190,14 @@ fn refused(path: &Path, error: std::io::Error) -> LogError {
 }
 
 /// The cause, without what was tried.
-fn innermost(error: &dyn Error) -> String {
+fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let is_of_tls = wrapped.is_some_and(|it| it.is::<async_nats::rustls::Error>());
+    if is_of_tls { format!("no TLS: {error}") } else { error.to_string() }
 }
 
 #[cfg(test)]

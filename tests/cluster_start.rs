@@ -1,0 +1,268 @@
+//! Clusters that a node cannot be started in, as whoever starts it sees it: a clear line for each
+//! reason, exit code 2, and nothing has changed.
+
+#[allow(dead_code)]
+#[path = "cluster/nats.rs"]
+mod nats;
+
+use nats::Server;
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+/// Nobody listens there.
+const NOWHERE: &str = "nats://127.0.0.1:1";
+
+/// A node that needs no more than a cluster.
+const NODE: [&str; 12] = [
+    "--listen",
+    "127.0.0.1:0",
+    "--node-listen",
+    "127.0.0.1:0",
+    "--node",
+    "ada",
+    "--cluster-replicas",
+    "1",
+    "--cluster-log-bytes",
+    "128MiB",
+    "--cluster-partitions",
+    "4",
+];
+
+#[test]
+fn settings_that_do_not_fit_are_told_together_and_nothing_is_opened() {
+    let folder = folder("fit");
+    let (store, file) = (folder.join("store"), folder.join("file"));
+    let (store, path) = (store.to_str().expect("text"), file.to_str().expect("text"));
+    fs::write(&file, "no certificate").expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let listen = ["--listen", "127.0.0.1:0"];
+    let with = |flags: &[&str]| refusals(&[&listen, flags].concat());
+    let lines = with(&[
+        "--cluster",
+        NOWHERE,
+        "--store",
+        store,
+        "--cluster-replicas",
+        "2",
+        "--cluster-credentials",
+        path,
+        "--cluster-ca",
+        path,
+    ]);
+    assert_eq!(
+        lines,
+        [
+            "a node of a cluster stores in NATS: leave out --store, or --cluster".to_owned(),
+            "cluster-replicas is 2: expected 1, 3 or 5".to_owned(),
+            "a node of a cluster needs a port for the other nodes: give one with --node-listen"
+                .to_owned(),
+            format!("others have access to {path} (its mode is 0644): chmod 600 it"),
+            format!("{path} has no certificate in PEM"),
+        ]
+    );
+    assert!(!Path::new(store).exists());
+    for everywhere in [":7101", "0.0.0.0:7101", "[::]:7101"] {
+        let lines = with(&["--cluster", NOWHERE, "--node-listen", everywhere]);
+        let line = format!(
+            "the port of nodes at {everywhere} is on all interfaces: say with --node-address where \
+             other nodes reach it"
+        );
+        assert_eq!(lines, [line]);
+    }
+    let lines =
+        with(&["--node-address", "ada:7101", "--cluster-ca", path, "--cluster-credentials", path]);
+    assert_eq!(
+        lines,
+        ["cluster-credentials", "cluster-ca", "node-address"]
+            .map(|name| format!("{name} is given without cluster"))
+    );
+}
+
+#[test]
+fn servers_of_nats_that_cannot_be_used_are_told_without_passwords() {
+    let refused = |url: &str| of_node(&["--cluster", url]);
+    let line = refused("nats://ada:s3cret@127.0.0.1:1");
+    assert!(line.starts_with("no NATS server can be reached: 127.0.0.1:1: "), "{line}");
+    let line = refused("http://ada:s3cret@one,nats://two");
+    assert_eq!(line, "the NATS servers cannot be used: URL 1 is not like nats://host:4222");
+    let old = old_server();
+    assert_eq!(
+        refused(&format!("nats://{old}")),
+        "the NATS servers cannot be used: version 2.9.10 is too old: 2.12 or later"
+    );
+    let Some(server) = Server::plain("# no jetstream") else { return };
+    assert_eq!(
+        refused(&server.url()),
+        "the NATS servers cannot be used: JetStream is not enabled for this account"
+    );
+    let line = refused(&server.url().replace("nats://", "tls://"));
+    assert!(line.starts_with("no NATS server can be reached: 127.0.0.1:"), "{line}");
+    assert!(line.contains(": no TLS: "), "{line}");
+    let users = "authorization { users: [{ user: ada, password: s3cret }] }";
+    let Some(server) = Server::with(users) else { return };
+    let host = server.url().replace("nats://", "");
+    for url in [format!("nats://{host}"), format!("nats://ada:wr0ng@{host}")] {
+        assert_eq!(refused(&url), format!("the NATS server refuses the credentials: {host}"));
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_another_one_is_refused_and_left_alone() {
+    let Some(server) = Server::with("") else { return };
+    let url = server.url();
+    let refused = |flags: &[&str]| of_node(&[&["--cluster", &url], flags].concat());
+    let client = async_nats::connect(&url).await.expect("a connection");
+    let node = Node::start(&url);
+    let before = streams(&client).await;
+    assert_eq!(before.len(), 4, "{before:?}");
+
+    assert_eq!(
+        refused(&[]),
+        format!(
+            "the cluster has a node \"ada\" already, at {}: stop that one first, or give this one \
+             another name",
+            node.node_address
+        )
+    );
+    let bob = "--node=bob";
+    let cannot = |stream: &str| format!("the stream {stream} cannot be used: ");
+    for (flag, difference) in [
+        ("--cluster-partitions=2", "sessiond-partitions is \"4\", not \"2\" (cluster-partitions)"),
+        ("--cluster-partitions=8", "sessiond-partitions is \"4\", not \"8\" (cluster-partitions)"),
+        ("--cluster-log-bytes=256MiB", "max_bytes is 134217728, not 268435456 (cluster-log-bytes)"),
+        ("--cluster-replicas=3", "num_replicas is 1, not 3 (cluster-replicas)"),
+    ] {
+        assert_eq!(refused(&[bob, flag]), format!("{}{difference}", cannot("sessiond-0")));
+    }
+    assert_eq!(streams(&client).await, before);
+
+    // Somebody changes one.
+    let mut config = before[2].clone();
+    config["max_age"] = json!(3_600_000_000_000_u64);
+    ask(&client, "STREAM.UPDATE.sessiond-2", config).await;
+    let changed = streams(&client).await;
+    let line = format!("{}max_age is 3600000000000, not 0", cannot("sessiond-2"));
+    assert_eq!(refused(&[bob]), line);
+    assert_eq!(streams(&client).await, changed);
+
+    // And one of a cluster of another name has more replicas than there are servers.
+    let line = refused(&[bob, "--cluster-name=blue", "--cluster-replicas=3"]);
+    assert!(line.starts_with(&format!("{}it cannot be made: ", cannot("blue-1"))), "{line}");
+    assert_eq!(streams(&client).await, changed);
+}
+
+/// Runs `sessiond serve` with flags that it refuses, and returns the lines that say why.
+fn refusals(flags: &[&str]) -> Vec<String> {
+    let output = serve(flags).output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{text}");
+    assert!(!text.contains("s3cret") && !text.contains("wr0ng"), "{text}");
+    assert!(!text.contains("ERROR"), "{text}");
+    let lines = text.lines().filter_map(|line| line.strip_prefix("sessiond: "));
+    lines.map(str::to_owned).collect()
+}
+
+/// The same for [`NODE`] with more flags, of which the last counts, and one reason.
+fn of_node(flags: &[&str]) -> String {
+    let names: Vec<_> =
+        flags.iter().filter_map(|flag| flag.split_once('=')).map(|(name, _)| name).collect();
+    let others = NODE.chunks(2).filter(|pair| !names.contains(&pair[0])).flatten().copied();
+    let all: Vec<_> = others.chain(flags.iter().copied()).collect();
+    let lines = refusals(&all);
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    line.clone()
+}
+
+fn serve(flags: &[&str]) -> Command {
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    serve.arg("serve").args(flags).env_clear();
+    serve
+}
+
+/// A node of a cluster that runs.
+struct Node {
+    child: Child,
+    node_address: String,
+}
+
+impl Node {
+    fn start(url: &str) -> Self {
+        let flags = [&NODE[..], &["--cluster", url, "--log-format", "json"]].concat();
+        let mut child = serve(&flags).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let node_address = log
+            .find_map(|line| {
+                let line: Value = serde_json::from_str(&line.ok()?).expect("a JSON line");
+                let is_it = line["message"] == "listening for other nodes";
+                is_it.then(|| line["address"].as_str().expect("an address").to_owned())
+            })
+            .expect("it says where it listens");
+        thread::spawn(move || log.count());
+        Self { child, node_address }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How each stream of partitions is set, by name.
+async fn streams(client: &async_nats::Client) -> Vec<Value> {
+    let mut all = Vec::new();
+    let listed = ask(client, "STREAM.LIST", Value::Null).await;
+    for stream in listed["streams"].as_array().expect("streams") {
+        if stream["config"]["name"] != "sessiond-notes" {
+            all.push(stream["config"].clone());
+        }
+    }
+    all.sort_by_key(|config| config["name"].to_string());
+    all
+}
+
+async fn ask(client: &async_nats::Client, what: &str, body: Value) -> Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let reply = client.request(format!("$JS.API.{what}"), body.into()).await.expect("a reply");
+    let reply: Value = serde_json::from_slice(&reply.payload).expect("JSON");
+    assert!(reply.get("error").is_none(), "{reply}");
+    reply
+}
+
+/// Where somebody greets as an old server does, until the process ends.
+fn old_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let info = json!({
+        "server_id": "old", "server_name": "old", "version": "2.9.10", "proto": 1, "headers": true,
+        "host": "127.0.0.1", "port": address.port(), "max_payload": 1_048_576, "jetstream": true,
+    });
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut answers = stream.try_clone().expect("the same socket");
+            let _ = write!(answers, "INFO {info}\r\n");
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if line == "PING" {
+                    let _ = write!(answers, "PONG\r\n");
+                }
+            }
+        }
+    });
+    address
+}
+
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-start-{name}"));
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).expect("a folder");
+    path
+}
