@@ -19,6 +19,8 @@ type AsApp = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, 
 /// The server, seen from a client.
 #[derive(Debug, Clone)]
 pub struct Calls {
+    /// The app whose sessions they are.
+    pub of: String,
     /// As users.
     pub users: SessionServiceClient<Channel>,
     /// As the app.
@@ -32,14 +34,19 @@ pub struct Calls {
 impl Calls {
     /// On a connection of its own.
     pub async fn connect(address: SocketAddr) -> Result<Self, tonic::transport::Error> {
-        let channel = endpoint(address).connect().await?;
+        Ok(Self::over(endpoint(address).connect().await?, String::new()))
+    }
+
+    /// On this connection, to sessions of this app.
+    pub fn over(channel: Channel, of: String) -> Self {
         let by_app = as_app as fn(Request<()>) -> Result<Request<()>, Status>;
-        Ok(Self {
+        Self {
+            of,
             users: SessionServiceClient::new(channel.clone()),
             app: SessionServiceClient::with_interceptor(channel.clone(), by_app),
             streams: DeliveryServiceClient::new(channel.clone()),
             app_streams: DeliveryServiceClient::with_interceptor(channel, by_app),
-        })
+        }
     }
 
     /// A session as the app sees it.
@@ -49,14 +56,19 @@ impl Calls {
         min_position: Option<Position>,
     ) -> Result<proto::GetSessionInfoResponse, Status> {
         let session_id = id.to_owned();
-        let request =
-            proto::GetSessionInfoRequest { session_id, min_position, ..Default::default() };
+        let request = proto::GetSessionInfoRequest {
+            app: self.of.clone(),
+            session_id,
+            min_position,
+            ..Default::default()
+        };
         self.app.get_session_info(request).await.map(Response::into_inner)
     }
 
     /// Sets session data on condition that what `plain` holds has not changed since a revision.
     pub async fn compare(&mut self, id: &str, revision: u64) -> Result<Position, Status> {
         let request = proto::SetSessionDataRequest {
+            app: self.of.clone(),
             session_id: id.to_owned(),
             set: props([("compared", int(revision as i64))]),
             if_revision: [("plain".to_owned(), revision)].into(),
@@ -69,6 +81,7 @@ impl Calls {
     /// Makes a frame, and waits for it.
     pub async fn frame(&mut self, id: &str) -> Result<Position, Status> {
         let request = proto::SetSessionDataRequest {
+            app: self.of.clone(),
             session_id: id.to_owned(),
             set: props([("framed", int(fastrand::i64(..)))]),
             ..Default::default()
@@ -80,6 +93,7 @@ impl Calls {
     /// What a user changed after a position.
     pub async fn changed(&mut self, id: &str, user: String, since: Position) -> Result<(), Status> {
         let request = proto::GetUpdatedUserDataRequest {
+            app: self.of.clone(),
             session_id: id.to_owned(),
             target_user_id: user,
             since: Some(since),
@@ -95,14 +109,24 @@ impl Calls {
         resume: Option<proto::Resume>,
     ) -> Result<Streaming<proto::SubscribeToSessionResponse>, Status> {
         let session_id = id.to_owned();
-        let request = proto::SubscribeToSessionRequest { session_id, resume, ..Default::default() };
+        let request = proto::SubscribeToSessionRequest {
+            app: self.of.clone(),
+            session_id,
+            resume,
+            ..Default::default()
+        };
         self.app_streams.subscribe_to_session(request).await.map(Response::into_inner)
     }
 
     /// Ends a session.
     pub async fn delete(&mut self, id: &str, request_id: String) -> Result<(), Status> {
         let session_id = id.to_owned();
-        let request = proto::DeleteSessionRequest { session_id, request_id, ..Default::default() };
+        let request = proto::DeleteSessionRequest {
+            app: self.of.clone(),
+            session_id,
+            request_id,
+            ..Default::default()
+        };
         self.app.delete_session(request).await.map(drop)
     }
 
@@ -122,6 +146,7 @@ impl Calls {
             Fact::Settings => {
                 let metadata = props([("n", value)]);
                 let request = proto::UpdateSessionRequest {
+                    app: self.of.clone(),
                     session_id,
                     settings: Some(proto::SessionSettings { metadata, ..Default::default() }),
                     update_mask: Some(FieldMask { paths: vec!["metadata".to_owned()] }),
@@ -132,6 +157,7 @@ impl Calls {
             }
             Fact::Ban if is_odd => {
                 let request = proto::BanUserRequest {
+                    app: self.of.clone(),
                     session_id,
                     target_user_id: users.banned(),
                     reason: number.to_string(),
@@ -143,6 +169,7 @@ impl Calls {
             Fact::Ban => {
                 let target_user_id = users.banned();
                 let request = proto::UnbanUserRequest {
+                    app: self.of.clone(),
                     session_id,
                     target_user_id,
                     request_id,
@@ -152,6 +179,7 @@ impl Calls {
             }
             Fact::Role => {
                 let request = proto::SetRoleRequest {
+                    app: self.of.clone(),
                     session_id,
                     target_user_id: users.promoted(),
                     role: if is_odd { Role::Moderator } else { Role::Member }.into(),
@@ -162,6 +190,7 @@ impl Calls {
             }
             Fact::Guest if is_odd => {
                 let request = proto::JoinSessionRequest {
+                    app: self.of.clone(),
                     session_id,
                     user_id: users.guest(),
                     omit_snapshot: true,
@@ -172,6 +201,7 @@ impl Calls {
             }
             Fact::Guest => {
                 let request = proto::KickUserRequest {
+                    app: self.of.clone(),
                     session_id,
                     target_user_id: users.guest(),
                     request_id,
@@ -184,6 +214,7 @@ impl Calls {
                 let (key, ack) =
                     if is_stored { ("stored", Ack::Durable) } else { ("plain", Ack::Accepted) };
                 let request = proto::SetSessionDataRequest {
+                    app: self.of.clone(),
                     session_id,
                     set: props([(key, value)]),
                     ack: ack.into(),
@@ -201,7 +232,12 @@ impl Calls {
                 }
                 let user_id = users.writer();
                 let write = Some(write);
-                let request = proto::SetUserPropsRequest { user_id, write, ..Default::default() };
+                let request = proto::SetUserPropsRequest {
+                    app: self.of.clone(),
+                    user_id,
+                    write,
+                    ..Default::default()
+                };
                 let reply = self.users.set_user_props(request).await?.into_inner();
                 reply.results.first().and_then(|result| result.position)
             }

@@ -19,6 +19,7 @@
 mod calls;
 mod check;
 mod churn;
+mod churning;
 mod facts;
 mod load;
 mod readers;
@@ -129,7 +130,7 @@ async fn run(world: &Arc<World>, folder: &Path, round: u64, is_clean: bool) {
     let client = |number: usize| clients[number % CONNECTIONS].clone();
     let mut checks = JoinSet::new();
     for (number, churn) in world.churns.iter().enumerate() {
-        checks.spawn(churn::check(world.clone(), churn.clone(), client(number)));
+        checks.spawn(churning::check(world.clone(), churn.clone(), client(number)));
     }
     join(world, checks).await;
     if let Err(fault) = check::check_users(world, &mut client(0), round).await {
@@ -154,7 +155,7 @@ async fn run(world: &Arc<World>, folder: &Path, round: u64, is_clean: bool) {
         load.spawn(load::calls(world.clone(), slot.clone(), client(number)));
     }
     for (number, churn) in world.churns.iter().enumerate() {
-        load.spawn(churn::load(world.clone(), churn.clone(), client(number)));
+        load.spawn(churning::load(world.clone(), churn.clone(), client(number)));
     }
     sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
     world.end(is_clean);

@@ -123,10 +123,13 @@ impl Slot {
         }
     }
 
-    /// The same before it is opened again.
+    /// The same before it is opened for the first time, or again.
     pub fn again(&self) -> Self {
-        let facts = self.facts.clone();
-        Self { opened: self.opened, facts, ..Self::new(self.number) }
+        let mut again = Self { opened: self.opened + 1, ..Self::new(self.number) };
+        // What is set on the user is there before the session is.
+        let own = self.facts[&Fact::OnUser].clone();
+        again.facts.insert(Fact::OnUser, own);
+        again
     }
 
     pub fn id(&self) -> String {
@@ -189,16 +192,8 @@ impl Slot {
         self.lost.clear();
     }
 
-    /// Opens it for the first time, or again.
+    /// Opens it. It is the same request each time.
     pub async fn open(&mut self, calls: &mut Calls) -> Result<(), Status> {
-        self.opened += 1;
-        for (fact, register) in &mut self.facts {
-            // What is set on the user is there before the session is.
-            if *fact != Fact::OnUser {
-                *register = Register::default();
-            }
-        }
-        (self.reader, self.member) = (None, None);
         let users = self.users();
         let is_hosted = self.kind == SessionKind::Hosted;
         let grace = prost_types::Duration { seconds: 3_600, nanos: 0 };
@@ -210,6 +205,7 @@ impl Slot {
         let request_id = format!("open-{}", self.id());
         let position = if self.kind == SessionKind::Private {
             let request = OpenPrivateSessionRequest {
+                app: calls.of.clone(),
                 session_id: self.id(),
                 source_id: users.writer(),
                 listener_id: users.promoted(),
@@ -221,6 +217,7 @@ impl Slot {
             calls.app.open_private_session(request).await?.into_inner().position
         } else {
             let request = OpenSharedSessionRequest {
+                app: calls.of.clone(),
                 session_id: self.id(),
                 kind: self.kind.into(),
                 settings: Some(settings),

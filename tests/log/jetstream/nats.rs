@@ -192,7 +192,8 @@ impl Three {
             let settings = format!(
                 "jetstream {{ store_dir: STORE, sync_interval: always }}\n\
                  server_name: server{number}\n\
-                 cluster {{ name: tests, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+                 cluster {{ name: tests, no_advertise: true, listen: \"127.0.0.1:{port}\",\n\
+                 routes: [{routes}] }}"
             );
             Server::with(&settings)
         };
