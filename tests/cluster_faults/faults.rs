@@ -29,9 +29,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Any of them.
-    pub fn draw(draw: &mut fastrand::Rng, nodes: usize, partitions: usize) -> Self {
-        let (node, nats) = (draw.usize(0..nodes), draw.usize(0..3));
+    /// Any of them, mostly to the owner of a partition.
+    pub fn draw(draw: &mut fastrand::Rng, nodes: usize, owners: &[Option<usize>]) -> Self {
+        let (partition, any, nats) =
+            (draw.usize(0..owners.len()), draw.usize(0..nodes), draw.usize(0..3));
+        let node = owners[partition].unwrap_or(any);
         let mut span = |from: u64, to: u64| Duration::from_millis(draw.u64(from..to));
         let (down, frozen, short, gone) =
             (span(0, 9_000), span(5_000, 9_000), span(1_000, 6_000), span(3_000, 12_000));
@@ -40,7 +42,7 @@ impl Fault {
             0..5 => Self::Kill(node, down),
             5..9 => Self::Freeze(node, frozen),
             9..12 => Self::Restart(node, down / 4),
-            12..14 => Self::Move(draw.usize(0..partitions), node),
+            12..14 => Self::Move(partition, any),
             14..17 => Self::Nats(node, state, gone),
             17..19 => Self::Nodes(node, state, gone),
             19..21 => Self::KillNats(nats, down),

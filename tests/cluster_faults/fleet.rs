@@ -1,12 +1,15 @@
 //! The nodes, seen from clients, each of which takes any of them for each call.
 
-use crate::{calls::Calls, server::endpoint};
+use crate::{
+    calls::{AsApp, Calls, as_app},
+    server::endpoint,
+};
 use sessiond::{
     cluster::partition_of,
     proto::{ListPartitionsRequest, Partition, admin_service_client::AdminServiceClient},
 };
 use std::{net::SocketAddr, time::Duration};
-use tonic::{Status, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
 
 /// How long a client waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,8 +52,9 @@ impl Fleet {
     }
 
     /// The calls of people who run the cluster, to one node.
-    pub fn admin(&self, node: usize) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.channels[node].clone())
+    pub fn admin(&self, node: usize) -> AdminServiceClient<AsApp> {
+        let by_app = as_app as fn(Request<()>) -> Result<Request<()>, Status>;
+        AdminServiceClient::with_interceptor(self.channels[node].clone(), by_app)
     }
 
     /// What a node says of the partitions.

@@ -8,7 +8,7 @@ use crate::{
     world::World,
 };
 use parking_lot::Mutex;
-use sessiond::proto::{Durability, Position, SnapshotReason};
+use sessiond::proto::{Durability, EndReason, Position, SnapshotReason};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -182,6 +182,12 @@ async fn read(world: &World, fleet: &Fleet, room: &Room, reader: usize) -> Statu
         let mut known = room.copies[reader].lock();
         let Some(step) = update.and_then(|update| known.copy.apply(update)) else { continue };
         world.count(|figures| figures.shown += 1);
+        if let Step::Ended(ended) = &step
+            && ended.reason() == EndReason::Draining
+        {
+            // The owner gives the session away.
+            return Status::unavailable("it is handed over");
+        }
         let is_right = match &step {
             Step::Snapshot(SnapshotReason::First) => is_new && !is_begun,
             Step::Snapshot(SnapshotReason::EpochChanged) => {

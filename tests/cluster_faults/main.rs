@@ -81,7 +81,7 @@ fn nothing_that_was_promised_is_gone_whatever_fails() {
     let faults = given("SESSIOND_FAULTS");
     let probes = Duration::from_millis(100);
     let size = Size { partitions: 8, rooms: 3, subscribers: 2, probes };
-    run(size, faults, |draw, _| Fault::draw(draw, NODES, size.partitions), |_| {});
+    run(size, faults, |draw, owners, _| Fault::draw(draw, NODES, owners), |_| {});
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn nobody_who_reads_loses_anything_when_nodes_are_deployed() {
     let partitions = 8;
     let subscribers = (streams as usize).div_ceil(partitions);
     let size = Size { partitions, rooms: 1, subscribers, probes: Duration::from_millis(20) };
-    let restart = |_: &mut fastrand::Rng, number| {
+    let restart = |_: &mut fastrand::Rng, _: &[Option<usize>], number| {
         let node = number as usize % NODES;
         // The others have owned what they own for so long that it moves when the node is back.
         Fault::Restart(node, Duration::ZERO)
@@ -108,7 +108,7 @@ fn nobody_who_reads_loses_anything_when_nodes_are_deployed() {
 fn run(
     size: Size,
     rounds: Option<u64>,
-    fault: impl Fn(&mut fastrand::Rng, u64) -> Fault,
+    fault: impl Fn(&mut fastrand::Rng, &[Option<usize>], u64) -> Fault,
     check: impl Fn(&Stage),
 ) {
     let _alone = ALONE.lock();
@@ -123,7 +123,9 @@ fn run(
             if rounds.is_none() && begun.elapsed() > TIME {
                 break;
             }
-            stage.round(number, fault(&mut draw, number), &mut times).await;
+            let owners = stage.owners().await;
+            let fault = fault(&mut draw, &owners, number);
+            stage.round(number, fault, &owners, &mut times).await;
             check(&stage);
             done = number;
             if number.is_multiple_of(10) {

@@ -78,11 +78,8 @@ impl Node {
         for name in names.filter(|name| name.to_string_lossy().starts_with("SESSIOND_")) {
             command.env_remove(name);
         }
-        let child = command
-            .args(["serve", "--log-format", "json"])
-            .args(&self.flags)
-            .stderr(log)
-            .spawn();
+        let child =
+            command.args(["serve", "--log-format", "json"]).args(&self.flags).stderr(log).spawn();
         self.child = Some(child.expect("the program runs"));
     }
 

@@ -50,9 +50,10 @@ impl Line {
         Self { app, seen: Mutex::new(Seen { last: now, worst, sent: now, position }) }
     }
 
-    /// Counts from now on.
+    /// Counts from now on, when it is served.
     pub fn begin(&self) {
-        self.seen.lock().worst = Duration::ZERO;
+        let mut seen = self.seen.lock();
+        (seen.worst, seen.last) = (Duration::ZERO, Instant::now());
     }
 
     /// The longest time without an answer that has ended since then.

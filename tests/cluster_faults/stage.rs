@@ -131,9 +131,14 @@ impl Stage {
 
     /// Does something to the cluster, waits until it is mended, and holds everything against what was
     /// answered.
-    pub async fn round(&mut self, number: u64, fault: Fault, times: &mut Times) {
+    pub async fn round(
+        &mut self,
+        number: u64,
+        fault: Fault,
+        owners: &[Option<usize>],
+        times: &mut Times,
+    ) {
         self.world.begin(number, &fault.to_string());
-        let owners = self.owners().await;
         self.lines.iter().for_each(|line| line.begin());
         self.world.gaps();
         fault.run(self).await;
@@ -141,8 +146,7 @@ impl Stage {
         self.wait(mended).await;
         let mut worst = Duration::ZERO;
         for (partition, line) in self.lines.iter().enumerate() {
-            let owner = owners.get(partition);
-            let is_meant = fault.node().is_none_or(|it| owner == Some(&self.nodes[it].name));
+            let is_meant = fault.node().is_none_or(|it| owners[partition] == Some(it));
             if is_meant {
                 times.note(fault.name(), line.worst());
             }
@@ -226,14 +230,15 @@ impl Stage {
         }
     }
 
-    /// The names of the owners of the partitions, if somebody says them.
-    async fn owners(&self) -> Vec<String> {
+    /// The owners of the partitions, as far as somebody says them.
+    pub async fn owners(&self) -> Vec<Option<usize>> {
         for node in 0..self.nodes.len() {
             if let Ok(Ok(said)) = timeout(ANSWER, self.fleet.partitions(node)).await {
-                return said.into_iter().map(|it| it.node).collect();
+                let number = |name: &str| self.nodes.iter().position(|node| node.name == name);
+                return said.into_iter().map(|it| number(&it.node)).collect();
             }
         }
-        Vec::new()
+        vec![None; self.lines.len()]
     }
 
     /// Says a figure even where the output of tests that pass is not shown.

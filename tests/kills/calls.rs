@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 
 type Channel = tonic::transport::Channel;
-type AsApp = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
+pub type AsApp = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
 
 /// The server, seen from a client.
 #[derive(Debug, Clone)]
@@ -247,7 +247,8 @@ impl Calls {
     }
 }
 
-fn as_app(mut request: Request<()>) -> Result<Request<()>, Status> {
+/// Says that it is the app itself that calls.
+pub fn as_app(mut request: Request<()>) -> Result<Request<()>, Status> {
     request.metadata_mut().insert("sessiond-as", "app".parse().expect("ASCII"));
     Ok(request)
 }
