@@ -24,8 +24,8 @@ const MEETS_WITHIN: Duration = Duration::from_secs(20);
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Holds what there is of a session against what was answered: for whoever is new, and for whoever reads it
-/// all the time.
-pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>) {
+/// all the time. After a hand-over also that is there which was not stored when it was answered.
+pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, is_handed_over: bool) {
     let id = room.slot.lock().id();
     let look = || {
         let (fleet, id, app) = (fleet.clone(), id.clone(), room.app);
@@ -42,7 +42,8 @@ pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>) {
     };
     for (fact, found) in found {
         world.count(|figures| figures.judged += 1);
-        if let Err(fault) = facts[&fact].judge(found, Must::Whole) {
+        let must = if is_handed_over || fact.is_stored() { Must::Whole } else { Must::Any };
+        if let Err(fault) = facts[&fact].judge(found, must) {
             world.violation(&id, format_args!("{fact:?}: {fault}; it is at {:?}", info.position));
         }
         room.slot.lock().fact(fact).go_on(found);

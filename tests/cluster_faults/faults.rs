@@ -70,10 +70,16 @@ impl Fault {
 
     /// What is measured of streams that it ends.
     pub fn streams(self) -> &'static str {
-        match self {
-            Self::Restart(..) | Self::Move(..) => "streams that come back after a hand-over",
-            _ => "streams that come back after a fault",
+        if self.is_hand_over() {
+            "streams that come back after a hand-over"
+        } else {
+            "streams that come back after a fault"
         }
+    }
+
+    /// Whether an owner gives away what it has, so that nothing at all is lost.
+    pub fn is_hand_over(self) -> bool {
+        matches!(self, Self::Restart(..) | Self::Move(..))
     }
 
     /// Whose partitions are not served meanwhile; none = those of nobody, or of all.

@@ -19,8 +19,8 @@ use tonic::{Code, Status};
 /// Calls of the app, one after the other.
 pub const CONTROL: [Fact; 3] = [Fact::Settings, Fact::Ban, Fact::Role];
 
-/// Others. What they write is stored when they are answered.
-pub const CALLS: [Fact; 3] = [Fact::StoredData, Fact::StoredProps, Fact::OnUser];
+/// Others. What they write is stored when they are answered, but for `Data`.
+pub const CALLS: [Fact; 4] = [Fact::Data, Fact::StoredData, Fact::StoredProps, Fact::OnUser];
 
 /// A session that is there all the time.
 #[derive(Debug)]

@@ -115,7 +115,7 @@ impl Stage {
             self.tasks.spawn(probing);
         }
         for room in &self.rooms {
-            for facts in [&load::CONTROL, &load::CALLS] {
+            for facts in [&load::CONTROL[..], &load::CALLS] {
                 let (world, fleet, room) = (world.clone(), fleet.clone(), room.clone());
                 self.tasks.spawn(load::write_on(world, fleet, room, facts));
             }
@@ -141,6 +141,7 @@ impl Stage {
         self.world.begin(number, &fault.to_string());
         self.lines.iter().for_each(|line| line.begin());
         self.world.gaps();
+        let epochs = self.world.figures().epochs;
         fault.run(self).await;
         let mended = Instant::now();
         self.wait(mended).await;
@@ -153,7 +154,10 @@ impl Stage {
             worst = worst.max(line.worst());
         }
         self.tell(format_args!("round {number}: {fault}: {worst:.2?} at worst"));
-        self.check().await;
+        self.check(fault.is_hand_over()).await;
+        if fault.is_hand_over() && self.world.figures().epochs > epochs {
+            self.world.violation("streams", "an epoch is another one after a hand-over");
+        }
         self.world.gaps().into_iter().for_each(|gap| times.note(fault.streams(), gap));
     }
 
@@ -193,7 +197,7 @@ impl Stage {
     }
 
     /// Holds everything against what was answered.
-    async fn check(&mut self) {
+    async fn check(&mut self, is_handed_over: bool) {
         while let Some(ended) = self.tasks.try_join_next() {
             let what = ended.expect_err("they go on for ever");
             self.world.violation("a client", what);
@@ -204,7 +208,8 @@ impl Stage {
         };
         let mut checks = JoinSet::new();
         for room in self.rooms.iter().cloned() {
-            checks.spawn(check::check(self.world.clone(), self.fleet.clone(), room));
+            let (world, fleet) = (self.world.clone(), self.fleet.clone());
+            checks.spawn(check::check(world, fleet, room, is_handed_over));
         }
         for (app, churn) in self.churns.iter().cloned() {
             let (world, fleet) = (self.world.clone(), self.fleet.clone());
