@@ -113,7 +113,7 @@ pub async fn probe(
     for number in 0.. {
         clock.tick().await;
         // Each node gets both.
-        let (node, is_write) = (number % nodes, number / nodes % 2 == 0);
+        let (node, is_write) = (number % nodes, (number / nodes).is_multiple_of(2));
         let (world, line, client) = (world.clone(), line.clone(), fleet.at(line.app, node));
         calls.spawn(async move { line.call(&world, client, node, is_write, number).await });
         while let Some(ended) = calls.try_join_next() {

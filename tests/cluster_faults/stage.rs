@@ -99,8 +99,13 @@ impl Stage {
     /// Opens the sessions, and begins with the load.
     async fn open(&mut self, size: Size) {
         let begun = Instant::now();
+        while self.owners().await.contains(&None) && begun.elapsed() < BACK_WITHIN {
+            self.look_at_nodes();
+            sleep(Duration::from_millis(100)).await;
+        }
         let mut opening = JoinSet::new();
-        for line in self.lines.iter().cloned() {
+        for line in &self.lines {
+            let line = line.clone();
             let (world, fleet) = (self.world.clone(), self.fleet.clone());
             opening.spawn(async move { probes::open(&world, &fleet, &line).await });
         }
@@ -110,7 +115,8 @@ impl Stage {
         self.join(opening).await;
         self.tell(format_args!("the sessions are open after {:.1?}", begun.elapsed()));
         let (world, fleet) = (&self.world, &self.fleet);
-        for line in self.lines.iter().cloned() {
+        for line in &self.lines {
+            let line = line.clone();
             let probing = probes::probe(world.clone(), fleet.clone(), line, NODES, size.probes);
             self.tasks.spawn(probing);
         }

@@ -41,13 +41,15 @@ impl Churn {
     /// The request of this number: the same each time.
     pub fn request(&self, number: u64, app: &str) -> Request {
         // Some by the app, some by a user who owns it.
-        let user_id =
-            if self.number % 3 == 0 { String::new() } else { format!("churner-{}", self.number) };
+        let user_id = if self.number.is_multiple_of(3) {
+            String::new()
+        } else {
+            format!("churner-{}", self.number)
+        };
         let (session_id, request_id) = (self.id(number), format!("churn-{}-{number}", self.number));
         let app = app.to_owned();
         if number.is_multiple_of(2) {
-            let request =
-                DeleteSessionRequest { app, user_id, session_id, request_id, ..Default::default() };
+            let request = DeleteSessionRequest { app, user_id, session_id, request_id };
             return Request::Delete(request);
         }
         Request::Open(Box::new(OpenSharedSessionRequest {

@@ -122,7 +122,8 @@ pub async fn stream(world: Arc<World>, slot: Arc<Mutex<Slot>>, mut calls: Calls,
                 }
                 // What is refused at the stop is acked, too.
                 sent.retain(|(seq, ..)| refusals.iter().all(|refusal| refusal.seq != *seq));
-                while let Some((_, fact, number)) = sent.pop_front_if(|(seq, ..)| *seq <= acked_seq) {
+                while let Some((_, fact, number)) = sent.front().copied().filter(|it| it.0 <= acked_seq) {
+                    sent.pop_front();
                     slot.lock().fact(fact).answered(number, None);
                     world.count(|figures| figures.answers += 1);
                 }
