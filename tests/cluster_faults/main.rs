@@ -68,7 +68,7 @@ use std::time::{Duration, Instant};
 use times::Times;
 
 /// After so long no other fault is begun, unless the number of faults is given.
-const TIME: Duration = Duration::from_secs(12);
+const TIME: Duration = Duration::from_secs(6);
 
 /// How many subscribers there are while nodes are deployed.
 const STREAMS: u64 = 200;
