@@ -100,6 +100,8 @@ impl World {
         let is_fault = matches!(code, Code::Unavailable | Code::DeadlineExceeded)
             // NATS also says so for a moment while its servers find together again.
             || name == "STORE_FULL"
+            // A machine that is busy with three nodes and three servers.
+            || name == "OVERLOADED"
             // The client's own words for a connection that is lost, and for its own deadline.
             || (matches!(code, Code::Unknown | Code::Cancelled | Code::Internal)
                 && name == "transport");
