@@ -267,6 +267,10 @@ settings! {
         max_listeners_per_user: usize = "1000", count("1..100000");
         /// Most updates a user may write in a second, in bursts of up to one second's worth.
         max_updates_per_second: usize = "200", count("1..1000000");
+        /// Most changes of sessions and members that a user may make in a second: openings, joins, roles,
+        /// kicks, bans, settings, resets, seats, hosts. In bursts of up to one second's worth, or as many as
+        /// max-sessions-per-user.
+        max_changes_per_second: usize = "20", count("1..1000000");
         /// Most bytes of replies that are remembered for requests with an id, each for two minutes, in a
         /// cluster of each partition.
         max_replay_bytes: usize = "256MiB", bytes("1MiB..16384MiB");

@@ -118,6 +118,7 @@ fn engine() -> Engine {
         max_logs_bytes: 1 << 20,
         events: Default::default(),
         max_updates_per_second: 100,
+        max_changes_per_second: 1_000_000,
         limits: Limits::default(),
         judged: Default::default(),
     };

@@ -103,6 +103,7 @@ impl Stage {
             max_sessions_per_user: 10,
             max_listeners_per_user: 10,
             max_updates_per_second: updates_per_second,
+            max_changes_per_second: 1_000_000,
             max_logs_bytes: 1 << 20,
             events: Default::default(),
             max_replay_bytes: 1 << 20,

@@ -25,6 +25,9 @@ impl Engine {
         actor: &Actor,
         command: Command,
     ) -> Result<Position, Refusal> {
+        if command.is_change() {
+            self.take_change(&live.app, actor)?;
+        }
         self.command_of(live, actor, command, None)
     }
 
@@ -119,6 +122,7 @@ impl Engine {
         term: u64,
     ) -> Result<(Position, Arc<Info>), Refusal> {
         self.check_draining()?;
+        self.take_change(&live.app, actor)?;
         let mut state = live.lock();
         self.check_space(&state, Cost::More)?;
         let swap = Command::SwapHost { target, term };
@@ -165,6 +169,7 @@ impl Engine {
         schema: Option<Arc<Schema>>,
     ) -> Result<Position, Refusal> {
         self.check_draining()?;
+        self.take_change(&live.app, actor)?;
         let (position, wake) = {
             let mut state = self.shown(live).await?;
             self.check_space(&state, Cost::More)?;

@@ -103,8 +103,12 @@ impl Engine {
         (user, record): (&UserId, &mut User),
         mut join: Join,
     ) -> Result<Accepted, Refusal> {
+        let is_new = !state.core.has_joined(user);
+        if is_new && !join.is_by_app {
+            self.take_change_of(record)?;
+        }
         // First props are an update like others; of who is in already they change nothing.
-        if !join.props.is_empty() && !state.core.has_joined(user) {
+        if is_new && !join.props.is_empty() {
             self.take_update_of(&live.in_app, record)?;
         }
         join.user_props = record.props();
@@ -201,6 +205,9 @@ impl Engine {
             }
             let join = Join { user_props: record.props(), ..join.clone() };
             state.core.check_join(self.clock().now(), user, &join)?;
+            if is_new {
+                self.check_changes_of(record, 1 + others)?;
+            }
             // The source of a private session is a member before it joins.
             let is_new = state.core.members().membership(user).is_none();
             if is_new && !slot.moves() {
@@ -313,6 +320,7 @@ impl Engine {
         target: &UserId,
         role: Role,
     ) -> Result<Position, Refusal> {
+        self.take_change(&live.app, actor)?;
         let (position, left) = {
             let record = self.inner.registry.user(&live.app, target);
             let record = record.as_ref().map(|record| record.lock());

@@ -137,6 +137,9 @@ pub struct EngineSettings {
     pub max_listeners_per_user: usize,
     /// How many updates a user may send in a second.
     pub max_updates_per_second: u64,
+    /// How many changes of sessions and members a user may make in a second, in bursts of as many, or
+    /// of as many as the sessions that it may have joined.
+    pub max_changes_per_second: u64,
     /// Bytes of the logs of all sessions.
     pub max_logs_bytes: usize,
     /// About how many bytes of replies are remembered for requests with an id.

@@ -15,6 +15,7 @@ use crate::session::{
     epoch::Epoch,
     ids::{AppId, SessionId, UserId},
     judging::Operation,
+    opening::People,
     user::User,
 };
 use std::{sync::Arc, thread};
@@ -72,6 +73,13 @@ impl Engine {
         opening.judges = self.inner.settings.judged.of(&app);
         if opening.judges.has(Operation::Open) && !opening.is_judged {
             return Err(Rule::NotJudged.into());
+        }
+        if let (Some((_, join)), Some(record)) = (&opening.opener, records.first_mut())
+            && !join.is_by_app
+        {
+            self.take_change_of(record)?;
+            let People { roles, users, bans } = &opening.people;
+            self.owe_changes_of(record, roles.len() + users.len() + bans.len());
         }
         let in_app = self.app(&app);
         let mut slots = Vec::with_capacity(records.len());

@@ -49,6 +49,7 @@ pub fn settings() -> EngineSettings {
         max_sessions_per_user: 10,
         max_listeners_per_user: 10,
         max_updates_per_second: 200,
+        max_changes_per_second: 1_000_000,
         max_replay_bytes: 1 << 30,
         max_logs_bytes: 1 << 20,
         events: Default::default(),

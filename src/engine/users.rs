@@ -8,10 +8,11 @@ use super::{
     shard::{Job, Listed},
 };
 use crate::session::{
+    command::Actor,
     ids::{AppId, SessionId, UserId},
     limits::{Micros, SECOND},
     seldom::{Seldom, empty},
-    user::{SESSIONS_PER_UPDATE, User},
+    user::{ChangeRate, SESSIONS_PER_UPDATE, User},
 };
 use parking_lot::Mutex;
 use slab::Slab;
@@ -139,6 +140,43 @@ impl Engine {
         if more > 0 {
             app.spend(AppLimit::Updates, now, more);
         }
+    }
+
+    fn change_rate(&self) -> ChangeRate {
+        let settings = &self.inner.settings;
+        let per_second = settings.max_changes_per_second;
+        // Whose client comes back enters all its sessions again.
+        let at_once = per_second.max(settings.max_sessions_per_user as u64);
+        ChangeRate { per_second, at_once }
+    }
+
+    /// Takes one change of sessions or members out of the bucket of whoever makes it. The app itself is
+    /// limited by its calls.
+    pub(super) fn take_change(&self, app: &AppId, actor: &Actor) -> Result<(), Refusal> {
+        let Actor::User(user) = actor else { return Ok(()) };
+        self.with_user(app, user, |record| self.take_change_of(record))
+    }
+
+    /// The same with the user locked.
+    pub(super) fn take_change_of(&self, record: &mut User) -> Result<(), Refusal> {
+        Ok(record.take_change(self.clock().now(), self.change_rate())?)
+    }
+
+    /// Counts so many changes that were let through with one.
+    pub(super) fn owe_changes_of(&self, record: &mut User, count: usize) {
+        record.owe_changes(self.clock().now(), self.change_rate(), count);
+    }
+
+    /// Refuses a user who may not make so many changes at once.
+    pub(super) fn check_changes_of(&self, record: &User, count: usize) -> Result<(), Refusal> {
+        Ok(record.check_changes(self.clock().now(), self.change_rate(), count)?)
+    }
+
+    /// Refuses a user who may not make another change now, before anybody is asked about it.
+    pub fn check_change(&self, app: &AppId, user: &UserId) -> Result<(), Refusal> {
+        let Some(record) = self.inner.registry.user(app, user) else { return Ok(()) };
+        let record = record.lock();
+        self.check_changes_of(&record, 1)
     }
 
     /// A stream of a user begins: as long as it has one it is not forgotten.

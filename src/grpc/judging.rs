@@ -155,6 +155,9 @@ impl Context {
                 _ => return Ok(()),
             }
         };
+        if !join.is_by_app {
+            self.engine.check_change(&live.app, user)?;
+        }
         if live.judges(Operation::Join) {
             let (spectator, props) = (join.spectator, join.props.clone());
             let (asked, _) = Asked::of(live, user, bearer, Request::Join { spectator, props });
@@ -188,6 +191,7 @@ impl Context {
             opening.is_judged = true;
             return Ok(());
         };
+        self.engine.check_change(&opening.app, user)?;
         if judged.has(Operation::Open) {
             let asked = Asked::opening(opening, user, bearer);
             let passed = self.judge(asked, &own).await?;

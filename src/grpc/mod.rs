@@ -293,7 +293,7 @@ impl Context {
             Actor::User(_) => return Err(Rule::NotOfThePair.into()),
         };
         let has_consent = *actor == Actor::App || joins == source || self.open_subscriptions;
-        let join = Join { is_stream, ..Join::default() };
+        let join = Join { is_stream, is_by_app: *actor == Actor::App, ..Join::default() };
         let joins = joins.clone();
         let opening = Opening { opener: Some((joins.clone(), join)), ..opening };
         for _ in 0..LOOKS {

@@ -29,6 +29,7 @@ pub fn engine(config: &Config, judged: JudgedApps) -> EngineSettings {
         max_listeners_per_user: config.max_listeners_per_user,
         max_replay_bytes: config.max_replay_bytes,
         max_updates_per_second: config.max_updates_per_second as u64,
+        max_changes_per_second: config.max_changes_per_second as u64,
         max_logs_bytes: config.max_logs_bytes,
         events: EventBounds {
             events: config.max_journal_events,

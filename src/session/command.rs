@@ -141,6 +141,8 @@ pub struct Join {
     pub presence: Option<Presence>,
     /// The call that joins is a stream.
     pub is_stream: bool,
+    /// The app itself has the user join: it is no change that the user makes.
+    pub is_by_app: bool,
     /// First props, over what is set on the user; they are those of a new membership only.
     pub props: Vec<(Key, Value)>,
     /// What is set on the user.
@@ -173,6 +175,31 @@ impl Command {
             | Self::SetData { .. }
             | Self::ReserveSeats { .. }
             | Self::ReleaseSeats { .. }
+            | Self::SourceSeen { .. }
+            | Self::StreamOpened { .. }
+            | Self::StreamClosed { .. } => false,
+        }
+    }
+
+    /// Whether it counts as one of the changes of sessions and members that a user may make in a second.
+    /// Who joins is counted with the record of the user. What ends something that was counted when it
+    /// began is not, and neither is what counts as an update.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::Update(_)
+            | Self::SetRole { .. }
+            | Self::Kick { .. }
+            | Self::Ban { .. }
+            | Self::Unban { .. }
+            | Self::ReserveSeats { .. }
+            | Self::ReleaseSeats { .. }
+            | Self::SwapHost { .. } => true,
+            Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::Delete
+            | Self::SetProps { .. }
+            | Self::UserProps { .. }
+            | Self::SetData { .. }
             | Self::SourceSeen { .. }
             | Self::StreamOpened { .. }
             | Self::StreamClosed { .. } => false,

@@ -206,9 +206,11 @@ pub enum Refusal {
         /// Its value.
         most: usize,
     },
-    /// Too many updates a second.
+    /// Too many of something a second.
     RateLimited {
-        /// The rate.
+        /// Of what.
+        rate: Rate,
+        /// How many there may be.
         per_second: u64,
         /// When the next one fits.
         retry_after: Micros,
@@ -220,6 +222,15 @@ pub enum Refusal {
         /// Why.
         why: Box<Refusal>,
     },
+}
+
+/// What a user may do so often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// Write.
+    Updates,
+    /// Change what sessions there are, who is in them and what holds there.
+    Changes,
 }
 
 /// The bounds of one session.

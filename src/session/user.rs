@@ -2,7 +2,7 @@
 
 use super::{
     command::Write,
-    error::{Limit, Refusal},
+    error::{Limit, Rate, Refusal},
     ids::{Key, SessionId},
     limits::{Micros, SECOND},
     schema::Paths,
@@ -34,8 +34,38 @@ pub struct User {
     pub streams: u32,
     /// When it was last seen without membership and stream; it is forgotten `user_ttl` later.
     pub idle_since: Option<Micros>,
-    /// When the token bucket is full again.
-    full_at: Micros,
+    updates: Bucket,
+    changes: Bucket,
+}
+
+/// A bucket of tokens, as when it is full again.
+#[derive(Debug, Default)]
+struct Bucket(Micros);
+
+impl Bucket {
+    /// Whether `count` are there of `most`, one of which comes back after `each`; else says after how
+    /// long they are.
+    fn check(&self, now: Micros, each: Micros, most: u64, count: u64) -> Result<(), Micros> {
+        let full_at = self.0.max(now) + count * each;
+        match full_at.checked_sub(now + most * each) {
+            Some(wait @ 1..) => Err(wait),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes them whether they are there or not.
+    fn owe(&mut self, now: Micros, each: Micros, count: u64) {
+        self.0 = self.0.max(now) + count * each;
+    }
+}
+
+/// How often a user may change what sessions there are and who is in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeRate {
+    /// So often a second.
+    pub per_second: u64,
+    /// So many at once.
+    pub at_once: u64,
 }
 
 /// The sessions that a user has joined, in the order of ids. Most are in one.
@@ -143,13 +173,12 @@ impl User {
 
     /// Takes one update out of a bucket that holds a second's worth. A refused one takes nothing.
     pub fn take_update(&mut self, now: Micros, per_second: u64) -> Result<(), Refusal> {
-        let each = SECOND / per_second.clamp(1, SECOND);
-        let full_at = self.full_at.max(now) + each;
-        if full_at > now + SECOND {
-            let retry_after = full_at - (now + SECOND);
-            return Err(Refusal::RateLimited { per_second, retry_after });
-        }
-        self.full_at = full_at;
+        let (each, most) = (each(per_second), per_second.clamp(1, SECOND));
+        self.updates.check(now, each, most, 1).map_err(|retry_after| {
+            let rate = Rate::Updates;
+            Refusal::RateLimited { rate, per_second, retry_after }
+        })?;
+        self.updates.owe(now, each, 1);
         Ok(())
     }
 
@@ -157,11 +186,36 @@ impl User {
     /// ones wait for them. Returns how many more.
     pub fn owe_updates(&mut self, now: Micros, per_second: u64, sessions: usize) -> u64 {
         let more = (sessions.saturating_sub(1) / SESSIONS_PER_UPDATE) as u64;
-        if more > 0 {
-            let each = SECOND / per_second.clamp(1, SECOND);
-            self.full_at = self.full_at.max(now) + more * each;
-        }
+        self.updates.owe(now, each(per_second), more);
         more
+    }
+
+    /// Takes one change of sessions or members out of its bucket. A refused one takes nothing. Leaving
+    /// takes none: whoever leaves has joined before.
+    pub fn take_change(&mut self, now: Micros, rate: ChangeRate) -> Result<(), Refusal> {
+        self.check_changes(now, rate, 1)?;
+        self.owe_changes(now, rate, 1);
+        Ok(())
+    }
+
+    /// Whether so many changes fit at once.
+    pub fn check_changes(
+        &self,
+        now: Micros,
+        rate: ChangeRate,
+        count: usize,
+    ) -> Result<(), Refusal> {
+        let ChangeRate { per_second, at_once } = rate;
+        let checked = self.changes.check(now, each(per_second), at_once, count as u64);
+        checked.map_err(|retry_after| {
+            let rate = Rate::Changes;
+            Refusal::RateLimited { rate, per_second, retry_after }
+        })
+    }
+
+    /// Counts so many changes that were let through with one. The next ones wait for them.
+    pub fn owe_changes(&mut self, now: Micros, rate: ChangeRate, count: usize) {
+        self.changes.owe(now, each(rate.per_second), count as u64);
     }
 
     /// Whether the app sees the user: it has a stream, or has joined a session.
@@ -176,9 +230,36 @@ impl User {
     }
 }
 
+/// After how long a token comes back.
+fn each(per_second: u64) -> Micros {
+    SECOND / per_second.clamp(1, SECOND)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn over(rate: Rate, per_second: u64, retry_after: Micros) -> Refusal {
+        Refusal::RateLimited { rate, per_second, retry_after }
+    }
+
+    #[test]
+    fn changes_have_a_bucket_of_their_own_and_what_comes_with_one_is_made_up_for_later() {
+        let mut user = User::default();
+        let (now, rate) = (5 * SECOND, ChangeRate { per_second: 20, at_once: 3 });
+        assert_eq!(user.check_changes(now, rate, 4), Err(over(Rate::Changes, 20, 50_000)));
+        assert!((0..3).all(|_| user.take_change(now, rate).is_ok()));
+        assert_eq!(user.take_change(now, rate), Err(over(Rate::Changes, 20, 50_000)));
+        assert!(user.take_update(now, 1).is_ok(), "updates are counted apart");
+        assert!(user.take_change(now + 50_000, rate).is_ok());
+        assert!(user.take_change(now + 99_999, rate).is_err());
+        let now = now + 10 * SECOND;
+        assert!((0..3).all(|_| user.take_change(now, rate).is_ok()), "no more are saved up");
+        assert!(user.take_change(now, rate).is_err());
+        user.owe_changes(now, rate, 100);
+        assert_eq!(user.take_change(now, rate), Err(over(Rate::Changes, 20, 101 * 50_000)));
+        assert!(user.take_change(now + 101 * 50_000, rate).is_ok());
+    }
 
     #[test]
     fn an_update_in_many_sessions_is_made_up_for_later() {
@@ -191,7 +272,7 @@ mod tests {
         user.owe_updates(now, 200, SESSIONS_PER_UPDATE + 1);
         user.owe_updates(now, 200, 10 * SESSIONS_PER_UPDATE);
         let refused = user.take_update(now, 200);
-        assert_eq!(refused, Err(Refusal::RateLimited { per_second: 200, retry_after: 11 * 5000 }));
+        assert_eq!(refused, Err(over(Rate::Updates, 200, 11 * 5000)));
         assert!(user.take_update(now + 11 * 5000, 200).is_ok());
     }
 
@@ -220,7 +301,7 @@ mod tests {
         let now = 5 * SECOND;
         assert!((0..200).all(|_| user.take_update(now, 200).is_ok()));
         let refused = user.take_update(now, 200);
-        assert_eq!(refused, Err(Refusal::RateLimited { per_second: 200, retry_after: 5000 }));
+        assert_eq!(refused, Err(over(Rate::Updates, 200, 5000)));
         assert!(user.take_update(now + 5000, 200).is_ok());
         assert!(user.take_update(now + 5001, 200).is_err());
         assert!((0..200).all(|_| user.take_update(now + 10 * SECOND, 200).is_ok()));

@@ -111,6 +111,7 @@ async fn measure_what_sending_on_costs() {
         node: name.to_owned(),
         threads: 1,
         max_updates_per_second: 100_000,
+        max_changes_per_second: 1_000_000,
         ..Config::default()
     };
     let owner = start(settings("the-owner"), None).await.expect("it starts");

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sessiond::proto::{
-    DeliveryOptions, JoinOptions, PropsWrite, SessionSettings, StreamOpen,
+    DeliveryOptions, JoinOptions, PropsWrite, Role, SessionSettings, StreamOpen,
     SubscribeToSessionRequest,
 };
 use tonic::Code;
@@ -191,6 +191,88 @@ async fn there_are_at_most_so_many_users() {
     service.leave("finals", "bob").await;
     service.advance(60_010);
     service.join("finals", "kim").await;
+}
+
+/// A server where a user makes 2 changes of sessions and members at once, and then 2 a second.
+async fn two_changes_at_once() -> Service {
+    Service::start_with(|config| {
+        (config.max_changes_per_second, config.max_sessions_per_user) = (2, 2);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_user_changes_sessions_and_members_at_most_so_often_a_second() {
+    let service = two_changes_at_once().await;
+    service.open_room("finals", "ada").await;
+    service.join("finals", "bob").await;
+    service.advance(1_000);
+    let over = |told: Refused, millis| {
+        let told = told.is(Code::ResourceExhausted, "RATE_LIMITED");
+        let told = told.says("limit", "max-changes-per-second").says("most", "2");
+        assert_eq!(told.retry_after, Some(std::time::Duration::from_millis(millis)));
+    };
+    // What ends something is never refused; joining again is no change.
+    service.join("finals", "bob").await;
+    for _ in 0..2 {
+        service.leave("finals", "bob").await;
+        service.join("finals", "bob").await;
+    }
+    service.join("finals", "bob").await;
+    service.leave("finals", "bob").await;
+    over(refused(service.try_join("finals", "bob", JoinOptions::default()).await), 500);
+    let mut other = opening("other", "bob", SessionSettings::default());
+    over(refused(service.try_open(other.clone()).await), 500);
+    over(service.open_stream(stream_joining("finals", "bob")).await.refused().await, 500);
+    service.advance(499);
+    over(refused(service.try_join("finals", "bob", JoinOptions::default()).await), 1);
+    service.advance(1);
+    service.join("finals", "bob").await;
+    over(refused(service.try_open(other.clone()).await), 500);
+    // Others have their own, and so has the app.
+    for _ in 0..2 {
+        service.try_ban("finals", "ada", "eve").await.expect("it fits");
+    }
+    over(refused(service.try_ban("finals", "ada", "eve").await), 500);
+    other.user_id.clear();
+    for number in 0..5 {
+        other.session_id = number.to_string();
+        service.try_open(other.clone()).await.expect("the app may");
+    }
+    service.try_open_as(private("", "eve", "bob")).await.expect("the app has bob join");
+}
+
+#[tokio::test]
+async fn a_stream_joins_all_its_sessions_or_waits_until_it_may() {
+    let service = two_changes_at_once().await;
+    for session in ["a", "b"] {
+        service.open_room(session, "ada").await;
+    }
+    service.join("a", "bob").await;
+    service.leave("a", "bob").await;
+    let open = several_joining("bob", &["a", "b"]);
+    let told = service.open_stream(open.clone()).await.refused().await;
+    let told = told.is(Code::ResourceExhausted, "RATE_LIMITED");
+    assert_eq!(told.retry_after, Some(std::time::Duration::from_millis(500)));
+    service.tick();
+    assert_eq!(service.names("a").await, ["ada"], "it has joined none of them");
+    service.advance(490);
+    service.open_several(open).await.next().await;
+}
+
+#[tokio::test]
+async fn everybody_whom_an_opening_names_counts_as_a_change() {
+    let service = two_changes_at_once().await;
+    let mut crowded = opening("finals", "ada", SessionSettings::default());
+    for number in 0..5 {
+        crowded.roles.insert(format!("admin {number}"), Role::Admin.into());
+    }
+    service.try_open(crowded).await.expect("it fits");
+    let answer = service.try_ban("finals", "ada", "eve").await;
+    let told = refused(answer).is(Code::ResourceExhausted, "RATE_LIMITED");
+    assert_eq!(told.retry_after, Some(std::time::Duration::from_millis(2_500)));
+    service.advance(2_500);
+    service.try_ban("finals", "ada", "eve").await.expect("one more fits");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::{
     object_stream::Refusal as Objects,
     proto::{self, ErrorReason as Reason},
     session::{
-        error::{Limit, Refusal as Rule, Violation, cut},
+        error::{Limit, Rate, Refusal as Rule, Violation, cut},
         limits::{Micros, SECOND},
         role::Role,
     },
@@ -250,7 +250,8 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::SessionNotFound => {
             let message = match &about.session {
                 Subject::None => {
-                    "no session that the request asks for is open, or the caller may not know of it".to_owned()
+                    "no session that the request asks for is open, or the caller may not know of it"
+                        .to_owned()
                 }
                 Subject::Id(id) => not_open(&format!("{id:?}")),
                 Subject::Name(name) => not_open(&format!("named {name:?}")),
@@ -285,9 +286,12 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
             };
             let message = match needs {
                 Role::Owner => format!("{has}; only the owner, or the app itself, may do this"),
-                _ => format!("{has}; this needs the role {needs} or a higher one, which SetRole gives"),
+                _ => format!(
+                    "{has}; this needs the role {needs} or a higher one, which SetRole gives"
+                ),
             };
-            Told::new(PermissionDenied, Reason::RoleTooLow, message).with("needs", needs.to_string())
+            Told::new(PermissionDenied, Reason::RoleTooLow, message)
+                .with("needs", needs.to_string())
         }
         Rule::NotAWriter(named) => Told::of_fields(PermissionDenied, Reason::NotAWriter, named),
         Rule::SessionIdNeeded => Told::new(
@@ -355,7 +359,9 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
         Rule::WrongKind => Told::new(
             FailedPrecondition,
             Reason::WrongKind,
-            format!("{session} has no host: only a session that is opened with kind HOSTED has one"),
+            format!(
+                "{session} has no host: only a session that is opened with kind HOSTED has one"
+            ),
         ),
         Rule::RevisionChanged(named) => {
             Told::of_fields(Code::Aborted, Reason::RevisionChanged, named)
@@ -382,15 +388,16 @@ fn of_rules(rule: &Rule, about: &About) -> Told {
             },
             *most,
         ),
-        Rule::RateLimited { per_second, retry_after } => Told::limit(
-            Reason::RateLimited,
-            "max-updates-per-second",
-            per_second,
-            format!(
-                "{user} sends more than {per_second} updates a second; wait as long as the details say"
-            ),
-        )
-        .after(*retry_after),
+        Rule::RateLimited { rate, per_second, retry_after } => {
+            let (limit, what) = match rate {
+                Rate::Updates => ("max-updates-per-second", "updates"),
+                Rate::Changes => ("max-changes-per-second", "changes of sessions or members"),
+            };
+            let message = format!(
+                "{user} makes more than {per_second} {what} a second; wait as long as the details say"
+            );
+            Told::limit(Reason::RateLimited, limit, per_second, message).after(*retry_after)
+        }
         Rule::OfUser { at, why } => of_rules(why, about).named("field", &format!("users[{at}]")),
     }
 }

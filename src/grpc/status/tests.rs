@@ -4,7 +4,7 @@ use crate::{
     engine::{AppLimit, Refusal as Engine, asked::Verdict},
     object_stream::Refusal as Objects,
     session::{
-        error::{Limit, Refusal as Rule},
+        error::{Limit, Rate, Refusal as Rule},
         ids::{AppId, SessionId},
         role::Role,
     },
@@ -89,7 +89,8 @@ every_variant! {
     Rule::NotTheHost => Rule::NotTheHost;
     Rule::LimitReached { .. } =>
         Rule::LimitReached { limit: Limit::PropsPerUser, most: number as usize };
-    Rule::RateLimited { .. } => Rule::RateLimited { per_second: number, retry_after: number };
+    Rule::RateLimited { .. } =>
+        Rule::RateLimited { rate: Rate::Changes, per_second: number, retry_after: number };
     Rule::OfUser { .. } =>
         Rule::OfUser { at: number as usize, why: Box::new(Rule::Invalid(faults.to_vec())) };
 }

@@ -2,7 +2,7 @@
 
 use super::{Gateway, Server};
 use crate::grpc::error::Refusal;
-use crate::session::error::Refusal as Rule;
+use crate::session::error::{Rate, Refusal as Rule};
 use crate::{
     engine::{self, Attachment},
     grpc::delivery::{
@@ -37,7 +37,7 @@ impl Excess {
         }
         let per_second = user.max_updates_per_second();
         let retry_after = SECOND / per_second.clamp(1, SECOND);
-        Err(Rule::RateLimited { per_second, retry_after }.into())
+        Err(Rule::RateLimited { rate: Rate::Updates, per_second, retry_after }.into())
     }
 
     /// The last message before all that waits.
