@@ -84,6 +84,10 @@ settings! {
         /// begin each connection with a header of the PROXY protocol, version 2, and what is limited per
         /// address counts the clients that they name.
         trusted_proxies: Networks = "none", networks();
+        /// The proxies that pass on calls of several clients over one connection, as networks with commas
+        /// between. They, and nobody else, are believed in the header x-forwarded-for of each call: what
+        /// is limited per address and is no connection or stream counts the clients that it names.
+        forwarding_proxies: Networks = "none", networks();
         /// Name of this node, sent as `sessiond-node` with every response. Unless set, the host name.
         node: String = host_name(), node_name();
         /// Threads that serve connections and tick sessions. Unless set, one per available core.

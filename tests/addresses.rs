@@ -241,6 +241,56 @@ async fn from_one_address_only_so_many_connections_come_in_a_second() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_passes_on_calls_says_where_each_comes_from() {
+    let (file, _) = identity();
+    let server = start(|config| {
+        config.identity = Some(file);
+        config.forwarding_proxies = Networks::of("127.0.0.0/8,10.0.0.0/8").expect("networks");
+        config.max_refused_calls_per_address = 1;
+    })
+    .await;
+    let mut proxy = client(server.address()).await.expect("it is let in");
+    let mut refused = async |from: &'static str| {
+        let mut request = Request::new(GetSessionInfoRequest::default());
+        request.metadata_mut().insert("x-forwarded-for", from.parse().expect("ASCII"));
+        in_time(proxy.get_session_info(request)).await.expect_err("without a credential").code()
+    };
+    assert_eq!(refused("192.0.2.1").await, Code::Unauthenticated);
+    for same in ["192.0.2.1", "198.51.100.7, 192.0.2.1, 10.1.2.3"] {
+        assert_eq!(refused(same).await, Code::ResourceExhausted, "{same}");
+    }
+    assert_eq!(refused("192.0.2.1, 192.0.2.2").await, Code::Unauthenticated, "another one");
+    // What names nobody counts for the proxy.
+    assert_eq!(refused("unknown").await, Code::Unauthenticated);
+    for nobody in ["192.0.2.9, unknown", "10.0.0.1", ""] {
+        assert_eq!(refused(nobody).await, Code::ResourceExhausted, "{nobody}");
+    }
+}
+
+#[tokio::test]
+async fn the_header_of_a_client_counts_for_nothing() {
+    let (file, _) = identity();
+    let server = start(|config| {
+        config.identity = Some(file);
+        config.trusted_proxies = trusting();
+        config.forwarding_proxies = Networks::of("10.0.0.0/8").expect("a network");
+        config.max_refused_calls_per_address = 1;
+    })
+    .await;
+    let at = Ipv4Addr::new(192, 0, 2, 1).into();
+    for to in [server.address(), proxy(server.address(), header(at)).await] {
+        let mut client = client(to).await.expect("it is let in");
+        for (number, expected) in [(1, Code::Unauthenticated), (2, Code::ResourceExhausted)] {
+            let mut request = Request::new(GetSessionInfoRequest::default());
+            let from = format!("198.51.100.{number}");
+            request.metadata_mut().insert("x-forwarded-for", from.parse().expect("ASCII"));
+            let told = in_time(client.get_session_info(request)).await.expect_err("it is refused");
+            assert_eq!(told.code(), expected, "{number}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn calls_without_valid_credentials_are_told_to_wait_and_others_go_on() {
     let (file, key) = identity();
     let server = start(|config| {

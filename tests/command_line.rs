@@ -497,7 +497,9 @@ fn two_values(setting: &Setting) -> (String, String) {
         (None, "node") => ["one", "another"],
         (None, "identity") => ["identity.toml", "/etc/sessiond/identity.toml"],
         (None, "webhooks") => ["webhooks.toml", "/etc/sessiond/webhooks.toml"],
-        (None, "trusted-proxies") => ["10.0.0.0/8", "192.0.2.7,2001:db8::/32"],
+        (None, "trusted-proxies" | "forwarding-proxies") => {
+            ["10.0.0.0/8", "192.0.2.7,2001:db8::/32"]
+        }
         (None, "tls-certificate" | "tls-key" | "tls-client-ca") => ["a.pem", "/etc/tls/b.pem"],
         (None, "node-listen") => ["127.0.0.1:7001", ":7001"],
         (None, "node-certificate" | "node-key" | "node-ca") => ["a.pem", "/etc/node/b.pem"],

@@ -143,6 +143,8 @@ pub enum Verdict {
         name: Arc<str>,
         /// What the backend has to say.
         message: String,
+        /// The same for programs.
+        reason: Option<Arc<str>>,
     },
     /// A backend that has a say in it cannot be asked.
     HookUnavailable {

@@ -57,7 +57,7 @@ pub use encoder::{Delivery, Encoded};
 pub use error::Refusal;
 pub use events::{
     AppEvent, AppWhat, Credential, EventBounds, EventCursor, EventGap, EventTold, EventWatch,
-    EventsFrom, HookRefusal, Revoked,
+    EventsFrom, JudgedRefusal, RefusedBy, Revoked,
 };
 pub use filter::{Allowance, Filter, Outline};
 pub use footprint::Footprint;

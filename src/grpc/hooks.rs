@@ -21,10 +21,13 @@ use crate::{
         value::Value,
     },
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Bytes of the message of a backend.
 const MESSAGE_BYTES: usize = 256;
+
+/// Bytes of what it says to programs.
+const REASON_BYTES: usize = 64;
 
 /// What is told where a backend says nothing.
 const NO_MESSAGE: &str = "a backend refuses this";
@@ -42,8 +45,19 @@ pub enum Said {
         /// The role of a new member.
         role: Option<Role>,
     },
-    /// It is refused, with this message.
-    Refused(String),
+    /// It is refused.
+    Refused {
+        /// What is told to whoever asked.
+        message: String,
+        /// The same for programs.
+        reason: Option<Arc<str>>,
+    },
+}
+
+impl Said {
+    fn refused(message: String) -> Self {
+        Self::Refused { message, reason: None }
+    }
 }
 
 /// What a hook is asked. Equal questions are equal messages.
@@ -54,7 +68,7 @@ pub fn question(asked: &Asked) -> AuthorizeRequest {
         app: app.to_string(),
         session_id: session_id.as_deref().unwrap_or_default().to_owned(),
         user_id: user.to_string(),
-        caller: Some(proto::Caller {
+        caller: Some(proto::HookCaller {
             scope: bearer.scope.to_owned(),
             subject: bearer.subject.as_deref().unwrap_or_default().to_owned(),
         }),
@@ -127,11 +141,20 @@ impl Context {
         asked: &Asked,
         answer: AuthorizeResponse,
     ) -> Result<Said, String> {
-        let AuthorizeResponse { allowed, message, set, omit, role, settings, settings_mask } =
-            answer;
+        let AuthorizeResponse {
+            allowed,
+            message,
+            set,
+            omit,
+            role,
+            settings,
+            settings_mask,
+            reason,
+        } = answer;
         if !allowed {
             // However it says it, it refuses.
-            return Ok(Said::Refused(printable(&message)));
+            let reason = is_reason(&reason).then(|| reason.into());
+            return Ok(Said::Refused { message: printable(&message), reason });
         }
         let mut door = Door::new(&self.limits);
         let set = door.values("set", set);
@@ -190,7 +213,7 @@ impl Context {
         let request = changed(&asked.request, set, &omit, changes);
         if request.props().len() > most {
             // It is the user's props that leave no room: no failure of the hook.
-            return Ok(Said::Refused(format!(
+            return Ok(Said::refused(format!(
                 "with what it adds there are more than {most} props"
             )));
         }
@@ -198,7 +221,7 @@ impl Context {
             && set.is_empty()
             && remove.is_empty()
         {
-            return Ok(Said::Refused("nothing is left of the write".to_owned()));
+            return Ok(Said::refused("nothing is left of the write".to_owned()));
         }
         Ok(Said::Passed { request: Box::new(request), role })
     }
@@ -231,6 +254,12 @@ fn changed(
         }
     }
     request
+}
+
+/// Whether a reason has the form of one.
+fn is_reason(reason: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=REASON_BYTES).contains(&reason.len()) && reason.bytes().all(is_fine)
 }
 
 /// A message as it may be told: bounded, and in one line.

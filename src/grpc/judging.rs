@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::{
-        self, HookRefusal, Live, SessionKey,
+        self, JudgedRefusal, Live, RefusedBy, SessionKey,
         asked::{Asked, Bearer, Request, Verdict},
         rule::{Rule as Judge, judge},
     },
@@ -26,7 +26,7 @@ use crate::{
         role::Role,
     },
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What became of a write in the sessions that judge it.
 pub type Judgements = BTreeMap<SessionId, Result<Write, engine::Refusal>>;
@@ -36,6 +36,22 @@ struct Passed {
     request: Request,
     /// The role that a new member gets.
     role: Option<Role>,
+}
+
+/// What of a verdict is told as an event; a hook that fails is for the log.
+fn noted(verdict: &Verdict) -> Option<(RefusedBy, Arc<str>, Arc<str>)> {
+    match verdict {
+        Verdict::Rule { name, message, why } => Some((
+            RefusedBy::Rule { is_faulty: why.is_some() },
+            (**name).into(),
+            (**message).into(),
+        )),
+        Verdict::Hook { name, message, reason } => {
+            let reason = reason.clone();
+            Some((RefusedBy::Hook { reason }, name.clone(), message.as_str().into()))
+        }
+        Verdict::HookUnavailable { .. } => None,
+    }
 }
 
 impl Grant {
@@ -76,14 +92,12 @@ impl Context {
             name,
             "refused"
         );
-        // Writes may come so fast that nothing else would be left in the journal.
-        if let Verdict::Hook { name, message } = &verdict
+        if let Some((by, name, message)) = noted(&verdict)
+            // Writes may come so fast that nothing else would be left in the journal.
             && operation != Operation::Write
         {
-            let (hook, reason) = (name.clone(), message.as_str().into());
-            let refusal = HookRefusal { hook, operation, reason };
-            let (session, by) = (asked.session_id.clone(), Actor::of(&asked.user));
-            self.engine.note_hook_refusal(&asked.app, session, by, refusal);
+            let refusal = JudgedRefusal { by, name, operation, message };
+            self.engine.note_refusal(&asked.app, asked.session_id.clone(), &asked.user, refusal);
         }
         verdict.into()
     }
@@ -118,8 +132,8 @@ impl Context {
                 Ok(Said::Passed { request, role: given }) => {
                     (asked.request, role) = (*request, given.or(role));
                 }
-                Ok(Said::Refused(message)) => {
-                    return Err(Verdict::Hook { name: hook.name().clone(), message });
+                Ok(Said::Refused { message, reason }) => {
+                    return Err(Verdict::Hook { name: hook.name().clone(), message, reason });
                 }
                 Err(_) if hook.lets_pass() => {}
                 Err(retry_after) => {

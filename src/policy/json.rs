@@ -57,12 +57,15 @@ mod tests {
     #[test]
     fn a_question_is_written_as_protobuf_reads_it() {
         let asked = AuthorizeRequest {
-            operation: proto::Operation::Join.into(),
+            operation: proto::JudgedOperation::Join.into(),
             user_id: "ada".to_owned(),
             ..Default::default()
         };
         let json = question(&asked).expect("it is written");
         let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
-        assert_eq!(json, serde_json::json!({"operation": "OPERATION_JOIN", "userId": "ada"}));
+        assert_eq!(
+            json,
+            serde_json::json!({"operation": "JUDGED_OPERATION_JOIN", "userId": "ada"})
+        );
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     census::{Census, Full},
     descriptors::is_of_one_connection,
+    forwarded::Forwarders,
     http2::{self, account::Total},
     nodes::Trust,
     proxied,
@@ -250,6 +251,11 @@ impl Connections {
             From::Clients => None,
             From::Nodes(trust) => Some(trust.door()),
         };
+        let Config { forwarding_proxies, trusted_proxies, .. } = &self.config;
+        let forwarders = match &self.from {
+            From::Clients => Forwarders::at(ip, forwarding_proxies, trusted_proxies),
+            From::Nodes(_) => None,
+        };
         let setup = http2::Setup {
             router: &self.router,
             tracker: &self.tracker,
@@ -257,6 +263,7 @@ impl Connections {
             limits,
             seat,
             ip,
+            forwarders,
             began,
             certificate,
             door,

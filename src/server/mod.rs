@@ -9,6 +9,7 @@ mod cluster;
 mod descriptors;
 mod engines;
 mod error;
+mod forwarded;
 mod http2;
 mod nodes;
 mod part;

@@ -590,19 +590,51 @@ impl Service {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_hook_is_told_with_who_made_the_call() {
+async fn the_refusal_of_a_rule_or_a_hook_is_told_with_who_made_the_call() {
     use sessiond::{
-        engine::HookRefusal,
-        session::{command::Actor, ids, judging::Operation},
+        engine::{JudgedRefusal, RefusedBy},
+        session::{ids, judging::Operation},
     };
     let service = Service::start().await;
     let mut watcher = service.watch_events().await;
     let app = ids::AppId::new("default").expect("an id");
     let (session, ada) =
         (ids::SessionId::new("finals").ok(), ids::UserId::new("ada").expect("an id"));
-    let [hook, reason] = ["gate", "not today"].map(Into::into);
-    let refusal = HookRefusal { hook, operation: Operation::Join, reason };
-    service.engine().note_hook_refusal(&app, session, Actor::of(&ada), refusal);
+    let refuse = |by| {
+        let [name, message] = ["gate", "not today"].map(Into::into);
+        let refusal = JudgedRefusal { by, name, operation: Operation::Join, message };
+        service.engine().note_refusal(&app, session.clone(), &ada, refusal);
+    };
+    refuse(RefusedBy::Hook { reason: None });
+    refuse(RefusedBy::Hook { reason: Some("TOO_YOUNG".into()) });
+    refuse(RefusedBy::Rule { is_faulty: false });
+    refuse(RefusedBy::Rule { is_faulty: true });
     let told = after(&service, &mut watcher).await;
-    assert_eq!(told, ["hook gate Join: not today by ada"]);
+    let expected = [
+        "hook gate Join: not today by ada",
+        "hook gate Join: not today (TOO_YOUNG) by ada",
+        "rule gate Join: not today by ada",
+        "rule gate Join: not today (not evaluated) by ada",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn refusals_over_the_rate_of_changes_are_not_told() {
+    let policy = "[[rules]]\nname = \"no\"\non = [\"subscribe\"]\napps = \"*\"\n\
+                  expression = \"false\"\nmessage = \"no\"\n";
+    let path = crate::rules::policy_file(policy);
+    let service = Service::start_with(|config| {
+        config.policy = Some(path);
+        (config.max_changes_per_second, config.max_sessions_per_user) = (3, 3);
+    })
+    .await;
+    service.open_room("finals", "ada").await;
+    let mut watcher = service.watch_events().await;
+    for _ in 0..5 {
+        let told = service.refused_watch(subscription("finals", "ada")).await;
+        told.is(tonic::Code::PermissionDenied, "RULE_REFUSED");
+    }
+    let told = after(&service, &mut watcher).await;
+    assert_eq!(told, ["rule no Subscribe: no by ada"; 2], "opening was a change as well");
 }

@@ -11,7 +11,8 @@ use crate::{
 use backend::*;
 use sessiond::proto::{
     self, AuthorizeResponse, Block, Column, Dictionary, DictionaryEntry, ErrorReason, EventKind,
-    GatewayRequest, JoinOptions, Operation, Role, SessionSettings, authorize_request::Asked,
+    GatewayRequest, JoinOptions, JudgedOperation as Operation, Role, SessionSettings,
+    authorize_request::Asked,
 };
 use tonic::Code;
 
@@ -38,6 +39,41 @@ async fn a_hook_on_joins_is_asked_by_every_way_in() {
     let count = backend.count();
     service.join("finals", "cleo").await;
     assert_eq!(backend.count(), count, "joining again is not asked for");
+}
+
+#[tokio::test]
+async fn a_hook_says_to_programs_why_it_refuses() {
+    let backend = Lobby::start(|asked| {
+        let reason = match &*asked.user_id {
+            "bob" => "TOO_YOUNG_12".to_owned(),
+            "longest" => "R".repeat(64),
+            "too-long" => "R".repeat(65),
+            "lower" => "too_young".to_owned(),
+            _ => String::new(),
+        };
+        Act::Say(AuthorizeResponse { reason, ..no("you stay out") })
+    })
+    .await;
+    let service = under(&backend.policy("[\"join\"]", "")).await;
+    service.open_room("finals", "ada").await;
+    let longest = "R".repeat(64);
+    let users = ["bob", "longest", "too-long", "lower", "none"];
+    let reasons = ["TOO_YOUNG_12", &*longest, "", "", ""];
+    for (user, reason) in users.into_iter().zip(reasons) {
+        let answer = service.try_join("finals", user, JoinOptions::default()).await;
+        let told = refused(answer).by_hook();
+        let said = told.metadata.get("hook_reason").map(|it| &**it);
+        assert_eq!(said.unwrap_or_default(), reason, "{user}");
+    }
+    let events = service.all_events("default").await;
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|it| match it.what.as_ref()? {
+            proto::event::What::HookRefused(it) => Some((&*it.message, &*it.reason)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, reasons.map(|reason| ("you stay out", reason)));
 }
 
 #[tokio::test]

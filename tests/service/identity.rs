@@ -566,9 +566,9 @@ async fn a_token_limits_the_role_of_its_user() {
     assert!(format!("{:?}", seen.snapshot).contains("secret"), "{seen:?}");
     let seen = in_time(moderator.join_session(join())).await.expect("it is in").into_inner();
     assert!(seen.snapshot.is_some() && !format!("{:?}", seen.snapshot).contains("secret"));
-    let of_admins = proto::Rule {
+    let of_admins = proto::SessionRule {
         name: "admins".to_owned(),
-        on: vec![proto::Operation::Write.into()],
+        on: vec![proto::JudgedOperation::Write.into()],
         expression: "member.role >= ADMIN".to_owned(),
         message: "only admins write".to_owned(),
     };

@@ -5,7 +5,7 @@ use sessiond::{
     config::Config,
     proto::{
         self, Block, Column, Dictionary, DictionaryEntry, ErrorReason, GatewayRequest, JoinOptions,
-        Operation, Role, Rule, SessionSettings,
+        JudgedOperation as Operation, Role, SessionRule as Rule, SessionSettings,
     },
     server::{Server, StartError},
 };
@@ -232,6 +232,9 @@ pub async fn bob_comes_in_by_no_way(service: &Service, reason: ErrorReason) {
 async fn a_rule_on_joins_judges_every_way_in() {
     let service = with_rule(&[Operation::Join], "request.user_id != 'bob'").await;
     bob_comes_in_by_no_way(&service, ErrorReason::RuleRefused).await;
+    let events = service.all_events("default").await;
+    let events = events.iter().filter(|it| it.kind() == proto::EventKind::RuleRefused);
+    assert_eq!(events.count(), 7, "backends are told of each");
     service.join("finals", "cleo").await;
     let newest = |user: &str| proto::JoinSessionRequest {
         user_id: user.to_owned(),

@@ -42,8 +42,8 @@ pub enum AppWhat {
         /// They are not refused any more.
         is_restored: bool,
     },
-    /// A hook refused something.
-    HookRefused(HookRefusal),
+    /// A rule or a hook refused something.
+    Refused(JudgedRefusal),
 }
 
 /// Names a credential in events. It holds no secret.
@@ -84,15 +84,32 @@ pub enum Revoked {
     },
 }
 
-/// That a hook refused something.
+/// That something was refused by whoever judges it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HookRefusal {
-    /// The name of the hook in the settings.
-    pub hook: Arc<str>,
+pub struct JudgedRefusal {
+    /// Who refused it.
+    pub by: RefusedBy,
+    /// The name of the rule or hook.
+    pub name: Arc<str>,
     /// What was asked for.
     pub operation: Operation,
-    /// In the words of the hook.
-    pub reason: Arc<str>,
+    /// In the words of the rule or hook.
+    pub message: Arc<str>,
+}
+
+/// Who refuses what is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// A rule of the server or of the session.
+    Rule {
+        /// It could not be evaluated.
+        is_faulty: bool,
+    },
+    /// A hook.
+    Hook {
+        /// Why, for programs.
+        reason: Option<Arc<str>>,
+    },
 }
 
 impl AppEvent {
@@ -132,8 +149,12 @@ impl AppEvent {
                     issuer.as_ref().map_or(0, |it| it.len()) + user(it)
                 }
             },
-            AppWhat::HookRefused(HookRefusal { hook, operation: _, reason }) => {
-                hook.len() + reason.len()
+            AppWhat::Refused(JudgedRefusal { by, name, operation: _, message }) => {
+                let reason = match by {
+                    RefusedBy::Rule { .. } | RefusedBy::Hook { reason: None } => 0,
+                    RefusedBy::Hook { reason: Some(reason) } => reason.len(),
+                };
+                name.len() + message.len() + reason
             }
         };
         let session = self.session.as_ref().map_or(0, |it| it.len());

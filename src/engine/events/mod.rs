@@ -9,14 +9,14 @@ mod event;
 mod journal;
 mod watch;
 
-pub use event::{AppEvent, AppWhat, Credential, HookRefusal, Revoked};
+pub use event::{AppEvent, AppWhat, Credential, JudgedRefusal, RefusedBy, Revoked};
 pub use journal::{EventBounds, EventJournal};
 pub use watch::{EventCursor, EventGap, EventTold, EventWatch, EventsFrom};
 
 use super::{Engine, live::State};
 use crate::session::{
     command::Actor,
-    ids::{AppId, SessionId},
+    ids::{AppId, SessionId, UserId},
 };
 pub(super) use journal::Events;
 use journal::Noted;
@@ -58,15 +58,20 @@ impl Engine {
         }
     }
 
-    /// Notes that a hook refused what an actor asked for, of a session that is named or of the app.
-    pub fn note_hook_refusal(
+    /// Notes that a user was refused what it asked for, of a session that is named or of the app. As one
+    /// of the changes that the user makes: what is over their rate is not noted, so that nobody fills
+    /// the journal by asking again and again.
+    pub fn note_refusal(
         &self,
         app: &AppId,
         session: Option<SessionId>,
-        by: Actor,
-        refusal: HookRefusal,
+        by: &UserId,
+        refusal: JudgedRefusal,
     ) {
-        self.note_in(app, session, Some(by), AppWhat::HookRefused(refusal));
+        let by = Actor::of(by);
+        if self.take_change(app, &by).is_ok() {
+            self.note_in(app, session, Some(by), AppWhat::Refused(refusal));
+        }
     }
 
     fn note_in(&self, app: &AppId, session: Option<SessionId>, by: Option<Actor>, what: AppWhat) {

@@ -2,7 +2,7 @@
 
 use super::to_proto;
 use crate::{
-    engine::{AppEvent, AppWhat, Credential, EventGap, HookRefusal, Revoked},
+    engine::{AppEvent, AppWhat, Credential, EventGap, JudgedRefusal, RefusedBy, Revoked},
     proto::{self, EventKind as Kind, event::What as Told},
     session::{
         command::Actor,
@@ -33,7 +33,8 @@ pub fn kind(what: &AppWhat) -> Kind {
         },
         AppWhat::Credentials { is_restored: false, .. } => Kind::CredentialsRevoked,
         AppWhat::Credentials { is_restored: true, .. } => Kind::CredentialsRestored,
-        AppWhat::HookRefused(_) => Kind::HookRefused,
+        AppWhat::Refused(JudgedRefusal { by: RefusedBy::Hook { .. }, .. }) => Kind::HookRefused,
+        AppWhat::Refused(JudgedRefusal { by: RefusedBy::Rule { .. }, .. }) => Kind::RuleRefused,
     }
 }
 
@@ -82,11 +83,7 @@ fn told(what: &AppWhat) -> (Option<&UserId>, Told) {
             };
             return (user, told);
         }
-        AppWhat::HookRefused(HookRefusal { hook, operation, reason }) => {
-            let [hook, reason] = [hook, reason].map(|it| it.to_string());
-            let operation = to_proto::operation(*operation).into();
-            return (None, Told::HookRefused(proto::HookRefused { hook, operation, reason }));
-        }
+        AppWhat::Refused(refusal) => return (None, refused(refusal)),
     };
     match what {
         What::Opened(kind) => {
@@ -146,6 +143,22 @@ fn told(what: &AppWhat) -> (Option<&UserId>, Told) {
         What::SeatsReleased { users } => {
             let user_ids = texts(users);
             (only(users), Told::SeatsReleased(proto::SeatsReleased { user_ids }))
+        }
+    }
+}
+
+fn refused(refusal: &JudgedRefusal) -> Told {
+    let JudgedRefusal { by, name, operation, message } = refusal;
+    let [name, message] = [name, message].map(|it| it.to_string());
+    let operation = to_proto::operation(*operation).into();
+    match by {
+        RefusedBy::Rule { is_faulty } => {
+            let (rule, not_evaluated) = (name, *is_faulty);
+            Told::RuleRefused(proto::RuleRefused { rule, operation, message, not_evaluated })
+        }
+        RefusedBy::Hook { reason } => {
+            let (hook, reason) = (name, reason.as_deref().unwrap_or_default().to_owned());
+            Told::HookRefused(proto::HookRefused { hook, operation, message, reason })
         }
     }
 }

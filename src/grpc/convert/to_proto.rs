@@ -286,8 +286,8 @@ pub fn settings(settings: &Settings) -> proto::SessionSettings {
     }
 }
 
-fn rule(rule: &Rule) -> proto::Rule {
-    proto::Rule {
+fn rule(rule: &Rule) -> proto::SessionRule {
+    proto::SessionRule {
         name: rule.name.to_string(),
         on: rule.on.iter().map(|it| operation(it).into()).collect(),
         expression: rule.expression.to_string(),
@@ -296,12 +296,12 @@ fn rule(rule: &Rule) -> proto::Rule {
 }
 
 /// What is judged.
-pub fn operation(operation: Operation) -> proto::Operation {
+pub fn operation(operation: Operation) -> proto::JudgedOperation {
     match operation {
-        Operation::Open => proto::Operation::Open,
-        Operation::Join => proto::Operation::Join,
-        Operation::Write => proto::Operation::Write,
-        Operation::Subscribe => proto::Operation::Subscribe,
+        Operation::Open => proto::JudgedOperation::Open,
+        Operation::Join => proto::JudgedOperation::Join,
+        Operation::Write => proto::JudgedOperation::Write,
+        Operation::Subscribe => proto::JudgedOperation::Subscribe,
     }
 }
 

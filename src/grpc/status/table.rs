@@ -499,9 +499,10 @@ fn of_verdict(verdict: &Verdict) -> Told {
             Told::new(Code::PermissionDenied, Reason::RuleRefused, message)
                 .with("rule", name.to_string())
         }
-        Verdict::Hook { name, message } => {
-            Told::new(Code::PermissionDenied, Reason::HookRefused, message)
-                .with("hook", name.to_string())
+        Verdict::Hook { name, message, reason } => {
+            let told = Told::new(Code::PermissionDenied, Reason::HookRefused, message);
+            let told = told.with("hook", name.to_string());
+            reason.iter().fold(told, |told, reason| told.with("hook_reason", reason.to_string()))
         }
         Verdict::HookUnavailable { name, retry_after } => Told::new(
             Code::Unavailable,

@@ -11,6 +11,7 @@ use crate::{
     identity::Certificate,
     server::{
         census::Stay,
+        forwarded::Forwarders,
         nodes::{self, Door},
         router::Router,
         tls::Stream,
@@ -59,6 +60,9 @@ pub struct Setup<'a> {
     pub limits: Limits,
     pub seat: Seat,
     pub ip: IpAddr,
+    /// Whose headers say where the caller of each call is; none = the caller is where the connection
+    /// comes from.
+    pub forwarders: Option<Forwarders>,
     /// When the connection was accepted.
     pub began: Instant,
     /// What the client has shown in its handshake.
@@ -81,7 +85,8 @@ pub fn prepare(socket: &TcpStream, dead: Duration) -> io::Result<()> {
 
 /// Greets a client; returns the task of its connection, which is small where this is not.
 pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io::Result<Driver> {
-    let Setup { router, tracker, stopping, limits, seat, ip, began, certificate, door } = setup;
+    let Setup { router, tracker, stopping, limits, seat, ip, forwarders, began, certificate, door } =
+        setup;
     if let Stream::Plain(socket) = &socket {
         prepare(socket, limits.dead)?;
     }
@@ -123,6 +128,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io:
         limits,
         seat,
         peer: Peer::from(ip),
+        forwarders,
         certificate,
         door,
         stream_window: delivery::WINDOW,

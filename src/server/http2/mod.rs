@@ -11,6 +11,7 @@ mod socket;
 
 use super::{
     census::{Leave, Stay},
+    forwarded::Forwarders,
     nodes::Door,
     router::{Router, Way},
 };
@@ -126,6 +127,8 @@ pub struct Driver {
     limits: Limits,
     seat: Seat,
     peer: Peer,
+    /// They say where the caller of each call is.
+    forwarders: Option<Forwarders>,
     certificate: Option<Arc<Certificate>>,
     /// None = it is that of a client.
     door: Option<Arc<Door>>,
@@ -308,6 +311,12 @@ impl Driver {
         self.connection.abrupt_shutdown(reason);
     }
 
+    /// Where the caller of a call is: what is limited per address and is no connection counts it there.
+    fn caller(&self, headers: &HeaderMap) -> Peer {
+        let said = self.forwarders.as_ref().and_then(|it| it.caller(headers));
+        said.map_or(self.peer, Peer::from)
+    }
+
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
         if self.stay.is_crowded() {
             // It was told to make room: the client begins the call once more on another connection.
@@ -326,13 +335,13 @@ impl Driver {
         let account = self.stay.account().clone();
         let stay = self.stay.begin_stream();
         let (via, mut peer) = match self.door {
-            None => (Via::Client, self.peer),
+            None => (Via::Client, self.caller(&parts.headers)),
             Some(_) => (Via::Node, self.peer),
         };
         let way = match (&stay, &self.door) {
             (Some(_), None) => {
                 let (certificate, path) = (self.certificate.as_deref(), parts.uri.path());
-                self.router.way(&parts.method, path, &parts.headers, certificate, self.peer)
+                self.router.way(&parts.method, path, &parts.headers, certificate, peer)
             }
             (Some(_), Some(door)) => match door.admit(&parts.headers) {
                 Ok((grant, of)) => {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    engine::{AppWhat, Credential, HookRefusal, Revoked},
+    engine::{AppWhat, Credential, JudgedRefusal, RefusedBy, Revoked},
     proto::{EventGapReason, EventKind},
     session::{
         command::Actor,
@@ -61,8 +61,16 @@ fn everything() -> Vec<AppWhat> {
         let of = |is_restored| AppWhat::Credentials { revoked: revoked.clone(), is_restored };
         all.extend([of(false), of(true)]);
     }
-    let (hook, operation) = ("gate".into(), Operation::Join);
-    all.push(AppWhat::HookRefused(HookRefusal { hook, operation, reason }));
+    let bys = [
+        RefusedBy::Hook { reason: Some("TOO_YOUNG".into()) },
+        RefusedBy::Hook { reason: None },
+        RefusedBy::Rule { is_faulty: true },
+        RefusedBy::Rule { is_faulty: false },
+    ];
+    all.extend(bys.map(|by| {
+        let (name, message) = ("gate".into(), reason.clone());
+        AppWhat::Refused(JudgedRefusal { by, name, operation: Operation::Join, message })
+    }));
     all
 }
 

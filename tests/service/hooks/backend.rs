@@ -3,7 +3,7 @@
 use crate::support::*;
 use parking_lot::Mutex;
 use sessiond::proto::{
-    self, AuthorizeRequest, AuthorizeResponse, JoinOptions, Operation,
+    self, AuthorizeRequest, AuthorizeResponse, JoinOptions, JudgedOperation as Operation,
     hook_service_server::{HookService, HookServiceServer},
 };
 use std::{

@@ -126,7 +126,7 @@ async fn a_hook_over_http_is_sent_json_and_answers_with_json() {
     assert!(head.contains("content-type: application/json"), "{head}");
     assert!(!head.contains("authorization"), "{head}");
     let body: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
-    assert_eq!(body["operation"], "OPERATION_JOIN");
+    assert_eq!(body["operation"], "JUDGED_OPERATION_JOIN");
     assert_eq!((&body["userId"], &body["sessionId"]), (&"bob".into(), &"finals".into()));
     assert_eq!(body["caller"]["scope"], "none");
     assert_eq!(body["session"]["ownerId"], "ada");

@@ -133,7 +133,15 @@ pub fn line(event: &Event) -> String {
         What::CredentialsRevoked(it) => ("revoked", format!("{:?}", it.revocation)),
         What::CredentialsRestored(it) => ("restored", format!("{:?}", it.revocation)),
         What::HookRefused(it) => {
-            ("hook", format!("{} {:?}: {}", it.hook, it.operation(), it.reason))
+            let reason = match &*it.reason {
+                "" => String::new(),
+                reason => format!(" ({reason})"),
+            };
+            ("hook", format!("{} {:?}: {}{reason}", it.hook, it.operation(), it.message))
+        }
+        What::RuleRefused(it) => {
+            let why = if it.not_evaluated { " (not evaluated)" } else { "" };
+            ("rule", format!("{} {:?}: {}{why}", it.rule, it.operation(), it.message))
         }
     };
     let actor = event.actor.as_ref().expect("every event says who");

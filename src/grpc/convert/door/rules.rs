@@ -13,13 +13,13 @@ use std::{collections::HashSet, sync::Arc};
 
 impl Door<'_> {
     /// The rules of a new session; each is read as it will be read when it judges.
-    pub(super) fn rules(&mut self, field: &str, rules: &[proto::Rule]) -> Arc<[Rule]> {
+    pub(super) fn rules(&mut self, field: &str, rules: &[proto::SessionRule]) -> Arc<[Rule]> {
         if rules.len() > RULES {
             self.fault(field, format!("has {} rules, more than {RULES}", rules.len()));
             return [].into();
         }
         let mut names = HashSet::new();
-        let one = |(at, rule): (usize, &proto::Rule)| {
+        let one = |(at, rule): (usize, &proto::SessionRule)| {
             self.within(&format!("{field}[{at}]."), |door| {
                 let on = door.judged("on", &rule.on);
                 if !names.insert(rule.name.clone()) {
@@ -47,15 +47,15 @@ impl Door<'_> {
     }
 
     fn judged(&mut self, field: &str, on: &[i32]) -> Option<Operations> {
-        let one = |(at, on): (usize, &i32)| match proto::Operation::try_from(*on) {
-            Ok(proto::Operation::Join) => Some(Operation::Join),
-            Ok(proto::Operation::Write) => Some(Operation::Write),
-            Ok(proto::Operation::Subscribe) => Some(Operation::Subscribe),
-            Ok(proto::Operation::Open) => {
+        let one = |(at, on): (usize, &i32)| match proto::JudgedOperation::try_from(*on) {
+            Ok(proto::JudgedOperation::Join) => Some(Operation::Join),
+            Ok(proto::JudgedOperation::Write) => Some(Operation::Write),
+            Ok(proto::JudgedOperation::Subscribe) => Some(Operation::Subscribe),
+            Ok(proto::JudgedOperation::Open) => {
                 self.fault(format!("{field}[{at}]"), "a session is open before its rules hold");
                 None
             }
-            Ok(proto::Operation::Unspecified) | Err(_) => {
+            Ok(proto::JudgedOperation::Unspecified) | Err(_) => {
                 self.fault(format!("{field}[{at}]"), format!("{on} is no operation"));
                 None
             }
