@@ -161,6 +161,21 @@ fn opening_and_joining_set_the_defaults_and_first_props_and_data_override_them()
 }
 
 #[test]
+fn data_that_nobody_writes_is_framed_as_the_schema_has_it_after_opening_and_after_a_reset() {
+    let mut stage = Stage::open(playing(game()));
+    stage.tick();
+    assert_eq!(stage.picture(&host()).private_data["secret"], text("none"));
+    assert!(!stage.picture(&members()).data.is_empty());
+
+    let data = example(&[("round", Value::Integer(1))]);
+    stage.reset("ada", Some(Schema { data, ..Schema::default() })).unwrap();
+    let picture = stage.picture(&host());
+    let shown: Vec<_> = picture.data.into_iter().collect();
+    assert_eq!(shown, values(&[("round", Value::Integer(1))]));
+    assert!(picture.private_data.is_empty());
+}
+
+#[test]
 fn a_write_is_refused_whole_with_every_violation_named() {
     let mut stage = Stage::open(playing(game()));
     let before = format!("{:?}", stage.session);
