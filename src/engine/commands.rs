@@ -42,10 +42,13 @@ impl Engine {
         value: impl Fn(usize, usize) -> Value,
         mut refuse: impl FnMut(u32, Refusal),
     ) -> Option<Revision> {
-        if let Err(refusal) = self.check_draining() {
-            rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
-            return None;
-        }
+        let _work = match self.begin_work() {
+            Ok(work) => work,
+            Err(refusal) => {
+                rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
+                return None;
+            }
+        };
         let now = self.clock().now();
         let mut is_written = false;
         let mut state = live.lock();
@@ -102,7 +105,7 @@ impl Engine {
         command: Command,
         subscriber: Option<usize>,
     ) -> Result<(Position, Vec<UserId>), Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let mut state = live.lock();
         self.check_space(&state, command.cost())?;
         let accepted = state.core.apply(self.clock().now(), actor, command)?;
@@ -121,7 +124,7 @@ impl Engine {
         target: Option<UserId>,
         term: u64,
     ) -> Result<(Position, Arc<Info>), Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         self.take_change(&live.app, actor)?;
         let mut state = live.lock();
         self.check_space(&state, Cost::More)?;
@@ -172,6 +175,7 @@ impl Engine {
         self.take_change(&live.app, actor)?;
         let (position, wake) = {
             let mut state = self.shown(live).await?;
+            let _work = self.begin_work()?;
             self.check_space(&state, Cost::More)?;
             let (outline, framed_at) = (state.outline(), state.shown_at());
             let watched = self.watched(&state);
@@ -204,7 +208,7 @@ impl Engine {
         target: Option<&UserId>,
         resend: bool,
     ) -> Result<Position, Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let now = self.clock().now();
         let mut state = live.lock();
         state.core.check_transmit(actor, target)?;
@@ -234,7 +238,7 @@ impl Engine {
         user: &UserId,
         write: &Write,
     ) -> Result<Vec<WriteOutcome>, Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         self.check_space_for(Cost::More)?;
         let in_app = self.app(app);
         self.with_user(app, user, |record| {

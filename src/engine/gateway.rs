@@ -193,7 +193,7 @@ impl Engine {
         id: &Key,
         grace: Micros,
     ) -> Result<(GatewayStream, Found), Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         loop {
             let key = (app.clone(), id.clone());
             let gateway = match self.inner.gateways.entry(key) {

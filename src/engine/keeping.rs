@@ -211,6 +211,13 @@ impl Engine {
         self.inner.keeping.as_ref().map(|keeping| keeping.pin.read())
     }
 
+    /// Waits until whatever has a pin has dropped it: what was done by then is remembered, too.
+    pub(super) fn wait_for_pins(&self) {
+        if let Some(keeping) = &self.inner.keeping {
+            drop(keeping.pin.write());
+        }
+    }
+
     /// Polls what may be done and remembered in one go.
     pub fn pinned<T>(&self, poll: impl FnOnce() -> T) -> T {
         let _pin = self.pin();

@@ -9,6 +9,7 @@ use crate::session::{
     judging::Operation,
     revision::Revision,
 };
+use parking_lot::RwLockReadGuard;
 use std::{
     sync::{Arc, atomic::Ordering},
     task::Waker,
@@ -18,7 +19,7 @@ impl Engine {
     /// Opens a session; the opener joins and owns it, and the users named join. Returns the session with its first position,
     /// and whether it existed, which `get_if_exists` allows: then the opener joins what is there.
     pub fn open(&self, opening: Opening, get_if_exists: bool) -> Result<(Joined, bool), Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let (app, id) = (opening.app.clone(), opening.id.clone());
         loop {
             if let Some(live) = self.inner.registry.session(&app, &id) {
@@ -90,10 +91,13 @@ impl Engine {
         user.map(|user| user.lock().sessions.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// The server is stopping: frames what is open, ends every stream with the reason, and refuses
-    /// what comes from now on.
+    /// The server is stopping: refuses what comes from now on, waits for what has begun, frames what
+    /// is open, and ends every stream with the reason.
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::SeqCst);
+        // Whatever is accepted is accepted by then, and so is in the last frames.
+        drop(self.inner.at_work.write());
+        self.wait_for_pins();
         for live in self.inner.registry.all() {
             let mut state = live.lock();
             let mut wake = self.flush(&live, &mut state);
@@ -108,6 +112,16 @@ impl Engine {
         self.inner.draining.load(Ordering::SeqCst)
     }
 
+    /// Begins something that changes what there is, unless the server is stopping: a drain waits until
+    /// what this returns is dropped. Whoever holds it waits for nothing.
+    pub fn begin_work(&self) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
+        // One that is at work may do something within it while a drain waits.
+        let work = self.inner.at_work.read_recursive();
+        self.check_draining()?;
+        Ok(work)
+    }
+
+    /// Refuses what would only read or wait, where the server is stopping.
     pub(super) fn check_draining(&self) -> Result<(), Refusal> {
         if self.is_draining() { Err(Refusal::Draining) } else { Ok(()) }
     }

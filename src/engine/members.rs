@@ -38,7 +38,7 @@ impl Engine {
         join: Join,
         should_be: impl FnOnce(&Session) -> bool,
     ) -> Result<Position, Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let (position, moved) = self.with_user(&live.app, user, |record| {
             live.lock().core.check_may_know(user, &join)?;
             let wanted = (&live.id, live.exclusive);
@@ -125,7 +125,7 @@ impl Engine {
         join: Option<Join>,
         options: Options,
     ) -> Result<Subscription, Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let enlist = |state: &mut MutexGuard<'_, State>| self.enlist(live, state, actor, options);
         let (subscription, wake) = match actor {
             Actor::App => enlist(&mut live.lock()),
@@ -182,7 +182,7 @@ impl Engine {
         join: Option<&Join>,
         others: usize,
     ) -> Result<bool, Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         self.with_user(&live.app, user, |record| {
             let slot = join.map(|join| {
                 live.lock().core.check_may_know(user, join)?;

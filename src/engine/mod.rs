@@ -95,7 +95,7 @@ use events::Events;
 use gateway::{Gateway, Turns};
 use keeping::Keeping;
 use logs::Logs;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use registry::Registry;
 use requests::Requests;
 use rule::JudgedApps;
@@ -230,6 +230,8 @@ struct Inner {
     turns: Turns,
     last_epoch: AtomicU64,
     draining: AtomicBool,
+    /// Held, shared, by whatever changes something, and for a moment by a drain. Locked before all others.
+    at_work: RwLock<()>,
     /// What was stored is not there yet.
     starting: AtomicBool,
     /// One renaming at a time, so that no name is left behind.
@@ -268,6 +270,7 @@ impl Engine {
             turns: Turns::default(),
             last_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            at_work: RwLock::new(()),
             starting: AtomicBool::new(false),
             renaming: Mutex::new(()),
             matching: Mutex::new(()),

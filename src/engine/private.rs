@@ -21,7 +21,7 @@ impl Engine {
         private: Private,
         has_consent: bool,
     ) -> Result<(Joined, bool), Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let app = opening.app.clone();
         loop {
             if let Some(live) = self.inner.registry.private(&app, &private.pair) {

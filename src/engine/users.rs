@@ -181,7 +181,7 @@ impl Engine {
 
     /// A stream of a user begins: as long as it has one it is not forgotten.
     pub fn user_stream(&self, app: &AppId, user: &UserId) -> Result<UserStream, Refusal> {
-        self.check_draining()?;
+        let _work = self.begin_work()?;
         let record = self.inner.registry.user_or_new(app, user)?;
         self.with_record(app, user, &record, |record| record.streams += 1);
         let app = record.lock().in_app.app().id().clone();

@@ -76,9 +76,7 @@ impl ObjectStreams {
         actor: &Actor,
         write: impl FnOnce(&mut object_stream::ObjectStreams) -> Result<T, object_stream::Refusal>,
     ) -> Result<T, Refusal> {
-        if self.0.engine.is_draining() {
-            return Err(Refusal::DRAINING);
-        }
+        let _work = self.0.engine.begin_work()?;
         if let Actor::User(user) = actor {
             self.0.engine.take_update(app, user)?;
         }

@@ -9,16 +9,46 @@ use sessiond::{
     grpc::encode::PREFIX,
     proto,
     session::{
-        command::{Actor, Command},
+        command::{Actor, Command, Write},
         error::Refusal as Rule,
         ids::Key,
         judging::{self, Operation},
         limits::SECOND,
         revision::Revision,
         settings::{Durability, Kind},
+        value::Value,
         view::View,
     },
 };
+
+/// Sixty times, as it is a matter of nanoseconds.
+#[tokio::test]
+async fn what_is_accepted_while_the_server_stops_is_stored() {
+    for round in 0..60 {
+        let mut stage = Stage::new().await;
+        let live = stage.open("race", Durability::Async);
+        stage.store().await;
+        let (sender, begun) = std::sync::mpsc::channel();
+        let engine = stage.engine.clone();
+        let writer = std::thread::spawn(move || {
+            let mut accepted = 0.0;
+            loop {
+                let write = Write::of(vec![(Key::from("x"), Value::Number(accepted + 1.0))]);
+                let command = Command::SetProps { user: user("ada"), write, term: 0 };
+                if engine.command(&live, &Actor::App, command).is_err() {
+                    return accepted;
+                }
+                accepted += 1.0;
+                let _ = sender.send(());
+            }
+        });
+        begun.recv().expect("it writes");
+        let stage = stage.stop().await;
+        let accepted = writer.join().expect("no panic");
+        let stored = x_of(&stage.find("race").expect("it is back"), "ada");
+        assert_eq!(stored, Some(accepted), "round {round}");
+    }
+}
 
 #[tokio::test]
 async fn after_a_crash_a_sync_session_goes_on_and_never_uses_a_promised_revision() {
