@@ -45,6 +45,15 @@ impl ThreadTimes {
         Ok(ThreadTimes(times))
     }
 
+    /// Of several processes: no two threads of a machine have the same id.
+    pub fn of_all(pids: impl IntoIterator<Item = u32>) -> Result<Self> {
+        let mut all = BTreeMap::new();
+        for pid in pids {
+            all.extend(Self::of(pid)?.0);
+        }
+        Ok(ThreadTimes(all))
+    }
+
     /// The CPU of all threads since `earlier`, and how long that one waited that waited longest. Of threads that ended in between, what they had after
     /// it is lost.
     pub fn since(&self, earlier: &ThreadTimes) -> Time {

@@ -38,6 +38,12 @@ pub enum Row {
     TwoApps,
     Own10Identity,
     UnaryIdentity,
+    ClusterForwarded,
+    ClusterAsync,
+    ClusterSync,
+    ClusterThree,
+    ClusterHandOver,
+    ClusterTakeOver,
 }
 
 /// What there is to say of a row.
@@ -399,6 +405,70 @@ pub const ROWS: &[About] = &[
         goals: &[Goal::at_least("I2", "token_ratio", 0.9), Goal::at_least("I2", "key_ratio", 0.9)],
         not_equal: "The two servers run one after the other. The generator's HTTP/2, like that of tonic, \
             sends the whole credential with each call; others send it once and then its number (HPACK).",
+        windows: 12,
+    },
+    About {
+        row: Row::ClusterForwarded,
+        name: "cluster-forwarded",
+        measures: "The load of own-10x50 in turns at two clusters of two nodes: at one all users call the node \
+            that has their sessions, at the other the node that sends everything on. CPU is that of both \
+            nodes. Then GetSessionInfo, one call at a time.",
+        goals: &[
+            Goal::at_most("C1", "p50_more_ms", 0.5),
+            Goal::at_most("C1", "call_p50_more_ms", 0.5),
+        ],
+        not_equal: "As in durable-none. The node that is not called beats, and does nothing else.",
+        windows: 7,
+    },
+    About {
+        row: Row::ClusterAsync,
+        name: "cluster-async",
+        measures: "The load of own-10x50 in turns at a server that is alone and stores nothing, and at a node \
+            whose sessions are ASYNC, stored by three servers of NATS that sync. Then DURABLE writes, one at \
+            a time.",
+        goals: &[
+            Goal::at_most("C2", "cpu_change_percent", 10.0),
+            Goal::at_most("C2", "p99_more_ms", 2.0),
+        ],
+        not_equal: "As in durable-none. The servers of NATS share the machine; their CPU is in no figure.",
+        windows: 8,
+    },
+    About {
+        row: Row::ClusterSync,
+        name: "cluster-sync",
+        measures: "The same with SYNC: each frame waits for its commit.",
+        goals: &[],
+        not_equal: "As in cluster-async. `p50_more_ms` is about what a commit takes on this machine.",
+        windows: 8,
+    },
+    About {
+        row: Row::ClusterThree,
+        name: "cluster-three",
+        measures: "The load of own-10x50 in turns at a server that is alone, and at a cluster of three nodes \
+            that share its apps, each connection to one of them in turn: two of three calls are sent on. CPU is \
+            that of all nodes.",
+        goals: &[],
+        not_equal: "As in durable-none. What three machines can do together is not seen on one.",
+        windows: 7,
+    },
+    About {
+        row: Row::ClusterHandOver,
+        name: "cluster-hand-over",
+        measures: "A session in a cluster of three nodes, whose owner is asked to stop, ten times: the longest \
+            that somebody waits for an answer who writes all the time at another node.",
+        goals: &[Goal::at_most("C3", "gap_p50_ms", 500.0)],
+        not_equal: "No floor.",
+        windows: 12,
+    },
+    About {
+        row: Row::ClusterTakeOver,
+        name: "cluster-take-over",
+        measures: "The same, and the owner is killed.",
+        goals: &[
+            Goal::at_most("C4", "gap_p50_ms", 6_000.0),
+            Goal::at_most("C4", "gap_p99_ms", 10_000.0),
+        ],
+        not_equal: "No floor.",
         windows: 12,
     },
 ];

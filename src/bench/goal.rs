@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 /// A bound of one figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Goal {
-    /// Its number among the goals, S1 to S10, D1 to D4, A1 to A3, I1 and I2.
+    /// Its number among the goals, S1 to S10, D1 to D4, A1 to A3, I1, I2, C1 to C4.
     pub number: &'static str,
     /// The figure.
     pub figure: &'static str,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Measures from its start to its end.
 pub struct Meter<'a> {
-    server: Option<(&'a Process, ThreadTimes)>,
+    server: Option<(&'a [Process], ThreadTimes)>,
     own: ThreadTimes,
     machine: MachineTimes,
     start: Instant,
@@ -23,7 +23,7 @@ pub struct Meter<'a> {
 pub struct Usage {
     /// How long it was.
     pub elapsed: Duration,
-    /// The CPU of the measured process, where it is a child of this one.
+    /// The CPU of the measured processes, where they are children of this one.
     pub server_cpu: Option<Duration>,
     /// The CPU of that one of its threads that used most.
     pub busiest_thread: Duration,
@@ -36,20 +36,23 @@ pub struct Usage {
 }
 
 impl<'a> Meter<'a> {
-    /// Begins.
-    pub fn start(server: Option<&'a Process>) -> Result<Self> {
+    /// Begins to watch this process and those of a server; there are none of one that is not a child.
+    pub fn start(server: &'a [Process]) -> Result<Self> {
         Ok(Meter {
             own: ThreadTimes::of(std::process::id())?,
             machine: MachineTimes::now()?,
             start: Instant::now(),
-            server: server.map(|server| server.cpu().map(|cpu| (server, cpu))).transpose()?,
+            server: match server {
+                [] => None,
+                _ => Some((server, Process::cpu(server)?)),
+            },
         })
     }
 
     /// Ends.
     pub fn stop(self) -> Result<Usage> {
         let server = self.server.map(|(server, before)| {
-            server.cpu().map(|cpu| (cpu.since(&before), cpu.busiest_since(&before)))
+            Process::cpu(server).map(|cpu| (cpu.since(&before), cpu.busiest_since(&before)))
         });
         let server = server.transpose()?;
         let busiest_thread = server.map(|(_, busiest)| busiest).unwrap_or_default();
@@ -128,7 +131,7 @@ impl Window {
 /// Watches a load that rests while it sends for so long, and until all of that has arrived.
 pub async fn watch_a_turn(
     load: &mut Load,
-    server: Option<&Process>,
+    server: &[Process],
     duration: Duration,
 ) -> Result<Window> {
     load.take_latency();
@@ -144,11 +147,7 @@ pub async fn watch_a_turn(
 }
 
 /// Watches a load for so long.
-pub async fn watch(
-    load: &mut Load,
-    server: Option<&Process>,
-    duration: Duration,
-) -> Result<Window> {
+pub async fn watch(load: &mut Load, server: &[Process], duration: Duration) -> Result<Window> {
     load.take_latency();
     load.take_late();
     let before = load.counts();

@@ -6,7 +6,7 @@
 //!
 //! [`catalogue`] says what the rows are and what they are meant to reach, [`rows`] how they are
 //! measured. [`load`], [`user`] and [`backend`] make the load, at peers [`relay`] and [`colyseus`];
-//! [`grpc`], [`socket`], [`update`], [`batch`], [`receiver`] and [`view`] keep it cheap. [`measure`] and
+//! [`cluster`] starts nodes with the servers of NATS that they need. [`grpc`], [`socket`], [`update`], [`batch`], [`receiver`] and [`view`] keep it cheap. [`measure`] and
 //! [`accounting`] look on; [`report`] sums up, [`table`] and [`plot`] show it.
 
 mod accounting;
@@ -14,6 +14,7 @@ mod args;
 mod backend;
 mod batch;
 mod catalogue;
+mod cluster;
 mod colyseus;
 mod credentials;
 mod figures;

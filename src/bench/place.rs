@@ -3,7 +3,14 @@
 use super::{Result, credentials::Credentials, folder::Folder};
 use crate::dial::{TlsArgs, Trust};
 use rustls::{ClientConfig, pki_types::ServerName};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 /// The certificate and the key of servers that are measured with TLS. Everybody has the key: nobody
 /// else may use it for anything.
@@ -14,6 +21,10 @@ const KEY: &str = include_str!("tls/server.key");
 #[derive(Debug, Clone)]
 pub struct Place {
     pub address: SocketAddr,
+    /// Others that are the same service: whoever connects goes to each in turn.
+    pub others: Arc<[SocketAddr]>,
+    /// How many connections there were.
+    pub turn: Arc<AtomicUsize>,
     /// None = it is reached without TLS.
     pub tls: Option<Secure>,
     /// What callers show there; none = nobody asks for credentials.
@@ -29,11 +40,22 @@ pub struct Secure {
 
 impl From<SocketAddr> for Place {
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None, credentials: None }
+        Self { address, others: Arc::default(), turn: Arc::default(), tls: None, credentials: None }
     }
 }
 
 impl Place {
+    /// Of a service at several addresses, at least one.
+    pub fn of_several(addresses: Vec<SocketAddr>) -> Self {
+        Self { others: addresses[1..].into(), ..addresses[0].into() }
+    }
+
+    /// Where the next connection goes.
+    pub fn next_address(&self) -> SocketAddr {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        turn.checked_sub(1).map_or(self.address, |other| self.others[other])
+    }
+
     /// Of somebody else's server; `host` is what its address was given as.
     pub fn of(address: SocketAddr, host: &str, tls: &TlsArgs) -> Result<Self> {
         if !tls.is_given() {

@@ -5,7 +5,12 @@ use super::{
     accounting::{ThreadTimes, resident_bytes},
 };
 use serde_json::Value;
-use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     net::TcpStream,
@@ -49,17 +54,14 @@ impl Process {
         Ok(Process { address, pid, child })
     }
 
-    /// Starts a peer by the folder's `start` and waits until it listens; none = it is not installed.
-    pub async fn start_peer(folder: &Path, name: &str) -> Result<Option<Self>> {
-        let address = free_address()?;
-        let mut child = Command::new(folder.join("start"))
-            .args([name, &address.port().to_string()])
+    /// Starts another program, which listens at an address after a while, and waits for that.
+    pub async fn start_other(command: &mut Command, address: SocketAddr) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", folder.join("start").display()))?;
+            .spawn()?;
         let pid = child.id().ok_or("the child has ended")?;
         let listens = async {
             while TcpStream::connect(address).await.is_err() {
@@ -70,18 +72,30 @@ impl Process {
             }
             Ok::<_, super::Error>(Ok(()))
         };
-        match timeout(PATIENCE, listens).await {
-            Ok(Ok(Ok(()))) => Ok(Some(Process { address, pid, child })),
-            Ok(Ok(Err(status))) if status.code() == Some(NOT_INSTALLED) => Ok(None),
-            Ok(Ok(Err(status))) => Err(format!("{name} ended with {status}").into()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(format!("{name} does not listen after {PATIENCE:?}").into()),
+        let listens = timeout(PATIENCE, listens);
+        match listens.await.map_err(|_| format!("it does not listen after {PATIENCE:?}"))?? {
+            Ok(()) => Ok(Process { address, pid, child }),
+            Err(status) => Err(Exited(status).into()),
         }
     }
 
-    /// The CPU it has used so far.
-    pub fn cpu(&self) -> Result<ThreadTimes> {
-        ThreadTimes::of(self.pid)
+    /// Starts a peer by the folder's `start` and waits until it listens; none = it is not installed.
+    pub async fn start_peer(folder: &Path, name: &str) -> Result<Option<Self>> {
+        let address = free_address()?;
+        let mut command = Command::new(folder.join("start"));
+        command.args([name, &address.port().to_string()]);
+        match Self::start_other(&mut command, address).await {
+            Ok(process) => Ok(Some(process)),
+            Err(error) => match error.downcast_ref::<Exited>() {
+                Some(Exited(status)) if status.code() == Some(NOT_INSTALLED) => Ok(None),
+                _ => Err(format!("{name}: {error}").into()),
+            },
+        }
+    }
+
+    /// The CPU that these have used so far.
+    pub fn cpu(processes: &[Self]) -> Result<ThreadTimes> {
+        ThreadTimes::of_all(processes.iter().map(|it| it.pid))
     }
 
     /// The memory it holds.
@@ -96,14 +110,28 @@ impl Process {
         Ok(written.ok_or("the kernel does not say how much was written")?.parse()?)
     }
 
-    /// Ends it and waits until it is gone.
+    /// Asks it to end, and waits until it is gone.
+    pub async fn end(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).ok_or("it has no pid")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        ended.map_err(|_| format!("it has not ended after {PATIENCE:?}"))??;
+        Ok(())
+    }
+
+    /// Ends it at once and waits until it is gone.
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 }
 
+/// A child has ended before it listened.
+#[derive(Debug, thiserror::Error)]
+#[error("it has ended with {0}")]
+struct Exited(ExitStatus);
+
 /// An address at which nothing listens.
-fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 

@@ -3,6 +3,7 @@
 use super::{
     Result,
     args::BenchArgs,
+    cluster::{Cluster, Nats},
     credentials::Credentials,
     place::{Pair, Place},
     process::Process,
@@ -12,16 +13,18 @@ use std::{path::Path, sync::Arc};
 use tokio::net::lookup_host;
 
 /// One backend may have so many users: rows ask how many the server can serve, not how many it lets in.
-const GATEWAY_USERS: usize = 10_000_000;
+pub const GATEWAY_USERS: usize = 10_000_000;
 
 /// A server that listens.
 pub struct Server {
     /// Where, and how it is reached.
     pub place: Place,
-    /// Its process, where it is a child.
-    pub process: Option<Process>,
+    /// Its process, where it is a child; of a cluster all nodes.
+    pub processes: Vec<Process>,
     /// What it needs for TLS, where it is a child with TLS.
     _pair: Option<Pair>,
+    /// What keeps the log, where it is a cluster.
+    _nats: Option<Nats>,
 }
 
 impl Server {
@@ -30,7 +33,7 @@ impl Server {
         if let Some(address) = &args.address {
             let found = lookup_host(address).await?.next().ok_or("the address is of no host")?;
             let place = Place::of(found, address, &args.tls)?;
-            return Ok(Server { place, process: None, _pair: None });
+            return Ok(Server { place, processes: Vec::new(), _pair: None, _nats: None });
         }
         Self::start_with(args, args.threads).await
     }
@@ -76,6 +79,15 @@ impl Server {
         Self::launch(args, args.threads, &[durability, store]).await
     }
 
+    /// The nodes of a cluster, whose clients call one of them, or each in turn.
+    pub fn of_cluster(cluster: Cluster, called: impl Fn(usize) -> bool) -> Self {
+        let Cluster { nodes, nats, .. } = cluster;
+        let processes: Vec<_> = nodes.into_iter().map(|node| node.process).collect();
+        let called = processes.iter().enumerate().filter(|(number, _)| called(*number));
+        let addresses = called.map(|(_, process)| process.address).collect();
+        Server { place: Place::of_several(addresses), processes, _pair: None, _nats: Some(nats) }
+    }
+
     /// A child. What rows compare differs in these flags alone. Where somebody else's server is
     /// measured, the row is left out.
     async fn launch(args: &BenchArgs, threads: usize, flags: &[String]) -> Result<Self> {
@@ -89,19 +101,34 @@ impl Server {
         let command_line = command_line.split(' ').map(str::to_owned);
         let command_line: Vec<_> = command_line.chain(flags.iter().cloned()).collect();
         let process = Process::start(&command_line).await?;
-        Ok(Server { place: process.address.into(), process: Some(process), _pair: None })
+        Ok(Server {
+            place: process.address.into(),
+            processes: vec![process],
+            _pair: None,
+            _nats: None,
+        })
     }
 
     /// The memory it holds, as far as that can be seen from here.
     pub fn resident_bytes(&self) -> Result<Option<u64>> {
-        self.process.as_ref().map(Process::resident_bytes).transpose()
+        self.sum(Process::resident_bytes)
+    }
+
+    /// The bytes that it has had the kernel write so far, as far as that can be seen from here.
+    pub fn written_bytes(&self) -> Result<Option<u64>> {
+        self.sum(Process::written_bytes)
+    }
+
+    fn sum(&self, of: impl Fn(&Process) -> Result<u64>) -> Result<Option<u64>> {
+        let all: Vec<_> = self.processes.iter().map(of).collect::<Result<_>>()?;
+        Ok((!all.is_empty()).then(|| all.iter().sum()))
     }
 
     /// Ends it, if it is a child.
     pub async fn stop(self) -> Result<()> {
-        match self.process {
-            Some(process) => process.stop().await,
-            None => Ok(()),
+        for process in self.processes {
+            process.stop().await?;
         }
+        Ok(())
     }
 }

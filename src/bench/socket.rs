@@ -87,15 +87,15 @@ impl Socket {
         drain: Option<Rc<Drain>>,
         tally: Arc<Tally>,
     ) -> Result<Self> {
-        let Place { address, tls, .. } = place.into();
-        let stream = TcpStream::connect(address).await?;
+        let place = place.into();
+        let stream = TcpStream::connect(place.next_address()).await?;
         stream.set_nodelay(true)?;
         let stream = match drain {
             None => Stream::Prompt(stream),
             Some(drain) => Stream::Drained(stream.into_std()?, drain),
         };
         let line = Line { stream, tally };
-        Ok(match tls {
+        Ok(match place.tls {
             None => Socket::Plain(line),
             Some(Secure { config, name }) => {
                 Socket::Tls(Box::new(TlsConnector::from(config).connect(name, line).await?))

@@ -273,7 +273,7 @@ pub async fn two(bench: &Bench) -> Result<Figures> {
     let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
-    let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let alone = watch(&mut load, &server.processes, args.duration()).await?;
     bench.progress.step("the busy room beside an app that is over its limit".to_owned());
     let outcomes = Shared::default();
     let calls = offer(&connections, TIMES * LIMIT as f64, &outcomes, async move |calls, turn| {
@@ -289,7 +289,7 @@ pub async fn two(bench: &Bench) -> Result<Figures> {
     });
     load.go_on(args.warm_up()).await?;
     take(&outcomes);
-    let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let beside = watch(&mut load, &server.processes, args.duration()).await?;
     let greedy = take(&outcomes);
     drop(calls);
     let total = load.stop().await?;

@@ -36,7 +36,7 @@ pub async fn at_server(
     service.open_rooms(plan).await?;
     let mut load = Load::start(plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
-    let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let window = watch(&mut load, &server.processes, args.duration()).await?;
     let total = load.stop().await?;
     service.delete_rooms(plan).await?;
     let mut figures = load_figures(&window, plan);
@@ -81,7 +81,7 @@ async fn at_floor(
     let peer = Peer::Floor { address: floor.address, update_bytes, message_bytes };
     let mut load = Load::start(&plan, &peer).await?;
     load.go_on(args.warm_up()).await?;
-    let window = watch(&mut load, Some(&floor), args.duration()).await?;
+    let window = watch(&mut load, std::slice::from_ref(&floor), args.duration()).await?;
     add_strain(figures, &window);
     drop(load);
     floor.stop().await?;
@@ -134,7 +134,7 @@ async fn at_peer(
     bench.progress.step(format!("the same at {name}"));
     let mut load = Load::start(plan, &peer(process.address)).await?;
     load.go_on(args.warm_up()).await?;
-    let window = watch(&mut load, Some(&process), args.duration()).await?;
+    let window = watch(&mut load, std::slice::from_ref(&process), args.duration()).await?;
     let total = load.stop().await?;
     add_strain(figures, &window);
     process.stop().await?;

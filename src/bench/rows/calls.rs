@@ -241,7 +241,7 @@ impl Calls<'_> {
         }
         sleep(args.warm_up()).await;
         let before = count.get();
-        let meter = Meter::start(self.server.process.as_ref())?;
+        let meter = Meter::start(&self.server.processes)?;
         sleep(args.duration()).await;
         let usage = meter.stop()?;
         let calls = (count.get() - before) as f64;
@@ -256,7 +256,7 @@ impl Calls<'_> {
 }
 
 async fn timed(server: &Server, work: impl Future<Output = Result<()>>) -> Result<Usage> {
-    let meter = Meter::start(server.process.as_ref())?;
+    let meter = Meter::start(&server.processes)?;
     work.await?;
     meter.stop()
 }

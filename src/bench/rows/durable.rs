@@ -1,9 +1,7 @@
 //! Sessions that are stored.
 
 use super::{Bench, turns};
-use crate::bench::{
-    Result, figures::Figures, folder::Folder, process::Process, server::Server, service::Service,
-};
+use crate::bench::{Result, figures::Figures, folder::Folder, server::Server, service::Service};
 use std::time::Instant;
 
 /// How many sessions a killed server finds again.
@@ -15,11 +13,11 @@ pub async fn beside_none(bench: &Bench, durability: &str) -> Result<Figures> {
     let without = Server::start_with(&bench.args, bench.args.threads).await?;
     let folder = Folder::new()?;
     let with = Server::start_with_store(&bench.args, folder.path(), durability).await?;
-    let written = with.process.as_ref().map(Process::written_bytes).transpose()?;
+    let written = with.written_bytes()?;
     bench.progress.step(format!("nothing is stored, and in turns durability {durability}"));
     let mut pair = turns::Pair::start(&plan, without, with).await?;
     let (mut figures, updates) = pair.measure(&bench.args).await?;
-    let after = pair.second().process.as_ref().map(Process::written_bytes).transpose()?;
+    let after = pair.server(1).written_bytes()?;
     pair.stop(&mut figures).await?;
     let written = after.zip(written).map(|(after, before)| (after - before) as f64);
     figures.set_some("bytes_written_per_update", written.map(|bytes| bytes / updates as f64));

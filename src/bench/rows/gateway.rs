@@ -106,7 +106,7 @@ pub async fn idle_users(bench: &Bench) -> Result<Figures> {
     let attached_after = start.elapsed();
     load.go_on(args.settle()).await?;
     let after = server.resident_bytes()?;
-    let meter = Meter::start(server.process.as_ref())?;
+    let meter = Meter::start(&server.processes)?;
     load.go_on(args.duration()).await?;
     let usage = meter.stop()?;
     drop(load);

@@ -82,7 +82,7 @@ async fn subscriptions(bench: &Bench, shared: usize) -> Result<Idle> {
     sleep(args.settle()).await;
     let after = server.resident_bytes()?;
     bench.progress.step(format!("{} idle streams, watched", streams.len()));
-    let meter = Meter::start(server.process.as_ref())?;
+    let meter = Meter::start(&server.processes)?;
     sleep(args.duration() * LONG).await;
     let usage = meter.stop()?;
     if streams.iter().any(|stream| stream.is_finished()) {
@@ -167,14 +167,14 @@ pub async fn sessions(bench: &Bench) -> Result<Figures> {
     let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
-    let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let alone = watch(&mut load, &server.processes, args.duration()).await?;
     let before = server.resident_bytes()?;
     bench.progress.step(format!("opening {idle} idle sessions"));
     service.open_idle(idle, None).await?;
     load.go_on(args.settle()).await?;
     let after = server.resident_bytes()?;
     bench.progress.step("the busy room beside them".to_owned());
-    let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let beside = watch(&mut load, &server.processes, args.duration()).await?;
     let total = load.stop().await?;
 
     let mut figures = load_figures(&beside, &plan);
@@ -191,7 +191,7 @@ pub async fn sessions(bench: &Bench) -> Result<Figures> {
         let bytes = (after as f64 - before as f64) / idle as f64;
         figures.extend([("bytes_per_idle_session", bytes), ("server_mib", mib(after))]);
     }
-    if server.process.is_none() {
+    if server.processes.is_empty() {
         service.delete_idle(idle).await?;
         service.delete_rooms(&plan).await?;
     }

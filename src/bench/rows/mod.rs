@@ -4,6 +4,7 @@
 mod apps;
 mod busy;
 mod calls;
+mod cluster;
 mod durable;
 mod gateway;
 mod identity;
@@ -72,6 +73,16 @@ pub async fn measure(row: Row, bench: &Bench) -> Result<Measured> {
         Row::TwoApps => apps::two(bench).await.map(Measured::from),
         Row::Own10Identity => identity::rooms(bench, 10).await.map(Measured::from),
         Row::UnaryIdentity => identity::unary(bench).await.map(Measured::from),
+        Row::ClusterForwarded => cluster::forwarded(bench).await.map(Measured::from),
+        Row::ClusterAsync => cluster::stored(bench, "async").await.map(Measured::from),
+        Row::ClusterSync => cluster::stored(bench, "sync").await.map(Measured::from),
+        Row::ClusterThree => cluster::three(bench).await.map(Measured::from),
+        Row::ClusterHandOver => {
+            cluster::stopped(bench, cluster::Stop::HandOver).await.map(Measured::from)
+        }
+        Row::ClusterTakeOver => {
+            cluster::stopped(bench, cluster::Stop::Kill).await.map(Measured::from)
+        }
     }
 }
 

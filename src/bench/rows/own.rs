@@ -67,7 +67,7 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
     let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step(format!("{} members in one room", plan.users));
-    let window = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let window = watch(&mut load, &server.processes, args.duration()).await?;
     let (first_ms, first_bytes) = late_joiner(server.place.clone()).await?;
     let total = load.stop().await?;
     service.delete_rooms(&plan).await?;

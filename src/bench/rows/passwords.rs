@@ -34,13 +34,13 @@ pub async fn guessed(bench: &Bench) -> Result<Figures> {
     let mut load = Load::start(&plan, &Peer::Sessiond { place: server.place.clone() }).await?;
     load.go_on(args.warm_up()).await?;
     bench.progress.step("a busy room alone".to_owned());
-    let alone = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let alone = watch(&mut load, &server.processes, args.duration()).await?;
     bench.progress.step("the busy room beside wrong passwords".to_owned());
     let guesses = Rc::new(Guesses::default());
     let guesser = AbortOnDrop(spawn_local(service.clone().guess(sessions, WRONG, guesses.clone())));
     load.go_on(args.warm_up()).await?;
     let before = guesses.so_far();
-    let beside = watch(&mut load, server.process.as_ref(), args.duration()).await?;
+    let beside = watch(&mut load, &server.processes, args.duration()).await?;
     let after = guesses.so_far();
     if guesser.0.is_finished() {
         return Err("a guess was answered otherwise than by a refusal".into());
@@ -56,7 +56,7 @@ pub async fn guessed(bench: &Bench) -> Result<Figures> {
         ("compared_per_second", per_second(before.0, after.0)),
     ]);
     figures.set_some("server_cpu_percent_alone", alone.usage.server_percent());
-    if server.process.is_none() {
+    if server.processes.is_empty() {
         service.delete_idle(sessions).await?;
         service.delete_rooms(&plan).await?;
     }

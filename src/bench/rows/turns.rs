@@ -38,7 +38,7 @@ impl Side {
     }
 
     async fn turn(&mut self, duration: Duration) -> Result<Window> {
-        watch_a_turn(&mut self.load, self.server.process.as_ref(), duration).await
+        watch_a_turn(&mut self.load, &self.server.processes, duration).await
     }
 }
 
@@ -49,9 +49,9 @@ impl<'a> Pair<'a> {
         Ok(Self { plan, sides })
     }
 
-    /// The second server.
-    pub fn second(&self) -> &Server {
-        &self.sides[1].server
+    /// The first server, 0, or the second one, 1.
+    pub fn server(&self, side: usize) -> &Server {
+        &self.sides[side].server
     }
 
     /// Sends the load in turns. Returns the figures of the second server with what has changed, and how
