@@ -20,33 +20,73 @@ use sessiond::{
         view::View,
     },
 };
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
-/// Sixty times, as it is a matter of nanoseconds.
+/// Many times, as it is a matter of who has a lock first: writers and the stop wait for the same one.
 #[tokio::test]
 async fn what_is_accepted_while_the_server_stops_is_stored() {
-    for round in 0..60 {
+    const WRITERS: usize = 3;
+    for round in 0..100 {
         let mut stage = Stage::new().await;
         let live = stage.open("race", Durability::Async);
+        for writer in 0..WRITERS {
+            let user = user(&format!("user-{writer}"));
+            stage.engine.join(&live, &user, join()).expect("it may");
+        }
         stage.store().await;
-        let (sender, begun) = std::sync::mpsc::channel();
-        let engine = stage.engine.clone();
-        let writer = std::thread::spawn(move || {
-            let mut accepted = 0.0;
-            loop {
-                let write = Write::of(vec![(Key::from("x"), Value::Number(accepted + 1.0))]);
-                let command = Command::SetProps { user: user("ada"), write, term: 0 };
-                if engine.command(&live, &Actor::App, command).is_err() {
-                    return accepted;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (tell, begun) = mpsc::channel();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (engine, live, tell) = (stage.engine.clone(), live.clone(), tell.clone());
+                std::thread::spawn(move || {
+                    for number in 1.. {
+                        let set = vec![(Key::from("x"), Value::Number(f64::from(number)))];
+                        let user = user(&format!("user-{writer}"));
+                        let command = Command::SetProps {
+                            user: user.clone(),
+                            write: Write::of(set),
+                            term: 0,
+                        };
+                        if engine.command(&live, &Actor::of(&user), command).is_err() {
+                            return f64::from(number - 1);
+                        }
+                        let _ = tell.send(());
+                    }
+                    unreachable!("it ends when it is refused")
+                })
+            })
+            .collect();
+        let holder = std::thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let held = live.lock();
+                    std::thread::sleep(Duration::from_micros(50));
+                    drop(held);
                 }
-                accepted += 1.0;
-                let _ = sender.send(());
             }
         });
-        begun.recv().expect("it writes");
-        let stage = stage.stop().await;
-        let accepted = writer.join().expect("no panic");
-        let stored = x_of(&stage.find("race").expect("it is back"), "ada");
-        assert_eq!(stored, Some(accepted), "round {round}");
+        for _ in 0..10 * WRITERS {
+            begun.recv().expect("they write");
+        }
+        let stopped = tokio::time::timeout(Duration::from_secs(10), stage.stop()).await;
+        let stage = stopped.expect("all that was accepted has a frame");
+        is_over.store(true, Ordering::Relaxed);
+        holder.join().expect("no panic");
+        let live = stage.find("race").expect("it is back");
+        for (writer, thread) in writers.into_iter().enumerate() {
+            let accepted = thread.join().expect("no panic");
+            let stored = x_of(&live, &format!("user-{writer}")).unwrap_or_default();
+            assert_eq!(stored, accepted, "round {round}, writer {writer}");
+        }
     }
 }
 
