@@ -210,7 +210,7 @@ impl<W: Writer> Keeper<W> {
         }
         match self.finish(outcome)? {
             Finish::Stored => match self.writer.release().await.map_err(LogError::from) {
-                Err(LogError::Full) => Ok(Finish::Unstored { streams: false }),
+                Err(LogError::Full | LogError::Silent) => Ok(Finish::Unstored { streams: false }),
                 outcome => outcome.map(|()| Finish::Stored),
             },
             unstored => Ok(unstored),

@@ -1,8 +1,11 @@
-//! How a keeper goes on when its log is full.
+//! How a keeper goes on when its log is full, or does not answer.
 //!
 //! What was accepted before anybody knew is stored from the log's reserve; from then on the engine
 //! refuses what takes space. Meanwhile subjects are stored as a whole and batches are trimmed, however
 //! much that costs, until there is enough space again.
+//!
+//! A log that does not answer is not full: what is on its way is sent again until its outcome is known,
+//! and nobody is told that there is no space.
 
 use super::{Finish, Keeper};
 use crate::{
@@ -48,8 +51,11 @@ pub struct Room {
     told: Space,
     /// Snapshots of so many bytes found no room.
     too_large: u64,
-    /// It waits for space where there is none: somebody is served meanwhile.
+    /// It waits for space where there is none, and for a log that does not answer: somebody is served
+    /// meanwhile.
     pub is_patient: bool,
+    /// The log does not answer.
+    is_silent: bool,
     /// Then it does not wait any more.
     pub stop: CancellationToken,
 }
@@ -63,6 +69,7 @@ impl Room {
             told: Space::Free,
             too_large: 0,
             is_patient: false,
+            is_silent: false,
             stop: CancellationToken::new(),
         }
     }
@@ -107,8 +114,8 @@ impl Call {
 
 impl<W: Writer> Keeper<W> {
     /// Does something until it is done: waits for space, and finds out what became of it. It is given
-    /// up if the log has failed, if there is no space and nobody may wait for it, and if there is none
-    /// for snapshots, or never will be: they can be stored later, or as batches.
+    /// up if the log has failed, if there is no space or no answer and nobody may wait for it, and if
+    /// there is no space for snapshots, or never will be: they can be stored later, or as batches.
     pub(super) async fn insist(&mut self, call: Call) -> Result<Seq, LogError> {
         let mut is_full = self.room.told < Space::Free;
         let mut outcome = call.make(&mut self.writer, is_full).await;
@@ -116,6 +123,7 @@ impl<W: Writer> Keeper<W> {
             match outcome {
                 Ok(seq) => {
                     self.stored_at = Instant::now();
+                    self.note_answer(true);
                     if self.room.told == Space::Gone {
                         self.note_space(Space::Low);
                     }
@@ -141,23 +149,46 @@ impl<W: Writer> Keeper<W> {
                     self.trim().await?;
                     outcome = call.make(&mut self.writer, is_full).await;
                 }
-                Err(AppendError::Unknown) => {
+                Err(AppendError::Unknown | AppendError::UnknownFull) => {
                     outcome = match self.writer.settle().await {
                         Ok(Some(seq)) => Ok(seq),
                         Ok(None) => call.make(&mut self.writer, is_full).await,
-                        Err(AppendError::Unknown) if !self.room.is_patient => {
-                            return Err(LogError::Full);
+                        Err(error) => {
+                            self.wait_to_know(&error).await?;
+                            Err(error)
                         }
-                        Err(AppendError::Unknown) => {
-                            self.note_space(Space::Gone);
-                            self.wait().await;
-                            Err(AppendError::Unknown)
-                        }
-                        Err(error) => Err(error),
                     };
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Waits before it is asked again what became of something, unless that is known.
+    async fn wait_to_know(&mut self, error: &AppendError) -> Result<(), LogError> {
+        match error {
+            unknown if unknown.is_unknown() && !self.room.is_patient => {
+                return Err(unknown.clone().into());
+            }
+            AppendError::UnknownFull => self.note_space(Space::Gone),
+            AppendError::Unknown => self.note_answer(false),
+            _ => return Ok(()),
+        }
+        self.wait().await;
+        Ok(())
+    }
+
+    /// Says once that the log does not answer, and once that it does again.
+    fn note_answer(&mut self, is_there: bool) {
+        if self.room.is_silent != is_there {
+            return;
+        }
+        self.room.is_silent = !is_there;
+        match is_there {
+            true => tracing::info!("the log answers again"),
+            false => tracing::warn!(
+                "the log does not answer: what is to be stored waits, and is sent again"
+            ),
         }
     }
 
@@ -204,15 +235,17 @@ impl<W: Writer> Keeper<W> {
             Ok(()) => Ok(true),
             // The next one removes that, too.
             Err(AppendError::Full) => Ok(false),
-            Err(AppendError::Unknown) => {
+            Err(error) if error.is_unknown() => {
                 // It is done again with the next call.
-                while let Err(AppendError::Unknown) = self.writer.settle().await {
-                    self.note_space(Space::Gone);
-                    self.wait().await;
-                    if !self.room.is_patient {
-                        return Err(LogError::Full);
+                loop {
+                    match self.writer.settle().await {
+                        Ok(_) => break,
+                        Err(error) if error.is_unknown() => self.wait_to_know(&error).await?,
+                        Err(AppendError::Full) => return Ok(false),
+                        Err(error) => return Err(error.into()),
                     }
                 }
+                self.note_answer(true);
                 Ok(true)
             }
             Err(error) => Err(error.into()),
@@ -248,7 +281,9 @@ impl<W: Writer> Keeper<W> {
         match outcome {
             Ok(()) if self.engine.is_all_stored() => Ok(Finish::Stored),
             Ok(()) => Ok(Finish::Unstored { streams: false }),
-            Err(LogError::Full) => Ok(Finish::Unstored { streams: self.has_open_streams }),
+            Err(LogError::Full | LogError::Silent) => {
+                Ok(Finish::Unstored { streams: self.has_open_streams })
+            }
             Err(error) => Err(error),
         }
     }

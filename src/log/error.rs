@@ -76,6 +76,9 @@ pub enum LogError {
         /// Everything that is wrong with it.
         problem: Arc<str>,
     },
+    /// It does not say whether something is stored. Whoever asks again may be answered.
+    #[error("the store does not answer")]
+    Silent,
     /// Nothing more can be read or stored until the log is opened again.
     #[error("the store failed: {0}")]
     Broken(Arc<str>),
@@ -99,19 +102,31 @@ pub enum AppendError {
         most: usize,
     },
     /// Stored or not: [`settle`](super::Writer::settle) finds out. Until then nothing else is sent.
+    /// That nobody answers says nothing about space.
     #[error("it is not known whether it is stored")]
     Unknown,
+    /// The same, as there is too little space to find out.
+    #[error("there is too little space in the store to know whether it is stored")]
+    UnknownFull,
     /// The log has failed and takes nothing until it is opened again. Whether this call is stored
     /// shows then; nobody was promised that it is.
     #[error("the store failed: {0}")]
     Broken(Arc<str>),
 }
 
+impl AppendError {
+    /// Whether it may be stored.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown | Self::UnknownFull)
+    }
+}
+
 impl From<AppendError> for LogError {
     fn from(error: AppendError) -> Self {
         match error {
             // A claim is not known to be stored if the store was full: it is made again.
-            AppendError::Full | AppendError::Unknown => Self::Full,
+            AppendError::Full | AppendError::UnknownFull => Self::Full,
+            AppendError::Unknown => Self::Silent,
             AppendError::Broken(why) => Self::Broken(why),
             other => Self::Broken(other.to_string().into()),
         }

@@ -114,7 +114,7 @@ impl<P: Port> Numbered<P> {
         self.unsettled = Some(message.clone());
         let number = message.call.number;
         let outcome = self.port.post(message).await;
-        if !matches!(outcome, Err(AppendError::Unknown)) {
+        if !outcome.as_ref().is_err_and(AppendError::is_unknown) {
             self.unsettled = None;
         }
         if outcome.is_ok() {

@@ -66,9 +66,18 @@ impl Part {
     /// The reply to a call with one message up. None = the partition is being handed over and nothing of
     /// the call was done: another node will do it.
     pub async fn call(&self, request: Request<Body>) -> Option<Response<Body>> {
-        let response = self.routes.clone().oneshot(request).await;
-        let response = response.unwrap_or_else(|never| match never {});
-        let Some(tenure) = &self.tenure else { return Some(response) };
+        let reply = self.routes.clone().oneshot(request);
+        let Some(tenure) = &self.tenure else {
+            return Some(reply.await.unwrap_or_else(|never| match never {}));
+        };
+        let response = tokio::select! {
+            biased;
+            response = reply => response.unwrap_or_else(|never| match never {}),
+            // What it waits for may never be stored here.
+            () = tenure.lapsed_for(nodes::PATIENCE) => {
+                return Some(nodes::lost(&self.context, false).into_http());
+            }
+        };
         if tenure.is_given() && is_draining(&response) {
             return None;
         }

@@ -98,8 +98,6 @@ impl World {
         let name = reason.unwrap_or_else(|| "transport".to_owned());
         self.count(|figures| *figures.statuses.entry(format!("{code:?} {name}")).or_default() += 1);
         let is_fault = matches!(code, Code::Unavailable | Code::DeadlineExceeded)
-            // NATS also says so for a moment while its servers find together again.
-            || name == "STORE_FULL"
             // A machine that is busy with three nodes and three servers.
             || name == "OVERLOADED"
             // The client's own words for a connection that is lost, and for its own deadline.

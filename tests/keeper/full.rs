@@ -6,12 +6,14 @@ use sessiond::{
     keeper::Finish,
     log::space::{FLOOR, RESERVE},
     session::{
-        command::{Actor, Command},
+        command::{Actor, Command, Cost},
         revision::Revision,
         settings::Durability,
         value::Value,
     },
 };
+use std::time::Duration;
+use tokio::time::sleep;
 
 const MIB: u64 = 1 << 20;
 
@@ -131,6 +133,41 @@ async fn without_any_space_readers_of_what_waits_are_told() {
         assert!(matches!(*told, [Step::Ended(End::Draining)]), "{told:?}");
         assert_eq!(reader.position().revision, Revision(1), "it was shown no more");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_answer_is_not_full() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Sync);
+    stage.store().await;
+    let position = stage.write(&live, "ada", 1.0).expect("it may");
+    stage.tick();
+    stage.log.lose_replies(4);
+    let engine = stage.engine.clone();
+    let meanwhile = async {
+        for _ in 0..10 {
+            sleep(Duration::from_millis(40)).await;
+            assert_eq!(engine.check_space_for(Cost::More), Ok(()));
+            assert_eq!(engine.check_shows_soon(&live), Ok(()));
+        }
+        assert_eq!(at_once(engine.framed(&live, position)), None, "it is not known to be stored");
+    };
+    tokio::join!(stage.store(), meanwhile);
+    assert_eq!(at_once(stage.engine.framed(&live, position)), Some(Ok(())));
+}
+
+#[tokio::test]
+async fn a_stop_without_an_answer_says_what_is_not_stored() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Sync);
+    stage.store().await;
+    stage.write(&live, "ada", 1.0).expect("it may");
+    stage.tick();
+    stage.engine.drain();
+    stage.log.lose_replies(u32::MAX);
+    let (engine, finish) = stage.stop_without_space().await;
+    assert_eq!(finish, Finish::Unstored { streams: false });
+    assert_eq!(engine.unstored(), Unstored { sessions: vec![(app(), id("race"))], users: 0 });
 }
 
 #[tokio::test]

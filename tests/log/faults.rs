@@ -189,7 +189,7 @@ async fn step(
 
 /// Whether there was no space, which there is then. Nothing is opened again for that.
 fn retried(outcome: &Result<Seq, AppendError>, disk: &FaultyDisk) -> bool {
-    let again = matches!(outcome, Err(AppendError::Full | AppendError::Unknown));
+    let again = matches!(outcome, Err(error) if *error == AppendError::Full || error.is_unknown());
     if again {
         disk.free();
     }

@@ -119,7 +119,7 @@ async fn what_is_unknown_for_want_of_space_is_settled_when_there_is_some() {
         let outcome = writer.append(vec![7; 10_000].into()).await;
         disk.free();
         let stored = match outcome {
-            Err(AppendError::Unknown) => writer.settle().await.expect("settled").is_some(),
+            Err(AppendError::UnknownFull) => writer.settle().await.expect("settled").is_some(),
             ref outcome => outcome.is_ok(),
         };
         let batches = batches(&everything(&log, PARTITION).await).len();

@@ -48,10 +48,14 @@ impl ApiError {
         }
     }
 
-    /// Whether the same request may have a result a little later.
-    fn may_pass(&self) -> bool {
-        // Temporarily unavailable, or asked of a server that leads no more.
-        !matches!(self, Self::Refused(code, _) if !matches!(code, 10008 | 10009))
+    /// Whether the same request may have a result a little later: there is no answer, or servers are
+    /// about to stop, have just started, or look for a leader.
+    pub fn may_pass(&self) -> bool {
+        // Temporarily unavailable, asked of a server that leads no more, no resources, a stream whose
+        // servers are away, a message that is being stored, a place that is not known yet, too many at
+        // once, a group that lacks a message, too many groups.
+        const PASSING: [u32; 9] = [10008, 10009, 10023, 10118, 10158, 10163, 10167, 10176, 10210];
+        !matches!(self, Self::Refused(code, _) if !PASSING.contains(code))
     }
 }
 

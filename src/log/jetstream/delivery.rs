@@ -4,6 +4,9 @@
 //! writer knows to be its own last. So what arrives late, from a writer that is deposed or from a
 //! server that had stood still, is refused for ever. That is why nothing is sent ahead: a message
 //! that named a place which is only expected could follow on the claim of somebody else.
+//!
+//! There is no space where a server says so, and nowhere else. Servers that restart, or look for a
+//! leader, refuse in other words, or do not answer: then it is sent again.
 
 use super::{
     Shared,
@@ -43,6 +46,12 @@ pub struct Delivery {
     first_sent: Option<BootMicros>,
     /// How often it was sent.
     attempts: u32,
+    /// How many replies there were.
+    replies: u32,
+    /// The last reply was that a server has no resources, which passes unless it really has none.
+    lacks_resources: bool,
+    /// It was told that it is refused for now.
+    is_told: bool,
     place: Option<Place>,
 }
 
@@ -71,7 +80,18 @@ impl Delivery {
     /// Takes the messages, and the place before them.
     pub fn new(partition: Partition, after: Seq, messages: Vec<Outgoing>) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        Self { partition, after, messages, id, first_sent: None, attempts: 0, place: None }
+        Self {
+            partition,
+            after,
+            messages,
+            id,
+            first_sent: None,
+            attempts: 0,
+            replies: 0,
+            lacks_resources: false,
+            is_told: false,
+            place: None,
+        }
     }
 
     /// When it was sent for the first time.
@@ -106,9 +126,15 @@ impl Delivery {
                 Attempt::Later => sleep(RESEND).await,
             }
             if Instant::now() >= until {
-                return Err(Undelivered::Unknown);
+                let is_full = self.lacks_resources && self.is_answered();
+                return Err(if is_full { Undelivered::Full } else { Undelivered::Unknown });
             }
         }
+    }
+
+    /// Whether every reply is there: nothing that was sent can be stored later on.
+    fn is_answered(&self) -> bool {
+        self.replies >= self.attempts
     }
 
     async fn attempt(&mut self, shared: &Shared) -> Result<Attempt, Undelivered> {
@@ -116,16 +142,27 @@ impl Delivery {
         if shared.api.is_connected() {
             self.send(shared).await;
         }
-        let Some(place) = &mut self.place else { return Ok(Attempt::Later) };
         let patience = if self.messages.len() > 1 { RESEND_MANY } else { RESEND };
-        let Ok(reply) = timeout(patience, place.reply()).await else { return Ok(Attempt::Again) };
-        match api::answer::<Ack>(&reply) {
-            Ok(ack) if Seq(ack.seq) == self.last() => Ok(Attempt::Stored),
-            Ok(ack) => {
-                let why = format!("stored at {} what belongs at {}", ack.seq, self.last());
-                Err(Undelivered::Broken(why.into()))
+        self.lacks_resources = false;
+        loop {
+            let Some(place) = &mut self.place else { return Ok(Attempt::Later) };
+            let reply = timeout(patience, place.reply()).await;
+            let Ok(reply) = reply else { return Ok(Attempt::Again) };
+            self.replies += 1;
+            match api::answer::<Ack>(&reply) {
+                Ok(ack) if Seq(ack.seq) == self.last() => return Ok(Attempt::Stored),
+                Ok(ack) => {
+                    let why = format!("stored at {} what belongs at {}", ack.seq, self.last());
+                    return Err(Undelivered::Broken(why.into()));
+                }
+                // Of what was sent before, another reply may say that it is stored.
+                Err(ApiError::Refused(code, text)) if is_full(code, &text) => {
+                    if self.is_answered() {
+                        return Err(Undelivered::Full);
+                    }
+                }
+                Err(error) => return self.refused(shared, &error).await,
             }
-            Err(error) => self.refused(shared, &error).await,
         }
     }
 
@@ -165,24 +202,33 @@ impl Delivery {
         self.first_sent.get_or_insert(now);
     }
 
-    async fn refused(&self, shared: &Shared, error: &ApiError) -> Result<Attempt, Undelivered> {
+    async fn refused(&mut self, shared: &Shared, error: &ApiError) -> Result<Attempt, Undelivered> {
         match error {
-            ApiError::Silent | ApiError::NoResponders => Ok(Attempt::Later),
-            ApiError::Refused(code, text) => match code {
-                // Another last place, or its identity is known: it may be stored already.
-                10071 | 10164 | 10201 => {
-                    let last = text.rsplit(' ').next().and_then(|it| it.parse().ok()).map(Seq);
-                    // The only one that was sent is the one that was refused.
-                    if self.attempts == 1 && *code != 10201 {
-                        return Err(Undelivered::Behind(last));
-                    }
-                    self.look(shared).await
+            // Another last place, or its identity is known: it may be stored already.
+            ApiError::Refused(code @ (10071 | 10164 | 10201), text) => {
+                let last = text.rsplit(' ').next().and_then(|it| it.parse().ok()).map(Seq);
+                // The only one that was sent is the one that was refused.
+                if self.attempts == 1 && *code != 10201 {
+                    return Err(Undelivered::Behind(last));
                 }
-                // Temporarily unavailable, not the leader, being stored, incomplete, too many.
-                10008 | 10009 | 10158 | 10176 | 10210 => Ok(Attempt::Later),
-                _ if is_full(*code, text) => Err(Undelivered::Full),
-                _ => Err(Undelivered::Broken(error.words().into())),
-            },
+                self.look(shared).await
+            }
+            error if may_pass(error) => {
+                self.lacks_resources = matches!(error, ApiError::Refused(10023, _));
+                if let ApiError::Refused(..) = error {
+                    self.tell(shared, error);
+                }
+                Ok(Attempt::Later)
+            }
+            _ => Err(Undelivered::Broken(error.words().into())),
+        }
+    }
+
+    /// Says once what a server says: if it lasts, somebody has to do something.
+    fn tell(&mut self, shared: &Shared, error: &ApiError) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            let stream = shared.settings.stream(self.partition);
+            tracing::warn!(stream, "what is to be stored waits: {}", error.words());
         }
     }
 
@@ -214,10 +260,17 @@ impl Delivery {
     }
 }
 
-/// Whether a refusal is for want of space.
+/// Whether a refusal is for want of space, now and until there is some: the stream, the account or the
+/// disk is full.
 fn is_full(code: u32, text: &str) -> bool {
-    const WORDS: [&str; 3] = ["maximum bytes exceeded", "no space", "insufficient"];
-    matches!(code, 10002 | 10023 | 10028 | 10047) || WORDS.iter().any(|word| text.contains(word))
+    const WORDS: [&str; 2] = ["maximum bytes exceeded", "no space left"];
+    matches!(code, 10002 | 10047) || WORDS.iter().any(|word| text.contains(word))
+}
+
+/// Whether a message that is refused may be stored a little later. A server says of what it stores that
+/// it fails when it is about to stop, too; and it may have JetStream off, and on again.
+fn may_pass(error: &ApiError) -> bool {
+    error.may_pass() || matches!(error, ApiError::Refused(10039 | 10076 | 10077, _))
 }
 
 #[cfg(test)]
@@ -230,13 +283,36 @@ mod tests {
             (10077, "maximum bytes exceeded"),
             (10077, "write /data/1.blk: no space left on device"),
             (10002, "resource limits exceeded for account"),
-            (10023, "insufficient resources"),
             (10047, "insufficient storage resources available"),
         ] {
             assert!(is_full(code, text), "{text}");
         }
-        for (code, text) in [(10071, "wrong last sequence: 7"), (10077, "message too large")] {
+        for (code, text) in [
+            (10071, "wrong last sequence: 7"),
+            (10077, "message size exceeds maximum allowed"),
+            (10008, "JetStream system temporarily unavailable"),
+            (10023, "insufficient resources"),
+        ] {
             assert!(!is_full(code, text), "{text}");
         }
+    }
+
+    #[test]
+    fn servers_that_restart_or_look_for_a_leader_refuse_for_now() {
+        for (code, text) in [
+            (10008, "JetStream system temporarily unavailable"),
+            (10009, "JetStream cluster can not handle request"),
+            (10023, "insufficient resources"),
+            (10076, "JetStream not enabled"),
+            (10077, "store is closed"),
+            (10118, "stream is offline"),
+        ] {
+            assert!(may_pass(&ApiError::Refused(code, text.to_owned())), "{text}");
+        }
+        assert!(may_pass(&ApiError::NoResponders) && may_pass(&ApiError::Silent));
+        assert!(!may_pass(&ApiError::Refused(
+            10109,
+            "invalid stream operation on sealed stream".to_owned()
+        )));
     }
 }

@@ -127,7 +127,7 @@ impl Committer {
                 self.try_commit(jobs, answers)
             }
             Ok(false) => Err(AppendError::Full),
-            Err(AppendError::Full) => Err(AppendError::Unknown),
+            Err(AppendError::Full) => Err(AppendError::UnknownFull),
             Err(other) => Err(other),
         }
     }
@@ -138,7 +138,14 @@ impl Committer {
             return Err(AppendError::Broken(why.clone()));
         }
         let is_open = self.inner.database.read().is_some();
-        if is_open { Ok(()) } else { self.reopen().map(drop) }
+        if is_open {
+            return Ok(());
+        }
+        match self.reopen() {
+            // What was uncertain still is.
+            Err(AppendError::Full) if self.uncertain.is_some() => Err(AppendError::UnknownFull),
+            outcome => outcome.map(drop),
+        }
     }
 
     /// Opens the store again after there was no space. Whether the commit that was uncertain is

@@ -7,17 +7,24 @@ use crate::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::{
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
+use tokio::time::{Instant, sleep};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 use tonic::Status;
+
+/// How often whoever waits looks whether this node may answer again.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The time from a claim until the partition is another node's.
 #[derive(Debug)]
@@ -80,6 +87,23 @@ impl Tenure {
             (false, false) => spell.cancel(),
             (true, true) => *spell = CancellationToken::new(),
             _ => {}
+        }
+    }
+
+    /// Waits until this node has not been allowed to answer for so long, and it is not known when it may
+    /// again. Where the partition is handed over, the next owner answers.
+    pub async fn lapsed_for(&self, patience: Duration) {
+        loop {
+            let spell = self.spell.lock().clone();
+            spell.cancelled().await;
+            let until = Instant::now() + patience;
+            while !self.holds() {
+                if Instant::now() >= until && !self.is_given() {
+                    return;
+                }
+                sleep(LOOK).await;
+            }
+            self.look();
         }
     }
 
