@@ -7,15 +7,20 @@ mod nats;
 
 use nats::Server;
 use serde_json::{Value, json};
+use sessiond::proto::{
+    ListNodesRequest, ListSessionsRequest, admin_service_client::AdminServiceClient,
+    session_service_client::SessionServiceClient,
+};
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Lines, Write},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     thread,
 };
+use tonic_types::StatusExt;
 
 /// Nobody listens there.
 const NOWHERE: &str = "nats://127.0.0.1:1";
@@ -89,8 +94,6 @@ fn settings_that_do_not_fit_are_told_together_and_nothing_is_opened() {
 #[test]
 fn servers_of_nats_that_cannot_be_used_are_told_without_passwords() {
     let refused = |url: &str| of_node(&["--cluster", url]);
-    let line = refused("nats://ada:s3cret@127.0.0.1:1");
-    assert!(line.starts_with("no NATS server can be reached: 127.0.0.1:1: "), "{line}");
     let line = refused("http://ada:s3cret@one,nats://two");
     assert_eq!(line, "the NATS servers cannot be used: URL 1 is not like nats://host:4222");
     let old = old_server();
@@ -115,12 +118,57 @@ fn servers_of_nats_that_cannot_be_used_are_told_without_passwords() {
 }
 
 #[tokio::test]
+async fn a_node_waits_for_nats_and_serves_nobody_before_it_has_joined() {
+    let (nats, clients) = (free_port(), free_port());
+    if nats::shared().is_none() {
+        return;
+    }
+    let url = format!("nats://ada:s3cret@127.0.0.1:{nats}");
+    let listen = format!("127.0.0.1:{clients}");
+    let mut node = Node::start_at(&listen, &url);
+    let line = node.log.line("waiting to join the cluster: ");
+    let why = format!(": no NATS server can be reached: 127.0.0.1:{nats}: ");
+    assert!(line.contains(&why) && !line.contains("s3cret"), "{line}");
+    assert_eq!(health(&listen), Some(1), "it says that it is not well");
+    let channel = tonic::transport::Endpoint::new(format!("http://{listen}")).expect("a URL");
+    let channel = channel.connect().await.expect("it listens");
+    let mut sessions = SessionServiceClient::new(channel.clone());
+    let user_id = "ada".to_owned();
+    let list = ListSessionsRequest { app: "app".to_owned(), user_id, ..Default::default() };
+    let refused = sessions.list_sessions(list.clone()).await.expect_err("it has not joined");
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().map(|info| &*info.reason), Some("STARTING"));
+    assert!(details.retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    let mut admin = AdminServiceClient::new(channel);
+    let refused =
+        admin.list_nodes(ListNodesRequest::default()).await.expect_err("neither has this");
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+
+    let users = "authorization { users: [{ user: ada, password: s3cret }] }";
+    let _server = Server::with(&format!("listen: \"127.0.0.1:{nats}\"\n{users}")).expect("NATS");
+    node.log.line("listening");
+    assert_eq!(health(&listen), Some(0));
+    sessions.list_sessions(list).await.expect("it has joined");
+    assert_eq!(node.stop(), Some(0));
+    let waits = node.log.lines().filter(|line| line.contains("waiting to join")).count();
+    assert_eq!(waits, 0, "it is said once");
+}
+
+#[test]
+fn a_node_that_waits_for_nats_stops_when_it_is_told_to() {
+    let mut node = Node::start_at("127.0.0.1:0", NOWHERE);
+    node.log.line("waiting to join the cluster: ");
+    assert_eq!(node.stop(), Some(0));
+}
+
+#[tokio::test]
 async fn a_cluster_that_is_another_one_is_refused_and_left_alone() {
     let Some(server) = Server::with("") else { return };
     let url = server.url();
     let refused = |flags: &[&str]| of_node(&[&["--cluster", &url], flags].concat());
     let client = async_nats::connect(&url).await.expect("a connection");
-    let node = Node::start(&url);
+    let (_node, node_address) = Node::start(&url);
     let before = streams(&client).await;
     assert_eq!(before.len(), 4, "{before:?}");
 
@@ -129,7 +177,7 @@ async fn a_cluster_that_is_another_one_is_refused_and_left_alone() {
         format!(
             "the cluster has a node \"ada\" already, at {}: stop that one first, or give this one \
              another name",
-            node.node_address
+            node_address
         )
     );
     let bob = "--node=bob";
@@ -190,24 +238,63 @@ fn serve(flags: &[&str]) -> Command {
 /// A node of a cluster that runs.
 struct Node {
     child: Child,
-    node_address: String,
+    log: Log,
+}
+
+/// What a process says, in lines of JSON.
+struct Log(Lines<BufReader<ChildStderr>>);
+
+impl Log {
+    /// The next line that begins so.
+    fn line(&mut self, begin: &str) -> String {
+        let begin = format!("\"message\":\"{begin}");
+        self.lines().find(|line| line.contains(&begin)).expect("it says so")
+    }
+
+    /// All that are left.
+    fn lines(&mut self) -> impl Iterator<Item = String> + '_ {
+        self.0.by_ref().map_while(Result::ok)
+    }
 }
 
 impl Node {
-    fn start(url: &str) -> Self {
-        let flags = [&NODE[..], &["--cluster", url, "--log-format", "json"]].concat();
-        let mut child = serve(&flags).stderr(Stdio::piped()).spawn().expect("it runs");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let node_address = log
-            .find_map(|line| {
-                let line: Value = serde_json::from_str(&line.ok()?).expect("a JSON line");
-                let is_it = line["message"] == "listening for other nodes";
-                is_it.then(|| line["address"].as_str().expect("an address").to_owned())
-            })
-            .expect("it says where it listens");
-        thread::spawn(move || log.count());
-        Self { child, node_address }
+    fn start_at(listen: &str, url: &str) -> Self {
+        let others = &NODE[2..];
+        let flags = ["--listen", listen, "--cluster", url, "--log-format", "json"];
+        let mut child = serve(&[others, &flags[..]].concat());
+        let mut child = child.stderr(Stdio::piped()).spawn().expect("it runs");
+        let log = Log(BufReader::new(child.stderr.take().expect("it is piped")).lines());
+        Self { child, log }
     }
+
+    /// A node that has joined, and where other nodes reach it.
+    fn start(url: &str) -> (Self, String) {
+        let mut node = Self::start_at("127.0.0.1:0", url);
+        let line = node.log.line("listening for other nodes");
+        let line: Value = serde_json::from_str(&line).expect("a JSON line");
+        let address = line["address"].as_str().expect("an address").to_owned();
+        (node, address)
+    }
+
+    /// Has it end, and returns its exit code.
+    fn stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()));
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+/// What `sessiond health` exits with.
+fn health(address: &str) -> Option<i32> {
+    let mut health = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    health.args(["health", "--address", address]).env_clear();
+    health.output().expect("it runs").status.code()
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 impl Drop for Node {

@@ -82,7 +82,7 @@ pub enum Refusal {
     NoStore,
     /// There is no space left in the store: nothing that is to be stored is taken.
     StoreFull,
-    /// The server reads its store.
+    /// The server reads its store, or joins its cluster.
     Starting,
     /// The server is stopping.
     Draining,

@@ -59,6 +59,12 @@ pub enum LogError {
     /// No server of the store answers, or none in time.
     #[error("no NATS server can be reached: {0}")]
     Unreachable(Arc<str>),
+    /// There is no trust between this program and the servers.
+    #[error("no NATS server can be reached: {0}")]
+    NoTls(Arc<str>),
+    /// The servers answer, but have not found together yet, or no more.
+    #[error("the NATS servers are not ready: {0}")]
+    NotReady(Arc<str>),
     /// The servers know somebody else, or nobody, by these credentials.
     #[error("the NATS server refuses the credentials: {0}")]
     Unauthorized(Arc<str>),
@@ -112,6 +118,13 @@ pub enum AppendError {
     /// shows then; nobody was promised that it is.
     #[error("the store failed: {0}")]
     Broken(Arc<str>),
+}
+
+impl LogError {
+    /// Whether the same may succeed a little later, without anybody doing anything about it.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::NotReady(_) | Self::Silent)
+    }
 }
 
 impl AppendError {

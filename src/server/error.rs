@@ -65,7 +65,7 @@ pub enum StartError {
     },
     /// The log of the cluster cannot be used.
     #[error("{0}")]
-    Log(LogError),
+    Log(#[from] LogError),
     /// The cluster does not take this node in.
     #[error("{0}")]
     Cluster(#[from] JoinError),

@@ -37,7 +37,7 @@ use crate::{
 use accept::Connections;
 use apps::AppsFile;
 use census::Census;
-use cluster::{Ends, Holder, Joined, Member, Parts};
+use cluster::{Ends, Holder, Joined, Late, Member, Parts};
 use engines::{Engines, Running};
 use http2::account::Total;
 use router::Router;
@@ -131,7 +131,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
             server = Server::start(config, Clock::machine()) => server?,
             // Nothing was promised to anybody yet.
             signal = signals.next() => {
-                tracing::info!(signal, "stopped before the store was read");
+                tracing::info!(signal, "stopped before anybody was served");
                 return Ok(());
             }
         };
@@ -260,12 +260,12 @@ impl Server {
         let engine = Engine::new(own, clock.clone(), Arc::new(Wire::default()));
         let stored = Stored::lock(&config)?;
         let node_port_at = node_port.as_ref().map(nodes::Bound::address);
-        let joined = Joined::join(&config, node_port_at, clock.now()).await?;
-        let nodes = match &joined {
+        let late = config.cluster.as_ref().map(|_| Late::default());
+        let nodes = match &late {
             None => nodes,
-            Some(joined) => Some(Arc::new(joined.cluster.clone()) as Arc<dyn Nodes>),
+            Some(late) => Some(Arc::new(late.clone()) as Arc<dyn Nodes>),
         };
-        engine.note_start(stored.is_some());
+        engine.note_start(stored.is_some() || late.is_some());
         let (leaving, stopping) = (Leaving::default(), CancellationToken::new());
         let passwords =
             Arc::new(Passwords::start(config.password_threads, cost, engine.clock().clone())?);
@@ -295,9 +295,9 @@ impl Server {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
         let router = Router::new(context, health_service);
-        let parts = joined.as_ref().map(|joined| {
+        let parts = late.as_ref().map(|late| {
             let here = router.here().clone();
-            Arc::new(Parts::new(joined.cluster.clone(), config.cluster_partitions, here))
+            Arc::new(Parts::new(late.clone(), config.cluster_partitions, here))
         });
         let router = match (&parts, before) {
             (Some(parts), _) => router.among(&trust, parts.clone(), nodes::PATIENCE),
@@ -385,9 +385,7 @@ impl Server {
         if let Some(apps) = &apps {
             apps.watch()?;
         }
-        if let (Some(nodes), Some(_)) = (nodes, &identity) {
-            told::follow(nodes, entrance.clone(), engines.clone(), cut.clone()).await;
-        }
+        let asks_whom = identity.as_ref().map(|_| entrance.clone());
         if let Some(identity) = identity {
             identity.watch()?;
             tokio::spawn(look_on(entrance, cut.clone()));
@@ -397,17 +395,25 @@ impl Server {
             server.accept(listener, inboxes).await;
             reliever.abort();
         });
-        let store = match stored {
-            None => None,
-            Some(stored) => match stored.read(&config, &engine, objects).await {
-                Ok(store) => Some(store),
-                Err(error) => {
-                    stopping.cancel();
-                    cut.cancel();
-                    return Err(error.into());
-                }
-            },
+        // Until then nobody is served: health says so, and calls are refused with a delay.
+        let reading = async {
+            let store = match stored {
+                None => None,
+                Some(stored) => Some(stored.read(&config, &engine, objects).await?),
+            };
+            let joined = Joined::join(&config, node_port_at, clock.now()).await?;
+            Ok::<_, StartError>((store, joined))
         };
+        let (store, joined) = reading.await.inspect_err(|_| {
+            stopping.cancel();
+            cut.cancel();
+        })?;
+        if let (Some(late), Some(joined)) = (late, &joined) {
+            late.joined(joined.cluster.clone());
+        }
+        if let (Some(nodes), Some(entrance)) = (nodes, asks_whom) {
+            told::follow(nodes, entrance, engines.clone(), cut.clone()).await;
+        }
         engine.note_start(false);
         let webhooks = Webhooks::start(plan.clone(), &engine)?;
         let member = joined.zip(parts).map(|(joined, parts)| {

@@ -479,7 +479,7 @@ fn of_engine(refusal: &Engine, about: &About) -> Told {
         Engine::Starting => Told::new(
             Unavailable,
             Reason::Starting,
-            "the server has just started and reads its store; try again soon",
+            "the server has just started and reads its store, or joins its cluster; try again soon",
         )
         .after(SECOND),
         Engine::Draining => Told::new(

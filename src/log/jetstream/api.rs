@@ -410,8 +410,9 @@ impl Api {
         match (error, denied) {
             (ApiError::Silent, Some(what)) => LogError::NotPermitted(what),
             (ApiError::Refused(10076 | 10039, _), _) => no_jetstream(),
-            (ApiError::Refused(..), _) => LogError::Unfit(error.words().into()),
-            _ => LogError::Unreachable(error.words().into()),
+            (ApiError::Silent, None) => LogError::Unreachable(error.words().into()),
+            _ if error.may_pass() => LogError::NotReady(error.words().into()),
+            _ => LogError::Unfit(error.words().into()),
         }
     }
 }

@@ -83,7 +83,7 @@ pub async fn claim(
             Err(Undelivered::Unknown) => {
                 return Err(match shared.api.connection().denied() {
                     Some(what) => LogError::NotPermitted(what),
-                    None => LogError::Unreachable(
+                    None => LogError::NotReady(
                         format!("{} has no leader", shared.settings.stream(partition)).into(),
                     ),
                 });

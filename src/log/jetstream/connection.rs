@@ -1,7 +1,7 @@
 //! The connection to the NATS servers, which whoever else of this process needs one shares.
 //!
-//! The first one is there within [`PATIENCE`], or there is one line that says why not. After that
-//! it comes back by itself, however long that takes.
+//! The first one is there within [`PATIENCE`], or it is known why not, in one line. After that it comes
+//! back by itself, however long that takes.
 
 use crate::log::LogError;
 use async_nats::{
@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 use std::{
     error::Error,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::timeout;
@@ -48,6 +51,7 @@ pub struct Servers {
 pub struct Connection {
     client: Client,
     denied: Denied,
+    losses: Arc<AtomicU64>,
 }
 
 /// What a server has last refused for want of a permission: whoever is refused gets no reply.
@@ -58,7 +62,8 @@ impl Connection {
     pub async fn open(servers: &Servers) -> Result<Self, LogError> {
         let addresses = addresses(&servers.urls)?;
         let denied = Denied::default();
-        let options = options(servers, &addresses, denied.clone())?;
+        let losses = Arc::<AtomicU64>::default();
+        let options = options(servers, &addresses, denied.clone(), losses.clone())?;
         let hosts = hosts(&addresses);
         let silent = || LogError::Unreachable(format!("{hosts} did not answer in time").into());
         let client = timeout(PATIENCE, options.connect(addresses)).await.map_err(|_| silent())?;
@@ -67,9 +72,17 @@ impl Connection {
                 LogError::Unauthorized(hosts.clone().into())
             }
             ConnectErrorKind::TimedOut => silent(),
-            _ => LogError::Unreachable(format!("{hosts}: {}", innermost(&error)).into()),
+            _ => match innermost(&error) {
+                (cause, true) => LogError::NoTls(format!("{hosts}: no TLS: {cause}").into()),
+                (cause, false) => LogError::Unreachable(format!("{hosts}: {cause}").into()),
+            },
         })?;
-        Ok(Self { client, denied })
+        Ok(Self { client, denied, losses })
+    }
+
+    /// How often it was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// For whoever sends messages that are not of the log.
@@ -92,6 +105,7 @@ fn options(
     servers: &Servers,
     addresses: &[ServerAddr],
     denied: Denied,
+    losses: Arc<AtomicU64>,
 ) -> Result<ConnectOptions, LogError> {
     let mut options = ConnectOptions::new()
         .name(&servers.name)
@@ -103,6 +117,9 @@ fn options(
             pause.min(LONGEST_PAUSE)
         })
         .event_callback(move |event| {
+            if matches!(event, Event::Disconnected) {
+                losses.fetch_add(1, Ordering::Relaxed);
+            }
             note(&event, &denied);
             std::future::ready(())
         });
@@ -189,15 +206,15 @@ fn refused(path: &Path, error: std::io::Error) -> LogError {
     LogError::Refused { path: path.to_owned(), error: Arc::new(error) }
 }
 
-/// The cause, without what was tried.
-fn innermost(error: &(dyn Error + 'static)) -> String {
+/// The cause, without what was tried, and whether it is one of TLS.
+fn innermost(error: &(dyn Error + 'static)) -> (String, bool) {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     let is_of_tls = wrapped.is_some_and(|it| it.is::<async_nats::rustls::Error>());
-    if is_of_tls { format!("no TLS: {error}") } else { error.to_string() }
+    (error.to_string(), is_of_tls)
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ const DEDUPLICATION: Duration = Duration::from_secs(120);
 /// How often it is looked whether a stream that was made is there.
 const APPEARING: Duration = Duration::from_millis(50);
 
+/// In what words a server says that it does not know of enough others yet.
+const EARLY: [&str; 2] = ["peer offline", "miscellaneous issue"];
+
 /// A name of a cluster has no more characters.
 const MAX_NAME: usize = 32;
 
@@ -155,14 +158,20 @@ pub async fn prepare(api: &Api, settings: &Settings) -> Result<(), LogError> {
             (None, Some(_)) => return Err(gone(settings, partition)),
         }
     }
-    if first.is_some() {
-        return Ok(());
+    if first.is_none() {
+        // Another node may have made it meanwhile, and begun.
+        if is_any_used && found(api, settings, Partition(0)).await?.is_none() {
+            return Err(gone(settings, Partition(0)));
+        }
+        make(api, settings, Partition(0)).await?;
     }
-    // Another node may have made it meanwhile, and begun.
-    if is_any_used && found(api, settings, Partition(0)).await?.is_none() {
-        return Err(gone(settings, Partition(0)));
+    if settings.replicas == 1 {
+        tracing::warn!(
+            "cluster {}: one replica of each stream outlives no loss of a server's disk",
+            settings.cluster
+        );
     }
-    make(api, settings, Partition(0)).await
+    Ok(())
 }
 
 /// The last place of a stream; none = it is not there. One that is there is as it should be.
@@ -187,9 +196,14 @@ async fn make(api: &Api, settings: &Settings, partition: Partition) -> Result<()
         Ok(()) => {}
         // Somebody else made it meanwhile, in a way of their own.
         Err(ApiError::Refused(10058, _)) => {}
-        Err(ApiError::Refused(_, text)) => {
-            let problem = format!("it cannot be made: {text}").into();
-            return Err(LogError::Stream { stream, problem });
+        Err(ApiError::Refused(code, text)) => {
+            let problem = format!("it cannot be made: {text}");
+            // There are fewer servers than replicas at the moment.
+            let is_early = code == 10005 && EARLY.iter().any(|word| text.contains(word));
+            return Err(match is_early {
+                true => LogError::NotReady(format!("the stream {stream}: {problem}").into()),
+                false => LogError::Stream { stream, problem: problem.into() },
+            });
         }
         Err(error) => return Err(api.told(&error)),
     }
@@ -197,8 +211,8 @@ async fn make(api: &Api, settings: &Settings, partition: Partition) -> Result<()
     let ends_at = Instant::now() + settings.patience;
     while found(api, settings, partition).await?.is_none() {
         if Instant::now() >= ends_at {
-            let problem = "it is made, and does not appear".into();
-            return Err(LogError::Stream { stream, problem });
+            let why = format!("the stream {stream} is made, and does not appear");
+            return Err(LogError::NotReady(why.into()));
         }
         sleep(APPEARING).await;
     }
@@ -231,12 +245,6 @@ async fn check_server(api: &Api, settings: &Settings) -> Result<(), LogError> {
         Ok(()) => {}
         Err(ApiError::NoResponders) => return Err(super::api::no_jetstream()),
         Err(error) => return Err(api.told(&error)),
-    }
-    if settings.replicas == 1 {
-        tracing::warn!(
-            "cluster {}: one replica of each stream outlives no loss of a server's disk",
-            settings.cluster
-        );
     }
     Ok(())
 }

@@ -5,23 +5,27 @@ mod check;
 mod fenced;
 mod held;
 mod holder;
+mod joining;
+mod late;
 mod parts;
 mod tenure;
 
 pub use self::{
     check::check,
     holder::{Ends, Holder},
+    late::Late,
     parts::Parts,
     tenure::Tenure,
 };
 
+use self::joining::Joining;
 use super::StartError;
 use crate::{
     cluster::{Cluster, NodeInfo, Settings},
     config::Config,
     log::{
         NodeId,
-        jetstream::{self, Connection, JetStreamLog, Servers},
+        jetstream::{self, JetStreamLog, Servers},
     },
     record,
     session::limits::Micros,
@@ -55,7 +59,7 @@ pub struct Member {
 }
 
 impl Joined {
-    /// Joins the cluster that the settings name, which are [checked](check).
+    /// Joins the cluster that the settings name, which are [checked](check), as soon as it is there.
     pub async fn join(
         config: &Config,
         node_port: Option<SocketAddr>,
@@ -91,13 +95,8 @@ impl Joined {
             started_at: now,
         };
         let thread = Thread::start()?;
-        let joining = async move {
-            let connection = Connection::open(&servers).await.map_err(StartError::Log)?;
-            let log = JetStreamLog::open(&connection, log).await.map_err(StartError::Log)?;
-            let cluster = Cluster::join(connection.client().clone(), &settings, me).await?;
-            Ok((cluster, log))
-        };
-        let (cluster, log) = thread.run(joining).await?;
+        let joining = Joining { servers, log, settings, me };
+        let (cluster, log) = thread.run(joining.join()).await?;
         Ok(Some(Self { cluster, log, thread }))
     }
 

@@ -1,5 +1,6 @@
 //! Which parts this node has, and which node has those of others.
 
+use super::Late;
 use crate::{
     cluster::{Cluster, Owner, partition_of},
     log::Partition,
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 /// What answers calls at this node, and where others are answered.
 #[derive(Debug)]
 pub struct Parts {
-    cluster: Cluster,
+    cluster: Late,
     partitions: usize,
     /// What the people ask who run the server.
     here: Arc<Part>,
@@ -25,7 +26,7 @@ pub struct Parts {
 
 impl Parts {
     /// None yet, of a cluster that is divided so.
-    pub fn new(cluster: Cluster, partitions: usize, here: Arc<Part>) -> Self {
+    pub fn new(cluster: Late, partitions: usize, here: Arc<Part>) -> Self {
         let (own, changes) = (RwLock::default(), watch::Sender::default());
         Self { cluster, partitions, here, own, changes }
     }
@@ -52,7 +53,7 @@ impl Places for Parts {
     fn place(&self, app: Option<&str>) -> Place {
         let Some(app) = app else { return Place::Here(self.here.clone()) };
         let partition = partition_of(app, self.partitions);
-        match self.cluster.owner(partition) {
+        match self.cluster.get().map_or(Owner::Nobody, |cluster| cluster.owner(partition)) {
             Owner::Here => {
                 let part = self.own.read().get(&partition).filter(|part| part.is_open()).cloned();
                 part.map_or(Place::Nowhere, Place::Here)
@@ -63,11 +64,19 @@ impl Places for Parts {
     }
 
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (mut owners, mut own) = (self.cluster.owners(), self.changes.subscribe());
-        owners.mark_unchanged();
+        let (owners, mut own) = (self.cluster.get().map(Cluster::owners), self.changes.subscribe());
         Box::pin(async move {
+            let others = async {
+                match owners {
+                    Some(mut owners) => {
+                        owners.mark_unchanged();
+                        drop(owners.changed().await);
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                _ = owners.changed() => {}
+                () = others => {}
                 _ = own.changed() => {}
             }
         })
