@@ -2,7 +2,7 @@
 //! reason, exit code 2, and nothing has changed.
 
 #[allow(dead_code)]
-#[path = "cluster/nats.rs"]
+#[path = "support/nats.rs"]
 mod nats;
 
 use nats::Server;

@@ -4,6 +4,8 @@
 mod course;
 mod courses;
 mod joined;
+#[allow(dead_code)]
+#[path = "../support/nats.rs"]
 mod nats;
 mod notes;
 mod right;

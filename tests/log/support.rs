@@ -4,7 +4,6 @@ use bytes::Bytes;
 use sessiond::log::{Content, Entry, Log, LogError, NodeId, Partition, Reader, Seq, Snapshot};
 use std::{
     fs,
-    mem::{self, ManuallyDrop},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -30,11 +29,6 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         &self.0
-    }
-
-    /// Leaves it to somebody else to remove it.
-    pub fn keep(self) -> PathBuf {
-        mem::take(&mut ManuallyDrop::new(self).0)
     }
 }
 
