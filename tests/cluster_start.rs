@@ -156,6 +156,51 @@ async fn a_node_waits_for_nats_and_serves_nobody_before_it_has_joined() {
 }
 
 #[test]
+fn what_credentials_lack_is_told_at_the_start() {
+    let permissions = |publish: &str| {
+        format!(
+            "authorization {{ users: [{{ user: ada, password: s3cret, permissions: {{ \
+             publish: [\"sessiond.>\", \"_INBOX.>\", {publish}], \
+             subscribe: [\"sessiond.>\", \"_INBOX.>\"] }} }}] }}"
+        )
+    };
+    let url = |server: &Server| server.url().replace("nats://", "nats://ada:s3cret@");
+    let Some(server) = Server::with(&permissions("\"sessiond.x\"")) else { return };
+    let line = of_node(&["--cluster", &url(&server)]);
+    assert_eq!(
+        line,
+        "the NATS server does not permit what the store needs: Permissions Violation for Publish to \
+         \"$JS.API.INFO\""
+    );
+
+    // Without the system's rights it is said once what cannot be known.
+    let server = Server::with(&permissions("\"$JS.API.>\"")).expect("NATS");
+    let mut node = Node::start_at("127.0.0.1:0", &url(&server));
+    let line =
+        node.log.line("it cannot be checked that the NATS servers have sync_interval: always");
+    assert!(line.contains("$SYS.REQ.SERVER.PING.JSZ"), "{line}");
+    node.log.line("listening");
+    assert_eq!(node.stop(), Some(0));
+    let rest: Vec<_> = node.log.lines().collect();
+    assert!(
+        !rest.iter().any(|it| it.contains("sync_interval") || it.contains("ERROR")),
+        "{rest:?}"
+    );
+
+    // As docs/cluster.md says how to grant them.
+    let accounts = "accounts { \
+        SYS: { users: [{ user: sys, password: s3cret }], exports: [{ \
+            service: \"$SYS.REQ.SERVER.PING.JSZ\", response: stream, accounts: [SESSIONS] }] }, \
+        SESSIONS: { jetstream: enabled, users: [{ user: ada, password: s3cret }], imports: [{ \
+            service: { account: SYS, subject: \"$SYS.REQ.SERVER.PING.JSZ\" } }] } }\n\
+        system_account: SYS\njetstream { store_dir: STORE }";
+    let server = Server::with(accounts).expect("NATS");
+    let mut node = Node::start_at("127.0.0.1:0", &url(&server));
+    let line = node.log.line("the NATS server ");
+    assert!(line.contains("set sync_interval: always"), "{line}");
+}
+
+#[test]
 fn a_node_that_waits_for_nats_stops_when_it_is_told_to() {
     let mut node = Node::start_at("127.0.0.1:0", NOWHERE);
     node.log.line("waiting to join the cluster: ");

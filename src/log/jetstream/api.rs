@@ -27,11 +27,16 @@ const READ_BYTES: usize = 4 << 20;
 /// A header of a message that is stored: what tells it from all others.
 pub const MSG_ID: &str = "Nats-Msg-Id";
 
+/// Where servers are asked how they are set. That is the system's, so few may ask.
+const OF_SERVERS: &str = "$SYS.REQ.SERVER.PING.JSZ";
+
 /// Why a request has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
     /// A server refused it, with a code that NATS lists.
     Refused(u32, String),
+    /// It is not permitted, as a server says.
+    Denied(Arc<str>),
     /// Nobody is there to answer, at the moment or at all.
     NoResponders,
     /// Nobody answered in time.
@@ -43,6 +48,7 @@ impl ApiError {
     pub fn words(&self) -> String {
         match self {
             Self::Refused(code, text) => format!("{text} ({code})"),
+            Self::Denied(words) => words.to_string(),
             Self::NoResponders => "no server is responsible at the moment".to_owned(),
             Self::Silent => "no server answered in time".to_owned(),
         }
@@ -55,7 +61,11 @@ impl ApiError {
         // servers are away, a message that is being stored, a place that is not known yet, too many at
         // once, a group that lacks a message, too many groups.
         const PASSING: [u32; 9] = [10008, 10009, 10023, 10118, 10158, 10163, 10167, 10176, 10210];
-        !matches!(self, Self::Refused(code, _) if !PASSING.contains(code))
+        match self {
+            Self::Refused(code, _) => PASSING.contains(code),
+            Self::Denied(_) => false,
+            Self::NoResponders | Self::Silent => true,
+        }
     }
 }
 
@@ -221,12 +231,44 @@ impl Api {
         body: &Value,
         until: Instant,
     ) -> Result<T, ApiError> {
-        let mut place = self.replies.place();
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-        self.request(format!("$JS.API.{request}"), &place, body).await;
+        let subject = format!("$JS.API.{request}");
+        let mut place = self.replies.place();
+        self.connection.denied().forget(&subject);
+        self.request(subject.clone(), &place, body).await;
         let until = until.min(Instant::now() + RESEND_REQUEST);
-        let reply = timeout_at(until, place.reply()).await.map_err(|_| ApiError::Silent)?;
-        answer(&reply)
+        answer(&self.reply(&subject, &mut place, until).await?)
+    }
+
+    /// The next reply to what was sent on a subject.
+    async fn reply(
+        &self,
+        subject: &str,
+        place: &mut Place,
+        until: Instant,
+    ) -> Result<Message, ApiError> {
+        let denied = self.connection.denied();
+        tokio::select! {
+            reply = timeout_at(until, place.reply()) => reply.map_err(|_| {
+                let words = denied.of(self.replies.subject());
+                words.map_or(ApiError::Silent, ApiError::Denied)
+            }),
+            words = denied.wait_for(subject) => Err(ApiError::Denied(words)),
+        }
+    }
+
+    /// Sends something to find out whether it may be sent. Whatever is replied, it may.
+    pub async fn probe(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), ApiError> {
+        let mut place = self.replies.place();
+        self.connection.denied().forget(&subject);
+        self.send(subject.clone(), Some(place.subject.clone()), headers, payload).await;
+        let until = Instant::now() + RESEND_REQUEST;
+        self.reply(&subject, &mut place, until).await.map(drop)
     }
 
     /// Whether there is JetStream at all, and it may be used.
@@ -329,15 +371,16 @@ impl Api {
             "seq": from.0.max(1), "next_by_subj": filter, "batch": READ_MESSAGES, "max_bytes": READ_BYTES,
         });
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
-        self.request(subject, &place, body.to_string().into()).await;
+        self.connection.denied().forget(&subject);
+        self.request(subject.clone(), &place, body.to_string().into()).await;
         let mut read: Vec<Stored> = Vec::new();
         loop {
-            let message = timeout(RESEND_REQUEST, place.reply()).await;
-            let message = match message {
+            let until = Instant::now() + RESEND_REQUEST;
+            let message = match self.reply(&subject, &mut place, until).await {
                 Ok(message) => message,
                 // What came is of use.
                 Err(_) if !read.is_empty() => return Ok(read),
-                Err(_) => return Err(ApiError::Silent),
+                Err(error) => return Err(error),
             };
             match message.status.map(|status| status.as_u16()) {
                 None => {}
@@ -390,9 +433,10 @@ impl Api {
             sync_always: bool,
         }
         let mut place = self.replies.place();
-        self.request("$SYS.REQ.SERVER.PING.JSZ".to_owned(), &place, Bytes::new()).await;
+        self.request(OF_SERVERS.to_owned(), &place, Bytes::new()).await;
         let mut servers = Vec::new();
-        while let Ok(reply) = timeout(RESEND_REQUEST, place.reply()).await {
+        let until = || Instant::now() + RESEND_REQUEST;
+        while let Ok(reply) = self.reply(OF_SERVERS, &mut place, until()).await {
             match answer::<Reply>(&reply) {
                 Ok(Reply { server, data: Data { config: Some(config) } }) => {
                     servers.push((server.name, config.sync_always));
@@ -406,11 +450,10 @@ impl Api {
 
     /// In the words of the log.
     pub fn told(&self, error: &ApiError) -> LogError {
-        let denied = self.connection.denied();
-        match (error, denied) {
-            (ApiError::Silent, Some(what)) => LogError::NotPermitted(what),
-            (ApiError::Refused(10076 | 10039, _), _) => no_jetstream(),
-            (ApiError::Silent, None) => LogError::Unreachable(error.words().into()),
+        match error {
+            ApiError::Denied(what) => LogError::NotPermitted(what.clone()),
+            ApiError::Refused(10076 | 10039, _) => no_jetstream(),
+            ApiError::Silent => LogError::Unreachable(error.words().into()),
             _ if error.may_pass() => LogError::NotReady(error.words().into()),
             _ => LogError::Unfit(error.words().into()),
         }

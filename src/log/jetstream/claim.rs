@@ -81,7 +81,8 @@ pub async fn claim(
             }
             Err(Undelivered::Full) => return Err(LogError::Full),
             Err(Undelivered::Unknown) => {
-                return Err(match shared.api.connection().denied() {
+                let chain = shared.settings.chain(partition);
+                return Err(match shared.api.connection().denied().of(&chain) {
                     Some(what) => LogError::NotPermitted(what),
                     None => LogError::NotReady(
                         format!("{} has no leader", shared.settings.stream(partition)).into(),

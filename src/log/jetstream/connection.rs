@@ -3,11 +3,11 @@
 //! The first one is there within [`PATIENCE`], or it is known why not, in one line. After that it comes
 //! back by itself, however long that takes.
 
+use super::denied::{Denied, Said};
 use crate::log::LogError;
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, ServerInfo,
 };
-use parking_lot::Mutex;
 use std::{
     error::Error,
     path::{Path, PathBuf},
@@ -54,9 +54,6 @@ pub struct Connection {
     losses: Arc<AtomicU64>,
 }
 
-/// What a server has last refused for want of a permission: whoever is refused gets no reply.
-pub type Denied = Arc<Mutex<Option<Arc<str>>>>;
-
 impl Connection {
     /// Connects for the first time.
     pub async fn open(servers: &Servers) -> Result<Self, LogError> {
@@ -90,9 +87,9 @@ impl Connection {
         &self.client
     }
 
-    /// What was last refused for want of a permission.
-    pub fn denied(&self) -> Option<Arc<str>> {
-        self.denied.lock().clone()
+    /// What the servers do not permit.
+    pub fn denied(&self) -> &Denied {
+        &self.denied
     }
 
     /// What the server says of itself to which this is a connection.
@@ -152,9 +149,12 @@ fn note(event: &Event, denied: &Denied) {
         Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
         Event::SlowConsumer(_) => tracing::warn!("messages of the NATS server were dropped"),
         Event::ServerError(ServerError::Other(error)) => {
-            tracing::warn!("the NATS server says: {error}");
-            if error.to_lowercase().contains("permissions violation") {
-                *denied.lock() = Some(error.as_str().into());
+            // Who asks for what is the system's says more of it.
+            let is_told_elsewhere = error.contains("\"$SYS.");
+            match denied.hear(error) {
+                Said::DeniedAgain => {}
+                Said::Denied if is_told_elsewhere => {}
+                Said::Denied | Said::Other => tracing::warn!("the NATS server says: {error}"),
             }
         }
         Event::ServerError(error) => tracing::warn!("the NATS server says: {error}"),

@@ -146,7 +146,15 @@ impl Delivery {
         self.lacks_resources = false;
         loop {
             let Some(place) = &mut self.place else { return Ok(Attempt::Later) };
-            let reply = timeout(patience, place.reply()).await;
+            let denied = shared.api.connection().denied();
+            let reply = tokio::select! {
+                reply = timeout(patience, place.reply()) => reply,
+                words = denied.wait_for(&self.messages[0].subject) => {
+                    self.replies += 1;
+                    self.tell(shared, &ApiError::Denied(words));
+                    return Ok(Attempt::Later);
+                }
+            };
             let Ok(reply) = reply else { return Ok(Attempt::Again) };
             self.replies += 1;
             match api::answer::<Ack>(&reply) {
@@ -168,6 +176,7 @@ impl Delivery {
 
     async fn send(&mut self, shared: &Shared) {
         self.attempts += 1;
+        shared.api.connection().denied().forget(&self.messages[0].subject);
         let now = BootMicros::now();
         let reply = self.place.get_or_insert_with(|| shared.api.replies().place()).subject.clone();
         let count = self.messages.len();
@@ -224,7 +233,7 @@ impl Delivery {
         }
     }
 
-    /// Says once what a server says: if it lasts, somebody has to do something.
+    /// Says once what a server says: if it lasts, somebody has to do something about it.
     fn tell(&mut self, shared: &Shared, error: &ApiError) {
         if !std::mem::replace(&mut self.is_told, true) {
             let stream = shared.settings.stream(self.partition);

@@ -13,10 +13,12 @@ mod api;
 mod claim;
 mod connection;
 mod delivery;
+mod denied;
 mod entry;
 mod pieces;
 mod reader;
 mod replies;
+mod rights;
 mod room;
 mod streams;
 mod subjects;
@@ -100,7 +102,8 @@ impl JetStreamLog {
         settings.check()?;
         let api = Api::open(connection, settings.patience).await?;
         streams::prepare(&api, &settings).await?;
-        tokio::spawn(streams::check_sync(api.clone()));
+        rights::check(&api, &settings).await?;
+        tokio::spawn(rights::check_sync(api.clone()));
         let patient = api.with_patience(ELECTION);
         let counters = Mutex::default();
         Ok(Self { shared: Arc::new(Shared { api, patient, settings, counters }) })

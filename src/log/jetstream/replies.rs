@@ -20,6 +20,8 @@ type Waiting = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
 #[derive(Debug)]
 pub struct Replies {
     inbox: String,
+    /// All subjects that begin with it.
+    subject: String,
     next: AtomicU64,
     waiting: Waiting,
     _task: AbortOnDropHandle<()>,
@@ -39,7 +41,8 @@ impl Replies {
     /// Begins to listen.
     pub async fn open(client: &Client) -> Result<Self, async_nats::SubscribeError> {
         let inbox = client.new_inbox();
-        let mut messages = client.subscribe(format!("{inbox}.*")).await?;
+        let subject = format!("{inbox}.*");
+        let mut messages = client.subscribe(subject.clone()).await?;
         let waiting = Waiting::default();
         let (places, cut) = (waiting.clone(), inbox.len() + 1);
         let task = tokio::spawn(async move {
@@ -53,7 +56,12 @@ impl Replies {
             }
         });
         let task = AbortOnDropHandle::new(task);
-        Ok(Self { inbox, next: AtomicU64::new(0), waiting, _task: task })
+        Ok(Self { inbox, subject, next: AtomicU64::new(0), waiting, _task: task })
+    }
+
+    /// Where all replies come in.
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// A new place.

@@ -148,7 +148,7 @@ impl Settings {
 /// it is, all others were once, and one that is gone is not made again as if nothing had been in it.
 pub async fn prepare(api: &Api, settings: &Settings) -> Result<(), LogError> {
     settings.check()?;
-    check_server(api, settings).await?;
+    check_server(api).await?;
     let first = found(api, settings, Partition(0)).await?;
     let mut is_any_used = false;
     for partition in (1..settings.partitions).map(|it| Partition(it as u8)) {
@@ -225,7 +225,7 @@ fn gone(settings: &Settings, partition: Partition) -> LogError {
     LogError::Stream { stream: settings.stream(partition), problem: problem.into() }
 }
 
-async fn check_server(api: &Api, settings: &Settings) -> Result<(), LogError> {
+async fn check_server(api: &Api) -> Result<(), LogError> {
     let server = api.connection().server();
     let mut parts = server.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -247,22 +247,6 @@ async fn check_server(api: &Api, settings: &Settings) -> Result<(), LogError> {
         Err(error) => return Err(api.told(&error)),
     }
     Ok(())
-}
-
-/// Warns of servers that answer before what they store is on their disks, where they say so.
-pub async fn check_sync(api: Api) {
-    let servers = api.sync_settings().await;
-    if servers.is_empty() {
-        tracing::info!("it could not be checked that the NATS servers have sync_interval: always");
-    }
-    for (server, is_always) in servers {
-        if !is_always {
-            tracing::warn!(
-                "the NATS server {server} answers before what it stores is on its disk: set \
-                 sync_interval: always"
-            );
-        }
-    }
 }
 
 #[cfg(test)]

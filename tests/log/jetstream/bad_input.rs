@@ -88,19 +88,52 @@ async fn a_server_without_jetstream_is_told() {
 async fn what_is_not_permitted_is_told() {
     let users = "jetstream { store_dir: STORE }\n\
                  authorization { users: [{ user: ada, password: s3cret, permissions: { \
-                 publish: { deny: [\"$JS.API.STREAM.CREATE.>\", \"*.l.>\"] } } }, \
-                 { user: bob, password: s3cret }] }";
+                 publish: { deny: [\"$JS.API.STREAM.CREATE.>\", \"$JS.API.STREAM.PURGE.>\", \
+                 \"*.l.>\"] } } }, \
+                 { user: bob, password: s3cret }, { user: eve, password: s3cret, permissions: { \
+                 subscribe: { deny: [\"_INBOX.>\"] } } }] }";
     let Some(server) = Server::with(users) else { return };
     let host = server.url().replace("nats://", "");
-    let settings = Settings { patience: Duration::from_secs(1), ..nats::settings() };
+    let (settings, started) = (nats::settings(), Instant::now());
     let error = unopened(&format!("nats://ada:s3cret@{host}"), settings.clone()).await.to_string();
     let line = "the NATS server does not permit what the store needs: ";
     assert!(error.starts_with(line) && error.contains("STREAM.CREATE"), "{error}");
+    assert!(started.elapsed() < settings.patience / 2, "nobody waits for an answer");
     // Somebody else makes the streams.
-    nats::log(&format!("nats://bob:s3cret@{host}"), &settings).await;
-    let log = nats::log(&format!("nats://ada:s3cret@{host}"), &settings).await;
-    let error = log.claim(PARTITION, NODE).await.expect_err("it is not permitted").to_string();
-    assert!(error.starts_with(line) && error.contains(".l.0"), "{error}");
+    let log = nats::log(&format!("nats://bob:s3cret@{host}"), &settings).await;
+    let error = unopened(&format!("nats://ada:s3cret@{host}"), settings.clone()).await.to_string();
+    assert!(error.starts_with(line) && error.contains("STREAM.PURGE"), "{error}");
+    assert!(error.contains(".l.0"), "all of it is told: {error}");
+    let error = unopened(&format!("nats://eve:s3cret@{host}"), settings).await.to_string();
+    assert!(error.starts_with(line) && error.contains("Subscription to \"_INBOX."), "{error}");
+    // Whoever asked has changed nothing.
+    let entries = everything(&log, PARTITION).await;
+    assert!(entries.is_empty(), "{entries:?}");
+}
+
+/// What docs/cluster.md says that a user of a cluster may do.
+const PERMISSIONS: &str = "publish: [\"*.>\", \"_INBOX.>\", \"$JS.API.>\"], \
+                           subscribe: [\"*.>\", \"_INBOX.>\"]";
+
+#[tokio::test]
+async fn what_is_permitted_by_the_book_is_enough() {
+    let users = format!(
+        "authorization {{ users: [{{ user: ada, password: s3cret, permissions: {{ {PERMISSIONS} }} }}] }}"
+    );
+    let Some(server) = Server::with(&users) else { return };
+    let url = server.url().replace("nats://", "nats://ada:s3cret@");
+    let settings = nats::settings();
+    let log = nats::log(&url, &settings).await;
+    let mut writer = log.claim(PARTITION, NODE).await.expect("a claim");
+    writer.append("first".into()).await.expect("stored");
+    writer.snapshot(vec![snapshot("a", "state"), gone("b")]).await.expect("stored");
+    writer.trim(Seq(u64::MAX)).await.expect("trimmed");
+    let entries = everything(&log, PARTITION).await;
+    assert_eq!(snapshots(&entries).len(), 1);
+    // Whoever finds out what is permitted touches nothing.
+    let other = nats::log(&url, &settings).await;
+    assert_eq!(everything(&other, PARTITION).await, entries);
+    writer.append("second".into()).await.expect("nothing was stored between");
 }
 
 #[tokio::test]
