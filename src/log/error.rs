@@ -82,6 +82,9 @@ pub enum LogError {
         /// Everything that is wrong with it.
         problem: Arc<str>,
     },
+    /// Another writer has claimed the partition.
+    #[error("another writer has claimed the partition")]
+    Deposed,
     /// It does not say whether something is stored. Whoever asks again may be answered.
     #[error("the store does not answer")]
     Silent,
@@ -140,6 +143,7 @@ impl From<AppendError> for LogError {
             // A claim is not known to be stored if the store was full: it is made again.
             AppendError::Full | AppendError::UnknownFull => Self::Full,
             AppendError::Unknown => Self::Silent,
+            AppendError::Deposed => Self::Deposed,
             AppendError::Broken(why) => Self::Broken(why),
             other => Self::Broken(other.to_string().into()),
         }

@@ -135,6 +135,7 @@ every_log!(
     partitions_are_apart,
     an_old_writer_is_deposed,
     of_two_writers_one_wins,
+    a_writer_deposed_with_a_call_on_its_way_says_nothing_is_stored_that_is_not,
     what_is_sent_again_is_stored_once,
     nothing_is_sent_while_something_is_unknown,
     a_claim_comes_after_everything_before_it,
@@ -203,6 +204,33 @@ async fn an_old_writer_is_deposed(subject: impl Subject) {
     assert_eq!(batches(&entries), [(Seq(2), "mine".into()), (seq, "next".into())]);
     assert!(snapshots(&entries).is_empty());
     assert_eq!(entries.last().map(|entry| entry.term), Some(new.term()));
+}
+
+async fn a_writer_deposed_with_a_call_on_its_way_says_nothing_is_stored_that_is_not(
+    subject: impl Subject,
+) {
+    let log = subject.log();
+    let mut acked = Vec::new();
+    for round in 0..10 {
+        let mut old = log.claim(PARTITION, NODE).await.expect("a claim");
+        let batch = Bytes::from(format!("on its way {round}"));
+        subject.append_without_reply(&mut old, batch.clone()).await;
+        let new = log.claim(PARTITION, NodeId(2)).await.expect("a claim");
+        match old.settle().await {
+            Ok(Some(seq)) => {
+                assert!(seq < new.term(), "nothing of it comes after the claim");
+                acked.push((seq, batch));
+            }
+            outcome => assert_eq!(outcome, Err(AppendError::Deposed)),
+        }
+        for _ in 0..2 {
+            assert_eq!(old.append("late".into()).await, Err(AppendError::Deposed));
+            assert_eq!(old.settle().await, Ok(None), "that is known");
+        }
+    }
+    let found = batches(&everything(log, PARTITION).await);
+    assert!(acked.iter().all(|it| found.contains(it)), "{acked:?} {found:?}");
+    assert!(found.iter().all(|(_, batch)| batch != "late"), "{found:?}");
 }
 
 async fn of_two_writers_one_wins(subject: impl Subject) {

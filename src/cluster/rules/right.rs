@@ -55,6 +55,11 @@ impl Right {
         self.from <= now
     }
 
+    /// Whether it is [ended](Self::end).
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
     /// From when on it may answer.
     pub fn from(&self) -> BootMicros {
         self.from

@@ -67,6 +67,13 @@ pub async fn hold(holder: &Holder, partition: Partition, given: oneshot::Receive
         Ok(Finish::Unstored { .. }) => {
             tracing::error!(%partition, "a partition is given away, and not all of it is stored");
         }
+        // That is how two nodes find out which of them owns it.
+        Err(LoadError::Log(LogError::Deposed)) => {
+            tracing::warn!(%partition, "a partition is another node's");
+        }
+        Err(LoadError::Log(error)) if error.may_pass() => {
+            tracing::warn!(%partition, %error, "a partition cannot be held at the moment");
+        }
         Err(error) => tracing::error!(%partition, %error, "a partition is not this node's"),
     }
     holder.cluster.hold(partition, Holding::Nothing);

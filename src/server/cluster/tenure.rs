@@ -90,15 +90,16 @@ impl Tenure {
         }
     }
 
-    /// Waits until this node has not been allowed to answer for so long, and it is not known when it may
-    /// again. Where the partition is handed over, the next owner answers.
+    /// Waits until this node may answer no more, or has not been allowed to for so long. Where the
+    /// partition is handed over, the next owner answers.
     pub async fn lapsed_for(&self, patience: Duration) {
         loop {
             let spell = self.spell.lock().clone();
             spell.cancelled().await;
             let until = Instant::now() + patience;
             while !self.holds() {
-                if Instant::now() >= until && !self.is_given() {
+                let is_lost = self.right.is_over() || Instant::now() >= until;
+                if is_lost && !self.is_given() {
                     return;
                 }
                 sleep(LOOK).await;

@@ -3,7 +3,7 @@
 #[path = "../../support/nats.rs"]
 mod servers;
 
-pub use servers::{Server, Three, cluster, shared};
+pub use servers::*;
 
 use sessiond::log::jetstream::{Connection, JetStreamLog, Servers, Settings};
 
