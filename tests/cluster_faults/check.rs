@@ -6,16 +6,17 @@ use crate::{
     fleet::Fleet,
     load::{self, Room},
     rebuilt::{Rebuilt, Step},
+    slot::Slot,
     world::World,
 };
 use parking_lot::Mutex;
-use sessiond::proto::{GetSessionInfoResponse, SnapshotReason};
+use sessiond::proto::{GetSessionInfoResponse, Position, SnapshotReason};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// How long a subscriber may take to see what others see.
 const MEETS_WITHIN: Duration = Duration::from_secs(20);
@@ -26,10 +27,16 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 /// Holds what there is of a session against what was answered: for whoever is new, and for whoever reads it
 /// all the time. After a hand-over also that is there which was not stored when it was answered.
 pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, is_handed_over: bool) {
-    let id = room.slot.lock().id();
+    let (id, answered) = {
+        let slot = room.slot.lock();
+        (slot.id(), last_answered(&slot))
+    };
     let look = || {
         let (fleet, id, app) = (fleet.clone(), id.clone(), room.app);
-        async move { look(&fleet, app, &id).await }
+        async move {
+            wait_until_shown(&fleet, app, &id, answered, is_handed_over).await?;
+            look(&fleet, app, &id).await
+        }
     };
     let Some((copy, info)) = world.until_answered(&id, "it is looked at", look).await else {
         return;
@@ -63,6 +70,29 @@ pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, is_han
             }
             sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// The greatest position that answers named in the epoch of the session, as far as it is known: what was
+/// answered may be in memory only, and a frame of its own shows it.
+fn last_answered(slot: &Slot) -> Option<Position> {
+    let answers = slot.facts.values().flat_map(|fact| &fact.answers);
+    let positions = answers.filter_map(|answer| answer.position);
+    positions.filter(|it| it.epoch == slot.epoch).max_by_key(|it| it.revision)
+}
+
+/// Waits for the frame that shows what was answered. Where a history may have ended, that frame may never
+/// be.
+async fn wait_until_shown(
+    fleet: &Fleet,
+    app: usize,
+    id: &str,
+    answered: Option<Position>,
+    is_handed_over: bool,
+) -> Result<(), Status> {
+    match fleet.any(app).info(id, answered).await {
+        Err(status) if status.code() == Code::FailedPrecondition && !is_handed_over => Ok(()),
+        outcome => outcome.map(drop),
     }
 }
 
