@@ -59,6 +59,7 @@ pub enum Why {
     NoSuchPartition,
     NoSuchNode,
     NotAlive,
+    NotReady,
     NoOwner,
     Busy,
     Other,
@@ -70,6 +71,7 @@ impl From<&MoveRefused> for Why {
             MoveRefused::NoSuchPartition { .. } => Self::NoSuchPartition,
             MoveRefused::NoSuchNode(_) => Self::NoSuchNode,
             MoveRefused::NotAlive(_) => Self::NotAlive,
+            MoveRefused::NotReady(_) => Self::NotReady,
             MoveRefused::NoOwner(_) => Self::NoOwner,
             MoveRefused::Busy(_) => Self::Busy,
             MoveRefused::Unanswered(_) => Self::Other,
@@ -83,6 +85,7 @@ impl Why {
         match self {
             Self::NoSuchNode => MoveRefused::NoSuchNode(to.to_owned()),
             Self::NotAlive => MoveRefused::NotAlive(to.to_owned()),
+            Self::NotReady => MoveRefused::NotReady(to.to_owned()),
             Self::NoOwner | Self::NoSuchPartition => MoveRefused::NoOwner(partition),
             Self::Busy => MoveRefused::Busy(partition),
             Self::Other => MoveRefused::Unanswered(partition),
@@ -184,6 +187,7 @@ fn beat_out(beat: &Beat) -> wire::Beat {
         number: beat.number,
         wall: beat.wall,
         leaving: beat.leaving,
+        declines: beat.declines,
         held: held.collect(),
         claiming: beat.claiming.iter().map(|partition| partition.0.into()).collect(),
     }
@@ -219,6 +223,7 @@ fn beat_in(beat: wire::Beat) -> Result<Beat, Foreign> {
         number: beat.number,
         wall: beat.wall,
         leaving: beat.leaving,
+        declines: beat.declines,
     })
 }
 
@@ -237,6 +242,7 @@ fn why_out(why: Why) -> wire::Why {
         Why::NoSuchPartition => wire::Why::NoSuchPartition,
         Why::NoSuchNode => wire::Why::NoSuchNode,
         Why::NotAlive => wire::Why::NotAlive,
+        Why::NotReady => wire::Why::NotReady,
         Why::NoOwner => wire::Why::NoOwner,
         Why::Busy => wire::Why::Busy,
         Why::Other => wire::Why::Other,
@@ -249,6 +255,7 @@ fn why_in(why: wire::Why) -> Why {
         wire::Why::NoSuchPartition => Why::NoSuchPartition,
         wire::Why::NoSuchNode => Why::NoSuchNode,
         wire::Why::NotAlive => Why::NotAlive,
+        wire::Why::NotReady => Why::NotReady,
         wire::Why::NoOwner => Why::NoOwner,
         wire::Why::Busy => Why::Busy,
         wire::Why::Other | wire::Why::Unspecified => Why::Other,
@@ -280,6 +287,7 @@ mod tests {
             number: 9,
             wall: 10,
             leaving: true,
+            declines: true,
             held: held.collect(),
             claiming: vec![Partition(4)],
         }
@@ -291,6 +299,7 @@ mod tests {
             Why::NoSuchPartition,
             Why::NoSuchNode,
             Why::NotAlive,
+            Why::NotReady,
             Why::NoOwner,
             Why::Busy,
             Why::Other,

@@ -47,7 +47,10 @@ const ECHO_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// How often a node is told that something was released for it, at most.
-const TELLINGS: usize = 3;
+const TELLINGS: usize = 2;
+
+/// How long it has to say that it claims that. The partition has no owner meanwhile.
+const TELLING_WAIT: Duration = Duration::from_millis(500);
 
 /// What a node may be behind or ahead by its own clock before somebody is told.
 const CLOCK_DIFFERENCE: Micros = 5_000_000;
@@ -202,6 +205,11 @@ impl Cluster {
         self.inner.state.lock().leave();
         self.inner.news.notify_one();
         self.inner.orders.notify_one();
+    }
+
+    /// Whether somebody has claimed all that this node has released.
+    pub fn is_all_taken(&self) -> bool {
+        self.inner.state.lock().is_all_taken()
     }
 
     /// The version of records that every node which is alive can write.
@@ -426,7 +434,9 @@ impl Inner {
     }
 
     fn beat(&self) -> Beat {
-        self.state.lock().beat(wall())
+        let mut state = self.state.lock();
+        state.step(BootMicros::now());
+        state.beat(wall())
     }
 
     async fn beat_on(self: Arc<Self>) {
@@ -477,11 +487,10 @@ impl Inner {
         self.orders.notify_one();
     }
 
-    /// Tells a node that something was released for it. If it does not hear that, the partition is
-    /// claimed as any other that nobody owns.
+    /// Tells a node that something was released for it. If it does not take that, somebody else does.
     async fn hand_over(self: Arc<Self>, to: NodeId, claim: ClaimNow) {
         for _ in 0..TELLINGS {
-            match self.ask(to, &Message::ClaimNow(claim)).await {
+            match self.ask_within(TELLING_WAIT, to, &Message::ClaimNow(claim)).await {
                 Some(Message::Outcome(Ok(()))) => return,
                 Some(_) => break,
                 None => sleep(STEP).await,
@@ -489,15 +498,22 @@ impl Inner {
         }
         tracing::warn!(
             partition = claim.partition.0,
-            "what was released for a node is not taken by it: it has no owner for some seconds"
+            "what was released for a node is not taken by it"
         );
+        self.state.lock().not_taken(to, claim, BootMicros::now());
+        self.released.notify_one();
+        self.orders.notify_one();
     }
 
     /// Asks a node; none = it did not answer.
     async fn ask(&self, node: NodeId, message: &Message) -> Option<Message> {
+        self.ask_within(ANSWER_WAIT, node, message).await
+    }
+
+    async fn ask_within(&self, wait: Duration, node: NodeId, message: &Message) -> Option<Message> {
         let question: Bytes = codec::encode(message);
         let asking = self.client.request(self.subjects.node(node), question);
-        let answer = timeout(ANSWER_WAIT, asking).await.ok()?.ok()?;
+        let answer = timeout(wait, asking).await.ok()?.ok()?;
         codec::decode(&answer.payload).ok()
     }
 }

@@ -41,6 +41,10 @@ pub struct Node {
     pub cut_until: BootMicros,
     /// It does not reach the log until then.
     pub logless_until: BootMicros,
+    /// It does not hear itself until then.
+    pub deaf_until: BootMicros,
+    /// What it claims it cannot read.
+    pub cannot_read: bool,
     beat_at: BootMicros,
     append_at: BootMicros,
     works: BTreeMap<Partition, Work>,
@@ -58,9 +62,23 @@ enum Work {
 #[derive(Debug, Clone)]
 enum Message {
     Beat(Beat),
-    Ping { from: NodeId },
-    Pong { of: NodeId, beat: Box<Beat> },
-    ClaimNow(ClaimNow),
+    Ping {
+        from: NodeId,
+    },
+    Pong {
+        of: NodeId,
+        beat: Box<Beat>,
+    },
+    ClaimNow {
+        from: NodeId,
+        claim: ClaimNow,
+    },
+    /// What a node says to that.
+    Outcome {
+        of: NodeId,
+        claim: ClaimNow,
+        is_taken: bool,
+    },
 }
 
 /// What happened in a course.
@@ -89,6 +107,8 @@ pub struct Course {
     network: Vec<(BootMicros, NodeId, Message)>,
     /// Who waits for an answer of whom, until when.
     pings: Vec<(BootMicros, NodeId, NodeId)>,
+    /// Who has told whom to claim something, and waits for an answer until when.
+    tellings: Vec<(BootMicros, NodeId, NodeId, ClaimNow)>,
     ids: u64,
 }
 
@@ -102,6 +122,7 @@ impl Course {
             events: Vec::new(),
             network: Vec::new(),
             pings: Vec::new(),
+            tellings: Vec::new(),
             ids: 0,
         }
     }
@@ -128,6 +149,8 @@ impl Course {
             paused_until: BootMicros(0),
             cut_until: BootMicros(0),
             logless_until: BootMicros(0),
+            deaf_until: BootMicros(0),
+            cannot_read: false,
             beat_at,
             append_at: self.now,
             works: BTreeMap::new(),
@@ -178,6 +201,22 @@ impl Course {
         }
     }
 
+    /// Goes on for a while; the longest time that a partition is nobody's.
+    pub fn longest_gap(&mut self, span: Micros) -> Micros {
+        let (ends_at, mut longest) = (self.now.after(span), 0);
+        let mut owned_at = vec![self.now; self.log.len()];
+        while self.now < ends_at {
+            self.step();
+            for (at, owned_at) in owned_at.iter_mut().enumerate() {
+                if self.owner(Partition(at as u8)).is_some() {
+                    *owned_at = self.now;
+                }
+                longest = longest.max(self.now.since(*owned_at));
+            }
+        }
+        longest
+    }
+
     fn step(&mut self) {
         self.now = self.now.after(STEP);
         self.deliver();
@@ -209,6 +248,14 @@ impl Course {
                 node.ownership.asked(of, false);
             }
         }
+        let tellings = std::mem::take(&mut self.tellings);
+        for (until, from, to, claim) in tellings {
+            if until > now {
+                self.tellings.push((until, from, to, claim));
+            } else if let Some(node) = self.nodes.iter_mut().find(|node| node.id == from) {
+                node.ownership.not_taken(to, claim, now);
+            }
+        }
     }
 
     fn take(&mut self, node: usize, message: Message) {
@@ -226,7 +273,18 @@ impl Course {
                 let id = own.id;
                 self.pings.retain(|(_, from, asked)| (*from, *asked) != (id, of));
             }
-            Message::ClaimNow(asked) => drop(own.ownership.claim_now(asked, now)),
+            Message::ClaimNow { from, claim } => {
+                let (of, is_taken) = (own.id, own.ownership.claim_now(claim, now));
+                self.send(node, from, Message::Outcome { of, claim, is_taken });
+            }
+            Message::Outcome { of, claim, is_taken } => {
+                let id = own.id;
+                if !is_taken {
+                    own.ownership.not_taken(of, claim, now);
+                }
+                let is_other = |it: &(_, NodeId, NodeId, ClaimNow)| (it.1, it.2) != (id, of);
+                self.tellings.retain(|it| is_other(it) || it.3 != claim);
+            }
         }
     }
 
@@ -234,6 +292,9 @@ impl Course {
         let is_cut = |node: &Node| node.cut_until > self.now;
         let to_cut = self.nodes.iter().any(|node| node.id == to && is_cut(node));
         if to != self.nodes[from].id && (to_cut || is_cut(&self.nodes[from])) {
+            return;
+        }
+        if to == self.nodes[from].id && self.nodes[from].deaf_until > self.now {
             return;
         }
         let delay = self.random.u64(..STEP / 2);
@@ -252,7 +313,8 @@ impl Course {
             self.send(at, of, Message::Ping { from: id });
         }
         for (to, claim) in released {
-            self.send(at, to, Message::ClaimNow(claim));
+            self.tellings.push((now.after(ANSWER_WAIT), id, to, claim));
+            self.send(at, to, Message::ClaimNow { from: id, claim });
         }
         while let Some(order) = self.nodes[at].ownership.order(now) {
             self.obey(at, order);
@@ -263,7 +325,8 @@ impl Course {
         // A node that leaves stops when it has nothing left, or nobody to give it to.
         let has_heir = self.nodes.iter().any(|it| it.running && !it.leaving);
         let node = &mut self.nodes[at];
-        if node.leaving && (node.held.is_empty() || !has_heir) && node.works.is_empty() {
+        let is_done = node.held.is_empty() && node.ownership.is_all_taken();
+        if node.leaving && (is_done || !has_heir) && node.works.is_empty() {
             self.beat(at);
             self.nodes[at].running = false;
         }
@@ -329,7 +392,7 @@ impl Course {
             match work {
                 Work::Claim(done) if done <= self.now => {
                     // Now and then the log does not answer.
-                    if self.random.u8(..8) == 0 {
+                    if self.random.u8(..8) == 0 || self.nodes[at].cannot_read {
                         self.nodes[at].works.remove(&partition);
                         self.hold(at, partition, Holding::Nothing);
                         continue;

@@ -186,6 +186,66 @@ fn a_node_that_hears_nobody_but_itself_is_fenced_and_not_followed() {
     check_placed(&course);
 }
 
+/// An owner of a partition and another node to which it gives that now.
+fn giving(course: &mut Course) -> (Partition, usize, usize) {
+    let partition = Partition(3);
+    let owner = course.owner(partition).expect("an owner");
+    let to = NAMES.iter().position(|name| *name != course.nodes[owner].name).expect("another");
+    course.move_to(partition, NAMES[to]).expect("it may");
+    course.run(STEP);
+    (partition, owner, to)
+}
+
+/// What is given, told of and claimed has an owner again after so long, where that fails once.
+const TAKEN_BACK: u64 = SILENCE - SECOND / 2;
+
+#[test]
+fn what_is_released_for_a_node_that_has_died_is_taken_back_at_once() {
+    let mut course = of(&NAMES[..3]);
+    let (partition, owner, to) = giving(&mut course);
+    course.kill(to);
+    course.longest_gap(TAKEN_BACK);
+    assert_eq!(course.owner(partition), Some(owner));
+}
+
+#[test]
+fn what_is_released_for_a_node_that_cannot_read_it_is_taken_back_at_once() {
+    let mut course = of(&NAMES[..3]);
+    let (partition, owner, to) = giving(&mut course);
+    course.nodes[to].cannot_read = true;
+    let gap = course.longest_gap(10 * SECOND);
+    assert!(gap <= TAKEN_BACK, "nobody had it for {gap}");
+    assert_eq!(course.owner(partition), Some(owner));
+}
+
+#[test]
+fn what_a_leaving_node_releases_for_one_that_cannot_read_it_goes_to_the_next_at_once() {
+    let mut course = of(&NAMES[..3]);
+    course.nodes[1].cannot_read = true;
+    course.leave(0);
+    let gap = course.longest_gap(20 * SECOND);
+    assert!(!course.nodes[0].running, "it has stopped");
+    assert!(gap <= TAKEN_BACK, "nobody had it for {gap}");
+}
+
+#[test]
+fn a_node_that_does_not_hear_itself_is_given_nothing() {
+    let mut course = of(&NAMES[..3]);
+    course.nodes[1].deaf_until = course.now.after(30 * SECOND);
+    course.run(3 * SECOND);
+    let (before, to) = (course.events.len(), course.nodes[1].id);
+    let owner = course.owner(Partition(3)).expect("an owner");
+    let name = NAMES[1].to_owned();
+    if owner != 1 {
+        assert_eq!(course.move_to(Partition(3), &name), Err(MoveRefused::NotReady(name)));
+    }
+    course.leave(0);
+    course.run(10 * SECOND);
+    assert!(!course.nodes[0].running, "it has stopped");
+    let gave = |event: &Event| matches!(event, Event::Ordered { order: Order::Give(_, node), .. } if *node == to);
+    assert!(!course.events[before..].iter().any(|(_, event)| gave(event)));
+}
+
 /// A random course of faults, and then peace.
 fn random_course(seed: u64) {
     let mut course = Course::new(seed, PARTITIONS);

@@ -20,7 +20,7 @@ pub(super) fn due(
     };
     let asked = places.iter().position(|place| place.asked.is_some() && is_free(place));
     if let Some(at) = asked {
-        return Some((at, places[at].asked.is_some_and(|asked| asked.pinned)));
+        return Some((at, places[at].asked.is_some_and(|asked| asked.claim.pinned)));
     }
     // Whoever is not connected would take all others for dead.
     let connected = members.connected_since(now)?;

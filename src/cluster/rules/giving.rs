@@ -2,7 +2,7 @@
 
 use super::{
     BootMicros, GIVEN_AT_ONCE, Holding, REST, RIPENING, STAY,
-    members::{Members, Standing},
+    members::Members,
     place::{Place, Task},
     placement::targets,
 };
@@ -15,6 +15,16 @@ pub(super) struct Giver {
     pub leaving: bool,
     /// When a hand-over ended last.
     pub gave_at: BootMicros,
+    /// The version of records that whoever takes a partition must know.
+    pub format: u8,
+}
+
+/// Who may take a partition over.
+#[derive(Clone, Copy)]
+pub(super) struct Taker<'a> {
+    /// The version of records that it must know.
+    pub format: u8,
+    pub is_fit: &'a dyn Fn(NodeId) -> bool,
 }
 
 /// The partition that a node is to give away now, to whom, and whether an admin moves it.
@@ -29,7 +39,7 @@ pub(super) fn due(
     };
     let under_way =
         places.iter().filter(|place| matches!(place.task, Some(Task::Giving { .. }))).count();
-    moved(members, places, now, is_free)
+    moved(giver, members, places, now, is_free)
         .or_else(|| match giver.leaving {
             true => {
                 left(giver, members, places, now, is_free).filter(|_| under_way < GIVEN_AT_ONCE)
@@ -42,6 +52,7 @@ pub(super) fn due(
 
 /// What an admin moves.
 fn moved(
+    giver: Giver,
     members: &Members,
     places: &[Place],
     now: BootMicros,
@@ -49,7 +60,7 @@ fn moved(
 ) -> Option<(usize, NodeId, bool)> {
     let to = |place: &Place| {
         let member = members.get(place.move_to?)?;
-        (member.standing(now) == Standing::Alive).then_some(member.info.id)
+        member.takes(giver.format, now).then_some(member.info.id)
     };
     let free = places.iter().enumerate().filter(|(_, place)| is_free(place));
     free.filter_map(|(at, place)| Some((at, to(place)?, true))).next()
@@ -64,19 +75,21 @@ fn left(
     is_free: impl Fn(&Place) -> bool,
 ) -> Option<(usize, NodeId, bool)> {
     let at = places.iter().position(is_free)?;
-    Some((at, heir(giver.me, members, places, now, at)?, false))
+    let taker = Taker { format: giver.format, is_fit: &|id| id != giver.me };
+    Some((at, heir(taker, members, places, now, at)?, false))
 }
 
-/// Where a partition belongs when a node has gone.
+/// Where a partition belongs among those that may take it over now.
 pub(super) fn heir(
-    gone: NodeId,
+    taker: Taker<'_>,
     members: &Members,
     places: &[Place],
     now: BootMicros,
     at: usize,
 ) -> Option<NodeId> {
     let mut nodes = members.candidates(now);
-    nodes.retain(|node| node.id != gone);
+    let takes = |id| members.get(id).is_some_and(|it| it.takes(taker.format, now));
+    nodes.retain(|node| (taker.is_fit)(node.id) && takes(node.id));
     let pinned = |at: usize| places[at].owner.filter(|_| places[at].pinned);
     targets(&nodes, |it| pinned(usize::from(it.0)), places.len())[at]
 }
@@ -106,7 +119,11 @@ fn better(
     let is_ready = |id: NodeId| {
         let is_loading = |held: &super::Held| matches!(held.holding, Holding::Loading(_));
         let member = members.get(id);
-        member.is_some_and(|it| is_ripe(it.alive_since) && !it.held.iter().any(is_loading))
+        member.is_some_and(|it| {
+            it.takes(giver.format, now)
+                && is_ripe(it.alive_since)
+                && !it.held.iter().any(is_loading)
+        })
     };
     free.into_iter().find_map(|at| {
         let to = targets[at].filter(|to| *to != giver.me && is_ready(*to))?;

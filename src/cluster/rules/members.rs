@@ -19,6 +19,8 @@ pub struct Member {
     pub alive_since: BootMicros,
     /// Whether it is about to stop.
     pub leaving: bool,
+    /// Whether it claims nothing now that is released for it.
+    pub declines: bool,
     /// What it owns, as it says.
     pub held: Vec<Held>,
     number: u64,
@@ -47,6 +49,11 @@ impl Member {
             (true, true) => Standing::Leaving,
             (true, false) => Standing::Alive,
         }
+    }
+
+    /// Whether it would claim now what is released for it, of records up to a version.
+    pub(super) fn takes(&self, format: u8, now: BootMicros) -> bool {
+        self.standing(now) == Standing::Alive && !self.declines && self.info.format >= format
     }
 
     pub(super) fn is_alive(&self, now: BootMicros) -> bool {
@@ -102,6 +109,7 @@ impl Members {
             heard_at: now,
             alive_since: now,
             leaving: false,
+            declines: true,
             held: Vec::new(),
             number: 0,
             unanswered_at: None,
@@ -116,6 +124,7 @@ impl Members {
         member.heard_at = now;
         member.number = beat.number;
         member.leaving = beat.leaving;
+        member.declines = beat.declines;
         member.held.clone_from(&beat.held);
         if member.info != beat.node {
             member.info = beat.node.clone();

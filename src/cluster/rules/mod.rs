@@ -6,6 +6,7 @@
 
 mod claiming;
 mod giving;
+mod handing;
 mod members;
 mod ownership;
 mod place;
@@ -122,9 +123,11 @@ pub struct Beat {
     pub wall: Micros,
     /// It is about to stop.
     pub leaving: bool,
+    /// It claims nothing now that is released for it.
+    pub declines: bool,
     /// What it owns, by partition.
     pub held: Vec<Held>,
-    /// What it claims now.
+    /// What it claims now, or will at once.
     pub claiming: Vec<Partition>,
 }
 

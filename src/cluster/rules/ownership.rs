@@ -4,8 +4,9 @@ use super::{
     Beat, BootMicros, ClaimNow, Held, Holding, NodeInfo, Order, Owner, REST, STAY, UNHEARD,
     claiming,
     giving::{self, Giver},
+    handing::{self, Handing},
     members::{Member, Members, Standing},
-    place::{Place, Task},
+    place::{Asked, Place, Task},
     placement::all,
 };
 use crate::{
@@ -27,8 +28,8 @@ pub struct Ownership {
     stepped_at: BootMicros,
     /// When a hand-over ended last.
     gave_at: BootMicros,
-    /// What is released here, and for whom.
-    released: Vec<(NodeId, ClaimNow)>,
+    /// The greatest version of records that was to be written here.
+    written: u8,
 }
 
 /// What is known of a partition, for people.
@@ -76,6 +77,9 @@ pub enum MoveRefused {
     /// It is about to stop, or nothing is heard of it.
     #[error("node {0:?} is about to stop, or silent")]
     NotAlive(String),
+    /// It would claim nothing now.
+    #[error("node {0:?} takes nothing over at the moment")]
+    NotReady(String),
     /// Nobody who is alive owns it now.
     #[error("partition {0} has no owner at the moment")]
     NoOwner(Partition),
@@ -98,7 +102,7 @@ impl Ownership {
             leaving: false,
             stepped_at: now,
             gave_at: now,
-            released: Vec::new(),
+            written: 0,
         }
     }
 
@@ -129,8 +133,26 @@ impl Ownership {
                 }
                 place.claimed_by(node, beat.claiming.contains(&place.partition), now);
             }
+            self.pass_on_what_is_given_up(node, beat, now);
         }
         true
+    }
+
+    /// A node that was to claim something says that it does not any more, and has not got it.
+    fn pass_on_what_is_given_up(&mut self, node: NodeId, beat: &Beat, now: BootMicros) {
+        for at in 0..self.places.len() {
+            let is_claiming = beat.claiming.contains(&self.places[at].partition);
+            let handing = self.places[at].handing.as_mut().filter(|it| it.is_for(node));
+            if handing.is_some_and(|handing| handing.says(is_claiming)) {
+                self.pass_on(at, now);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, at: usize, now: BootMicros) {
+        let Self { me, leaving, written, .. } = self;
+        let giver = handing::Giver { me: me.id, leaving: *leaving, format: *written };
+        handing::pass_on(giver, &self.members, &mut self.places, now, at);
     }
 
     /// The nodes that are to be asked now whether they are alive. What one answers is a beat.
@@ -163,9 +185,12 @@ impl Ownership {
             match (place.task.take(), before.term()) {
                 (Some(Task::Giving { to, pinned }), Some(ended)) if ended >= place.term => {
                     self.gave_at = now;
-                    self.released.push((to, ClaimNow { partition, ended, pinned }));
+                    place.handing = Some(Handing::new(to, ClaimNow { partition, ended, pinned }));
                 }
-                (Some(Task::Claiming { .. }), _) => place.not_before = now.after(REST),
+                (Some(Task::Claiming { again, .. }), _) => {
+                    place.asked = again;
+                    place.not_before = now.after(REST);
+                }
                 _ => {}
             }
             place.move_to = None;
@@ -174,10 +199,11 @@ impl Ownership {
         if before == Holding::Nothing {
             place.own_since = now;
             place.asked = None;
+            place.handing = None;
         }
         let mut pinned = place.pinned && place.owner == Some(me);
         match place.task {
-            Some(Task::Claiming { pinned: by_admin }) => {
+            Some(Task::Claiming { pinned: by_admin, .. }) => {
                 pinned |= by_admin;
                 place.task = None;
             }
@@ -191,11 +217,12 @@ impl Ownership {
         place.held_by(me, Held { partition, holding, pinned });
     }
 
-    /// A node has released a partition for this one. False = it is not taken: this node is about to
-    /// stop, or somebody has claimed since.
+    /// A node has released a partition for this one. False = it is not taken: this node
+    /// [declines](Self::declines), or somebody has claimed since.
     pub fn claim_now(&mut self, asked: ClaimNow, now: BootMicros) -> bool {
+        let declines = self.declines(now);
         let Some(place) = self.places.get_mut(usize::from(asked.partition.0)) else { return false };
-        if self.leaving || place.term > asked.ended || place.own != Holding::Nothing {
+        if declines || place.term > asked.ended || place.own != Holding::Nothing {
             return false;
         }
         // Whoever released it may not have said so in a beat yet.
@@ -203,9 +230,15 @@ impl Ownership {
         if let Some(owner) = place.owner {
             place.given_up_by(owner, now);
         }
-        place.asked = Some(asked);
+        place.asked = Some(Asked { claim: asked, is_own: false });
         place.not_before = BootMicros(0);
         true
+    }
+
+    /// Whether this node claims nothing that is released for it: it is about to stop; or it does not hear
+    /// itself, so what it hears may be old news.
+    pub fn declines(&self, now: BootMicros) -> bool {
+        self.leaving || self.members.connected_since(now).is_none()
     }
 
     /// Moves a partition that this node owns to a node, by an admin, until that node goes.
@@ -241,8 +274,9 @@ impl Ownership {
             return Err(MoveRefused::NoSuchNode(name.to_owned()));
         }
         let mut alive = named.filter(|it| it.standing(now) == Standing::Alive);
-        let found = alive.next().map(|it| it.info.id);
-        found.ok_or_else(|| MoveRefused::NotAlive(name.to_owned()))
+        let found = alive.next().ok_or_else(|| MoveRefused::NotAlive(name.to_owned()))?;
+        let is_ready = found.info.id == self.me.id || found.takes(self.written, now);
+        is_ready.then_some(found.info.id).ok_or_else(|| MoveRefused::NotReady(name.to_owned()))
     }
 
     fn place(&self, partition: u32) -> Result<&Place, MoveRefused> {
@@ -274,30 +308,45 @@ impl Ownership {
             && let Some((at, pinned)) = claiming::due(me, &self.members, &self.places, now)
         {
             let place = &mut self.places[at];
-            place.asked = None;
-            place.task = Some(Task::Claiming { pinned });
+            let again = place.asked.take().filter(|asked| asked.is_own);
+            place.task = Some(Task::Claiming { pinned, again });
             return Some(Order::Claim(place.partition));
         }
-        let giver = Giver { me, leaving: self.leaving, gave_at: self.gave_at };
+        let giver =
+            Giver { me, leaving: self.leaving, gave_at: self.gave_at, format: self.written };
         let (at, to, pinned) = giving::due(giver, &self.members, &self.places, now)?;
         let place = &mut self.places[at];
         place.task = Some(Task::Giving { to, pinned });
         Some(Order::Give(place.partition, to))
     }
 
-    /// What was released here since this was asked last, and who is to be told to claim it: if that
-    /// node has gone meanwhile, the next best.
+    /// What was released here since this was asked last, and who is to be told to claim it. Of each,
+    /// [`not_taken`](Self::not_taken) is to hear if it is not taken.
     pub fn released(&mut self, now: BootMicros) -> Vec<(NodeId, ClaimNow)> {
-        let released = std::mem::take(&mut self.released);
-        let still = |(to, claim): (NodeId, ClaimNow)| {
-            if self.members.get(to).is_some_and(|it| it.standing(now) == Standing::Alive) {
-                return Some((to, claim));
+        for at in 0..self.places.len() {
+            let to = self.places[at].handing.as_ref().and_then(Handing::untold);
+            let member = to.map(|to| self.members.get(to));
+            if member.is_some_and(|it| !it.is_some_and(|it| it.takes(self.written, now))) {
+                self.pass_on(at, now);
             }
-            let at = usize::from(claim.partition.0);
-            let heir = giving::heir(to, &self.members, &self.places, now, at)?;
-            Some((heir, ClaimNow { pinned: false, ..claim }))
-        };
-        released.into_iter().filter_map(still).collect()
+        }
+        let handings = self.places.iter_mut().filter_map(|place| place.handing.as_mut());
+        handings.filter_map(Handing::tell).collect()
+    }
+
+    /// A node that was told to claim what is released here does not. It is taken back at once, or if this
+    /// node leaves the next best is to take it.
+    pub fn not_taken(&mut self, by: NodeId, claim: ClaimNow, now: BootMicros) {
+        let at = usize::from(claim.partition.0);
+        let handing = self.places.get(at).and_then(|place| place.handing.as_ref());
+        if handing.is_some_and(|it| it.is_for(by) && it.claim.ended == claim.ended) {
+            self.pass_on(at, now);
+        }
+    }
+
+    /// Whether somebody has claimed all that was released here.
+    pub fn is_all_taken(&self) -> bool {
+        self.places.iter().all(|place| place.handing.is_none())
     }
 
     /// What this node is to say now.
@@ -309,13 +358,13 @@ impl Ownership {
             holding: place.own,
             pinned: place.pinned && place.owner == Some(self.me.id),
         });
-        let is_claiming = |place: &&Place| matches!(place.task, Some(Task::Claiming { .. }));
-        let claiming = self.places.iter().filter(is_claiming);
+        let claiming = self.places.iter().filter(|place| place.is_being_claimed());
         Beat {
             node: self.me.clone(),
             number: self.number,
             wall,
             leaving: self.leaving,
+            declines: self.declines(self.stepped_at),
             held: held.collect(),
             claiming: claiming.map(|place| place.partition).collect(),
         }

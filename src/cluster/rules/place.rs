@@ -1,6 +1,6 @@
 //! What is known of one partition, and what this node does with it.
 
-use super::{BootMicros, ClaimNow, Held, Holding};
+use super::{BootMicros, ClaimNow, Held, Holding, handing::Handing};
 use crate::log::{NodeId, Partition, Seq};
 
 /// One partition.
@@ -25,8 +25,10 @@ pub(super) struct Place {
     pub own_since: BootMicros,
     /// What this node was ordered to do, until it says what came of it.
     pub task: Option<Task>,
-    /// It was released for this node.
-    pub asked: Option<ClaimNow>,
+    /// It was released, and this node is to claim it.
+    pub asked: Option<Asked>,
+    /// This node has released it for another one, and nobody has claimed it yet.
+    pub handing: Option<Handing>,
     /// An admin wants it there.
     pub move_to: Option<NodeId>,
     /// What failed is not tried again before.
@@ -36,10 +38,18 @@ pub(super) struct Place {
 /// What this node was ordered to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Claim it; whether an admin moved it here.
-    Claiming { pinned: bool },
+    /// Claim it; whether an admin moved it here, and whether to try again.
+    Claiming { pinned: bool, again: Option<Asked> },
     /// Give it to a node; whether an admin moves it there.
     Giving { to: NodeId, pinned: bool },
+}
+
+/// That this node is to claim what was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub claim: ClaimNow,
+    /// Nobody else is asked if it fails: this node has released it itself, and takes it back.
+    pub is_own: bool,
 }
 
 impl Place {
@@ -56,6 +66,7 @@ impl Place {
             own_since: now,
             task: None,
             asked: None,
+            handing: None,
             move_to: None,
             not_before: BootMicros(0),
         }
@@ -72,6 +83,9 @@ impl Place {
             self.holding = held.holding;
             self.pinned = held.pinned;
         }
+        // Somebody has claimed what was released.
+        self.handing.take_if(|handing| self.term > handing.claim.ended);
+        self.asked.take_if(|asked| self.term > asked.claim.ended);
     }
 
     /// Another node says that it claims the partition, or that it does not.
@@ -91,6 +105,11 @@ impl Place {
             self.pinned = false;
             self.vacant_since = now;
         }
+    }
+
+    /// Whether this node claims it now or will at once.
+    pub fn is_being_claimed(&self) -> bool {
+        self.asked.is_some() || matches!(self.task, Some(Task::Claiming { .. }))
     }
 
     /// Whether this node has it, as far as it knows.

@@ -218,7 +218,10 @@ fn not_moved(refused: &MoveRefused) -> Told {
         MoveRefused::NoSuchNode(_) | MoveRefused::NotAlive(_) => {
             Told::new(Code::NotFound, Reason::NodeNotFound, message)
         }
-        MoveRefused::NoOwner(_) | MoveRefused::Busy(_) | MoveRefused::Unanswered(_) => {
+        MoveRefused::NotReady(_)
+        | MoveRefused::NoOwner(_)
+        | MoveRefused::Busy(_)
+        | MoveRefused::Unanswered(_) => {
             Told::new(Code::Unavailable, Reason::PartitionBusy, message).after(SECOND)
         }
     }

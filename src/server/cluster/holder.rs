@@ -116,11 +116,15 @@ pub async fn follow(holder: Arc<Holder>, stop: CancellationToken) {
     }
     holder.cluster.leave();
     let patience = Instant::now() + holder.config.drain_timeout / 2;
-    while !all.running.is_empty() {
+    // Whoever is to take something over may not do so: then the next best is told.
+    while !all.running.is_empty() || !holder.cluster.is_all_taken() {
         let nodes = holder.cluster.nodes();
         let mut others = nodes.iter().filter(|node| !node.is_me);
         let is_alone = !others.any(|node| node.standing == Standing::Alive);
         if is_alone || Instant::now() >= patience {
+            if all.running.is_empty() {
+                break;
+            }
             // Whoever comes next finds everything stored.
             all.give_everything();
         }
