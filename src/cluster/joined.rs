@@ -335,11 +335,11 @@ impl Inner {
     fn take(&self, message: Message) -> Option<Message> {
         match message {
             Message::Beat(beat) => {
-                self.heard(&beat);
+                self.heard(&beat, Ownership::heard);
                 None
             }
             Message::Ping => {
-                self.joined.load(Ordering::Acquire).then(|| Message::Beat(self.beat()))
+                self.joined.load(Ordering::Acquire).then(|| Message::Beat(self.answer()))
             }
             Message::ClaimNow(asked) => {
                 let taken = self.state.lock().claim_now(asked, BootMicros::now());
@@ -367,13 +367,13 @@ impl Inner {
         }
     }
 
-    fn heard(&self, beat: &Beat) {
+    fn heard(&self, beat: &Beat, take: impl Fn(&mut Ownership, &Beat, BootMicros) -> bool) {
         let now = BootMicros::now();
         let node = &beat.node;
         let is_new = {
             let mut state = self.state.lock();
             let is_new = state.member(node.id).is_none();
-            if !state.heard(beat, now) {
+            if !take(&mut state, beat, now) {
                 return;
             }
             is_new
@@ -439,6 +439,12 @@ impl Inner {
         state.beat(wall())
     }
 
+    fn answer(&self) -> Beat {
+        let mut state = self.state.lock();
+        state.step(BootMicros::now());
+        state.answer(wall())
+    }
+
     async fn beat_on(self: Arc<Self>) {
         loop {
             let beat = codec::encode(&Message::Beat(self.beat()));
@@ -476,14 +482,12 @@ impl Inner {
 
     async fn ping(self: Arc<Self>, node: NodeId) {
         let answer = self.ask(node, &Message::Ping).await;
-        let answered = match answer {
+        match answer {
             Some(Message::Beat(beat)) if beat.node.id == node => {
-                self.heard(&beat);
-                true
+                self.heard(&beat, Ownership::answered);
             }
-            _ => false,
-        };
-        self.state.lock().asked(node, answered);
+            _ => self.state.lock().unanswered(node),
+        }
         self.orders.notify_one();
     }
 

@@ -41,6 +41,8 @@ pub struct Node {
     pub cut_until: BootMicros,
     /// It does not reach the log until then.
     pub logless_until: BootMicros,
+    /// Nothing reaches it until then, and then all of it does.
+    pub held_until: BootMicros,
     /// It does not hear itself until then.
     pub deaf_until: BootMicros,
     /// What it claims it cannot read.
@@ -149,6 +151,7 @@ impl Course {
             paused_until: BootMicros(0),
             cut_until: BootMicros(0),
             logless_until: BootMicros(0),
+            held_until: BootMicros(0),
             deaf_until: BootMicros(0),
             cannot_read: false,
             beat_at,
@@ -233,7 +236,8 @@ impl Course {
         for (at, to, message) in network {
             let node = self.nodes.iter().position(|node| node.id == to && node.running);
             let Some(node) = node else { continue };
-            if self.nodes[node].paused_until > self.now || at > self.now {
+            let is_held = self.nodes[node].held_until > self.now;
+            if self.nodes[node].paused_until > self.now || is_held || at > self.now {
                 self.network.push((at, to, message));
                 continue;
             }
@@ -245,7 +249,7 @@ impl Course {
             if until > now {
                 self.pings.push((until, from, of));
             } else if let Some(node) = self.nodes.iter_mut().find(|node| node.id == from) {
-                node.ownership.asked(of, false);
+                node.ownership.unanswered(of);
             }
         }
         let tellings = std::mem::take(&mut self.tellings);
@@ -264,12 +268,11 @@ impl Course {
         match message {
             Message::Beat(beat) => drop(own.ownership.heard(&beat, now)),
             Message::Ping { from } => {
-                let (of, beat) = (own.id, Box::new(own.ownership.beat(0)));
+                let (of, beat) = (own.id, Box::new(own.ownership.answer(0)));
                 self.send(node, from, Message::Pong { of, beat });
             }
             Message::Pong { of, beat } => {
-                own.ownership.heard(&beat, now);
-                own.ownership.asked(of, true);
+                own.ownership.answered(&beat, now);
                 let id = own.id;
                 self.pings.retain(|(_, from, asked)| (*from, *asked) != (id, of));
             }

@@ -3,7 +3,7 @@
 use crate::course::{Course, Event, STEP};
 use sessiond::{
     cluster::{
-        MoveRefused, Order,
+        MoveRefused, Order, Owner, Standing,
         rules::{Candidate, RIPENING, SILENCE, most_per_node, targets},
     },
     log::{NodeId, Partition},
@@ -176,6 +176,61 @@ fn a_paused_node_claims_nothing_when_it_goes_on() {
 }
 
 #[test]
+fn what_waited_while_a_node_stood_still_is_old_news_when_it_goes_on() {
+    let mut course = of(&NAMES[..3]);
+    let (dead, lost) = (course.nodes[1].id, course.nodes[2].id);
+    // It hears the two others until they die and stand still, but only when it goes on.
+    course.nodes[0].paused_until = course.now.after(7 * SECOND);
+    course.run(2 * SECOND);
+    course.kill(1);
+    course.nodes[2].paused_until = course.now.after(30 * SECOND);
+    course.run(5 * SECOND - STEP);
+    for _ in 0..30 {
+        course.run(STEP);
+        let own = &course.nodes[0].ownership;
+        for id in [dead, lost] {
+            let standing = own.member(id).map(|it| it.standing(course.now));
+            assert_eq!(standing, Some(Standing::Silent));
+            let is_there = |owner: &Owner| matches!(owner, Owner::There(info) if info.id == id);
+            assert!(!own.owners(course.now).iter().any(is_there), "it owns nothing any more");
+        }
+    }
+    course.run(SETTLES);
+    course.check_settled();
+}
+
+#[test]
+fn what_waited_on_its_way_to_a_node_is_old_news_when_it_comes() {
+    let mut course = of(&NAMES[..3]);
+    let dead = course.nodes[1].id;
+    course.nodes[0].held_until = course.now.after(7 * SECOND);
+    course.run(2 * SECOND);
+    course.kill(1);
+    course.run(6 * SECOND);
+    let own = &course.nodes[0].ownership;
+    assert_eq!(own.member(dead).map(|it| it.standing(course.now)), Some(Standing::Silent));
+    course.run(SETTLES);
+    course.check_settled();
+}
+
+#[test]
+fn what_is_released_for_a_node_that_stood_still_meanwhile_is_not_claimed_by_it() {
+    let mut course = of(&NAMES[..3]);
+    let (partition, owner, to) = giving(&mut course);
+    course.nodes[to].paused_until = course.now.after(6 * SECOND);
+    course.run(20 * SECOND);
+    assert_eq!(course.owner(partition), Some(owner));
+    assert_eq!(
+        course
+            .events
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::Deposed { by, .. } if *by == to))
+            .count(),
+        0
+    );
+}
+
+#[test]
 fn a_node_that_hears_nobody_but_itself_is_fenced_and_not_followed() {
     let mut course = of(&NAMES[..3]);
     course.nodes[0].cut_until = course.now.after(60 * SECOND);
@@ -261,12 +316,14 @@ fn random_course(seed: u64) {
         let until = course.now.after(span);
         let running = course.nodes.iter().filter(|it| it.running && !it.leaving).count();
         let node = &mut course.nodes[at];
-        match course.random.u8(..8) {
+        match course.random.u8(..10) {
             0 if running > 1 && node.running => course.kill(at),
             1 if running > 1 && node.running && !node.leaving => course.leave(at),
             2 => node.paused_until = until,
             3 => node.cut_until = until,
             4 => node.logless_until = until,
+            7 => node.held_until = until,
+            8 => node.deaf_until = until,
             5 | 6 if !node.running => drop(course.start(NAMES[at])),
             _ => {
                 let partition = Partition(course.random.u8(..PARTITIONS as u8));

@@ -6,7 +6,13 @@ use super::{
     placement::Candidate,
 };
 use crate::log::NodeId;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// So many own beats may be on their way: more than come in [`UNHEARD`], at once on each change.
+const MOST_UNDER_WAY: usize = 1_024;
 
 /// A node, as others know it.
 #[derive(Debug, Clone)]
@@ -77,8 +83,12 @@ impl Member {
 pub(super) struct Members {
     me: NodeId,
     all: BTreeMap<NodeId, Member>,
-    /// Since when this node has heard itself without a break, and when it did last.
+    /// Own beats that may still come back: their numbers, and when each was made.
+    under_way: VecDeque<(u64, BootMicros)>,
+    /// Since when this node has heard itself without a break, and when it made what it heard last.
     link: Option<(BootMicros, BootMicros)>,
+    /// Until it speaks itself a node takes in whatever it hears.
+    has_spoken: bool,
     /// When a node came, went or began to leave last.
     changed_at: BootMicros,
     /// Who was there then.
@@ -87,20 +97,67 @@ pub(super) struct Members {
 
 impl Members {
     pub fn new(me: NodeId, now: BootMicros) -> Self {
-        Self { me, all: BTreeMap::new(), link: None, changed_at: now, there: Vec::new() }
+        Self {
+            me,
+            all: BTreeMap::new(),
+            under_way: VecDeque::new(),
+            link: None,
+            has_spoken: false,
+            changed_at: now,
+            there: Vec::new(),
+        }
     }
 
-    /// Takes a beat in; false = it is old, or there are too many nodes.
-    pub fn heard(&mut self, beat: &Beat, now: BootMicros) -> bool {
-        let id = beat.node.id;
-        if id == self.me {
-            let since = self.link.filter(|(_, last)| now.since(*last) < UNHEARD);
-            let newest = self.all.get(&id).is_none_or(|member| member.number < beat.number);
-            if !newest {
-                return false;
-            }
-            self.link = Some((since.map_or(now, |(since, _)| since), now));
+    /// This node makes a beat, which comes back to it.
+    pub fn speaks(&mut self, number: u64, now: BootMicros) {
+        if !std::mem::replace(&mut self.has_spoken, true) {
+            // What it hears until that comes back is no older than this.
+            self.link = Some((now, now));
         }
+        if self.under_way.len() >= MOST_UNDER_WAY {
+            self.under_way.pop_front();
+        }
+        self.under_way.push_back((number, now));
+    }
+
+    /// Takes a beat in that was heard with all others; false = it is old, or there are too many nodes.
+    ///
+    /// All come in one order, and some may have waited for long: while this node stood still, or
+    /// somewhere on their way. The own beat before them says for how long at most, as this node knows when
+    /// it made that. What may be old says nothing about now.
+    pub fn heard(&mut self, beat: &Beat, now: BootMicros) -> bool {
+        if beat.node.id == self.me {
+            return self.heard_itself(beat, now);
+        }
+        let is_recent = !self.has_spoken || self.connected_since(now).is_some();
+        is_recent && self.take(beat, now)
+    }
+
+    fn heard_itself(&mut self, beat: &Beat, now: BootMicros) -> bool {
+        while self.under_way.front().is_some_and(|(number, _)| *number < beat.number) {
+            self.under_way.pop_front();
+        }
+        let Some(made_at) = self.under_way.pop_front_if(|(number, _)| *number == beat.number)
+        else {
+            return false;
+        };
+        let (_, made_at) = made_at;
+        if now.since(made_at) >= UNHEARD {
+            return false;
+        }
+        let since = self.link.filter(|(_, last)| now.since(*last) < UNHEARD);
+        self.link = Some((since.map_or(now, |(since, _)| since), made_at));
+        self.take(beat, now)
+    }
+
+    /// Takes a beat in that a node has sent when it was asked; false = it is old, or nobody has asked.
+    pub fn answers(&mut self, beat: &Beat, now: BootMicros) -> bool {
+        let asked_at = self.all.get_mut(&beat.node.id).and_then(|member| member.asked_at.take());
+        asked_at.is_some_and(|at| now.since(at) < UNHEARD) && self.take(beat, now)
+    }
+
+    fn take(&mut self, beat: &Beat, now: BootMicros) -> bool {
+        let id = beat.node.id;
         if id != self.me && !self.all.contains_key(&id) && self.all.len() >= MOST_NODES {
             return false;
         }
@@ -193,13 +250,6 @@ impl Members {
     pub fn unanswered(&mut self, id: NodeId) {
         if let Some(member) = self.all.get_mut(&id) {
             member.unanswered_at = member.asked_at.take();
-        }
-    }
-
-    /// A node that was to be asked has answered.
-    pub fn answered(&mut self, id: NodeId) {
-        if let Some(member) = self.all.get_mut(&id) {
-            member.asked_at = None;
         }
     }
 }

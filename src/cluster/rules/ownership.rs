@@ -117,12 +117,29 @@ impl Ownership {
         self.members.look(now, |id| places.iter().any(|place| place.owner == Some(id)));
     }
 
-    /// Takes in the beat of a node, its own too. False = it says nothing new.
+    /// Takes in the beat of a node, its own too, in the order in which all come in. False = it says
+    /// nothing new, or it is old news: it may have waited for longer than [`UNHEARD`].
     pub fn heard(&mut self, beat: &Beat, now: BootMicros) -> bool {
         self.step(now);
-        if !self.members.heard(beat, now) {
-            return false;
+        let is_news = self.members.heard(beat, now);
+        if is_news {
+            self.take(beat, now);
         }
+        is_news
+    }
+
+    /// Takes in the beat that a node has sent when it was [asked](Self::nodes_to_ask). False = it says
+    /// nothing new, or the answer took so long that it is old news.
+    pub fn answered(&mut self, beat: &Beat, now: BootMicros) -> bool {
+        self.step(now);
+        let is_news = self.members.answers(beat, now);
+        if is_news {
+            self.take(beat, now);
+        }
+        is_news
+    }
+
+    fn take(&mut self, beat: &Beat, now: BootMicros) {
         let node = beat.node.id;
         // What this node does itself it knows better than its last beat.
         if node != self.me.id {
@@ -135,7 +152,6 @@ impl Ownership {
             }
             self.pass_on_what_is_given_up(node, beat, now);
         }
-        true
     }
 
     /// A node that was to claim something says that it does not any more, and has not got it.
@@ -165,12 +181,9 @@ impl Ownership {
         self.members.nodes_to_ask(now, owns)
     }
 
-    /// What came of asking a node.
-    pub fn asked(&mut self, node: NodeId, answered: bool) {
-        match answered {
-            true => self.members.answered(node),
-            false => self.members.unanswered(node),
-        }
+    /// A node that was asked did not answer.
+    pub fn unanswered(&mut self, node: NodeId) {
+        self.members.unanswered(node);
     }
 
     /// What this node does with a partition from now on. After a claim that was ordered it is Nothing
@@ -349,8 +362,15 @@ impl Ownership {
         self.places.iter().all(|place| place.handing.is_none())
     }
 
-    /// What this node is to say now.
+    /// What this node is to say now to all nodes, itself too.
     pub fn beat(&mut self, wall: Micros) -> Beat {
+        let beat = self.answer(wall);
+        self.members.speaks(self.number, self.stepped_at);
+        beat
+    }
+
+    /// What this node is to say to one that asks.
+    pub fn answer(&mut self, wall: Micros) -> Beat {
         self.number += 1;
         let held = self.places.iter().filter(|place| place.own != Holding::Nothing);
         let held = held.map(|place| Held {
