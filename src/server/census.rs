@@ -208,6 +208,12 @@ impl Census {
         self.state.lock().places.len()
     }
 
+    /// How many streams all connections have together.
+    pub fn streams(&self) -> usize {
+        let state = self.state.lock();
+        state.places.iter().map(|(_, place)| place.streams.load(Relaxed)).sum()
+    }
+
     /// The server stops: all go once they are done, and so does whoever comes.
     pub fn stop(&self) {
         let places: Vec<_> = {

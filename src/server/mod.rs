@@ -525,6 +525,8 @@ impl Server {
         if let Some(member) = self.member.take() {
             // What it has goes to others; what comes here meanwhile is sent on to them.
             member.leave(Instant::now() + self.drain_timeout).await;
+            // The nodes that go on with its streams are there already.
+            self.leaving.hand_over(self.census.streams());
         }
         self.begin_to_stop();
         if self.engine.gateways().0 > 0 {

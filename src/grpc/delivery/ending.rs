@@ -121,7 +121,8 @@ impl Ending {
             }
             Why::Session(End::Draining) => {
                 let (code, error) = (Code::Unavailable, ErrorReason::Draining);
-                let delay = spread(server.streams.drain_spread);
+                let most = server.leaving.spread().unwrap_or(server.streams.drain_spread);
+                let delay = spread(most);
                 (EndReason::Draining, code, error, "the server is stopping", delay, false)
             }
             Why::Age => {

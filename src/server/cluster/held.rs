@@ -180,6 +180,7 @@ impl Held<'_> {
         holder.cluster.hold(*partition, Holding::Giving(self.term));
         tenure.give();
         holder.parts.note();
+        context.leaving.hand_over(tenure.streams());
         context.engine.drain();
         if timeout(holder.config.drain_timeout / 2, context.engine.store_everything())
             .await

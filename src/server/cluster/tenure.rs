@@ -108,6 +108,11 @@ impl Tenure {
         }
     }
 
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Waits until no stream is left.
     pub async fn streams_ended(&self) {
         self.streams.wait().await;
