@@ -93,7 +93,7 @@ impl Admin {
         }
         let is_news = revoking.apply(&self.0.entrance, now).map_err(no_room)?;
         if is_news || revoking.until.is_some() {
-            revoking.note(&self.0.engine, &self.0.entrance);
+            revoking.note(&self.0.entrance, |_| vec![self.0.engine.clone()]);
         }
         Ok(())
     }

@@ -84,11 +84,16 @@ impl Revoking {
         Ok(is_news)
     }
 
-    /// Tells the apps of an engine that it concerns.
-    pub fn note(&self, engine: &Engine, entrance: &Entrance) {
-        let acting = self.by.clone().map(|by| engine.acting_by(Arc::new(by)));
-        let engine = acting.as_ref().unwrap_or(engine);
-        let is_restored = self.until.is_none();
+    /// Tells the apps that it concerns. `engines` names those that have an app, or where none is named all.
+    pub fn note(&self, entrance: &Entrance, engines: impl Fn(Option<&AppId>) -> Vec<Engine>) {
+        let by = self.by.clone().map(Arc::new);
+        let note = |app: Option<&AppId>, revoked: Revoked| {
+            for engine in engines(app) {
+                let acting = by.clone().map(|by| engine.acting_by(by));
+                let engine = acting.as_ref().unwrap_or(&engine);
+                engine.note_revocation(app, revoked.clone(), self.until.is_none());
+            }
+        };
         let (app, revoked) = match &self.revocation {
             Revocation::Token(id) => (None, Revoked::Token(id.clone())),
             Revocation::Key(id) => {
@@ -96,9 +101,7 @@ impl Revoking {
                 let identity = entrance.identity();
                 match identity.and_then(|identity| identity.apps_of_key(id)) {
                     Some(Apps::Only(apps)) => {
-                        return apps.iter().for_each(|app| {
-                            engine.note_revocation(Some(app), revoked.clone(), is_restored);
-                        });
+                        return apps.iter().for_each(|app| note(Some(app), revoked.clone()));
                     }
                     Some(Apps::All) => (None, revoked),
                     None => return,
@@ -110,7 +113,7 @@ impl Revoking {
                 (app.as_ref(), Revoked::IssuedBefore { time: *time, issuer, user })
             }
         };
-        engine.note_revocation(app, revoked, is_restored);
+        note(app, revoked);
     }
 }
 

@@ -2,7 +2,12 @@
 //! partition that the node owns, and one without sessions for all else.
 
 use super::Vital;
-use crate::engine::{AppsSettings, Engine};
+use crate::{
+    cluster::partition_of,
+    engine::{AppsSettings, Engine},
+    log::Partition,
+    session::ids::AppId,
+};
 use parking_lot::{Mutex, RwLock};
 use std::sync::{Arc, OnceLock};
 use tokio::{runtime::Handle, task::AbortHandle};
@@ -16,11 +21,32 @@ pub struct Engines {
 #[derive(Debug, Default)]
 struct Inner {
     /// Read by each thread whenever it rests.
-    all: RwLock<Vec<Engine>>,
+    all: RwLock<Vec<(Engine, Has)>>,
     /// The runtime of each thread; not set = the clock is stepped, and nothing runs by itself.
     threads: OnceLock<Vec<Handle>>,
     /// How far apps are limited, if anything says so.
     limits: Mutex<Option<AppsSettings>>,
+}
+
+/// Which apps an engine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Has {
+    /// All.
+    All,
+    /// Those of a partition, of so many.
+    Partition(Partition, usize),
+    /// None.
+    None,
+}
+
+impl Has {
+    fn has(self, app: &AppId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Partition(partition, of) => partition_of(app, of) == partition,
+            Self::None => false,
+        }
+    }
 }
 
 /// An engine that runs, until this is dropped.
@@ -37,15 +63,15 @@ impl Engines {
         let _ = self.inner.threads.set(threads);
     }
 
-    /// Begins to run an engine.
-    pub fn run(&self, engine: &Engine) -> Running {
+    /// Begins to run an engine, which has these apps.
+    pub fn run(&self, engine: &Engine, has: Has) -> Running {
         {
             // So it gets whatever limits are read meanwhile.
             let limits = self.inner.limits.lock();
             if let Some(limits) = &*limits {
                 engine.limit_apps(limits.clone());
             }
-            self.inner.all.write().push(engine.clone());
+            self.inner.all.write().push((engine.clone(), has));
         }
         let threads = self.inner.threads.get().map(Vec::as_slice).unwrap_or_default();
         let tasks = threads.iter().enumerate().map(|(shard, thread)| {
@@ -61,13 +87,20 @@ impl Engines {
 
     /// All that run.
     pub fn all(&self) -> Vec<Engine> {
-        self.inner.all.read().clone()
+        self.inner.all.read().iter().map(|(engine, _)| engine.clone()).collect()
+    }
+
+    /// Those that have an app, which may be none; where none is named, all.
+    pub fn with(&self, app: Option<&AppId>) -> Vec<Engine> {
+        let all = self.inner.all.read();
+        let having = all.iter().filter(|(_, has)| app.is_none_or(|app| has.has(app)));
+        having.map(|(engine, _)| engine.clone()).collect()
     }
 
     /// Limits the apps of all, and of those that run later.
     pub fn limit_apps(&self, settings: AppsSettings) {
         let mut limits = self.inner.limits.lock();
-        for engine in self.inner.all.read().iter() {
+        for (engine, _) in self.inner.all.read().iter() {
             engine.limit_apps(settings.clone());
         }
         *limits = Some(settings);
@@ -75,18 +108,18 @@ impl Engines {
 
     /// The thread of a shard is about to rest. See [`Engine::shard_rests`].
     pub fn shard_rests(&self, shard: usize) {
-        self.inner.all.read().iter().for_each(|engine| engine.shard_rests(shard));
+        self.inner.all.read().iter().for_each(|(engine, _)| engine.shard_rests(shard));
     }
 
     /// It goes on.
     pub fn shard_wakes(&self, shard: usize) {
-        self.inner.all.read().iter().for_each(|engine| engine.shard_wakes(shard));
+        self.inner.all.read().iter().for_each(|(engine, _)| engine.shard_wakes(shard));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
-        self.engines.inner.all.write().retain(|engine| !engine.is_same(&self.engine));
+        self.engines.inner.all.write().retain(|(engine, _)| !engine.is_same(&self.engine));
     }
 }

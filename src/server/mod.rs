@@ -38,7 +38,7 @@ use accept::Connections;
 use apps::AppsFile;
 use census::Census;
 use cluster::{Ends, Holder, Joined, Late, Member, Parts};
-use engines::{Engines, Running};
+use engines::{Engines, Has, Running};
 use http2::account::Total;
 use router::Router;
 use rustix::io::Errno;
@@ -358,7 +358,8 @@ impl Server {
         if steps_by_itself {
             engines.run_by(threads);
         }
-        let running = engines.run(&engine);
+        let has = if config.cluster.is_some() { Has::None } else { Has::All };
+        let running = engines.run(&engine, has);
         let inboxes = match tls {
             None => inboxes,
             Some(tls) => {

@@ -45,9 +45,59 @@ fn take(text: &[u8], entrance: &Entrance, engines: &Engines, is_news: bool) {
     let all = engines.all();
     let Some(first) = all.first() else { return };
     match revoking.apply(entrance, first.clock().now()) {
-        // Each app is with one of them, if it is here.
-        Ok(true) if is_news => all.iter().for_each(|engine| revoking.note(engine, entrance)),
+        Ok(true) if is_news => revoking.note(entrance, |app| engines.with(app)),
         Ok(_) => {}
         Err(full) => tracing::error!(%full, "the cluster has revoked a credential"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cluster::partition_of,
+        config::Config,
+        engine::{Clock, Engine},
+        grpc::encode::Wire,
+        identity::Revocation,
+        policy::Policy,
+        server::{engines::Has, settings},
+        session::{
+            ids::{AppId, UserId},
+            limits::{Micros, SECOND},
+        },
+    };
+
+    const PARTITIONS: usize = 2;
+
+    #[test]
+    fn a_revocation_for_an_app_is_noted_where_the_app_is_and_nowhere_else() {
+        let engine = || {
+            let settings = settings::engine(&Config::default(), Policy::default().judged());
+            Engine::new(settings, Clock::stepped(SECOND), Arc::new(Wire::default()))
+        };
+        let (here, one, other) = (engine(), engine(), engine());
+        let app = AppId::new("games").expect("an id");
+        let partition = partition_of("games", PARTITIONS);
+        let elsewhere = crate::log::Partition(1 - partition.0);
+        let engines = Engines::default();
+        let _running = [
+            engines.run(&here, Has::None),
+            engines.run(&one, Has::Partition(partition, PARTITIONS)),
+            engines.run(&other, Has::Partition(elsewhere, PARTITIONS)),
+        ];
+        let revoke = |app: Option<AppId>| {
+            let user = UserId::new("ada").expect("an id");
+            let revocation = Revocation::User { app, user };
+            let revoking = Revoking { revocation, until: Some(Micros::MAX), by: None };
+            revoking.note(&Entrance::new(None, 0), |app| engines.with(app));
+        };
+        revoke(Some(app));
+        let noted = one.event_bytes();
+        assert!(noted > 0);
+        assert_eq!([here.event_bytes(), other.event_bytes()], [0, 0]);
+        revoke(None);
+        assert_eq!(one.event_bytes(), 2 * noted, "each app that has a journal is told once");
+        assert_eq!([here.event_bytes(), other.event_bytes()], [0, 0]);
     }
 }

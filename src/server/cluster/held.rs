@@ -10,6 +10,7 @@ use crate::{
     log::{Log, LogError, Partition, Seq, Writer},
     object_stream::ObjectStreams,
     server::{
+        engines::Has,
         part::{self, Part},
         settings,
         store::tell_lost,
@@ -130,9 +131,10 @@ impl Held<'_> {
         keeper: Keeper<Fenced>,
         given: oneshot::Receiver<()>,
     ) -> Result<Finish, LogError> {
-        let Holder { engines, plan, .. } = self.holder;
+        let Holder { engines, plan, config, .. } = self.holder;
         let engine = &self.context.engine;
-        let _running = engines.run(engine);
+        let has = Has::Partition(self.partition, config.cluster_partitions);
+        let _running = engines.run(engine, has);
         let webhooks = Webhooks::start(plan.clone(), engine);
         let webhooks = webhooks.map_err(|error| LogError::Broken(error.to_string().into()))?;
         let stop = CancellationToken::new();
