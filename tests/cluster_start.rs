@@ -82,12 +82,38 @@ fn settings_that_do_not_fit_are_told_together_and_nothing_is_opened() {
         );
         assert_eq!(lines, [line]);
     }
-    let lines =
-        with(&["--node-address", "ada:7101", "--cluster-ca", path, "--cluster-credentials", path]);
+}
+
+#[test]
+fn settings_of_a_cluster_without_one_are_told_in_one_line_and_those_of_the_port_of_nodes_are_none()
+{
+    let lines = |flags: &[&str]| refusals(&[&["--listen", "127.0.0.1:0"], flags].concat());
+    let others: &[&str] = &[
+        "--cluster-name",
+        "games",
+        "--cluster-partitions",
+        "4",
+        "--cluster-replicas",
+        "1",
+        "--cluster-log-bytes",
+        "128MiB",
+        "--cluster-credentials",
+        "file",
+        "--cluster-ca",
+        "file",
+        "--node-address",
+        "ada:7101",
+    ];
     assert_eq!(
-        lines,
-        ["cluster-credentials", "cluster-ca", "node-address"]
-            .map(|name| format!("{name} is given without cluster"))
+        lines(&[&["--node-listen", "127.0.0.1:0", "--node", "ada"], others].concat()),
+        [
+            "cluster-name, cluster-partitions, cluster-replicas, cluster-log-bytes, cluster-credentials, \
+          cluster-ca and node-address are given without cluster: give that too, or leave them out"
+        ]
+    );
+    assert_eq!(
+        lines(&["--node-address", "ada:7101"]),
+        ["node-address is given without cluster: give that too, or leave it out"]
     );
 }
 

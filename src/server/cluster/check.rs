@@ -11,13 +11,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let mut faults = Vec::new();
     let Config { cluster, cluster_credentials, cluster_ca, node_address, .. } = config;
     if cluster.is_none() {
-        let given = [
-            ("cluster-credentials", cluster_credentials.is_some()),
-            ("cluster-ca", cluster_ca.is_some()),
-            ("node-address", node_address.is_some()),
-        ];
-        let without = given.iter().filter(|(_, is_given)| *is_given);
-        faults.extend(without.map(|(name, _)| format!("{name} is given without cluster")));
+        faults.extend(without_cluster(config));
     } else {
         if config.store.is_some() {
             faults
@@ -44,6 +38,34 @@ pub fn check(config: &Config) -> Result<(), StartError> {
         faults.extend(cluster_ca.as_deref().and_then(|path| tls::authorities(path).err()));
     }
     if faults.is_empty() { Ok(()) } else { Err(StartError::ClusterSettings(faults)) }
+}
+
+/// The settings that say nothing without a cluster and are given all the same. Those of the port of nodes
+/// alone are not among them.
+fn without_cluster(config: &Config) -> Option<String> {
+    let Config { cluster_name, cluster_partitions, cluster_replicas, cluster_log_bytes, .. } =
+        config;
+    let unset = Config::default();
+    let given = [
+        ("cluster-name", *cluster_name != unset.cluster_name),
+        ("cluster-partitions", *cluster_partitions != unset.cluster_partitions),
+        ("cluster-replicas", *cluster_replicas != unset.cluster_replicas),
+        ("cluster-log-bytes", *cluster_log_bytes != unset.cluster_log_bytes),
+        ("cluster-credentials", config.cluster_credentials.is_some()),
+        ("cluster-ca", config.cluster_ca.is_some()),
+        ("node-address", config.node_address.is_some()),
+    ];
+    let names: Vec<_> = given.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    let (last, others) = names.split_last()?;
+    Some(match others {
+        [] => format!("{last} is given without cluster: give that too, or leave it out"),
+        _ => {
+            let others = others.join(", ");
+            format!(
+                "{others} and {last} are given without cluster: give that too, or leave them out"
+            )
+        }
+    })
 }
 
 fn is_everywhere(listen: &Listen) -> bool {
