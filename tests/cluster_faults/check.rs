@@ -44,7 +44,7 @@ pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, is_han
     let (facts, found) = {
         let slot = room.slot.lock();
         let found = |fact| (fact, slot.find(fact, &copy.state, &info));
-        let facts = load::CONTROL.into_iter().chain(load::CALLS).filter(|fact| slot.has(*fact));
+        let facts = load::FACTS.into_iter().filter(|fact| slot.has(*fact));
         (slot.facts.clone(), facts.map(found).collect::<Vec<_>>())
     };
     for (fact, found) in found {

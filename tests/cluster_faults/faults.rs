@@ -93,6 +93,14 @@ impl Fault {
         }
     }
 
+    /// The node whose process ends.
+    pub fn ends(self) -> Option<usize> {
+        match self {
+            Self::Kill(node, _) | Self::Restart(node, _) => Some(node),
+            _ => None,
+        }
+    }
+
     /// Does it, and mends it.
     pub async fn run(self, stage: &mut Stage) {
         match self {

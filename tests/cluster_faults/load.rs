@@ -8,19 +8,32 @@ use crate::{
     world::World,
 };
 use parking_lot::Mutex;
-use sessiond::proto::{Durability, EndReason, Position, SnapshotReason};
+use sessiond::proto::{Durability, EndReason, Ended, Position, SnapshotReason};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 /// Calls of the app, one after the other.
 pub const CONTROL: [Fact; 3] = [Fact::Settings, Fact::Ban, Fact::Role];
 
 /// Others. What they write is stored when they are answered, but for `Data`.
 pub const CALLS: [Fact; 4] = [Fact::Data, Fact::StoredData, Fact::StoredProps, Fact::OnUser];
+
+/// All that is written, that up streams too.
+pub const FACTS: [Fact; 8] = [
+    Fact::Settings,
+    Fact::Ban,
+    Fact::Role,
+    Fact::Data,
+    Fact::StoredData,
+    Fact::StoredProps,
+    Fact::OnUser,
+    Fact::Streamed,
+];
 
 /// A session that is there all the time.
 #[derive(Debug)]
@@ -47,7 +60,7 @@ impl Room {
     }
 
     /// Somebody is shown a state.
-    fn note(&self, world: &World, copy: &Rebuilt) {
+    pub fn note(&self, world: &World, copy: &Rebuilt) {
         let mut slot = self.slot.lock();
         if slot.durability != Durability::Sync && copy.epoch != slot.epoch {
             if copy.epoch < slot.epoch {
@@ -147,21 +160,50 @@ pub async fn find(world: &World, fleet: &Fleet, app: usize, churn: &Mutex<Churn>
     world.until_answered(&id, "it is looked for", look).await
 }
 
+/// The end of a stream whose session is handed over.
+pub fn over(ended: &Ended) -> Status {
+    let delay = ended.reconnect_delay.and_then(|delay| Duration::try_from(delay).ok());
+    let details = ErrorDetails::with_retry_info(Some(delay.unwrap_or_default()));
+    Status::with_error_details(Code::Unavailable, "it is handed over", details)
+}
+
+/// Holds a step of a stream against how it has begun: with nothing known, or where another one was, and
+/// whether something came before.
+pub fn hold(world: &World, room: &Room, step: &Step, (is_new, is_begun): (bool, bool)) {
+    let (id, durability) = {
+        let slot = room.slot.lock();
+        (slot.id(), slot.durability)
+    };
+    let is_right = match step {
+        Step::Snapshot(SnapshotReason::First) => is_new && !is_begun,
+        Step::Snapshot(SnapshotReason::EpochChanged) => {
+            world.count(|figures| figures.epochs += 1);
+            !is_new && durability != Durability::Sync
+        }
+        Step::Changes { .. } | Step::Heartbeat(_) => {
+            world.count(|figures| figures.deltas += u64::from(!is_new && !is_begun));
+            !is_new || is_begun
+        }
+        _ => false,
+    };
+    if !is_right {
+        let what = if is_begun { "goes on" } else { "begins" };
+        world.violation(&id, format_args!("a stream {what} with {step:?}, new: {is_new}"));
+    }
+}
+
 /// Reads a session at one node after the other, and comes back where it was.
 pub async fn read_on(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, reader: usize) {
     loop {
         let status = read(&world, &fleet, &room, reader).await;
         let id = room.slot.lock().id();
         world.is_fault(&id, &"a subscriber", &status);
-        sleep(Duration::from_millis(fastrand::u64(20..150))).await;
+        sleep(World::pause(&status)).await;
     }
 }
 
 async fn read(world: &World, fleet: &Fleet, room: &Room, reader: usize) -> Status {
-    let (id, durability) = {
-        let slot = room.slot.lock();
-        (slot.id(), slot.durability)
-    };
+    let id = room.slot.lock().id();
     let resume = {
         let mut known = room.copies[reader].lock();
         known.copy = known.copy.again();
@@ -185,25 +227,9 @@ async fn read(world: &World, fleet: &Fleet, room: &Room, reader: usize) -> Statu
         if let Step::Ended(ended) = &step
             && ended.reason() == EndReason::Draining
         {
-            // The owner gives the session away.
-            return Status::unavailable("it is handed over");
+            return over(ended);
         }
-        let is_right = match &step {
-            Step::Snapshot(SnapshotReason::First) => is_new && !is_begun,
-            Step::Snapshot(SnapshotReason::EpochChanged) => {
-                world.count(|figures| figures.epochs += 1);
-                !is_new && durability != Durability::Sync
-            }
-            Step::Changes { .. } | Step::Heartbeat(_) => {
-                world.count(|figures| figures.deltas += u64::from(!is_new && !is_begun));
-                !is_new || is_begun
-            }
-            _ => false,
-        };
-        if !is_right {
-            let what = if is_begun { "goes on" } else { "begins" };
-            world.violation(&id, format_args!("a stream {what} with {step:?}, new: {is_new}"));
-        }
+        hold(world, room, &step, (is_new, is_begun));
         let before = known.last.replace(Instant::now());
         if let Some(before) = before.filter(|_| !is_begun) {
             world.gap(before.elapsed());

@@ -3,9 +3,10 @@
 //! every partition is served again.
 //!
 //! Clients take any node for each call and each stream, and send again what is not answered. They write what is
-//! stored when it is answered (props, data, bans, roles, settings), open and delete sessions, and read sessions
-//! of the durabilities SYNC and ASYNC; what a revision shows is the same for all. Probes at a steady rate tell
-//! how long a partition is not served, and whether anybody answers who has lost it.
+//! stored when it is answered (props, data, bans, roles, settings), write up streams, open and delete sessions,
+//! and read sessions of the durabilities SYNC and ASYNC; what a revision shows is the same for all. A NONE session
+//! of each partition is gone with its owner, and never before. Clients come back after as long as they are told.
+//! Probes at a steady rate tell how long a partition is not served, and whether anybody answers who has lost it.
 //!
 //! `cargo test --test cluster_faults` takes up to a minute, and is skipped without a server of NATS. A thousand
 //! faults:
@@ -38,10 +39,12 @@ mod faults;
 mod fleet;
 mod link;
 mod load;
+mod moves;
 #[allow(dead_code)]
 #[path = "../log/jetstream/nats.rs"]
 mod nats;
 mod nodes;
+mod passing;
 mod probes;
 #[allow(dead_code)]
 #[path = "../service/support/rebuilt.rs"]

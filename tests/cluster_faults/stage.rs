@@ -6,8 +6,10 @@ use crate::{
     faults::Fault,
     fleet::Fleet,
     load::{self, Room},
+    moves,
     nats::Three,
     nodes::{Logs, Node},
+    passing::Passing,
     probes::{self, Line},
     times::Times,
     world::{World, wall},
@@ -57,6 +59,7 @@ pub struct Stage {
     pub lines: Vec<Arc<Line>>,
     rooms: Vec<Arc<Room>>,
     churns: Vec<(usize, Arc<Mutex<Churn>>)>,
+    passing: Vec<Arc<Passing>>,
     tasks: JoinSet<()>,
     _logs: Logs,
 }
@@ -74,7 +77,7 @@ impl Stage {
         }
         let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
         let fleet = Arc::new(Fleet::new(&addresses, size.partitions));
-        // Sessions that are not stored end with their owner.
+        // Sessions that are not stored end with their owner: those are apart.
         let numbers = (0..).filter(|number| number % 3 != 2);
         let apps = (0..size.partitions).cycle();
         let rooms = numbers.zip(apps).take(size.partitions * size.rooms);
@@ -84,6 +87,7 @@ impl Stage {
         let mut stage = Self {
             rooms: rooms.collect(),
             churns: churns.collect(),
+            passing: (0..size.partitions).map(|app| Arc::new(Passing::new(app))).collect(),
             lines: lines.collect(),
             tasks: JoinSet::new(),
             world,
@@ -125,6 +129,8 @@ impl Stage {
                 let (world, fleet, room) = (world.clone(), fleet.clone(), room.clone());
                 self.tasks.spawn(load::write_on(world, fleet, room, facts));
             }
+            let (writing, reading) = (world.clone(), fleet.clone());
+            self.tasks.spawn(moves::move_on(writing, reading, room.clone()));
             for reader in 0..room.copies.len() {
                 let (world, fleet, room) = (world.clone(), fleet.clone(), room.clone());
                 self.tasks.spawn(load::read_on(world, fleet, room, reader));
@@ -132,6 +138,9 @@ impl Stage {
         }
         for (app, churn) in self.churns.iter().cloned() {
             self.tasks.spawn(load::churn(world.clone(), fleet.clone(), app, churn));
+        }
+        for passing in &self.passing {
+            self.tasks.spawn(passing.clone().pass_on(world.clone(), fleet.clone()));
         }
     }
 
@@ -148,6 +157,7 @@ impl Stage {
         self.lines.iter().for_each(|line| line.begin());
         self.world.gaps();
         let epochs = self.world.figures().epochs;
+        let passing: Vec<_> = self.passing.iter().map(|passing| passing.epoch()).collect();
         fault.run(self).await;
         let mended = Instant::now();
         self.wait(mended).await;
@@ -161,6 +171,12 @@ impl Stage {
         }
         self.tell(format_args!("round {number}: {fault}: {worst:.2?} at worst"));
         self.check(fault.is_hand_over()).await;
+        for (partition, epoch) in passing.into_iter().enumerate() {
+            // Whoever had it ends.
+            if fault.ends().is_some() && fault.ends() == owners[partition] {
+                self.passing[partition].is_over(&self.world, &self.fleet, epoch).await;
+            }
+        }
         if fault.is_hand_over() && self.world.figures().epochs > epochs {
             self.world.violation("streams", "an epoch is another one after a hand-over");
         }

@@ -43,6 +43,10 @@ pub struct Figures {
     pub epochs: u64,
     pub judged: u64,
     pub probes: u64,
+    /// Writes up streams that were acked.
+    pub moves: u64,
+    /// Sessions that are not stored and were opened, again and again.
+    pub passed: u64,
     /// Nodes that ended by themselves and were started again.
     pub exits: u64,
     /// The longest time that a request took with all its retries.
@@ -109,6 +113,12 @@ impl World {
         is_fault
     }
 
+    /// How long a client waits before it tries again: as long as it is told.
+    pub fn pause(status: &Status) -> Duration {
+        let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        told.unwrap_or_else(|| Duration::from_millis(fastrand::u64(20..150)))
+    }
+
     /// Makes a call again and again until it is answered. None = it is refused, or never answered.
     pub async fn until_answered<T, F: Future<Output = Result<T, Status>>>(
         &self,
@@ -136,7 +146,7 @@ impl World {
                         self.violation(whose, format_args!("{what}: {time:?}: {status:?}"));
                         return None;
                     }
-                    sleep(Duration::from_millis(fastrand::u64(20..150))).await;
+                    sleep(Self::pause(&status)).await;
                 }
             }
         }
