@@ -217,6 +217,11 @@ impl Cluster {
         self.inner.state.lock().format(BootMicros::now())
     }
 
+    /// See [`Ownership::format_to_write`].
+    pub fn format_to_write(&self) -> u8 {
+        self.inner.state.lock().format_to_write(BootMicros::now())
+    }
+
     /// All nodes that are known, this one too, by name.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         self.inner.state.lock().nodes(BootMicros::now())

@@ -10,8 +10,12 @@ mod done;
 pub mod export;
 mod load;
 mod space;
+mod version;
 
-pub use self::load::{LoadError, Loaded, Loading, Lost};
+pub use self::{
+    load::{LoadError, Loaded, Loading, Lost},
+    version::Versions,
+};
 
 use self::{
     cover::Cover,
@@ -115,6 +119,7 @@ pub struct Keeper<W> {
     cover: Cover,
     done: Done,
     options: KeeperOptions,
+    versions: Versions,
     /// The greatest epoch that is stored.
     epochs: Epoch,
     look_at_epochs: Instant,
@@ -181,6 +186,7 @@ impl<W: Writer> Keeper<W> {
             cover,
             done,
             options,
+            versions: Versions::default(),
             epochs,
             look_at_epochs,
             stored_at: look_at_epochs,
@@ -188,6 +194,11 @@ impl<W: Writer> Keeper<W> {
             has_open_streams: false,
             allowance: 0,
         }
+    }
+
+    /// Writes records of these versions from now on.
+    pub fn write_as(&mut self, versions: Versions) {
+        self.versions = versions;
     }
 
     /// Stores what has to be stored before anybody is served: which epochs and revisions are never
@@ -286,7 +297,11 @@ impl<W: Writer> Keeper<W> {
         }
         let epochs = self.epochs.max(ahead(EPOCHS_AHEAD, OPENINGS_AHEAD));
         // In the place of the last one, so that a server that has nothing to do stores no more and more.
-        self.store_whole(vec![(Subject::Epochs, state(&[Entry::GreatestEpoch(epochs)]))]).await?;
+        self.store_whole(vec![(
+            Subject::Epochs,
+            self.versions.state(&[Entry::GreatestEpoch(epochs)]),
+        )])
+        .await?;
         self.epochs = epochs;
         Ok(())
     }
@@ -317,21 +332,23 @@ impl<W: Writer> Keeper<W> {
                     _ => {}
                 }
                 subjects.push(Subject::of(entry));
-                record::put(&mut bytes, entry);
+                self.versions.put(&mut bytes, entry);
             }
         }
         for user in &cut.users {
             let entry = Entry::User(user.clone());
             subjects.push(Subject::of(&entry));
-            record::put(&mut bytes, &entry);
+            self.versions.put(&mut bytes, &entry);
         }
         for entry in self.changed_streams() {
             subjects.push(Subject::of(&entry));
-            record::put(&mut bytes, &entry);
+            self.versions.put(&mut bytes, &entry);
         }
         self.store_batch(&bytes, subjects).await?;
         self.has_open_streams = false;
-        let whole = |entries: &Vec<Entry>| Some((Subject::of(entries.first()?), state(entries)));
+        let whole = |entries: &Vec<Entry>| {
+            Some((Subject::of(entries.first()?), self.versions.state(entries)))
+        };
         let wholes: Vec<_> = wholes.into_iter().filter_map(whole).collect();
         for (subject, state) in self.store_whole(wholes).await? {
             // There is no room for a snapshot. As batches it takes the place of what came before, too,
@@ -355,7 +372,7 @@ impl<W: Writer> Keeper<W> {
     async fn store_streams(&mut self) -> Result<(), LogError> {
         let changes = self.changed_streams();
         let mut bytes = Vec::new();
-        changes.iter().for_each(|entry| record::put(&mut bytes, entry));
+        changes.iter().for_each(|entry| self.versions.put(&mut bytes, entry));
         self.store_batch(&bytes, changes.iter().map(Subject::of).collect()).await?;
         self.has_open_streams = false;
         Ok(())
@@ -473,23 +490,24 @@ impl<W: Writer> Keeper<W> {
                     let user = UserRecord { app: app.clone(), user: user.clone(), props };
                     let known = (!user.props.is_empty()).then_some(Entry::User(user));
                     let entries: Vec<Entry> = known.into_iter().chain(requests).collect();
-                    wholes.push((subject, state(&entries)));
+                    wholes.push((subject, self.versions.state(&entries)));
                 }
                 Subject::App(_) => {
                     let entries: Vec<_> = self.done.of(&subject, now).collect();
-                    wholes.push((subject, state(&entries)));
+                    wholes.push((subject, self.versions.state(&entries)));
                 }
                 Subject::Streams(app) => {
                     let streams = self.streams.as_ref();
                     let entries = streams.map(|streams| streams.snapshot(app)).unwrap_or_default();
-                    wholes.push((subject, state(&entries)));
+                    wholes.push((subject, self.versions.state(&entries)));
                 }
                 Subject::StreamCounter => {
                     let counter = self.streams.as_ref().map(|streams| streams.counter());
-                    wholes.push((subject, state(counter.as_slice())));
+                    wholes.push((subject, self.versions.state(counter.as_slice())));
                 }
                 Subject::Epochs => {
-                    wholes.push((subject, state(&[Entry::GreatestEpoch(self.epochs)])));
+                    wholes
+                        .push((subject, self.versions.state(&[Entry::GreatestEpoch(self.epochs)])));
                 }
             }
         }
@@ -501,11 +519,4 @@ impl<W: Writer> Keeper<W> {
         }
         self.trim().await
     }
-}
-
-/// Entries as the state of a subject; none = there is nothing to know.
-fn state(entries: &[Entry]) -> Option<Bytes> {
-    let mut bytes = Vec::new();
-    entries.iter().for_each(|entry| record::put(&mut bytes, entry));
-    (!bytes.is_empty()).then(|| bytes.into())
 }

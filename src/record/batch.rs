@@ -1,10 +1,15 @@
 //! Several entries as one piece of bytes: each after its length in four bytes, least byte first.
 
-use super::{Entry, Unreadable, decode, encode};
+use super::{Entry, Unreadable, VERSION, decode, encode_as};
 
 /// Adds an entry.
 pub fn put(batch: &mut Vec<u8>, entry: &Entry) {
-    let bytes = encode(entry);
+    put_as(VERSION, batch, entry);
+}
+
+/// Adds an entry of a version, as [`encode_as`](super::encode_as) does.
+pub fn put_as(version: u8, batch: &mut Vec<u8>, entry: &Entry) {
+    let bytes = encode_as(version, entry);
     // A session is far smaller: its parts are bounded.
     let length = u32::try_from(bytes.len()).expect("an entry is smaller than 4 GiB");
     batch.extend(length.to_le_bytes());

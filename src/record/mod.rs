@@ -17,7 +17,7 @@ mod value;
 mod write;
 
 pub use self::{
-    batch::{Entries, put},
+    batch::{Entries, put, put_as},
     parts::{Joiner, more_follows, split},
     subject::Subject,
 };
@@ -43,8 +43,11 @@ mod wire {
     include!(concat!(env!("OUT_DIR"), "/sessiond.record.v1.rs"));
 }
 
-/// The version that is written.
+/// The version that is written, unless an earlier one is asked for.
 pub const VERSION: u8 = 1;
+
+/// The first version that there was.
+const FIRST_VERSION: u8 = 1;
 
 /// Bytes of the checksum.
 const CHECKSUM: usize = size_of::<u32>();
@@ -144,9 +147,15 @@ pub enum Unreadable {
 
 /// The bytes of an entry.
 pub fn encode(entry: &Entry) -> Vec<u8> {
+    encode_as(VERSION, entry)
+}
+
+/// The bytes of an entry for readers that know versions up to this one. Whoever knows a version that there
+/// never was, or a later one, is written to as if it knew the first, or the last.
+pub fn encode_as(version: u8, entry: &Entry) -> Vec<u8> {
     let message = write::entry(entry);
     let mut bytes = Vec::with_capacity(1 + message.encoded_len() + CHECKSUM);
-    bytes.push(VERSION);
+    bytes.push(version.clamp(FIRST_VERSION, VERSION));
     message.encode_raw(&mut bytes);
     let checksum = crc32fast::hash(&bytes);
     bytes.extend(checksum.to_le_bytes());

@@ -131,13 +131,18 @@ impl Course {
 
     /// Starts a process of a name; one that ran under it has ended.
     pub fn start(&mut self, name: &str) -> usize {
+        self.start_with(name, 1)
+    }
+
+    /// The same of one that knows records up to a version.
+    pub fn start_with(&mut self, name: &str, format: u8) -> usize {
         self.ids += 1;
         let id = NodeId(self.random.u64(..) ^ self.ids);
         let info = NodeInfo {
             id,
             name: name.to_owned(),
             address: format!("{name}:1"),
-            format: 1,
+            format,
             version: "1".to_owned(),
             started_at: 0,
         };

@@ -301,6 +301,41 @@ fn a_node_that_does_not_hear_itself_is_given_nothing() {
     assert!(!course.events[before..].iter().any(|(_, event)| gave(event)));
 }
 
+#[test]
+fn what_is_written_is_of_the_version_of_the_oldest_node_alive_and_no_older_one_is_given_it() {
+    let mut course = Course::new(1, PARTITIONS);
+    for (name, format) in [("node-a", 2), ("node-b", 2), ("node-c", 1)] {
+        course.start_with(name, format);
+    }
+    course.run(SETTLES);
+    let now = course.now;
+    assert_eq!(course.nodes[0].ownership.format_to_write(now), 1);
+    // The oldest is renewed: from now on what is written is of the next version.
+    course.kill(2);
+    course.run(SETTLES);
+    let now = course.now;
+    assert_eq!(course.nodes[0].ownership.format_to_write(now), 2);
+    // Somebody starts an old one all the same. It reads what is written now, but not what was before.
+    let old = course.start_with("node-c", 1);
+    let (before, id) = (course.events.len(), course.nodes[old].id);
+    course.run(SETTLES);
+    let now = course.now;
+    assert_eq!(course.nodes[0].ownership.format_to_write(now), 1);
+    let name = "node-c".to_owned();
+    let owned = |course: &Course, node| {
+        (0..PARTITIONS as u8).map(Partition).find(|it| course.owner(*it) == Some(node))
+    };
+    let partition = owned(&course, 0).expect("it has something");
+    assert_eq!(course.move_to(partition, &name), Err(MoveRefused::NotReady(name)));
+    course.leave(0);
+    course.run(20 * SECOND);
+    let given = |event: &Event| match event {
+        Event::Ordered { node: 0, order: Order::Give(_, to) } => *to == id,
+        _ => false,
+    };
+    assert!(!course.events[before..].iter().any(|(_, event)| given(event)));
+}
+
 /// A random course of faults, and then peace.
 fn random_course(seed: u64) {
     let mut course = Course::new(seed, PARTITIONS);

@@ -469,6 +469,14 @@ impl Ownership {
         self.places.iter().filter(is_silent).map(|place| place.partition).collect()
     }
 
+    /// The version of records to write now: that of the oldest node which is alive. Whoever takes a
+    /// partition over from now on knows at least this one.
+    pub fn format_to_write(&mut self, now: BootMicros) -> u8 {
+        let format = self.format(now);
+        self.written = self.written.max(format);
+        format
+    }
+
     /// The version of records that every node which is alive can write.
     pub fn format(&self, now: BootMicros) -> u8 {
         let others = self.members.alive(now).map(|member| member.info.format);

@@ -6,7 +6,7 @@ use crate::{
     cluster::{Before, BootMicros, Holding},
     engine::Engine,
     grpc::{self, Leaving, Objects, encode::Wire},
-    keeper::{self, Finish, Keeper, KeeperOptions, LoadError},
+    keeper::{self, Finish, Keeper, KeeperOptions, LoadError, Versions},
     log::{Log, LogError, Partition, Seq, Writer},
     object_stream::ObjectStreams,
     server::{
@@ -110,6 +110,8 @@ async fn claim(
     };
     let writer = Fenced::new(writer, tenure.clone());
     let mut keeper = Keeper::new(engine.clone(), Some(objects.clone()), writer, loaded, options);
+    let others = cluster.clone();
+    keeper.write_as(Versions::said_by(move || others.format_to_write()));
     keeper.begin().await?;
     let ms = began.elapsed().as_millis() as u64;
     tracing::info!(%partition, %term, sessions, users, is_released, ms, "a partition is read");
