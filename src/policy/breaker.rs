@@ -6,7 +6,7 @@ use crate::session::limits::Micros;
 const RECENT: u32 = 32;
 
 /// Opens after failures, and is closed by a call that succeeds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Breaker {
     /// So many failures one after the other open it.
     most: u32,

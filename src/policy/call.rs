@@ -1,6 +1,6 @@
 //! How a backend is asked: by gRPC, or by a POST of JSON.
 
-use super::json;
+use super::{json, lanes::Place};
 use crate::{
     identity::fetch,
     proto::{AuthorizeRequest, AuthorizeResponse, hook_service_client::HookServiceClient},
@@ -12,7 +12,7 @@ use prost::Message;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     runtime::{self, Handle},
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::oneshot,
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{
@@ -115,21 +115,22 @@ impl Secret {
     }
 }
 
-/// The thread that all calls of hooks are made on, apart from those that serve. It ends when this is
+/// The thread that all calls of a hook are made on, apart from those that serve. It ends when this is
 /// gone, and nobody waits for calls that are still on their way.
 #[derive(Debug)]
-pub struct Calls {
+struct Calls {
     handle: Handle,
     _over: oneshot::Sender<()>,
 }
 
 impl Calls {
-    /// Starts it.
-    pub fn start() -> std::io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Starts it. A call over HTTP blocks a thread of its own, of which there are so many at most.
+    fn start(most_blocked: usize) -> std::io::Result<Self> {
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(most_blocked).build()?;
         let handle = runtime.handle().clone();
         let (over, is_over) = oneshot::channel::<()>();
-        std::thread::Builder::new().name("hooks".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("hook".to_owned()).spawn(move || {
             let _ = runtime.block_on(is_over);
             runtime.shutdown_background();
         })?;
@@ -140,7 +141,7 @@ impl Calls {
 /// A backend, ready to be asked.
 #[derive(Debug)]
 pub struct Line {
-    handle: Handle,
+    calls: Calls,
     way: Way,
     secret: Option<Secret>,
 }
@@ -152,15 +153,19 @@ enum Way {
 }
 
 impl Line {
-    /// The line to an address. `authorities` are those that its certificate is judged by, in PEM; none =
-    /// the web's.
+    /// The line to an address, for so many calls at a time. `authorities` are those that its certificate
+    /// is judged by, in PEM; none = the web's.
     pub fn new(
-        calls: &Calls,
         address: &Address,
+        most: usize,
         authorities: Option<&[u8]>,
         timeout: Duration,
         secret: Option<Secret>,
     ) -> Result<Self, String> {
+        // Over gRPC only the address is looked up on such a thread.
+        let most_blocked = if address.is_grpc() { 1 } else { most };
+        let calls = Calls::start(most_blocked);
+        let calls = calls.map_err(|error| format!("its thread does not start: {error}"))?;
         let way = match address {
             Address::Http(url) => Way::Http(fetch::agent(url, authorities, timeout)?, url.clone()),
             Address::Grpc(url) => {
@@ -175,20 +180,20 @@ impl Line {
                     true => endpoint.tls_config(tls(authorities)).map_err(|it| it.to_string())?,
                     false => endpoint,
                 };
-                // The connection belongs to the thread of the hooks.
+                // The connection belongs to the thread of the hook.
                 let _within = calls.handle.enter();
                 Way::Grpc(endpoint.connect_lazy())
             }
         };
-        Ok(Self { handle: calls.handle.clone(), way, secret })
+        Ok(Self { calls, way, secret })
     }
 
     /// Asks; says what went wrong, in words without anything secret. A call that nobody waits for any
-    /// more is dropped; one over HTTP keeps its place until its timeout.
+    /// more is dropped; one over HTTP keeps its place, which is one of its user's, until its timeout.
     pub async fn ask(
         &self,
         question: AuthorizeRequest,
-        place: OwnedSemaphorePermit,
+        place: Place,
         now: Micros,
     ) -> Result<AuthorizeResponse, String> {
         let (way, secret) = (self.way.clone(), self.secret.clone());
@@ -207,7 +212,7 @@ impl Line {
                 }
             }
         };
-        let task = AbortOnDropHandle::new(self.handle.spawn(call));
+        let task = AbortOnDropHandle::new(self.calls.handle.spawn(call));
         task.await.unwrap_or_else(|_| Err("the call was given up".to_owned()))
     }
 }

@@ -3,7 +3,8 @@
 use super::{
     breaker::{Breaker, News},
     cache::Cache,
-    call::{Calls, Line},
+    call::Line,
+    lanes::{Bounds, Lanes, Question},
     settings::HookSettings,
 };
 use crate::{
@@ -19,48 +20,28 @@ use crate::{
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use prost::Message;
-use rustc_hash::FxHashMap;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
-use tokio::{sync::Semaphore, time::timeout};
-
-/// How many questions about the same user a hook is asked at a time: more fail, so that one user does
-/// not take the places of all others.
-const PER_USER: usize = 16;
-
-/// A user of an app.
-type Who = (String, String);
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// A hook.
 #[derive(Debug)]
 pub struct Hook {
     settings: HookSettings,
     line: Line,
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    /// How many questions there are about each user of an app.
-    users: Mutex<FxHashMap<Who, usize>>,
-    breaker: Mutex<Breaker>,
+    lanes: Arc<Lanes>,
     cache: Mutex<Cache>,
 }
 
 impl Hook {
     /// A hook that nobody has asked yet.
-    pub fn new(calls: &Calls, settings: HookSettings) -> Result<Self, String> {
-        let HookSettings { address, authorities, timeout, secret, .. } = &settings;
-        let timeout = Duration::from_micros(*timeout);
-        let line = Line::new(calls, address, authorities.as_deref(), timeout, secret.clone())?;
+    pub fn new(settings: HookSettings) -> Result<Self, String> {
+        let HookSettings { address, authorities, timeout, secret, bounds, .. } = &settings;
+        let (timeout, most) = (Duration::from_micros(*timeout), bounds.all_places());
+        let line = Line::new(address, most, authorities.as_deref(), timeout, secret.clone())?;
+        let breaker = Breaker::new(settings.failures, settings.open_for);
         Ok(Self {
             line,
-            places: Arc::new(Semaphore::new(settings.max_concurrent)),
-            waiting: AtomicUsize::new(0),
-            users: Mutex::default(),
-            breaker: Mutex::new(Breaker::new(settings.failures, settings.open_for)),
+            lanes: Lanes::new(settings.bounds, breaker),
             cache: Mutex::new(Cache::new(settings.cache)),
             settings,
         })
@@ -104,12 +85,9 @@ impl Hook {
         if let Some(taken) = known.and_then(|known| take((*known).clone()).ok()) {
             return Ok(taken);
         }
-        let _one = OfUser::begin(&self.users, &question).ok_or(SECOND)?;
-        self.breaker.lock().begin(clock.now())?;
-        let mut call = Begun { hook: self, clock, is_over: false };
+        let begun = self.lanes.begin(&question.app, &question.user_id, clock.now())?;
         let span = Duration::from_micros(self.settings.timeout);
-        let answer = timeout(span, self.call(question, clock)).await;
-        call.is_over = true;
+        let answer = timeout(span, self.call(&begun, question, clock)).await;
         let answer = answer.unwrap_or_else(|_| Err(Failure::Call("it did not answer".to_owned())));
         let taken = answer.and_then(|answer| {
             let taken = take(answer.clone()).map_err(Failure::Call)?;
@@ -117,22 +95,21 @@ impl Hook {
         });
         match taken {
             Ok((answer, taken)) => {
-                let news = self.breaker.lock().succeeded();
-                self.note(news);
+                begun.succeeded(|app, news| self.note(app, news));
                 if let Some(key) = key {
                     self.cache.lock().put(key, answer, clock.now());
                 }
                 Ok(taken)
             }
             Err(Failure::Busy) => {
-                self.breaker.lock().given_up(clock.now());
-                tracing::warn!(hook = &**self.name(), "too much waits for a hook");
+                let app = begun.app();
+                tracing::warn!(hook = &**self.name(), app, "too much waits for a hook");
                 Err(SECOND)
             }
             Err(Failure::Call(reason)) => {
-                tracing::warn!(hook = &**self.name(), reason, "a hook failed");
-                let news = self.breaker.lock().failed(clock.now());
-                self.note(news);
+                let app = begun.app();
+                tracing::warn!(hook = &**self.name(), app, reason, "a hook failed");
+                begun.failed(clock.now(), |app, news| self.note(app, news));
                 Err(SECOND)
             }
         }
@@ -140,25 +117,22 @@ impl Hook {
 
     async fn call(
         &self,
+        begun: &Question,
         question: AuthorizeRequest,
         clock: &Clock,
     ) -> Result<AuthorizeResponse, Failure> {
-        let place = match self.places.clone().try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => {
-                let _waits = Waits::begin(&self.waiting, self.settings.max_waiting)?;
-                self.places.clone().acquire_owned().await.map_err(|_| Failure::Busy)?
-            }
-        };
+        let place = begun.place().await.map_err(|_| Failure::Busy)?;
         self.line.ask(question, place, clock.now()).await.map_err(Failure::Call)
     }
 
-    fn note(&self, news: News) {
+    fn note(&self, app: &str, news: News) {
         let hook = &**self.name();
         match news {
             News::None => {}
-            News::Opened => tracing::warn!(hook, "a hook fails, and is not asked for a while"),
-            News::Closed => tracing::info!(hook, "a hook that failed answers again"),
+            News::Opened => {
+                tracing::warn!(hook, app, "a hook fails in an app, and is not asked for a while");
+            }
+            News::Closed => tracing::info!(hook, app, "a hook that failed in an app answers again"),
         }
     }
 }
@@ -169,72 +143,6 @@ enum Failure {
     Busy,
     /// The call failed.
     Call(String),
-}
-
-/// A call that has begun. Given up, nothing is known of it.
-struct Begun<'a> {
-    hook: &'a Hook,
-    clock: &'a Clock,
-    is_over: bool,
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.hook.breaker.lock().given_up(self.clock.now());
-        }
-    }
-}
-
-/// One of the questions about a user.
-struct OfUser<'a> {
-    users: &'a Mutex<FxHashMap<Who, usize>>,
-    who: Who,
-}
-
-impl<'a> OfUser<'a> {
-    /// None if there are as many as there may be.
-    fn begin(users: &'a Mutex<FxHashMap<Who, usize>>, question: &AuthorizeRequest) -> Option<Self> {
-        let who = (question.app.clone(), question.user_id.clone());
-        let mut counts = users.lock();
-        let count = counts.entry(who.clone()).or_default();
-        if *count >= PER_USER {
-            return None;
-        }
-        *count += 1;
-        Some(Self { users, who })
-    }
-}
-
-impl Drop for OfUser<'_> {
-    fn drop(&mut self) {
-        let mut counts = self.users.lock();
-        if let Some(count) = counts.get_mut(&self.who) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.who);
-            }
-        }
-    }
-}
-
-/// One of those who wait for a place.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicUsize, most: usize) -> Result<Self, Failure> {
-        let waits = Self(waiting);
-        match waiting.fetch_add(1, Ordering::Relaxed) < most {
-            true => Ok(waits),
-            false => Err(Failure::Busy),
-        }
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The hash of a question: equal ones have equal bytes.

@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod hook;
 mod json;
+mod lanes;
 mod settings;
 
 use crate::{
@@ -23,8 +24,6 @@ use std::{path::Path, sync::Arc};
 pub struct Policy {
     rules: Vec<AppRule>,
     hooks: Vec<Arc<Hook>>,
-    /// What makes the calls of the hooks, if there are any.
-    _calls: Option<call::Calls>,
 }
 
 /// A rule for some apps.

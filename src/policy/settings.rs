@@ -2,8 +2,9 @@
 
 use super::{
     AppRule, Policy,
-    call::{Address, Calls, Secret},
+    call::{Address, Secret},
     hook::Hook,
+    lanes::Bounds,
 };
 use crate::{
     engine::rule::{NAME_BYTES, Rule},
@@ -52,10 +53,8 @@ pub struct HookSettings {
     pub timeout: Micros,
     /// What is asked for passes where the backend cannot be asked.
     pub lets_pass: bool,
-    /// How many calls are on their way at a time.
-    pub max_concurrent: usize,
-    /// How many wait for that.
-    pub max_waiting: usize,
+    /// How much is asked at a time.
+    pub bounds: Bounds,
     /// After so many failures in a row it is not asked for a while.
     pub failures: u32,
     /// For so long.
@@ -99,21 +98,15 @@ fn policy(path: &Path, faults: &Faults) -> Option<Policy> {
         root.fault_here("nothing would be judged: give rules or hooks");
     }
     root.end();
-    if settings.is_empty() {
-        return Some(Policy { rules, ..Policy::default() });
-    }
-    let calls = Calls::start();
-    let calls =
-        calls.map_err(|error| faults.add("hooks", format!("cannot start: {error}"))).ok()?;
     let mut hooks = Vec::new();
     for settings in settings {
         let name = settings.name.clone();
-        match Hook::new(&calls, settings) {
+        match Hook::new(settings) {
             Ok(hook) => hooks.push(Arc::new(hook)),
             Err(fault) => faults.add("hooks", format!("{name}: {fault}")),
         }
     }
-    Some(Policy { rules, hooks, _calls: Some(calls) })
+    Some(Policy { rules, hooks })
 }
 
 /// What is judged.
@@ -180,8 +173,10 @@ fn hook(mut section: Section<'_>, folder: &Path, number: usize) -> Option<HookSe
         secret,
         timeout: timeout.unwrap_or(SECOND),
         lets_pass: lets_pass.unwrap_or(false),
-        max_concurrent: max_concurrent.unwrap_or(32),
-        max_waiting: max_waiting.unwrap_or(1024),
+        bounds: Bounds {
+            places: max_concurrent.unwrap_or(32),
+            waiting: max_waiting.unwrap_or(1024),
+        },
         failures: failures.unwrap_or(5) as u32,
         open_for: open_for.unwrap_or(10 * SECOND),
         cache: cache.unwrap_or(0),

@@ -2,7 +2,7 @@
 
 use super::backend::*;
 use crate::{rules::under, support::*};
-use sessiond::proto::{self, JoinOptions};
+use sessiond::proto::{self, JoinOptions, JoinSessionResponse, SessionSettings};
 use std::{
     sync::{
         Arc,
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpListener;
-use tonic::Code;
+use tonic::{Code, Response, Status};
 
 #[tokio::test]
 async fn a_hook_that_does_not_answer_is_unavailable_after_its_timeout() {
@@ -156,6 +156,64 @@ async fn one_user_does_not_take_the_places_of_all_others() {
     }
     backend.let_go_on(1);
     refused(try_bob(&service).await).by_hook();
+}
+
+/// Joins the room of an app, of which there is one in each.
+async fn try_in(service: &Service, app: &str, user: &str) -> Result<JoinSessionResponse, Status> {
+    let request = proto::JoinSessionRequest {
+        app: app.to_owned(),
+        session_id: "finals".to_owned(),
+        user_id: user.to_owned(),
+        ..Default::default()
+    };
+    in_time(service.sessions().join_session(request)).await.map(Response::into_inner)
+}
+
+/// A service with a room in two apps.
+async fn with_two_apps(policy: &str) -> Arc<Service> {
+    let service = under(policy).await;
+    for app in ["games", "chat"] {
+        let open = opening("finals", "ada", SessionSettings::default());
+        let open = proto::OpenSharedSessionRequest { app: app.to_owned(), ..open };
+        service.try_open(open).await.expect("it opens");
+    }
+    Arc::new(service)
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_in_one_app_is_asked_in_another() {
+    let backend = Lobby::start(|asked| match &*asked.app {
+        "games" => Act::Fail(Code::Internal),
+        _ => Act::Say(allowed()),
+    })
+    .await;
+    let more = "failures = 2\nopen-for = \"10s\"";
+    let service = with_two_apps(&backend.policy("[\"join\"]", more)).await;
+    for _ in 0..3 {
+        refused(try_in(&service, "games", "bob").await).by_no_hook();
+    }
+    assert_eq!(backend.count(), 2, "it is left alone in games");
+    try_in(&service, "chat", "bob").await.expect("it answers in chat");
+}
+
+#[tokio::test]
+async fn an_app_that_a_hook_hangs_for_does_not_take_the_places_of_another() {
+    let backend = Lobby::start(|asked| match &*asked.app {
+        "games" => Act::Hang,
+        _ => Act::Say(allowed()),
+    })
+    .await;
+    let more = "max-concurrent = 2\nmax-waiting = 2\ntimeout = \"10s\"";
+    let service = with_two_apps(&backend.policy("[\"join\"]", more)).await;
+    let mut joins = tokio::task::JoinSet::new();
+    for user in ["bob", "cleo", "dan", "eve"] {
+        let service = service.clone();
+        joins.spawn(async move { try_in(&service, "games", user).await });
+    }
+    backend.until(|seen| seen.under_way.load(Ordering::SeqCst) == 2).await;
+    for user in ["bob", "cleo", "dan"] {
+        try_in(&service, "chat", user).await.expect("it has places of its own");
+    }
 }
 
 #[tokio::test]

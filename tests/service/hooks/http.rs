@@ -138,6 +138,48 @@ async fn a_hook_over_http_is_sent_json_and_answers_with_json() {
 }
 
 #[tokio::test]
+async fn questions_over_http_that_a_user_gave_up_leave_places_for_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let asked = Arc::new(Semaphore::new(0));
+    let counts = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let counts = counts.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !is_whole(&request) {
+                    let mut bytes = [0; 4096];
+                    match socket.read(&mut bytes).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(count) => request.extend_from_slice(&bytes[..count]),
+                    }
+                }
+                if String::from_utf8_lossy(&request).contains("\"userId\":\"bob\"") {
+                    counts.add_permits(1);
+                    // Whoever asks about bob waits for ever.
+                    let _ = socket.read(&mut [0]).await;
+                } else {
+                    let _ = socket.write_all(&ok("{\"allowed\": true}")).await;
+                }
+            });
+        }
+    });
+    let service = Arc::new(over_http(address, "max-concurrent = 4\ntimeout = \"10s\"").await);
+    for _ in 0..2 {
+        let bobs = service.clone();
+        let call = tokio::spawn(async move { try_bob(&bobs).await });
+        in_time(asked.acquire()).await.expect("it is open").forget();
+        call.abort();
+    }
+    // He has two of four places, which are taken for as long as the backend hangs.
+    let third = tokio::time::timeout(GLANCE, try_bob(&service)).await;
+    assert!(third.is_err(), "he waits: {third:?}");
+    in_time(service.join("finals", "cleo")).await;
+    in_time(service.join("finals", "dan")).await;
+}
+
+#[tokio::test]
 async fn whatever_else_comes_over_http_is_a_failure() {
     let redirect =
         "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
