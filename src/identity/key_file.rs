@@ -99,9 +99,10 @@ impl Entry {
         })
     }
 
-    /// Stands for the key and what it allows.
+    /// Stands for the key and what it allows, whatever people noted of it.
     pub(super) fn print(&self) -> [u8; 32] {
-        print(self.to_toml().as_bytes())
+        let decisive = Self { note: None, ..self.clone() };
+        print(decisive.to_toml().as_bytes())
     }
 }
 

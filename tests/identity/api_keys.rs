@@ -106,6 +106,29 @@ fn a_grant_ends_when_its_entry_says_something_else() {
 }
 
 #[test]
+fn a_note_of_a_key_may_change_and_what_it_allows_may_not() {
+    let key = ApiKey::generate().unwrap();
+    let mut entry = entry(&key);
+    (entry.expires, entry.note) = (Some(NOW + MINUTE), Some("of the lobby".into()));
+    let (folder, identity) = with(std::slice::from_ref(&entry));
+    let grant = check(&identity, &key.reveal(), NOW).unwrap();
+    let with_note = |note: Option<&str>| Entry { note: note.map(Into::into), ..entry.clone() };
+    for same in [with_note(Some("of the arena")), with_note(None)] {
+        folder.write_secret("keys.toml", same.to_toml().as_bytes());
+        identity.reload().unwrap();
+        assert_eq!(identity.holds(&grant, NOW), Ok(()), "{same:?}");
+    }
+    let reader = Entry { kind: Kind::Reader, ..entry.clone() };
+    let later = Entry { expires: Some(NOW + 2 * MINUTE), ..entry.clone() };
+    let all = Entry { apps: Apps::All, ..entry.clone() };
+    for other in [reader, later, all] {
+        folder.write_secret("keys.toml", other.to_toml().as_bytes());
+        identity.reload().unwrap();
+        assert_eq!(identity.holds(&grant, NOW), Err(Denied::Withdrawn), "{other:?}");
+    }
+}
+
+#[test]
 fn a_file_that_others_may_read_is_refused() {
     let (folder, _) = with(&[entry(&ApiKey::generate().unwrap())]);
     for (mode, is_good) in [
