@@ -41,6 +41,18 @@ pub enum Family {
     Ed25519,
 }
 
+impl Family {
+    /// How many bytes a point of the curve has, as a public key; 0 = it is no curve.
+    pub(super) fn point_bytes(self) -> usize {
+        match self {
+            Self::Secret | Self::Rsa => 0,
+            Self::P256 => 65,
+            Self::P384 => 97,
+            Self::Ed25519 => 32,
+        }
+    }
+}
+
 impl Algorithm {
     /// All of them.
     pub const ALL: [Self; 12] = [

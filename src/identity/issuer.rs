@@ -44,6 +44,15 @@ impl Issuer {
         self.keys.iter().cloned().chain(fetched).collect()
     }
 
+    /// Whether one of its keys is one of another issuer, as far as the settings tell: nobody could say
+    /// which of both a token is of.
+    pub fn shares_key(&self, other: &Self) -> bool {
+        let is_theirs = |key: &Arc<VerifyingKey>| other.keys.iter().any(|it| it.is_same(key));
+        let url = |source: &Arc<Source>| source.settings.url.clone();
+        self.keys.iter().any(is_theirs)
+            || self.sources.iter().any(|it| other.sources.iter().map(url).any(|of| of == url(it)))
+    }
+
     /// Whether a key that verified a token is still one of its keys.
     pub fn has_key(&self, print: &[u8; 32], now: Micros) -> bool {
         self.all_keys(now).iter().any(|key| key.print() == *print)

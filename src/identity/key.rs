@@ -21,6 +21,7 @@ pub struct VerifyingKey {
     pub kid: Option<String>,
     by: Vec<(Algorithm, Material)>,
     print: [u8; 32],
+    material: [u8; 32],
 }
 
 enum Material {
@@ -44,7 +45,7 @@ impl VerifyingKey {
             }
             by.push((*algorithm, Material::Secret(Box::new(hmac::Key::new(hmac, secret)))));
         }
-        Ok(Self::new(by, secret))
+        Ok(Self::new(by, secret, secret))
     }
 
     /// A public key in a PEM file. Without algorithms it verifies those of its kind: RS256, ES256,
@@ -56,10 +57,16 @@ impl VerifyingKey {
         let kinds = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::ES384, Algorithm::RS256];
         let kind = kinds.into_iter().find(|algorithm| algorithm.public_key(spki).is_some());
         let kind = kind.ok_or("has a public key that is not RSA, P-256, P-384 or Ed25519")?;
-        if kind.family() == Family::Rsa {
-            let key = rsa::PublicKey::from_der(spki).map_err(|_| "has a damaged RSA key")?;
-            check_rsa(&RsaPublicKeyComponents::<Vec<u8>>::from(&key).n)?;
-        }
+        let material = match kind.family() {
+            Family::Rsa => {
+                let key = rsa::PublicKey::from_der(spki).map_err(|_| "has a damaged RSA key")?;
+                let RsaPublicKeyComponents::<Vec<u8>> { n, e } = (&key).into();
+                check_rsa(&n)?;
+                [n, e].concat()
+            }
+            // The key itself stands at the end.
+            family => spki[spki.len().saturating_sub(family.point_bytes())..].to_vec(),
+        };
         let defaults = [kind];
         let algorithms = if algorithms.is_empty() { &defaults } else { algorithms };
         let mut by = Vec::new();
@@ -68,7 +75,7 @@ impl VerifyingKey {
             let key = key.ok_or_else(|| misfit(*algorithm, name_of(kind.family())))?;
             by.push((*algorithm, Material::Public(key)));
         }
-        Ok(Self::new(by, spki))
+        Ok(Self::new(by, spki, &material))
     }
 
     /// An RSA key of its two numbers, as they are in a key set.
@@ -81,22 +88,24 @@ impl VerifyingKey {
             let key = RsaPublicKeyComponents { n, e: exponent }.to_parsed_public_key(parameters);
             by.push((*algorithm, Material::Public(key.map_err(|_| "is a damaged RSA key")?)));
         }
-        Ok(Self::new(by, &[n, exponent].concat()))
+        let bytes = [n, exponent].concat();
+        Ok(Self::new(by, &bytes, &bytes))
     }
 
     /// A point of a curve.
     pub fn point(point: &[u8], algorithm: Algorithm) -> Result<Self, String> {
         let key = algorithm.public_key(point).ok_or("is not on its curve")?;
-        Ok(Self::new(vec![(algorithm, Material::Public(key))], point))
+        Ok(Self::new(vec![(algorithm, Material::Public(key))], point, point))
     }
 
-    fn new(by: Vec<(Algorithm, Material)>, bytes: &[u8]) -> Self {
+    /// `bytes` as the file or the set has the key, `material` as every file and set would.
+    fn new(by: Vec<(Algorithm, Material)>, bytes: &[u8], material: &[u8]) -> Self {
         let mut whole = b"sessiond key ".to_vec();
         whole.extend(bytes);
         for (algorithm, _) in &by {
             whole.extend(algorithm.name().as_bytes());
         }
-        Self { kid: None, by, print: print(&whole) }
+        Self { kid: None, by, print: print(&whole), material: print(material) }
     }
 
     /// The same key under a name.
@@ -108,6 +117,12 @@ impl VerifyingKey {
     /// Stands for the key and what it may verify. The name is not part of it.
     pub fn print(&self) -> [u8; 32] {
         self.print
+    }
+
+    /// Whether it is the same secret or the same public key, whatever it may verify and however it is
+    /// written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.material == other.material
     }
 
     /// What it verifies.

@@ -111,6 +111,14 @@ impl Reader<'_> {
             if issuers.iter().any(|other| other.name == issuer.name) {
                 root.fault("issuers", format!("two have the name {:?}", issuer.name));
             }
+            let are_two = |other: &&Issuer| other.name != issuer.name;
+            let alike = issuers.iter().filter(are_two).filter(|other| other.shares_key(&issuer));
+            for other in alike {
+                let names = format!("{:?} and {:?}", other.name, issuer.name);
+                let fault =
+                    "have the same key: what one of them issues the other could have issued";
+                root.fault("issuers", format!("{names} {fault}"));
+            }
             issuers.push(issuer);
         }
         let certificates = root.sections("certificates", MAX_CERTIFICATES);

@@ -188,3 +188,49 @@ fn issuers_have_names_of_their_own() {
     let faults = Folder::new().try_identity(&toml).unwrap_err();
     assert_eq!(faults, ["/identity.toml: issuers: two have the name \"tests\""]);
 }
+
+/// A second issuer, with this key.
+fn second_issuer(key: &str) -> String {
+    let other =
+        "[[issuers]]\nname = \"others\"\nissuer = \"https://other.test\"\napps = [\"chat\"]\n";
+    format!("{ISSUER_TOML}{KEYS_TOML}{other}[[issuers.keys]]\n{key}\n")
+}
+
+#[test]
+fn two_issuers_never_have_the_same_key() {
+    let folder = Folder::new();
+    // The same secret in another file, written in another way.
+    let hex: String = SECRET.iter().map(|byte| format!("{byte:02x}")).collect();
+    folder.write_secret("copy", format!("{hex}\n").as_bytes());
+    let set = |key: &str| format!("{{\"keys\":[{key}]}}");
+    let oct = format!(r#"{{"kty":"oct","k":"{}"}}"#, b64(SECRET));
+    let ed25519 = der("ed25519.pub.pem");
+    let x = b64(&ed25519[ed25519.len() - 32..]);
+    folder.write_secret("oct.json", set(&oct).as_bytes());
+    folder.write("okp.json", set(&format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#)));
+    for key in [
+        "secret-file = \"secret\"",
+        "secret-file = \"copy\"\nencoding = \"hex\"\nalgorithms = [\"HS512\"]",
+        "jwks-file = \"oct.json\"\nalgorithms = [\"HS384\"]",
+        "public-key-file = \"rsa.pub.pem\"\nalgorithms = [\"PS512\"]",
+        "public-key-file = \"p256.pub.pem\"",
+        "jwks-file = \"okp.json\"",
+    ] {
+        let faults = folder.try_identity(&second_issuer(key)).expect_err(key);
+        let told = "/identity.toml: issuers: \"tests\" and \"others\" have the same key: ";
+        assert!(faults.len() == 1 && faults[0].starts_with(told), "{key}: {faults:?}");
+    }
+    let at_url = "[[issuers.keys]]\njwks-url = \"https://issuer.test/keys\"\n";
+    let twice = second_issuer("jwks-url = \"https://issuer.test/keys\"")
+        .replace(KEYS_TOML, &format!("{KEYS_TOML}{at_url}"));
+    let faults = folder.try_identity(&twice).expect_err("the same URL");
+    assert!(faults[0].contains("have the same key"), "{faults:?}");
+
+    let other = "public-key-file = \"ed25519.pub.pem\"";
+    let identity = folder.identity(&format!("{ISSUER_TOML}[[issuers.keys]]\n{other}\n"));
+    let grant = check(&identity, &token(&claims()), NOW).expect("it is good");
+    folder.write("identity.toml", second_issuer(other));
+    let faults = identity.reload().expect_err("nor when it is read again");
+    assert!(faults[0].to_string().contains("have the same key"), "{faults:?}");
+    assert_eq!(identity.holds(&grant, NOW), Ok(()), "what was read before stays in force");
+}
