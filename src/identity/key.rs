@@ -158,9 +158,12 @@ pub fn print(bytes: &[u8]) -> [u8; 32] {
 fn is_public(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii_start();
     let begins = |start: &&[u8]| text.starts_with(start);
-    let wrapped = [&b"-----BEGIN"[..], b"ssh-", b"ecdsa-sha2-", b"{"];
+    let wrapped = [&b"-----BEGIN"[..], b"ssh-", b"ecdsa-sha2-"];
+    // Random bytes may begin as an object does.
+    let is_object = text.starts_with(b"{") && std::str::from_utf8(text).is_ok();
     let point = bytes.len() == 32;
-    wrapped.iter().any(begins)
+    is_object
+        || wrapped.iter().any(begins)
         || !point && Algorithm::ALL.into_iter().any(|it| it.public_key(bytes).is_some())
 }
 

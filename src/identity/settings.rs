@@ -309,10 +309,9 @@ enum Keys {
     At(SourceSettings),
 }
 
-/// The secret in a file. An editor ends a line of text; that end is not part of the secret.
+/// The secret in a file.
 pub fn decoded(bytes: &[u8], encoding: Option<&str>) -> Result<Vec<u8>, String> {
-    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let text = file::secret_of(bytes);
     match encoding {
         Some("base64") => STANDARD.decode(text).map_err(|_| "is not base64".to_owned()),
         Some("hex") => {

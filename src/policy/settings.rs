@@ -31,8 +31,8 @@ const MAX_HOOKS: usize = 16;
 /// The longest text of a setting, in bytes.
 const TEXT_BYTES: usize = 2048;
 
-/// Bytes of a secret to sign with, at least.
-const KEY_BYTES: usize = 32;
+/// Bytes of a secret to sign with, at most.
+const SECRET_BYTES: usize = 4096;
 
 /// What a hook is set to.
 #[derive(Debug)]
@@ -206,23 +206,19 @@ fn secret(section: &mut Section<'_>, folder: &Path, address: Option<&Address>) -
     }
     let is_hmac = is_hmac.unwrap_or(!is_grpc);
     let path = folder.join(file);
-    let read = file::read(&path, Privacy::Secret);
-    let text = read.map_err(|fault| section.fault("secret-file", fault)).ok()?;
-    let text = text.trim_ascii_end();
-    if is_hmac {
-        if text.len() < KEY_BYTES {
-            let fault = format!("{} has less than {KEY_BYTES} bytes", path.display());
-            section.fault("secret-file", fault);
-            return None;
-        }
-        return Some(Secret::Hmac(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, text))));
-    }
-    let is_token = |text: &&str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic());
-    let token = std::str::from_utf8(text).ok().filter(is_token);
-    if token.is_none() {
-        section.fault("secret-file", format!("{} is no token: visible ASCII", path.display()));
-    }
-    token.map(|token| Secret::Bearer(token.to_owned()))
+    let read = match is_hmac {
+        true => file::read_hmac_secret(&path, SECRET_BYTES)
+            .map(|secret| hmac::Key::new(hmac::HMAC_SHA256, &secret))
+            .map(|key| Secret::Hmac(Arc::new(key))),
+        false => file::read_secret(&path).and_then(|secret| {
+            let is_token =
+                |text: &String| !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic());
+            let token = String::from_utf8(secret).ok().filter(is_token);
+            let token = token.map(Secret::Bearer);
+            token.ok_or_else(|| format!("{} is no token: visible ASCII", path.display()))
+        }),
+    };
+    read.map_err(|fault| section.fault("secret-file", fault)).ok()
 }
 
 fn rule(mut section: Section<'_>) -> Option<AppRule> {

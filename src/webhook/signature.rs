@@ -1,6 +1,6 @@
 //! How a receiver knows that a request is ours: HMAC-SHA256 over the moment and the body.
 
-use crate::identity::file::{self, Privacy, Stamp};
+use crate::identity::file::{self, Stamp};
 use aws_lc_rs::hmac;
 use parking_lot::Mutex;
 use std::{fmt, fmt::Write, path::PathBuf};
@@ -10,7 +10,7 @@ use std::{fmt, fmt::Write, path::PathBuf};
 pub const HEADER: &str = "sessiond-signature";
 
 /// How many bytes a secret may have.
-const BYTES: std::ops::RangeInclusive<usize> = 32..=4096;
+const MOST_BYTES: usize = 4096;
 
 /// A secret in a file, which is read again when it changes.
 pub struct Secret {
@@ -25,7 +25,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Reads a secret: the text of a file that others may not read, without the end of its line.
+    /// Reads a secret in a file that others may not read.
     pub fn open(path: PathBuf) -> Result<Self, String> {
         // Before it is read: what changes meanwhile is seen the next time.
         let stamp = file::stamp(&path);
@@ -49,13 +49,8 @@ impl Secret {
 }
 
 fn read(path: &std::path::Path) -> Result<hmac::Key, String> {
-    let bytes = file::read(path, Privacy::Secret)?;
-    let secret = bytes.trim_ascii_end();
-    if !BYTES.contains(&secret.len()) {
-        let (least, most) = (BYTES.start(), BYTES.end());
-        return Err(format!("{} has not {least} to {most} bytes", path.display()));
-    }
-    Ok(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    let secret = file::read_hmac_secret(path, MOST_BYTES)?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret))
 }
 
 /// The value of the header for a body that is sent then, in seconds since 1970.

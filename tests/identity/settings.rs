@@ -234,3 +234,31 @@ fn two_issuers_never_have_the_same_key() {
     assert!(faults[0].to_string().contains("have the same key"), "{faults:?}");
     assert_eq!(identity.holds(&grant, NOW), Ok(()), "what was read before stays in force");
 }
+
+#[test]
+fn a_secret_is_any_bytes_but_for_one_end_of_a_line() {
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    let header = r#"{"alg":"HS256"}"#;
+    let of = |secret: &[u8]| {
+        let key = EncodingKey::from_secret(secret);
+        sign(header, &claims().to_string(), &key, Algorithm::HS256)
+    };
+    let mut random: Vec<u8> = (0..32).map(|at| 0xff - at * 7).collect();
+    random[0] = b'{';
+    assert!(std::str::from_utf8(&random).is_err());
+    let ends = |bytes: &[u8], end: &[u8]| [bytes, end].concat();
+    for (file, secret) in [
+        (random.clone(), random.clone()),
+        (ends(&random, b"\n"), random.clone()),
+        (ends(&random, b"\r\n"), random.clone()),
+        (ends(&random, b" \n"), ends(&random, b" ")),
+        (ends(&random, b"\n\n"), ends(&random, b"\n")),
+    ] {
+        let folder = Folder::new();
+        folder.write_secret("random", &file);
+        let key = "[[issuers.keys]]\nsecret-file = \"random\"\n";
+        let identity = folder.identity(&format!("{ISSUER_TOML}{key}"));
+        assert!(check(&identity, &of(&secret), NOW).is_ok(), "{file:?}");
+        assert!(check(&identity, &of(&ends(&secret, b"\n")), NOW).is_err(), "{file:?}");
+    }
+}

@@ -50,11 +50,11 @@ impl Request {
     }
 
     /// Whether a secret signed it.
-    fn is_signed_by(&self, secret: &str) -> bool {
+    fn is_signed_by(&self, secret: impl AsRef<[u8]>) -> bool {
         let header = self.header("sessiond-signature");
         let mut parts = header.split(',').map(|part| part.split_once('=').expect("a part"));
         let (_, at) = parts.next().expect("it says when");
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref());
         let signed = [at.as_bytes(), b".", &self.body].concat();
         let tag = hmac::sign(&key, &signed);
         let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -206,8 +206,12 @@ fn folder() -> PathBuf {
 }
 
 fn put_secret(folder: &std::path::Path, name: &str, text: &str) {
+    put_bytes(folder, name, format!("{text}\n").as_bytes());
+}
+
+fn put_bytes(folder: &std::path::Path, name: &str, bytes: &[u8]) {
     let file = folder.join(name);
-    fs::write(&file, format!("{text}\n")).expect("it is written");
+    fs::write(&file, bytes).expect("it is written");
     fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("it is ours");
 }
 
@@ -463,6 +467,26 @@ async fn secrets_are_rotated_without_a_restart_and_two_are_valid_at_a_time() {
     receiver.until(&service, |it| it.events().len() == 4).await;
     let last = receiver.taken().pop().expect("it came");
     assert!(last.is_signed_by(newest), "the one before");
+}
+
+#[tokio::test]
+async fn a_secret_is_any_bytes_but_for_one_end_of_a_line() {
+    let receiver = Receiver::ok();
+    let (service, folder) = service(&receiver, "").await;
+    service.open_room("finals", "ada").await;
+    receiver.until(&service, |it| it.events().len() == 2).await;
+    let random = [&[0xff; 31][..], b" "].concat();
+    put_bytes(&folder, "secret", &[&random[..], b"\n"].concat());
+    service.join("finals", "bob").await;
+    receiver.until(&service, |it| it.events().len() == 3).await;
+    let last = receiver.taken().pop().expect("it came");
+    assert!(last.is_signed_by(&random), "the blank is part of it");
+    // One byte less, and the one before stays.
+    put_bytes(&folder, "secret", &[&random[1..], b"\n"].concat());
+    service.join("finals", "cid").await;
+    receiver.until(&service, |it| it.events().len() == 4).await;
+    let last = receiver.taken().pop().expect("it came");
+    assert!(last.is_signed_by(&random), "the one before");
 }
 
 #[tokio::test]

@@ -209,14 +209,14 @@ async fn whatever_else_comes_over_http_is_a_failure() {
 }
 
 /// A file of a secret.
-fn secret(name: &str, text: &str) -> String {
+fn secret(name: &str, text: impl AsRef<[u8]>) -> String {
     use std::os::unix::fs::OpenOptionsExt;
     let file = format!("{name}-{}", std::process::id());
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&file);
     let _ = std::fs::remove_file(&path);
     let mut open = std::fs::OpenOptions::new();
     let mut file_of = open.write(true).create_new(true).mode(0o600).open(path).expect("it is made");
-    std::io::Write::write_all(&mut file_of, text.as_bytes()).expect("it is written");
+    std::io::Write::write_all(&mut file_of, text.as_ref()).expect("it is written");
     file
 }
 
@@ -236,8 +236,9 @@ async fn a_backend_knows_who_asks_by_a_token_or_by_a_signature() {
     let metadata = backend.seen.metadata.lock().clone().expect("it was asked");
     assert_eq!(metadata.get("authorization").map(|it| it.as_bytes()), Some(&b"Bearer a-token"[..]));
 
-    let key = "k".repeat(32);
-    let file = secret("hook-key", &key);
+    // Any bytes, of which one end of a line is none.
+    let key = [&[0xff; 31][..], b" "].concat();
+    let file = secret("hook-key", [&key[..], b"\r\n"].concat());
     let (address, sent) = http(ok("{\"allowed\": true}")).await;
     let service = over_http(address, &format!("secret-file = {file:?}")).await;
     try_bob(&service).await.expect("he joins");
@@ -248,7 +249,7 @@ async fn a_backend_knows_who_asks_by_a_token_or_by_a_signature() {
     let (time, tag) = signature.split_once(",v1=").expect("both parts");
     let time = time.strip_prefix("t=").expect("the time");
     assert_eq!(time, (BEGIN / 1_000_000).to_string());
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.as_bytes());
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
     let expected = aws_lc_rs::hmac::sign(&key, format!("{time}.{body}").as_bytes());
     let expected: String = expected.as_ref().iter().map(|it| format!("{it:02x}")).collect();
     assert_eq!(tag, expected);
@@ -261,7 +262,8 @@ async fn bad_hooks_keep_the_server_from_starting_and_every_fault_is_named() {
         engine::Clock,
         server::{Server, StartError},
     };
-    let token = secret("hook-open-token", "a-token");
+    // Long enough, were the ends of lines part of it.
+    let token = secret("hook-open-token", format!("a-token{}\r\n", " ".repeat(24)));
     let bad = format!(
         r#"
 [[hooks]]
@@ -314,7 +316,8 @@ secret-file = {token:?}
         "hooks[1].url: needs TLS",
         "hooks[2].url: needs TLS",
         "hooks[2].secret-as: hmac is for https:// and http://",
-        "hooks[3].secret-file: ",
+        "hook-open-token",
+        "has 31 bytes; a secret has 32 to 4096",
         "hooks[2].time-out: there is no such key; the nearest is \"timeout\"",
     ] {
         assert!(told.iter().any(|told| told.contains(fault)), "{fault} is not in {told:#?}");
