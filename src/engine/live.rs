@@ -21,7 +21,6 @@ use crate::session::{
     epoch::Epoch,
     growth::Growth,
     ids::{AppId, SessionId, UserId},
-    judging::Operations,
     limits::Micros,
     member::Departed,
     revision::Revision,
@@ -33,7 +32,10 @@ use crate::session::{
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use slab::Slab;
-use std::{sync::Arc, task::Waker};
+use std::{
+    sync::{Arc, atomic::AtomicU8},
+    task::Waker,
+};
 
 /// A running session. Any thread may lock it; only its shard's runtime flushes it.
 #[derive(Debug)]
@@ -50,7 +52,8 @@ pub struct Live {
     group: u16,
     /// A user is in one such session of the app at a time.
     pub(super) exclusive: bool,
-    pub(super) judges: Operations,
+    /// What is judged here, as `Operations::bits` says.
+    pub(super) judges: AtomicU8,
     pub(super) rules: Box<[Rule]>,
     state: Mutex<State>,
 }
@@ -112,7 +115,7 @@ impl Live {
             shard: shard as u32,
             group: group as u16,
             exclusive: core.info().settings.exclusive,
-            judges: core.judges(),
+            judges: AtomicU8::new(core.judges().bits()),
             rules: rules_of(&core.info().settings.rules),
             state: Mutex::new(State {
                 visited_at: core.last_frame_at(),

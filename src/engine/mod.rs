@@ -150,7 +150,7 @@ pub struct EngineSettings {
     pub keeping: Option<KeepingSettings>,
     /// The bounds of each session.
     pub limits: Limits,
-    /// What is judged in which app.
+    /// What is judged in which app at first: see [`Engine::judge_apps`].
     pub judged: JudgedApps,
 }
 
@@ -226,6 +226,8 @@ struct Inner {
     journals: Journals,
     /// What happened.
     events: Events,
+    /// What is judged in which app. Read under locks; under its own nothing is locked.
+    judged: RwLock<JudgedApps>,
     gateways: DashMap<(AppId, Key), Arc<Gateway>, FxBuildHasher>,
     turns: Turns,
     last_epoch: AtomicU64,
@@ -264,6 +266,7 @@ impl Engine {
             logs: Arc::new(Logs::new(settings.max_logs_bytes)),
             alike: Alike::default(),
             keeping: settings.keeping.map(Keeping::new),
+            judged: RwLock::new(settings.judged.clone()),
             settings,
             clock,
             gateways: DashMap::default(),

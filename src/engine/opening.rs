@@ -70,7 +70,8 @@ impl Engine {
         let (app, id) = (opening.app.clone(), opening.id.clone());
         let (exclusive, openers) = (opening.settings.exclusive, opening.opener.iter().len());
         self.check_durability(opening.settings.durability)?;
-        opening.judges = self.inner.settings.judged.of(&app);
+        opening.judges = self.judged_in(&app);
+        let by_server = opening.judges;
         if opening.judges.has(Operation::Open) && !opening.is_judged {
             return Err(Rule::NotJudged.into());
         }
@@ -114,6 +115,7 @@ impl Engine {
         counted.set(members);
         let live = self.live(core, counted);
         self.inner.registry.insert(&live)?;
+        self.judge_new(&live, by_server);
         let mut moved = None;
         for ((user, slot), record) in slots.into_iter().zip(records) {
             slot.take(record, &id);

@@ -138,6 +138,7 @@ impl Engine {
         }
         let members = core.members().joined_count();
         let members = self.app(core.app()).hold(AppLimit::Members, members);
+        let by_server = self.judged_in(core.app());
         let live = self.live(core, members);
         {
             let mut state = live.lock();
@@ -150,12 +151,13 @@ impl Engine {
             }
         }
         self.inner.registry.put_back(&live);
+        self.judge_new(&live, by_server);
         live
     }
 
     /// A session that is to be found from now on.
     pub(super) fn live(&self, mut core: Session, members: Share) -> Arc<Live> {
-        core.also_judge(self.inner.settings.judged.of(core.app()));
+        core.judge(self.judged_in(core.app()));
         core.share_app(members.app().id());
         self.inner.alike.share(&mut core);
         let hash = registry::hash(core.app(), core.id());

@@ -4,6 +4,7 @@
 //! nothing is locked while it runs. One that cannot be evaluated refuses, and says why.
 
 use super::{
+    Engine,
     asked::{Asked, Verdict},
     live::Live,
 };
@@ -15,7 +16,7 @@ use crate::{
         value::Value,
     },
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 /// What a rule may speak of.
 static VOCABULARY: Vocabulary = Vocabulary {
@@ -236,14 +237,44 @@ impl JudgedApps {
 }
 
 impl Live {
-    /// Whether this is judged here before it is done. It never changes, and takes no lock.
+    /// Whether this is judged here before it is done. It takes no lock. What comes while that changes is
+    /// refused if it should have been judged, and is asked for again.
     pub fn judges(&self, operation: Operation) -> bool {
-        self.judges.has(operation)
+        Operations::of_bits(self.judges.load(Relaxed)).has(operation)
+    }
+
+    fn judge(&self, by_server: Operations) {
+        let mut state = self.lock();
+        state.core.judge(by_server);
+        self.judges.store(state.core.judges().bits(), Relaxed);
     }
 
     /// The rules of the session itself.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+}
+
+impl Engine {
+    /// What is judged in an app.
+    pub fn judged_in(&self, app: &AppId) -> Operations {
+        self.inner.judged.read().of(app)
+    }
+
+    /// Changes what is judged, in the sessions that are open too.
+    pub fn judge_apps(&self, judged: JudgedApps) {
+        *self.inner.judged.write() = judged;
+        for live in self.inner.registry.all() {
+            live.judge(self.judged_in(&live.app));
+        }
+    }
+
+    /// A session that can be found from now on: what is judged may have changed since it was made.
+    pub(super) fn judge_new(&self, live: &Live, by_server: Operations) {
+        let now = self.judged_in(&live.app);
+        if now != by_server {
+            live.judge(now);
+        }
     }
 }
 

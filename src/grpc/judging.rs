@@ -15,6 +15,7 @@ use crate::{
         rule::{Rule as Judge, judge},
     },
     identity::{CredentialId, Grant},
+    policy::Policy,
     session::{
         Opening,
         command::{Actor, Command, Join, Write},
@@ -67,8 +68,13 @@ impl Grant {
 
 impl Context {
     /// Judges what is asked for; `rules` are those of the session.
-    async fn judge(&self, mut asked: Asked, rules: &[Judge]) -> Result<Passed, engine::Refusal> {
-        match self.judge_quietly(&mut asked, rules).await {
+    async fn judge(
+        &self,
+        policy: &Policy,
+        mut asked: Asked,
+        rules: &[Judge],
+    ) -> Result<Passed, engine::Refusal> {
+        match self.judge_quietly(policy, &mut asked, rules).await {
             Ok(role) => Ok(Passed { request: asked.request, role }),
             Err(verdict) => Err(self.refused(&asked, verdict)),
         }
@@ -105,26 +111,27 @@ impl Context {
     /// What hooks change of it is changed, and the role that they give to a new member is told.
     async fn judge_quietly(
         &self,
+        policy: &Policy,
         asked: &mut Asked,
         rules: &[Judge],
     ) -> Result<Option<Role>, Verdict> {
         // Nobody is asked for what a rule refuses anyway.
-        self.judge_by_rules(asked, rules)?;
-        if self.policy.hooks(&asked.app, asked.request.operation()).next().is_none() {
+        judge_by_rules(policy, asked, rules)?;
+        if policy.hooks(&asked.app, asked.request.operation()).next().is_none() {
             return Ok(None);
         }
         let before = asked.request.clone();
-        let role = self.ask_hooks(asked).await?;
+        let role = self.ask_hooks(policy, asked).await?;
         if asked.request != before {
-            self.judge_by_rules(asked, rules)?;
+            judge_by_rules(policy, asked, rules)?;
         }
         Ok(role)
     }
 
-    async fn ask_hooks(&self, asked: &mut Asked) -> Result<Option<Role>, Verdict> {
+    async fn ask_hooks(&self, policy: &Policy, asked: &mut Asked) -> Result<Option<Role>, Verdict> {
         let mut role = None;
         let app = asked.app.clone();
-        for hook in self.policy.hooks(&app, asked.request.operation()) {
+        for hook in policy.hooks(&app, asked.request.operation()) {
             let take = |answer| self.take(hook, asked, answer);
             let said = hook.ask(self.engine.clock(), question(asked), take).await;
             room::wait().await;
@@ -143,10 +150,6 @@ impl Context {
             }
         }
         Ok(role)
-    }
-
-    fn judge_by_rules(&self, asked: &Asked, rules: &[Judge]) -> Result<(), Verdict> {
-        judge(self.policy.rules(&asked.app).chain(rules), asked)
     }
 
     /// Judges that a user joins a session. Whoever is in joins again, which is not judged.
@@ -172,10 +175,11 @@ impl Context {
         if !join.is_by_app {
             self.engine.check_change(&live.app, user)?;
         }
+        let policy = &*self.policy.current();
         if live.judges(Operation::Join) {
             let (spectator, props) = (join.spectator, join.props.clone());
             let (asked, _) = Asked::of(live, user, bearer, Request::Join { spectator, props });
-            let passed = self.judge(asked, live.rules()).await?;
+            let passed = self.judge(policy, asked, live.rules()).await?;
             join.role = passed.role;
             join.props = passed.request.props().to_vec();
         }
@@ -183,7 +187,7 @@ impl Context {
             let request = Request::Props { set: join.props.clone(), remove: Vec::new() };
             let (asked, _) = Asked::of(live, user, bearer, request);
             let asked = asked.as_role(join.role.unwrap_or(role));
-            join.props = self.judge(asked, live.rules()).await?.request.props().to_vec();
+            join.props = self.judge(policy, asked, live.rules()).await?.request.props().to_vec();
         }
         join.judged = Some(epoch);
         Ok(())
@@ -199,16 +203,17 @@ impl Context {
         bearer: &Bearer,
     ) -> Result<(), engine::Refusal> {
         let own: Vec<Judge> = opening.settings.rules.iter().map(Judge::known).collect();
-        let of_app = self.engine.settings().judged.of(&opening.app);
+        let of_app = self.engine.judged_in(&opening.app);
         let judged = of_app.or(judged_by(&opening.settings.rules));
         let Some(user) = actor.user().filter(|_| !judged.is_empty()) else {
             opening.is_judged = true;
             return Ok(());
         };
         self.engine.check_change(&opening.app, user)?;
+        let policy = &*self.policy.current();
         if judged.has(Operation::Open) {
             let asked = Asked::opening(opening, user, bearer);
-            let passed = self.judge(asked, &own).await?;
+            let passed = self.judge(policy, asked, &own).await?;
             if let Request::Open { settings, props, .. } = passed.request {
                 opening.settings = *settings;
                 if let Some((_, join)) = &mut opening.opener {
@@ -216,15 +221,15 @@ impl Context {
                 }
             }
         }
-        self.judge_first_props(opening, private, bearer, (judged, &own)).await?;
+        self.judge_first_props(policy, opening, private, bearer, (judged, &own)).await?;
         for at in 0..opening.people.users.len() {
             if !judged.has(Operation::Join) {
                 break;
             }
             let now = self.engine.clock().now();
             let (user, join) = &opening.people.users[at];
-            let passed =
-                self.judge(Asked::first_join(opening, (user, join), now, bearer), &own).await?;
+            let asked = Asked::first_join(opening, (user, join), now, bearer);
+            let passed = self.judge(policy, asked, &own).await?;
             let join = &mut opening.people.users[at].1;
             join.role = passed.role;
             join.props = passed.request.props().to_vec();
@@ -233,7 +238,7 @@ impl Context {
                 let (user, join) = &opening.people.users[at];
                 let role = join.role.unwrap_or(Role::Member);
                 let asked = Asked::first_props(opening, (user, join), role, now, bearer);
-                let passed = self.judge(asked, &own).await?;
+                let passed = self.judge(policy, asked, &own).await?;
                 opening.people.users[at].1.props = passed.request.props().to_vec();
             }
             tokio::task::yield_now().await;
@@ -245,6 +250,7 @@ impl Context {
     /// First props of a session that is opened are a write of whose they are.
     async fn judge_first_props(
         &self,
+        policy: &Policy,
         opening: &mut Opening,
         private: Option<&mut Private>,
         bearer: &Bearer,
@@ -256,7 +262,7 @@ impl Context {
         let now = self.engine.clock().now();
         if let Some((user, join)) = opening.opener.clone().filter(|(_, it)| !it.props.is_empty()) {
             let asked = Asked::first_props(opening, (&user, &join), Role::Owner, now, bearer);
-            let props = self.judge(asked, own).await?.request.props().to_vec();
+            let props = self.judge(policy, asked, own).await?.request.props().to_vec();
             if let Some((_, join)) = &mut opening.opener {
                 join.props = props;
             }
@@ -265,7 +271,7 @@ impl Context {
             let join = Join { props: private.props.clone(), ..Join::default() };
             let source = &private.pair.source;
             let asked = Asked::first_props(opening, (source, &join), Role::Owner, now, bearer);
-            private.props = self.judge(asked, own).await?.request.props().to_vec();
+            private.props = self.judge(policy, asked, own).await?.request.props().to_vec();
         }
         Ok(())
     }
@@ -287,7 +293,7 @@ impl Context {
             // It is refused for that.
             return Ok(None);
         }
-        self.judge(asked, live.rules()).await?;
+        self.judge(&self.policy.current(), asked, live.rules()).await?;
         Ok(Some(epoch))
     }
 
@@ -326,7 +332,8 @@ impl Context {
             // It is refused for that.
             return Ok(write);
         }
-        if let Request::Props { set, remove } = self.judge(asked, live.rules()).await?.request
+        let judged = self.judge(&self.policy.current(), asked, live.rules()).await?;
+        if let Request::Props { set, remove } = judged.request
             && (&set, &remove) != (&write.set, &write.remove)
         {
             // Whose faults are named as those of plain JSON is known of what was written only.
@@ -353,7 +360,7 @@ impl Context {
             };
             let (asked, epoch) = Asked::of(live, user, bearer, request);
             if asked.member.is_some() {
-                self.judge(asked, live.rules()).await?;
+                self.judge(&self.policy.current(), asked, live.rules()).await?;
                 shared.judged = Some(epoch);
             }
         }
@@ -368,7 +375,8 @@ impl Context {
         user: &UserId,
         bearer: &Bearer,
     ) -> Result<(), engine::Refusal> {
-        if self.policy.hooks(app, Operation::Subscribe).next().is_none() {
+        let policy = &*self.policy.current();
+        if policy.hooks(app, Operation::Subscribe).next().is_none() {
             return Ok(());
         }
         let mut asked = Asked {
@@ -380,7 +388,7 @@ impl Context {
             member: None,
             request: Request::Subscribe,
         };
-        let outcome = self.ask_hooks(&mut asked).await;
+        let outcome = self.ask_hooks(policy, &mut asked).await;
         outcome.map(drop).map_err(|verdict| self.refused(&asked, verdict))
     }
 
@@ -396,7 +404,11 @@ impl Context {
             return Ok(None);
         }
         let (asked, epoch) = Asked::of(live, user, bearer, Request::Subscribe);
-        let outcome = self.judge_by_rules(&asked, live.rules());
+        let outcome = judge_by_rules(&self.policy.current(), &asked, live.rules());
         outcome.map(|()| Some(epoch)).map_err(|verdict| self.refused(&asked, verdict))
     }
+}
+
+fn judge_by_rules(policy: &Policy, asked: &Asked, rules: &[Judge]) -> Result<(), Verdict> {
+    judge(policy.rules(&asked.app).chain(rules), asked)
 }

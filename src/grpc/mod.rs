@@ -53,7 +53,7 @@ use crate::{
         self, Engine, Joined, Passwords, Reply, Scope, SessionKey, WriteOutcome, asked::Bearer,
     },
     identity::Grant,
-    policy::Policy,
+    policy::InForce,
     session::{
         Opening,
         command::{Actor, Command, Join},
@@ -106,7 +106,7 @@ pub struct Shared {
     /// Hashes and compares passwords.
     pub passwords: Arc<Passwords>,
     /// What must be true of what users ask for, and who has a say in it.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<InForce>,
     /// The bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Who answers.

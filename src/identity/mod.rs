@@ -83,7 +83,7 @@ pub struct Identity {
 
 #[derive(Debug)]
 struct Seen {
-    files: settings::Files,
+    files: file::Files,
     faults: Vec<Fault>,
 }
 
@@ -293,7 +293,7 @@ impl Identity {
         let old: Vec<_> = self.settings.read().sources().cloned().collect();
         let (files, settings) = Settings::read(&self.path, &old);
         // The files that hold are watched too, even if a faulty file no longer names them.
-        seen.files.extend(files.clone());
+        seen.files.extend(&files);
         let settings = settings.inspect_err(|faults| seen.faults.clone_from(faults))?;
         *seen = Seen { files, faults: Vec::new() };
         let revoked = settings.revoked.clone();
@@ -309,7 +309,7 @@ impl Identity {
     pub fn reload_if_changed(&self) {
         let known = {
             let seen = self.seen.lock();
-            if seen.files.iter().all(|(path, stamp)| file::stamp(path) == *stamp) {
+            if !seen.files.have_changed() {
                 return;
             }
             seen.faults.clone()

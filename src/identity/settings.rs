@@ -3,7 +3,7 @@
 use super::{
     algorithm::{Algorithm, Family},
     certificate, fetch,
-    file::{self, Privacy, Stamp},
+    file::{self, Files, Privacy},
     grant::{Kind, Scope},
     issuer::Issuer,
     jwks::{self, Place},
@@ -20,7 +20,7 @@ use crate::session::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -44,9 +44,6 @@ const LEEWAY: Micros = 30 * SECOND;
 
 /// How far away the end of a token may be, unless the settings say.
 const LONGEST_LIFE: Micros = 30 * 24 * 60 * 60 * SECOND;
-
-/// Files that were read, and how they were before.
-pub type Files = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// Who may call.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn settings(&self, path: &Path) -> Option<Settings> {
-        self.note(path);
+        self.files.borrow_mut().note(path);
         let text = file::read_text(path, Privacy::Public);
         let text = text.map_err(|fault| self.faults.add("identity", fault)).ok()?;
         let mut root = Section::file(path, &text, self.faults);
@@ -138,14 +135,9 @@ impl Reader<'_> {
         })
     }
 
-    /// Remembers a file as it is before it is read: if it changes meanwhile, it is read again.
-    fn note(&self, path: &Path) {
-        self.files.borrow_mut().insert(path.to_owned(), file::stamp(path));
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         let path = self.folder.join(name);
-        self.note(&path);
+        self.files.borrow_mut().note(&path);
         path
     }
 

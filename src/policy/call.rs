@@ -6,7 +6,7 @@ use crate::{
     proto::{AuthorizeRequest, AuthorizeResponse, hook_service_client::HookServiceClient},
     session::limits::{Micros, SECOND},
 };
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use http::Uri;
 use prost::Message;
 use std::{fmt, sync::Arc, time::Duration};
@@ -85,7 +85,29 @@ pub enum Secret {
     /// A token that is sent along.
     Bearer(String),
     /// A key that requests are signed with.
-    Hmac(Arc<hmac::Key>),
+    Hmac(Arc<HmacKey>),
+}
+
+/// A key, and what tells it from others.
+pub struct HmacKey {
+    key: hmac::Key,
+    print: digest::Digest,
+}
+
+impl fmt::Debug for HmacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HmacKey")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bearer(own), Self::Bearer(other)) => own == other,
+            (Self::Hmac(own), Self::Hmac(other)) => own.print.as_ref() == other.print.as_ref(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -98,13 +120,20 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// To sign with.
+    pub fn hmac(secret: &[u8]) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let print = digest::digest(&digest::SHA256, secret);
+        Self::Hmac(Arc::new(HmacKey { key, print }))
+    }
+
     /// The header that says who asks.
     fn header(&self, body: &[u8], now: Micros) -> (&'static str, String) {
         match self {
             Self::Bearer(token) => ("authorization", format!("Bearer {token}")),
             Self::Hmac(key) => {
                 let time = now / SECOND;
-                let mut context = hmac::Context::with_key(key);
+                let mut context = hmac::Context::with_key(&key.key);
                 context.update(format!("{time}.").as_bytes());
                 context.update(body);
                 let tag = context.sign();
@@ -318,8 +347,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_that_of_the_time_and_the_body() {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
-        let (name, value) = Secret::Hmac(Arc::new(key)).header(b"{}", 7 * SECOND + 1);
+        let (name, value) = Secret::hmac(b"key").header(b"{}", 7 * SECOND + 1);
         assert_eq!(name, "sessiond-signature");
         // printf '7.{}' | openssl dgst -sha256 -hmac key
         let tag = "77bc83bd1f40422311e47918b203449aecf84b02c1568bb1b570ac2a474cc2d8";

@@ -4,7 +4,7 @@ use super::{
     breaker::{Breaker, News},
     cache::Cache,
     call::Line,
-    lanes::{Bounds, Lanes, Question},
+    lanes::{Lanes, Question},
     settings::HookSettings,
 };
 use crate::{
@@ -45,6 +45,11 @@ impl Hook {
             cache: Mutex::new(Cache::new(settings.cache)),
             settings,
         })
+    }
+
+    /// Whether it is set to just this.
+    pub fn is_set_to(&self, settings: &HookSettings) -> bool {
+        self.settings == *settings
     }
 
     /// How it is called.

@@ -22,7 +22,7 @@ const FULL_APPS: usize = 4;
 const MOST_PLACES: usize = 1000;
 
 /// How much is asked at a time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Calls of an app that are on their way.
     pub places: usize,
@@ -196,12 +196,7 @@ impl Lanes {
 
 impl State {
     /// The lane of an app; none where so many apps ask that there is no room for another.
-    fn lane(
-        &mut self,
-        app: &str,
-        breaker: &Breaker,
-        now: Micros,
-    ) -> Option<(Arc<str>, &mut Lane)> {
+    fn lane(&mut self, app: &str, breaker: &Breaker, now: Micros) -> Option<(Arc<str>, &mut Lane)> {
         if !self.lanes.contains_key(app) {
             if self.lanes.len() >= APPS {
                 let idle = self.lanes.iter().filter(|(_, lane)| lane.users.is_empty());

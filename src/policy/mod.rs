@@ -13,11 +13,34 @@ mod settings;
 
 use crate::{
     engine::rule::{JudgedApps, Rule},
-    identity::{Apps, Fault},
+    identity::{Apps, Fault, file::Files},
     session::judging::{Operation, Operations},
 };
 pub use hook::Hook;
+use parking_lot::RwLock;
 use std::{path::Path, sync::Arc};
+
+/// The policy that is in force, until another takes its place. What is being judged meanwhile is judged
+/// to its end by the one with which that began.
+#[derive(Debug, Default)]
+pub struct InForce(RwLock<Arc<Policy>>);
+
+impl InForce {
+    /// With a policy.
+    pub fn new(policy: Policy) -> Self {
+        Self(RwLock::new(Arc::new(policy)))
+    }
+
+    /// The policy.
+    pub fn current(&self) -> Arc<Policy> {
+        self.0.read().clone()
+    }
+
+    /// Puts another one in its place.
+    pub fn replace(&self, policy: Policy) {
+        *self.0.write() = Arc::new(policy);
+    }
+}
 
 /// The rules and hooks of a server.
 #[derive(Debug, Default)]
@@ -34,9 +57,10 @@ struct AppRule {
 }
 
 impl Policy {
-    /// Reads the file and all that it names; says everything that is wrong with them.
-    pub fn open(path: &Path) -> Result<Self, Vec<Fault>> {
-        settings::read(path)
+    /// Reads the file and all that it names, and says which files these are, or everything that is wrong
+    /// with them. Hooks that are set to what they were before stay the same ones, with what they remember.
+    pub fn read(path: &Path, before: &Self) -> (Files, Result<Self, Vec<Fault>>) {
+        settings::read(path, &before.hooks)
     }
 
     /// What is judged in which app.

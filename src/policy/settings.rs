@@ -11,7 +11,7 @@ use crate::{
     expression::SOURCE_BYTES,
     identity::{
         Apps, Fault, fetch,
-        file::{self, Privacy},
+        file::{self, Files, Privacy},
         reading::{Faults, Section},
     },
     session::{
@@ -21,8 +21,12 @@ use crate::{
         role::Role,
     },
 };
-use aws_lc_rs::hmac;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How many rules there may be, and how many hooks.
 const MAX_RULES: usize = 64;
@@ -35,7 +39,7 @@ const TEXT_BYTES: usize = 2048;
 const SECRET_BYTES: usize = 4096;
 
 /// What a hook is set to.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct HookSettings {
     /// How it is called.
     pub name: Arc<str>,
@@ -65,15 +69,48 @@ pub struct HookSettings {
     pub max_role: Role,
 }
 
-/// Reads the file and all that it names.
-pub fn read(path: &Path) -> Result<Policy, Vec<Fault>> {
-    let faults = Faults::default();
-    let policy = policy(path, &faults);
-    let faults = faults.into_inner();
-    policy.filter(|_| faults.is_empty()).ok_or(faults)
+/// Where files are named, and which of them were read.
+struct Folder<'a> {
+    path: &'a Path,
+    files: RefCell<Files>,
 }
 
-fn policy(path: &Path, faults: &Faults) -> Option<Policy> {
+impl Folder<'_> {
+    fn file(&self, name: &str) -> PathBuf {
+        let path = self.path.join(name);
+        self.files.borrow_mut().note(&path);
+        path
+    }
+}
+
+/// Reads the file and all that it names, and says which files these are. `known` are hooks that stay if
+/// they are set to the same.
+pub fn read(path: &Path, known: &[Arc<Hook>]) -> (Files, Result<Policy, Vec<Fault>>) {
+    let faults = Faults::default();
+    let folder = Folder { path: path.parent().unwrap_or(Path::new("")), files: RefCell::default() };
+    folder.files.borrow_mut().note(path);
+    let read = policy(path, &folder, &faults);
+    let mut faults = faults.into_inner();
+    let mut hooks = Vec::new();
+    // No backend is prepared for what will not be in force.
+    let (rules, settings) = read.filter(|_| faults.is_empty()).unwrap_or_default();
+    for settings in settings {
+        let same = known.iter().find(|hook| hook.is_set_to(&settings));
+        let name = settings.name.clone();
+        match same.cloned().map_or_else(|| Hook::new(settings).map(Arc::new), Ok) {
+            Ok(hook) => hooks.push(hook),
+            Err(fault) => faults.push(Fault(format!("hooks: {name}: {fault}"))),
+        }
+    }
+    let policy = if faults.is_empty() { Ok(Policy { rules, hooks }) } else { Err(faults) };
+    (folder.files.into_inner(), policy)
+}
+
+fn policy(
+    path: &Path,
+    folder: &Folder<'_>,
+    faults: &Faults,
+) -> Option<(Vec<AppRule>, Vec<HookSettings>)> {
     let text = file::read_text(path, Privacy::Public);
     let text = text.map_err(|fault| faults.add("policy", fault)).ok()?;
     let mut root = Section::file(path, &text, faults);
@@ -85,28 +122,19 @@ fn policy(path: &Path, faults: &Faults) -> Option<Policy> {
         }
         rules.push(rule);
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut settings: Vec<HookSettings> = Vec::new();
+    let mut hooks: Vec<HookSettings> = Vec::new();
     for (number, section) in root.sections("hooks", MAX_HOOKS).into_iter().enumerate() {
         let Some(hook) = hook(section, folder, number) else { continue };
-        if settings.iter().any(|other| other.name == hook.name) {
+        if hooks.iter().any(|other| other.name == hook.name) {
             root.fault("hooks", format!("two have the name {:?}", hook.name));
         }
-        settings.push(hook);
+        hooks.push(hook);
     }
-    if !root.has_faults() && rules.is_empty() && settings.is_empty() {
+    if !root.has_faults() && rules.is_empty() && hooks.is_empty() {
         root.fault_here("nothing would be judged: give rules or hooks");
     }
     root.end();
-    let mut hooks = Vec::new();
-    for settings in settings {
-        let name = settings.name.clone();
-        match Hook::new(settings) {
-            Ok(hook) => hooks.push(Arc::new(hook)),
-            Err(fault) => faults.add("hooks", format!("{name}: {fault}")),
-        }
-    }
-    Some(Policy { rules, hooks })
+    Some((rules, hooks))
 }
 
 /// What is judged.
@@ -123,7 +151,7 @@ fn operations(section: &mut Section<'_>) -> Option<Operations> {
     section.needed("on", takes, read)
 }
 
-fn hook(mut section: Section<'_>, folder: &Path, number: usize) -> Option<HookSettings> {
+fn hook(mut section: Section<'_>, folder: &Folder<'_>, number: usize) -> Option<HookSettings> {
     let second = Duration::from_secs(1);
     let name = section.text("name", NAME_BYTES);
     let name = name.unwrap_or_else(|| format!("hook {}", number + 1));
@@ -155,7 +183,7 @@ fn hook(mut section: Section<'_>, folder: &Path, number: usize) -> Option<HookSe
         roles.into_iter().find(|role| role.to_string() == word)
     });
     let authorities = section.text("ca-file", TEXT_BYTES).and_then(|name| {
-        let path = folder.join(name);
+        let path = folder.file(&name);
         let read = file::read(&path, Privacy::Public).and_then(|pem| {
             let is_good = fetch::certificates(&pem).map(|_| pem);
             is_good.map_err(|fault| format!("{} {fault}", path.display()))
@@ -185,7 +213,11 @@ fn hook(mut section: Section<'_>, folder: &Path, number: usize) -> Option<HookSe
 }
 
 /// How the backend knows who asks.
-fn secret(section: &mut Section<'_>, folder: &Path, address: Option<&Address>) -> Option<Secret> {
+fn secret(
+    section: &mut Section<'_>,
+    folder: &Folder<'_>,
+    address: Option<&Address>,
+) -> Option<Secret> {
     let file = section.text("secret-file", TEXT_BYTES);
     let is_hmac = section.value("secret-as", "bearer or hmac", |value| match value.as_str()? {
         "bearer" => Some(false),
@@ -205,11 +237,9 @@ fn secret(section: &mut Section<'_>, folder: &Path, address: Option<&Address>) -
         return None;
     }
     let is_hmac = is_hmac.unwrap_or(!is_grpc);
-    let path = folder.join(file);
+    let path = folder.file(&file);
     let read = match is_hmac {
-        true => file::read_hmac_secret(&path, SECRET_BYTES)
-            .map(|secret| hmac::Key::new(hmac::HMAC_SHA256, &secret))
-            .map(|key| Secret::Hmac(Arc::new(key))),
+        true => file::read_hmac_secret(&path, SECRET_BYTES).map(|secret| Secret::hmac(&secret)),
         false => file::read_secret(&path).and_then(|secret| {
             let is_token =
                 |text: &String| !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic());

@@ -4,7 +4,7 @@
 use super::Vital;
 use crate::{
     cluster::partition_of,
-    engine::{AppsSettings, Engine},
+    engine::{AppsSettings, Engine, rule::JudgedApps},
     log::Partition,
     session::ids::AppId,
 };
@@ -26,6 +26,8 @@ struct Inner {
     threads: OnceLock<Vec<Handle>>,
     /// How far apps are limited, if anything says so.
     limits: Mutex<Option<AppsSettings>>,
+    /// What is judged in which app, if that has changed since the start.
+    judged: Mutex<Option<JudgedApps>>,
 }
 
 /// Which apps an engine has.
@@ -66,10 +68,13 @@ impl Engines {
     /// Begins to run an engine, which has these apps.
     pub fn run(&self, engine: &Engine, has: Has) -> Running {
         {
-            // So it gets whatever limits are read meanwhile.
-            let limits = self.inner.limits.lock();
+            // So it gets whatever is read meanwhile.
+            let (limits, judged) = (self.inner.limits.lock(), self.inner.judged.lock());
             if let Some(limits) = &*limits {
                 engine.limit_apps(limits.clone());
+            }
+            if let Some(judged) = &*judged {
+                engine.judge_apps(judged.clone());
             }
             self.inner.all.write().push((engine.clone(), has));
         }
@@ -104,6 +109,15 @@ impl Engines {
             engine.limit_apps(settings.clone());
         }
         *limits = Some(settings);
+    }
+
+    /// Changes what is judged in all, and in those that run later.
+    pub fn judge_apps(&self, now: JudgedApps) {
+        let mut judged = self.inner.judged.lock();
+        for (engine, _) in self.inner.all.read().iter() {
+            engine.judge_apps(now.clone());
+        }
+        *judged = Some(now);
     }
 
     /// The thread of a shard is about to rest. See [`Engine::shard_rests`].

@@ -13,6 +13,7 @@ mod forwarded;
 mod http2;
 mod nodes;
 mod part;
+mod policy;
 mod proxied;
 mod router;
 mod settings;
@@ -30,7 +31,6 @@ use crate::{
     identity::Identity,
     log::LogError,
     object_stream::ObjectStreams,
-    policy::Policy,
     session::settings::Durability,
     webhook::{self, Webhooks},
 };
@@ -40,6 +40,7 @@ use census::Census;
 use cluster::{Ends, Holder, Joined, Late, Member, Parts};
 use engines::{Engines, Has, Running};
 use http2::account::Total;
+use policy::PolicyFile;
 use router::Router;
 use rustix::io::Errno;
 use signals::StopSignals;
@@ -98,6 +99,7 @@ pub struct Server {
     passwords: Arc<Passwords>,
     runs: Arc<Runs>,
     apps: Option<Arc<AppsFile>>,
+    policy: Option<(Arc<PolicyFile>, Engines)>,
     health: HealthReporter,
     drain_notice: Duration,
     drain_timeout: Duration,
@@ -248,12 +250,13 @@ impl Server {
             let name = if durability == Durability::Async { "async" } else { "sync" };
             return Err(StartError::NoStore(name));
         }
-        let policy = config.policy.as_deref().map(Policy::open).transpose();
-        let policy = Arc::new(policy.map_err(StartError::Policy)?.unwrap_or_default());
+        let policy = config.policy.as_deref().map(PolicyFile::open).transpose();
+        let policy = policy.map_err(StartError::Policy)?;
+        let in_force = policy.as_ref().map(|file| file.in_force().clone()).unwrap_or_default();
         let engines = Engines::default();
         let apps = config.apps.as_deref().map(|file| AppsFile::open(file, &engines)).transpose();
         let apps = apps.map_err(StartError::Apps)?;
-        let settings = settings::engine(&config, policy.judged());
+        let settings = settings::engine(&config, in_force.current().judged());
         // In a cluster sessions are with the engines of the partitions.
         let keeping = settings.keeping.filter(|_| config.cluster.is_none());
         let own = EngineSettings { keeping, ..settings.clone() };
@@ -277,7 +280,7 @@ impl Server {
             entrance: entrance.clone(),
             reflection: config.reflection,
             passwords: passwords.clone(),
-            policy,
+            policy: in_force,
             limits: Arc::new(engine.settings().limits.clone()),
             node: Arc::new(Node {
                 name: config.node.clone(),
@@ -386,6 +389,9 @@ impl Server {
         if let Some(apps) = &apps {
             apps.watch()?;
         }
+        if let Some(policy) = &policy {
+            policy.watch(&engines)?;
+        }
         let asks_whom = identity.as_ref().map(|_| entrance.clone());
         if let Some(identity) = identity {
             identity.watch()?;
@@ -417,6 +423,7 @@ impl Server {
         }
         engine.note_start(false);
         let webhooks = Webhooks::start(plan.clone(), &engine)?;
+        let of_policy = engines.clone();
         let member = joined.zip(parts).map(|(joined, parts)| {
             let (cluster, log, runs) = (joined.cluster.clone(), joined.log.clone(), runs.clone());
             let config = config.clone();
@@ -446,6 +453,7 @@ impl Server {
             passwords,
             runs,
             apps,
+            policy: policy.map(|file| (file, of_policy)),
             health,
             drain_notice,
             drain_timeout,
@@ -503,6 +511,13 @@ impl Server {
     pub fn read_apps_again(&self) {
         if let Some(apps) = &self.apps {
             apps.read_if_changed();
+        }
+    }
+
+    /// The same of the rules and hooks.
+    pub fn read_policy_again(&self) {
+        if let Some((policy, engines)) = &self.policy {
+            policy.read_if_changed(engines);
         }
     }
 

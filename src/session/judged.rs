@@ -6,7 +6,7 @@ use super::{
     command::{Actor, Join},
     epoch::Epoch,
     error::Refusal,
-    judging::{Operation, Operations},
+    judging::{Operation, Operations, judged_by},
 };
 
 impl Session {
@@ -15,9 +15,10 @@ impl Session {
         self.judges
     }
 
-    /// Whoever serves the session judges this too.
-    pub fn also_judge(&mut self, operations: Operations) {
-        self.judges = self.judges.or(operations);
+    /// Whoever serves the session judges this, beside the rules of the session. It may change at any time:
+    /// what was written before stays as it is.
+    pub fn judge(&mut self, by_server: Operations) {
+        self.judges = by_server.or(judged_by(&self.accepted.settings.rules));
     }
 
     /// Whether writes must name the session. What is set on users takes no notice of formats and of

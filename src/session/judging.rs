@@ -35,6 +35,16 @@ impl Operation {
 pub struct Operations(u8);
 
 impl Operations {
+    /// As a number, and back.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Those of a number that [`Operations::bits`] made.
+    pub fn of_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// Whether an operation is among them.
     pub fn has(self, operation: Operation) -> bool {
         self.0 & (1 << operation as u8) != 0

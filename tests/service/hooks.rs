@@ -1,6 +1,6 @@
 //! Backends that have a say in what users ask for, over gRPC and over HTTP.
 
-mod backend;
+pub mod backend;
 mod bounds;
 mod http;
 

@@ -33,6 +33,7 @@ mod opening;
 mod over_rate;
 mod passwords;
 mod permissions;
+mod policies;
 mod presence;
 mod private;
 mod props;

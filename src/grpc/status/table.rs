@@ -519,7 +519,7 @@ fn of_verdict(verdict: &Verdict) -> Told {
 
 /// It came to a session which began while it was judged for the one before.
 fn not_judged() -> Told {
-    let message = "the session began again while the request was judged; try again";
+    let message = "how this is judged changed while the request was judged; try again";
     Told::new(Code::Unavailable, Reason::HookUnavailable, message).after(SECOND)
 }
 

@@ -216,6 +216,11 @@ impl Service {
         self.server.read_apps_again();
     }
 
+    /// Reads the rules and hooks again if a file of theirs has changed.
+    pub fn read_policy_again(&self) {
+        self.server.read_policy_again();
+    }
+
     /// Another connection.
     pub async fn connect(&self) -> Channel {
         connect(self.address()).await

@@ -435,7 +435,9 @@ impl Gateway {
             request.dictionary.take(),
             std::mem::take(&mut request.blocks),
         );
-        let judging = match self.is_judged {
+        // In the sessions of the app it may have begun since they were attached.
+        let judges = server.engine.judged_in(&self.app).has(Operation::Write);
+        let judging = match self.is_judged || judges {
             true => self.judging(server, hold, &blocks, &request.writes),
             false => None,
         };
