@@ -127,16 +127,7 @@ fn serve(given: config::Given) -> Result<ExitCode, Reasons> {
             let _ = refuse(&told([error]));
             Ok(ExitCode::FAILURE)
         }
-        Err(
-            server::StartError::Identity(faults)
-            | server::StartError::Webhooks(faults)
-            | server::StartError::Policy(faults),
-        ) => Err(told(faults)),
-        Err(server::StartError::Tls(faults) | server::StartError::ClusterSettings(faults)) => {
-            Err(faults)
-        }
-        Err(server::StartError::Apps(faults)) => Err(told(faults)),
-        Err(error) => Err(told([error])),
+        Err(error) => Err(error.reasons()),
     }
 }
 

@@ -266,3 +266,24 @@ fn running_out_of_files_is_told_once_and_ends_with_the_connections() {
     assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
     assert!(!rest.iter().any(|line| line.contains("cannot accept")), "{rest:?}");
 }
+
+#[test]
+fn of_several_faulty_files_all_are_told() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let settings = ["identity", "policy", "apps", "webhooks", "tls-certificate", "tls-key"];
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_sessiond"));
+    serve.args(["serve", "--listen", "127.0.0.1:0"]).env_clear();
+    for setting in settings {
+        let file = folder.join(format!("several-{setting}"));
+        fs::write(&file, "faulty = [").expect("it is written");
+        serve.arg(format!("--{setting}")).arg(file);
+    }
+    let refused = serve.output().expect("the program runs");
+    let told = String::from_utf8(refused.stderr).expect("text");
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    for setting in settings {
+        let file = format!("several-{setting}");
+        let lines = told.lines().filter(|line| line.contains(&file)).count();
+        assert_eq!(lines, 1, "{setting}: {told}");
+    }
+}

@@ -72,6 +72,9 @@ pub enum StartError {
     /// Something is wrong with the settings of a cluster.
     #[error("{}", lines(.0))]
     ClusterSettings(Vec<String>),
+    /// Several of these at once.
+    #[error("{}", lines(.0))]
+    Several(Vec<StartError>),
     /// There is nothing to store in.
     #[error("the durability {0} needs a store: give one with --store")]
     NoStore(&'static str),
@@ -81,6 +84,25 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Of at least one error.
+    pub(super) fn of(mut errors: Vec<Self>) -> Self {
+        match errors.len() {
+            1 => errors.remove(0),
+            _ => Self::Several(errors),
+        }
+    }
+
+    /// All that is wrong, each in a text of its own.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Identity(faults) | Self::Webhooks(faults) | Self::Policy(faults) => texts(faults),
+            Self::Tls(faults) | Self::ClusterSettings(faults) => faults.clone(),
+            Self::Apps(faults) => texts(faults),
+            Self::Several(errors) => errors.iter().flat_map(Self::reasons).collect(),
+            error => vec![error.to_string()],
+        }
+    }
+
     /// Whether it did start, and ended because of this.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::StoreFailed(_) | Self::NotStored(_))
@@ -88,5 +110,9 @@ impl StartError {
 }
 
 fn lines(faults: &[impl ToString]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    texts(faults).join("\n")
+}
+
+fn texts(faults: &[impl ToString]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod descriptors;
 mod engines;
 mod error;
+mod files;
 mod forwarded;
 mod http2;
 mod nodes;
@@ -28,17 +29,17 @@ use crate::{
     config::{Config, Listen},
     engine::{Clock, Engine, EngineSettings, HashCost, Passwords},
     grpc::{self, Leaving, Objects, Runs, encode::Wire, status::Node},
-    identity::Identity,
     log::LogError,
     object_stream::ObjectStreams,
     session::settings::Durability,
-    webhook::{self, Webhooks},
+    webhook::Webhooks,
 };
 use accept::Connections;
 use apps::AppsFile;
 use census::Census;
 use cluster::{Ends, Holder, Joined, Late, Member, Parts};
 use engines::{Engines, Has, Running};
+use files::Files;
 use http2::account::Total;
 use policy::PolicyFile;
 use router::Router;
@@ -217,15 +218,13 @@ impl Server {
         Among { nodes, before }: Among,
     ) -> Result<Self, StartError> {
         cluster::check(&config)?;
+        let engines = Engines::default();
+        let Files { tls, trust, identity, plan, policy, apps } = Files::read(&config, &engines)?;
         let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
         let listener = bind(&config.listen).map_err(refused)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let files = tls::Files::of(&config).map_err(StartError::Tls)?;
-        let tls =
-            files.map(|files| tls::open("tls", files)).transpose().map_err(StartError::Tls)?;
-        let trust = nodes::Trust::open(&config).map_err(StartError::Tls)?;
         let node_port = nodes::Bound::new(&config, trust.clone())?;
         let asks = config.identity.is_some() || config.tls_require_client;
         if !address.ip().is_loopback() && !asks && !config.insecure {
@@ -236,11 +235,7 @@ impl Server {
                 "credentials come in clear text unless a proxy does TLS: give tls-certificate"
             );
         }
-        let identity = config.identity.as_deref().map(Identity::open).transpose();
-        let identity = identity.map_err(StartError::Identity)?.map(Arc::new);
         let entrance = grpc::Entrance::new(identity.clone(), config.max_refused_calls_per_address);
-        let plan = config.webhooks.as_deref().map(webhook::Plan::read).transpose();
-        let plan = plan.map_err(StartError::Webhooks)?.unwrap_or_default();
 
         let steps_by_itself = clock.is_machine();
         if let (None, Some(durability @ (Durability::Async | Durability::Sync))) =
@@ -250,12 +245,7 @@ impl Server {
             let name = if durability == Durability::Async { "async" } else { "sync" };
             return Err(StartError::NoStore(name));
         }
-        let policy = config.policy.as_deref().map(PolicyFile::open).transpose();
-        let policy = policy.map_err(StartError::Policy)?;
         let in_force = policy.as_ref().map(|file| file.in_force().clone()).unwrap_or_default();
-        let engines = Engines::default();
-        let apps = config.apps.as_deref().map(|file| AppsFile::open(file, &engines)).transpose();
-        let apps = apps.map_err(StartError::Apps)?;
         let settings = settings::engine(&config, in_force.current().judged());
         // In a cluster sessions are with the engines of the partitions.
         let keeping = settings.keeping.filter(|_| config.cluster.is_none());
