@@ -4,6 +4,7 @@
 
 mod acts;
 mod ear;
+mod judged;
 mod words;
 
 use crate::support::*;

@@ -140,7 +140,7 @@ struct Lines;
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let line_text = String::from_utf8_lossy(line);
-        if line_text.contains(BEGIN) {
+        if line_text.contains(BEGIN) || line_text.contains(super::judged::BEGIN) {
             LOG.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(line_text.trim_end().to_owned());

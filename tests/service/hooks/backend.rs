@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status, async_trait, transport};
 pub enum Act {
     Say(AuthorizeResponse),
     Fail(Code),
+    FailWith(Code, String),
     /// Never answers.
     Hang,
     /// Answers once it is let.
@@ -83,6 +84,7 @@ impl HookService for Serves {
         let answer = match (self.decide)(&request) {
             Act::Say(answer) => Ok(Response::new(answer)),
             Act::Fail(code) => Err(Status::new(code, "secret words of the backend")),
+            Act::FailWith(code, words) => Err(Status::new(code, words)),
             Act::Hang => std::future::pending().await,
             Act::Wait(answer) => {
                 self.gate.acquire().await.expect("it is open").forget();

@@ -111,7 +111,15 @@ fn is_over_two_nodes() -> bool {
 
 /// The node before another one, which has all apps.
 async fn front(config: Config, owner: &Server) -> Server {
-    let config = Config { store: None, durability: None, node_listen: None, ..config };
+    // What is judged, pushed and stored is so where the apps are.
+    let config = Config {
+        store: None,
+        durability: None,
+        policy: None,
+        webhooks: None,
+        node_listen: config.node_secret.as_ref().and(config.node_listen.clone()),
+        ..config
+    };
     let clock = Clock::stepped(BEGIN);
     let before = Some(Before::new(owner.node_address().expect("it has a port of nodes")));
     let among = Among { before, nodes: None };
@@ -154,6 +162,19 @@ impl Service {
         change: impl FnOnce(&mut Config),
         nodes: Option<Arc<dyn Nodes>>,
     ) -> Self {
+        Self::start_as(change, nodes, is_over_two_nodes()).await
+    }
+
+    /// Two servers with other settings: one has all apps, the other is before it.
+    pub async fn start_over_two_nodes(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(change, None, true).await
+    }
+
+    async fn start_as(
+        change: impl FnOnce(&mut Config),
+        nodes: Option<Arc<dyn Nodes>>,
+        is_over_two_nodes: bool,
+    ) -> Self {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             node: NODE.to_owned(),
@@ -162,7 +183,7 @@ impl Service {
         };
         change(&mut config);
         store_as_told(&mut config);
-        if is_over_two_nodes() {
+        if is_over_two_nodes {
             config.node_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)).into());
         }
         let among = Among { nodes, before: None };
@@ -170,7 +191,7 @@ impl Service {
             Server::start_among(config.clone(), Clock::stepped(BEGIN), HashCost::LEAST, among)
                 .await
                 .expect("it starts");
-        let front = match is_over_two_nodes() {
+        let front = match is_over_two_nodes {
             true => Some(front(config, &server).await),
             false => None,
         };
