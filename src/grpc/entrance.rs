@@ -6,11 +6,12 @@ use super::{
 };
 use crate::{
     engine::{Peer, Rates},
-    identity::{Certificate, Denied, Grant, Identity, Presented},
+    identity::{Certificate, Denied, Grant, Identity, Presented, Shown},
     session::limits::Micros,
 };
 use http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -46,12 +47,12 @@ impl Entrance {
         Self { guard, unasked: Arc::new(unasked) }
     }
 
-    /// Lets a caller in whose credential allows the call.
+    /// Lets a caller in whose credential allows the call, on a connection that has shown this before.
     pub fn admit(
         &self,
         path: &str,
         headers: &HeaderMap,
-        certificate: Option<&Certificate>,
+        (certificate, shown): (Option<&Certificate>, &mut Shown),
         peer: Peer,
         now: Micros,
     ) -> Result<Arc<Grant>, Refusal> {
@@ -63,9 +64,9 @@ impl Entrance {
             return Ok(self.unasked.clone());
         }
         let values = headers.get_all(AUTHORIZATION).iter();
-        let authorization: Vec<&[u8]> = values.map(|value| value.as_bytes()).collect();
+        let authorization: SmallVec<[&[u8]; 2]> = values.map(|value| value.as_bytes()).collect();
         let presented = Presented { authorization: &authorization, certificate };
-        let grant = identity.check(&presented, now).map_err(refused);
+        let grant = identity.check_on(shown, &presented, now).map_err(refused);
         let grant = grant.map_err(|refusal| match (&refusal, rates) {
             // One that has expired was good: its holder must learn that it needs another.
             (Refusal::Unauthenticated { fault: CredentialFault::Bad, .. }, Some(rates)) => {

@@ -23,6 +23,7 @@ pub mod key_file;
 pub mod reading;
 mod revocation;
 mod settings;
+mod shown;
 pub mod signing;
 mod source;
 mod token;
@@ -34,6 +35,7 @@ pub use self::{
     grant::{Apps, CredentialId, Grant, Kind, Scope},
     reading::{Fault, moment, read_moment},
     revocation::{MAX_SINGLE as MAX_REVOCATIONS, NoRoom, Revocation},
+    shown::Shown,
     source::ASK_INTERVAL,
     token::MAX_TOKEN_BYTES,
 };

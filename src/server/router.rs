@@ -16,7 +16,7 @@ use crate::{
         },
         error::Refusal,
     },
-    identity::{Certificate, Grant},
+    identity::{Certificate, Grant, Shown},
     proto::{self, admin_service_server::AdminServiceServer},
     session::limits::{Micros, SECOND},
 };
@@ -234,10 +234,10 @@ impl Router {
         method: &Method,
         path: &str,
         headers: &HeaderMap,
-        certificate: Option<&Certificate>,
+        shown: (Option<&Certificate>, &mut Shown),
         peer: Peer,
     ) -> Way {
-        let admit = |now| self.context.entrance.admit(path, headers, certificate, peer, now);
+        let admit = |now| self.context.entrance.admit(path, headers, shown, peer, now);
         self.way_of(method, path, headers, admit)
     }
 

@@ -3,9 +3,10 @@
 use super::support::*;
 use serde_json::{Value, json};
 use sessiond::{
-    identity::{Denied, Identity, NoRoom, Revocation},
+    identity::{Denied, Identity, NoRoom, Presented, Revocation, Shown},
     session::ids::{AppId, UserId},
 };
+use std::sync::Arc;
 
 fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
@@ -133,4 +134,39 @@ fn the_settings_revoke() {
         identity.reload().unwrap();
         assert!(check(&identity, &good, NOW).is_ok());
     }
+}
+
+#[test]
+fn what_a_connection_has_shown_before_is_refused_once_it_does_not_hold() {
+    let (folder, identity) = standard();
+    let mut shown = Shown::default();
+    let mut on = |credentials: &[&str], now| {
+        let values: Vec<_> = credentials.iter().map(|it| format!("Bearer {it}")).collect();
+        let values: Vec<_> = values.iter().map(String::as_bytes).collect();
+        let presented = Presented { authorization: &values, certificate: None };
+        identity.check_on(&mut shown, &presented, now)
+    };
+    let [ada, bob] = ["ada", "bob"]
+        .map(|user| token(&claims_with(json!({ "sub": user, "jti": format!("of-{user}") }))));
+    let first = on(&[&ada], NOW).unwrap();
+    assert!(Arc::ptr_eq(&first, &on(&[&ada], NOW).unwrap()));
+    // Others on the same connection, as behind a proxy.
+    assert_ne!(on(&[&bob], NOW).unwrap().kind, first.kind);
+    assert_eq!(on(&[&ada], NOW).unwrap().kind, first.kind);
+    assert_eq!(on(&[&ada[..ada.len() - 4]], NOW), Err(Denied::Signature));
+    assert_eq!(on(&[&ada, &bob], NOW), Err(Denied::Several));
+    assert_eq!(on(&[], NOW), Err(Denied::Missing));
+    let over = NOW + 3600 * SECOND + 30 * SECOND;
+    assert!(on(&[&ada], over - 1).is_ok());
+    assert_eq!(on(&[&ada], over), Err(Denied::Expired));
+    assert!(on(&[&ada], NOW).is_ok());
+    let of_ada = Revocation::Token("of-ada".into());
+    identity.revoke_until(of_ada, over, NOW).unwrap();
+    assert_eq!(on(&[&ada], NOW), Err(Denied::Revoked));
+    assert!(on(&[&bob], NOW).is_ok());
+    let others = KEYS_TOML.split("[[issuers.keys]]").filter(|it| !it.contains("\"ed25519\""));
+    let others = others.collect::<Vec<_>>().join("[[issuers.keys]]");
+    folder.write("identity.toml", format!("{ISSUER_TOML}{others}"));
+    identity.reload().unwrap();
+    assert!(on(&[&bob], NOW).is_err(), "its key is gone");
 }

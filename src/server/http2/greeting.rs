@@ -8,7 +8,7 @@ use super::{
 use crate::{
     engine::Peer,
     grpc::delivery::{self, Seat},
-    identity::Certificate,
+    identity::{Certificate, Shown},
     server::{
         census::Stay,
         forwarded::Forwarders,
@@ -130,6 +130,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io:
         peer: Peer::from(ip),
         forwarders,
         certificate,
+        shown: Shown::default(),
         door,
         stream_window: delivery::WINDOW,
         stay,

@@ -22,7 +22,7 @@ use crate::{
         delivery::{self, CallHead, Seat, Via},
         error::Refusal,
     },
-    identity::Certificate,
+    identity::{Certificate, Shown},
     session::limits::{Micros, SECOND},
 };
 use account::Piece;
@@ -130,6 +130,8 @@ pub struct Driver {
     /// They say where the caller of each call is.
     forwarders: Option<Forwarders>,
     certificate: Option<Arc<Certificate>>,
+    /// What its calls have shown beside that.
+    shown: Shown,
     /// None = it is that of a client.
     door: Option<Arc<Door>>,
     stream_window: u32,
@@ -340,8 +342,8 @@ impl Driver {
         };
         let way = match (&stay, &self.door) {
             (Some(_), None) => {
-                let (certificate, path) = (self.certificate.as_deref(), parts.uri.path());
-                self.router.way(&parts.method, path, &parts.headers, certificate, peer)
+                let shown = (self.certificate.as_deref(), &mut self.shown);
+                self.router.way(&parts.method, parts.uri.path(), &parts.headers, shown, peer)
             }
             (Some(_), Some(door)) => match door.admit(&parts.headers) {
                 Ok((grant, of)) => {
