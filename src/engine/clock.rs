@@ -8,6 +8,7 @@ use std::{
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::Notify;
 
 /// A clock that never goes back; clones are the same one.
 #[derive(Debug, Clone)]
@@ -18,7 +19,11 @@ enum Source {
     /// The machine's time at the start, and what has passed since by its monotonic clock.
     Machine { began: Micros, start: Instant },
     /// Stands still until somebody moves it.
-    Stepped(AtomicU64),
+    Stepped {
+        now: AtomicU64,
+        /// Wakes those who sleep by it.
+        moved: Notify,
+    },
 }
 
 impl Clock {
@@ -31,7 +36,7 @@ impl Clock {
 
     /// A clock that stands at `now` until [`super::Engine::advance`] moves it.
     pub fn stepped(now: Micros) -> Self {
-        Self(Arc::new(Source::Stepped(AtomicU64::new(now))))
+        Self(Arc::new(Source::Stepped { now: AtomicU64::new(now), moved: Notify::new() }))
     }
 
     /// Whether it moves by itself.
@@ -43,7 +48,7 @@ impl Clock {
     pub fn now(&self) -> Micros {
         match &*self.0 {
             Source::Machine { began, start } => began + start.elapsed().as_micros() as Micros,
-            Source::Stepped(now) => now.load(Ordering::Acquire),
+            Source::Stepped { now, .. } => now.load(Ordering::Acquire),
         }
     }
 
@@ -53,13 +58,29 @@ impl Clock {
             Source::Machine { began, start } => {
                 Some(*start + std::time::Duration::from_micros(at.saturating_sub(*began)))
             }
-            Source::Stepped(_) => None,
+            Source::Stepped { .. } => None,
+        }
+    }
+
+    /// Waits until a moment; by a stepped clock, until somebody has moved it there.
+    pub async fn sleep_until(&self, at: Micros) {
+        if let Some(at) = self.instant(at) {
+            return tokio::time::sleep_until(at.into()).await;
+        }
+        let Source::Stepped { moved, .. } = &*self.0 else { return };
+        loop {
+            let next = moved.notified();
+            if self.now() >= at {
+                return;
+            }
+            next.await;
         }
     }
 
     pub(super) fn step_to(&self, at: Micros) {
-        if let Source::Stepped(now) = &*self.0 {
+        if let Source::Stepped { now, moved } = &*self.0 {
             now.fetch_max(at, Ordering::AcqRel);
+            moved.notify_waiters();
         }
     }
 }

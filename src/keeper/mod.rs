@@ -38,7 +38,6 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Where everything goes of a server that is alone.
@@ -54,10 +53,10 @@ const EPOCHS_AHEAD: Micros = 10 * SECOND;
 const OPENINGS_AHEAD: u64 = 1_000_000;
 
 /// How often it is looked whether it still is.
-const EPOCHS_INTERVAL: Duration = Duration::from_secs(2);
+const EPOCHS_INTERVAL: Micros = 2 * SECOND;
 
 /// How long what is not urgent waits for more of its kind, at most.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Micros = SECOND / 50;
 
 /// How often a log is read from its beginning again because it was trimmed meanwhile.
 const BEGINNINGS: usize = 8;
@@ -122,9 +121,9 @@ pub struct Keeper<W> {
     versions: Versions,
     /// The greatest epoch that is stored.
     epochs: Epoch,
-    look_at_epochs: Instant,
+    look_at_epochs: Micros,
     /// When something was stored last.
-    stored_at: Instant,
+    stored_at: Micros,
     room: Room,
     /// What was taken of object streams is not stored yet.
     has_open_streams: bool,
@@ -178,7 +177,6 @@ impl<W: Writer> Keeper<W> {
         let (mut done, now) = (Done::default(), engine.clock().now());
         restored.requests.iter().for_each(|request| done.stored(request, now));
         engine.restore(restored);
-        let look_at_epochs = Instant::now();
         Self {
             engine,
             streams,
@@ -188,9 +186,9 @@ impl<W: Writer> Keeper<W> {
             options,
             versions: Versions::default(),
             epochs,
-            look_at_epochs,
-            stored_at: look_at_epochs,
-            room: Room::new(),
+            look_at_epochs: now,
+            stored_at: now,
+            room: Room::new(now),
             has_open_streams: false,
             allowance: 0,
         }
@@ -231,35 +229,40 @@ impl<W: Writer> Keeper<W> {
     /// Stores what is handed out until it is told to stop; what waits for space then is given up, and so
     /// is all that comes after it.
     async fn serve(&mut self, stop: CancellationToken) -> Result<(), LogError> {
-        let mut streams_due_at = Instant::now() + self.options.interval;
+        let clock = self.engine.clock().clone();
+        let interval = micros(self.options.interval);
+        let mut streams_due_at = clock.now() + interval;
         loop {
-            if self.room.look_at <= Instant::now() {
+            if self.room.look_at <= clock.now() {
                 self.mind_space().await?;
             }
+            // What time brings comes first: there may always be something in the queue.
             let is_urgent = tokio::select! {
-                is_urgent = self.engine.to_be_kept() => is_urgent,
-                () = sleep_until(self.look_at_epochs) => {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = clock.sleep_until(self.look_at_epochs) => {
                     self.keep_epochs().await?;
                     continue;
                 }
-                () = sleep_until(self.room.look_at) => continue,
-                () = sleep_until(streams_due_at), if self.streams.is_some() => {
+                () = clock.sleep_until(self.room.look_at) => continue,
+                () = clock.sleep_until(streams_due_at), if self.streams.is_some() => {
                     self.store_streams().await?;
-                    streams_due_at = Instant::now() + self.options.interval;
+                    streams_due_at = clock.now() + interval;
                     continue;
                 }
-                () = stop.cancelled() => return Ok(()),
+                is_urgent = self.engine.to_be_kept() => is_urgent,
             };
             if !is_urgent {
-                let linger = LINGER.min(self.options.interval / 10);
+                let linger = LINGER.min(interval / 10);
                 tokio::select! {
-                    () = sleep(linger) => {}
+                    biased;
+                    () = clock.sleep_until(clock.now() + linger) => {}
                     () = self.engine.kept_urgently() => {}
                     () = stop.cancelled() => {}
                 }
             }
             self.step().await?;
-            streams_due_at = Instant::now() + self.options.interval;
+            streams_due_at = clock.now() + interval;
         }
     }
 
@@ -286,11 +289,10 @@ impl<W: Writer> Keeper<W> {
 
     /// Sees to it that every epoch which a session has is below the one that is stored.
     async fn keep_epochs(&mut self) -> Result<(), LogError> {
-        let sign_of_life = self.options.sign_of_life;
-        let is_silent = sign_of_life.is_some_and(|least| self.stored_at.elapsed() >= least / 2);
-        let next = sign_of_life.map_or(EPOCHS_INTERVAL, |least| least / 2);
-        self.look_at_epochs = Instant::now() + next;
         let (now, last) = (self.engine.clock().now(), self.engine.last_epoch().0);
+        let sign_of_life = self.options.sign_of_life.map(micros);
+        let is_silent = sign_of_life.is_some_and(|least| now - self.stored_at >= least / 2);
+        self.look_at_epochs = now + sign_of_life.map_or(EPOCHS_INTERVAL, |least| least / 2);
         let ahead = |clock: Micros, openings: u64| Epoch((now + clock).max(last + openings));
         if !is_silent && self.epochs >= ahead(EPOCHS_AHEAD / 2, OPENINGS_AHEAD / 2) {
             return Ok(());
@@ -519,4 +521,8 @@ impl<W: Writer> Keeper<W> {
         }
         self.trim().await
     }
+}
+
+fn micros(span: Duration) -> Micros {
+    span.as_micros() as Micros
 }

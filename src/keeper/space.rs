@@ -14,21 +14,20 @@ use crate::{
         AppendError, LogError, Seq, Snapshot, Writer,
         space::{FLOOR, RESERVE},
     },
+    session::limits::{Micros, SECOND},
 };
 use bytes::Bytes;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked how much space there is.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Micros = SECOND;
 
 /// The same while there is too little, and after how long it is tried again to store something that
 /// there was no space for.
-const RETRY: Duration = Duration::from_millis(250);
+const RETRY: Micros = SECOND / 4;
 
 /// The same while space is being made.
-const SOON: Duration = Duration::from_millis(20);
+const SOON: Micros = SECOND / 50;
 
 /// A log with less room than this is filling up.
 const ENOUGH: u64 = RESERVE + (1 << 20);
@@ -47,7 +46,7 @@ const SCARCE: u64 = 2 * RESERVE;
 pub struct Room {
     /// Bytes, as of the last look.
     bytes: u64,
-    pub look_at: Instant,
+    pub look_at: Micros,
     told: Space,
     /// Snapshots of so many bytes found no room.
     too_large: u64,
@@ -62,10 +61,10 @@ pub struct Room {
 
 impl Room {
     /// Before the first look.
-    pub fn new() -> Self {
+    pub fn new(now: Micros) -> Self {
         Self {
             bytes: u64::MAX,
-            look_at: Instant::now(),
+            look_at: now,
             told: Space::Free,
             too_large: 0,
             is_patient: false,
@@ -122,7 +121,7 @@ impl<W: Writer> Keeper<W> {
         loop {
             match outcome {
                 Ok(seq) => {
-                    self.stored_at = Instant::now();
+                    self.stored_at = self.engine.clock().now();
                     self.note_answer(true);
                     if self.room.told == Space::Gone {
                         self.note_space(Space::Low);
@@ -193,8 +192,10 @@ impl<W: Writer> Keeper<W> {
     }
 
     async fn wait(&mut self) {
+        let clock = self.engine.clock();
         tokio::select! {
-            () = sleep(RETRY) => {}
+            biased;
+            () = clock.sleep_until(clock.now() + RETRY) => {}
             () = self.room.stop.cancelled() => self.room.is_patient = false,
         }
     }
@@ -208,7 +209,7 @@ impl<W: Writer> Keeper<W> {
         }
         let room = self.writer.room();
         self.room.bytes = room;
-        self.room.look_at = Instant::now() + next;
+        self.room.look_at = self.engine.clock().now() + next;
         let enough = if self.room.told == Space::Free { ENOUGH } else { ENOUGH_AGAIN };
         self.note_space(match room {
             _ if room >= enough => Space::Free,
@@ -271,7 +272,8 @@ impl<W: Writer> Keeper<W> {
             Space::Reserved | Space::Low => {}
         }
         if space < Space::Free {
-            self.room.look_at = self.room.look_at.min(Instant::now() + RETRY);
+            let soon = self.engine.clock().now() + RETRY;
+            self.room.look_at = self.room.look_at.min(soon);
         }
         self.engine.note_space(space);
     }
