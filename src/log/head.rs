@@ -24,7 +24,7 @@ pub(super) struct Head {
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Call {
+pub struct Call {
     /// The claim of the caller.
     pub term: Seq,
     /// The number of the call, from 1 on. A call that is not stored leaves its number to the next.

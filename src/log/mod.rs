@@ -28,7 +28,8 @@ pub use self::{
     clock::BootMicros,
     counters::{CommitTimes, Counters},
     error::{AppendError, LogError},
-    numbered::Numbered,
+    head::Call,
+    numbered::{Dated, Message, Numbered, Port, Post},
 };
 
 use bytes::Bytes;

@@ -2,7 +2,8 @@
 //! with every log that can tell by term and number whether it has stored a call already.
 
 use super::{
-    MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, Partition, Seq, Snapshot, Writer,
+    BootMicros, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SNAPSHOTS_BYTES, Partition, Seq, Snapshot,
+    Writer,
     error::AppendError,
     head::Call,
     space::{FLOOR, RESERVE},
@@ -13,18 +14,24 @@ use std::{fmt, future::Future, sync::Arc};
 /// One call of a writer.
 #[derive(Debug, Clone)]
 pub struct Message {
-    pub(super) partition: Partition,
-    pub(super) call: Call,
-    pub(super) content: Post,
+    /// What it is written to.
+    pub partition: Partition,
+    /// Whose call it is.
+    pub call: Call,
+    /// What it is to do.
+    pub content: Post,
 }
 
 /// What a call is to do.
 #[derive(Debug, Clone)]
-pub(super) enum Post {
+pub enum Post {
     /// A batch, and how many bytes of space it leaves.
     Batch(Bytes, u64),
+    /// See [`Writer::snapshot`].
     Snapshots(Arc<[Snapshot]>),
+    /// See [`Writer::trim`].
     Trim(Seq),
+    /// See [`Writer::release`].
     Release,
 }
 
@@ -69,6 +76,13 @@ pub trait Port: Send + Sync + 'static {
     fn room(&self) -> u64;
 }
 
+/// A way to a log of which it is known when what is stored was sent.
+pub trait Dated: Port {
+    /// When the last message was sent, for the first time, that is known to be stored. Whoever
+    /// claims the partition later than that cannot have done so before.
+    fn last_sent(&self) -> BootMicros;
+}
+
 /// See [`Writer`].
 pub struct Numbered<P> {
     port: P,
@@ -95,9 +109,18 @@ impl<P: Port> Numbered<P> {
         Self { port, partition, term, number: 0, unsettled: None }
     }
 
-    /// The way to its log.
-    pub(super) fn port(&self) -> &P {
-        &self.port
+    /// The same writer by another way to its log, that is made of this one.
+    pub fn by<Q: Port>(self, way: impl FnOnce(P) -> Q) -> Numbered<Q> {
+        let Self { port, partition, term, number, unsettled } = self;
+        Numbered { port: way(port), partition, term, number, unsettled }
+    }
+
+    /// See [`Dated::last_sent`].
+    pub fn last_sent(&self) -> BootMicros
+    where
+        P: Dated,
+    {
+        self.port.last_sent()
     }
 
     async fn send(&mut self, content: Post) -> Result<Seq, AppendError> {

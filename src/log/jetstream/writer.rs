@@ -13,7 +13,7 @@ use super::{
 use crate::log::{
     AppendError, BootMicros, Numbered, Partition, Seq, Snapshot,
     head::Head,
-    numbered::{Message, Port, Post},
+    numbered::{Dated, Message, Port, Post},
     space::MARGIN,
 };
 use bytes::Bytes;
@@ -75,11 +75,9 @@ impl Port for JetStreamPort {
     }
 }
 
-impl Numbered<JetStreamPort> {
-    /// When the last message was sent, for the first time, that is known to be stored. Whoever
-    /// claims the partition later than that cannot have done so before.
-    pub fn last_sent(&self) -> BootMicros {
-        BootMicros(self.port().last_sent.load(Ordering::Acquire))
+impl Dated for JetStreamPort {
+    fn last_sent(&self) -> BootMicros {
+        BootMicros(self.last_sent.load(Ordering::Acquire))
     }
 }
 
