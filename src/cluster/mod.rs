@@ -6,6 +6,7 @@
 mod boot;
 mod codec;
 mod error;
+mod fenced;
 mod joined;
 mod nodes;
 mod notes;
@@ -15,11 +16,12 @@ mod subjects;
 pub use self::{
     codec::MAX_NAME_BYTES,
     error::JoinError,
+    fenced::Fenced,
     joined::{Cluster, Settings},
     nodes::{Moving, Nodes, Take, Telling},
     notes::{Heard, NotTold, Note},
     rules::{
-        Before, BootMicros, Holding, MoveRefused, NodeInfo, NodeStatus, Order, Owner,
+        Before, BootMicros, Ends, Holding, MoveRefused, NodeInfo, NodeStatus, Order, Owner,
         PartitionStatus, Right, Standing, partition_of,
     },
 };

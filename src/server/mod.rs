@@ -37,7 +37,7 @@ use crate::{
 use accept::Connections;
 use apps::AppsFile;
 use census::Census;
-use cluster::{Ends, Holder, Joined, Late, Member, Parts};
+use cluster::{Holder, Joined, Late, Member, Parts};
 use engines::{Engines, Has, Running};
 use files::Files;
 use http2::account::Total;
@@ -428,7 +428,7 @@ impl Server {
                 cluster,
                 log,
                 parts,
-                ends: Ends::default(),
+                ends: Default::default(),
             })
         });
         for service in SERVICES {

@@ -5,6 +5,7 @@
 //! a hand-over, never a record.
 
 mod claiming;
+mod ends;
 mod giving;
 mod handing;
 mod members;
@@ -14,6 +15,7 @@ mod placement;
 mod right;
 
 pub use self::{
+    ends::Ends,
     members::{Member, Standing},
     ownership::{MoveRefused, NodeStatus, Ownership, PartitionStatus},
     placement::{Candidate, most_per_node, partition_of, preference, targets},
@@ -49,6 +51,12 @@ pub const UNHEARD: Micros = 2 * SECOND;
 
 /// An owner answers for so long after the last append that is stored was sent.
 pub const RIGHT: Micros = 3 * SECOND;
+
+/// How often an owner stores something at least: one of whom nothing is stored may not answer any more.
+pub const SIGN_OF_LIFE: Micros = SECOND;
+
+/// An owner that was not heard for so long may be gone: it is looked where its log ends.
+pub const QUIET: Micros = 2 * BEAT_INTERVAL;
 
 /// What clocks of two machines may differ by within [`RIGHT`].
 pub const RIGHT_MARGIN: Micros = SECOND / 10;

@@ -1,13 +1,13 @@
 //! A partition that this node holds, from its claim until it is another node's: on a thread of its own,
 //! which stores what its engine hands out.
 
-use super::{fenced::Fenced, holder::Holder, tenure::Tenure};
+use super::{holder::Holder, tenure::Tenure};
 use crate::{
-    cluster::{Before, BootMicros, Holding},
+    cluster::{BootMicros, Fenced, Holding, rules::SIGN_OF_LIFE},
     engine::Engine,
     grpc::{self, Leaving, Objects, encode::Wire},
     keeper::{self, Finish, Keeper, KeeperOptions, LoadError, Versions},
-    log::{Log, LogError, Partition, Seq, Writer},
+    log::{Log, LogError, Partition, Seq, Writer, jetstream::JetStreamPort},
     object_stream::ObjectStreams,
     server::{
         engines::Has,
@@ -28,10 +28,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-
-/// How often something of a partition is stored at least: an owner of whom nothing is stored may not
-/// answer any more.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// Above so many bytes of batches the log holds snapshots instead.
 const BATCH_BYTES: usize = 64 << 20;
@@ -83,7 +79,7 @@ pub async fn hold(holder: &Holder, partition: Partition, given: oneshot::Receive
 async fn claim(
     holder: &Holder,
     partition: Partition,
-) -> Result<(Held<'_>, Keeper<Fenced>), LoadError> {
+) -> Result<(Held<'_>, Keeper<Fenced<JetStreamPort>>), LoadError> {
     let Holder { config, log, cluster, .. } = holder;
     let began = Instant::now();
     let writer = log.claim(partition, cluster.me().id).await?;
@@ -93,11 +89,8 @@ async fn claim(
         keeper::read(log, partition, term, &Arc::new(holder.settings.limits.clone())).await?;
     tell_lost(&loaded.lost);
     let (sessions, users) = (loaded.restored.sessions.len(), loaded.restored.users.len());
-    let is_released = loaded.entries == 0 || loaded.restored.is_clean;
-    let before = match is_released {
-        true => Before::Released,
-        false => Before::SeenAt(holder.ends.seen_before(partition, term).unwrap_or(claimed_at)),
-    };
+    let is_released = loaded.restored.is_clean;
+    let before = holder.ends.lock().before(partition, term, is_released, claimed_at);
     let tenure = Arc::new(Tenure::begin(writer.last_sent(), before));
     let engine =
         Engine::new(holder.settings.clone(), holder.clock.clone(), Arc::new(Wire::default()));
@@ -106,9 +99,9 @@ async fn claim(
     let options = KeeperOptions {
         interval: config.store_interval,
         batch_bytes: BATCH_BYTES.min(config.cluster_log_bytes / BATCH_SHARE),
-        sign_of_life: Some(SIGN_OF_LIFE),
+        sign_of_life: Some(Duration::from_micros(SIGN_OF_LIFE)),
     };
-    let writer = Fenced::new(writer, tenure.clone());
+    let writer = Fenced::new(writer, tenure.right().clone());
     let mut keeper = Keeper::new(engine.clone(), Some(objects.clone()), writer, loaded, options);
     let others = cluster.clone();
     keeper.write_as(Versions::said_by(move || others.format_to_write()));
@@ -130,7 +123,7 @@ impl Held<'_> {
     /// it is lost.
     async fn serve(
         self,
-        keeper: Keeper<Fenced>,
+        keeper: Keeper<Fenced<JetStreamPort>>,
         given: oneshot::Receiver<()>,
     ) -> Result<Finish, LogError> {
         let Holder { engines, plan, config, .. } = self.holder;

@@ -3,13 +3,12 @@
 
 use super::{held, parts::Parts};
 use crate::{
-    cluster::{BootMicros, Cluster, Holding, Order, Standing, rules::BEAT_INTERVAL},
+    cluster::{BootMicros, Cluster, Ends, Holding, Order, Standing, rules::QUIET},
     config::Config,
     engine::{Clock, EngineSettings},
     grpc::{self, Runs},
-    log::{Partition, Seq, jetstream::JetStreamLog},
+    log::{Partition, jetstream::JetStreamLog},
     server::engines::Engines,
-    session::limits::Micros,
     webhook::Plan,
 };
 use parking_lot::Mutex;
@@ -20,9 +19,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-
-/// A node of which nothing is heard for so long may be gone.
-const SILENT: Micros = 2 * BEAT_INTERVAL;
 
 /// How often it is looked where logs end, and a node that stops looks whether there is anybody to give to.
 const LOOK: Duration = Duration::from_millis(100);
@@ -39,27 +35,7 @@ pub struct Holder {
     pub cluster: Cluster,
     pub log: JetStreamLog,
     pub parts: Arc<Parts>,
-    pub ends: Ends,
-}
-
-/// Where the logs of partitions ended whose owners are silent, and when that was seen first.
-#[derive(Debug, Default)]
-pub struct Ends(Mutex<HashMap<Partition, (Seq, BootMicros)>>);
-
-impl Ends {
-    /// When the entry was seen that stands right before a claim, if that was known before the claim.
-    pub fn seen_before(&self, partition: Partition, term: Seq) -> Option<BootMicros> {
-        let ends = self.0.lock();
-        ends.get(&partition).filter(|(end, _)| end.next() == term).map(|(_, at)| *at)
-    }
-
-    fn see(&self, partition: Partition, end: Seq, at: BootMicros) {
-        let mut ends = self.0.lock();
-        let seen = ends.entry(partition).or_insert((end, at));
-        if seen.0 != end {
-            *seen = (end, at);
-        }
-    }
+    pub ends: Mutex<Ends>,
 }
 
 /// Looks where the logs end of partitions whose owners are silent: of whoever wrote the last entry is
@@ -67,9 +43,9 @@ impl Ends {
 pub async fn look_at_ends(holder: Arc<Holder>) {
     loop {
         sleep(LOOK).await;
-        for partition in holder.cluster.silent(SILENT) {
+        for partition in holder.cluster.silent(QUIET) {
             match holder.log.end(partition).await {
-                Ok(end) => holder.ends.see(partition, end, BootMicros::now()),
+                Ok(end) => holder.ends.lock().see(partition, end, BootMicros::now()),
                 Err(error) => {
                     tracing::debug!(%partition, %error, "the end of its log is not known");
                     break;

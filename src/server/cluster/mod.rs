@@ -2,7 +2,6 @@
 //! its own, and sends calls about all others on to their owners.
 
 mod check;
-mod fenced;
 mod held;
 mod holder;
 mod joining;
@@ -10,13 +9,7 @@ mod late;
 mod parts;
 mod tenure;
 
-pub use self::{
-    check::check,
-    holder::{Ends, Holder},
-    late::Late,
-    parts::Parts,
-    tenure::Tenure,
-};
+pub use self::{check::check, holder::Holder, late::Late, parts::Parts, tenure::Tenure};
 
 use self::joining::Joining;
 use super::StartError;

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The time from a claim until the partition is another node's.
 #[derive(Debug)]
 pub struct Tenure {
-    right: Right,
+    right: Arc<Right>,
     is_given: AtomicBool,
     /// Is cancelled when the right lapses, and made new when it holds again.
     spell: Mutex<CancellationToken>,
@@ -42,7 +42,7 @@ impl Tenure {
         let streams = TaskTracker::new();
         streams.close();
         Self {
-            right: Right::claimed(sent_at, before),
+            right: Right::claimed(sent_at, before).into(),
             is_given: AtomicBool::new(false),
             spell: Mutex::default(),
             streams,
@@ -50,7 +50,7 @@ impl Tenure {
     }
 
     /// The right to answer.
-    pub fn right(&self) -> &Right {
+    pub fn right(&self) -> &Arc<Right> {
         &self.right
     }
 

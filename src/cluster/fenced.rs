@@ -1,34 +1,34 @@
 //! The writer of a partition that says what is stored to the right to answer.
 
-use super::Tenure;
-use crate::log::{AppendError, Numbered, Seq, Snapshot, Writer, jetstream::JetStreamPort};
+use super::Right;
+use crate::log::{AppendError, Dated, Numbered, Seq, Snapshot, Writer};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A writer: whatever it stores extends the tenure.
+/// A writer: whatever it stores extends the right, and it ends when another node has claimed.
 #[derive(Debug)]
-pub struct Fenced {
-    writer: Numbered<JetStreamPort>,
-    tenure: Arc<Tenure>,
+pub struct Fenced<P> {
+    writer: Numbered<P>,
+    right: Arc<Right>,
 }
 
-impl Fenced {
-    /// The writer of a claim, with the tenure that began with it.
-    pub fn new(writer: Numbered<JetStreamPort>, tenure: Arc<Tenure>) -> Self {
-        Self { writer, tenure }
+impl<P: Dated> Fenced<P> {
+    /// The writer of a claim, with the right that began with it.
+    pub fn new(writer: Numbered<P>, right: Arc<Right>) -> Self {
+        Self { writer, right }
     }
 
     fn told<T>(&self, outcome: Result<T, AppendError>) -> Result<T, AppendError> {
         match &outcome {
-            Ok(_) => self.tenure.right().extend(self.writer.last_sent()),
-            Err(AppendError::Deposed) => self.tenure.end(),
+            Ok(_) => self.right.extend(self.writer.last_sent()),
+            Err(AppendError::Deposed) => self.right.end(),
             Err(_) => {}
         }
         outcome
     }
 }
 
-impl Writer for Fenced {
+impl<P: Dated> Writer for Fenced<P> {
     fn term(&self) -> Seq {
         self.writer.term()
     }
@@ -64,7 +64,7 @@ impl Writer for Fenced {
 
     /// Whoever claims after it answers at once: this node must not.
     async fn release(self) -> Result<(), AppendError> {
-        self.tenure.end();
+        self.right.end();
         self.writer.release().await
     }
 }
