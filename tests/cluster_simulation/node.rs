@@ -227,7 +227,7 @@ impl Process {
         let ownership = &mut self.ownership;
         self.pings.retain(|(until, _, node)| {
             if *until <= now {
-                ownership.asked(*node, false);
+                ownership.unanswered(*node);
             }
             *until > now
         });
@@ -335,14 +335,14 @@ impl Process {
         match message {
             Message::Beat(beat) => drop(self.ownership.heard(&beat, now)),
             Message::Ping { from } => {
-                let beat = self.beat();
+                let wall = self.desk.wall.load(Ordering::Relaxed);
+                let beat = self.ownership.answer(wall);
                 core.tell(self.at, from, &Message::Pong(beat));
             }
             Message::Pong(beat) => {
                 let id = beat.node.id;
                 if self.pings.iter().any(|(_, _, node)| *node == id) {
-                    self.ownership.heard(&beat, now);
-                    self.ownership.asked(id, true);
+                    self.ownership.answered(&beat, now);
                     self.pings.retain(|(_, _, node)| *node != id);
                 }
             }

@@ -112,15 +112,20 @@ fn a_note_of_a_key_may_change_and_what_it_allows_may_not() {
     (entry.expires, entry.note) = (Some(NOW + MINUTE), Some("of the lobby".into()));
     let (folder, identity) = with(std::slice::from_ref(&entry));
     let grant = check(&identity, &key.reveal(), NOW).unwrap();
-    let with_note = |note: Option<&str>| Entry { note: note.map(Into::into), ..entry.clone() };
+    let with = |change: &dyn Fn(&mut Entry)| {
+        let mut entry = entry.clone();
+        change(&mut entry);
+        entry
+    };
+    let with_note = |note: Option<&str>| with(&|it| it.note = note.map(Into::into));
     for same in [with_note(Some("of the arena")), with_note(None)] {
         folder.write_secret("keys.toml", same.to_toml().as_bytes());
         identity.reload().unwrap();
         assert_eq!(identity.holds(&grant, NOW), Ok(()), "{same:?}");
     }
-    let reader = Entry { kind: Kind::Reader, ..entry.clone() };
-    let later = Entry { expires: Some(NOW + 2 * MINUTE), ..entry.clone() };
-    let all = Entry { apps: Apps::All, ..entry.clone() };
+    let reader = with(&|it| it.kind = Kind::Reader);
+    let later = with(&|it| it.expires = Some(NOW + 2 * MINUTE));
+    let all = with(&|it| it.apps = Apps::All);
     for other in [reader, later, all] {
         folder.write_secret("keys.toml", other.to_toml().as_bytes());
         identity.reload().unwrap();

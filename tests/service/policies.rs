@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 /// A server, and the file of its policy.
 async fn under(policy: &str) -> (Service, PathBuf) {
