@@ -114,6 +114,23 @@ fn what_storing_costs_is_held_against_the_same_load_without() {
 }
 
 #[test]
+fn nodes_of_a_cluster_are_measured_where_nats_is() {
+    let is_here = |row: &&Value| row["skipped"].is_null();
+    for row in rows("cluster-forwarded cluster-three").iter().filter(is_here) {
+        expect_measured(row, &["p50_ms", "server_cpu_us_per_delivery"]);
+    }
+    for row in rows("cluster-async cluster-sync").iter().filter(is_here) {
+        expect_measured(row, &["p50_ms", "durable_write_p50_ms"]);
+    }
+    let stopped = rows("cluster-hand-over cluster-take-over");
+    let gaps = stopped.iter().filter(is_here).map(|row| row["gap_p50_ms"].as_f64());
+    // Nobody takes over before an owner has been silent for some seconds.
+    for (gap, least) in gaps.zip([0.0, 3_000.0]) {
+        assert!(gap > Some(least), "{stopped:#?}");
+    }
+}
+
+#[test]
 fn too_many_calls_are_refused_and_no_call_fails_otherwise() {
     let [overload, apps] = &rows("overload two-apps")[..] else { panic!("two rows") };
     for figure in ["peak_per_second", "offered_per_second", "goodput_per_second"] {

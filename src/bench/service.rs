@@ -164,13 +164,13 @@ impl Service {
         let (settings, kind) = (Some(settings), kind.into());
         let request =
             OpenSharedSessionRequest { app, session_id, kind, settings, ..Default::default() };
-        self.app.unary("SessionService/OpenSharedSession", &request).await?;
+        self.app.unary_repeated("SessionService/OpenSharedSession", &request).await?;
         Ok(())
     }
 
     async fn delete(&self, app: String, session_id: String) -> Result<()> {
         let request = DeleteSessionRequest { app, session_id, ..Default::default() };
-        match self.app.unary("SessionService/DeleteSession", &request).await {
+        match self.app.unary_repeated("SessionService/DeleteSession", &request).await {
             // It went with its last member.
             Err(error) if code(&error) == Some(Code::NotFound) => Ok(()),
             deleted => Ok(deleted.map(drop)?),
