@@ -137,11 +137,9 @@ impl Members {
         while self.under_way.front().is_some_and(|(number, _)| *number < beat.number) {
             self.under_way.pop_front();
         }
-        let Some(made_at) = self.under_way.pop_front_if(|(number, _)| *number == beat.number)
-        else {
-            return false;
-        };
-        let (_, made_at) = made_at;
+        let front = self.under_way.front().filter(|(number, _)| *number == beat.number);
+        let Some((_, made_at)) = front.copied() else { return false };
+        self.under_way.pop_front();
         if now.since(made_at) >= UNHEARD {
             return false;
         }
