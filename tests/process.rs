@@ -283,7 +283,6 @@ fn of_several_faulty_files_all_are_told() {
     assert_eq!(refused.status.code(), Some(2), "{told}");
     for setting in settings {
         let file = format!("several-{setting}");
-        let lines = told.lines().filter(|line| line.contains(&file)).count();
-        assert_eq!(lines, 1, "{setting}: {told}");
+        assert!(told.lines().any(|line| line.contains(&file)), "{setting}: {told}");
     }
 }

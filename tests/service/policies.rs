@@ -97,11 +97,11 @@ async fn writes_are_judged_from_then_on_on_streams_that_are_open() {
     let seq = ada.write(over());
     ada.until_acked(&service, seq).await;
     assert_eq!(ada.refusals.last().map(|it| it.reason()), Some(ErrorReason::SessionIdNeeded));
-    for (count, x) in [(1, 99), (2, 98)] {
+    for x in [99, 98] {
         service.set_in("finals", "ada", [("x", int(x))]).await;
         let seq = gateway.write(1, write([("x", int(x))]));
         gateway.until_acked(&service, seq).await;
-        assert_eq!(gateway.refusals.len(), 1, "{count}");
+        assert!(gateway.refusals.is_empty(), "{:?}", gateway.refusals);
     }
     service.tick();
     let watcher = service.watch("finals", "ada").await;
@@ -165,7 +165,7 @@ async fn a_hook_that_stays_as_it_is_keeps_what_it_remembers() {
     service.read_policy_again();
     refused(try_bob(&service).await).by_hook();
     assert_eq!(backend.count(), 1, "it is not asked again");
-    put(&path, &hook.replace("1h", "2h"));
+    put(&path, &hook.replace("1h", "30m"));
     service.read_policy_again();
     refused(try_bob(&service).await).by_hook();
     assert_eq!(backend.count(), 2, "it is another hook");
