@@ -1,8 +1,11 @@
 //! How long an owner may answer.
 
-use sessiond::cluster::{
-    Before, BootMicros, Right,
-    rules::{RIGHT, RIGHT_MARGIN},
+use sessiond::{
+    cluster::{
+        Before, BootMicros, Ends, Right,
+        rules::{RIGHT, RIGHT_MARGIN},
+    },
+    log::{Partition, Seq},
 };
 
 const SENT: BootMicros = BootMicros(10_000_000);
@@ -43,4 +46,21 @@ fn the_clock_goes_on() {
     assert!(right.holds());
     let (early, late) = (BootMicros::now(), BootMicros::now());
     assert!(early <= late && early > BootMicros(0));
+}
+
+#[test]
+fn a_new_owner_waits_from_when_the_entry_before_its_claim_was_seen_first() {
+    let (partition, claimed_at) = (Partition(3), SENT.after(9));
+    let mut ends = Ends::default();
+    let before =
+        |ends: &Ends, term, is_released| ends.before(partition, Seq(term), is_released, claimed_at);
+    assert_eq!(before(&ends, 5, false), Before::SeenAt(claimed_at), "nobody has looked");
+    ends.see(partition, Seq(4), SENT);
+    ends.see(partition, Seq(4), SENT.after(1));
+    ends.see(Partition(2), Seq(5), SENT);
+    assert_eq!(before(&ends, 5, false), Before::SeenAt(SENT));
+    assert_eq!(before(&ends, 6, false), Before::SeenAt(claimed_at), "something came between");
+    ends.see(partition, Seq(5), SENT.after(2));
+    assert_eq!(before(&ends, 6, false), Before::SeenAt(SENT.after(2)));
+    assert_eq!(before(&ends, 6, true), Before::Released);
 }

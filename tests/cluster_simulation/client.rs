@@ -3,7 +3,7 @@
 use crate::{
     call::{FACTS, Fact, Outcome, Request, What},
     check::{Register, Room},
-    core::{Core, Event, Message, ToClient, Told},
+    common::{Core, Event, Message, ToClient, Told},
     net::{CLIENTS, NODES},
     reader::Reader,
 };
@@ -17,7 +17,10 @@ use sessiond::session::{
 const DEADLINE: Micros = 2 * SECOND;
 
 /// How long a client rests between two calls.
-const REST: std::ops::Range<Micros> = SECOND / 5..2 * SECOND;
+const REST: std::ops::Range<Micros> = SECOND / 5..3 * SECOND;
+
+/// How many of the facts of a room are written.
+const WRITTEN: usize = 4;
 
 /// How many rooms an app has.
 const ROOMS: usize = 1;
@@ -55,6 +58,8 @@ struct Call {
     request: Request,
     again_at: Micros,
     begun_at: Micros,
+    /// How often it was sent.
+    sent: u32,
     /// The session that it is about, by how often it was lost.
     lost: u64,
 }
@@ -67,6 +72,9 @@ struct Churn {
     call: Option<Call>,
     /// Whether it is looked what is there.
     looks: bool,
+    /// The last session may be opened again by a copy of the call that opened it: what is remembered of a
+    /// session ends with it.
+    may_come_back: bool,
     rests_until: Micros,
 }
 
@@ -79,8 +87,10 @@ impl Clients {
             for _ in 0..ROOMS {
                 let room = rooms.len();
                 rooms.push((app.clone(), Room::new(first + room, 0)));
-                let facts = FACTS.map(Does::Write);
-                for does in [Does::Open, Does::Look].into_iter().chain(facts) {
+                let mut facts = FACTS;
+                core.draw.shuffle(&mut facts);
+                let writes = facts.into_iter().take(WRITTEN).map(Does::Write);
+                for does in [Does::Open, Does::Look].into_iter().chain(writes) {
                     let rests_until = core.draw.u64(..5 * SECOND);
                     callers.push(Caller { room, does, rests_until, call: None });
                 }
@@ -92,6 +102,7 @@ impl Clients {
                 durability: if at % 2 == 0 { Durability::Sync } else { Durability::Async },
                 call: None,
                 looks: false,
+                may_come_back: false,
                 rests_until: core.draw.u64(..5 * SECOND),
             });
         }
@@ -235,13 +246,14 @@ impl Call {
         let session = SessionId::new(session).expect("an id");
         let id = (what != What::Look).then(|| format!("{what:?} {session}").into());
         let request = Request { app: app.clone(), session, what, id };
-        Self { number: 0, request, again_at: 0, begun_at: core.now, lost }
+        Self { number: 0, request, again_at: 0, begun_at: core.now, sent: 0, lost }
     }
 
     /// Sends it to any node.
     fn send(&mut self, core: &mut Core, numbers: &mut u64) {
         *numbers += 1;
         self.number = *numbers;
+        self.sent += 1;
         self.again_at = core.now + DEADLINE;
         let to = core.draw.usize(..NODES);
         let (number, request) = (self.number, self.request.clone());
@@ -297,8 +309,15 @@ impl Churn {
                 call.number = 0;
                 return;
             }
-            (Outcome::Done, _) => self.looks = true,
-            (Outcome::Found(_), What::Look) if is_there => self.looks = false,
+            (Outcome::Done, what) => {
+                self.looks = true;
+                if let What::Open(_) = what {
+                    self.may_come_back = call.sent > 1;
+                }
+            }
+            (Outcome::Found(_), What::Look) if is_there || self.may_come_back => {
+                self.looks = false;
+            }
             (Outcome::NotFound, What::Look) if !is_there => self.looks = false,
             (outcome, what) => {
                 core.wrong(format_args!("{id}: after {} {what:?} is {outcome:?}", self.life.sent));

@@ -1,7 +1,7 @@
 //! What happens to machines and networks.
 
 use crate::{
-    core::Core,
+    common::Core,
     net::{LOG, NODES},
 };
 use sessiond::{

@@ -4,9 +4,10 @@
 use crate::{
     call::{self, Outcome, Request},
     clock::{Machine, Watch, poll},
-    core::{Core, Message, ToClient, Told},
+    common::{Core, Message, ToClient, Told},
     held::{self, Desk, Part},
     net::NODES,
+    plant::Plant,
     streams::Streams,
     way::{Answer, Ask, Way},
 };
@@ -62,6 +63,8 @@ pub struct Process {
     step_at: BootMicros,
     /// It is about to stop, until then at most.
     leaving: Option<BootMicros>,
+    /// How many beats it has heard.
+    heard: u64,
 }
 
 /// A partition that it claims, holds or gives away.
@@ -130,6 +133,7 @@ impl Process {
             beat_at: now.after(core.draw.u64(..BEAT_INTERVAL)),
             step_at: now,
             leaving: None,
+            heard: 0,
         }
     }
 
@@ -198,13 +202,17 @@ impl Process {
         if is_step || !self.tellings.is_empty() {
             self.step(core, now);
         }
+        let mut is_ordered = self.leaving.is_some();
         while let Some(order) = self.ownership.order(now) {
             self.obey(core, order);
+            is_ordered = true;
         }
         if self.leaving.is_some() {
             self.go(now);
         }
-        self.run(core);
+        if is_ordered {
+            self.run(core);
+        }
         if self.beat_at <= now {
             self.beat_at = now.after(BEAT_INTERVAL);
             let beat = self.beat();
@@ -329,11 +337,17 @@ impl Process {
         }
     }
 
-    /// Takes in what has come.
+    /// Takes in what has come; what is to be done about it is done with the next [`turn`](Self::turn).
     pub fn take(&mut self, core: &mut Core, message: Message) {
         let now = self.now();
         match message {
-            Message::Beat(beat) => drop(self.ownership.heard(&beat, now)),
+            Message::Beat(mut beat) => {
+                self.heard += 1;
+                if self.desk.plant == Plant::OldBeatsCount && beat.node.id != self.id {
+                    beat.number = self.heard;
+                }
+                self.ownership.heard(&beat, now);
+            }
             Message::Ping { from } => {
                 let wall = self.desk.wall.load(Ordering::Relaxed);
                 let beat = self.ownership.answer(wall);
@@ -390,7 +404,6 @@ impl Process {
                 }
             }
         }
-        self.turn(core);
     }
 
     fn find(&self, core: &Core, request: &Request, entry: Option<(usize, NodeId)>) -> Found {

@@ -3,7 +3,7 @@
 use crate::{
     call::{Request, What},
     check::Room,
-    core::{Core, Event, Message, ToClient, Told},
+    common::{Core, Event, Message, ToClient, Told},
     net::{CLIENTS, NODES},
     rebuilt::{Rebuilt, Step},
 };
@@ -100,6 +100,7 @@ impl Reader {
                 Ok(())
             }
             Told::Heartbeat(Revision(at)) => {
+                stream.is_new = false;
                 let before = self.copy.revision;
                 self.copy.revision = at;
                 match before <= at {

@@ -221,6 +221,8 @@ impl FarPort {
 impl Port for FarPort {
     async fn post(&self, message: Message) -> Result<Seq, AppendError> {
         let number = message.call.number;
+        // A trim takes no place here, so the end of the log says nothing of it.
+        let takes_a_place = !matches!(message.content, Post::Trim(_));
         let first = {
             let (now, mut sent) = (self.way.watch.now(), self.sent.lock());
             let known = sent.open.filter(|(open, _)| *open == number);
@@ -233,7 +235,7 @@ impl Port for FarPort {
         let mut sent = self.sent.lock();
         sent.open = None;
         if outcome.is_ok() {
-            sent.last = sent.last.max(first);
+            sent.last = if takes_a_place { sent.last.max(first) } else { sent.last };
             sent.number = number;
         }
         outcome

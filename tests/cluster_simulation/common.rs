@@ -25,6 +25,8 @@ use std::{
 pub enum Event {
     /// Everybody does what is due.
     Turn,
+    /// A node does what comes of what it has heard.
+    NodeTurn(usize),
     AtNode(usize, Message),
     AtLog {
         node: usize,
