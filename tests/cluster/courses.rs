@@ -380,7 +380,7 @@ fn random_course(seed: u64) {
 }
 
 /// How many random courses there are; more with SESSIOND_COURSES.
-const COURSES: u64 = 500;
+const COURSES: u64 = 200;
 
 #[test]
 fn every_random_course_comes_to_rest_with_one_owner_each() {
