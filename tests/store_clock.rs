@@ -9,11 +9,12 @@ use sessiond::{
     session::{
         Opening,
         ban::Ban,
-        command::{Actor, Command},
+        command::{Actor, Command, Write},
         epoch::Epoch,
         ids::{AppId, SessionId, UserId},
         limits::{Limits, Micros, SECOND},
         settings::{Durability, Kind},
+        value::Value,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -143,4 +144,29 @@ async fn after_a_clock_went_back_by_a_day_epochs_still_rise() {
         assert!(epoch(engine, "async") > first[2], "after a clean end it goes on");
     })
     .await;
+}
+
+#[tokio::test]
+async fn after_a_clock_went_back_what_is_written_is_shown_with_the_next_tick() {
+    for is_clean in [true, false] {
+        let log = MemoryLog::default();
+        let ids = [("sync", Durability::Sync), ("async", Durability::Async)];
+        serve(&log, BEGIN, is_clean, |engine| {
+            ids.iter().for_each(|(id, durability)| drop(open(engine, id, *durability)));
+        })
+        .await;
+        serve(&log, BEGIN - 10 * SECOND, true, |engine| {
+            for (id, _) in ids {
+                let key = SessionKey::Id(SessionId::new(id).expect("an id"));
+                let live = engine.find(&app(), Some(&key), &Actor::App).expect("it is back");
+                let before = live.lock().core.revision();
+                let shared = Write::of(vec![("x".into(), Value::Flag(true))]);
+                let write = Command::SetData { shared, private: Write::default(), term: 0 };
+                engine.command(&live, &Actor::App, write).expect("the app may");
+                engine.advance(SECOND);
+                assert!(live.lock().core.revision() > before, "{id}, clean: {is_clean}");
+            }
+        })
+        .await;
+    }
 }

@@ -220,6 +220,8 @@ impl Replica {
     /// their moments; call [`Session::pass_time`] for those that are over.
     pub fn promote(self, now: Micros) -> Session {
         let Self { mut session, waiting } = self;
+        // The clock of the last owner may have been ahead: the next frame does not wait for that moment.
+        session.last_frame_at = session.last_frame_at.min(now);
         let settings = session.shown.settings.clone();
         for Waiting { order, key, value } in waiting {
             let Some(ix) = session.members.of_order(order) else { continue };

@@ -111,7 +111,7 @@ fn a_history_that_begins_again_has_no_revision_of_another_epoch() {
     for passed in [5_000, 7_000] {
         let snapshot = session.snapshot().unwrap();
         let replica = replica::Replica::begin(snapshot, Arc::new(Limits::default())).unwrap();
-        let mut heir = replica.promote(0);
+        let mut heir = replica.promote(1000);
         // However the clock is set.
         heir.begin_again(0, Epoch(1000 + passed - 1));
         assert!(heir.epoch() > born);
