@@ -246,9 +246,8 @@ async fn a_cluster_that_is_another_one_is_refused_and_left_alone() {
     assert_eq!(
         refused(&[]),
         format!(
-            "the cluster has a node \"ada\" already, at {}: stop that one first, or give this one \
-             another name",
-            node_address
+            "the cluster has a node \"ada\" already, at {node_address}: stop that one first, or give this \
+             one another name"
         )
     );
     let bob = "--node=bob";

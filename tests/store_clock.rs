@@ -152,7 +152,9 @@ async fn after_a_clock_went_back_what_is_written_is_shown_with_the_next_tick() {
         let log = MemoryLog::default();
         let ids = [("sync", Durability::Sync), ("async", Durability::Async)];
         serve(&log, BEGIN, is_clean, |engine| {
-            ids.iter().for_each(|(id, durability)| drop(open(engine, id, *durability)));
+            for (id, durability) in ids {
+                open(engine, id, durability);
+            }
         })
         .await;
         serve(&log, BEGIN - 10 * SECOND, true, |engine| {
