@@ -37,11 +37,12 @@ impl Head {
         Self { seq, chain, oldest, ..Self::default() }
     }
 
-    /// Whether a call is to be stored; a place = it is stored already, and this is its last place.
+    /// Whether a call is to be stored; a place = it is stored already. Of the last call that was stored it
+    /// is that one's last place, of an older one, which comes again late, nobody waits for it.
     pub fn admit(&self, call: Call) -> Result<Option<Seq>, AppendError> {
         if call.term != self.term {
             Err(AppendError::Deposed)
-        } else if call.number == self.number {
+        } else if call.number <= self.number {
             Ok(Some(self.stored_at))
         } else if self.released {
             Err(AppendError::Deposed)
@@ -74,5 +75,28 @@ impl Head {
     pub fn stored(&mut self, call: Call) {
         self.number = call.number;
         self.stored_at = self.seq;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_comes_again_however_late_is_not_stored_again() {
+        let mut head = Head::default();
+        head.link();
+        head.claimed();
+        let term = head.term;
+        let call = |number| Call { term, number };
+        for number in 1..=3 {
+            assert_eq!(head.admit(call(number)), Ok(None));
+            head.link();
+            head.stored(call(number));
+        }
+        for number in 1..=3 {
+            assert_eq!(head.admit(call(number)), Ok(Some(head.seq)), "{number}");
+        }
+        assert_eq!(head.admit(call(4)), Ok(None));
     }
 }
