@@ -3,6 +3,7 @@
 use crate::{
     common::Core,
     net::{LOG, NODES},
+    plant::Plant,
 };
 use sessiond::{
     log::Partition,
@@ -38,7 +39,10 @@ impl Fault {
         let node = draw.usize(..NODES);
         let end = draw.usize(..=LOG);
         let mut for_up_to = |most: Micros| now + draw.u64(SECOND / 4..most);
-        match for_up_to(100 * SECOND) % 100 {
+        let kind = for_up_to(100 * SECOND) % 100;
+        // What is planted in hand-overs is found where there are many.
+        let kind = if core.plant == Plant::ReleasesBeforeTheFlush { 77 + kind % 19 } else { kind };
+        match kind {
             0..15 => Self::Crash(node, for_up_to(5 * SECOND)),
             15..35 => Self::Pause(node, for_up_to(10 * SECOND)),
             35..55 => {

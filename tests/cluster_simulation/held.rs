@@ -184,6 +184,13 @@ async fn answer(desk: &Desk, partition: Partition, part: &Part, given: Cancellat
     part.is_open.store(true, Ordering::Relaxed);
     desk.hold(partition, Holding::Serving(part.term));
     given.cancelled().await;
+    if *plant == Plant::ReleasesBeforeTheFlush {
+        // Where there is nothing to flush, nothing is planted.
+        let until = watch.now().after(2 * SECOND);
+        while part.engine.is_all_stored() && watch.now() < until {
+            watch.sleep(TICK).await;
+        }
+    }
     desk.hold(partition, Holding::Giving(part.term));
     part.is_given.store(true, Ordering::Relaxed);
     if *plant == Plant::ReleasesBeforeTheFlush {
