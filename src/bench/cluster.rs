@@ -201,7 +201,7 @@ impl Cluster {
 
 async fn connect(at: SocketAddr) -> Result<Connection> {
     let socket = Socket::connect(at, None, Arc::new(Tally::default())).await?;
-    Connection::open(socket, &at.into()).await
+    Ok(Connection::open(socket, &at.into()).await?.for_app())
 }
 
 async fn partitions(connection: &Connection) -> Result<Vec<Partition>> {
