@@ -42,17 +42,12 @@ impl Engine {
         value: impl Fn(usize, usize) -> Value,
         mut refuse: impl FnMut(u32, Refusal),
     ) -> Option<Revision> {
-        let _work = match self.begin_work() {
-            Ok(work) => work,
-            Err(refusal) => {
-                rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
-                return None;
-            }
-        };
         let now = self.clock().now();
         let mut is_written = false;
         let mut state = live.lock();
-        if let Err(refusal) = self.check_space(&state, Cost::More) {
+        let may =
+            self.check_draining_of(&state).and_then(|()| self.check_space(&state, Cost::More));
+        if let Err(refusal) = may {
             drop(state);
             rows.for_each(|(_, handle, _)| refuse(handle, refusal.clone()));
             return None;
@@ -105,8 +100,8 @@ impl Engine {
         command: Command,
         subscriber: Option<usize>,
     ) -> Result<(Position, Vec<UserId>), Refusal> {
-        let _work = self.begin_work()?;
         let mut state = live.lock();
+        self.check_draining_of(&state)?;
         self.check_space(&state, command.cost())?;
         let accepted = state.core.apply(self.clock().now(), actor, command)?;
         if let Some(subscriber) = subscriber {
@@ -124,9 +119,9 @@ impl Engine {
         target: Option<UserId>,
         term: u64,
     ) -> Result<(Position, Arc<Info>), Refusal> {
-        let _work = self.begin_work()?;
         self.take_change(&live.app, actor)?;
         let mut state = live.lock();
+        self.check_draining_of(&state)?;
         self.check_space(&state, Cost::More)?;
         let swap = Command::SwapHost { target, term };
         let accepted = state.core.apply(self.clock().now(), actor, swap)?;
@@ -175,7 +170,7 @@ impl Engine {
         self.take_change(&live.app, actor)?;
         let (position, wake) = {
             let mut state = self.shown(live).await?;
-            let _work = self.begin_work()?;
+            self.check_draining_of(&state)?;
             self.check_space(&state, Cost::More)?;
             let (outline, framed_at) = (state.outline(), state.shown_at());
             let watched = self.watched(&state);
@@ -208,9 +203,9 @@ impl Engine {
         target: Option<&UserId>,
         resend: bool,
     ) -> Result<Position, Refusal> {
-        let _work = self.begin_work()?;
         let now = self.clock().now();
         let mut state = live.lock();
+        self.check_draining_of(&state)?;
         state.core.check_transmit(actor, target)?;
         if resend {
             state.resend(target);

@@ -1,7 +1,12 @@
 //! Which sessions there are: opened, found, ended.
 
 use super::error::Refusal;
-use super::{Engine, Joined, SessionKey, live::Live, position, subscriber::End};
+use super::{
+    Engine, Joined, SessionKey,
+    live::{Live, State},
+    position,
+    subscriber::End,
+};
 use crate::session::{
     Opening,
     command::Actor,
@@ -112,13 +117,20 @@ impl Engine {
         self.inner.draining.load(Ordering::SeqCst)
     }
 
-    /// Begins something that changes what there is, unless the server is stopping: a drain waits until
-    /// what this returns is dropped. Whoever holds it waits for nothing.
+    /// Begins something that changes more than one session that is there, unless the server is stopping:
+    /// a drain waits until what this returns is dropped. Whoever holds it waits for nothing.
     pub fn begin_work(&self) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
         // One that is at work may do something within it while a drain waits.
         let work = self.inner.at_work.read_recursive();
         self.check_draining()?;
         Ok(work)
+    }
+
+    /// The same for what changes only a session that is locked until that is done: a drain locks each
+    /// session after it has said so, so whatever comes before is in the last frame. It costs an update
+    /// no lock that all sessions share.
+    pub(super) fn check_draining_of(&self, _locked: &State) -> Result<(), Refusal> {
+        self.check_draining()
     }
 
     /// Refuses what would only read or wait, where the server is stopping.

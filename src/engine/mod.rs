@@ -232,7 +232,8 @@ struct Inner {
     turns: Turns,
     last_epoch: AtomicU64,
     draining: AtomicBool,
-    /// Held, shared, by whatever changes something, and for a moment by a drain. Locked before all others.
+    /// Held, shared, by whatever changes more than one session, and for a moment by a drain. Locked before
+    /// all others.
     at_work: RwLock<()>,
     /// What was stored is not there yet.
     starting: AtomicBool,
