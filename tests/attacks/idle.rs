@@ -144,6 +144,18 @@ fn newcomers_get_in(server: &Server, count: usize) -> bool {
     })
 }
 
+/// How many are open, once there are few enough or patience is at its end: on a busy machine the
+/// server closes what is too many a while after it was connected.
+fn left_open(peers: &mut [Peer], at_most: usize) -> usize {
+    let mut open = peers.len();
+    eventually(PATIENCE, || {
+        crate::wire::stay(peers, Instant::now());
+        open = peers.iter().filter(|peer| !peer.is_closed).count();
+        open <= at_most
+    });
+    open
+}
+
 #[test]
 fn newcomers_take_the_places_of_the_idle() {
     let trial = Trial::start(&["--max-connections=200"]);
@@ -206,7 +218,7 @@ fn one_address_leaves_room_for_others() {
         let mut peers: Vec<_> = (0..200).map(connect).collect();
         assert!(newcomers_get_in(&trial.server, 5), "from another address");
         crate::wire::stay(&mut peers, until);
-        let open = peers.iter().filter(|peer| !peer.is_closed).count();
+        let open = left_open(&mut peers, 50);
         assert!((1..=50).contains(&open), "{open} are open");
         peers
     });
@@ -246,7 +258,7 @@ fn handshakes_of_one_address_are_bounded() {
                 (0..300).map(|_| Peer::socket_from(&trial.server, ATTACKER)).collect();
             assert!(newcomers_get_in(&trial.server, 5), "from another address");
             crate::wire::stay(&mut peers, until.min(Instant::now() + SECOND));
-            let open = peers.iter().filter(|peer| !peer.is_closed).count();
+            let open = left_open(&mut peers, 20);
             assert!((1..=20).contains(&open), "round {round}: {open} are open");
             peers
         });

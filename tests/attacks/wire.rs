@@ -497,11 +497,14 @@ pub fn attack_over(connections: usize, until: Instant, attack: impl Fn() + Sync)
     });
 }
 
-/// Keeps connections alive until then: reads what comes, and answers.
+/// Keeps connections alive until then, and reads from each once at least: reads what comes, and answers.
 pub fn stay(peers: &mut [Peer], until: Instant) {
-    while Instant::now() < until {
+    loop {
         for peer in &mut *peers {
             peer.read_for(Duration::from_millis(5));
+        }
+        if Instant::now() >= until {
+            return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
