@@ -2,11 +2,12 @@
 //! faulty it is told what is wrong.
 
 use super::{
-    apps::AppsFile,
+    apps,
     engines::Engines,
     error::StartError,
     nodes,
     policy::PolicyFile,
+    reread::Reread,
     tls::{self, Tls},
 };
 use crate::{config::Config, identity::Identity, webhook};
@@ -18,8 +19,8 @@ pub struct Files {
     pub trust: nodes::Trust,
     pub identity: Option<Arc<Identity>>,
     pub plan: webhook::Plan,
-    pub policy: Option<Arc<PolicyFile>>,
-    pub apps: Option<Arc<AppsFile>>,
+    pub policy: Option<PolicyFile>,
+    pub apps: Option<Arc<Reread>>,
 }
 
 impl Files {
@@ -34,9 +35,10 @@ impl Files {
         let identity = kept(identity, StartError::Identity, &mut faults);
         let plan = config.webhooks.as_deref().map(webhook::Plan::read).transpose();
         let plan = kept(plan, StartError::Webhooks, &mut faults);
-        let policy = config.policy.as_deref().map(PolicyFile::open).transpose();
+        let policy =
+            config.policy.as_deref().map(|file| PolicyFile::open(file, engines)).transpose();
         let policy = kept(policy, StartError::Policy, &mut faults);
-        let apps = config.apps.as_deref().map(|file| AppsFile::open(file, engines)).transpose();
+        let apps = config.apps.as_deref().map(|file| apps::open(file, engines)).transpose();
         let apps = kept(apps, StartError::Apps, &mut faults);
         match (tls, trust, identity, plan, policy, apps) {
             (Some(tls), Some(trust), Some(identity), Some(plan), Some(policy), Some(apps)) => {

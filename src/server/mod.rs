@@ -16,6 +16,7 @@ mod nodes;
 mod part;
 mod policy;
 mod proxied;
+mod reread;
 mod router;
 mod settings;
 mod signals;
@@ -23,6 +24,7 @@ mod store;
 mod tls;
 mod told;
 mod watched;
+mod workers;
 
 use crate::{
     cluster::Nodes,
@@ -31,17 +33,15 @@ use crate::{
     grpc::{self, Leaving, Objects, Runs, encode::Wire, status::Node},
     log::LogError,
     object_stream::ObjectStreams,
-    session::settings::Durability,
     webhook::Webhooks,
 };
 use accept::Connections;
-use apps::AppsFile;
 use census::Census;
 use cluster::{Holder, Joined, Late, Member, Parts};
 use engines::{Engines, Has, Running};
 use files::Files;
 use http2::account::Total;
-use policy::PolicyFile;
+use reread::Reread;
 use router::Router;
 use rustix::io::Errno;
 use signals::StopSignals;
@@ -53,13 +53,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 use store::{Store, Stored};
+use workers::Workers;
 
 pub use error::StartError;
 pub use nodes::{Before, Owner};
 pub use store::Unstored;
 use tokio::{
     runtime,
-    sync::{Semaphore, mpsc},
+    sync::Semaphore,
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -99,8 +100,8 @@ pub struct Server {
     member: Option<Member>,
     passwords: Arc<Passwords>,
     runs: Arc<Runs>,
-    apps: Option<Arc<AppsFile>>,
-    policy: Option<(Arc<PolicyFile>, Engines)>,
+    apps: Option<Arc<Reread>>,
+    policy: Option<Arc<Reread>>,
     health: HealthReporter,
     drain_notice: Duration,
     drain_timeout: Duration,
@@ -120,7 +121,7 @@ pub struct Server {
     node_census: Option<Arc<Census>>,
     connections: TaskTracker,
     acceptor: JoinHandle<()>,
-    workers: Vec<thread::JoinHandle<()>>,
+    workers: Workers,
 }
 
 /// Serves until SIGINT or SIGTERM, then drains.
@@ -179,6 +180,23 @@ fn bind(listen: &Listen) -> io::Result<TcpListener> {
     outcome
 }
 
+/// Refuses to believe everybody who reaches an address, and warns of credentials in clear text.
+fn check_exposure(config: &Config, address: SocketAddr, has_tls: bool) -> Result<(), StartError> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let asks = config.identity.is_some() || config.tls_require_client;
+    if !asks && !config.insecure {
+        return Err(StartError::Insecure { address });
+    }
+    if config.identity.is_some() && !has_tls {
+        tracing::warn!(
+            "credentials come in clear text unless a proxy does TLS: give tls-certificate"
+        );
+    }
+    Ok(())
+}
+
 /// Has open streams ask again whether they may go on, whenever who may call has changed.
 async fn look_on(entrance: grpc::Entrance, over: CancellationToken) {
     let look = async {
@@ -218,6 +236,7 @@ impl Server {
         Among { nodes, before }: Among,
     ) -> Result<Self, StartError> {
         cluster::check(&config)?;
+        settings::check_durability(&config)?;
         let engines = Engines::default();
         let Files { tls, trust, identity, plan, policy, apps } = Files::read(&config, &engines)?;
         let refused = |cause| StartError::Listen { address: config.listen.clone(), cause };
@@ -226,26 +245,10 @@ impl Server {
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let node_port = nodes::Bound::new(&config, trust.clone())?;
-        let asks = config.identity.is_some() || config.tls_require_client;
-        if !address.ip().is_loopback() && !asks && !config.insecure {
-            return Err(StartError::Insecure { address });
-        }
-        if !address.ip().is_loopback() && config.identity.is_some() && tls.is_none() {
-            tracing::warn!(
-                "credentials come in clear text unless a proxy does TLS: give tls-certificate"
-            );
-        }
+        check_exposure(&config, address, tls.is_some())?;
         let entrance = grpc::Entrance::new(identity.clone(), config.max_refused_calls_per_address);
 
-        let steps_by_itself = clock.is_machine();
-        if let (None, Some(durability @ (Durability::Async | Durability::Sync))) =
-            (&config.store, config.durability)
-            && config.cluster.is_none()
-        {
-            let name = if durability == Durability::Async { "async" } else { "sync" };
-            return Err(StartError::NoStore(name));
-        }
-        let in_force = policy.as_ref().map(|file| file.in_force().clone()).unwrap_or_default();
+        let in_force = policy.as_ref().map(|file| file.in_force.clone()).unwrap_or_default();
         let settings = settings::engine(&config, in_force.current().judged());
         // In a cluster sessions are with the engines of the partitions.
         let keeping = settings.keeping.filter(|_| config.cluster.is_none());
@@ -319,69 +322,26 @@ impl Server {
         });
         let node_address = node_port.as_ref().map(|port| port.address);
         let node_census = node_port.as_ref().map(|port| port.connections.census.clone());
-        let mut node_inboxes = Vec::new();
-        let mut workers = Vec::new();
-        let mut inboxes = Vec::new();
-        let mut threads = Vec::new();
-        for shard in 0..config.threads {
-            let (inbox, sockets) = mpsc::unbounded_channel();
-            let mut runtime = runtime::Builder::new_current_thread();
-            if steps_by_itself {
-                let (rests, wakes) = (engines.clone(), engines.clone());
-                runtime.on_thread_park(move || rests.shard_rests(shard));
-                runtime.on_thread_unpark(move || wakes.shard_wakes(shard));
-            }
-            let runtime = runtime.enable_all().build()?;
-            threads.push(runtime.handle().clone());
-            let server = server.clone();
-            let nodes = node_port.as_ref().map(|port| {
-                let (inbox, sockets) = mpsc::unbounded_channel();
-                node_inboxes.push(inbox);
-                port.connections.clone().work(shard, sockets)
-            });
-            let work = move || {
-                if let Some(nodes) = nodes {
-                    runtime.spawn(nodes);
-                }
-                runtime.block_on(server.work(shard, sockets));
-            };
-            workers.push(thread::Builder::new().name(format!("worker-{shard}")).spawn(work)?);
-            inboxes.push(inbox);
-        }
-        if steps_by_itself {
-            engines.run_by(threads);
-        }
+        let at_nodes = node_port.as_ref().map(|port| &port.connections);
+        let ticking = clock.is_machine().then_some(&engines);
+        let mut workers = Workers::start(&server, at_nodes, ticking)?;
         let has = if config.cluster.is_some() { Has::None } else { Has::All };
         let running = engines.run(&engine, has);
-        let inboxes = match tls {
-            None => inboxes,
-            Some(tls) => {
-                tls.watch()?;
-                let (threads, inboxes): (Vec<_>, _) =
-                    server.shake_hands(&tls, inboxes)?.into_iter().unzip();
-                workers.extend(threads);
-                inboxes
-            }
-        };
+        let mut inboxes = std::mem::take(&mut workers.clients);
+        if let Some(tls) = tls {
+            tls.watch()?;
+            inboxes = workers.shake_hands(&server, &tls, inboxes)?;
+        }
         trust.watch()?;
         if let Some(port) = node_port {
-            let inboxes = match trust.server() {
-                None => node_inboxes,
-                Some(tls) => {
-                    let threads = port.connections.shake_hands(tls, node_inboxes)?;
-                    let (threads, inboxes): (Vec<_>, _) = threads.into_iter().unzip();
-                    workers.extend(threads);
-                    inboxes
-                }
-            };
+            let mut inboxes = std::mem::take(&mut workers.nodes);
+            if let Some(tls) = trust.server() {
+                inboxes = workers.shake_hands(&port.connections, tls, inboxes)?;
+            }
             tokio::spawn(port.accept(inboxes));
         }
-        if let Some(apps) = &apps {
-            apps.watch()?;
-        }
-        if let Some(policy) = &policy {
-            policy.watch(&engines)?;
-        }
+        let policy = policy.map(|file| file.files);
+        apps.iter().chain(&policy).try_for_each(Reread::watch)?;
         let asks_whom = identity.as_ref().map(|_| entrance.clone());
         if let Some(identity) = identity {
             identity.watch()?;
@@ -413,7 +373,6 @@ impl Server {
         }
         engine.note_start(false);
         let webhooks = Webhooks::start(plan.clone(), &engine)?;
-        let of_policy = engines.clone();
         let member = joined.zip(parts).map(|(joined, parts)| {
             let (cluster, log, runs) = (joined.cluster.clone(), joined.log.clone(), runs.clone());
             let config = config.clone();
@@ -443,7 +402,7 @@ impl Server {
             passwords,
             runs,
             apps,
-            policy: policy.map(|file| (file, of_policy)),
+            policy,
             health,
             drain_notice,
             drain_timeout,
@@ -499,16 +458,12 @@ impl Server {
 
     /// Reads the limits of apps again if they have changed, for whoever does not wait for that.
     pub fn read_apps_again(&self) {
-        if let Some(apps) = &self.apps {
-            apps.read_if_changed();
-        }
+        self.apps.iter().for_each(|files| files.if_changed());
     }
 
     /// The same of the rules and hooks.
     pub fn read_policy_again(&self) {
-        if let Some((policy, engines)) = &self.policy {
-            policy.read_if_changed(engines);
-        }
+        self.policy.iter().for_each(|files| files.if_changed());
     }
 
     /// Where passwords are hashed, for whoever holds them up.
@@ -564,11 +519,7 @@ impl Server {
             tracing::warn!(connections = left, "cutting connections that did not end in time");
         }
         self.cut.cancel();
-        for worker in std::mem::take(&mut self.workers) {
-            if worker.join().is_err() {
-                tracing::error!("a worker had panicked");
-            }
-        }
+        self.workers.join();
         let (webhooks, until) = (std::mem::take(&mut self.webhooks), ends_at.into_std());
         // Whoever is to be told of the last events gets the rest of the time.
         let _ = tokio::task::spawn_blocking(move || webhooks.stop(until)).await;

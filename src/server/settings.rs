@@ -1,6 +1,6 @@
 //! What the parts of a server are set to.
 
-use super::{census::Bounds, http2::account::MOST_UNREAD};
+use super::{StartError, census::Bounds, http2::account::MOST_UNREAD};
 use crate::{
     config::Config,
     engine::{EngineSettings, EventBounds, KeepingSettings, rule::JudgedApps},
@@ -15,6 +15,17 @@ use std::time::Duration;
 
 fn micros(span: Duration) -> Micros {
     span.as_micros() as Micros
+}
+
+/// Refuses that sessions are stored by default where there is nothing to store them.
+pub fn check_durability(config: &Config) -> Result<(), StartError> {
+    let name = match config.durability {
+        Some(Durability::Async) => "async",
+        Some(Durability::Sync) => "sync",
+        Some(Durability::None) | None => return Ok(()),
+    };
+    let is_stored = config.store.is_some() || config.cluster.is_some();
+    if is_stored { Ok(()) } else { Err(StartError::NoStore(name)) }
 }
 
 /// Of an engine.
