@@ -43,6 +43,8 @@ pub enum Message {
     Ping,
     /// Tells a node to claim what is released.
     ClaimNow(ClaimNow),
+    /// Asks a node to read what is about to be released for it.
+    ReadAhead(Partition),
     /// Asks the owner of a partition to move it, as an admin wants it.
     Move { partition: Partition, to: String },
     /// What came of it.
@@ -106,6 +108,9 @@ pub fn encode(message: &Message) -> Bytes {
             let partition = partition.0.into();
             Kind::ClaimNow(wire::ClaimNow { partition, ended: ended.0, pinned: *pinned })
         }
+        Message::ReadAhead(partition) => {
+            Kind::ReadAhead(wire::ReadAhead { partition: partition.0.into() })
+        }
         Message::Move { partition, to } => {
             Kind::Move(wire::Move { partition: partition.0.into(), to: to.clone() })
         }
@@ -140,6 +145,9 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Foreign> {
         Kind::ClaimNow(wire::ClaimNow { partition, ended, pinned }) => {
             let partition = partition_in(partition)?;
             Message::ClaimNow(ClaimNow { partition, ended: Seq(ended), pinned })
+        }
+        Kind::ReadAhead(wire::ReadAhead { partition }) => {
+            Message::ReadAhead(partition_in(partition)?)
         }
         Kind::Move(wire::Move { partition, to }) => {
             Message::Move { partition: partition_in(partition)?, to: text_in(to, MAX_NAME_BYTES)? }
@@ -309,6 +317,7 @@ mod tests {
             Message::Beat(beat()),
             Message::Ping,
             Message::ClaimNow(claim),
+            Message::ReadAhead(Partition(3)),
             Message::Move { partition: Partition(3), to: "node-b".to_owned() },
             Message::Outcome(Ok(())),
             Message::WhoHas { id, address: address.clone() },

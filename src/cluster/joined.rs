@@ -15,7 +15,7 @@ use crate::{
     log::{NodeId, Partition},
     session::limits::Micros,
 };
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Subject, Subscriber};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::StreamExt;
@@ -52,6 +52,9 @@ const TELLINGS: usize = 2;
 /// How long it has to say that it claims that. The partition has no owner meanwhile.
 const TELLING_WAIT: Duration = Duration::from_millis(500);
 
+/// How long a node has to read what is about to be released for it. The partition is served meanwhile.
+const READ_AHEAD_WAIT: Duration = Duration::from_secs(5);
+
 /// What a node may be behind or ahead by its own clock before somebody is told.
 const CLOCK_DIFFERENCE: Micros = 5_000_000;
 
@@ -73,6 +76,15 @@ pub struct Cluster {
     _alive: Arc<DropGuard>,
 }
 
+/// Another node asks this one to read a partition that it is about to give to it.
+#[derive(Debug)]
+pub struct ToRead {
+    /// Which.
+    pub partition: Partition,
+    /// Tells it that all that there is now is read.
+    pub done: oneshot::Sender<()>,
+}
+
 struct Inner {
     client: Client,
     subjects: Subjects,
@@ -85,6 +97,8 @@ struct Inner {
     news: Notify,
     /// Something was released.
     released: Notify,
+    /// Who reads what other nodes are about to give away, and what is to be read.
+    to_read: (mpsc::Sender<ToRead>, tokio::sync::Mutex<mpsc::Receiver<ToRead>>),
     /// The name is this node's.
     joined: AtomicBool,
     /// Where the process is that asks for the name, too, and is to have it.
@@ -125,6 +139,10 @@ impl Cluster {
             orders: Notify::new(),
             news: Notify::new(),
             released: Notify::new(),
+            to_read: {
+                let (ask, asked) = mpsc::channel(settings.partitions);
+                (ask, tokio::sync::Mutex::new(asked))
+            },
             joined: AtomicBool::new(false),
             rival: Mutex::default(),
             foreign: AtomicU64::new(0),
@@ -181,6 +199,25 @@ impl Cluster {
         self.inner.news.notify_one();
         self.inner.released.notify_one();
         self.inner.orders.notify_one();
+    }
+
+    /// Has a node read a partition that is about to be released for it, so that it serves it the sooner.
+    /// It returns when the node has read what there is, or cannot.
+    pub async fn have_read(&self, partition: Partition, by: NodeId) {
+        let question = Message::ReadAhead(partition);
+        let answer = self.inner.ask_within(READ_AHEAD_WAIT, by, &question).await;
+        if !matches!(answer, Some(Message::Outcome(Ok(())))) {
+            tracing::debug!(%partition, "a partition is given to a node that has not read it");
+        }
+    }
+
+    /// Waits for what this node is to read.
+    pub async fn to_read(&self) -> ToRead {
+        match self.inner.to_read.1.lock().await.recv().await {
+            Some(it) => it,
+            // This node itself has the other end.
+            None => std::future::pending().await,
+        }
     }
 
     /// Who owns a partition; nobody owns one that there is not.
@@ -320,6 +357,10 @@ impl Inner {
     async fn listen(self: Arc<Self>, mut subscription: Subscriber) {
         while let Some(message) = subscription.next().await {
             let answer = match codec::decode(&message.payload) {
+                Ok(Message::ReadAhead(partition)) => {
+                    self.read_ahead(partition, message.reply);
+                    continue;
+                }
                 Ok(it) => self.take(it),
                 Err(codec::Foreign) => {
                     self.foreign.fetch_add(1, Ordering::Relaxed);
@@ -369,7 +410,25 @@ impl Inner {
             }
             // Answers come to those who asked.
             Message::Outcome(_) | Message::Named { .. } => None,
+            // That takes its time.
+            Message::ReadAhead(_) => None,
         }
+    }
+
+    /// Has a partition read here, and says so when that is done.
+    fn read_ahead(self: &Arc<Self>, partition: Partition, reply: Option<Subject>) {
+        let Some(reply) = reply else { return };
+        let (done, read) = oneshot::channel();
+        if !self.state.lock().declines(BootMicros::now()) {
+            // What is not read says so: `done` is gone.
+            let _ = self.to_read.0.try_send(ToRead { partition, done });
+        }
+        let own = self.clone();
+        tokio::spawn(async move {
+            let is_read = matches!(timeout(READ_AHEAD_WAIT, read).await, Ok(Ok(())));
+            let outcome = Message::Outcome(if is_read { Ok(()) } else { Err(Why::Other) });
+            own.send(async { own.client.publish(reply, codec::encode(&outcome)).await }).await;
+        });
     }
 
     fn heard(&self, beat: &Beat, take: impl Fn(&mut Ownership, &Beat, BootMicros) -> bool) {

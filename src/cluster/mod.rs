@@ -17,7 +17,7 @@ pub use self::{
     codec::MAX_NAME_BYTES,
     error::JoinError,
     fenced::Fenced,
-    joined::{Cluster, Settings},
+    joined::{Cluster, Settings, ToRead},
     nodes::{Moving, Nodes, Take, Telling},
     notes::{Heard, NotTold, Note},
     rules::{

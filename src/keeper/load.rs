@@ -51,7 +51,7 @@ pub struct Lost {
     pub why: String,
 }
 
-/// Reads a log from its beginning up to a place.
+/// What is read of a log from its beginning.
 #[derive(Debug)]
 pub struct Loading {
     limits: Arc<Limits>,
@@ -63,7 +63,10 @@ pub struct Loading {
     joiner: Joiner,
     /// Where the batches began that are being put together.
     began: Option<Seq>,
+    /// The last entry is a release.
     is_released: bool,
+    /// The last claim, and whether the entry before it was a release.
+    claim: Option<(Seq, bool)>,
     loaded: Loaded,
 }
 
@@ -79,15 +82,20 @@ impl Loading {
             joiner: Joiner::default(),
             began: None,
             is_released: false,
+            claim: None,
             loaded: Loaded::default(),
         }
     }
 
-    /// Reads everything up to an entry, and that one.
-    pub async fn run(mut self, reader: &mut impl Reader, until: Seq) -> Result<Loaded, LoadError> {
+    /// Reads on up to an entry, and that one; none = as far as there is anything now.
+    pub async fn read(
+        &mut self,
+        reader: &mut impl Reader,
+        until: Option<Seq>,
+    ) -> Result<(), LoadError> {
         let mut told = Instant::now();
         while let Some(entry) = reader.next().await? {
-            if entry.seq >= until {
+            if until.is_some_and(|until| entry.seq >= until) {
                 break;
             }
             self.take(entry.seq, entry.content)?;
@@ -98,7 +106,23 @@ impl Loading {
                 tracing::info!(entries, sessions, "reading the store");
             }
         }
-        Ok(self.finish())
+        Ok(())
+    }
+
+    /// Reads what is left before a claim, which may be read already.
+    pub async fn read_before(
+        &mut self,
+        reader: &mut impl Reader,
+        term: Seq,
+    ) -> Result<(), LoadError> {
+        match self.claim {
+            Some((claim, was_released)) if claim == term => {
+                self.is_released = was_released;
+                self.loaded.entries -= 1;
+                Ok(())
+            }
+            _ => self.read(reader, Some(term)).await,
+        }
     }
 
     /// Takes in one entry of the log.
@@ -108,9 +132,14 @@ impl Loading {
             self.joiner.clear();
             self.began = None;
         }
-        self.is_released = matches!(content, Content::Release);
+        let was_released =
+            std::mem::replace(&mut self.is_released, matches!(content, Content::Release));
         match content {
-            Content::Claim(_) | Content::Release => Ok(()),
+            Content::Claim(_) => {
+                self.claim = Some((seq, was_released));
+                Ok(())
+            }
+            Content::Release => Ok(()),
             Content::Batch(piece) => {
                 let began = *self.began.get_or_insert(seq);
                 let Some(batch) = self.joiner.push(&piece) else { return Ok(()) };

@@ -5,6 +5,7 @@
 //! sessions share a commit. Now and then a subject is stored as a whole, those first that have gone
 //! without for longest, and batches that nobody needs any more are trimmed ([`cover`]).
 
+mod ahead;
 mod cover;
 mod done;
 pub mod export;
@@ -13,7 +14,8 @@ mod space;
 mod version;
 
 pub use self::{
-    load::{LoadError, Loaded, Loading, Lost},
+    ahead::ReadAhead,
+    load::{LoadError, Loaded, Lost},
     version::Versions,
 };
 
@@ -152,8 +154,7 @@ pub async fn read<L: Log>(
 ) -> Result<Loaded, LoadError> {
     let mut tries = 0;
     loop {
-        let mut reader = log.read(partition, Seq::START);
-        match Loading::new(limits.clone()).run(&mut reader, term).await {
+        match ReadAhead::begin(log, partition, limits).finish(term).await {
             Err(LoadError::Log(LogError::Trimmed { .. })) if tries < BEGINNINGS => tries += 1,
             outcome => return outcome,
         }

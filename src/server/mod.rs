@@ -388,6 +388,7 @@ impl Server {
                 log,
                 parts,
                 ends: Default::default(),
+                readings: Default::default(),
             })
         });
         for service in SERVICES {

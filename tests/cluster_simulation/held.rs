@@ -11,7 +11,7 @@ use sessiond::{
     cluster::{BootMicros, Ends, Fenced, Holding, Right, rules::SIGN_OF_LIFE},
     engine::{Clock, Engine, EngineSettings, KeepingSettings},
     grpc::encode::Wire,
-    keeper::{self, Finish, Keeper, KeeperOptions, LoadError},
+    keeper::{self, Finish, Keeper, KeeperOptions, LoadError, ReadAhead},
     log::{Log, LogError, NodeId, Partition, Seq, Writer},
     session::{
         limits::{Limits, Micros, SECOND},
@@ -42,6 +42,9 @@ const FLUSH: Micros = 5 * SECOND;
 
 /// How long streams have to say their last.
 const LAST_WORDS: Micros = SECOND / 5;
+
+/// How long it is between what is read ahead and the claim.
+const READ_AHEAD: Micros = SECOND / 2;
 
 /// How often it is looked whether the owner before may answer no more.
 const LOOK: Micros = SECOND / 100;
@@ -118,11 +121,29 @@ async fn claim(
     partition: Partition,
 ) -> Result<(Arc<Part>, Keeper<Fenced<FarPort>>), LoadError> {
     let log = FarLog(desk.way.clone());
+    let settings = settings();
+    let limits = Arc::new(settings.limits.clone());
+    // Now and then it reads what there is before it claims, and the owner before goes on meanwhile.
+    let ahead = match desk.wall.load(Ordering::Relaxed) / 1000 % 2 {
+        0 => None,
+        _ => {
+            let mut ahead = ReadAhead::begin(&log, partition, &limits);
+            let is_read = ahead.catch_up().await.is_ok();
+            desk.watch.sleep(READ_AHEAD).await;
+            is_read.then_some(ahead)
+        }
+    };
     let writer = log.claim(partition, desk.id).await?;
     let (claimed_at, term) = (desk.watch.now(), writer.term());
     desk.hold(partition, Holding::Loading(term));
-    let settings = settings();
-    let loaded = keeper::read(&log, partition, term, &Arc::new(settings.limits.clone())).await?;
+    let ahead = match ahead {
+        Some(ahead) => ahead.finish(term).await.ok(),
+        None => None,
+    };
+    let loaded = match ahead {
+        Some(loaded) => loaded,
+        None => keeper::read(&log, partition, term, &limits).await?,
+    };
     assert!(loaded.lost.is_empty() && loaded.unreadable == 0, "damage: {:?}", loaded.lost);
     let is_released = loaded.restored.is_clean;
     let before = desk.ends.lock().before(partition, term, is_released, claimed_at);

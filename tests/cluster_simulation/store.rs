@@ -65,13 +65,16 @@ impl Store {
                 Answer::Claimed(claimed)
             }
             Ask::End(partition) => Answer::End(self.heads.entry(partition).or_default().end),
-            Ask::Read(partition) => {
-                let mut reader = self.log.read(partition, Seq::START);
+            Ask::Read(partition, from) => {
+                let mut reader = self.log.read(partition, from);
                 let mut entries = VecDeque::new();
-                while let Some(Ok(Some(entry))) = at_once(reader.next()) {
-                    entries.push_back(entry);
+                loop {
+                    match at_once(reader.next()).expect("it answers at once") {
+                        Ok(Some(entry)) => entries.push_back(entry),
+                        Ok(None) => break Answer::Entries(Some(entries)),
+                        Err(_) => break Answer::Entries(None),
+                    }
                 }
-                Answer::Entries(entries)
             }
         }
     }

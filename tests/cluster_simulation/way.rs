@@ -35,8 +35,8 @@ pub enum Ask {
     Claim(Partition, NodeId, Seq),
     /// Where a partition ends.
     End(Partition),
-    /// All entries of a partition.
-    Read(Partition),
+    /// All entries of a partition from a place on.
+    Read(Partition, Seq),
 }
 
 /// A writer whose claim is stored, for whoever gets the answer first.
@@ -48,7 +48,8 @@ pub enum Answer {
     /// None = something else stands at that place.
     Claimed(Option<Claimed>),
     End(Seq),
-    Entries(VecDeque<Entry>),
+    /// None = what follows on the place is trimmed.
+    Entries(Option<VecDeque<Entry>>),
 }
 
 /// What a process has asked and been answered.
@@ -163,7 +164,7 @@ impl Log for FarLog {
 
     fn read(&self, partition: Partition, from: Seq) -> FarReader {
         assert_eq!(from, Seq::START, "a keeper reads all");
-        FarReader { way: self.0.clone(), partition, entries: None }
+        FarReader { way: self.0.clone(), partition, from, entries: VecDeque::new() }
     }
 }
 
@@ -172,19 +173,25 @@ impl Log for FarLog {
 pub struct FarReader {
     way: Arc<Way>,
     partition: Partition,
-    entries: Option<VecDeque<Entry>>,
+    /// From where on it reads next.
+    from: Seq,
+    /// What it has read.
+    entries: VecDeque<Entry>,
 }
 
 impl Reader for FarReader {
     async fn next(&mut self) -> Result<Option<Entry>, LogError> {
-        if self.entries.is_none() {
-            let Some(Answer::Entries(entries)) = self.way.ask(Ask::Read(self.partition)).await
+        let Self { partition, from, .. } = *self;
+        if self.entries.is_empty() {
+            let Some(Answer::Entries(entries)) = self.way.ask(Ask::Read(partition, from)).await
             else {
                 return Err(LogError::Unreachable("nothing is answered".into()));
             };
-            self.entries = Some(entries);
+            self.entries = entries.ok_or(LogError::Trimmed { partition, oldest: from })?;
         }
-        Ok(self.entries.as_mut().and_then(VecDeque::pop_front))
+        let next = self.entries.pop_front();
+        self.from = next.as_ref().map_or(from, |entry| entry.seq.next());
+        Ok(next)
     }
 
     async fn changed(&mut self) -> Result<(), LogError> {

@@ -130,7 +130,14 @@ impl Stage {
 
     /// The server stops as it should, and another one begins a moment later.
     pub async fn stop(self) -> Self {
-        let Self { engine, log, keeper, batch_bytes } = self;
+        let (log, batch_bytes, engine) = (self.log.clone(), self.batch_bytes, self.engine.clone());
+        self.end().await;
+        Self::on(log, engine.clock().now() + SECOND, batch_bytes).await
+    }
+
+    /// The server stops as it should.
+    pub async fn end(self) {
+        let Self { engine, keeper, .. } = self;
         engine.drain();
         let stop = CancellationToken::new();
         let running = tokio::spawn(keeper.run(stop.clone()));
@@ -138,8 +145,6 @@ impl Stage {
         stop.cancel();
         let finish = running.await.expect("no panic").expect("the log does not fail");
         assert_eq!(finish, Finish::Stored);
-        let now = engine.clock().now() + SECOND;
-        Self::on(log, now, batch_bytes).await
     }
 
     /// The server is told to stop, and waits for space no longer.

@@ -7,7 +7,7 @@ use crate::{
     engine::Engine,
     grpc::{self, Leaving, Objects, encode::Wire},
     keeper::{self, Finish, Keeper, KeeperOptions, LoadError, Versions},
-    log::{Log, LogError, Partition, Seq, Writer, jetstream::JetStreamPort},
+    log::{Log, LogError, NodeId, Partition, Seq, Writer, jetstream::JetStreamPort},
     object_stream::ObjectStreams,
     server::{
         engines::Has,
@@ -18,6 +18,7 @@ use crate::{
     webhook::Webhooks,
 };
 use std::{
+    future::Future,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -44,6 +45,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the URLs that are told what happens have to hear of the last of it.
 const PUSHING: Duration = Duration::from_secs(2);
 
+/// Says that a partition is to be given away, and to whom if there is anybody.
+type Given = oneshot::Receiver<Option<NodeId>>;
+
 /// A partition that is claimed and read.
 struct Held<'a> {
     holder: &'a Holder,
@@ -54,7 +58,7 @@ struct Held<'a> {
 }
 
 /// Claims a partition and holds it until it is to be given away, or is lost.
-pub async fn hold(holder: &Holder, partition: Partition, given: oneshot::Receiver<()>) {
+pub async fn hold(holder: &Holder, partition: Partition, given: Given) {
     let outcome = match claim(holder, partition).await {
         Ok((held, keeper)) => held.serve(keeper, given).await.map_err(LoadError::from),
         Err(error) => Err(error),
@@ -85,8 +89,13 @@ async fn claim(
     let writer = log.claim(partition, cluster.me().id).await?;
     let (claimed_at, term) = (BootMicros::now(), writer.term());
     cluster.hold(partition, Holding::Loading(term));
-    let loaded =
-        keeper::read(log, partition, term, &Arc::new(holder.settings.limits.clone())).await?;
+    let loaded = match holder.readings.finish(partition, term).await {
+        Some(loaded) => loaded,
+        None => {
+            let limits = Arc::new(holder.settings.limits.clone());
+            keeper::read(log, partition, term, &limits).await?
+        }
+    };
     tell_lost(&loaded.lost);
     let (sessions, users) = (loaded.restored.sessions.len(), loaded.restored.users.len());
     let is_released = loaded.restored.is_clean;
@@ -124,7 +133,7 @@ impl Held<'_> {
     async fn serve(
         self,
         keeper: Keeper<Fenced<JetStreamPort>>,
-        given: oneshot::Receiver<()>,
+        given: Given,
     ) -> Result<Finish, LogError> {
         let Holder { engines, plan, config, .. } = self.holder;
         let engine = &self.context.engine;
@@ -153,7 +162,7 @@ impl Held<'_> {
 
     /// Answers for the partition until it is to be given away, and then until nobody is answered any
     /// more and everything that anybody was told is stored.
-    async fn answer(&self, mut given: oneshot::Receiver<()>) {
+    async fn answer(&self, given: Given) {
         let Self { holder, partition, tenure, context, .. } = self;
         // Until then the owner before may answer.
         while !tenure.right().may_release() {
@@ -163,16 +172,14 @@ impl Held<'_> {
         let part = Part::new(Arc::new(context.clone()), routes, Some(tenure.clone()));
         holder.parts.put(*partition, part);
         holder.cluster.hold(*partition, Holding::Serving(self.term));
-        loop {
-            tokio::select! {
-                _ = &mut given => break,
-                () = sleep(LOOK) => tenure.look(),
-            }
+        let to = self.look_until(given).await;
+        if let Ok(Some(to)) = to {
+            self.look_until(holder.cluster.have_read(*partition, to)).await;
         }
         if context.engine.gateways().0 > 0 {
             // They go on until then: whoever opens the next stream before it loses nothing.
             context.leaving.begin(context.engine.clock().now());
-            sleep(holder.config.drain_notice).await;
+            self.look_until(sleep(holder.config.drain_notice)).await;
         }
         holder.cluster.hold(*partition, Holding::Giving(self.term));
         tenure.give();
@@ -188,5 +195,16 @@ impl Held<'_> {
         // What is in flight was shown when it was stored; now the streams end.
         context.stopping.cancel();
         let _ = timeout(LAST_WORDS, tenure.streams_ended()).await;
+    }
+
+    /// Looks whether the right to answer has lapsed, until something is done.
+    async fn look_until<T>(&self, done: impl Future<Output = T>) -> T {
+        let mut done = pin!(done);
+        loop {
+            tokio::select! {
+                outcome = &mut done => return outcome,
+                () = sleep(LOOK) => self.tenure.look(),
+            }
+        }
     }
 }

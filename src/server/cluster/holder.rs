@@ -1,13 +1,13 @@
 //! What this node holds: it claims and gives away partitions as it is ordered, each on a thread of its
 //! own.
 
-use super::{held, parts::Parts};
+use super::{held, parts::Parts, reading::Readings};
 use crate::{
     cluster::{BootMicros, Cluster, Ends, Holding, Order, Standing, rules::QUIET},
     config::Config,
     engine::{Clock, EngineSettings},
     grpc::{self, Runs},
-    log::{Partition, jetstream::JetStreamLog},
+    log::{NodeId, Partition, jetstream::JetStreamLog},
     server::engines::Engines,
     webhook::Plan,
 };
@@ -36,6 +36,7 @@ pub struct Holder {
     pub log: JetStreamLog,
     pub parts: Arc<Parts>,
     pub ends: Mutex<Ends>,
+    pub readings: Readings,
 }
 
 /// Looks where the logs end of partitions whose owners are silent: of whoever wrote the last entry is
@@ -72,8 +73,8 @@ struct All {
 #[derive(Debug)]
 struct Running {
     partition: Partition,
-    /// Tells it to give the partition away; none = it was told.
-    give: Option<oneshot::Sender<()>>,
+    /// Tells it to give the partition away, to nobody if there is none; none = it was told.
+    give: Option<oneshot::Sender<Option<NodeId>>>,
 }
 
 /// Does what this node is ordered to do; once it is told to stop, until it holds nothing any more.
@@ -84,8 +85,12 @@ pub async fn follow(holder: Arc<Holder>, stop: CancellationToken) {
         tokio::select! {
             order = holder.cluster.order() => match order {
                 Order::Claim(partition) => all.begin(&holder, partition, &tell),
-                Order::Give(partition, _) => all.give(partition),
+                Order::Give(partition, to) => all.give(partition, Some(to)),
             },
+            to_read = holder.cluster.to_read() => {
+                let limits = Arc::new(holder.settings.limits.clone());
+                holder.readings.begin(&holder.log, &limits, to_read);
+            }
             Some(number) = over.recv() => drop(all.running.remove(&number)),
             () = stop.cancelled() => break,
         }
@@ -106,7 +111,7 @@ pub async fn follow(holder: Arc<Holder>, stop: CancellationToken) {
         }
         tokio::select! {
             order = holder.cluster.order() => match order {
-                Order::Give(partition, _) => all.give(partition),
+                Order::Give(partition, to) => all.give(partition, Some(to)),
                 Order::Claim(partition) => holder.cluster.hold(partition, Holding::Nothing),
             },
             Some(number) = over.recv() => drop(all.running.remove(&number)),
@@ -144,17 +149,17 @@ impl All {
     }
 
     /// Gives a partition away; its thread says when that is done.
-    fn give(&mut self, partition: Partition) {
+    fn give(&mut self, partition: Partition, to: Option<NodeId>) {
         let all = self.running.values_mut();
         for one in all.filter(|one| one.partition == partition) {
             // One that is over hears nothing any more, and has said so.
-            one.give.take().map(|give| give.send(()));
+            one.give.take().map(|give| give.send(to));
         }
     }
 
     fn give_everything(&mut self) {
         for one in self.running.values_mut() {
-            one.give.take().map(|give| give.send(()));
+            one.give.take().map(|give| give.send(None));
         }
     }
 }

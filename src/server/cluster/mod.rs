@@ -7,6 +7,7 @@ mod holder;
 mod joining;
 mod late;
 mod parts;
+mod reading;
 mod tenure;
 
 pub use self::{check::check, holder::Holder, late::Late, parts::Parts, tenure::Tenure};
