@@ -28,16 +28,21 @@ fn told(loaded: &Loaded) -> Vec<String> {
 /// Claims a log; what was read ahead of it, and what is read of it from its beginning.
 async fn claimed(
     log: &MemoryLog,
-    ahead: ReadAhead<<MemoryLog as Log>::Reader>,
+    mut ahead: ReadAhead<<MemoryLog as Log>::Reader>,
     is_read_with_the_claim: bool,
 ) -> (Result<Loaded, LoadError>, Loaded) {
-    let mut ahead = ahead;
     let writer = log.claim(keeper::PARTITION, NodeId(9)).await.expect("a claim");
-    if is_read_with_the_claim {
-        ahead.catch_up().await.expect("it is read");
-    }
-    let afresh = keeper::read(log, keeper::PARTITION, writer.term(), &limits()).await;
-    (ahead.finish(writer.term()).await, afresh.expect("it is read"))
+    let term = writer.term();
+    let read = match is_read_with_the_claim {
+        true => ahead.catch_up().await,
+        false => Ok(()),
+    };
+    let read_ahead = match read {
+        Ok(()) => ahead.finish(term).await,
+        Err(error) => Err(error),
+    };
+    let afresh = keeper::read(log, keeper::PARTITION, term, &limits()).await;
+    (read_ahead, afresh.expect("it is read"))
 }
 
 #[tokio::test]
