@@ -19,6 +19,8 @@ mod proxy;
 #[allow(dead_code)]
 #[path = "../service/support/rebuilt.rs"]
 mod rebuilt;
+// Others start it, too.
+#[allow(dead_code)]
 mod server;
 mod small;
 mod stalled;

@@ -29,11 +29,11 @@ impl Server {
     pub fn start_by(mut command: Command, flags: &[&str]) -> Self {
         let has_listen = flags.contains(&"--listen");
         let listen = ["--listen", "127.0.0.1:0"];
+        without_settings(&mut command);
         let mut child = command
             .args(["serve", "--log-format", "json"])
             .args(if has_listen { &[][..] } else { &listen[..] })
             .args(flags)
-            .env_remove("SESSIOND_BIN")
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program runs");
@@ -124,6 +124,14 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
 /// The program under test.
 pub fn program() -> String {
     std::env::var("SESSIOND_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sessiond").to_owned())
+}
+
+/// Takes the names out of the environment of a program that tests are set by: it knows no such setting.
+pub fn without_settings(command: &mut Command) {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.to_string_lossy().starts_with("SESSIOND_")) {
+        command.env_remove(name);
+    }
 }
 
 /// Sends a signal to a process.

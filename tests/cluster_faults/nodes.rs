@@ -73,11 +73,7 @@ impl Node {
         let mut log = fs::OpenOptions::new();
         let log = log.create(true).append(true).open(&self.log).expect("a log");
         let mut command = Command::new(server::program());
-        // The program knows no setting of the names that the test has.
-        let names = env::vars_os().map(|(name, _)| name);
-        for name in names.filter(|name| name.to_string_lossy().starts_with("SESSIOND_")) {
-            command.env_remove(name);
-        }
+        server::without_settings(&mut command);
         let child =
             command.args(["serve", "--log-format", "json"]).args(&self.flags).stderr(log).spawn();
         self.child = Some(child.expect("the program runs"));

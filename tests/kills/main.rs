@@ -195,8 +195,7 @@ async fn join<T: 'static>(world: &World, mut tasks: JoinSet<T>) -> Vec<T> {
 /// The program, which knows no setting of these names.
 fn command() -> Command {
     let mut command = Command::new(server::program());
-    command.env_remove("SESSIOND_BIN").env_remove("SESSIOND_KILLS");
-    command.env_remove("SESSIOND_KILLS_SEED").env_remove("SESSIOND_KILLS_STOPS");
+    server::without_settings(&mut command);
     command
 }
 
