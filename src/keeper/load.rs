@@ -189,7 +189,11 @@ impl Loading {
     fn put(&mut self, entry: Entry) {
         match entry {
             Entry::Session(record) => self.put_session(*record),
-            Entry::Gone { app, id, .. } => drop(self.sessions.remove(&(app, id))),
+            Entry::Gone { app, id, .. } => {
+                // What was left of it had its beginning in a snapshot that went with it.
+                self.loaded.lost.retain(|lost| (&lost.app, &lost.id) != (&app, &id));
+                self.sessions.remove(&(app, id));
+            }
             Entry::GreatestEpoch(epoch) => self.greatest_epoch = self.greatest_epoch.max(epoch),
             Entry::User(user) => {
                 let key = (user.app.clone(), user.user.clone());
@@ -271,7 +275,10 @@ pub enum LoadError {
 mod tests {
     use super::*;
     use crate::{
-        engine::REMEMBERED_IDS,
+        engine::{
+            REMEMBERED_IDS,
+            testing::{engine, room, settings},
+        },
         record::{self, Place, Reply},
         session::{command::Actor, ids::Key, revision::Revision},
     };
@@ -292,6 +299,27 @@ mod tests {
         let mut bytes = Vec::new();
         entries.for_each(|entry| record::put(&mut bytes, &entry));
         bytes
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_not_lost_though_its_beginning_went_before_the_rest_of_it() {
+        let engine = engine(settings());
+        let live = room(&engine, "finals", |_| ());
+        let mark = live.lock().core.mark();
+        engine.advance(10_000);
+        let record = live.lock().core.record_since(&mark).expect("a frame was made");
+        let (app, id) = (record.app.clone(), record.id.clone());
+        let gone = Entry::Gone { app, id, epoch: mark.epoch };
+        let rest = bytes([Entry::Session(Box::new(record))].into_iter());
+        for (entries, lost) in [(vec![], 1), (vec![gone], 0)] {
+            let mut loading = Loading::new(Arc::new(Limits::default()));
+            let whole = [&*rest, &*bytes(entries.into_iter())].concat();
+            let pieces = record::split(&whole, usize::MAX);
+            let [piece] = &*pieces else { panic!("it fits one piece") };
+            let batch = Content::Batch(piece.clone().into());
+            loading.take(Seq(1), batch).expect("it is read");
+            assert_eq!(loading.finish().lost.len(), lost);
+        }
     }
 
     #[test]
