@@ -288,7 +288,7 @@ mod tests {
                 tracing::error!(%fault, "what was read before stays in force");
             }
             for hook in ["door", "gate", "door"] {
-                tracing::warn!(hook, reason = hook.len(), "a hook failed");
+                tracing::warn!(hook, app = hook.len(), "a hook failed");
             }
         });
         assert_eq!(lines.len(), 4, "{lines:?}");

@@ -3,7 +3,7 @@
 use super::{
     ConfigError,
     kind::{Kind, bytes, count, duration},
-    sources::nearest,
+    sources::{nearest, way_out},
 };
 use crate::{
     engine::{AppLimit, AppLimits, AppsSettings},
@@ -180,8 +180,9 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&mut self, at: usize, key: String, known: &[&'static str]) {
-        let nearest = nearest(&key, known.iter().copied());
-        self.faults.push(ConfigError::UnknownKey { place: self.place(at), key, nearest });
+        let all = format!("there is {}", known.join(", "));
+        let way_out = way_out(nearest(&key, known.iter().copied()), &all);
+        self.faults.push(ConfigError::UnknownKey { place: self.place(at), key, way_out });
     }
 
     fn wrong(&mut self, name: &'static str, at: usize, value: String, takes: String) {

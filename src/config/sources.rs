@@ -24,8 +24,8 @@ pub enum ConfigError {
     #[error("{name} cannot be {:?} (from {place}): expected {takes}", public(.value))]
     WrongValue { name: &'static str, value: String, place: String, takes: String },
     /// A key of the file, or a variable of the environment, that is no setting.
-    #[error("{place}: there is no setting {key:?}; {}", way_out(.nearest))]
-    UnknownKey { place: String, key: String, nearest: Option<&'static str> },
+    #[error("{place}: there is no setting {key:?}; {way_out}")]
+    UnknownKey { place: String, key: String, way_out: String },
     /// The file is not there or not readable.
     #[error("cannot read the configuration file {path:?}: {cause}")]
     UnreadableFile { path: PathBuf, cause: io::Error },
@@ -213,7 +213,7 @@ fn environment_values(faults: &mut Vec<ConfigError>) -> Values {
             let names = settings().iter().map(|setting| setting.env.as_str()).chain([FILE_ENV]);
             faults.push(ConfigError::UnknownKey {
                 place: "the environment".to_owned(),
-                nearest: nearest(&name, names),
+                way_out: way_out(nearest(&name, names), LIST),
                 key: name.into_owned(),
             });
             continue;
@@ -246,7 +246,7 @@ fn setting_called(key: &str, place: &str) -> Result<&'static Setting, ConfigErro
     settings().iter().find(|setting| setting.name == key).ok_or_else(|| ConfigError::UnknownKey {
         place: place.to_owned(),
         key: key.to_owned(),
-        nearest: nearest(key, settings().iter().map(|setting| setting.name.as_str())),
+        way_out: way_out(nearest(key, settings().iter().map(|it| it.name.as_str())), LIST),
     })
 }
 
@@ -258,11 +258,9 @@ pub fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<
     all.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, nearest)| nearest)
 }
 
-fn way_out(nearest: &Option<&'static str>) -> String {
-    nearest.map_or_else(
-        || "sessiond serve --help lists all".to_owned(),
-        |nearest| format!("the nearest is {nearest:?}"),
-    )
+/// What to do about a name that there is not: the one that was meant, or else where all are.
+pub fn way_out(nearest: Option<&'static str>, all: &str) -> String {
+    nearest.map_or_else(|| all.to_owned(), |nearest| format!("the nearest is {nearest:?}"))
 }
 
 fn text_of(
@@ -287,6 +285,8 @@ const FILE: &str = "config";
 const FILE_ENV: &str = "SESSIOND_CONFIG";
 const ENV_PREFIX: &str = "SESSIOND_";
 const PRINT: &str = "print-config";
+/// Where all settings are.
+const LIST: &str = "sessiond serve --help lists all";
 
 impl Args for Given {
     fn augment_args(command: Command) -> Command {
@@ -306,7 +306,13 @@ impl Args for Given {
 }
 
 fn argument(setting: &'static Setting) -> Arg {
-    text_argument(&setting.name, &setting.env)
+    let argument = text_argument(&setting.name, &setting.env);
+    // A switch that is named is on.
+    let argument = match setting.value_name == SWITCH {
+        true => argument.num_args(0..=1).default_missing_value("true"),
+        false => argument,
+    };
+    argument
         .value_name(setting.value_name)
         .help_heading(setting.heading)
         .help(format!("{} [{}]", setting.help, setting.takes))

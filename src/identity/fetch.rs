@@ -35,7 +35,7 @@ pub fn read(settings: &SourceSettings) -> Result<Vec<u8>, String> {
     let timeout = Duration::from_micros(settings.timeout);
     let agent = agent(&settings.url, settings.authorities.as_deref(), timeout)?;
     let request = agent.get(&settings.url).header("accept", "application/json");
-    let mut response = request.call().map_err(|error| error.to_string())?;
+    let mut response = request.call().map_err(|error| reason_of(&error))?;
     let status = response.status();
     if status.is_redirection() {
         return Err(format!("it answers {status}: redirects are not followed"));
@@ -46,7 +46,7 @@ pub fn read(settings: &SourceSettings) -> Result<Vec<u8>, String> {
     let body = response.body_mut().with_config().limit(MAX_BYTES as u64);
     body.read_to_vec().map_err(|error| match error {
         ureq::Error::BodyExceedsLimit(_) => format!("the key set has more than {MAX_BYTES} bytes"),
-        error => error.to_string(),
+        error => reason_of(&error),
     })
 }
 

@@ -333,13 +333,21 @@ impl Identity {
             if !source.begin(now) {
                 continue;
             }
-            let url = &source.settings.url;
+            // What follows may be secret.
+            let url = source.settings.url.split(['?', '#']).next();
             match source.end(fetch::read(&source.settings), now) {
                 News::Changed(keys) => {
                     self.next_generation();
                     tracing::info!(url, keys, "identity: new keys");
                 }
                 News::Recovered => tracing::info!(url, "identity: the keys can be read again"),
+                News::Failed(reason) if source.keys(now).is_none() => {
+                    tracing::error!(
+                        url,
+                        reason,
+                        "identity: keys cannot be read; there are none yet"
+                    );
+                }
                 News::Failed(reason) => {
                     tracing::error!(url, reason, "identity: keys cannot be read; old ones stay");
                 }

@@ -121,7 +121,8 @@ impl Reader<'_> {
         let certificates = root.sections("certificates", MAX_CERTIFICATES);
         let certificates: Vec<_> = certificates.into_iter().filter_map(certificate).collect();
         let revoked = root.section("revocations").map(|section| revocations(section, &issuers));
-        if issuers.is_empty() && keys.is_none() && certificates.is_empty() {
+        let is_empty = issuers.is_empty() && keys.is_none() && certificates.is_empty();
+        if is_empty && !root.has_faults() {
             root.fault_here("nobody could call: give issuers, a key-file or certificates");
         }
         root.end();
@@ -316,7 +317,8 @@ pub fn decoded(bytes: &[u8], encoding: Option<&str>) -> Result<Vec<u8>, String> 
 
 /// Keys must come from whom they are said to come: over https, or from this machine.
 pub fn url_fault(url: &str) -> Option<&'static str> {
-    const EXPECTED: &str = "expected an https URL (http only to this machine: 127.0.0.1, [::1])";
+    const EXPECTED: &str =
+        "expected an https URL without a user (http only to this machine: 127.0.0.1, [::1])";
     let Ok(uri) = url.parse::<ureq::http::Uri>() else { return Some(EXPECTED) };
     let host = uri.host().unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();

@@ -113,7 +113,7 @@ impl Hook {
             }
             Err(Failure::Call(reason)) => {
                 let app = begun.app();
-                tracing::warn!(hook = &**self.name(), app, reason, "a hook failed");
+                tracing::warn!(hook = &**self.name(), app, fault = reason, "a hook failed");
                 begun.failed(clock.now(), |app, news| self.note(app, news));
                 Err(SECOND)
             }

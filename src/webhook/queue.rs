@@ -67,8 +67,18 @@ struct Lane {
     events: usize,
     /// Where it stands in `due`; none = it is being delivered.
     place: Option<(Instant, u64)>,
-    /// How often its first delivery has failed, and since when.
-    failing: Option<(u32, Instant)>,
+    /// Its deliveries fail.
+    failing: Option<Failing>,
+}
+
+/// A lane whose deliveries fail.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    times: u32,
+    since: Instant,
+    /// How many events the first of them has, which is the same whenever it is tried again; none = it
+    /// was not tried yet, as what was tried before is lost.
+    events: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -107,6 +117,11 @@ impl Queue {
     /// Whether nothing waits that could be delivered: what has failed is not waited for.
     pub fn is_idle(&self) -> bool {
         self.lanes.values().all(|lane| lane.failing.is_some() && lane.place.is_some())
+    }
+
+    /// Whether a delivery has failed that is to be tried again.
+    pub fn has_failing(&self) -> bool {
+        self.lanes.values().any(|lane| lane.failing.is_some())
     }
 
     /// Takes an event in. None if there is no room before something is delivered.
@@ -166,7 +181,7 @@ impl Queue {
     /// all lanes are looked at, so not for each event. None if none fails.
     fn drop_failing(&mut self, now: Instant) -> Option<()> {
         let failing = self.lanes.iter().filter(|(_, lane)| lane.place.is_some() && lane.events > 0);
-        let failing = failing.filter_map(|(key, lane)| Some((lane.failing?.1, key.clone())));
+        let failing = failing.filter_map(|(key, lane)| Some((lane.failing?.since, key.clone())));
         let mut failing: Vec<_> = failing.collect();
         failing.sort_unstable_by_key(|(since, _)| *since);
         let is_enough = |it: &Self| it.events <= EVENTS / 8 * 7 && it.bytes <= BYTES / 8 * 7;
@@ -196,6 +211,7 @@ impl Queue {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let items = mem::take(&mut lane.items);
         lane.events = 0;
+        lane.failing = lane.failing.map(|failing| Failing { events: None, ..failing });
         let (mut missing, mut told) = (0, None);
         for item in items {
             match item {
@@ -244,12 +260,13 @@ impl Queue {
             gap = Some(first.clone());
             items.next();
         }
+        let most = lane.failing.and_then(|failing| failing.events).unwrap_or(BATCH);
         let mut events = Vec::new();
         let mut bytes = 0;
         for item in items {
             let Item::Event(event) = item else { break };
             bytes += event.bytes();
-            if events.len() == BATCH || bytes > BATCH_BYTES && !events.is_empty() {
+            if events.len() == most || bytes > BATCH_BYTES && !events.is_empty() {
                 break;
             }
             events.push(event.clone());
@@ -273,17 +290,18 @@ impl Queue {
                 }
             }
         } else {
-            let (failures, since) = lane.failing.map_or((1, now), |(times, at)| (times + 1, at));
-            lane.failing = Some((failures, since));
-            at = now + delay(self.retry.delay, failures);
-            if now.duration_since(since) >= self.retry.within && batch.lane.is_some() {
+            let (times, since) = lane.failing.map_or((1, now), |it| (it.times + 1, it.since));
+            let failing = Failing { times, since, events: Some(batch.events.len()) };
+            lane.failing = Some(failing);
+            at = now + delay(self.retry.delay, failing.times);
+            if now.duration_since(failing.since) >= self.retry.within && batch.lane.is_some() {
                 kept = Kept::Lost;
                 if lane.events == 0 {
                     self.merge(&batch.lane, now);
                     return kept;
                 }
                 // What comes from now on is tried for as long.
-                lane.failing = Some((failures, now));
+                lane.failing = Some(Failing { since: now, ..failing });
                 self.lose(&batch.lane, now);
             }
         }

@@ -66,7 +66,9 @@ impl Webhook {
         let webhook = &*self.settings.name;
         let mut state = self.state.lock();
         let kept = state.queue.done(batch, outcome.is_ok(), Instant::now());
-        let was_failing = mem::replace(&mut state.is_failing, outcome.is_err());
+        // Others of its sessions may fail still.
+        let is_failing = outcome.is_err() || state.is_failing && state.queue.has_failing();
+        let was_failing = mem::replace(&mut state.is_failing, is_failing);
         let is_new_loss = kept == Kept::Lost && !mem::replace(&mut state.is_losing, true);
         if outcome.is_ok() {
             state.is_losing = false;
@@ -75,7 +77,9 @@ impl Webhook {
         // There may be room, and the lane may have more.
         self.changed.notify_all();
         match outcome {
-            Ok(()) if was_failing => tracing::info!(webhook, "webhook: it takes events again"),
+            Ok(()) if was_failing && !is_failing => {
+                tracing::info!(webhook, "webhook: it takes events again")
+            }
             Err(reason) if !was_failing => {
                 tracing::warn!(webhook, reason, "webhook: a delivery failed and is tried again");
             }
@@ -89,7 +93,7 @@ impl Webhook {
 
 impl Batch {
     /// Names the delivery: it is as unique as its first event, or else as its gap.
-    fn name(&self, process: u64) -> String {
+    pub fn name(&self, process: u64) -> String {
         match (self.events.first(), &self.gap) {
             (Some(event), _) => event.name(process),
             (None, gap) => {

@@ -61,6 +61,25 @@ fn a_session_is_delivered_in_order_and_only_once_at_a_time() {
 }
 
 #[test]
+fn a_delivery_that_failed_is_the_same_when_it_is_tried_again() {
+    let mut now = Instant::now();
+    let mut queue = Queue::new(RETRY);
+    for number in 1..=2 {
+        push(&mut queue, "a", number, now);
+    }
+    let first = queue.take(now).expect("it waits");
+    for number in 3..6 {
+        push(&mut queue, "a", number, now);
+        queue.done(&first, false, now);
+        now = queue.next_due().expect("it is tried again");
+        let again = queue.take(now).expect("it is due");
+        assert_eq!((numbers(&again), again.name(7)), (vec![1, 2], first.name(7)));
+    }
+    queue.done(&first, true, now);
+    assert_eq!(numbers(&queue.take(now).expect("they waited")), [3, 4, 5]);
+}
+
+#[test]
 fn a_session_that_fails_holds_up_no_other_and_waits_longer_each_time() {
     let mut now = Instant::now();
     let mut queue = Queue::new(RETRY);
