@@ -32,11 +32,27 @@ fn the_help_tells_all_about_every_setting() {
         let help = words(&success(serve().arg(help)));
         for Setting { name, env, help: about, default, value_name, takes, range, .. } in settings()
         {
-            let flag = format!("--{name} <{value_name}> {about} [{takes}]");
+            let value = match *value_name {
+                "SWITCH" => "[<SWITCH>]".to_owned(),
+                name => format!("<{name}>"),
+            };
+            let flag = format!("--{name} {value} {about} [{takes}]");
             let part = words(&format!("{flag} [env: {env}] [default: {default}]"));
             assert!(help.contains(&part), "{part:?} is missing in {help}");
             assert!(takes.contains(range.unwrap_or_default()), "{takes:?} lacks {range:?}");
         }
+    }
+}
+
+#[test]
+fn a_switch_that_is_named_without_a_value_is_on() {
+    let mut print_config = print_config();
+    print_config.args(["--insecure", "--reflection", "false", "--tls-require-client"]);
+    let printed = printed(&mut print_config);
+    for (name, value) in
+        [("insecure", "true"), ("reflection", "false"), ("tls-require-client", "true")]
+    {
+        assert_eq!(printed[name], value, "{name}");
     }
 }
 
