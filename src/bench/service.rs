@@ -77,6 +77,8 @@ impl Service {
         let settings = SessionSettings {
             tick_interval: Some(plan.tick.try_into()?),
             pacing: plan.pacing.into(),
+            // Not all of them have members.
+            empty_ttl: Some(Duration::from_secs(3600).try_into()?),
             ..SessionSettings::default()
         };
         let plan = plan.clone();
