@@ -52,8 +52,9 @@ const TELLINGS: usize = 2;
 /// How long it has to say that it claims that. The partition has no owner meanwhile.
 const TELLING_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a node has to read what is about to be released for it. The partition is served meanwhile.
-const READ_AHEAD_WAIT: Duration = Duration::from_secs(5);
+/// How long a node has to read what is about to be released for it, so that one that stops still gives
+/// all that it has in time. The partition is served meanwhile, and who is late goes on reading.
+const READ_AHEAD_WAIT: Duration = Duration::from_secs(2);
 
 /// What a node may be behind or ahead by its own clock before somebody is told.
 const CLOCK_DIFFERENCE: Micros = 5_000_000;
