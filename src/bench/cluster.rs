@@ -28,6 +28,9 @@ use tokio::{process::Command, time::sleep};
 /// How long to wait before looking again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Partitions that stay where they are for so long have come to the nodes that are to have them.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// What a cluster is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -173,6 +176,27 @@ impl Cluster {
             }
             sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Waits until the nodes have shared the partitions among them: a stream ends when its partition moves.
+    pub async fn settled(&self) -> Result<()> {
+        let at = self.nodes[0].process.address;
+        let owners = |partitions: Vec<Partition>| {
+            partitions.into_iter().map(|it| it.node).collect::<Vec<_>>()
+        };
+        let begun = Instant::now();
+        let (mut last, mut since) = (owners(self.served(at).await?), begun);
+        while since.elapsed() < SETTLED {
+            sleep(LOOK_AGAIN).await;
+            let now = owners(self.served(at).await?);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err("partitions do not stay where they are".into());
+            }
+        }
+        Ok(())
     }
 
     /// Gives all partitions to a node, where they stay.

@@ -25,9 +25,6 @@ use tokio::{
 const TIMED_CALLS: usize = 1_000;
 /// Nodes that are stopped, one after the other.
 const STOPS: usize = 10;
-/// How long a node that was started is left alone before the next one is stopped: by then it knows the
-/// others.
-const SETTLED: Duration = Duration::from_secs(5);
 /// How often somebody calls while nodes are stopped.
 const CALL_EVERY: Duration = Duration::from_millis(5);
 /// So many answers say that the owner answers.
@@ -106,6 +103,7 @@ pub async fn three(bench: &Bench) -> Result<Figures> {
     bench.progress.step("a cluster of three nodes starts".to_owned());
     let size = Size { nodes: 3, servers: 1, partitions: 32 };
     let cluster = Cluster::start(&bench.args, size, "none").await?;
+    cluster.settled().await?;
     let alone = Server::start_with(&bench.args, bench.args.threads).await?;
     let three = Server::of_cluster(cluster, |_| true);
     bench.progress.step("a server alone, and in turns three nodes".to_owned());
@@ -136,7 +134,7 @@ pub async fn stopped(bench: &Bench, how: Stop) -> Result<Figures> {
     let mut gaps = latency_histogram();
     let stops = args.scaled(STOPS, 1);
     for number in 1..=stops {
-        sleep(SETTLED).await;
+        cluster.settled().await?;
         bench.progress.step(format!("stop {number} of {stops}"));
         let owner = owner(&cluster).await?;
         let at = cluster.nodes.iter().position(|node| node.name == owner);
