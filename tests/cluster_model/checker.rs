@@ -1,7 +1,8 @@
 //! Tries every course of a model within its bounds, the short ones first.
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::hash_map::Entry,
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
 };
@@ -32,16 +33,35 @@ pub enum Outcome<A> {
 /// The states are told apart by a hash of 64 bits: of ten million, two are taken for one with a chance
 /// of one in a hundred thousand.
 fn print_of<S: Hash>(state: &S) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    state.hash(&mut hasher);
-    hasher.finish()
+    let mut bytes = Bytes(Vec::with_capacity(512));
+    state.hash(&mut bytes);
+    bytes.finish()
+}
+
+/// All that is to be hashed, at once: without optimisation that is much faster than one by one.
+struct Bytes(Vec<u8>);
+
+impl Hasher for Bytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    fn finish(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.0);
+        hasher.finish()
+    }
 }
 
 /// Tries all courses.
 pub fn check<M: Model>(model: &M) -> Outcome<M::Action> {
     let begin = model.begin();
     let first = print_of(&begin);
-    let mut seen: Seen<M::Action> = HashMap::from([(first, None)]);
+    let mut seen: Seen<M::Action> = Seen::from_iter([(first, None)]);
     let mut level = vec![begin];
     let mut depth = 0;
     while !level.is_empty() {
@@ -61,7 +81,7 @@ pub fn check<M: Model>(model: &M) -> Outcome<M::Action> {
 }
 
 /// From where a state was come to first, and by what.
-type Seen<A> = HashMap<u64, Option<(u64, A)>>;
+type Seen<A> = FxHashMap<u64, Option<(u64, A)>>;
 
 struct Step<M: Model> {
     from: u64,
@@ -75,7 +95,7 @@ fn expand<M: Model>(model: &M, level: &[M::State], seen: &Seen<M::Action>) -> Ve
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = level.len().div_ceil(threads).max(1);
     let of_part = |states: &[M::State]| {
-        let (mut steps, mut own) = (Vec::new(), HashSet::new());
+        let (mut steps, mut own) = (Vec::new(), FxHashSet::default());
         for state in states {
             let from = print_of(state);
             model.next(state, &mut |action, state| {
