@@ -11,8 +11,12 @@ use super::{
     socket::Socket,
     tally::Tally,
 };
-use crate::proto::{
-    ListPartitionsRequest, ListPartitionsResponse, MovePartitionRequest, Partition, PartitionState,
+use crate::{
+    cluster::rules::{RIPENING, STAY},
+    proto::{
+        ListPartitionsRequest, ListPartitionsResponse, MovePartitionRequest, Partition,
+        PartitionState,
+    },
 };
 use prost::Message;
 use std::{
@@ -29,7 +33,7 @@ use tokio::{process::Command, time::sleep};
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Partitions that stay where they are for so long have come to the nodes that are to have them.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_micros(STAY + RIPENING);
 
 /// What a cluster is made of.
 #[derive(Debug, Clone, Copy)]
