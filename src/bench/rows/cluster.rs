@@ -27,7 +27,7 @@ const TIMED_CALLS: usize = 1_000;
 const STOPS: usize = 10;
 /// How long a node that was started is left alone before the next one is stopped: by then it knows the
 /// others.
-const SETTLED: Duration = Duration::from_secs(5);
+const KNOWN: Duration = Duration::from_secs(5);
 /// How often somebody calls while nodes are stopped.
 const CALL_EVERY: Duration = Duration::from_millis(5);
 /// So many answers say that the owner answers.
@@ -137,7 +137,7 @@ pub async fn stopped(bench: &Bench, how: Stop) -> Result<Figures> {
     let mut gaps = latency_histogram();
     let stops = args.scaled(STOPS, 1);
     for number in 1..=stops {
-        sleep(SETTLED).await;
+        sleep(KNOWN).await;
         bench.progress.step(format!("stop {number} of {stops}"));
         let owner = owner(&cluster).await?;
         let at = cluster.nodes.iter().position(|node| node.name == owner);
