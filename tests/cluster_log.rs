@@ -2,6 +2,8 @@
 //! disk that is full.
 #![cfg(target_os = "linux")]
 
+#[path = "support/disk.rs"]
+mod disk;
 #[allow(dead_code)]
 #[path = "support/nats.rs"]
 mod nats;
@@ -9,6 +11,7 @@ mod nats;
 #[path = "chaos/server.rs"]
 mod server;
 
+use disk::Disk;
 use nats::Server as Nats;
 use server::Server;
 use sessiond::{
@@ -24,11 +27,6 @@ use sessiond::{
 };
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader, Write},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -173,13 +171,13 @@ async fn while_nats_does_not_answer_nobody_is_told_that_there_is_no_space() {
 /// As docs/cluster.md says: a server whose disk was full answers again when it is started again.
 #[tokio::test]
 async fn while_the_disk_of_nats_is_full_nothing_is_acked_and_nothing_that_was_is_lost() {
+    let Some(program) = nats::program() else { return };
     let Some(disk) = Disk::new("96m") else { return };
     let settings = format!(
         "jetstream {{ store_dir: {:?}, max_file_store: 1T, sync_interval: always }}",
         disk.at
     );
-    let Some(program) = disk.program() else { return };
-    let mut nats = Nats::by(program, &settings);
+    let mut nats = Nats::by(disk.program(&program), &settings);
     let mut node = node(&nats);
     node.expects_alarms();
     let room = Room::open(&node, "room").await;
@@ -334,75 +332,4 @@ fn as_app<T>(request: T) -> Request<T> {
     let mut request = Request::new(request);
     request.metadata_mut().insert("sessiond-as", "app".parse().expect("ASCII"));
     request
-}
-
-/// A small disk that only those see who are started through it. It needs the right to make one.
-struct Disk {
-    holder: Child,
-    at: PathBuf,
-}
-
-impl Disk {
-    fn new(size: &str) -> Option<Self> {
-        let at =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("disk-{}", std::process::id()));
-        fs::create_dir_all(&at).expect("a folder");
-        let script = format!(
-            "mount -t tmpfs -o size={size} tmpfs '{}' && echo there && read _",
-            at.display()
-        );
-        let holder = Command::new("unshare")
-            .args(["-m", "sh", "-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut holder = holder.ok()?;
-        let mut said = String::new();
-        let output = holder.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut said).expect("a pipe");
-        let disk = Self { holder, at };
-        if said.is_empty() {
-            eprintln!("SKIPPED: it cannot mount a disk");
-            return None;
-        }
-        Some(disk)
-    }
-
-    /// What starts a server of NATS on it.
-    fn program(&self) -> Option<PathBuf> {
-        let server = nats::program()?;
-        let path = self.at.with_extension("program");
-        let script = format!(
-            "#!/bin/sh\nexec nsenter -t {} -m -- '{}' \"$@\"\n",
-            self.holder.id(),
-            server.display()
-        );
-        fs::write(&path, script).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
-        Some(path)
-    }
-
-    fn filler(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
-        root.join(self.at.strip_prefix("/").expect("it begins there")).join("filler")
-    }
-
-    fn fill(&self) {
-        let mut file = fs::File::create(self.filler()).expect("a file");
-        while file.write_all(&[1; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.filler()).expect("it is there");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
-        let _ = fs::remove_dir_all(&self.at);
-        let _ = fs::remove_file(self.at.with_extension("program"));
-    }
 }

@@ -1,9 +1,19 @@
 //! What is done to the cluster.
 
-use crate::{link::State, nats::Server, stage::Stage};
+use crate::{
+    link::State,
+    nats::Server,
+    stage::{ON_DISK, Stage},
+};
 use sessiond::proto::MovePartitionRequest;
-use std::{fmt, mem, time::Duration};
+use std::{
+    fmt, mem,
+    time::{Duration, Instant},
+};
 use tokio::{task::spawn_blocking, time::sleep};
+
+/// What becomes free of a full disk is taken after so long.
+const REFILL: Duration = Duration::from_millis(100);
 
 /// Something that goes wrong, and is mended after a while.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +34,11 @@ pub enum Fault {
     KillNats(usize, Duration),
     /// A server of NATS stands still.
     FreezeNats(usize, Duration),
+    /// The links between a server of NATS and the others are cut, or held.
+    Routes(usize, State, Duration),
+    /// The disk of a server of NATS is full. It is started again when there is space after this time, as
+    /// docs/cluster.md says.
+    FullDisk(Duration),
     /// All servers of NATS are killed, and started again after this time.
     AllNats(Duration),
 }
@@ -38,7 +53,7 @@ impl Fault {
         let (down, frozen, short, gone) =
             (span(0, 9_000), span(5_000, 9_000), span(1_000, 6_000), span(3_000, 12_000));
         let state = if draw.bool() { State::Cut } else { State::Held };
-        match draw.u8(0..24) {
+        match draw.u8(0..28) {
             0..5 => Self::Kill(node, down),
             5..9 => Self::Freeze(node, frozen),
             9..12 => Self::Restart(node, down / 4),
@@ -47,6 +62,8 @@ impl Fault {
             17..19 => Self::Nodes(node, state, gone),
             19..21 => Self::KillNats(nats, down),
             21..23 => Self::FreezeNats(nats, frozen),
+            23..25 => Self::Routes(nats, state, gone),
+            25..27 => Self::FullDisk(gone),
             _ => Self::AllNats(short),
         }
     }
@@ -64,6 +81,9 @@ impl Fault {
             Self::Nodes(..) => "a node is cut off from other nodes",
             Self::KillNats(..) => "a server of NATS is killed",
             Self::FreezeNats(..) => "a server of NATS stands still",
+            Self::Routes(_, State::Held, _) => "a server of NATS hears nothing of the others",
+            Self::Routes(..) => "a server of NATS is cut off from the others",
+            Self::FullDisk(..) => "the disk of a server of NATS is full",
             Self::AllNats(..) => "all servers of NATS are killed",
         }
     }
@@ -160,6 +180,22 @@ impl Fault {
                 stage.nats.servers[server].signal("STOP");
                 sleep(frozen).await;
                 stage.nats.servers[server].signal("CONT");
+            }
+            Self::Routes(server, state, span) => {
+                stage.set_routes(server, state);
+                sleep(span).await;
+                stage.set_routes(server, State::Up);
+            }
+            Self::FullDisk(span) => {
+                let Some(disk) = stage.disk.clone() else { return };
+                let begun = Instant::now();
+                while begun.elapsed() < span {
+                    let disk = disk.clone();
+                    spawn_blocking(move || disk.fill()).await.expect("it is done");
+                    sleep(REFILL).await;
+                }
+                disk.free();
+                with_nats(stage, |servers| servers[ON_DISK].restart()).await;
             }
             Self::AllNats(down) => {
                 with_nats(stage, |servers| servers.iter_mut().for_each(|it| it.kill())).await;

@@ -32,6 +32,8 @@ mod calls;
 mod check;
 #[path = "../kills/churn.rs"]
 mod churn;
+#[path = "../support/disk.rs"]
+mod disk;
 #[allow(dead_code)]
 #[path = "../kills/facts.rs"]
 mod facts;

@@ -3,11 +3,13 @@
 use crate::{
     check,
     churn::Churn,
+    disk::Disk,
     faults::Fault,
     fleet::Fleet,
+    link::{Link, State},
     load::{self, Room},
     moves,
-    nats::Three,
+    nats::{self, Member, Three},
     nodes::{Logs, Node},
     passing::Passing,
     probes::{self, Line},
@@ -27,6 +29,12 @@ use tokio::{
 };
 
 pub const NODES: usize = 3;
+
+/// The server of NATS whose disk can be full.
+pub const ON_DISK: usize = 2;
+
+/// The size of that: more than the logs take as long as they are cut off.
+const DISK: &str = "1g";
 
 /// How long the cluster may take until every partition is served, once everything is mended.
 const BACK_WITHIN: Duration = Duration::from_secs(60);
@@ -56,6 +64,10 @@ pub struct Stage {
     pub fleet: Arc<Fleet>,
     pub nodes: Vec<Node>,
     pub nats: Three,
+    /// None where none can be mounted.
+    pub disk: Option<Arc<Disk>>,
+    /// Between servers of NATS: of each pair, the one that looks for the other first.
+    routes: Vec<(usize, usize, Link)>,
     pub lines: Vec<Arc<Line>>,
     rooms: Vec<Arc<Room>>,
     churns: Vec<(usize, Arc<Mutex<Churn>>)>,
@@ -67,7 +79,22 @@ pub struct Stage {
 impl Stage {
     /// Starts everything. None where there is no NATS.
     pub async fn start(seed: u64, size: Size) -> Option<Self> {
-        let nats = Three::start()?;
+        let program = nats::program()?;
+        let (disk, ports) = (Disk::new(DISK).map(Arc::new), Three::ports());
+        let mut routes = Vec::new();
+        for (from, to) in [(0, 1), (0, 2), (1, 2)] {
+            routes.push((from, to, Link::to(([127, 0, 0, 1], ports[to]).into()).await));
+        }
+        let nats = Three::of([0, 1, 2].map(|number| {
+            let disk = disk.as_ref().filter(|_| number == ON_DISK);
+            let links = routes.iter().filter(|(from, ..)| *from == number);
+            Member {
+                program: disk.map_or(program.clone(), |disk| disk.program(&program)),
+                store: disk.map(|disk| disk.at.join("store")),
+                port: ports[number],
+                routes: links.map(|(.., link)| link.address.port()).collect(),
+            }
+        }));
         let (logs, world) = (Logs::new(seed), Arc::new(World::new(seed)));
         let mut nodes = Vec::new();
         for number in 0..NODES {
@@ -94,6 +121,8 @@ impl Stage {
             fleet,
             nodes,
             nats,
+            disk,
+            routes,
             _logs: logs,
         };
         stage.open(size).await;
@@ -181,6 +210,12 @@ impl Stage {
             self.world.violation("streams", "an epoch is another one after a hand-over");
         }
         self.world.gaps().into_iter().for_each(|gap| times.note(fault.streams(), gap));
+    }
+
+    /// What becomes of the links between a server of NATS and the others.
+    pub fn set_routes(&self, server: usize, state: State) {
+        let meant = self.routes.iter().filter(|(from, to, _)| [*from, *to].contains(&server));
+        meant.for_each(|(.., link)| link.set(state));
     }
 
     /// Waits until every partition is served that was not.

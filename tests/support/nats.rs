@@ -17,6 +17,9 @@ use std::{
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(20);
 
+/// Where a server of three tells the others that it is: so they find it only where they are told to.
+const NOBODY: u16 = 9;
+
 /// Runs a program until its own input ends, and removes a folder after that unless it is to be kept.
 const KEEPER: &str = r#"folder=$1; shift; "$@" & read -r _
 kill -CONT $!; kill $!; wait $!; [ -e "$folder/keep" ] || rm -rf "$folder""#;
@@ -193,6 +196,18 @@ fn port(folder: &Path) -> u16 {
     }
 }
 
+/// One of three servers, before it is started.
+#[derive(Debug)]
+pub struct Member {
+    pub program: PathBuf,
+    /// The folder that it stores in; none = one of its own.
+    pub store: Option<PathBuf>,
+    /// Its port for the others.
+    pub port: u16,
+    /// Where it looks for the others.
+    pub routes: Vec<u16>,
+}
+
 /// Three servers that are one cluster.
 #[derive(Debug)]
 pub struct Three {
@@ -201,26 +216,36 @@ pub struct Three {
 }
 
 impl Three {
+    /// Each stores in a folder of its own, and finds all the others.
     pub fn start() -> Option<Self> {
-        program()?;
-        let free: Vec<_> =
-            (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-        let ports: Vec<_> =
-            free.iter().map(|it| it.local_addr().expect("an address").port()).collect();
-        drop(free);
-        let routes: Vec<_> =
-            ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
-        let routes = routes.join(", ");
-        let start = |(number, port): (usize, &u16)| {
+        let (program, ports) = (program()?, Self::ports());
+        let member =
+            |port| Member { program: program.clone(), store: None, port, routes: ports.to_vec() };
+        Some(Self::of(ports.map(member)))
+    }
+
+    /// Ports for them that are free.
+    pub fn ports() -> [u16; 3] {
+        let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        free.map(|it| it.local_addr().expect("an address").port())
+    }
+
+    /// Each looks for the others nowhere but where it is told to.
+    pub fn of(members: [Member; 3]) -> Self {
+        let start = |(number, member): (usize, Member)| {
+            let store = member.store.map_or("STORE".to_owned(), |it| format!("{it:?}"));
+            let routes = member.routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\""));
+            let routes = routes.collect::<Vec<_>>().join(", ");
             let settings = format!(
-                "jetstream {{ store_dir: STORE, sync_interval: always }}\n\
+                "jetstream {{ store_dir: {store}, sync_interval: always }}\n\
                  server_name: server{number}\n\
-                 cluster {{ name: tests, no_advertise: true, listen: \"127.0.0.1:{port}\",\n\
-                 routes: [{routes}] }}"
+                 cluster {{ name: tests, no_advertise: true, listen: \"127.0.0.1:{}\",\n\
+                 advertise: \"127.0.0.1:{NOBODY}\", routes: [{routes}] }}",
+                member.port
             );
-            Server::with(&settings)
+            Server::by(member.program, &settings)
         };
-        Some(Self { servers: ports.iter().enumerate().map(start).collect::<Option<_>>()? })
+        Self { servers: members.into_iter().enumerate().map(start).collect() }
     }
 
     pub fn urls(&self) -> String {
