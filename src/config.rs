@@ -138,8 +138,8 @@ settings! {
         node_certificate: Option<PathBuf> = "none", file_or_none();
         /// The private key of the certificate of this node, in PEM. Others must not be able to read it.
         node_key: Option<PathBuf> = "none", file_or_none();
-        /// The authorities of the certificates of nodes, in PEM. Whoever has one of theirs is a node, so
-        /// they must issue none to anybody else.
+        /// The authorities of the certificates of nodes, in PEM. Everybody who has one of theirs is a
+        /// node, so they must issue none to anybody else.
         node_ca: Option<PathBuf> = "none", file_or_none();
         /// A file with a secret of the nodes, of 32 bytes or more, for a closed network: without
         /// certificates it goes in clear text. Of several lines the first is shown to others, and all are
@@ -157,7 +157,7 @@ settings! {
         reflection: bool = "true", switch();
     }
     "Events" {
-        /// A file that says which URLs are told what happens. See docs/events.md.
+        /// A file that says which URLs get the events. See docs/events.md.
         webhooks: Option<PathBuf> = "none", file_or_none();
     }
     "Storing" {
@@ -202,12 +202,12 @@ settings! {
         join_timeout: Duration = "15s", duration("1s..1h");
         /// A user without a membership and a stream is forgotten after this long.
         user_ttl: Duration = "60s", duration("1s..24h");
-        /// On a stop, how long before the end gateways are told, if there are any; everything goes on
+        /// On a stop, how long before the end gateways get notice, if there are any; everything goes on
         /// meanwhile.
         drain_notice: Duration = "1s", duration("0s..5m");
         /// Longest a stop may take; what has not ended by then is cut off.
         drain_timeout: Duration = "20s", duration("0s..10m");
-        /// On a stop, the delays after which clients are told to reconnect are spread over this long.
+        /// On a stop, the delays that clients get for coming back are spread over this long.
         drain_spread: Duration = "2s", duration("0s..5m");
         /// How long a session remembers removals and departures, so that deltas can name them.
         removal_memory: Duration = "5m", duration("1s..1h");
@@ -245,14 +245,14 @@ settings! {
         max_members: usize = "10000", count("1..100000");
         /// Most removals and departures a session remembers, so that deltas can name them.
         max_removals: usize = "1024", count("0..1000000");
-        /// Most updates in the log of a session that ALL delivery is told from.
+        /// Most updates in the log of a session, from which ALL delivery reads.
         max_log_updates: usize = "4096", count("1..1000000");
         /// Largest log of a session.
         max_log_bytes: usize = "1MiB", bytes("1KiB..64MiB");
         /// Most bytes of the logs of all sessions on this node, in a cluster of each partition; what does not
         /// fit makes logs shorter.
         max_logs_bytes: usize = "256MiB", bytes("1KiB..65536MiB");
-        /// Most events in the journal of an app, which WatchEvents and webhooks are told from.
+        /// Most events in the journal of an app, from which WatchEvents and webhooks read.
         max_journal_events: usize = "10000", count("1..10000000");
         /// Largest journal of an app.
         max_journal_bytes: usize = "8MiB", bytes("16KiB..1024MiB");
@@ -289,7 +289,8 @@ settings! {
         /// what comes over it is closed at once. 0 is no limit.
         max_new_connections_per_address: usize = "0", count("0..1000000");
         /// Most calls from one address in a second that are refused for their credentials; over it they
-        /// are told to wait. Calls with valid credentials go on. 0 is no limit.
+        /// get RESOURCE_EXHAUSTED and a time to wait. Calls with valid credentials go on. 0 is no
+        /// limit.
         max_refused_calls_per_address: usize = "1000", count("0..1000000");
         /// Most streams open at a time from one address; 0 is no limit.
         max_streams_per_address: usize = "0", count("0..100000000");
