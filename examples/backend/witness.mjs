@@ -234,7 +234,7 @@ export class Process {
     return said;
   }
 
-  /** It is told to end, and says so. */
+  /** It gets SIGTERM, and says so. */
   isTold(pattern) {
     this.child.kill('SIGTERM');
     return this.says(pattern);

@@ -23,7 +23,7 @@ type event struct {
 	err      error
 }
 
-// dial opens a stream and says hello. What comes of it is told as events, the last one with an error.
+// dial opens a stream and says hello. What comes of it arrives as events, the last one with an error.
 func dial(address string, hello *sessiond.GatewayHello, events chan<- event) *link {
 	ctx, cancel := context.WithCancel(context.Background())
 	link := &link{cancel: cancel}
