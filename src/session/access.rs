@@ -5,7 +5,7 @@ use super::{error::Refusal, role::Role};
 /// In what capacity somebody acts on a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// The app itself: may everything.
+    /// The app itself: it may do everything.
     App,
     /// Somebody who has joined.
     Joined(Role),

@@ -15,7 +15,7 @@ const BANS: usize = 10_000;
 /// Why somebody may not join, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ban {
-    /// In the words of who banned.
+    /// In the words of the one who banned.
     pub reason: Arc<str>,
     /// When it ends; none = never.
     pub until: Option<Micros>,

@@ -21,7 +21,7 @@ use std::{
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// The app itself: may everything.
+    /// The app itself: it may do everything.
     App,
     /// A user, judged by its role.
     User(Acting),
@@ -153,12 +153,12 @@ pub struct Join {
     pub moves: bool,
     /// In which epoch of the session it was judged and found good; none = it was not judged.
     pub judged: Option<Epoch>,
-    /// The role that whoever judged it gives to a new member. An owner stays one.
+    /// The role that its judge gives to a new member. An owner stays one.
     pub role: Option<Role>,
 }
 
 impl Command {
-    /// Whether who asks is told of the success only when it is stored, in a session that is.
+    /// Whether the actor learns of the success only when it is stored, in a session that is.
     pub fn is_stored_at_once(&self) -> bool {
         match self {
             Self::Delete
@@ -182,8 +182,8 @@ impl Command {
     }
 
     /// Whether it counts as one of the changes of sessions and members that a user may make in a second.
-    /// Who joins is counted with the record of the user. What ends something that was counted when it
-    /// began is not, and neither is what counts as an update.
+    /// A join is counted with the record of the user. What ends something that was counted when it began
+    /// is not, and neither is what counts as an update.
     pub fn is_change(&self) -> bool {
         match self {
             Self::Update(_)
@@ -281,7 +281,7 @@ pub enum Command {
     Kick {
         /// Who.
         target: UserId,
-        /// What it is told.
+        /// What is said to it.
         reason: Arc<str>,
     },
     /// A user has to go and stay away.

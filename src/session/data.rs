@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// The shared part is written from the role on that the settings name, the private part by
-    /// those who see it. Who compares learns of changes, so for that it takes the same.
+    /// those who see it. A user who compares learns of changes, so comparing needs the same.
     pub(super) fn check_data(
         &self,
         actor: &Actor,

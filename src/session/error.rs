@@ -1,4 +1,4 @@
-//! Why a command is refused, in the words of the rules; what a client is told of it is not said here.
+//! Why a command is refused, in the words of the rules; what a client gets of it is not said here.
 
 use super::{limits::Micros, role::Role};
 use std::{borrow::Cow, fmt};
@@ -39,7 +39,7 @@ pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
     format!("{}{MORE}", &text[..end]).into()
 }
 
-/// Bytes of the faults of a request that are kept; further ones are counted. A client is told fewer
+/// Bytes of the faults of a request that are kept; further ones are counted. A client gets fewer
 /// still.
 pub const FAULTS_BYTES: usize = 4 * 1024;
 
@@ -58,7 +58,7 @@ pub struct Faults {
 impl Faults {
     /// Notes a fault.
     pub fn add(&mut self, field: impl fmt::Display, description: impl Into<String>) {
-        // Who is at fault thousands of times does not have thousands of texts made.
+        // For a request with thousands of faults, thousands of texts are not made.
         if self.unnamed > 0 {
             self.unnamed += 1;
             return;

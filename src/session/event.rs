@@ -71,14 +71,14 @@ pub enum What {
     Kicked {
         /// Whom.
         user: UserId,
-        /// In the words of who kicked.
+        /// In the words of the one who kicked.
         reason: Arc<str>,
     },
     /// Somebody banned a user.
     Banned {
         /// Whom.
         user: UserId,
-        /// In the words of who banned.
+        /// In the words of the one who banned.
         reason: Arc<str>,
         /// When the ban ends; none = never.
         until: Option<Micros>,

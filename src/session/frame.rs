@@ -26,8 +26,8 @@ impl Session {
         self.make_frame(now, true)
     }
 
-    /// The same; without values it shows who is there and what is told of the session, but nothing
-    /// that was written.
+    /// The same; without values it shows who is there and the info of the session, but nothing that
+    /// was written.
     pub(super) fn make_frame(&mut self, now: Micros, values: bool) -> Option<Frame> {
         if !std::mem::take(&mut self.open) {
             return None;

@@ -50,8 +50,8 @@ impl Session {
         }
     }
 
-    /// Hands the hosting on: moderators, and the host itself. Nobody named = the first by the order
-    /// who is not host already.
+    /// Hands the hosting on: moderators, and the host itself. Nobody named = the first user by the
+    /// order who is not host already.
     pub(super) fn swap_host(
         &mut self,
         actor: &Actor,

@@ -26,7 +26,7 @@ impl Session {
         }
     }
 
-    /// The same for who is not a member.
+    /// The same for a user who is not a member.
     fn check_admission(&self, now: Micros, user: &UserId, join: &Join) -> Result<(), Refusal> {
         let password = self.check_password(user, join.proven.as_ref());
         self.check_may_know(user, join)?;
@@ -43,7 +43,7 @@ impl Session {
         if join.role.is_some() && !self.roles.has_room(user, role) {
             return Err(Refusal::LimitReached { limit: Limit::Roles, most: ROLES });
         }
-        // Whoever opens a session that is locked from the start is in.
+        // The opener of a session that is locked from the start is in.
         if self.accepted.settings.locked && self.revision.is_some() {
             return Err(Refusal::Locked);
         }
@@ -81,8 +81,8 @@ impl Session {
         }
     }
 
-    /// Whether somebody new may pass. The opener does, and who has come to moderate does. It has to
-    /// be the password in force that was proven, not one that was changed since.
+    /// Whether somebody new may pass. The opener does, and a user who has come to moderate does. It
+    /// has to be the password in force that was proven, not one that was changed since.
     pub(super) fn check_password(
         &self,
         user: &UserId,
@@ -132,7 +132,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in somebody new; whoever calls settles what depends on who is there.
+    /// Takes in somebody new; the caller settles what depends on who is there.
     pub(super) fn admit(&mut self, now: Micros, user: UserId, join: Join) -> Result<(), Refusal> {
         self.check_admission(now, &user, &join)?;
         let role = self.role_on_joining(&user, &join);
@@ -173,7 +173,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether anybody may join who knows nothing of the session, bans apart: what `newest` chooses
+    /// Whether anybody who knows nothing of the session may join, bans apart: what `newest` chooses
     /// among.
     pub fn is_open_to_all(&self) -> bool {
         let settings = &self.accepted.settings;
@@ -243,7 +243,7 @@ impl Session {
         self.remove_member(now, ix, Departure::Left);
         // A private session ends with its source, and nobody is to own it then.
         if !keep_role && !self.is_source(user) {
-            // It gives up what raises: who was made a spectator stays one.
+            // It gives up what raises: a user who was made a spectator stays one.
             if self.roles.of(user).is_some_and(|role| role > Role::Member) {
                 self.roles.withdraw(user);
                 self.notes.add(user);

@@ -15,8 +15,8 @@ impl Session {
         self.judges
     }
 
-    /// Whoever serves the session judges this, beside the rules of the session. It may change at any time:
-    /// what was written before stays as it is.
+    /// The server judges this, beside the rules of the session. It may change at any time: what was
+    /// written before stays as it is.
     pub fn judge(&mut self, by_server: Operations) {
         self.judges = by_server.or(judged_by(&self.accepted.settings.rules));
     }
@@ -38,7 +38,8 @@ impl Session {
         }
     }
 
-    /// The same of a join, whose first props are a write; who opens the session is judged as that.
+    /// The same of a join, whose first props are a write; a user who opens the session is judged as
+    /// that.
     pub(super) fn check_join_judged(&self, join: &Join) -> Result<(), Refusal> {
         let writes = self.judges.has(Operation::Write) && !join.props.is_empty();
         let is_judged = self.revision.is_none() || join.judged == Some(self.epoch);

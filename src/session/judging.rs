@@ -1,4 +1,4 @@
-//! What may be judged before a session is asked: by rules of its own, and by whoever serves it.
+//! What may be judged before a session is asked: by rules of its own, and by the server.
 
 use super::ids::Key;
 
@@ -7,7 +7,7 @@ use super::ids::Key;
 pub enum Operation {
     /// Somebody opens a session.
     Open,
-    /// A user joins who is not in.
+    /// A user who is not in joins.
     Join,
     /// A member writes props or session data.
     Write,
@@ -81,7 +81,7 @@ pub struct Rule {
     pub on: Operations,
     /// What must be true.
     pub expression: Key,
-    /// What is told to whoever is refused.
+    /// What is sent to a user who is refused.
     pub message: Key,
 }
 

@@ -31,7 +31,7 @@ pub struct Limits {
     pub notes: usize,
     /// How long a tied member may be without any stream after joining.
     pub join_timeout: Micros,
-    /// Updates of the log that ALL delivery is told from.
+    /// Updates of the log that ALL delivery is made from.
     pub log_updates: usize,
     /// Bytes of that log.
     pub log_bytes: usize,

@@ -17,7 +17,7 @@ use super::{
 
 impl Session {
     /// Somebody subscribes to all: there is a log from the next frame on. What is accepted already
-    /// is not in it, so whoever calls closes the open frame first.
+    /// is not in it, so the caller closes the open frame first.
     pub fn keep_log(&mut self) {
         match &mut self.log {
             Some(_) => self.deadlines.set(Deadline::Log, None),
@@ -39,13 +39,13 @@ impl Session {
         }
     }
 
-    /// Every frame after this revision can be told update by update.
+    /// Every frame after this revision can be sent update by update.
     pub fn log_start(&self) -> Revision {
         self.log.as_ref().map_or_else(|| self.shown_from(), |log| log.start)
     }
 
     /// Whether an actor in the class of a view has seen by the same rules ever since a revision, so
-    /// that it may be told all updates since. A member is told none of before it joined.
+    /// that it may get all updates since. A member gets none of before it joined.
     pub fn log_fits(&self, actor: &Actor, view: &View, revision: Revision) -> bool {
         let Some(log) = &self.log else { return true };
         let member = actor.user().and_then(|user| self.members.find(user));
@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// Nothing up to the next frame can be told one by one.
+    /// Nothing up to the next frame can be sent one by one.
     pub(super) fn cut_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.cut();
@@ -87,7 +87,7 @@ impl Session {
     }
 
     /// Whether any view shows a prop of this name, as of the last frame: a view that comes to see
-    /// others with the next one is told anew anyway.
+    /// others with the next one is sent from the start anyway.
     pub(super) fn is_logged(&self, key: &str) -> bool {
         let settings = &self.shown.settings;
         settings.selects(key) || (self.kind == Kind::Hosted && settings.shows_of_host(key))
@@ -170,7 +170,7 @@ impl Session {
         }
     }
 
-    /// The host changed; both are told anew.
+    /// The host changed; both are sent again.
     pub(super) fn log_swap(&mut self, old: Option<UserId>) {
         if self.log.is_none() {
             return;
@@ -190,7 +190,7 @@ impl Session {
         }
     }
 
-    /// Something was done that may have changed what is told of the session.
+    /// Something was done that may have changed what readers learn of the session.
     pub(super) fn log_info(&mut self) {
         if let Some(log) = &self.log
             && log.info != self.accepted
@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// The frame is made: its updates are told under its revision.
+    /// The frame is made: its updates are sent under its revision.
     pub(super) fn seal_log(&mut self) {
         if self.log.is_none() {
             return;

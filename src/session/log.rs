@@ -1,6 +1,6 @@
-//! The last accepted writes and events, one by one and in order: what ALL delivery is told from.
-//! There is a log only while somebody listens and for a while after; it is bounded, and whoever
-//! needs what has fallen out of it is told so.
+//! The last accepted writes and events, one by one and in order: what ALL delivery is made from.
+//! There is a log only while somebody listens and for a while after; it is bounded, and a reader
+//! that needs what has fallen out of it learns that.
 
 use super::{
     Info,
@@ -60,11 +60,11 @@ pub enum Event {
         /// Why.
         departure: Departure,
     },
-    /// What is told of the session changed.
+    /// What readers learn of the session changed.
     Info(Arc<Info>),
     /// Somebody else became host.
     Swap {
-        /// What is told of the session since.
+        /// What readers learn of the session since.
         info: Arc<Info>,
         /// The old host and the new one as they are then, as far as they are members.
         hosts: Vec<Whole>,
@@ -135,7 +135,7 @@ struct Framed {
 pub struct Log {
     frames: VecDeque<Framed>,
     open: Vec<Event>,
-    /// The open frame had more than the log can hold, or some of it was taken back: it is not told.
+    /// The open frame had more than the log can hold, or some of it was taken back: it is not sent.
     lost: bool,
     updates: usize,
     bytes: usize,
@@ -143,7 +143,7 @@ pub struct Log {
     most_bytes: usize,
     /// Every frame after this revision is in it.
     pub start: Revision,
-    /// What was told of the session last.
+    /// What readers learnt of the session last.
     pub info: Arc<Info>,
     /// What decides who sees what, as of the last frame.
     pub(super) eyes: Eyes,
@@ -214,7 +214,7 @@ impl Log {
         }
     }
 
-    /// Nothing of the open frame is told one by one: the log begins anew after it.
+    /// Nothing of the open frame is sent one by one: the log begins again after it.
     pub fn cut(&mut self) {
         let open = std::mem::take(&mut self.open);
         self.updates -= open.len();

@@ -88,7 +88,7 @@ use std::sync::Arc;
 use untold::Untold;
 use value::Value;
 
-/// What is told of a session as a whole, and sent whole when anything in it changes.
+/// What readers learn of a session as a whole; it is sent whole when anything in it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// What the opener and admins choose.
@@ -187,7 +187,7 @@ pub struct Session {
     info_revision: Revision,
     /// The revision at which it last changed who sees which keys of whom.
     sight_revision: Revision,
-    /// Told to nobody.
+    /// Shown to nobody.
     password: Option<PasswordHash>,
     /// The frame that came with its last change.
     password_revision: Revision,
@@ -198,7 +198,7 @@ pub struct Session {
     bans: Seldom<Bans>,
     /// Places that are held for users who have not joined.
     seats: Seldom<Seats>,
-    /// How many of them are told.
+    /// How many of them are shown.
     shown_seats: usize,
     /// Hosted: the props of a host that is gone, until there is another.
     heritage: Option<Box<Heritage>>,
@@ -209,7 +209,7 @@ pub struct Session {
     reset_revision: Revision,
     /// About whom something changed that no frame tells.
     notes: Notes,
-    /// What others have still to be told of what happened.
+    /// What others have still to learn of what happened.
     untold: Seldom<Untold>,
     /// Every update one by one, while somebody listens.
     log: Option<Box<Log>>,
@@ -383,7 +383,8 @@ impl Session {
             }
             Command::StreamClosed { user, membership, lost } => {
                 let ix = self.member(&user)?;
-                // Who left and came back has a new membership, which the old stream is nothing to.
+                // A user who left and came back has a new membership, which the old stream is
+                // nothing to.
                 if self.members.membership(&user).is_some_and(|member| member.order == membership) {
                     self.stream_closed(now, ix, lost);
                 }
@@ -416,7 +417,7 @@ impl Session {
         self.settle_age();
     }
 
-    /// A term is that of a host: who names one believes to be it.
+    /// A term is that of a host: a user who names one believes to be the host.
     fn check_term(&self, writer: &Actor, term: u64) -> Result<(), Refusal> {
         self.check_current(term)?;
         match writer {
@@ -455,7 +456,7 @@ impl Session {
         }
     }
 
-    /// Whether a user is in the session, in the eyes of who counts memberships.
+    /// Whether a user is in the session, as memberships are counted.
     pub fn counts(&self, user: &str) -> bool {
         !self.has_ended() && self.has_joined(user)
     }
@@ -527,13 +528,13 @@ impl Session {
         self.lifetime.has_ended()
     }
 
-    /// What is told of the session as of the last frame.
+    /// What readers learn of the session as of the last frame.
     pub fn info(&self) -> &Arc<Info> {
         &self.shown
     }
 
-    /// Shares settings with others that have the same, and all that is told of it where that is the
-    /// same. False = it has other settings, or something that no frame shows yet.
+    /// Shares settings with others that have the same, and all that readers learn of it where that
+    /// is the same. False = it has other settings, or something that no frame shows yet.
     pub fn share_info(&mut self, same: &Arc<Info>) -> bool {
         let is_shown = Arc::ptr_eq(&self.accepted, &self.shown);
         if !is_shown || self.accepted.settings != same.settings {
@@ -560,7 +561,7 @@ impl Session {
         &self.accepted
     }
 
-    /// Takes the list of who left since the last call; some may have joined again.
+    /// Takes the list of the users who left since the last call; some may have joined again.
     pub fn take_left(&mut self) -> Vec<UserId> {
         self.take_untold(|untold| &mut untold.left)
     }

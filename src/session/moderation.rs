@@ -188,7 +188,7 @@ impl Session {
         }
     }
 
-    /// Refuses who is banned.
+    /// Refuses a user who is banned.
     pub(super) fn check_ban(&self, now: Micros, user: &str) -> Result<(), Refusal> {
         match self.bans.of(now, user) {
             Some(ban) => Err(Refusal::Banned { until: ban.until }),

@@ -13,7 +13,7 @@ impl PasswordHash {
         Self(bytes.into())
     }
 
-    /// What whoever made it wrote down.
+    /// What its maker wrote down.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

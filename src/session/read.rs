@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// What changed of a member after a revision; all of it, marked as replacing, where that cannot
-    /// be told any more, or where it has changed since who sees what.
+    /// be shown any more, or where who sees what has changed since.
     pub fn show_member_after<'a>(
         &'a self,
         view: &View,

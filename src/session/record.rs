@@ -1,5 +1,5 @@
 //! What is written down of a session so that it outlives its owner: everything that changed between
-//! two marks, whoever may see it.
+//! two marks, no matter who may see it.
 
 use super::{
     Info,
@@ -42,7 +42,7 @@ pub struct Record {
     pub until: Mark,
     /// When the last frame was made.
     pub framed_at: Micros,
-    /// What is told of the session, if that changed.
+    /// What readers learn of the session, if that changed.
     pub info: Option<Arc<Info>>,
     /// The frame at which that last changed.
     pub info_revision: Revision,
@@ -203,7 +203,7 @@ pub enum Removed {
 /// About whom something changed that no frame tells.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct People {
-    /// This is everybody of whom there is anything to tell, in place of what was told before.
+    /// This is everybody of whom there is anything to tell, in place of what was said before.
     pub is_all: bool,
     /// Each user once, in the order of users.
     pub list: Vec<Person>,

@@ -28,15 +28,15 @@ impl Session {
         Mark { epoch: self.epoch, revision: self.revision, notes: self.notes.count() }
     }
 
-    /// Everything there is, for whoever has nothing.
+    /// Everything there is, for a reader that has nothing.
     pub fn snapshot(&self) -> Option<Record> {
         self.record(None)
     }
 
     /// Everything that changed since a mark; a snapshot where that is not known any more.
     ///
-    /// None while something is accepted that no frame shows: a record is of whole frames, so whoever
-    /// wants one asks after the next [`Session::flush`].
+    /// None while something is accepted that no frame shows: a record is of whole frames, so a
+    /// caller that wants one asks after the next [`Session::flush`].
     pub fn record_since(&self, mark: &Mark) -> Option<Record> {
         let is_known = mark.epoch == self.epoch
             && mark.revision.is_some()
@@ -51,7 +51,7 @@ impl Session {
             id,
             kind,
             pair,
-            // Whoever owns the session next finds out whether the app sees the source.
+            // The next owner of the session finds out whether the app sees the source.
             is_source_seen: _,
             // The rules are among the settings; what else is judged, the owner knows.
             judges: _,
@@ -84,7 +84,7 @@ impl Session {
             notes: _,
             // These are for the owner's own engine, which takes them away with each command.
             untold: _,
-            // Whoever listens to every update is told that there is a gap.
+            // A client that listens to every update learns that there is a gap.
             log: _,
             lifetime,
             // Those of members and of the host; all others follow from what they are for.

@@ -54,7 +54,8 @@ impl Removals {
         self.list.push_back(Removal { revision, at, gone });
     }
 
-    /// No delta begins before `revision`: of what went until then, only who left is still told.
+    /// No delta begins before `revision`: of what went until then, only the users who left are
+    /// still shown.
     pub fn begin_at(&mut self, revision: Revision) {
         self.list.retain(|removal| matches!(removal.gone, Gone::Member(..)));
         self.horizon = revision;
@@ -80,8 +81,8 @@ impl Removals {
         )
     }
 
-    /// Takes out the oldest removal that is over the bounds. Whoever takes it raises the horizon if
-    /// a delta would have needed it.
+    /// Takes out the oldest removal that is over the bounds. The caller raises the horizon if a
+    /// delta would have needed it.
     pub fn expire(&mut self, now: Micros, limits: &Limits) -> Option<(Revision, Gone)> {
         let oldest = self.list.front()?;
         if self.list.len() <= limits.removals && now < oldest.at + limits.removal_memory {

@@ -304,7 +304,7 @@ impl Session {
                 let (role, disconnected) = (status.role, status.disconnected);
                 let now = Membership {
                     role,
-                    // How it is connected is told with the people.
+                    // How it is connected comes with the people.
                     presence: Presence::Explicit,
                     disconnected,
                     absent: false,

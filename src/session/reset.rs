@@ -26,7 +26,7 @@ impl Session {
         let happened = self.untold.events.len();
         self.happened(What::Reset { new_schema: schema.is_some() });
         self.attribute(happened, actor);
-        // Nobody is told of what was before one by one, as no delta leads across.
+        // Nobody gets what was before one by one, as no delta leads across.
         self.cut_log();
         let before = self.make_frame(now, false);
         if schema.is_some() {

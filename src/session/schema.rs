@@ -49,7 +49,7 @@ pub struct Field {
     pub min: Option<f64>,
     /// The greatest value or length.
     pub max: Option<f64>,
-    /// The lowest role that writes it; none = whoever writes there at all.
+    /// The lowest role that writes it; none = every role that writes there at all.
     pub writer: Option<Role>,
     /// Maps: their entries; none = any.
     pub fields: Fields,
@@ -123,7 +123,7 @@ impl Field {
         Self { fields, ..Self::new(of) }
     }
 
-    /// Whether values have a size that can be bounded, and how it is told.
+    /// Whether values have a size that can be bounded, and in which unit.
     fn measure(&self) -> Option<&'static str> {
         match self.of {
             Type::Integer | Type::Number => Some(""),
@@ -476,7 +476,7 @@ impl Session {
         examination.close()
     }
 
-    /// With which role somebody writes; none = the app, which may everything.
+    /// With which role somebody writes; none = the app, which may do everything.
     pub(super) fn rank_of(&self, actor: &Actor) -> Option<Role> {
         match self.standing(actor) {
             Standing::App => None,

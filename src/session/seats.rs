@@ -1,7 +1,7 @@
 //! Places that are held for users who have not joined yet.
 //!
 //! A seat counts like a member until its user joins, it is given back, or its time is over. It is a
-//! place and nothing else: whoever comes with it still needs what everybody needs to join.
+//! place and nothing else: a user who comes with it still needs what everybody needs to join.
 
 use super::{
     Session,
@@ -36,8 +36,8 @@ impl Session {
         self.seats.len()
     }
 
-    /// Holds places for all of these users or for none. Who is in already, or would come as a
-    /// spectator, needs none.
+    /// Holds places for all of these users or for none. A user who is in already, or would come as
+    /// a spectator, needs none.
     pub(super) fn reserve_seats(
         &mut self,
         now: Micros,
@@ -71,7 +71,7 @@ impl Session {
         Ok(())
     }
 
-    /// Gives places back. Who has none is passed over.
+    /// Gives places back. A user who has none is passed over.
     pub(super) fn release_seats(&mut self, actor: &Actor, users: &[UserId]) -> Result<(), Refusal> {
         if !is_for_itself(actor, users) {
             self.check(actor, Act::Reserve)?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A part that takes the room of a pointer while nothing is in it. It reads as an empty one, and is
-/// made by the first that writes: so whoever may have nothing to write looks before.
+/// made by the first that writes: so code that may have nothing to write looks before.
 pub struct Seldom<T>(Option<Box<T>>);
 
 /// What can be read where there is nothing.

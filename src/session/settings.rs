@@ -203,7 +203,7 @@ impl Settings {
             Setting::EmptyTtl(ttl) => self.empty_ttl = ttl,
             Setting::MaxAge(age) => self.max_age = age,
             Setting::DataRole(role) => self.data_role = role,
-            // These settings are told to people; the session keeps the password apart from them.
+            // These settings are sent to people; the session keeps the password apart from them.
             Setting::Password(_) => {}
             Setting::ResetRole(role) => self.reset_role = role,
         }

@@ -1,4 +1,4 @@
-//! How many bytes values have on the wire, for the bounds of what is held and told.
+//! How many bytes values have on the wire, for the bounds of what is held and sent.
 
 use super::{ids::Key, value::Value};
 

@@ -128,7 +128,7 @@ impl Slots {
         true
     }
 
-    /// Begins anew with these values: nothing was ever shown.
+    /// Begins again with these values: nothing was ever shown.
     pub fn begin_anew(
         &mut self,
         values: Vec<(Key, Value)>,
@@ -149,8 +149,8 @@ impl Slots {
         }
     }
 
-    /// Shows what is accepted, as of `revision`. `removed` is told each key that goes. Returns
-    /// whether anything changed. Slots that neither show nor hold anything are dropped.
+    /// Shows what is accepted, as of `revision`. `removed` is called with each key that goes.
+    /// Returns whether anything changed. Slots that neither show nor hold anything are dropped.
     pub fn frame(
         &mut self,
         revision: Revision,

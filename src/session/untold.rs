@@ -1,4 +1,4 @@
-//! What others have still to be told of what happened.
+//! What others have still to learn of what happened.
 
 use super::{Session, event::Event, ids::UserId, member::Departed, seldom::empty};
 

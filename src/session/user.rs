@@ -191,7 +191,7 @@ impl User {
     }
 
     /// Takes one change of sessions or members out of its bucket. A refused one takes nothing. Leaving
-    /// takes none: whoever leaves has joined before.
+    /// takes none: a user who leaves has joined before.
     pub fn take_change(&mut self, now: Micros, rate: ChangeRate) -> Result<(), Refusal> {
         self.check_changes(now, rate, 1)?;
         self.owe_changes(now, rate, 1);

@@ -61,7 +61,7 @@ pub trait ChangeSink<'a> {
     fn member(&mut self, change: MemberChange<'a>);
     /// A prop of the last `member`.
     fn prop(&mut self, key: &'a str, value: Option<&'a Value>);
-    /// The same, for who shows props in columns.
+    /// The same, for a sink that shows props in columns.
     fn cell(&mut self, cell: Cell<'a>, value: Option<&'a Value>) {
         self.prop(cell.key, value);
     }
@@ -105,8 +105,8 @@ impl Session {
         self.class_in(&self.shown, actor)
     }
 
-    /// The class in which an actor sees what no frame shows yet: who has handed the hosting on sees
-    /// it as the member that it is from the next frame on.
+    /// The class in which an actor sees what no frame shows yet: a user who has handed the hosting
+    /// on sees it as the member that it is from the next frame on.
     pub fn class_of_pending(&self, actor: &Actor) -> Class {
         match self.class_in(&self.accepted, actor) {
             Class::Host => self.class_of(actor),
@@ -119,7 +119,7 @@ impl Session {
             return Class::Host;
         };
         let is_keeper = self.keeper_in(info) == Some(user.id());
-        // What only the owner sees, nobody sees who may not act as an owner.
+        // A user who may not act as an owner does not see what only the owner sees.
         let may_see = self.kind != Kind::Room || user.limit(Role::Owner) == Role::Owner;
         if is_keeper && may_see { Class::Host } else { Class::Members }
     }
@@ -195,8 +195,8 @@ impl Session {
         users
     }
 
-    /// Whether the default of a prop is told: it is what the prop holds until it is written, so who
-    /// sees the one is told the other. People outside see nothing.
+    /// Whether the default of a prop is sent: it is what the prop holds until it is written, so a
+    /// reader who sees the one gets the other. People outside see nothing.
     pub fn tells_default(&self, info: &Info, class: Option<Class>, key: &str) -> bool {
         let settings = &info.settings;
         match (self.kind, class) {
@@ -436,8 +436,8 @@ impl Session {
             && self.class_sees(view.class, &member.user, selected, of_host, is_host)
     }
 
-    /// Whether the view shows a prop in the log, of somebody who was host then or not. By the selection of
-    /// now: who was told by another one is told anew.
+    /// Whether the view shows a prop in the log, of somebody who was host then or not. It goes by the
+    /// selection of now: a reader that got it by another one gets everything again.
     fn sees_logged(&self, view: &View, user: &UserId, is_host: bool, key: &str) -> bool {
         let settings = &self.shown.settings;
         let (selected, of_host) = (|| settings.selects(key), || settings.shows_of_host(key));

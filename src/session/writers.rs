@@ -4,8 +4,8 @@
 use super::{command::Actor, ids::Key, merge::Patch, value::Value};
 use rustc_hash::FxHashMap;
 
-/// How many writes of one key are told apart, those that one writer makes in a row counting as one.
-/// Of more, those of one writer are told as one that it made later; of more writers, what earlier
+/// How many writes of one key are kept apart, those that one writer makes in a row counting as one.
+/// Of more, those of one writer are kept as one that it made later; of more writers, what earlier
 /// ones wrote cannot be taken back.
 const WRITES: usize = 8;
 
