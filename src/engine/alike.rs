@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 /// How many different ones are looked through.
 const LATEST: usize = 8;
 
-/// What is told of the sessions that were opened last.
+/// The info of the sessions that were opened last.
 #[derive(Debug, Default)]
 pub(super) struct Alike {
     /// The latest first.

@@ -27,8 +27,8 @@ use std::{
     },
 };
 
-/// How much an app may owe of its bytes before nothing more is begun for it. Whoever sent something
-/// pays for that first in any case.
+/// How much an app may owe of its bytes before nothing more is begun for it. For what was sent, its
+/// sender pays first in any case.
 pub const MOST_OWED: Micros = SECOND;
 
 /// How many apps nobody holds are kept before they are looked for.
@@ -307,7 +307,7 @@ impl Apps {
         };
         drop(settings);
         if self.apps.len() > 2 * self.held.load(Relaxed) + UNHELD {
-            // Whoever names apps that there are not leaves none behind.
+            // A caller that names apps that there are not leaves none behind.
             let now = self.clock.now();
             self.apps.retain(|_, app| Arc::strong_count(app) > 1 || !app.is_rested(now));
             self.held.store(self.apps.len(), Relaxed);
@@ -340,7 +340,7 @@ impl State {
 }
 
 impl Engine {
-    /// An app, to be held by whoever has more to do with it.
+    /// An app, to be held by a caller that has more to do with it.
     pub fn app(&self, id: &AppId) -> Arc<App> {
         self.inner.apps.of(id)
     }

@@ -37,7 +37,7 @@ pub struct Asked {
     pub request: Request,
 }
 
-/// Who presents a credential, as those who judge are told it. It holds no secret.
+/// Who presents a credential, as it is sent to those who judge. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     /// The scope of the credential: `user`, `backend`, `app` or `read`; `none` where nobody is asked
@@ -125,7 +125,7 @@ impl Request {
     }
 }
 
-/// Who has refused what was judged, and what is told of it.
+/// Who has refused what was judged, and what is said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// A rule does not hold.
@@ -176,7 +176,8 @@ impl Asked {
         }
     }
 
-    /// First props of who opens a session or joins one at its opening, as the write that they are.
+    /// First props of a user who opens a session or joins one at its opening, as the write that
+    /// they are.
     pub fn first_props(
         opening: &Opening,
         (user, join): (&UserId, &Join),

@@ -31,7 +31,7 @@ impl Engine {
         self.command_of(live, actor, command, None)
     }
 
-    /// Writes a row of values for the same keys for each of several users of a session; whoever calls
+    /// Writes a row of values for the same keys for each of several users of a session; the caller
     /// has taken the updates out of their buckets. Each is written or refused by itself. Returns the
     /// frame that holds what was written.
     pub fn write_rows<'a>(
@@ -92,7 +92,7 @@ impl Engine {
         Ok(position)
     }
 
-    /// Applies a command; whoever calls goes on with [`Engine::after`], no user locked.
+    /// Applies a command; the caller goes on with [`Engine::after`], no user locked.
     pub(super) fn accept(
         &self,
         live: &Arc<Live>,

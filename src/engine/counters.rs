@@ -1,4 +1,4 @@
-//! What happened since the start, counted: for whoever watches the service. Nothing in here decides
+//! What happened since the start, counted: for those who watch the service. Nothing in here decides
 //! anything.
 
 use super::encoder::{Encoded, Encoder, Snapshot, Start};

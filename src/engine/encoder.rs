@@ -1,4 +1,4 @@
-//! What the engine needs from whoever knows the wire: a view of a session in, bytes out.
+//! What the engine needs from the code that knows the wire: a view of a session in, bytes out.
 
 use crate::session::{Session, ids::UserId, revision::Revision, view::View};
 use bytes::Bytes;
@@ -31,17 +31,17 @@ pub enum SnapshotReason {
 pub struct Snapshot {
     /// Why.
     pub reason: SnapshotReason,
-    /// Names who left after this revision, if the subscriber has come to one.
+    /// Names the users who left after this revision, if the subscriber has come to one.
     pub since: Revision,
-    /// From this revision on the subscriber was not told what it should have been told one by one;
-    /// none = nothing is lost.
+    /// From this revision on the subscriber did not get what it should have got one by one; none =
+    /// nothing is lost.
     pub lost_from: Revision,
     /// How what comes after it is delivered.
     pub delivery: Delivery,
 }
 
 impl Snapshot {
-    /// For somebody who has not been told anything before.
+    /// For a subscriber that has got nothing before.
     pub fn new(reason: SnapshotReason) -> Self {
         let none = Revision::NONE;
         Self { reason, since: none, lost_from: none, delivery: Delivery::Latest }

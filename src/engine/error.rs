@@ -71,7 +71,7 @@ pub enum Refusal {
         /// Why.
         why: Box<Refusal>,
     },
-    /// Whoever judges it refuses.
+    /// Its judge refuses.
     Judged(Box<Verdict>),
     /// The session, chosen among others, judges joins, and this one was not judged there.
     NotJudged {

@@ -14,7 +14,7 @@ use crate::session::{
 };
 use std::sync::Arc;
 
-/// The leave to join one session. Whoever has joined with it calls [`Engine::leave_other`].
+/// The leave to join one session. A caller that has joined with it calls [`Engine::leave_other`].
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Slot {
@@ -39,7 +39,8 @@ impl Slot {
     }
 }
 
-/// A session that somebody left for another one, with who left it: for [`Engine::after_move`].
+/// A session that somebody left for another one, with the users who left it: for
+/// [`Engine::after_move`].
 pub(super) type Moved = Option<(Arc<Live>, Vec<UserId>)>;
 
 impl Engine {

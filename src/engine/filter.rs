@@ -67,7 +67,7 @@ impl Outline {
         &self.id
     }
 
-    /// What is told of it.
+    /// What readers learn of it.
     pub fn info(&self) -> &Arc<Info> {
         &self.info
     }

@@ -20,7 +20,7 @@ pub struct Footprint {
     pub gateways: usize,
     /// Bytes of the logs of sessions.
     pub log_bytes: usize,
-    /// What those who watch sessions are told from: logs and their entries.
+    /// What those who watch sessions read: logs and their entries.
     pub watched: usize,
     /// What the shards have on their lists.
     pub jobs: usize,

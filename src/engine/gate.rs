@@ -52,7 +52,7 @@ pub(super) struct Gate {
     pub waiting: Slab<(Mark, Waker)>,
     /// Somebody subscribes to every update, and the log begins with the next frame.
     pub wants_log: bool,
-    /// The session has ended: once that is stored, its streams are told.
+    /// The session has ended: once that is stored, its streams learn of it.
     pub is_ending: bool,
     /// What is in flight will not be shown: streams end without it.
     pub is_given_up: bool,
@@ -215,7 +215,7 @@ impl State {
     /// them, and `framed_at` when it was framed last.
     pub(super) fn hold_back(&mut self, made: Made, outline: Outline, framed_at: Micros) {
         for (_, subscriber) in &mut self.subscribers {
-            // Who asks from now on is told of a later tick.
+            // A subscriber that asks from now on learns of a later tick.
             subscriber.tick_made |= mem::take(&mut subscriber.wants_tick);
         }
         let Some(gate) = &mut self.gate else { return };
@@ -267,7 +267,7 @@ impl State {
         })
     }
 
-    /// Whether a view of this delivery can be told nothing but its last step: of what comes after,
+    /// Whether a view of this delivery can be sent nothing but its last step: of what comes after,
     /// it may not be shown all.
     pub(super) fn holds_back(&self, delivery: Delivery) -> bool {
         let Some(gate) = &self.gate else { return false };

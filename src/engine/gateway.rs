@@ -1,9 +1,9 @@
 //! Gateways: backends that hold the presence of many users, on one stream that may be replaced by
 //! another.
 //!
-//! What a gateway holds belongs to its id. A stream takes it over by taking a turn, and whoever held
-//! it before finds that its turn is over. It deals with a message under one hold. Lock order: a gateway
-//! first, and last of all what a gateway is told.
+//! What a gateway holds belongs to its id. A stream takes it over by taking a turn, and the stream that
+//! held it before finds that its turn is over. It deals with a message under one hold. Lock order: a
+//! gateway first, and last of all the post of a gateway.
 
 use super::error::Refusal;
 use super::{
@@ -56,11 +56,11 @@ struct Held {
     last_seq: u64,
     /// When it is given up; none = a stream holds it.
     waiting: Option<Listed>,
-    /// It was given up: whoever found it looks again.
+    /// It was given up: a stream that found it looks again.
     is_over: bool,
 }
 
-/// What happened to users of a gateway that it was not told yet. Nothing else is locked meanwhile.
+/// What happened to users of a gateway that it did not get yet. Nothing else is locked meanwhile.
 #[derive(Debug, Default)]
 struct Post {
     /// Each with the number of its attachment.
@@ -130,7 +130,7 @@ impl Attachment {
         &self.stream.user
     }
 
-    /// The user as who acts.
+    /// The user as the actor.
     pub fn actor(&self) -> Actor {
         Actor::of(&self.stream.user)
     }
@@ -186,7 +186,7 @@ impl Attachment {
 }
 
 impl Engine {
-    /// A stream opens a gateway: it is new, or is taken over from whoever holds it.
+    /// A stream opens a gateway: it is new, or is taken over from the stream that holds it.
     pub fn open_gateway(
         &self,
         app: &AppId,
@@ -227,7 +227,7 @@ impl Engine {
             users.sort_unstable_by_key(|(handle, ..)| *handle);
             let found = Found { resumed, last_seq: held.last_seq, users };
             drop(held);
-            // Whoever held it looks, and finds that its turn is over.
+            // The stream that held it looks, and finds that its turn is over.
             let waker = gateway.post.lock().waker.take();
             waker.into_iter().for_each(Waker::wake);
             let engine = self.clone();
@@ -276,7 +276,7 @@ pub struct GatewayStream {
 }
 
 /// What a gateway holds, while its stream deals with a message: no other stream takes it over
-/// meanwhile, so what was dealt with is what the next one is told.
+/// meanwhile, so what was dealt with is what the next one learns.
 pub struct Hold {
     engine: Engine,
     gateway: Arc<Gateway>,
@@ -360,7 +360,8 @@ impl Hold {
         self.held.users.len()
     }
 
-    /// Everything up to this message of the stream was dealt with: the stream that takes over is told.
+    /// Everything up to this message of the stream was dealt with: the stream that takes over learns
+    /// it.
     pub fn dealt_with(&mut self, seq: u64) {
         self.held.last_seq = seq;
     }
@@ -408,7 +409,7 @@ impl Hold {
     pub fn leave(&mut self, handle: u32, keep_role: bool) -> Option<Result<Position, Refusal>> {
         let Self { engine, gateway, held } = self;
         let user = held.users.get(&handle)?;
-        // It is not told of the end that it asks for.
+        // It does not get the end that it asks for.
         let attached = user.live.lock().attached.remove(&user.order);
         let leave = Command::Leave { user: user.stream.user.clone(), keep_role };
         match user.command(engine, leave) {

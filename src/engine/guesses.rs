@@ -47,7 +47,7 @@ pub struct Guess {
     /// The namespace.
     pub app: AppId,
     /// The session; none = one that the user may not know of, whether there is one or not. These
-    /// count together: whoever guesses ids would have a full bucket at each.
+    /// count together: a client that guesses ids would have a full bucket at each.
     pub session: Option<SessionId>,
     /// From where.
     pub peer: Peer,

@@ -1,9 +1,9 @@
-//! What is to be stored of sessions, users and requests, on its way to whoever stores it.
+//! What is to be stored of sessions, users and requests, on its way to the store.
 //!
 //! A session that changed hands out a record when it is due, or at once where somebody waits for it.
 //! Records, and requests that were done, wait in a queue, which is taken as a whole: what one *cut*
-//! takes is stored together or not at all. Whoever does something and remembers that it was done holds
-//! a pin meanwhile, so that no cut comes between the two.
+//! takes is stored together or not at all. A caller that does something and remembers that it was done
+//! holds a pin meanwhile, so that no cut comes between the two.
 
 use super::error::Refusal;
 use super::{
@@ -158,7 +158,8 @@ impl Keeping {
     /// Adds a record, and of the requests that wait for it those that wait for no other.
     fn put(&self, mut kept: Kept, requests: Vec<Arc<RequestRecord>>, is_urgent: bool) {
         let mut queue = self.queue.lock();
-        // With the queue locked, whoever lets go last has all other records before it there.
+        // With the queue locked, the record that lets go last has all other records before it
+        // there.
         kept.entries.extend(requests.into_iter().filter_map(Arc::into_inner).map(boxed));
         queue.items.push(kept);
         queue.is_urgent |= is_urgent;
@@ -289,7 +290,7 @@ impl Engine {
         keeping.put(kept, requests, is_urgent);
     }
 
-    /// Makes the last frame of a session that has ended. Those who have streams of it are told of both
+    /// Makes the last frame of a session that has ended. Those who have streams of it learn of both
     /// once that is stored.
     pub(super) fn end_in_flight(&self, state: &mut State) {
         state.tick = None;
@@ -351,7 +352,7 @@ impl Engine {
         keeping.news.notify_one();
     }
 
-    /// Takes out what is to be stored, in one piece. Whoever takes it tells [`Engine::note_stored`].
+    /// Takes out what is to be stored, in one piece. The caller tells [`Engine::note_stored`].
     pub fn cut(&self) -> Option<Cut> {
         let keeping = self.inner.keeping.as_ref()?;
         let (number, items, users, is_urgent) = {
@@ -399,7 +400,7 @@ impl Engine {
         }
     }
 
-    /// What was cut is stored: what waited for that is shown, and who did is woken.
+    /// What was cut is stored: what waited for that is shown, and those who waited are woken.
     pub fn note_stored(&self, cut: Cut) {
         let Some(keeping) = &self.inner.keeping else { return };
         for Of { live, until } in cut.items.into_iter().filter_map(|kept| kept.of) {
@@ -453,7 +454,7 @@ impl Engine {
         wake
     }
 
-    /// That a session has ended is stored: those who still had streams of it are told.
+    /// That a session has ended is stored: those who still had streams of it learn of it.
     fn note_end_stored(&self, live: &Arc<Live>) -> Vec<Waker> {
         if let Some(keeping) = &self.inner.keeping {
             keeping.ended.lock().remove(&live.epoch);

@@ -28,7 +28,7 @@ impl Engine {
         let (app, id) = (opening.app.clone(), opening.id.clone());
         loop {
             if let Some(live) = self.inner.registry.session(&app, &id) {
-                // That the id is taken is all that is told of a private session.
+                // All that is said of a private session is that the id is taken.
                 if !get_if_exists || live.lock().core.pair().is_some() {
                     return Err(Refusal::SessionExists);
                 }
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Begins something that changes more than one session that is there, unless the server is stopping:
-    /// a drain waits until what this returns is dropped. Whoever holds it waits for nothing.
+    /// a drain waits until what this returns is dropped. While a caller holds it, it waits for nothing.
     pub fn begin_work(&self) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
         // One that is at work may do something within it while a drain waits.
         let work = self.inner.at_work.read_recursive();

@@ -157,7 +157,7 @@ impl Engine {
         };
         let sessions = ids.iter().filter_map(|id| registry.session(app, id));
         let mut sessions: Vec<_> = sessions.filter(|live| beyond.has(live.epoch)).collect();
-        // What the actor may not know of is not among what it is told to have been looked at.
+        // What the actor may not know of is not reported to it as looked at.
         sessions.retain(|live| live.lock().is_visible_to(actor));
         sessions.sort_unstable_by_key(|live| live.epoch);
         if query.order == Order::Oldest {

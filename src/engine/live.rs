@@ -81,7 +81,7 @@ pub struct State {
     pub(super) members_in_app: Share,
     /// Where the registry has it.
     pub(super) places: Places,
-    /// The places that are held, as those who watch were told of them.
+    /// The places that are held, as those who watch know them.
     pub(super) seats: usize,
     /// Taken out of the registry.
     pub(super) closed: bool,
@@ -235,7 +235,7 @@ impl State {
     ) -> Result<Made, Refusal> {
         let told = self.core.revision();
         let frame = self.core.reset(now, actor, schema)?;
-        // The reset is alone in its frame: who left did so in the one before.
+        // The reset is alone in its frame: the users who left did so in the one before.
         let before = frame.revision.previous();
         let departed = frame.departed.into_iter().map(|departed| (before, departed)).collect();
         let (revision, views_changed) = (frame.revision, frame.views_changed);
@@ -255,7 +255,7 @@ impl State {
         for (_, subscriber) in &mut self.subscribers {
             let shared = &self.views[subscriber.view];
             let news = subscriber.position < shared.changed || subscriber.snapshot.is_some();
-            // Who is held has an alarm of its own.
+            // A subscriber that is held has an alarm of its own.
             let behind = news && subscriber.held_until <= now;
             subscriber.tick_over |= is_tick_over && std::mem::take(&mut subscriber.wants_tick);
             let calls = (behind || subscriber.tick_over) && !subscriber.parked;
@@ -292,9 +292,9 @@ impl State {
         wake
     }
 
-    /// Host, owner or selection changed: everyone is put into the view that is now theirs, and whose
-    /// view shows something else gets a snapshot of it. `told` is the last frame that it could be
-    /// told of in its own view.
+    /// Host, owner or selection changed: every subscriber is put into the view that it now has, and
+    /// one whose view shows something else gets a snapshot of it. `told` is the last frame that it
+    /// could get in its old view.
     fn place_again(&mut self, told: Revision) {
         for (_, shared) in &mut self.views {
             shared.fingerprint = self.core.fingerprint(&shared.view, None);
@@ -405,7 +405,7 @@ impl State {
         if goes_on && urgent && !is_early {
             let shared = &self.views[subscriber.view];
             if subscriber.has_news(shared.changed) {
-                // The tick that is waited for is told with the news.
+                // The tick that is waited for comes with the news.
                 subscriber.held = true;
                 return None;
             }
@@ -414,7 +414,7 @@ impl State {
         if !is_early && let Some(step) = self.poll_news(key, encoder) {
             if is_paced {
                 let subscriber = &mut self.subscribers[key];
-                // A snapshot that was asked for follows at once what is told before it.
+                // A snapshot that was asked for follows at once what is sent before it.
                 if subscriber.snapshot.is_none() {
                     subscriber.held_until = clock.now() + subscriber.interval;
                 }
@@ -429,7 +429,7 @@ impl State {
         end.cloned().map(Step::Ended)
     }
 
-    /// What a subscriber has not been told yet.
+    /// What a subscriber has not got yet.
     fn poll_news(&mut self, key: usize, encoder: &dyn Encoder) -> Option<Step> {
         let holds_back = self.holds_back(self.views[self.subscribers[key].view].delivery);
         let subscriber = &mut self.subscribers[key];
@@ -446,7 +446,7 @@ impl State {
             subscriber.caught_up(shared.changed);
             return Some(Step::Update(latest));
         }
-        // Whoever is told all is told all before it is told again.
+        // A subscriber of ALL delivery gets all updates before the snapshot that was asked for.
         let is_resent = |due| is_all && is_behind && due == Some(SnapshotReason::Resent);
         if (subscriber.snapshot.is_none() || is_resent(subscriber.snapshot))
             && is_behind

@@ -107,7 +107,7 @@ impl Engine {
         if is_new && !join.is_by_app {
             self.take_change_of(record)?;
         }
-        // First props are an update like others; of who is in already they change nothing.
+        // First props are an update like others; of a user who is in already they change nothing.
         if is_new && !join.props.is_empty() {
             self.take_update_of(&live.in_app, record)?;
         }
@@ -221,7 +221,7 @@ impl Engine {
     pub fn leave_again(&self, user: &UserId, joined: Vec<Arc<Live>>) {
         for live in joined {
             let leave = Command::Leave { user: user.clone(), keep_role: true };
-            // Whoever was kicked meanwhile has left already.
+            // A user who was kicked meanwhile has left already.
             let _ = self.command(&live, &Actor::of(user), leave);
         }
     }
@@ -303,7 +303,7 @@ impl Engine {
         let is_known =
             |at: &Resume| at.epoch == state.core.epoch() && at.revision <= state.revision();
         if let Some(at) = resume.filter(is_known) {
-            // A snapshot names who left since, and says that updates since are lost.
+            // A snapshot names the users who left since, and says that updates since are lost.
             subscriber.position = at.revision;
         }
         state.subscribers.grow();

@@ -3,7 +3,7 @@
 //! A session sits behind a mutex of its own. Whichever thread read a command applies it there and
 //! puts the session on the list of its shard; the shard's runtime alone flushes it when the tick is
 //! due. Lock order: gateway, what is remembered of a place ([`requests`]), user, session, what
-//! watchers are told or the journal of events, a shard's list, never two sessions; no lock is held
+//! watchers get or the journal of events, a shard's list, never two sessions; no lock is held
 //! across an await.
 
 mod alike;

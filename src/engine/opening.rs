@@ -60,8 +60,8 @@ impl Engine {
         Ok(live)
     }
 
-    /// The same with the records of who joins locked: the opener's, where there is one, then those
-    /// of the users.
+    /// The same with the records of the users who join locked: the opener's, where there is one,
+    /// then those of the others.
     pub(super) fn open_new(
         &self,
         mut opening: Opening,

@@ -54,7 +54,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What a hash costs whoever makes one, guessers included.
+/// What a hash costs anybody who makes one, guessers included.
 #[derive(Debug, Clone, Copy)]
 pub struct HashCost {
     /// Memory that it fills, in KiB.
@@ -164,7 +164,7 @@ impl Passwords {
         outcome.await.map_err(|_| Refusal::Draining)?
     }
 
-    /// Nothing more is taken up while this is held, for whoever tries what happens meanwhile.
+    /// Nothing more is taken up while this is held, for a test of what happens meanwhile.
     pub fn hold(&self) -> Held<'_> {
         self.inner.queue.lock().held = true;
         Held(&self.inner)
@@ -202,7 +202,7 @@ impl Inner {
         app.check_owed(AppLimit::PasswordTime, self.clock.now(), 0)?;
         let mut queue = self.queue.lock();
         if queue.bound_met(&app, peer).is_some() {
-            // Who has gone away does not wait any more.
+            // A caller who has gone away does not wait any more.
             queue.jobs.retain(|job| !job.is_given_up());
         }
         if let Some((limit, most)) = queue.bound_met(&app, peer) {
@@ -249,7 +249,7 @@ impl Inner {
         if job.is_given_up() {
             return;
         }
-        // Whoever waited may be gone: then nobody hears of it.
+        // The caller who waited may be gone: then nobody hears of it.
         match job {
             Job::Hash { password, done, .. } => {
                 let _ = done.send(self.hasher.hash(&password, memory));

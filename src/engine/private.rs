@@ -1,4 +1,4 @@
-//! Private sessions: one per source and listener, found by them, and told of the source.
+//! Private sessions: one per source and listener, found by them, and what they learn of the source.
 
 use super::error::Refusal;
 use super::{Engine, Joined, live::Live, position};

@@ -5,7 +5,7 @@ use crate::session::limits::{Micros, SECOND};
 use std::collections::HashMap;
 
 /// How many addresses are remembered. Over it the half is forgotten whose buckets are fullest, so
-/// that whoever has the most addresses gains a burst with each and nothing more.
+/// that a client that has the most addresses gains a burst with each and nothing more.
 const REMEMBERED: usize = 65_536;
 
 /// A bucket for each address: so many a second, in bursts of up to one second's worth.

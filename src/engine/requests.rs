@@ -45,7 +45,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Of a call to a session that it names by its id; else the call is to who makes it.
+    /// Of a call to a session that it names by its id; else the call is to the caller.
     pub fn new(app: &AppId, session: Option<&SessionId>, by: &Actor) -> Self {
         let place = match (session, by) {
             (Some(id), _) => Place::Session(id.clone()),
@@ -97,7 +97,7 @@ impl RequestId {
         Self { content: hash([&self.content.to_le_bytes()[..], user.as_bytes()]), ..self }
     }
 
-    /// A hash for contents: for calls that are told apart, not for secrets.
+    /// A hash for contents: to tell calls apart, not for secrets.
     pub fn content_of(call: &str, bytes: &[u8]) -> u64 {
         hash([call.as_bytes(), bytes])
     }
@@ -157,7 +157,7 @@ impl Reply {
 pub enum Begun {
     /// It was: this is what it was answered.
     Replay(Reply),
-    /// It is: whoever does it tells the ticket of the success.
+    /// It is: the caller tells the ticket of the success.
     Act(Ticket),
 }
 
@@ -187,8 +187,9 @@ impl Engine {
         })
     }
 
-    /// Begins something to be done once, which may wait on its way. Who comes with the same while it
-    /// is done waits for the outcome: a success is its own, after a refusal it is its turn.
+    /// Begins something to be done once, which may wait on its way. A caller that comes with the
+    /// same while it is done waits for the outcome: a success is its own, after a refusal it is its
+    /// turn.
     pub async fn begin(&self, scope: &Scope, request: &RequestId) -> Result<Begun, Refusal> {
         let requests = &self.inner.requests;
         loop {
@@ -268,8 +269,8 @@ impl Engine {
 #[derive(Debug)]
 pub(super) struct Remembered((AppId, Place));
 
-/// Something is being done that is to be done once. Dropped, it was refused or given up, and who
-/// waits for it is next.
+/// Something is being done that is to be done once. Dropped, it was refused or given up, and the
+/// caller that waits for it is next.
 #[derive(Debug)]
 pub struct Ticket {
     engine: Engine,
@@ -296,7 +297,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let Self { engine, scope, request, acting, .. } = self;
-        // The place may have been forgotten meanwhile, and the id begun anew by somebody else.
+        // The place may have been forgotten meanwhile, and the id begun again by somebody else.
         let is_own = |over: &watch::Receiver<()>| acting.subscribe().same_channel(over);
         engine.inner.requests.with_ids(scope, engine.clock().now(), |ids, _| {
             if let Some(Entry::Acting { over, .. }) = ids.entries.get(&request.id)

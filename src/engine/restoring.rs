@@ -44,7 +44,7 @@ pub struct Restored {
 
 impl Engine {
     /// Takes in what was stored, before anybody is served. Where the last owner did not end cleanly,
-    /// whoever serves waits for [`Engine::store_everything`] first.
+    /// the server waits for [`Engine::store_everything`] first.
     pub fn restore(&self, restored: Restored) {
         let Restored { mut sessions, users, requests, greatest_epoch, is_clean, is_damaged } =
             restored;

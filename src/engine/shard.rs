@@ -1,7 +1,8 @@
 //! What is due when: one list per runtime, which alone works it off.
 //!
-//! Whoever has a job listed holds its [`Listed`], and the job goes with it: what ends leaves nothing
-//! on a list, however far off its moment is. The lock of a list is the last one that anybody takes.
+//! The owner of a job on a list holds its [`Listed`], and the job goes with it: what ends leaves
+//! nothing on a list, however far off its moment is. The lock of a list is the last one that anybody
+//! takes.
 
 use super::{
     Engine, events::EventJournal, gateway::Gateway, live::Live, requests::Remembered,
@@ -59,7 +60,7 @@ pub struct Shard {
 struct Inner {
     /// Nothing else is locked, woken or dropped while this is locked.
     jobs: Mutex<Jobs>,
-    /// The runtime sleeps until then; whoever adds something earlier wakes it.
+    /// The runtime sleeps until then; a thread that adds something earlier wakes it.
     asleep_until: AtomicU64,
     wake: Notify,
     /// Since when the thread has had no rest; 0 = it rests, or nobody says.

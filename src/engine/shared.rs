@@ -28,7 +28,8 @@ pub(super) struct Shared {
 struct Kept<T> {
     /// Where it begins.
     from: Revision,
-    /// It says where each member lies; without that it is not for who leaves itself out.
+    /// It says where each member lies; without that it is not for a subscriber that leaves itself
+    /// out.
     spans: bool,
     step: T,
 }
@@ -46,7 +47,8 @@ const MERGED: usize = 64;
 const MERGED_LOGS: usize = 4;
 
 impl Delivery {
-    /// From which revision on there are deltas, and what who is further behind is told.
+    /// From which revision on there are deltas, and why a subscriber that is further behind gets a
+    /// snapshot.
     pub(super) fn reach(self, core: &Session) -> (Revision, SnapshotReason) {
         match self {
             Self::Latest | Self::Columns => (core.horizon(), SnapshotReason::TooOld),
@@ -84,7 +86,7 @@ impl Shared {
         self.subscribers == 0
     }
 
-    /// Nothing leads across a frame: whoever was before it gets a snapshot.
+    /// Nothing leads across a frame: a subscriber that was before it gets a snapshot.
     pub(super) fn reset(&mut self, revision: Revision) {
         self.changed = revision;
         self.latest = None;
@@ -92,7 +94,7 @@ impl Shared {
         self.snapshot = None;
     }
 
-    /// Frames were made after one that was told: encodes the step that leads to the last of them from
+    /// Frames were made after one that was sent: encodes the step that leads to the last of them from
     /// the view's last change.
     pub(super) fn framed(
         &mut self,
@@ -150,8 +152,8 @@ impl Shared {
         }
     }
 
-    /// The step from a position to the last change: the latest one for whoever was there, a merged
-    /// one for who is further behind.
+    /// The step from a position to the last change: the latest one for a subscriber that was there,
+    /// a merged one for one that is further behind.
     pub(super) fn step_from(
         &mut self,
         position: Revision,

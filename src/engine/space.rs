@@ -78,7 +78,7 @@ impl Engine {
         if space > Space::Gone || before == Space::Gone as u8 {
             return;
         }
-        // Who waits for a frame to be stored is told that it may take long.
+        // A caller that waits for a frame to be stored learns that it may take long.
         let waiting = |live: &Live| -> Vec<Waker> {
             live.lock().waiting.iter().map(|(_, waker)| waker.clone()).collect()
         };

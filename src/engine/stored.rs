@@ -40,7 +40,7 @@ impl Engine {
         let gate = state.gate.as_mut().filter(|gate| gate.stored < Some(mark))?;
         gate.is_wanted = true;
         if state.core.is_open() {
-            // However long the tick is, whoever waits for the store does not wait for that.
+            // However long the tick is, a caller that waits for the store does not wait for that.
             let at = self.clock().now().max(state.core.last_frame_at() + TRANSMIT_INTERVAL);
             self.tick_at(live, &mut state, at);
         }
@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// What is in flight will not be shown any more, as the server stops and cannot store it: its
-    /// readers are told so after the last frame that they may be shown.
+    /// readers learn that after the last frame that they may be shown.
     pub fn give_up_storing(&self) {
         let ended = self.inner.keeping.as_ref().map(|keeping| keeping.ended());
         for live in self.inner.registry.all().into_iter().chain(ended.unwrap_or_default()) {

@@ -33,7 +33,7 @@ pub enum End {
     Left,
     /// Somebody kicked the user.
     Kicked {
-        /// What the user is told.
+        /// What is said to the user.
         reason: Arc<str>,
     },
     /// Somebody banned the user.
@@ -139,8 +139,8 @@ pub(super) struct Subscriber {
     pub wants_tick: bool,
     /// The frame of a tick that was waited for is made, and nobody is shown it yet.
     pub tick_made: bool,
-    /// A tick that was waited for is over, and the subscriber was not told yet. Meanwhile it may
-    /// wait for the next one.
+    /// A tick that was waited for is over, and the subscriber does not know it yet. Meanwhile it
+    /// may wait for the next one.
     pub tick_over: bool,
     /// Its stream can say nothing now: only the end wakes it.
     pub parked: bool,
@@ -212,15 +212,15 @@ impl Subscriber {
         }
     }
 
-    /// A snapshot takes the place of all that a view tells after the frame `told`: who subscribes to
-    /// every update and had everything up to there, loses what comes after.
+    /// A snapshot takes the place of all that a view tells after the frame `told`: a subscriber to
+    /// every update that had everything up to there loses what comes after.
     pub(super) fn begin_to_lose(&mut self, delivery: Delivery, changed: Revision, told: Revision) {
         if delivery == Delivery::All && self.position >= changed && self.snapshot.is_none() {
             self.position = self.position.max(told);
         }
     }
 
-    /// The view shows something else. Who is told all again anyway is told why.
+    /// The view shows something else. A subscriber that gets all again anyway learns why.
     pub(super) fn expect_view(&mut self) {
         use SnapshotReason::{Resent, ViewChanged};
         if matches!(self.snapshot, None | Some(Resent)) {
@@ -228,7 +228,8 @@ impl Subscriber {
         }
     }
 
-    /// The session was reset. Who waits for its first snapshot is told why it gets that one.
+    /// The session was reset. A subscriber that waits for its first snapshot learns why it gets
+    /// that one.
     pub(super) fn expect_reset(&mut self) {
         use SnapshotReason::{Resent, ResetSchema, ViewChanged};
         if matches!(self.snapshot, None | Some(ViewChanged | Resent)) {

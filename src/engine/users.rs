@@ -37,7 +37,7 @@ pub struct Record {
     /// When what waits of the user may be written, by the rate of the app.
     turn: Option<Box<Turn>>,
     followers: Seldom<Slab<Following>>,
-    /// The entries into sessions that the followers were told of.
+    /// The entries into sessions that the followers know of.
     told: u64,
     /// When it is looked whether the user is to be forgotten. It stays while the user comes and
     /// goes, and is put off then.
@@ -150,7 +150,7 @@ impl Engine {
         ChangeRate { per_second, at_once }
     }
 
-    /// Takes one change of sessions or members out of the bucket of whoever makes it. The app itself is
+    /// Takes one change of sessions or members out of the bucket of the actor. The app itself is
     /// limited by its calls.
     pub(super) fn take_change(&self, app: &AppId, actor: &Actor) -> Result<(), Refusal> {
         let Actor::User(user) = actor else { return Ok(()) };

@@ -66,7 +66,7 @@ impl Removals {
         self.departed.get(user).copied().unwrap_or_default()
     }
 
-    /// Who left after `revision`, each user once, with the revision.
+    /// The users who left after `revision`, each user once, with the revision.
     pub fn departures_after(
         &self,
         revision: Revision,

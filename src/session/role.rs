@@ -54,7 +54,7 @@ pub const ROLES: usize = 20_000;
 #[derive(Debug, Default)]
 pub(super) struct Roles {
     pub(super) by_user: FxHashMap<UserId, Role>,
-    /// Who got or lost one since somebody last asked.
+    /// The users who got or lost one since somebody last asked.
     pub(super) changed: Vec<UserId>,
 }
 

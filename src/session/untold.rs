@@ -5,9 +5,10 @@ use super::{Session, event::Event, ids::UserId, member::Departed, seldom::empty}
 /// Lists that are taken away soon after.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
-    /// Who left since somebody last asked.
+    /// The users who left since somebody last asked.
     pub left: Vec<UserId>,
-    /// Who may have come to know of the session, or not know of it any more, by a membership.
+    /// The users who may have come to know of the session, or not know of it any more, by a
+    /// membership.
     pub sight_changed: Vec<UserId>,
     /// Which memberships ended since the last frame.
     pub departed: Vec<Departed>,

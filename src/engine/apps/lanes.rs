@@ -1,4 +1,4 @@
-//! A queue in which apps take turns: whoever has much to do does not hold back the first thing that
+//! A queue in which apps take turns: an app with much to do does not hold back the first thing that
 //! another one wants.
 
 use super::App;

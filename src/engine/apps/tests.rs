@@ -45,7 +45,7 @@ fn come_and_go(engine: &Engine, dice: &mut Dice, streams: &mut Vec<UserStream>) 
     match dice.of(8) {
         0 => streams.extend(engine.user_stream(&app(), &who)),
         1 if !streams.is_empty() => drop(streams.swap_remove(dice.of(streams.len()))),
-        // Who subscribed is lost, and what ends by time ends.
+        // A user who subscribed is lost, and what ends by time ends.
         2 => engine.advance((1 + dice.of(30) as Micros) * SECOND),
         3 => engine.advance(10_000),
         4 => {

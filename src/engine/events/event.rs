@@ -84,7 +84,7 @@ pub enum Revoked {
     },
 }
 
-/// That something was refused by whoever judges it.
+/// That a judge refused something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JudgedRefusal {
     /// Who refused it.

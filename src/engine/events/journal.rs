@@ -62,7 +62,7 @@ pub(in crate::engine) struct Events {
     pub process: u64,
     /// Who waits for a journal of another app.
     everywhere: Mutex<Slab<Option<Waker>>>,
-    /// Held by whoever makes room.
+    /// Held by the thread that makes room.
     trimming: Mutex<()>,
 }
 
@@ -153,7 +153,7 @@ impl Events {
                 return with(&journal, &mut state);
             }
             drop(state);
-            // Whoever closed it may not have taken it out yet.
+            // The thread that closed it may not have taken it out yet.
             self.apps.remove_if(app, |_, known| Arc::ptr_eq(known, &journal));
         }
     }
@@ -197,7 +197,7 @@ impl Events {
         let bytes = event.bytes();
         let is_over = |state: &State| {
             let all = self.bytes() + bytes;
-            // Until room is made everywhere, whoever notes most makes its own.
+            // Until room is made everywhere, the journal that notes most makes its own.
             state.events.len() >= self.bounds.events
                 || state.bytes + bytes > self.bounds.bytes
                 || all > self.bounds.all_bytes + self.bounds.all_bytes / 8
@@ -258,8 +258,9 @@ impl Events {
         }
     }
 
-    /// Makes room where all journals together have too much: whoever has more than its share keeps
-    /// its share; if that is not enough, the journals go in which nothing has happened for longest.
+    /// Makes room where all journals together have too much: a journal that has more than its share
+    /// keeps its share; if that is not enough, the journals go in which nothing has happened for
+    /// longest.
     fn make_room(&self) {
         let Some(_trimming) = self.trimming.try_lock() else { return };
         let most = self.bounds.all_bytes;

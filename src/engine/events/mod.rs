@@ -1,9 +1,9 @@
 //! What happened in an app, kept for a while for those who keep watch over it: backends that follow
-//! their sessions, and whoever has to know later who did what.
+//! their sessions, and those who have to know later who did what.
 //!
 //! Each app has a journal ([`journal`]), watched or not, as what happened is often read later. It is
 //! noted under the lock of the session, with the command that caused it, so the order is that in which
-//! the session did it. Whoever watches is a place in the journal and has no queue ([`watch`]).
+//! the session did it. A watcher is a place in the journal and has no queue ([`watch`]).
 
 mod event;
 mod journal;

@@ -1,4 +1,4 @@
-//! Whoever watches what happens in an app: a place in its journal.
+//! A watcher of what happens in an app: a place in its journal.
 
 use super::{event::AppEvent, journal::Reader};
 use crate::{
@@ -37,7 +37,7 @@ pub struct EventCursor {
     pub next: u64,
 }
 
-/// Why a watcher is not told everything since it was there.
+/// Why a watcher does not get everything since it was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventGap {
     /// There was no more room for what happened then. So many events are missing, if that is known.
@@ -48,12 +48,12 @@ pub enum EventGap {
     UnknownCursor,
 }
 
-/// What a watcher was told.
+/// What a watcher got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventTold {
-    /// Something is missing before what was told.
+    /// Something is missing before what it got.
     pub gap: Option<EventGap>,
-    /// It was told for the first time.
+    /// It is the first that the watcher gets.
     pub is_first: bool,
     /// There is more to tell, and nothing else to wait for.
     pub goes_on: bool,
@@ -151,7 +151,7 @@ impl EventWatch {
     }
 
     /// Hands what is new to `take`, which refuses what it has no room for any more. If nothing is
-    /// new, the task is woken when something is. The first time it is told in any case.
+    /// new, the task is woken when something is. The first time it answers in any case.
     pub fn poll(
         &mut self,
         cx: &Context<'_>,

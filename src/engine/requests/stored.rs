@@ -71,8 +71,8 @@ impl Requests {
 
 impl Engine {
     /// A request was done. It is stored when all is stored that it did: with the last record of the
-    /// sessions that it is about, or else at once. So whoever makes it again after a crash is answered
-    /// from memory only if no session has lost it. Called with a pin held.
+    /// sessions that it is about, or else at once. So a caller that makes it again after a crash is
+    /// answered from memory only if no session has lost it. Called with a pin held.
     pub(super) fn keep_request(&self, request: RequestRecord, about: &[SessionId]) {
         let Some(keeping) = &self.inner.keeping else { return };
         let session = |id: &SessionId| self.inner.registry.session(&request.app, id);

@@ -25,7 +25,8 @@ use std::{
     task::Waker,
 };
 
-/// How long a log goes on when nobody watches any more, so that whoever comes back can continue.
+/// How long a log goes on when nobody watches any more, so that a watcher that comes back can
+/// continue.
 pub const KEPT_FOR: Micros = 60 * SECOND;
 
 /// For whom a log is.
@@ -135,7 +136,7 @@ impl Journal {
 }
 
 impl State {
-    /// The log of an audience. Whoever holds a key of it reads it, so it is there.
+    /// The log of an audience. A reader that holds a key of it reads it, so it is there.
     pub fn log(&self, audience: &Audience) -> Option<&Log> {
         self.logs.get(audience).map(|followed| &followed.log)
     }
@@ -275,7 +276,7 @@ impl Engine {
                 return (journal, follows);
             }
             drop(state);
-            // Whoever closed it may not have taken it out yet.
+            // The thread that closed it may not have taken it out yet.
             self.inner.journals.remove(&journal);
         }
     }

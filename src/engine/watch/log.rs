@@ -1,7 +1,7 @@
 //! What happened to sessions, for an audience: of each session the last thing, in order.
 //!
 //! A reader is a place: it has seen the entries up to there. What happened to a session twice since is
-//! told once, as the session is then. So nothing waits for anybody, and a log has an entry for each
+//! sent once, as the session is then. So nothing waits for anybody, and a log has an entry for each
 //! session that changed and is there, and for so many of those that are gone.
 //!
 //! An entry moves to the end when something else happens to its session. So a reader that has seen a
@@ -31,7 +31,7 @@ pub struct Log {
     gone: BTreeSet<u64>,
     /// The number of the last entry.
     last: u64,
-    /// Whoever has seen less misses something.
+    /// A reader that has seen less misses something.
     horizon: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct Seen {
     pub all: u64,
     /// It has seen the entries up to here.
     pub entries: u64,
-    /// It was told of nothing that happened after this: not less than `entries`.
+    /// It got nothing that happened after this: not less than `entries`.
     pub told: u64,
 }
 
@@ -119,7 +119,7 @@ impl Log {
         self.last
     }
 
-    /// Whether who has seen so much can go on.
+    /// Whether a reader that has seen so much can go on.
     pub fn reaches(&self, seen: u64) -> bool {
         self.horizon <= seen
     }

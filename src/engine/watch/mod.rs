@@ -1,8 +1,8 @@
 //! Those who watch which sessions there are, and what becomes of them.
 //!
-//! A watcher has no queue and no list of what it was told: it has seen so much of a log ([`log`]), or
-//! has come so far in the listing that it begins with. What it is told of a session is what the session
-//! is at that moment, so a slow watcher is told less and not later.
+//! A watcher has no queue and no list of what it got: it has seen so much of a log ([`log`]), or has
+//! come so far in the listing that it begins with. What it gets of a session is what the session is at
+//! that moment, so a slow watcher gets less and not later.
 
 mod journal;
 mod log;
@@ -44,7 +44,7 @@ pub struct Cursor {
     pub at: Vec<(u64, u64)>,
 }
 
-/// What is told of a session.
+/// What a watcher gets of a session.
 #[derive(Debug)]
 pub enum SessionEvent<'a> {
     /// It is there, and the watcher may not know it.
@@ -55,7 +55,7 @@ pub enum SessionEvent<'a> {
     Ended(&'a SessionId),
 }
 
-/// What was told at once.
+/// What a watcher got at once.
 #[derive(Debug, Default)]
 pub struct Told {
     /// The watcher forgets what it knows before, for this reason.
@@ -80,14 +80,14 @@ pub struct SessionWatch {
     stage: Stage,
 }
 
-/// What a watcher is told.
+/// What a watcher gets.
 #[derive(Debug)]
 enum Stage {
     /// Everything that is there: what comes behind the place, and why, unless that was said.
     Listing { after: Option<Place>, reset: Option<SnapshotReason> },
     /// What has happened until the listing came to its end.
     CatchingUp,
-    /// What happens. The first time it is told that it goes on from where it was.
+    /// What happens. The first time it learns that it goes on from where it was.
     Following { is_told: bool },
 }
 
@@ -270,7 +270,7 @@ impl SessionWatch {
         }
         if is_whole {
             for (follows, end) in self.follows.iter_mut().zip(&news.ends) {
-                // What was told already may go beyond it.
+                // What it got already may go beyond it.
                 let told = follows.seen.told.max(*end);
                 follows.seen = Seen { told, ..Seen::up_to(*end) };
             }

@@ -35,9 +35,9 @@ struct Client {
     cursor: Option<Cursor>,
     sessions: BTreeMap<SessionId, Outline>,
     resets: Vec<SnapshotReason>,
-    /// Of which sessions it was told.
+    /// Of which sessions it has heard.
     names: BTreeSet<SessionId>,
-    /// What was told, as one letter each.
+    /// What it got, as one letter each.
     told: String,
     is_whole: bool,
     signal: Arc<Signal>,
@@ -114,7 +114,7 @@ impl Client {
         true
     }
 
-    /// What was told since the last call.
+    /// What it got since the last call.
     fn hears(&mut self) -> String {
         self.read(usize::MAX);
         std::mem::take(&mut self.told)
