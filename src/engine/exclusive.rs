@@ -39,8 +39,7 @@ impl Slot {
     }
 }
 
-/// A session that somebody left for another one, with the users who left it: for
-/// [`Engine::after_move`].
+/// A session that somebody left for another one, with the users who left it: for [`Engine::after_move`].
 pub(super) type Moved = Option<(Arc<Live>, Vec<UserId>)>;
 
 impl Engine {

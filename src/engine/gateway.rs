@@ -360,8 +360,7 @@ impl Hold {
         self.held.users.len()
     }
 
-    /// Everything up to this message of the stream was dealt with: the stream that takes over learns
-    /// it.
+    /// Everything up to this message of the stream was dealt with: the stream that takes over learns it.
     pub fn dealt_with(&mut self, seq: u64) {
         self.held.last_seq = seq;
     }

@@ -158,8 +158,7 @@ impl Keeping {
     /// Adds a record, and of the requests that wait for it those that wait for no other.
     fn put(&self, mut kept: Kept, requests: Vec<Arc<RequestRecord>>, is_urgent: bool) {
         let mut queue = self.queue.lock();
-        // With the queue locked, the record that lets go last has all other records before it
-        // there.
+        // With the queue locked, the record that lets go last has all other records before it there.
         kept.entries.extend(requests.into_iter().filter_map(Arc::into_inner).map(boxed));
         queue.items.push(kept);
         queue.is_urgent |= is_urgent;

@@ -459,7 +459,7 @@ impl Registry {
     /// Forgets a user that has been idle since then or longer, unless somebody is about to use it.
     pub fn forget(&self, app: &AppId, user: &UserId, idle_since: Micros) {
         self.users.remove_if(&(app.clone(), user.clone()), |_, record| {
-            // Who uses it holds it. Nobody can take hold of it now.
+            // A caller that uses it holds it. Nobody can take hold of it now.
             Arc::strong_count(record) == 1
                 && record
                     .try_lock()

@@ -188,8 +188,7 @@ impl Engine {
     }
 
     /// Begins something to be done once, which may wait on its way. A caller that comes with the
-    /// same while it is done waits for the outcome: a success is its own, after a refusal it is its
-    /// turn.
+    /// same while it is done waits for the outcome: a success is its own, after a refusal it is its turn.
     pub async fn begin(&self, scope: &Scope, request: &RequestId) -> Result<Begun, Refusal> {
         let requests = &self.inner.requests;
         loop {

@@ -1,8 +1,7 @@
 //! What is due when: one list per runtime, which alone works it off.
 //!
 //! The owner of a job on a list holds its [`Listed`], and the job goes with it: what ends leaves
-//! nothing on a list, however far off its moment is. The lock of a list is the last one that anybody
-//! takes.
+//! nothing on a list, however far off its moment is. The lock of a list is the last one that anybody takes.
 
 use super::{
     Engine, events::EventJournal, gateway::Gateway, live::Live, requests::Remembered,

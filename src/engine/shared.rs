@@ -28,8 +28,7 @@ pub(super) struct Shared {
 struct Kept<T> {
     /// Where it begins.
     from: Revision,
-    /// It says where each member lies; without that it is not for a subscriber that leaves itself
-    /// out.
+    /// It says where each member lies; without that it is not for a subscriber that leaves itself out.
     spans: bool,
     step: T,
 }

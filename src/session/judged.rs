@@ -38,8 +38,7 @@ impl Session {
         }
     }
 
-    /// The same of a join, whose first props are a write; a user who opens the session is judged as
-    /// that.
+    /// The same of a join, whose first props are a write; a user who opens the session is judged as that.
     pub(super) fn check_join_judged(&self, join: &Join) -> Result<(), Refusal> {
         let writes = self.judges.has(Operation::Write) && !join.props.is_empty();
         let is_judged = self.revision.is_none() || join.judged == Some(self.epoch);

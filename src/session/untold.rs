@@ -7,8 +7,7 @@ use super::{Session, event::Event, ids::UserId, member::Departed, seldom::empty}
 pub(super) struct Untold {
     /// The users who left since somebody last asked.
     pub left: Vec<UserId>,
-    /// The users who may have come to know of the session, or not know of it any more, by a
-    /// membership.
+    /// The users who may have come to know of the session, or not know of it any more, by a membership.
     pub sight_changed: Vec<UserId>,
     /// Which memberships ended since the last frame.
     pub departed: Vec<Departed>,

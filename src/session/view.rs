@@ -256,8 +256,7 @@ impl Session {
         self.show_departures(from, sink);
     }
 
-    /// Shows the users who have left after revision `from` and are not back, as far as that is
-    /// remembered.
+    /// Shows the users who have left after revision `from` and are not back, as far as that is remembered.
     pub fn show_departures<'a>(&self, from: Revision, sink: &mut impl ChangeSink<'a>) {
         for (user, departure) in self.departures_after(from) {
             sink.left(user, departure);

@@ -259,8 +259,7 @@ impl Events {
     }
 
     /// Makes room where all journals together have too much: a journal that has more than its share
-    /// keeps its share; if that is not enough, the journals go in which nothing has happened for
-    /// longest.
+    /// keeps its share; if that is not enough, the journals go in which nothing has happened for longest.
     fn make_room(&self) {
         let Some(_trimming) = self.trimming.try_lock() else { return };
         let most = self.bounds.all_bytes;

@@ -25,8 +25,7 @@ use std::{
     task::Waker,
 };
 
-/// How long a log goes on when nobody watches any more, so that a watcher that comes back can
-/// continue.
+/// How long a log goes on when nobody watches any more, so that a watcher that comes back can continue.
 pub const KEPT_FOR: Micros = 60 * SECOND;
 
 /// For whom a log is.
