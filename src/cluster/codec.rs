@@ -31,7 +31,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// Bytes of the address of a node, and of its version, at most.
 const MAX_TEXT_BYTES: usize = 256;
 
-/// The last moment that can be told: in the year 9999.
+/// The last moment that can be written: in the year 9999.
 const LAST_MOMENT: Micros = 253_402_300_799_999_999;
 
 /// What nodes say to each other.
@@ -82,7 +82,7 @@ impl From<&MoveRefused> for Why {
 }
 
 impl Why {
-    /// The same to whoever asked for the move.
+    /// The same for the one who asked for the move.
     pub fn told(self, partition: Partition, to: &str) -> MoveRefused {
         match self {
             Self::NoSuchNode => MoveRefused::NoSuchNode(to.to_owned()),

@@ -62,7 +62,7 @@ impl<P: Dated> Writer for Fenced<P> {
         self.told(outcome)
     }
 
-    /// Whoever claims after it answers at once: this node must not.
+    /// A node that claims after it answers at once: this node must not.
     async fn release(self) -> Result<(), AppendError> {
         self.right.end();
         self.writer.release().await

@@ -46,17 +46,17 @@ const ECHO_WAIT: Duration = Duration::from_secs(5);
 /// How long a node has to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
-/// How often a node is told that something was released for it, at most.
+/// How often a node gets the message that something was released for it, at most.
 const TELLINGS: usize = 2;
 
 /// How long it has to say that it claims that. The partition has no owner meanwhile.
 const TELLING_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a node has to read what is about to be released for it, so that one that stops still gives
-/// all that it has in time. The partition is served meanwhile, and who is late goes on reading.
+/// all that it has in time. The partition is served meanwhile, and a node that is late goes on reading.
 const READ_AHEAD_WAIT: Duration = Duration::from_secs(2);
 
-/// What a node may be behind or ahead by its own clock before somebody is told.
+/// What a node may be behind or ahead by its own clock before it is reported.
 const CLOCK_DIFFERENCE: Micros = 5_000_000;
 
 /// Which cluster, and how it is divided.
@@ -66,7 +66,7 @@ pub struct Settings {
     pub cluster: String,
     /// How many partitions there are: 1 to 256, the same at all nodes.
     pub partitions: usize,
-    /// On how many servers of NATS what all nodes are told is kept.
+    /// On how many servers of NATS the notes to all nodes are kept.
     pub replicas: usize,
 }
 
@@ -113,7 +113,7 @@ struct Inner {
 
 impl Cluster {
     /// Joins a cluster, over a client of NATS that hears what it publishes itself. It takes a second
-    /// or two: whoever else has the name says so.
+    /// or two: another process that has the name says so.
     pub async fn join(
         client: Client,
         settings: &Settings,
@@ -227,7 +227,7 @@ impl Cluster {
         owners.get(usize::from(partition.0)).cloned().unwrap_or(Owner::Nobody)
     }
 
-    /// The owners of all partitions, for whoever waits until they are others.
+    /// The owners of all partitions, for a caller that waits until they are others.
     pub fn owners(&self) -> watch::Receiver<Arc<[Owner]>> {
         self.inner.owners.subscribe()
     }
@@ -311,8 +311,8 @@ async fn until(over: CancellationToken, work: impl Future<Output = ()>) {
 }
 
 impl Inner {
-    /// Asks who has the name: whoever lives and has it says so. Of two that ask at once, the lesser id
-    /// has it.
+    /// Asks who has the name: a process that lives and has it says so. Of two that ask at once, the
+    /// lesser id has it.
     async fn claim_name(&self, name: &str) -> Result<(), JoinError> {
         let taken = |address| JoinError::NameTaken { name: self.me.name.clone(), address };
         let nats = |error: &dyn std::error::Error| JoinError::Nats(error.to_string());
@@ -469,7 +469,7 @@ impl Inner {
         }
     }
 
-    /// Whether nobody was told yet that the clock of a node differs.
+    /// Whether it was not reported yet that the clock of a node differs.
     fn is_news_of_its_clock(&self, node: NodeId) -> bool {
         let mut told = self.clocks.lock();
         if told.len() >= MOST_NODES {

@@ -10,7 +10,7 @@ use std::{fmt, pin::Pin};
 /// A move that begins.
 pub type Moving<'a> = Pin<Box<dyn Future<Output = Result<(), MoveRefused>> + Send + 'a>>;
 
-/// Something that is being told.
+/// A note that is being sent to all nodes.
 pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<(), NotTold>> + Send + 'a>>;
 
 /// What takes in what is heard.

@@ -1,4 +1,4 @@
-//! What all nodes are told, also those that start later: notes, of which the last under each key
+//! What all nodes receive, also those that start later: notes, of which the last under each key
 //! counts. They are kept in a stream of JetStream, and so in one order for all.
 
 use super::{
@@ -55,17 +55,17 @@ pub struct Note {
 pub enum Heard {
     /// What one says. After the connection was lost, notes may come again.
     Note(Bytes),
-    /// Everything that was told before this node asked has come.
+    /// Everything that was sent before this node asked has come.
     UpToDate,
 }
 
-/// Why something is not told.
+/// Why something is not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTold {
     /// There is no room for more.
     #[error("the cluster has no room for more notes")]
     Full,
-    /// JetStream did not answer, or refuses. It may be told all the same.
+    /// JetStream did not answer, or refuses. It may be sent all the same.
     #[error("the cluster cannot be told at the moment: {0}")]
     Failed(String),
     /// The stream is not as it should be.
@@ -377,7 +377,7 @@ impl Cluster {
         self.notes().tell(self.client(), note).await
     }
 
-    /// Hands over what all nodes are told, and goes on for ever: first what counts, then as it comes.
+    /// Hands over what all nodes receive, and goes on for ever: first what counts, then as it comes.
     pub async fn follow_notes(&self, take: impl FnMut(Heard) + Send) {
         self.notes().follow(self.client(), take).await;
     }

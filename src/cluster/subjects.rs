@@ -32,7 +32,7 @@ impl Subjects {
         format!("{}.node.{:016x}", self.prefix, id.0)
     }
 
-    /// What is for whoever has a name. Names may have dots and blanks, so they are written in
+    /// What is for the node that has a name. Names may have dots and blanks, so they are written in
     /// hexadecimal.
     pub fn name(&self, name: &str) -> String {
         format!("{}.name.{}", self.prefix, hexadecimal(name.as_bytes()))

@@ -1,5 +1,5 @@
 //! Which app the first message of a call is about, read without the rest: that decides who answers it.
-//! Whoever does then says what is wrong with the message.
+//! The node that answers then says what is wrong with the message.
 
 use super::{compression, convert::door::DEFAULT_APP, encode::PREFIX, field};
 use bytes::Bytes;
@@ -134,7 +134,7 @@ mod tests {
         let hello = proto::GatewayHello { app: "iot".into(), ..Default::default() };
         let request = proto::GatewayRequest { hello: Some(hello), ..Default::default() };
         assert_eq!(found(WITHIN[1].0, &framed(&request)), "iot");
-        // The last one counts, as it does for whoever decodes it.
+        // The last one counts, as it does for a decoder.
         let twice: Bytes = [&framed(&request)[PREFIX..], b"\x12\x05\x12\x03two"].concat().into();
         let twice: Bytes = [&[0, 0, 0, 0, twice.len() as u8], &twice[..]].concat().into();
         assert_eq!(found(WITHIN[1].0, &twice), "two");

@@ -67,8 +67,8 @@ impl Context {
 
 /// A stream as one of its app.
 ///
-/// Whoever has sent something pays for it before it sends the next thing. So what the streams of an
-/// app owe together stays in proportion to their number, and each has its turn.
+/// A stream that has sent something pays for it before it sends the next thing. So what the streams
+/// of an app owe together stays in proportion to their number, and each has its turn.
 #[derive(Debug)]
 pub struct AppStream {
     place: Share,

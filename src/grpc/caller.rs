@@ -55,7 +55,7 @@ impl Caller {
         Self { grant, acts, apps: headers.get_all(APP_METADATA).iter().cloned().collect() }
     }
 
-    /// Whoever makes a call that tonic answers, as the router let it in.
+    /// The caller of a call that tonic answers, as the router let it in.
     pub fn of(metadata: &HeaderMap, extensions: &http::Extensions) -> Self {
         // No grant, no call: what the router has not looked at may do nothing.
         let nothing = || Arc::new(Grant::of_nobody());

@@ -35,7 +35,7 @@ struct Guard {
 
 impl Entrance {
     /// The entrance where callers are who the identity says; without one, every caller is a backend
-    /// of all apps. `most_refused` calls of one address are refused in a second before it is told to
+    /// of all apps. `most_refused` calls of one address are refused in a second before it has to
     /// wait; 0 = any number.
     pub fn new(identity: Option<Arc<Identity>>, most_refused: usize) -> Self {
         let unasked = if identity.is_some() { Grant::of_nobody() } else { Grant::of_anybody() };

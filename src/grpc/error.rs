@@ -31,7 +31,7 @@ pub enum Refusal {
     NoCluster,
     /// A partition is not moved.
     NotMoved(MoveRefused),
-    /// The nodes of the cluster cannot be told.
+    /// Nothing can be sent to all nodes of the cluster.
     NotTold(NotTold),
     /// Whether the credential is valid cannot be said at the moment.
     KeysUnavailable {

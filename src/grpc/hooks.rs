@@ -29,7 +29,7 @@ const MESSAGE_BYTES: usize = 256;
 /// Bytes of what it says to programs.
 const REASON_BYTES: usize = 64;
 
-/// What is told where a backend says nothing.
+/// What is said where a backend says nothing.
 const NO_MESSAGE: &str = "a backend refuses this";
 
 /// Settings that no hook changes.
@@ -47,7 +47,7 @@ pub enum Said {
     },
     /// It is refused.
     Refused {
-        /// What is told to whoever asked.
+        /// What is sent to the user who asked.
         message: String,
         /// The same for programs.
         reason: Option<Arc<str>>,
@@ -262,7 +262,7 @@ fn is_reason(reason: &str) -> bool {
     (1..=REASON_BYTES).contains(&reason.len()) && reason.bytes().all(is_fine)
 }
 
-/// A message as it may be told: bounded, and in one line.
+/// A message as it may be sent: bounded, and in one line.
 fn printable(message: &str) -> String {
     let message = cut(message.trim(), MESSAGE_BYTES);
     let message: String =

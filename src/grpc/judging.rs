@@ -39,7 +39,7 @@ struct Passed {
     role: Option<Role>,
 }
 
-/// What of a verdict is told as an event; a hook that fails is for the log.
+/// What of a verdict is noted as an event; a hook that fails is for the log.
 fn noted(verdict: &Verdict) -> Option<(RefusedBy, Arc<str>, Arc<str>)> {
     match verdict {
         Verdict::Rule { name, message, why } => Some((
@@ -56,7 +56,7 @@ fn noted(verdict: &Verdict) -> Option<(RefusedBy, Arc<str>, Arc<str>)> {
 }
 
 impl Grant {
-    /// Whose credential it is, as those who judge are told it.
+    /// Whose credential it is, as it is sent to those who judge.
     pub fn bearer(&self) -> Bearer {
         let scope = match self.id {
             CredentialId::None => "none",
@@ -108,7 +108,7 @@ impl Context {
         verdict.into()
     }
 
-    /// What hooks change of it is changed, and the role that they give to a new member is told.
+    /// What hooks change of it is changed, and the role that they give to a new member is returned.
     async fn judge_quietly(
         &self,
         policy: &Policy,
@@ -152,7 +152,7 @@ impl Context {
         Ok(role)
     }
 
-    /// Judges that a user joins a session. Whoever is in joins again, which is not judged.
+    /// Judges that a user joins a session. A user who is in joins again, which is not judged.
     pub(super) async fn judge_join(
         &self,
         live: &Live,
@@ -166,7 +166,7 @@ impl Context {
         }
         let (role, epoch) = {
             let core = &live.lock().core;
-            // Whatever else is wrong with it is told without asking anybody.
+            // Whatever else is wrong with it is reported without asking anybody.
             match core.check_join(self.engine.clock().now(), user, join) {
                 Err(Rule::NotJudged) => (core.role_on_joining(user, join), core.epoch()),
                 _ => return Ok(()),

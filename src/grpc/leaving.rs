@@ -4,8 +4,8 @@ use crate::session::limits::{Micros, SECOND};
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Whoever has a stream that ends at a hand-over comes back within this time at least: so long takes the
-/// hand-over.
+/// A client that has a stream that ends at a hand-over comes back within this time at least: so long
+/// takes the hand-over.
 const HAND_OVER: Micros = SECOND / 10;
 
 /// How much later each of those streams comes back: the new owner takes so many up in a second.

@@ -80,7 +80,7 @@ pub const NODE_METADATA: &str = "sessiond-node";
 /// What every call needs.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Sessions and users, as whoever calls handles them.
+    /// Sessions and users, as the caller handles them.
     pub engine: Engine,
     /// What is the same for everybody.
     pub shared: Arc<Shared>,
@@ -117,7 +117,7 @@ pub struct Shared {
     pub open_subscriptions: bool,
     /// The cluster that the server is a node of; none = it is alone.
     pub nodes: Option<Arc<dyn Nodes>>,
-    /// The server is about to stop: gateways are told.
+    /// The server is about to stop: gateways learn of it.
     pub leaving: Leaving,
     /// The server is stopping: streams that no session ends end by this.
     pub stopping: CancellationToken,
@@ -132,7 +132,7 @@ pub struct StreamSettings {
     pub max_gateway_bytes: usize,
     /// How many users a gateway may have attached.
     pub max_gateway_users: usize,
-    /// How long before a stop gateways are told.
+    /// How long before a stop gateways learn of it.
     pub drain_notice: Micros,
     /// A stream says that it is alive after so long without anything else to say.
     pub heartbeat: Micros,
@@ -188,10 +188,10 @@ impl Context {
 }
 
 impl Context {
-    /// Writes a user's props, on the user or in the sessions named; whoever calls has taken the
-    /// update out of the user's bucket. What became of it in each session; refused as a whole if it
-    /// does not fit the user. A session, or the user, that took it before under the same
-    /// request id is not written again.
+    /// Writes a user's props, on the user or in the sessions named; the caller has taken the update
+    /// out of the user's bucket. What became of it in each session; refused as a whole if it does
+    /// not fit the user. A session, or the user, that took it before under the same request id is
+    /// not written again.
     fn write_props(
         &self,
         app: &AppId,
@@ -276,8 +276,8 @@ impl Context {
 }
 
 impl Context {
-    /// Opens or finds the private session of a pair for whoever asks: its source, its listener, or
-    /// the app, which opens it for the listener. Whoever opens it joins it.
+    /// Opens or finds the private session of a pair for the one who asks: its source, its listener,
+    /// or the app, which opens it for the listener. A user who opens it joins it.
     async fn open_private(
         &self,
         bearer: &Bearer,

@@ -1,4 +1,4 @@
-//! The object streams as the calls share them: the lock, who waits for news, and what is told of it.
+//! The object streams as the calls share them: the lock, who waits for news, and what is sent of it.
 
 use super::{
     convert::to_proto,
@@ -53,7 +53,7 @@ impl Objects {
         Self { state, runs }
     }
 
-    /// Changes streams of an app and wakes who waits for news of it.
+    /// Changes streams of an app and wakes those who wait for news of it.
     pub fn write<T>(
         &self,
         app: &AppId,

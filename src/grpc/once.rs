@@ -120,7 +120,7 @@ impl Context {
                 })
                 .await
             }
-            // Contents are told apart by a hash: one that means another call is another content.
+            // A hash tells contents apart: one that means another call is another content.
             Begun::Replay(reply) => {
                 let message = match reply {
                     Reply::Message(bytes) => T::decode(bytes).ok(),
@@ -133,7 +133,7 @@ impl Context {
         }
     }
 
-    /// Waits until what was done in a session is stored: for calls whose success is told only then,
+    /// Waits until what was done in a session is stored: for calls whose success is reported only then,
     /// and for their replies from memory. Of a session that is not stored there is nothing to wait for.
     pub async fn stored(&self, app: &AppId, session: &str) {
         if !self.engine.has_store() {

@@ -53,8 +53,8 @@ pub struct Claim {
 
 impl Claim {
     /// The hash of the password, if it is the right one; none if it is wrong or not needed, and then
-    /// the join says what comes of it. Who may not know of a session finds no difference between one
-    /// that is there and one that is not.
+    /// the join says what comes of it. A user who may not know of a session finds no difference
+    /// between one that is there and one that is not.
     pub async fn prove(self, server: &Context) -> Result<Option<PasswordHash>, Refusal> {
         let now = server.engine.clock().now();
         let Some((session, hash)) = self.needed(server) else { return Ok(None) };
@@ -191,7 +191,7 @@ impl Entry {
             }
             // It has begun again since it was judged.
             Refusal::Rules(Rule::NotJudged) => None,
-            // That the id is taken is all that is to be told of an unlisted one.
+            // All that is to be said of an unlisted one is that the id is taken.
             Refusal::NOT_FOUND if self.missing.is_some() => {
                 is_there().then(|| engine::Refusal::SessionExists.into())
             }
@@ -298,7 +298,7 @@ impl Context {
                     if !exists && given.is_some() => {}
                 // Somebody was faster, or it has begun again.
                 Err(refusal) if is_not_judged(&refusal) && looks < LOOKS => looks += 1,
-                // That the id is taken is all that is to be told of an unlisted one.
+                // All that is to be said of an unlisted one is that the id is taken.
                 Err(refusal) if refusal.is_not_found() => {
                     return Err(engine::Refusal::SessionExists.into());
                 }

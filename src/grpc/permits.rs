@@ -120,7 +120,7 @@ impl Permit {
         self.0.is_some()
     }
 
-    /// What the call needs; one that there is not needs a credential to be told so.
+    /// What the call needs; for one that there is not, a caller needs a credential to learn that.
     pub fn needs(self) -> Needs {
         self.0.map_or(Needs::Read, |(needs, _)| needs)
     }

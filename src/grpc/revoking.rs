@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 /// The version of notes that is written.
 const VERSION: u8 = 1;
 
-/// How long all nodes are told that a revocation is over; one that starts later knows nothing of it.
+/// How long all nodes can learn that a revocation is over; one that starts later knows nothing of it.
 const END_TOLD_FOR: Micros = 24 * 60 * 60 * SECOND;
 
 /// What becomes of a revocation.

@@ -1,8 +1,8 @@
 //! Functions of object streams run on few threads of the lowest priority: they are bounded in what
 //! they may do, but not quick, and nobody else is to be held up.
 //!
-//! Who waits takes a place before anything is read, so that a refused read has changed nothing. The
-//! functions of one reply run one after the other, in turn with those of others.
+//! A caller that waits takes a place before anything is read, so that a refused read has changed
+//! nothing. The functions of one reply run one after the other, in turn with those of others.
 
 use super::error::Refusal;
 use crate::{
@@ -145,7 +145,7 @@ impl Inner {
                 let took = began.elapsed().as_micros() as u64;
                 place.app.spend(AppLimit::FunctionTime, self.clock.now(), took);
                 drop(place);
-                // Whoever waited may be gone: then nobody hears of it.
+                // The caller that waited may be gone: then nobody hears of it.
                 let _ = done.send(outcome);
             }
         }

@@ -22,7 +22,7 @@ pub(super) fn due(
     if let Some(at) = asked {
         return Some((at, places[at].asked.is_some_and(|asked| asked.claim.pinned)));
     }
-    // Whoever is not connected would take all others for dead.
+    // A node that is not connected would take all others for dead.
     let connected = members.connected_since(now)?;
     if now.since(connected) < SILENCE {
         return None;

@@ -1,5 +1,5 @@
-//! Where the logs of partitions ended whose owners are silent. Of whoever wrote the last entry is known
-//! by this until when it may answer at most, so a new owner waits no longer than it must.
+//! Where the logs of partitions ended whose owners are silent. This shows until when the node that
+//! wrote the last entry may answer at most, so a new owner waits no longer than it must.
 
 use super::{Before, BootMicros, Partition};
 use crate::log::Seq;

@@ -15,7 +15,7 @@ pub(super) struct Giver {
     pub leaving: bool,
     /// When a hand-over ended last.
     pub gave_at: BootMicros,
-    /// The version of records that whoever takes a partition must know.
+    /// The version of records that the node which takes a partition must know.
     pub format: u8,
 }
 

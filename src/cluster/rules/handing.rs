@@ -14,7 +14,7 @@ pub(super) struct Handing {
     pub claim: ClaimNow,
     /// Who is to claim it.
     to: NodeId,
-    /// Whether that node was told.
+    /// Whether the claim was sent to that node.
     is_told: bool,
     /// Whether it said that it claims it.
     is_claiming: bool,
@@ -27,7 +27,7 @@ pub(super) struct Handing {
 pub(super) struct Giver {
     pub me: NodeId,
     pub leaving: bool,
-    /// The version of records that whoever takes it must know.
+    /// The version of records that the node which takes it must know.
     pub format: u8,
 }
 
@@ -41,12 +41,12 @@ impl Handing {
         self.to == node
     }
 
-    /// The node that is still to be told.
+    /// The node to which the claim is still to be sent.
     pub fn untold(&self) -> Option<NodeId> {
         (!self.is_told).then_some(self.to)
     }
 
-    /// The node that is to be told now, if one is.
+    /// The node to which the claim is to be sent now, if there is one.
     pub fn tell(&mut self) -> Option<(NodeId, ClaimNow)> {
         let is_due = !std::mem::replace(&mut self.is_told, true);
         is_due.then_some((self.to, self.claim))
@@ -58,8 +58,8 @@ impl Handing {
     }
 }
 
-/// Whoever is to take a partition over does not: the node that has released it takes it back at once, or
-/// where that one leaves the next best is to take it.
+/// The node that is to take a partition over does not: the node that has released it takes it back at
+/// once, or where that one leaves the next best is to take it.
 pub(super) fn pass_on(
     giver: Giver,
     members: &Members,

@@ -15,7 +15,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The state of one node. Everything is told with the time, which never goes back.
+/// The state of one node. Everything comes with the time, which never goes back.
 #[derive(Debug)]
 pub struct Ownership {
     me: Arc<NodeInfo>,
@@ -238,7 +238,7 @@ impl Ownership {
         if declines || place.term > asked.ended || place.own != Holding::Nothing {
             return false;
         }
-        // Whoever released it may not have said so in a beat yet.
+        // The node that released it may not have said so in a beat yet.
         place.term = asked.ended;
         if let Some(owner) = place.owner {
             place.given_up_by(owner, now);
@@ -333,7 +333,7 @@ impl Ownership {
         Some(Order::Give(place.partition, to))
     }
 
-    /// What was released here since this was asked last, and who is to be told to claim it. Of each,
+    /// What was released here since this was asked last, and which node is to claim it. Of each,
     /// [`not_taken`](Self::not_taken) is to hear if it is not taken.
     pub fn released(&mut self, now: BootMicros) -> Vec<(NodeId, ClaimNow)> {
         for at in 0..self.places.len() {
@@ -347,8 +347,8 @@ impl Ownership {
         handings.filter_map(Handing::tell).collect()
     }
 
-    /// A node that was told to claim what is released here does not. It is taken back at once, or if this
-    /// node leaves the next best is to take it.
+    /// A node that was asked to claim what is released here does not. It is taken back at once, or if
+    /// this node leaves the next best is to take it.
     pub fn not_taken(&mut self, by: NodeId, claim: ClaimNow, now: BootMicros) {
         let at = usize::from(claim.partition.0);
         let handing = self.places.get(at).and_then(|place| place.handing.as_ref());
@@ -469,8 +469,8 @@ impl Ownership {
         self.places.iter().filter(is_silent).map(|place| place.partition).collect()
     }
 
-    /// The version of records to write now: that of the oldest node which is alive. Whoever takes a
-    /// partition over from now on knows at least this one.
+    /// The version of records to write now: that of the oldest node which is alive. A node that
+    /// takes a partition over from now on knows at least this one.
     pub fn format_to_write(&mut self, now: BootMicros) -> u8 {
         let format = self.format(now);
         self.written = self.written.max(format);

@@ -81,7 +81,7 @@ pub fn preference(
     order.into_iter().map(|node| node.id).collect()
 }
 
-/// Two processes with one name are told apart by their ids.
+/// Two processes with one name differ by their ids.
 fn rank(node: &Candidate<'_>, partition: Partition) -> (u64, NodeId) {
     (weight(node.name, partition), node.id)
 }

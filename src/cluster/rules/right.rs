@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// What stood before a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing, or a release: whoever owned the partition answers no more.
+    /// Nothing, or a release: the node that owned the partition answers no more.
     Released,
     /// Something else. It was seen here to be stored at this moment, and nothing came between it and
-    /// the claim; so whoever wrote it may answer until [`RIGHT`] later. Who has not looked gives the
-    /// moment at which the claim was known to be stored.
+    /// the claim; so the node that wrote it may answer until [`RIGHT`] later. A node that has not
+    /// looked gives the moment at which the claim was known to be stored.
     SeenAt(BootMicros),
 }
 
@@ -49,7 +49,7 @@ impl Right {
         self.from <= now && now < self.until() && !self.is_over.load(Ordering::Acquire)
     }
 
-    /// Whether the owner may release: whoever claims after a release answers at once, so it must not be
+    /// Whether the owner may release: a node that claims after a release answers at once, so it must not be
     /// stored before all earlier owners answer no more. Before it is sent, the right is [ended](Self::end).
     pub fn may_release_at(&self, now: BootMicros) -> bool {
         self.from <= now

@@ -139,7 +139,7 @@ pub fn credential(credential: &Credential) -> proto::EventCredential {
 /// A session as updates tell it; the format of private data is for those who see the data, and rules
 /// are for those who are in.
 ///
-/// `class` is that of who is told; none = somebody outside.
+/// `class` is that of the reader; none = somebody outside.
 pub fn session_info(session: &Session, info: &Info, class: Option<Class>) -> proto::SessionInfo {
     let id = |user: &Option<UserId>| user.as_deref().unwrap_or_default().to_owned();
     let mut settings = settings(&info.settings);
@@ -315,7 +315,7 @@ pub fn schema(schema: &Schema) -> proto::Schema {
     }
 }
 
-/// As much of it as may be told.
+/// As much of it as may be shown.
 fn told_schema(
     schema: &Schema,
     session: &Session,
@@ -332,7 +332,7 @@ fn told_schema(
     }
 }
 
-/// Fields with those defaults that may be told.
+/// Fields with those defaults that may be shown.
 fn told(told: &Fields, tells: impl Fn(&str) -> bool) -> BTreeMap<String, proto::Field> {
     let mut told = fields(told);
     for (key, field) in &mut told {

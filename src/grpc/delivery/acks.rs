@@ -1,4 +1,4 @@
-//! What was dealt with of what came up a stream, and when the client may be told.
+//! What was dealt with of what came up a stream, and when the client may learn of it.
 
 use super::compose::MOST;
 use crate::{grpc::error::Refusal, proto, session::revision::Revision};
@@ -6,7 +6,7 @@ use prost::Message;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
-/// How many refusals wait before nothing more is read until they are told.
+/// How many refusals wait before nothing more is read until they are reported.
 const REFUSALS: usize = 128;
 
 /// Among how many of the last frames it is looked for one that is waited for already.
@@ -23,7 +23,7 @@ pub fn check_seq(seq: u64, last: u64) -> Result<(), Refusal> {
     if seq <= last { Err(Refusal::SeqNotRising { seq, last }) } else { Ok(()) }
 }
 
-/// What was dealt with and not told yet.
+/// What was dealt with and not reported yet.
 #[derive(Debug, Default)]
 pub struct Acks {
     /// Everything up to here was dealt with, but for what waits to be written.
@@ -34,10 +34,10 @@ pub struct Acks {
     waits: VecDeque<Wait>,
     /// How many may wait until they are merged.
     most_waits: usize,
-    /// What the client was told.
+    /// What was reported to the client.
     told: u64,
     refusals: Vec<proto::Refusal>,
-    /// Not all refusals that could be told did fit; the others follow in a message of their own.
+    /// Not all refusals that could be reported did fit; the others follow in a message of their own.
     overflows: bool,
 }
 
@@ -75,7 +75,7 @@ impl Told {
 }
 
 impl Acks {
-    /// Everything up to here was dealt with, told or not.
+    /// Everything up to here was dealt with, reported or not.
     pub fn seq(&self) -> u64 {
         self.held_after.map_or(self.seq, |held| held.min(self.seq))
     }
@@ -85,7 +85,7 @@ impl Acks {
         self.seq
     }
 
-    /// The last message that the client was told of.
+    /// The last message that was reported to the client.
     pub fn told(&self) -> u64 {
         self.told
     }
@@ -136,7 +136,7 @@ impl Acks {
         self.seq = seq;
     }
 
-    /// What can be told beside so many bytes of updates: the seq, and the refusals up to it.
+    /// What can be reported beside so many bytes of updates: the seq, and the refusals up to it.
     /// `said` is the revision up to which everything of a subscription was said.
     pub fn take(&mut self, said: impl Fn(usize) -> Revision, bytes: usize) -> Told {
         let is_said = |frame: Frame| frame.revision <= said(frame.place);
@@ -161,7 +161,7 @@ impl Acks {
         self.overflows = taken < later;
         let rest = self.refusals.split_off(taken);
         let refusals = std::mem::replace(&mut self.refusals, rest);
-        // Of a message that several sessions refused, all are told before it is acked.
+        // Of a message that several sessions refused, all are reported before it is acked.
         let seq = match self.refusals.first().filter(|_| self.overflows) {
             Some(next) => next.seq - 1,
             None => seq,
@@ -171,12 +171,12 @@ impl Acks {
         Told { acked_seq: if news { seq } else { 0 }, refusals }
     }
 
-    /// What can be told at the end of the stream.
+    /// What can be reported at the end of the stream.
     pub fn take_all(&mut self) -> Told {
         self.take(|_| Revision::MAX, 0)
     }
 
-    /// Whether refusals wait that can be told at once.
+    /// Whether refusals wait that can be reported at once.
     pub fn overflows(&self) -> bool {
         self.overflows
     }
@@ -186,7 +186,7 @@ impl Acks {
         self.refusals.len() >= REFUSALS
     }
 
-    /// Whether everything was told.
+    /// Whether everything was reported.
     pub fn is_told(&self) -> bool {
         self.seq == self.told && self.refusals.is_empty()
     }

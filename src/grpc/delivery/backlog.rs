@@ -211,8 +211,8 @@ impl Waiting {
         fits.then_some(self)
     }
 
-    /// Whether both write a key in a session, as far as can be told: what is written on the user may
-    /// go to all of them.
+    /// Whether both write a key in a session, as far as is known: what is written on the user may go
+    /// to all of them.
     fn meets(&self, other: &Self) -> bool {
         let (here, there) = (&self.places, &other.places);
         let is_there = |place: &Place| there.iter().any(|it| it.session == place.session);

@@ -65,7 +65,7 @@ pub struct Bundle {
     over: Option<End>,
     last_ending: Option<Ending>,
     has_lost: bool,
-    /// How many have told that the server stops.
+    /// How many have said that the server stops.
     drained: usize,
     /// Of a bundle without subscriptions: when the tick ends that somebody waits for; 0 = nobody.
     tick_at: Micros,
@@ -309,7 +309,7 @@ impl Bundle {
             }
         }
         self.ready.take(cx, &mut self.woken);
-        // Who looks for ends learns of a tick that has got shorter.
+        // A bundle that looks for ends learns of a tick that has got shorter.
         if self.opens_at() <= now || stops || self.poll_ends() || self.opens_at() <= now {
             return Poll::Ready(());
         }
@@ -467,8 +467,8 @@ impl Bundle {
         if self.entries.is_empty() {
             return;
         }
-        // Who is late stays in step: where all tick alike, nobody would ever catch up, and each step
-        // would wait for as long as the latest one was late.
+        // A bundle that is late stays in step: where all tick alike, nobody would ever catch up, and
+        // each step would wait for as long as the latest one was late.
         let opens_at = self.opens_at();
         let in_step = opens_at..opens_at + self.interval();
         self.began = Some(if in_step.contains(&now) { opens_at } else { now });

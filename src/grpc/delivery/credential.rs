@@ -46,7 +46,7 @@ impl Credential {
 /// Watches over a credential while its stream is open.
 pub struct Watch {
     grant: Arc<Grant>,
-    /// As of which generation of who is let in it was last found valid; none = not since the caller
+    /// As of which generation of the identity it was last found valid; none = not since the caller
     /// was let in.
     seen: Option<u64>,
     /// What wakes the task with the next generation.

@@ -53,7 +53,7 @@ impl From<End> for Why {
     }
 }
 
-/// The end of a stream as it is told: in the last message and in the status.
+/// The end of a stream as it is sent: in the last message and in the status.
 #[derive(Debug, Clone)]
 pub struct Ending {
     reason: proto::EndReason,

@@ -57,7 +57,8 @@ impl ReceiveSessionUpdates {
                 let wanted = Wanted::of(&live, self.actor.clone(), options).judged(judged);
                 wanted.feed_sometime(server, app)
             });
-            // Who is not let in has just gone, or the session has, or a rule keeps it from the user.
+            // A user who is not let in has just gone, or the session has, or a rule keeps it from
+            // the user.
             let Ok((feed, _)) = feed else { continue };
             bundle.add(self.places, feed, 0, Some(id));
             self.places += 1;
@@ -101,7 +102,7 @@ impl Call for ReceiveSessionUpdates {
     fn tend(&mut self, server: &Server, moment: &mut Moment<'_, '_>) -> Option<Next> {
         let Feeds::Several(bundle) = &mut *moment.feeds else { return None };
         if bundle.take_lost() {
-            // It may have been joined again before its end was told.
+            // It may have been joined again before its end was reported.
             self.user.look_again();
         }
         while let Poll::Ready(sessions) = self.user.poll_sessions(moment.cx) {

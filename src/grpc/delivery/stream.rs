@@ -168,7 +168,7 @@ pub struct Stream<C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,
-    /// It has, and the stream was not told yet.
+    /// It has, and the stream does not know it yet.
     Untold,
     Told,
 }
@@ -254,7 +254,7 @@ impl<C: Call> Stream<C> {
                     let opened = Box::pin(C::open(*opening, message.clone()));
                     self.state = State::Opening(opened, message);
                 }
-                // Most open at once. Who does not is polled again right after this.
+                // Most open at once. A stream that does not is polled again right after this.
                 match self.poll_open(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(outcome) => outcome,
                     Poll::Pending => Ok(()),

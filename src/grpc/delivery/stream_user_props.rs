@@ -532,7 +532,7 @@ struct Written {
     /// The frames that hold it, as far as the stream subscribes to their sessions.
     results: SmallVec<[Frame; 1]>,
     refused: Vec<(SessionId, Refusal)>,
-    /// The stream is told of the end of the tick already.
+    /// The stream learns of the end of the tick already.
     hears_of_tick: bool,
 }
 

@@ -23,7 +23,7 @@ pub struct Timer {
     heartbeat_at: Micros,
     silence: Option<Micros>,
     silent_at: Micros,
-    /// The first of what else is due, asked for anew at each poll.
+    /// The first of what else is due, asked for again at each poll.
     soon_at: Micros,
     /// For what is put off again and again, and for what comes soon. Each is set apart, so that the
     /// list of the shard is touched only where a moment comes nearer.

@@ -15,7 +15,7 @@ const MOST: usize = 1024;
 pub struct Unstored {
     /// Each with the last message before it.
     waiting: VecDeque<(u64, Storing)>,
-    /// Something was stored that the client was not told of.
+    /// Something was stored that the client has not learnt of.
     has_news: bool,
 }
 

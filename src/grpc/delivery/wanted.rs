@@ -129,7 +129,7 @@ impl Wanted {
     /// The session, as far as the subscriber may know of it.
     fn find(&self, server: &Server, app: &AppId) -> Result<Arc<Live>, engine::Refusal> {
         match &self.entry {
-            // Who knows the id of an unlisted session may join it.
+            // A user who knows the id of an unlisted session may join it.
             Some(entry) => entry.find(server),
             None => server.engine.find(app, Some(&self.key), &self.actor),
         }
@@ -169,7 +169,7 @@ impl Wanted {
             && self.judged != Some(live.lock().core.epoch())
         {
             if join.is_none() {
-                // Whoever is not in was not judged, and is refused for that.
+                // A user who is not in was not judged, and is refused for that.
                 live.lock().core.check(&self.actor, Act::Receive)?;
             }
             return Err(Rule::NotJudged.into());

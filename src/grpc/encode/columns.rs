@@ -1,7 +1,7 @@
 //! Props in columns: the members that changed the same keys make a block, with a row for each member
 //! and a packed column for each key. What is no prop that is set is encoded by name.
 //!
-//! No prop that is set is told by name, however large it is: a receiver knows the number of a key
+//! No prop that is set is sent by name, however large it is: a receiver knows the number of a key
 //! because it has had a value of it in a block.
 
 use super::{

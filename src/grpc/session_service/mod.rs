@@ -85,8 +85,9 @@ impl Sessions {
         About { role, at: Some(to_proto::position(Position { epoch, revision })), ..about }
     }
 
-    /// The session that a read asks for, once it shows the frame that it asks for; who has to be
-    /// `inside` is looked at before the wait, and by the caller after it.
+    /// The session that a read asks for, once it shows the frame that it asks for; whether the
+    /// actor is in, where it has to be `inside`, is looked at before the wait, and by the caller
+    /// after it.
     async fn read(
         &self,
         app: &AppId,

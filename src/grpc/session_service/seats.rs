@@ -69,7 +69,7 @@ impl Sessions {
         self.0.once(once, &scope, act).await
     }
 
-    /// The session, which whoever asks for itself alone finds as one who joins does.
+    /// The session; a user who asks for itself alone finds it as one who joins does.
     fn with_seats(
         &self,
         app: &AppId,
@@ -101,7 +101,7 @@ fn of_a_user(refusal: engine::Refusal) -> Refusal {
 }
 
 impl Door<'_> {
-    /// Whose seats; none named = that of who asks.
+    /// Whose seats; none named = that of the actor.
     fn seat_users(&mut self, ids: &[String], actor: Option<&Actor>) -> Option<Vec<UserId>> {
         const FIELD: &str = "target_user_ids";
         if ids.is_empty() {

@@ -1,4 +1,4 @@
-//! Writes, and what is told of a user.
+//! Writes, and what is shown of a user.
 
 use super::Sessions;
 use crate::grpc::error::Refusal;
@@ -100,8 +100,8 @@ impl Sessions {
         Ok(proto::SetSessionDataResponse { position: Some(position) })
     }
 
-    /// Refuses a write that is to be stored where nothing is; what else is wrong with it is told by
-    /// whoever does it.
+    /// Refuses a write that is to be stored where nothing is; what else is wrong with it is
+    /// reported when it is done.
     fn check_stored(
         &self,
         caller: &Caller,

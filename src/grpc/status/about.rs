@@ -1,5 +1,5 @@
 //! What a request is about, in the words in which a refusal of it says so. What is known of the thing
-//! is what the request says of it, so a hidden session and one that is not there are told alike.
+//! is what the request says of it, so a hidden session and one that is not there are reported alike.
 
 use crate::{
     proto,

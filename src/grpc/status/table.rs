@@ -17,7 +17,7 @@ use humantime::format_duration;
 use std::time::Duration;
 use tonic::Code;
 
-/// A refusal as a client is told it.
+/// A refusal as a client gets it.
 pub struct Told {
     pub code: Code,
     pub reason: Reason,
@@ -67,7 +67,7 @@ impl Told {
     }
 }
 
-/// What a client is told of a refusal of a request.
+/// What a client gets of a refusal of a request.
 pub fn tell(refusal: &Refusal, about: &About) -> Told {
     match refusal {
         Refusal::Rules(rule) => of_rules(rule, about),

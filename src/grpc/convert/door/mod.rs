@@ -38,7 +38,7 @@ const LARGEST_PAGE: usize = 1000;
 
 const DAY: Micros = 24 * 3600 * SECOND;
 
-/// Where the moments end that can be told as texts.
+/// Where the moments end that can be written as texts.
 const YEAR_10000: Micros = 253_402_300_800 * SECOND;
 
 /// Checks one request and collects its faults.
@@ -78,7 +78,7 @@ impl<'a> Door<'a> {
         Self { grant: limited, is_of_user, most: grant.most, ..Self::new(limits) }
     }
 
-    /// Notes what the credential does not allow: nothing else of the request is told then.
+    /// Notes what the credential does not allow: nothing else of the request is reported then.
     pub fn deny(&mut self, what: Uncovered) {
         self.denied.get_or_insert(what);
     }

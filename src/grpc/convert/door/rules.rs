@@ -34,7 +34,7 @@ impl Door<'_> {
                 match Checked::new(&rule) {
                     Ok(_) => Some(rule),
                     Err(faults) => {
-                        // What it is on may have been told already.
+                        // What it is on may have been reported already.
                         let faults =
                             faults.into_iter().filter(|(it, _)| *it != "on" || on.is_some());
                         faults.for_each(|(field, fault)| door.fault(field, fault));

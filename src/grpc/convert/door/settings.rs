@@ -57,7 +57,7 @@ impl Door<'_> {
                 if settings.reset_role == 0 {
                     settings.reset_role = proto::Role::Member.into();
                 }
-                // Who is lost leaves at once.
+                // A member who is lost leaves at once.
                 settings.rejoin_grace.get_or_insert_default();
                 if settings.presence == 0 {
                     settings.presence = proto::Presence::Tied.into();

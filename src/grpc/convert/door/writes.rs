@@ -38,7 +38,7 @@ impl Door<'_> {
             // It leaves a session that the request does not name.
             self.reaches_other_sessions();
         }
-        // Who may not write is not waited for, and never becomes the host.
+        // A user who may not write is not waited for, and never becomes the host.
         let spectator = spectator || self.most == Role::Spectator;
         Join { spectator, presence, is_stream, props, user_props, moves, proven, ..Join::default() }
     }

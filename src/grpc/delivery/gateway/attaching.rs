@@ -97,7 +97,7 @@ impl Gateway {
         Ok(Wanted { user, is_new, key, entry, prefix })
     }
 
-    /// Attaches users; each that is refused is told. Returns the frames that show the others.
+    /// Attaches users; each that is refused is reported. Returns the frames that show the others.
     pub(super) fn attach_all(
         &mut self,
         server: &Server,
@@ -175,7 +175,7 @@ impl Gateway {
         })
     }
 
-    /// Detaches users; each that is not there, or may not leave, is told.
+    /// Detaches users; each that is not there, or may not leave, is reported.
     pub(super) fn detach_all(
         &mut self,
         server: &Server,

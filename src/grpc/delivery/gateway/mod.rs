@@ -65,7 +65,7 @@ const SILENCE: Micros = 40 * SECOND;
 /// with a longer tick, waiting for all of them would double the time that a step takes.
 const INTERVAL: Micros = 10_000;
 
-/// How long before its age a stream is told.
+/// How long before its age a stream learns of it.
 const NOTICE: Micros = 10 * SECOND;
 
 /// How many props a gateway may name.
@@ -109,7 +109,7 @@ pub struct Gateway {
     /// The server begins to stop.
     leaving: Pin<Box<WaitForCancellationFutureOwned>>,
     go_away: Option<proto::GoAway>,
-    /// When the stream ends at the latest, as far as the client was told.
+    /// When the stream ends at the latest, as far as the client knows.
     told_deadline: Micros,
     /// Something is to be said that waits for no tick.
     is_urgent: bool,
@@ -417,7 +417,7 @@ impl Gateway {
         mut request: proto::GatewayRequest,
         asked: Vec<Asked>,
     ) {
-        // Whoever has taken over was told that this message was not dealt with, and it is not acked.
+        // The stream that has taken over learnt that this message was not dealt with, and it is not acked.
         let Some(mut hold) = self.hold() else { return };
         let hold = &mut hold;
         let seq = request.seq;

@@ -1,11 +1,11 @@
-//! What a gateway is told of its users, in the order in which it happened.
+//! What a gateway learns of its users, in the order in which it happened.
 
 use super::fitting;
 use crate::proto;
 use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
 
-/// What was not told yet. In a message, handles end before others are in use, so a message ends where
+/// What was not sent yet. In a message, handles end before others are in use, so a message ends where
 /// a handle ends that it says to be in use.
 #[derive(Debug, Default)]
 pub struct News(VecDeque<Step>);
@@ -60,7 +60,7 @@ impl News {
         (ended, attached)
     }
 
-    /// Whether all of it was told.
+    /// Whether all of it was sent.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -76,7 +76,7 @@ impl Views {
 }
 
 impl Gateway {
-    /// Subscribes to views; each that is refused is told.
+    /// Subscribes to views; each that is refused is reported.
     pub(super) fn subscribe_all(
         &mut self,
         server: &Server,
@@ -142,7 +142,7 @@ impl Gateway {
         let key = SessionKey::Id(session);
         let live = server.engine.find(&self.app, Some(&key), &Actor::App);
         let live = match live {
-            // Whether there is such a session is told to whoever has a user in it.
+            // Only a gateway that has a user in it learns whether there is such a session.
             Err(_) if !self.as_app => return Err(Refusal::NoView),
             live => live?,
         };
@@ -155,7 +155,7 @@ impl Gateway {
         }
     }
 
-    /// Ends views; each that is not there is told.
+    /// Ends views; each that is not there is reported.
     pub(super) fn unsubscribe_all(&mut self, feeds: &mut Feeds, seq: u64, handles: &[u32]) {
         let Feeds::Several(bundle) = feeds else { return };
         for &handle in handles {

@@ -164,7 +164,8 @@ fn users_are_runs_or_a_list_whichever_is_shorter() {
     assert_eq!(blocks(&[1, 2, 3, 9, 10, 11])[0].runs, [2, 3, 5, 3]);
 }
 
-/// However large a row is, its props are in blocks: who is told a value knows the number of its key.
+/// However large a row is, its props are in blocks: a receiver that gets a value knows the number of
+/// its key.
 #[test]
 fn a_prop_that_came_in_a_very_large_row_is_known_by_its_number() {
     let mut session = session();
