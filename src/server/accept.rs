@@ -195,7 +195,7 @@ impl Connections {
     pub async fn relieve(self: Arc<Self>) {
         loop {
             self.total.over().await;
-            // Who takes what it is sent is not among the first.
+            // A client that takes what it is sent is not among the first.
             self.census.look();
             sleep(SWOLLEN_PAUSE).await;
             if !self.total.is_over() {
@@ -211,7 +211,7 @@ impl Connections {
         }
     }
 
-    /// Serves the sockets that are handed to one worker, until it is told to stop and they are done.
+    /// Serves the sockets that are handed to one worker, until it is to stop and they are done.
     pub async fn work(self: Arc<Self>, worker: usize, mut sockets: UnboundedReceiver<Admitted>) {
         for connection in 0.. {
             let admitted = tokio::select! {

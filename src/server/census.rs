@@ -87,7 +87,7 @@ pub struct Census {
 #[derive(Debug, Default)]
 struct State {
     places: Slab<Arc<Place>>,
-    /// How many of them were told to make room.
+    /// How many of them were asked to make room.
     going: usize,
     addresses: HashMap<Peer, Arc<Address>>,
     /// How many came from each address of late; none = any number may.
@@ -132,7 +132,7 @@ impl Place {
         number.checked_sub(1).and_then(|number| Leave::ALL.get(number).copied())
     }
 
-    /// Whether it was told to make room.
+    /// Whether it was asked to make room.
     fn is_going(&self) -> bool {
         matches!(self.told(), Some(Leave::Crowded | Leave::Swollen))
     }
@@ -214,7 +214,7 @@ impl Census {
         state.places.iter().map(|(_, place)| place.streams.load(Relaxed)).sum()
     }
 
-    /// The server stops: all go once they are done, and so does whoever comes.
+    /// The server stops: all go once they are done, and so does a client that comes.
     pub fn stop(&self) {
         let places: Vec<_> = {
             let mut state = self.state.lock();
@@ -282,7 +282,7 @@ impl Stay {
         self.place.address.handshakes.fetch_sub(one, Relaxed);
     }
 
-    /// Who is woken when it has to go.
+    /// The task that is woken when it has to go.
     pub fn wake(&self, task: &Waker) {
         *self.place.task.lock() = Some(task.clone());
     }

@@ -1,5 +1,5 @@
-//! The files that the settings name: all of them are read before anything is opened, and of all that are
-//! faulty it is told what is wrong.
+//! The files that the settings name: all of them are read before anything is opened, and what is wrong
+//! is reported of all that are faulty.
 
 use super::{
     apps,

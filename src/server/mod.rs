@@ -67,7 +67,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-/// The services whose health is told, beside the server as a whole, whose name is empty.
+/// The services whose health is reported, beside the server as a whole, whose name is empty.
 const SERVICES: [&str; 6] = [
     "",
     "sessiond.v1.AdminService",
@@ -83,7 +83,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What a server is among the other nodes of a cluster; by itself as it is by default.
 #[derive(Debug, Default)]
 pub struct Among {
-    /// The nodes of the cluster, which are told of and whose partitions are moved.
+    /// The nodes of the cluster, which are reported and whose partitions are moved.
     pub nodes: Option<Arc<dyn Nodes>>,
     /// Where another node answers the calls of sessiond's own: how its port of nodes is found.
     pub before: Option<Before>,
@@ -105,7 +105,7 @@ pub struct Server {
     health: HealthReporter,
     drain_notice: Duration,
     drain_timeout: Duration,
-    /// The server is about to stop: gateways are told.
+    /// The server is about to stop: gateways learn of it.
     leaving: Leaving,
     /// No new connections and calls; open connections finish.
     stopping: CancellationToken,
@@ -154,7 +154,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let failed = server.store_failed();
         let signal = tokio::select! {
             signal = signals.next() => signal,
-            // Nothing more can be stored, so nobody must be told that it is.
+            // Nothing more can be stored, so nobody must get the answer that it is.
             error = failed => return Err(StartError::StoreFailed(error)),
         };
         tracing::info!(signal, "stopping");
@@ -218,8 +218,8 @@ impl Server {
         Self::start_with(config, clock, HashCost::RECOMMENDED).await
     }
 
-    /// The same with another cost of hashing passwords, which is no setting: whoever may lower it
-    /// does not know better than those who recommend it, except in a test.
+    /// The same with another cost of hashing passwords, which is no setting: those who may lower it
+    /// do not know better than those who recommend it, except in a test.
     pub async fn start_with(
         config: Config,
         clock: Clock,
@@ -447,17 +447,17 @@ impl Server {
         self.node_census.as_ref().map_or(0, |census| census.len())
     }
 
-    /// The clockwork, for whoever steps the clock.
+    /// The clockwork, for a test that steps the clock.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Where functions of object streams run, for whoever takes their places.
+    /// Where functions of object streams run, for a test that takes their places.
     pub fn runs(&self) -> &Runs {
         &self.runs
     }
 
-    /// Reads the limits of apps again if they have changed, for whoever does not wait for that.
+    /// Reads the limits of apps again if they have changed, for a caller that does not wait for that.
     pub fn read_apps_again(&self) {
         self.apps.iter().for_each(|files| files.if_changed());
     }
@@ -467,7 +467,7 @@ impl Server {
         self.policy.iter().for_each(|files| files.if_changed());
     }
 
-    /// Where passwords are hashed, for whoever holds them up.
+    /// Where passwords are hashed, for a test that holds them up.
     pub fn passwords(&self) -> &Passwords {
         &self.passwords
     }
@@ -492,7 +492,7 @@ impl Server {
         }
         self.begin_to_stop();
         if self.engine.gateways().0 > 0 {
-            // They go on until then: whoever opens the next stream before it loses nothing.
+            // They go on until then: a gateway that opens the next stream before it loses nothing.
             sleep(self.drain_notice).await;
         }
         // First, as connections that end from now on are closed with more patience.
@@ -510,7 +510,7 @@ impl Server {
         self.stopping.cancel();
         self.census.stop();
         self.node_census.iter().for_each(|census| census.stop());
-        // Whoever watches the health has heard of it; the watch must not hold the stop up.
+        // A client that watches the health has heard of it; the watch must not hold the stop up.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
@@ -522,7 +522,7 @@ impl Server {
         self.cut.cancel();
         self.workers.join();
         let (webhooks, until) = (std::mem::take(&mut self.webhooks), ends_at.into_std());
-        // Whoever is to be told of the last events gets the rest of the time.
+        // A receiver of the last events gets the rest of the time.
         let _ = tokio::task::spawn_blocking(move || webhooks.stop(until)).await;
         let store = self.store.take()?;
         store.close(&self.engine, ends_at.saturating_duration_since(Instant::now())).await

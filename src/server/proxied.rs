@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(told(&with_next(header(0x21, 0x11, &OF_V4))), v4);
         let v6 = Ok(Some("2001:db8::7".parse().expect("an address")));
         assert_eq!(told(&with_next(header(0x21, 0x21, &of_v6()))), v6);
-        // What is told beside the addresses is passed over, as much as may be told.
+        // What is said beside the addresses is passed over, as much as may be said.
         let more = [&OF_V4[..], &[4; MOST - 12]].concat();
         assert_eq!(told(&with_next(header(0x21, 0x11, &more))), v4);
     }

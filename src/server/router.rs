@@ -43,17 +43,17 @@ pub struct Router {
     gates: Vec<Arc<Gate>>,
     /// The node that answers what is sessiond's own; none = this one.
     elsewhere: Option<Elsewhere>,
-    /// What a call is told that no thread takes up: made before, as there are many of them then.
+    /// What a call gets that no thread takes up: made before, as there are many of them then.
     overloaded: Vec<HeaderMap>,
 }
 
 /// The path that all calls to sessions and streams begin with.
 const OWN: &str = "/sessiond.v1.";
 
-/// The path that the calls of those begin with who watch over the server.
+/// The path with which the calls of those who watch over the server begin.
 const ADMIN: &str = "/sessiond.v1.AdminService/";
 
-/// When those come again who were refused because there is too much to do: the first, and the last.
+/// When clients that were refused because there is too much to do come again: the first, and the last.
 const RETRY_OVERLOADED: (Micros, Micros) = (SECOND / 5, 2 * SECOND);
 
 /// How many moments there are at which they do.
@@ -89,7 +89,7 @@ pub enum Way {
 }
 
 impl Router {
-    /// All services; `health` is told from outside.
+    /// All services; `health` comes from outside.
     pub fn new(context: Context, health: HealthServer<impl Health>) -> Self {
         let most = context.streams.max_request_bytes;
         let reflection = |own: &'static str| {
@@ -172,8 +172,8 @@ impl Router {
         self.one_up.contains(path)
     }
 
-    /// Which calls with one reply a thread takes up; none = this call is always taken up. Whoever
-    /// watches over the server is told how it is whatever it has to do.
+    /// Which calls with one reply a thread takes up; none = this call is always taken up. Those who
+    /// watch over the server learn how it is, whatever it has to do.
     pub fn gate(&self, worker: usize, path: &str) -> Option<&Arc<Gate>> {
         let is_gated = path.starts_with(OWN) && !path.starts_with(ADMIN);
         self.gates.get(worker).filter(|_| is_gated)
@@ -296,7 +296,7 @@ impl Router {
     }
 
     /// What comes of a call with one message up, and with one down or some. It is over at its
-    /// deadline, and whoever calls this waits no longer.
+    /// deadline, and the caller waits no longer.
     pub async fn call(
         &self,
         path: &str,

@@ -72,7 +72,7 @@ impl Stored {
     }
 
     /// Reads the store, and has the engine take in what it holds; from then on it stores. Both are done
-    /// by a thread of its own, so that whoever asks meanwhile is answered.
+    /// by a thread of its own, so that a client that asks meanwhile is answered.
     pub async fn read(
         self,
         config: &Config,
@@ -197,7 +197,7 @@ impl Store {
         async move {
             match failed.wait_for(Option::is_some).await.map(|error| error.clone()) {
                 Ok(Some(error)) => error,
-                // It has ended as it was told to.
+                // It has ended as it was to end.
                 _ => std::future::pending().await,
             }
         }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 /// How long a start waits for what is in force. Without NATS nothing is served anyway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Has everything in force here that the nodes were told, and goes on with what they will be told.
+/// Has everything in force here that the nodes have received, and goes on with what they will receive.
 pub async fn follow(
     nodes: Arc<dyn Nodes>,
     entrance: Entrance,

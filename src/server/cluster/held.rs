@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long streams have to say their last before the partition is given away.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long the URLs that are told what happens have to hear of the last of it.
+/// How long the URLs to which events are pushed have to hear of the last of it.
 const PUSHING: Duration = Duration::from_secs(2);
 
 /// Says that a partition is to be given away, and to whom if there is anybody.
@@ -161,7 +161,7 @@ impl Held<'_> {
     }
 
     /// Answers for the partition until it is to be given away, and then until nobody is answered any
-    /// more and everything that anybody was told is stored.
+    /// more and everything that anybody was sent is stored.
     async fn answer(&self, given: Given) {
         let Self { holder, partition, tenure, context, .. } = self;
         // Until then the owner before may answer.
@@ -177,7 +177,7 @@ impl Held<'_> {
             self.look_until(holder.cluster.have_read(*partition, to)).await;
         }
         if context.engine.gateways().0 > 0 {
-            // They go on until then: whoever opens the next stream before it loses nothing.
+            // They go on until then: a gateway that opens the next stream before it loses nothing.
             context.leaving.begin(context.engine.clock().now());
             self.look_until(sleep(holder.config.drain_notice)).await;
         }

@@ -39,8 +39,8 @@ pub struct Holder {
     pub readings: Readings,
 }
 
-/// Looks where the logs end of partitions whose owners are silent: of whoever wrote the last entry is
-/// known then until when it may answer at most. So a new owner waits no longer than it must.
+/// Looks where the logs end of partitions whose owners are silent: then it is known until when the
+/// node that wrote the last entry may answer at most. So a new owner waits no longer than it must.
 pub async fn look_at_ends(holder: Arc<Holder>) {
     loop {
         sleep(LOOK).await;
@@ -73,11 +73,11 @@ struct All {
 #[derive(Debug)]
 struct Running {
     partition: Partition,
-    /// Tells it to give the partition away, to nobody if there is none; none = it was told.
+    /// Tells it to give the partition away, to nobody if there is none; none = it knows.
     give: Option<oneshot::Sender<Option<NodeId>>>,
 }
 
-/// Does what this node is ordered to do; once it is told to stop, until it holds nothing any more.
+/// Does what this node is ordered to do; once it is to stop, until it holds nothing any more.
 pub async fn follow(holder: Arc<Holder>, stop: CancellationToken) {
     let mut all = All::default();
     let (tell, mut over) = mpsc::unbounded_channel();
@@ -97,7 +97,7 @@ pub async fn follow(holder: Arc<Holder>, stop: CancellationToken) {
     }
     holder.cluster.leave();
     let patience = Instant::now() + holder.config.drain_timeout / 2;
-    // Whoever is to take something over may not do so: then the next best is told.
+    // The node that is to take something over may not do so: then the next best is asked.
     while !all.running.is_empty() || !holder.cluster.is_all_taken() {
         let nodes = holder.cluster.nodes();
         let mut others = nodes.iter().filter(|node| !node.is_me);
@@ -106,7 +106,7 @@ pub async fn follow(holder: Arc<Holder>, stop: CancellationToken) {
             if all.running.is_empty() {
                 break;
             }
-            // Whoever comes next finds everything stored.
+            // The next owner finds everything stored.
             all.give_everything();
         }
         tokio::select! {

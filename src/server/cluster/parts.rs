@@ -18,7 +18,7 @@ use tokio::sync::watch;
 pub struct Parts {
     cluster: Late,
     partitions: usize,
-    /// What the people ask who run the server.
+    /// What the people who run the server ask.
     here: Arc<Part>,
     own: RwLock<HashMap<Partition, Arc<Part>>>,
     changes: watch::Sender<()>,
@@ -43,7 +43,7 @@ impl Parts {
         self.note();
     }
 
-    /// Whoever waits for a partition looks again.
+    /// Those who wait for a partition look again.
     pub fn note(&self) {
         self.changes.send_replace(());
     }

@@ -33,8 +33,8 @@ struct Reading {
 }
 
 impl Readings {
-    /// Begins to read a partition, and says when all that there is now is read. Whoever reads it already
-    /// stops: who asks again has waited in vain for that one.
+    /// Begins to read a partition, and says when all that there is now is read. A thread that reads it
+    /// already stops: a node that asks again has waited in vain for that one.
     pub fn begin(&self, log: &JetStreamLog, limits: &Arc<Limits>, to_read: ToRead) {
         let ToRead { partition, done } = to_read;
         let (term, claimed) = oneshot::channel();
@@ -74,7 +74,7 @@ async fn read(
     mut claimed: oneshot::Receiver<Seq>,
 ) -> Result<Option<Loaded>, LoadError> {
     ahead.catch_up().await?;
-    // Who asked may have given up.
+    // The one that asked may have given up.
     let _ = done.send(());
     let mut patience = pin!(sleep(PATIENCE));
     loop {

@@ -1,4 +1,4 @@
-//! The time in which a partition is this node's: who has lost it answers no more.
+//! The time in which a partition is this node's: a node that has lost it answers no more.
 
 use crate::{
     cluster::{Before, BootMicros, Right},
@@ -23,7 +23,7 @@ use tokio_util::{
 };
 use tonic::Status;
 
-/// How often whoever waits looks whether this node may answer again.
+/// How often a call that waits looks whether this node may answer again.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The time from a claim until the partition is another node's.

@@ -169,7 +169,7 @@ impl Account {
         }
     }
 
-    /// Whoever is woken makes something, or wakes the next.
+    /// The call that is woken makes something, or wakes the next.
     fn wake_next(&self) {
         let next = self.waiters.lock().wakers.pop_first();
         next.into_iter().for_each(|(_, waker)| waker.wake());
@@ -313,7 +313,7 @@ impl Room {
                 waiters.wakers.remove(&ticket);
             }
             drop(waiters);
-            // Who is next is woken now and looks only after this one has made its share.
+            // The next one is woken now and looks only after this one has made its share.
             self.account.wake_next();
             return Poll::Ready(());
         }

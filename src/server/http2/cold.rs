@@ -1,5 +1,5 @@
 //! Calls that tonic answers: one message up, read whole before anything is done, and one down, or some
-//! to who watches the health; and the streams of reflection, which are few and short.
+//! to a client that watches the health; and the streams of reflection, which are few and short.
 
 use super::{
     account::{Account, Piece, Room, Unread},
@@ -48,7 +48,7 @@ impl ColdCall {
     /// Answers it, unless the client goes.
     pub async fn serve(mut self, request: Request<RecvStream>) {
         let router = self.router.clone();
-        // Whoever reads the request, reads it no longer than until here.
+        // The request is read no longer than until here.
         let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
         let answer = tokio::select! {
@@ -86,7 +86,7 @@ impl ColdCall {
                 }
             }
         };
-        // Whoever takes longer hears of it before.
+        // A client that takes longer hears of it before.
         let _ = timeout(UNWANTED, message).await;
         self.reply(answer).await;
     }

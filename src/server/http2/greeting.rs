@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What somebody gets who speaks something else.
+/// What a client gets that speaks something else.
 const NOT_HTTP2: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
     connection: close\r\n\r\nThis is sessiond: it speaks gRPC over HTTP/2 without TLS. \
     Try: grpcurl -plaintext <address> list\n";
@@ -145,7 +145,7 @@ pub async fn greet(setup: Setup<'_>, mut socket: Stream, stay: Arc<Stay>) -> io:
     })
 }
 
-/// Reads the preface of HTTP/2; who sends something else is told what this is.
+/// Reads the preface of HTTP/2; a client that sends something else learns what this is.
 async fn expect_preface(socket: &mut Stream) -> io::Result<()> {
     let mut preface = [0; PREFACE.len()];
     let mut read = 0;

@@ -139,7 +139,7 @@ pub struct Driver {
     pulse: Arc<Mutex<Pulse>>,
     began: Instant,
     greeted: bool,
-    /// Whoever has the connection go knows whom to wake.
+    /// The one that has the connection go knows whom to wake.
     knows_task: bool,
     pings: Option<PingPong>,
     /// When the client was asked whether it is there; none = it has answered.
@@ -321,7 +321,7 @@ impl Driver {
 
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
         if self.stay.is_crowded() {
-            // It was told to make room: the client begins the call once more on another connection.
+            // It was asked to make room: the client begins the call once more on another connection.
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
         let deadline = deadline(request.headers(), self.router.engine().clock().now());

@@ -108,7 +108,7 @@ impl Outbox {
     }
 
     /// Ends the call. What is not handed over yet is not sent: without a message that was cut in half
-    /// the client is told the status, else it is left with a reset.
+    /// the client gets the status, else it is left with a reset.
     pub fn end(mut self, status: &Status) {
         if self.is_begun {
             let reason = match reset_of(status.code()) {

@@ -17,8 +17,8 @@ use tonic::body::Body;
 /// Largest reply, in bytes: more than any has.
 const MOST_REPLY: usize = 4 * 1024 * 1024;
 
-/// Sends the message of a call and returns the whole reply as it came. Whoever drops this has the
-/// other node give the call up.
+/// Sends the message of a call and returns the whole reply as it came. A caller that drops this has
+/// the other node give the call up.
 pub async fn reply((response, mut send): Sent, message: Bytes) -> Result<Response<Body>, Failure> {
     // What the windows do not take yet waits in h2, as it would wait here.
     send.send_data(message, true).map_err(|error| Failure::of(&error, false))?;

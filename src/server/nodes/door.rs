@@ -47,7 +47,7 @@ impl Door {
         self.refused.load(Relaxed) > MOST_REFUSED
     }
 
-    /// The refusal of a call, which says whether it is about whoever has sent it.
+    /// The refusal of a call, which says whether it is about the node that has sent it.
     pub fn refused<B>(&self, mut response: Response<B>) -> Response<B> {
         if !self.is_trusted.load(Relaxed) {
             let yes = const { HeaderValue::from_static("1") };

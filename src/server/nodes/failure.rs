@@ -32,7 +32,7 @@ pub enum Failure {
 }
 
 impl NotDone {
-    /// What its client is told if it is sent to nobody else.
+    /// What its client gets if it is sent to nobody else.
     pub fn status(&self, server: &Context) -> Status {
         server.node.status(&Refusal::NotOwner)
     }
@@ -56,7 +56,7 @@ impl Failure {
         Self::NotDone(NotDone(why.to_string()))
     }
 
-    /// What the client of a call is told.
+    /// What the client of a call gets.
     pub fn status(&self, server: &Context, is_stream: bool) -> Status {
         match self {
             Self::NotDone(not_done) => not_done.status(server),
@@ -65,7 +65,7 @@ impl Failure {
     }
 }
 
-/// What the client of a call is told whose node was lost, or has lost the app.
+/// What the client of a call gets whose node was lost, or has lost the app.
 pub fn lost(server: &Context, is_stream: bool) -> Status {
     let spread = if is_stream { server.streams.drain_spread } else { 0 };
     let retry_after = RETURN + fastrand::u64(0..=spread);

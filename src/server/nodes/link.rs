@@ -100,8 +100,8 @@ impl Link {
         let (send, mut connection) = connection.map_err(Failure::not_done)?;
         let mut pings = connection.ping_pong().expect("it is taken once");
         {
-            // Whoever has stopped still has a kernel that accepts connections: the answer to a ping
-            // shows that the node is there, and that it takes this one for a node.
+            // A node that has stopped still has a kernel that accepts connections: the answer to a
+            // ping shows that the node is there, and that it takes this one for a node.
             let mut ping = pin!(pings.ping(Ping::opaque()));
             let mut driven = pin!(&mut connection);
             let answered = poll_fn(|cx| {

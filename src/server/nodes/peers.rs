@@ -182,7 +182,7 @@ impl Peers {
                 Some(Slot::Down(until, why)) if Instant::now() < *until => {
                     return Err(Failure::not_done(why));
                 }
-                // Who was to tell of it may be gone.
+                // The task that was to tell of it may be gone.
                 Some(Slot::Connecting(told)) if told.has_changed().is_ok() => told.clone(),
                 Some(_) | None => {
                     let (told, outcome) = watch::channel(None);

@@ -28,7 +28,7 @@ const MOST_CONNECTIONS: usize = 4096;
 /// its own, of which those are full whose clients are slow: they must not hold up the others.
 pub const CONNECTION_WINDOW: u32 = 1 << 30;
 
-/// Bytes of the headers of one call: who makes it is told in them.
+/// Bytes of the headers of one call: who makes it is said in them.
 const HEADERS: u32 = 2 * super::introduction::MOST_BYTES as u32;
 
 /// How many streams of a connection may have ended in any way of their own and not be forgotten. What
@@ -116,7 +116,8 @@ pub struct Port {
 }
 
 impl Port {
-    /// Accepts connections and hands them out, until the server stops; whoever stops it has them end.
+    /// Accepts connections and hands them out, until the server stops; the caller that stops it has
+    /// them end.
     pub async fn accept(self, workers: Vec<UnboundedSender<Admitted>>) {
         self.connections.accept(self.listener, workers).await;
     }

@@ -53,7 +53,7 @@ pub enum Place {
 
 /// Knows which node has an app, now and later.
 pub trait Places: Send + Sync + 'static {
-    /// Which one has it now. Without an app: which one does what the people ask who run the server.
+    /// Which one has it now. Without an app: which one does what the people who run the server ask.
     fn place(&self, app: Option<&str>) -> Place;
 
     /// Waits until it may be another one.

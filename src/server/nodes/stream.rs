@@ -120,7 +120,7 @@ impl Forwarded {
     }
 
     /// What the client sent, if the stream has ended without anything being done: another node may be
-    /// sent it. Whether the client has closed its side is known to whoever has told it.
+    /// sent it. Whether the client has closed its side is known to the caller that has said so.
     pub fn take_back(&mut self) -> Option<Vec<Bytes>> {
         let kept = self.kept.take().filter(|_| self.is_undone);
         kept.map(|mut kept| {

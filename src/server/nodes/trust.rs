@@ -81,12 +81,12 @@ impl Trust {
         }
     }
 
-    /// Whether whoever reaches the port is taken for a node.
+    /// Whether anybody who reaches the port is taken for a node.
     pub fn is_blind(&self) -> bool {
         self.tls.is_none() && self.secrets.is_none()
     }
 
-    /// Whether what nodes tell each other can be read by whoever sees it.
+    /// Whether what nodes tell each other can be read by anybody who sees it.
     pub fn is_clear(&self) -> bool {
         self.tls.is_none()
     }

@@ -26,7 +26,7 @@ const BEHIND: usize = 32 * 1024;
 /// What every record of a handshake begins with.
 const HANDSHAKE: u8 = 22;
 
-/// What somebody gets who speaks without TLS where it is needed.
+/// What a client gets that speaks without TLS where it is needed.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
     connection: close\r\n\r\nThis is sessiond: it speaks gRPC over HTTP/2 with TLS. \
     Try: grpcurl -cacert <file> <address> list\n";
@@ -106,7 +106,7 @@ impl Handshakes {
                 let admitted = Admitted { socket, ip, stay, began, secured };
                 worker.map(|worker| worker.send(admitted));
             }
-            // Who looks whether somebody listens says nothing.
+            // A client that only looks whether somebody listens says nothing.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 tracing::debug!(%ip, "a client went away in its handshake");
             }

@@ -1,4 +1,4 @@
-//! TLS: what the server shows of itself, whom it lets shake hands, and the socket of who has.
+//! TLS: what the server shows of itself, whom it lets shake hands, and the socket of a client that has.
 //!
 //! A handshake runs on a thread of its own (`handshakes`), as one costs as much as a tick of many
 //! sessions; the connection then goes to the thread that serves it, like one without TLS. What
@@ -31,7 +31,7 @@ pub fn open(what: &'static str, files: Files) -> Result<Arc<Tls>, Vec<String>> {
     Watched::open(what, paths, move || reading::read(&files))
 }
 
-/// The same for whoever calls others that have certificates of these authorities: what a new
+/// The same for a client that calls others that have certificates of these authorities: what a new
 /// connection to them begins with.
 pub fn open_client(
     what: &'static str,

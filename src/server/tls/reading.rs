@@ -147,7 +147,7 @@ fn config(
     key: PrivateKeyDer<'static>,
     roots: Option<RootCertStore>,
 ) -> Result<ServerConfig, String> {
-    // Not the one of the process: whoever else is in it does not choose our cryptography.
+    // Not the one of the process: other code in it does not choose our cryptography.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder.with_safe_default_protocol_versions().map_err(|it| it.to_string())?;

@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 /// A socket.
 #[derive(Debug)]
 pub enum Stream {
-    /// What goes over it can be read by whoever sees it.
+    /// What goes over it can be read by anybody who sees it.
     Plain(TcpStream),
     /// A handshake of TLS is over.
     Tls(Box<TlsStream<Wire>>),
