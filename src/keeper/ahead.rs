@@ -1,5 +1,5 @@
-//! What a partition of a log holds, read while somebody else still writes it: whoever claims it next has
-//! only the last of it left to read.
+//! What a partition of a log holds, read while somebody else still writes it: the node that claims it
+//! next has only the last of it left to read.
 
 use super::load::{LoadError, Loaded, Loading};
 use crate::{

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 /// After so many more it is looked for those that nobody asks for any more.
 const SWEEP: usize = 8192;
 
-/// What is stored of requests, by whom they act on; those to sessions are told with the sessions.
+/// What is stored of requests, by whom they act on; those to sessions are stored with the sessions.
 #[derive(Debug, Default)]
 pub struct Done {
     requests: HashMap<Subject, Vec<RequestRecord>>,

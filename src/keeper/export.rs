@@ -1,5 +1,5 @@
-//! The log for whoever may open a socket in the store's folder, while the server has the store open:
-//! so that it can be copied without a stop.
+//! The log for those who may open a socket in the store's folder, while the server has the store
+//! open: so that it can be copied without a stop.
 //!
 //! The server sends frames: a length in four bytes, least byte first, and so many bytes, of which the
 //! first says what it is. An export is every entry in order up to a moment after its beginning. At
@@ -179,7 +179,7 @@ pub async fn serve_export<L: Log>(
             Ok((stream, _)) => {
                 let log = log.clone();
                 running.spawn(async move {
-                    // Whoever reads notices that the end is missing.
+                    // A reader notices that the end is missing.
                     let _ = timeout(LONGEST, export(&*log, stream, PATIENCE)).await;
                 });
             }
@@ -191,7 +191,7 @@ pub async fn serve_export<L: Log>(
 }
 
 /// The socket appears under its name once nobody else may open it. One that a crash has left is
-/// replaced: whoever has the store open has the folder.
+/// replaced: the process that has the store open has the folder.
 fn bind(socket: &Path) -> io::Result<UnixListener> {
     let mut new = socket.as_os_str().to_owned();
     new.push(".new");

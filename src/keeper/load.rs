@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often it is told how far it has come.
+/// How often it is reported how far it has come.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 /// Everything that a log holds.
@@ -128,7 +128,7 @@ impl Loading {
     /// Takes in one entry of the log.
     pub fn take(&mut self, seq: Seq, content: Content) -> Result<(), LoadError> {
         if !matches!(content, Content::Batch(_)) {
-            // Whoever began it has ended before it was whole.
+            // The writer that began it has ended before it was whole.
             self.joiner.clear();
             self.began = None;
         }

@@ -80,7 +80,7 @@ pub struct KeeperOptions {
     pub sign_of_life: Option<Duration>,
 }
 
-/// How a keeper ends that was told to stop.
+/// How a keeper ends that is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
     /// Everything is stored: a clean end.
@@ -210,8 +210,8 @@ impl<W: Writer> Keeper<W> {
         Ok(())
     }
 
-    /// Stores what is handed out, until it is told to stop and everything is stored. Returns early
-    /// only if the log fails: then nothing is stored any more, and nobody must be served.
+    /// Stores what is handed out, until it is to stop and everything is stored. Returns early only
+    /// if the log fails: then nothing is stored any more, and nobody must be served.
     pub async fn run(mut self, stop: CancellationToken) -> Result<Finish, LogError> {
         self.room.stop = stop.clone();
         let mut outcome = self.serve(stop).await;
@@ -227,8 +227,8 @@ impl<W: Writer> Keeper<W> {
         }
     }
 
-    /// Stores what is handed out until it is told to stop; what waits for space then is given up, and so
-    /// is all that comes after it.
+    /// Stores what is handed out until it is to stop; what waits for space then is given up, and so is
+    /// all that comes after it.
     async fn serve(&mut self, stop: CancellationToken) -> Result<(), LogError> {
         let clock = self.engine.clock().clone();
         let interval = micros(self.options.interval);

@@ -5,7 +5,7 @@
 //! much that costs, until there is enough space again.
 //!
 //! A log that does not answer is not full: what is on its way is sent again until its outcome is known,
-//! and nobody is told that there is no space.
+//! and nobody gets the answer that there is no space.
 
 use super::{Finish, Keeper};
 use crate::{

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 pub struct Versions(Arc<dyn Fn() -> u8 + Send + Sync>);
 
 impl Versions {
-    /// As whoever knows the readers says.
+    /// As `says` does, which knows the readers.
     pub fn said_by(says: impl Fn() -> u8 + Send + Sync + 'static) -> Self {
         Self(Arc::new(says))
     }

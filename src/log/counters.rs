@@ -1,4 +1,4 @@
-//! What a log has done since it was opened, counted for whoever watches the service.
+//! What a log has done since it was opened, counted for those who watch the service.
 
 use std::time::Duration;
 

@@ -85,7 +85,7 @@ pub enum LogError {
     /// Another writer has claimed the partition.
     #[error("another writer has claimed the partition")]
     Deposed,
-    /// It does not say whether something is stored. Whoever asks again may be answered.
+    /// It does not say whether something is stored. A caller that asks again may be answered.
     #[error("the store does not answer")]
     Silent,
     /// Nothing more can be read or stored until the log is opened again.

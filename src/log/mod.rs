@@ -1,5 +1,5 @@
 //! Where records go: one sequence of entries for each partition. It knows bytes only: what a batch
-//! or a snapshot means is the business of whoever writes it.
+//! or a snapshot means is the business of those who write it.
 //!
 //! A partition has one writer, the last that claimed it. A claim takes a sequence number like any
 //! other entry; the number is the writer's *term*. Whatever an older writer still sends is refused
@@ -150,15 +150,15 @@ pub trait Log: Send + Sync + 'static {
 /// A future that is dropped before it is ready leaves its outcome unknown, like
 /// [`AppendError::Unknown`]: nothing more is sent until [`settle`](Self::settle) has found out.
 pub trait Writer: Send {
-    /// The place of this writer's claim. Whoever serves the partition has read up to here first.
+    /// The place of this writer's claim. The node that serves the partition has read up to here first.
     fn term(&self) -> Seq;
 
     /// Appends a batch of at most [`MAX_BATCH_BYTES`]. It is durable once its place is known. It leaves
     /// the [`RESERVE`](space::RESERVE).
     fn append(&mut self, batch: Bytes) -> impl Future<Output = Result<Seq, AppendError>> + Send;
 
-    /// The same of a batch that takes of the reserve, down to its [`FLOOR`](space::FLOOR): whoever
-    /// calls sees to it that little more comes.
+    /// The same of a batch that takes of the reserve, down to its [`FLOOR`](space::FLOOR): the
+    /// caller sees to it that little more comes.
     fn append_from_reserve(
         &mut self,
         batch: Bytes,

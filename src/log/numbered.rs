@@ -78,7 +78,7 @@ pub trait Port: Send + Sync + 'static {
 
 /// A way to a log of which it is known when what is stored was sent.
 pub trait Dated: Port {
-    /// When the last message was sent, for the first time, that is known to be stored. Whoever
+    /// When the last message was sent, for the first time, that is known to be stored. A node that
     /// claims the partition later than that cannot have done so before.
     fn last_sent(&self) -> BootMicros;
 }

@@ -82,7 +82,7 @@ pub struct Stored {
     pub payload: Bytes,
 }
 
-/// What is told of a stream.
+/// What the server says of a stream.
 #[derive(Debug, Clone, Deserialize)]
 pub struct StreamInfo {
     /// How it is set, as JSON.
@@ -276,7 +276,7 @@ impl Api {
         self.ask::<Value>("INFO", Value::Null).await.map(drop)
     }
 
-    /// What is told of a stream, by its leader; none = there is no such stream.
+    /// What the leader of a stream says of it; none = there is no such stream.
     pub async fn stream(&self, stream: &str) -> Result<Option<StreamInfo>, ApiError> {
         not_found(self.ask(&format!("STREAM.INFO.{stream}"), Value::Null).await, 10059)
     }

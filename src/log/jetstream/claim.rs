@@ -1,5 +1,5 @@
 //! How a partition is claimed: the claim is stored right after everything that is there, or not at
-//! all. So it names the last entry before it, and whoever wrote that is deposed by it.
+//! all. So it names the last entry before it, and the writer of that is deposed by it.
 
 use super::{
     Shared,
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 /// How long it is tried against somebody who writes without rest.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After so many tries that came too late, whoever writes does not rest. From then on a claim goes
-/// where the server said that the stream ends, without a look at what stands there.
+/// After so many tries that came too late, the other writer does not rest. From then on a claim
+/// goes where the server said that the stream ends, without a look at what stands there.
 const LOOKS: u32 = 4;
 
 /// What is known of the end of a partition.

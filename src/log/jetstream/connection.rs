@@ -1,4 +1,4 @@
-//! The connection to the NATS servers, which whoever else of this process needs one shares.
+//! The connection to the NATS servers, shared by all in this process that need one.
 //!
 //! The first one is there within [`PATIENCE`], or it is known why not, in one line. After that it comes
 //! back by itself, however long that takes.
@@ -82,7 +82,7 @@ impl Connection {
         self.losses.load(Ordering::Relaxed)
     }
 
-    /// For whoever sends messages that are not of the log.
+    /// For those who send messages that are not of the log.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -141,7 +141,7 @@ fn options(
     Ok(options)
 }
 
-/// Errors are told where they are noticed; here only what has no other place.
+/// Errors are reported where they are noticed; here only what has no other place.
 fn note(event: &Event, denied: &Denied) {
     match event {
         Event::Disconnected => tracing::warn!("the connection to the NATS server is lost"),
@@ -149,7 +149,7 @@ fn note(event: &Event, denied: &Denied) {
         Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
         Event::SlowConsumer(_) => tracing::warn!("messages of the NATS server were dropped"),
         Event::ServerError(ServerError::Other(error)) => {
-            // Who asks for what is the system's says more of it.
+            // The one who asks for what is the system's says more of it.
             let is_told_elsewhere = error.contains("\"$SYS.");
             match denied.hear(error) {
                 Said::DeniedAgain => {}
@@ -176,7 +176,7 @@ fn addresses(urls: &str) -> Result<Vec<ServerAddr>, LogError> {
     if faulty.is_empty() { Ok(addresses) } else { Err(LogError::Unfit(faulty.join(", ").into())) }
 }
 
-/// What may be told of URLs.
+/// What may be said of URLs.
 fn hosts(addresses: &[ServerAddr]) -> String {
     let host = |address: &ServerAddr| format!("{}:{}", address.host(), address.port());
     addresses.iter().map(host).collect::<Vec<_>>().join(", ")

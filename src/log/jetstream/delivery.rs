@@ -50,7 +50,7 @@ pub struct Delivery {
     replies: u32,
     /// The last reply was that a server has no resources, which passes unless it really has none.
     lacks_resources: bool,
-    /// It was told that it is refused for now.
+    /// It was reported that it is refused for now.
     is_told: bool,
     place: Option<Place>,
 }
@@ -58,7 +58,7 @@ pub struct Delivery {
 /// Why something is not stored, or not known to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Undelivered {
-    /// Something else stands at its place. The last place of the stream, where the server told it.
+    /// Something else stands at its place. The last place of the stream, where the server has said it.
     Behind(Option<Seq>),
     /// There is no space for it.
     Full,
@@ -252,7 +252,7 @@ impl Delivery {
             Err(_) => return Ok(Attempt::Later),
         }
         match shared.api.stream(&stream).await {
-            // Something stood there, and who came later removed it.
+            // Something stood there, and a later writer removed it.
             Ok(Some(info)) if info.state.last_seq >= first.0 => Err(Undelivered::Behind(None)),
             // It is on its way, of whomever it is.
             Ok(Some(info)) if info.state.last_seq == self.after.0 => Ok(Attempt::Later),

@@ -1,4 +1,4 @@
-//! What the servers do not permit. Whoever sends such a message gets no reply to it: the refusal comes
+//! What the servers do not permit. The sender of such a message gets no reply to it: the refusal comes
 //! by itself, and names the subject.
 
 use parking_lot::Mutex;

@@ -85,7 +85,7 @@ pub struct At {
     pub partition: Partition,
     /// Its sequence number in the stream.
     pub seq: Seq,
-    /// The term of whoever writes it.
+    /// The term of its writer.
     pub term: Seq,
 }
 
@@ -129,9 +129,9 @@ pub fn write(at: At, record: &Record) -> Bytes {
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
-    /// A record, and the term of whoever wrote it.
+    /// A record, and the term of its writer.
     Whole(Record, Seq),
-    /// Its checksum is wrong, or nobody wrote it who writes this log.
+    /// Its checksum is wrong, or no writer of this log wrote it.
     Lost,
 }
 

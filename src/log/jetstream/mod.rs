@@ -84,7 +84,7 @@ pub struct JetStreamLog {
 /// What the log, its writers and its readers share.
 struct Shared {
     api: Api,
-    /// For whoever has to wait until a leader is found.
+    /// For a caller that has to wait until a leader is found.
     patient: Api,
     settings: Settings,
     counters: Mutex<Counters>,
@@ -118,7 +118,7 @@ impl JetStreamLog {
         Ok(Seq(info.state.last_seq))
     }
 
-    /// What it has done since it was opened. Nothing is told of disks.
+    /// What it has done since it was opened. Nothing is said of disks.
     pub fn counters(&self) -> Counters {
         self.shared.counters.lock().clone()
     }

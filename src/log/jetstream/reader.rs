@@ -21,7 +21,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt as _;
 
-/// How often somebody who waits looks without having been told of anything.
+/// How often somebody who waits looks without having heard of anything.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How long a reader waits at first for servers that are behind.
@@ -289,7 +289,7 @@ impl JetStreamReader {
         self.leave(Some(&piece)).await?;
         let (seq, key) = (piece.seq, piece.key.clone());
         let is_last = piece.index + 1 == piece.count;
-        // Whoever stored it was deposed already.
+        // The writer that stored it was deposed already.
         let is_late = term < self.place.term && self.place.term < seq;
         let is_gone = self.gone.get(&key).is_some_and(|gone| seq < *gone);
         match self.pieces.take(piece) {

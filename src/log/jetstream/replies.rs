@@ -50,7 +50,7 @@ impl Replies {
                 let id = message.subject.get(cut..).and_then(|id| id.parse().ok());
                 let place = id.and_then(|id: u64| places.lock().get(&id).cloned());
                 if let Some(place) = place {
-                    // Whoever has left meanwhile needs it no more.
+                    // A caller that has left meanwhile needs it no more.
                     let _ = place.send(message);
                 }
             }

@@ -109,7 +109,7 @@ impl Settings {
         [(FORMAT_KEY, FORMAT.to_string()), (PARTITIONS_KEY, self.partitions.to_string())]
     }
 
-    /// What a server is told to make.
+    /// What a server is asked to make.
     fn creation(&self, partition: Partition) -> Value {
         let mut settings = Map::new();
         settings.insert("name".to_owned(), self.stream(partition).into());
@@ -207,7 +207,8 @@ async fn make(api: &Api, settings: &Settings, partition: Partition) -> Result<()
         }
         Err(error) => return Err(api.told(&error)),
     }
-    // Servers that agree on a stream do not all show it at once, least of all to whoever was second.
+    // Servers that agree on a stream do not all show it at once, least of all to the process that
+    // was second.
     let ends_at = Instant::now() + settings.patience;
     while found(api, settings, partition).await?.is_none() {
         if Instant::now() >= ends_at {

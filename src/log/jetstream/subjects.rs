@@ -25,7 +25,7 @@ impl Settings {
         format!("{}.g.{partition}.", self.cluster)
     }
 
-    /// Where it is told that something was stored. It is not part of the stream.
+    /// Where it is said that something was stored. It is not part of the stream.
     pub(super) fn wakes(&self, partition: Partition) -> String {
         format!("{}.w.{partition}", self.cluster)
     }

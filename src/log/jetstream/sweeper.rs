@@ -76,7 +76,7 @@ async fn sweep(shared: &Arc<Shared>, partition: Partition) {
                 break;
             }
         }
-        // Who was asked may be behind what was done.
+        // The server that was asked may be behind what was done.
         sleep(RESEND).await;
     }
 }

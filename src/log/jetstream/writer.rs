@@ -158,7 +158,7 @@ impl Task {
     async fn run(mut self) {
         while let Some(job) = self.calls.recv().await {
             let outcome = self.call(&job.message).await;
-            // Whoever has given up finds out with the same call.
+            // A caller that has given up finds out with the same call.
             let _ = job.reply.send(outcome);
         }
     }

@@ -177,7 +177,7 @@ impl Committer {
         Ok(is_stored)
     }
 
-    /// Nothing more is taken until the log is opened again by whoever uses it.
+    /// Nothing more is taken until the code that uses the log opens it again.
     fn fail(&mut self, problem: &Problem) -> AppendError {
         let why: Arc<str> = problem.to_string().into();
         *self.inner.database.write() = None;

@@ -59,7 +59,7 @@ from_redb!(
 );
 
 thread_local! {
-    /// Whether a panic on this thread becomes an error, of which one line is told.
+    /// Whether a panic on this thread becomes an error, of which one line is kept.
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 

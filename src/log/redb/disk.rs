@@ -104,7 +104,7 @@ impl FileDisk {
     }
 
     /// Whether there is no store yet. A folder that had one, and whose file is gone or empty, is not
-    /// taken for a new one: whoever starts there would believe that nothing was ever stored.
+    /// taken for a new one: a server that starts there would believe that nothing was ever stored.
     pub fn is_new(&self) -> Result<bool, FolderError> {
         match fs::metadata(&self.path) {
             Ok(file) if file.is_file() && file.len() == 0 => {
@@ -294,7 +294,7 @@ fn is_unfinished(backend: &dyn StorageBackend, length: u64) -> io::Result<bool> 
     Ok(zeros(&bytes[..bytes.len().min(MARK)]) && zeros(bytes.get(PAGE..).unwrap_or_default()))
 }
 
-// It takes no locks: whoever opens a disk has locked the whole folder.
+// It takes no locks: the one that opens a disk has locked the whole folder.
 impl StorageBackend for Watched {
     fn len(&self) -> io::Result<u64> {
         self.noted(self.inner.len(), false)

@@ -161,7 +161,7 @@ impl Drop for RedbLog {
     fn drop(&mut self) {
         self.inner.queue.close();
         if let Some(committer) = self.committer.take() {
-            // A panic of it has been told already.
+            // A panic of it has been reported already.
             let _ = committer.join();
         }
     }
@@ -172,7 +172,7 @@ impl Inner {
     fn room(&self, used: u64) -> u64 {
         let allowed = self.max_bytes.saturating_sub(used);
         let space = self.disk.upgrade().and_then(|disk| disk.space().ok());
-        // Whoever cannot say how much there is finds out by writing.
+        // A disk that cannot say how much there is finds out by writing.
         let Some(Space { taken, available }) = space else { return allowed };
         allowed.min(available.saturating_add(taken.saturating_sub(used)))
     }

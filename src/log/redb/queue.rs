@@ -63,7 +63,7 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Adds a job. One that comes too late is dropped, and with it the way to whoever waits.
+    /// Adds a job. One that comes too late is dropped, and with it the way to the caller that waits.
     pub fn add(&self, job: Job) {
         let mut waiting = self.waiting.lock();
         if !waiting.closed {
