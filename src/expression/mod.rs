@@ -125,7 +125,7 @@ impl Expression {
     }
 
     /// Runs it on what `look` finds: what is not found is not there. `most` is what all mentions
-    /// together may weigh. Null comes out where it has nothing to say; an error is told in words.
+    /// together may weigh. Null comes out where it has nothing to say; an error is said in words.
     pub fn run(
         &self,
         look: impl Fn(&Mention) -> Option<Value>,

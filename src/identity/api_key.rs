@@ -6,7 +6,7 @@
 use super::key::print;
 use std::fmt;
 
-/// How every key begins: so that it is told apart from a token, and found where it should not be.
+/// How every key begins: so that it differs from a token, and is found where it should not be.
 pub const PREFIX: &str = "sessiond_";
 
 /// How many characters an id has.

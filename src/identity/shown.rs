@@ -27,7 +27,7 @@ impl fmt::Debug for Shown {
 impl Shown {
     fn find(&self, authorization: &[u8], generation: u64, now: Micros) -> Option<&Arc<Grant>> {
         let Known { authorization: known, grant, generation: known_in } = self.0.as_ref()?;
-        // Behind a proxy others show theirs on the same connection: how alike they are is not told.
+        // Behind a proxy others show theirs on the same connection: how alike they are is not shown.
         let is_same = *known_in == generation
             && verify_slices_are_equal(known, authorization).is_ok()
             && !grant.has_expired(now);

@@ -30,7 +30,7 @@ impl Function {
         self.0.source()
     }
 
-    /// Runs it. Null comes out where it has nothing to say; an error is told in words.
+    /// Runs it. Null comes out where it has nothing to say; an error is said in words.
     pub fn call(&self, value: &Value, last: &Value) -> Result<Value, String> {
         for (name, value) in [("value", value), ("last", last)] {
             let bytes = size::of(value);

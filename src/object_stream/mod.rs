@@ -51,7 +51,7 @@ pub const NAMES: usize = 256;
 /// Functions of an app.
 pub const FUNCTIONS: usize = 64;
 
-/// How many streams that are gone an app remembers, so that readers can be told.
+/// How many streams that are gone an app remembers, so that readers can learn of them.
 const ENDS: usize = 1024;
 
 /// How much there may be.
@@ -105,7 +105,7 @@ struct App {
     ended: VecDeque<(u64, Key, Arc<Access>)>,
     /// Ends up to this revision are forgotten.
     forgotten: u64,
-    /// Ends up to this revision were told to those who share the cursor.
+    /// Ends up to this revision were shown to those who share the cursor.
     shared: u64,
     /// When something of it was written last, except for all of it; 0 = never.
     recorded: u64,
@@ -311,7 +311,7 @@ impl ObjectStreams {
         func: Func,
     ) -> Result<(), Refusal> {
         let known = self.apps.get(app);
-        // Whether there is such a stream is told first.
+        // Whether there is such a stream is said first.
         let found = known.and_then(|app| app.readable(name, actor)).is_some();
         let checked = check_func(known, &func);
         self.change(app, actor, name, |stream, _, _| match found {

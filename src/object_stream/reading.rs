@@ -173,8 +173,7 @@ impl ObjectStreams {
         reading
     }
 
-    /// What is new in all streams that somebody may read, since the cursor that all share who bring
-    /// none.
+    /// What is new in all streams that somebody may read, since the cursor that all who bring none share.
     pub fn read_shared(&mut self, app: &AppId, actor: &Actor, room: &mut Room) -> Reading {
         let revision = self.revision;
         let cursor = Cursor { epoch: self.epoch, after: revision, page: None };

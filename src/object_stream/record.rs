@@ -2,7 +2,7 @@
 //! the streams apart into it, `restoring.rs` puts them together again.
 //!
 //! The unit is a stream with what changed of it: the keys that did, and of an array the elements that
-//! came. What is written at a time has one serial, which rises. Whoever reads it drops what is older
+//! came. What is written at a time has one serial, which rises. A reader of it drops what is older
 //! than the last writing of the whole app, so it does not matter whether that comes before or after.
 
 use super::Func;
@@ -82,7 +82,7 @@ pub struct AppChange {
     pub is_all: bool,
     /// Ends up to this revision are forgotten.
     pub forgotten: u64,
-    /// Ends up to this revision were told to those who share the cursor.
+    /// Ends up to this revision were shown to those who share the cursor.
     pub shared: u64,
     /// All functions; none = they are as they were.
     pub functions: Option<Vec<NamedFunction>>,
@@ -156,9 +156,9 @@ pub struct Head {
     pub defined: Option<Defined>,
     /// The revision of its last change.
     pub changed: u64,
-    /// Who is behind this has to begin again.
+    /// A reader that is behind this has to begin again.
     pub whole_since: u64,
-    /// Where the cursor is that all share who bring none.
+    /// Where the cursor is that all who bring none share.
     pub shared: Place,
     /// How many keys there are.
     pub leaves: usize,

@@ -38,8 +38,8 @@ impl ObjectStreams {
     /// What has changed since this was asked last, to be written in this order. The counter is the
     /// last: where it is written, everything before it is.
     ///
-    /// Whoever cannot write it asks for a [`snapshot`](Self::snapshot) of every app and writes these,
-    /// because what comes next builds on it.
+    /// A caller that cannot write it asks for a [`snapshot`](Self::snapshot) of every app and writes
+    /// these, because what comes next builds on it.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let Some(since) = self.tracking.revision() else { return Vec::new() };
         let Some(noted) = self.tracking.take(self.revision) else { return Vec::new() };
@@ -170,7 +170,7 @@ fn own_changes(id: &AppId, app: &App, news: Option<Own>, writing: Writing) -> Ve
         gone: Vec::new(),
         ends: Vec::new(),
     };
-    // What is next, of this that is already told.
+    // What is next, of this that is already said.
     let next =
         AppChange { after: writing.serial, is_all: false, functions: None, ..change.clone() };
     let all =

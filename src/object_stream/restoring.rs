@@ -30,8 +30,8 @@ const MOST: u64 = 1 << 62;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the object streams of the app {app:?} cannot be restored: {cause}")]
 pub struct Unfit {
-    /// Of which app. Whoever can do without it leaves out all that was written of it, and says that
-    /// the end was unclean: then its readers begin again.
+    /// Of which app. A caller that can do without it leaves out all that was written of it, and
+    /// says that the end was unclean: then its readers begin again.
     pub app: AppId,
     /// Why.
     pub cause: Cause,
@@ -59,9 +59,9 @@ impl ObjectStreams {
     /// `now`.
     ///
     /// After a clean end they go on as if nothing had happened. After any other, readers may have read
-    /// what was never written: revisions go on far behind those, and whoever comes with a cursor from
-    /// between begins again. What [`take_changes`](Self::take_changes) gives first is to be written
-    /// before anybody reads, so that another unclean end finds where they went on.
+    /// what was never written: revisions go on far behind those, and a reader that comes with a cursor
+    /// from between begins again. What [`take_changes`](Self::take_changes) gives first is to be
+    /// written before anybody reads, so that another unclean end finds where they went on.
     pub fn restore(
         bounds: Bounds,
         changes: impl IntoIterator<Item = Change>,

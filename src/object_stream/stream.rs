@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-/// How many removed keys a stream remembers, so that readers can be told.
+/// How many removed keys a stream remembers, so that readers can learn of them.
 pub(super) const REMOVALS: usize = 256;
 
 /// How a key is read.
@@ -172,14 +172,14 @@ pub struct Stream {
     pub access: Arc<Access>,
     /// The revision of its last change.
     pub changed: u64,
-    /// Where the cursor is that all share who bring none.
+    /// Where the cursor is that all who bring none share.
     pub shared: Place,
     pub(super) keys: BTreeSet<Key>,
     pub(super) all: Func,
     pub(super) funcs: BTreeMap<Key, Func>,
     pub(super) leaves: BTreeMap<Key, Leaf>,
     pub(super) removed: VecDeque<(u64, Key)>,
-    /// Who is behind this has to begin again: the stream was set then, or forgot what it removed.
+    /// A reader that is behind this has to begin again: the stream was set then, or forgot what it removed.
     pub(super) whole_since: u64,
     /// When it was written last, except with its whole app; 0 = never.
     pub(super) recorded: u64,
@@ -406,7 +406,7 @@ impl Stream {
         mut lasts: Option<&mut Lasts>,
     ) -> (Update, Option<Key>) {
         if self.whole_since > place.to {
-            // It was set anew after this read began: the next read begins it again.
+            // It was set again after this read began: the next read begins it again.
             return (Update::default(), None);
         }
         let begins = place.key.is_empty();

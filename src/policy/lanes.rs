@@ -60,7 +60,7 @@ struct State {
     lanes: FxHashMap<Arc<str>, Lane>,
     places: usize,
     waiting: usize,
-    /// Of whoever waits next.
+    /// Of the next one that waits.
     number: u64,
 }
 
@@ -159,7 +159,7 @@ impl Lanes {
             let Some(Waiting { user, tell, .. }) = lane.waiting.remove(at) else { return };
             state.waiting -= 1;
             state.take(&Who { app, user });
-            // Whoever is given up before it hears of that gives the place back.
+            // One that is given up before it hears of that gives the place back.
             let _ = tell.send(());
         }
     }
@@ -274,7 +274,7 @@ impl Question {
         Ok(Place { lanes: lanes.clone(), who: self.who.clone() })
     }
 
-    /// It was answered. What becomes of its app's breaker is told.
+    /// It was answered. `tell` gets what becomes of its app's breaker.
     pub fn succeeded(mut self, tell: impl FnOnce(&str, News)) {
         let news = self.end(Breaker::succeeded);
         tell(self.app(), news);

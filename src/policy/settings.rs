@@ -161,7 +161,7 @@ fn hook(mut section: Section<'_>, folder: &Folder<'_>, number: usize) -> Option<
     let address =
         url.and_then(|url| Address::read(&url).map_err(|fault| section.fault("url", fault)).ok());
     if address.as_ref().is_some_and(Address::is_open) {
-        // Whoever is on the way could answer in its place.
+        // Somebody on the way could answer in its place.
         let fault = "needs TLS (https:// or grpcs://), or a backend on this machine";
         section.fault("url", fault);
     }

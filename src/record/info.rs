@@ -1,4 +1,4 @@
-//! What is told of a session as a whole, both ways.
+//! What readers learn of a session as a whole, both ways.
 
 use super::{
     Unreadable,

@@ -2,9 +2,9 @@
 //! version.
 //!
 //! An entry is a byte for the version, a message of `record.proto`, and a CRC-32 of both, least byte
-//! first. That frame is the same in all versions, so that damage is told from a version that is not
-//! known here. Nothing that is read is trusted: what makes no sense is an error, never a panic, and
-//! never a session or stream that is wrong.
+//! first. That frame is the same in all versions, so that damage is not taken for a version that is
+//! not known here. Nothing that is read is trusted: what makes no sense is an error, never a panic,
+//! and never a session or stream that is wrong.
 
 mod batch;
 mod info;
@@ -150,8 +150,8 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     encode_as(VERSION, entry)
 }
 
-/// The bytes of an entry for readers that know versions up to this one. Whoever knows a version that there
-/// never was, or a later one, is written to as if it knew the first, or the last.
+/// The bytes of an entry for readers that know versions up to this one. A reader that knows a version that
+/// there never was, or a later one, is written to as if it knew the first, or the last.
 pub fn encode_as(version: u8, entry: &Entry) -> Vec<u8> {
     let message = write::entry(entry);
     let mut bytes = Vec::with_capacity(1 + message.encoded_len() + CHECKSUM);

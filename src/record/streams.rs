@@ -1,4 +1,4 @@
-//! What is told of object streams, both ways.
+//! What is written of object streams, both ways.
 
 use super::{
     Unreadable,
