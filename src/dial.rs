@@ -36,7 +36,7 @@ pub struct TlsArgs {
 pub enum Trust {
     /// The authorities of the arguments, or those of the web.
     Authorities,
-    /// Whoever has one of the certificates in this file and its key, whatever name is in it.
+    /// Anybody who has one of the certificates in this file and its key, whatever name is in it.
     Holder(PathBuf),
 }
 

@@ -1,6 +1,6 @@
 //! Log lines, on stderr: for people as text, for machines as one JSON object a line. However often
 //! something happens, it fills no disk: each place in the program that writes lines has a
-//! [rate](Rate), and what is over it is counted and told with the next line from there.
+//! [rate](Rate), and what is over it is counted and reported with the next line from there.
 
 use parking_lot::Mutex;
 use std::{
@@ -93,8 +93,8 @@ struct Rate {
 }
 
 impl Rate {
-    /// What goes wrong is told at once and then once a minute; whoever asks to see everything sees a
-    /// thousand lines a minute.
+    /// What goes wrong is reported at once and then once a minute; a user who asks to see everything
+    /// sees a thousand lines a minute.
     fn of(level: Level) -> Self {
         match level {
             Level::ERROR | Level::WARN => Self { most: 1, each: Duration::from_secs(60) },
@@ -103,16 +103,16 @@ impl Rate {
     }
 }
 
-/// What happens again and again, to be told at a [`Rate`].
+/// What happens again and again, to be reported at a [`Rate`].
 #[derive(Debug, Default)]
 struct Repeats {
     untold: u64,
-    /// When it may be told as often as at first again.
+    /// When it may be reported as often as at first again.
     rested_at: Option<Instant>,
 }
 
 impl Repeats {
-    /// Once more; how often it was since the last time that it was told, if it is to be told.
+    /// Once more; how often it was since it was reported last, if it is to be reported.
     fn count(&mut self, now: Instant, rate: Rate) -> Option<u64> {
         self.untold += 1;
         let rested_at = self.rested_at.map_or(now, |at| at.max(now)) + rate.each;
@@ -124,8 +124,8 @@ impl Repeats {
     }
 }
 
-/// What of the settings a line is about, hashed: each hook, webhook and URL is told of at a rate of its
-/// own, and so is each fault of a file, as somebody has just changed that.
+/// What of the settings a line is about, hashed: each hook, webhook and URL is reported at a rate of
+/// its own, and so is each fault of a file, as somebody has just changed that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Topic(u64);
 

@@ -1,11 +1,11 @@
-//! What a run is told: which rows, how long, how large, and how to print them.
+//! What a run is asked for: which rows, how long, how large, and how to print them.
 
 use super::{Result, catalogue::Row, payload::Payload};
 use crate::dial::TlsArgs;
 use clap::{ValueEnum, value_parser};
 use std::{path::PathBuf, time::Duration};
 
-/// The begin of a load is not measured: so long, or as long as what is measured if that is less.
+/// The beginning of a load is not measured: so long, or as long as what is measured if that is less.
 const WARM_UP_MAX: Duration = Duration::from_secs(2);
 /// Memory and CPU settle after many connections or sessions were opened: so long, or as long as what
 /// is measured if that is less.

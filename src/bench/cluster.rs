@@ -67,7 +67,7 @@ pub struct Node {
     pub process: Process,
 }
 
-/// What all nodes are told.
+/// What all nodes are given.
 #[derive(Debug)]
 struct Arguments {
     threads: usize,

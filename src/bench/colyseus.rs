@@ -43,7 +43,7 @@ pub struct Player {
 }
 
 impl Player {
-    /// Joins and lets what comes be received. Whoever is first makes the room.
+    /// Joins and lets what comes be received. The first user makes the room.
     pub async fn join(stage: &Stage, room: &Rc<Room>, number: usize, timed: bool) -> Result<Self> {
         let address = stage.peer.address();
         let room_id = room.at_peer.get_or_try_init(async || {

@@ -51,7 +51,7 @@ impl FloorArgs {
 /// So much is read at a time: the updates of one backend.
 const UPDATES_BYTES: usize = 4096;
 
-/// Serves until its standard input ends, that is as long as whoever started it lives.
+/// Serves until its standard input ends, that is as long as the process that started it lives.
 pub fn run_floor(args: FloorArgs) -> ExitCode {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());

@@ -15,7 +15,7 @@ use tonic::Code;
 
 /// As large as the server's, so that a server never waits for the generator's permission to send.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Large enough that permission is given anew only once in some hundreds of messages.
+/// Large enough that permission is given again only once in some hundreds of messages.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// A call that is refused because the server has too much to do is made again after this, so often.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);

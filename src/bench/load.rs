@@ -197,7 +197,7 @@ pub struct Load {
     quiet: Duration,
 }
 
-/// What the threads are told.
+/// What the threads are to do.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Join,
@@ -460,7 +460,8 @@ async fn phase(told: &mut watch::Receiver<Phase>, wanted: impl Fn(&Phase) -> boo
     told.wait_for(wanted).await.map_or(Phase::Stop, |phase| *phase)
 }
 
-/// Lets each sender send once in this time, the senders evenly spread over it. Whoever is late catches up.
+/// Lets each sender send once in this time, the senders evenly spread over it. A sender that is late
+/// catches up.
 async fn send_updates(
     senders: &mut [Sender],
     start: Instant,

@@ -51,7 +51,7 @@ impl FromStr for Payload {
 }
 
 impl Payload {
-    /// What this prop is. By the first one, an update is told from the others.
+    /// What this prop is. By the first one, an update is known among the others.
     pub fn of_prop(self, prop: usize) -> Self {
         match (prop, self) {
             (1.., kind) => kind,

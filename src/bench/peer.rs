@@ -16,7 +16,7 @@ pub enum Peer {
     Colyseus { address: SocketAddr },
 }
 
-/// The names of the peers, in figures and for whoever starts them.
+/// The names of the peers, in figures and for those who start them.
 pub const PEERS: [&str; 3] = [COLYSEUS, REDIS, NATS];
 /// See [`Peer::Colyseus`].
 pub const COLYSEUS: &str = "colyseus";
@@ -36,7 +36,7 @@ impl Relay {
     /// All of them.
     pub const ALL: [Self; 2] = [Relay::Redis, Relay::Nats];
 
-    /// Its name, in figures and for whoever starts it.
+    /// Its name, in figures and for those who start it.
     pub fn name(self) -> &'static str {
         match self {
             Relay::Redis => REDIS,

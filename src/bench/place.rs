@@ -21,7 +21,7 @@ const KEY: &str = include_str!("tls/server.key");
 #[derive(Debug, Clone)]
 pub struct Place {
     pub address: SocketAddr,
-    /// Others that are the same service: whoever connects goes to each in turn.
+    /// Others that are the same service: a client that connects goes to each in turn.
     pub others: Arc<[SocketAddr]>,
     /// How many connections there were.
     pub turn: Arc<AtomicUsize>,

@@ -51,7 +51,7 @@ enum Stream {
     Drained(std::net::TcpStream, Rc<Drain>),
 }
 
-/// Whoever waits for the next drain.
+/// Those who wait for the next drain.
 #[derive(Debug, Default)]
 pub struct Drain(RefCell<Vec<Waker>>);
 

@@ -11,13 +11,13 @@ use std::{
 /// So many standard errors make sure that something is no chance.
 const SURE: f64 = 4.0;
 
-/// So many deliveries may be counted on one side of the begin or the end, and not on the other.
+/// So many deliveries may be counted on one side of the beginning or the end, and not on the other.
 const UNDER_WAY: f64 = 4.0;
 
-/// Longest latency that is told apart from longer ones.
+/// Longest latency that is kept apart from longer ones.
 const LATENCY_LIMIT: Duration = Duration::from_secs(60);
 
-/// The counts of one thread of the generator: written by it, read by whoever measures.
+/// The counts of one thread of the generator: written by it, read by the thread that measures.
 #[derive(Debug)]
 pub struct Tally {
     /// The counts so far.

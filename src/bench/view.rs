@@ -25,7 +25,7 @@ struct View {
     revision: u64,
     /// The last update that arrived.
     seen: Option<usize>,
-    /// In columns: the number of the prop by which updates are told apart.
+    /// In columns: the number of the prop by which updates are known.
     x: Option<u64>,
 }
 

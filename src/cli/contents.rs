@@ -58,7 +58,7 @@ pub struct Known {
     pub user: Option<UserRecord>,
     /// It has object streams, or functions for them.
     pub has_streams: bool,
-    /// When the requests to it were done, by who made them and their ids.
+    /// When the requests to it were done, by the callers who made them and their ids.
     pub requests: BTreeMap<(Option<UserId>, crate::session::ids::Key), Micros>,
     /// Bytes of its snapshot and of what came after.
     pub bytes: u64,
@@ -75,7 +75,7 @@ impl Contents {
         self.entries += 1;
         self.last = *seq;
         if !matches!(content, Content::Batch(_)) {
-            // Whoever began a batch of several pieces has ended before it was whole.
+            // The writer that began a batch of several pieces has ended before it was whole.
             self.joiner.clear();
             self.began = None;
         }
@@ -251,7 +251,7 @@ impl Known {
         is_session || is_user || self.has_streams || self.requests.values().any(is_asked_for)
     }
 
-    /// The records of a session fit together or are of no more use: the first that does not is told.
+    /// The records of a session fit together or are of no more use: the first that does not is reported.
     fn apply(&mut self, record: Record, limits: &Arc<Limits>) -> Result<(), String> {
         let is_whole = matches!(record.begin, Begin::Nothing(_));
         if self.is_broken && !is_whole {

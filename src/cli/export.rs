@@ -30,7 +30,7 @@ use std::{
 };
 
 /// An entry of the log as a line. An import goes by the bytes; what they mean stands beside them for
-/// whoever reads the export.
+/// those who read the export.
 #[derive(Debug, Serialize)]
 struct Line {
     seq: Json,

@@ -30,7 +30,7 @@ use std::{
 /// Something that changed in a session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// What is told of it as a whole, all of it.
+    /// What readers learn of it as a whole, all of it.
     Session(Json),
     /// A user joined.
     Join(UserId, Role),

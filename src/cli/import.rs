@@ -35,7 +35,7 @@ const UNFINISHED: &str = "import.unfinished";
 /// Bytes of snapshots that are stored at once.
 const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
 
-/// The node of whoever claims a log whose first claim is trimmed.
+/// The node of the writer that claims a log whose first claim is trimmed.
 const NODE: NodeId = NodeId(0);
 
 /// What counts of a line. What its bytes mean stands beside them, and is not read.

@@ -272,7 +272,7 @@ fn waits(waiting: &Waiting) -> Json {
     json!({ "order": exact(*order), "key": **key, "value": value.as_ref().map(value::write) })
 }
 
-/// What is told of a session as a whole.
+/// What readers learn of a session as a whole.
 pub fn info(info: &Info) -> Json {
     let Info { settings: of, owner, host, term, has_password, schema: format } = info;
     json!({

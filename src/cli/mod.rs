@@ -61,7 +61,7 @@ fn block_on<T>(verb: impl Future<Output = Result<T>>) -> Result<T> {
     })
 }
 
-/// Writes to the standard output. False = it was closed: whoever did so has seen enough.
+/// Writes to the standard output. False = it was closed: the reader has seen enough.
 fn print(text: &[u8]) -> Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
@@ -71,7 +71,7 @@ fn print(text: &[u8]) -> Result<bool> {
     }
 }
 
-/// Says what was done; false = nobody can be told, which does not undo it.
+/// Says what was done; false = nobody can read it, which does not undo it.
 fn told_after(text: &str) -> bool {
     print(text.as_bytes()).inspect_err(|error| note(error)).is_ok()
 }

@@ -119,7 +119,7 @@ async fn play(mut lines: Lines, speed: f64, mut stage: Option<Stage>) -> Result<
 /// Tells changes, a line each.
 #[derive(Debug, Default)]
 struct Teller {
-    /// What the session was told to be last.
+    /// What was last said of the session.
     session: Map<String, Json>,
 }
 
@@ -164,7 +164,7 @@ impl Teller {
     }
 }
 
-/// Settings stand beside what else is told of a session.
+/// Settings stand beside what else readers learn of a session.
 fn flatten(json: &Json, into: &mut Map<String, Json>) {
     for (name, of) in json.as_object().into_iter().flatten() {
         match name.as_str() {

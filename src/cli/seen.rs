@@ -1,4 +1,4 @@
-//! A session as it is shown to whoever may see all of it.
+//! A session as it is shown to a user who may see all of it.
 
 use crate::session::{
     Info,
@@ -17,7 +17,7 @@ pub type Values = BTreeMap<Key, Value>;
 /// A session as of its last frame.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
-    /// What is told of it as a whole.
+    /// What readers learn of it as a whole.
     pub info: Option<Arc<Info>>,
     /// Who is in it.
     pub members: BTreeMap<UserId, Seated>,

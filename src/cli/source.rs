@@ -31,7 +31,7 @@ fn unopened(folder: &Path, error: &LogError) -> String {
     }
 }
 
-/// Whoever looks for a store in the wrong place does not make one there.
+/// A user who looks for a store in the wrong place does not make one there.
 fn find(folder: &Path) -> Result<()> {
     let path = folder.join(FILE);
     let refused = |error| format!("{}: {error}", path.display());

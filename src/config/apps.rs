@@ -66,7 +66,7 @@ fn or_none<T: 'static>(kind: Kind<T>, number: fn(T) -> u64) -> Kind<Option<u64>>
     Kind { value_name, takes: format!("none or {takes}"), read: Box::new(read) }
 }
 
-/// Reads the file; every fault is told.
+/// Reads the file; every fault is reported.
 pub fn read_apps(path: &Path) -> Result<AppsSettings, Vec<ConfigError>> {
     let unreadable = |cause| vec![ConfigError::UnreadableFile { path: path.to_owned(), cause }];
     let text = read_text(path).map_err(unreadable)?;

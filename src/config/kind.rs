@@ -1,4 +1,4 @@
-//! What the value of a setting may be: how its text is read, and what people are told about it.
+//! What the value of a setting may be: how its text is read, and what people learn about it.
 
 use super::{listen::Listen, networks::Networks};
 use crate::{logging, session::settings::Durability};
@@ -90,7 +90,7 @@ pub fn node_name() -> Kind<String> {
     })
 }
 
-/// URLs with commas between, or none. Whoever opens them says what is wrong with one.
+/// URLs with commas between, or none. The code that opens them says what is wrong with one.
 pub fn urls_or_none() -> Kind<Option<String>> {
     Kind::new("URLS", "none or URLs such as nats://nats-1:4222,nats://nats-2:4222", |text| {
         match text {

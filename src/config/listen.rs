@@ -57,7 +57,7 @@ impl Listen {
         }
     }
 
-    /// The addresses at which somebody on this machine reaches who listens here.
+    /// The addresses at which somebody on this machine reaches the one that listens here.
     pub fn addresses_to_ask(&self) -> io::Result<Vec<SocketAddr>> {
         let mut addresses = self.addresses()?;
         for address in &mut addresses {

@@ -52,7 +52,7 @@ impl Given {
     }
 
     /// Adds the environment, the file and the defaults, and reads every setting. The faults of all
-    /// places are told together, also of those that a stronger place hides.
+    /// places are reported together, also of those that a stronger place hides.
     pub fn resolve(self) -> Result<Resolved, Vec<ConfigError>> {
         let mut faults = Vec::new();
         let file = self.file.map(|path| file_values(&path, &mut faults)).unwrap_or_default();

@@ -66,7 +66,7 @@ struct State {
 pub struct Plan(Vec<(Arc<WebhookSettings>, ureq::Agent)>);
 
 impl Plan {
-    /// Reads the file. Every fault is told.
+    /// Reads the file. Every fault is reported.
     pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
         let plan = settings::read(path)?.into_iter().map(|webhook| {
             let WebhookSettings { url, authorities, timeout, .. } = &webhook;

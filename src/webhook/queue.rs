@@ -103,7 +103,7 @@ pub struct Batch {
 pub enum Kept {
     /// Nothing is lost.
     Whole,
-    /// Events are lost, and their receiver will be told.
+    /// Events are lost, and their receiver will learn that.
     Lost,
 }
 
@@ -158,7 +158,7 @@ impl Queue {
         self.turns += 1;
         let number = self.turns;
         let lane = self.lane(key, now);
-        // What is being delivered is told as it is: more of it is told by the next delivery.
+        // What is being delivered is reported as it is: the next delivery reports more of it.
         let is_open = lane.place.is_some() || lane.items.len() > 1;
         match lane.items.back_mut() {
             Some(Item::Gap(last)) if is_open && last.reason == reason => {
@@ -196,8 +196,8 @@ impl Queue {
         dropped
     }
 
-    /// What lanes without events are missing is told of no session in particular from now on, so that
-    /// there are fewer. None if there is no such lane.
+    /// What lanes without events are missing is reported of no session in particular from now on, so
+    /// that there are fewer. None if there is no such lane.
     fn merge_spent(&mut self, now: Instant) -> Option<()> {
         let is_spent = |lane: &Lane| lane.events == 0 && lane.place.is_some();
         let spent = self.lanes.iter().filter(|(key, lane)| key.is_some() && is_spent(lane));
@@ -206,7 +206,7 @@ impl Queue {
         (!spent.is_empty()).then_some(())
     }
 
-    /// All events of a lane are lost; what was missing before is told with them.
+    /// All events of a lane are lost; what was missing before is reported with them.
     fn lose(&mut self, key: &LaneKey, now: Instant) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let items = mem::take(&mut lane.items);
@@ -231,7 +231,7 @@ impl Queue {
         }
     }
 
-    /// What a lane is missing is told of no session in particular from now on.
+    /// What a lane is missing is reported of no session in particular from now on.
     fn merge(&mut self, key: &LaneKey, now: Instant) {
         let Some(lane) = self.lanes.remove(key) else { return };
         lane.place.and_then(|place| self.due.remove(&place));

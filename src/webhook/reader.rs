@@ -98,7 +98,7 @@ impl Webhook {
     pub fn read_on(&self) {
         let mut watches: FxHashMap<AppId, EventWatch> = FxHashMap::default();
         let mut key = None;
-        // Whoever receives it knows that what was not delivered before is lost.
+        // Its receiver knows that what was not delivered before is lost.
         self.with(|state| {
             state.queue.push_gap(None, EventGapReason::Restarted, 0, Instant::now());
         });

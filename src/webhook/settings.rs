@@ -50,7 +50,7 @@ pub struct WebhookSettings {
     pub authorities: Option<Vec<u8>>,
 }
 
-/// Reads a file of webhooks and the files that it names. Every fault is told.
+/// Reads a file of webhooks and the files that it names. Every fault is reported.
 pub fn read(path: &Path) -> Result<Vec<WebhookSettings>, Vec<Fault>> {
     let faults = Faults::default();
     let mut webhooks: Vec<WebhookSettings> = Vec::new();

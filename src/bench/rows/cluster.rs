@@ -125,8 +125,8 @@ pub enum Stop {
     Kill,
 }
 
-/// How long a session is not served when its owner stops, as somebody sees it who calls another node
-/// all the time. Another node is started for each that stops.
+/// How long a session is not served when its owner stops, as a client sees it that calls another
+/// node all the time. Another node is started for each that stops.
 pub async fn stopped(bench: &Bench, how: Stop) -> Result<Figures> {
     let args: &BenchArgs = &bench.args;
     bench.progress.step("a cluster of three nodes starts".to_owned());

@@ -81,7 +81,7 @@ pub async fn big_room(bench: &Bench) -> Result<Figures> {
     Ok(figures)
 }
 
-/// How long somebody waits who comes late, and for how much.
+/// How long a user waits who comes late, and for how much.
 async fn late_joiner(place: Place) -> Result<(f64, f64)> {
     let start = Instant::now();
     let socket = Socket::connect(place.clone(), None, Arc::new(Tally::default())).await?;
