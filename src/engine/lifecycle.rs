@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Begins something that changes more than one session that is there, unless the server is stopping:
-    /// a drain waits until what this returns is dropped. While a caller holds it, it waits for nothing.
+    /// a drain waits until what this returns is dropped. A caller that holds it waits for nothing.
     pub fn begin_work(&self) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
         // One that is at work may do something within it while a drain waits.
         let work = self.inner.at_work.read_recursive();
