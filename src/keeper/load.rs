@@ -23,6 +23,9 @@ use std::{
 /// How often it is reported how far it has come.
 const PROGRESS: Duration = Duration::from_secs(1);
 
+/// How long a log may take to show an entry that is known to be stored.
+const BEHIND: Duration = Duration::from_secs(5);
+
 /// Everything that a log holds.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -87,16 +90,28 @@ impl Loading {
         }
     }
 
-    /// Reads on up to an entry, and that one; none = as far as there is anything now.
+    /// Reads on up to an entry that is known to be stored; none = as far as there is anything now.
     pub async fn read(
         &mut self,
         reader: &mut impl Reader,
         until: Option<Seq>,
     ) -> Result<(), LoadError> {
-        let mut told = Instant::now();
-        while let Some(entry) = reader.next().await? {
+        let (began, mut told) = (Instant::now(), Instant::now());
+        loop {
+            let Some(entry) = reader.next().await? else {
+                if until.is_none() {
+                    return Ok(());
+                }
+                // The server that was asked takes itself for the leader of a log that has gone on
+                // without it: what else it does not know may have been acked.
+                if began.elapsed() >= BEHIND {
+                    return Err(LogError::Silent.into());
+                }
+                reader.changed().await?;
+                continue;
+            };
             if until.is_some_and(|until| entry.seq >= until) {
-                break;
+                return Ok(());
             }
             self.take(entry.seq, entry.content)?;
             self.loaded.entries += 1;
@@ -106,7 +121,6 @@ impl Loading {
                 tracing::info!(entries, sessions, "reading the store");
             }
         }
-        Ok(())
     }
 
     /// Reads what is left before a claim, which may be read already.
@@ -279,9 +293,49 @@ mod tests {
             REMEMBERED_IDS,
             testing::{engine, room, settings},
         },
+        log,
         record::{self, Place, Reply},
         session::{command::Actor, ids::Key, revision::Revision},
     };
+
+    /// A log whose end a server shows only after a while.
+    struct Behind {
+        entries: Vec<log::Entry>,
+        shown: usize,
+        then: usize,
+    }
+
+    impl Reader for Behind {
+        async fn next(&mut self) -> Result<Option<log::Entry>, LogError> {
+            let is_shown = self.shown > 0;
+            self.shown = self.shown.saturating_sub(1);
+            Ok((is_shown && !self.entries.is_empty()).then(|| self.entries.remove(0)))
+        }
+
+        async fn changed(&mut self) -> Result<(), LogError> {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.shown = std::mem::take(&mut self.then);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_partition_is_read_up_to_its_claim_although_a_server_knows_of_less() {
+        let entry = |seq, content| log::Entry { seq: Seq(seq), term: Seq(1), content };
+        let batch = |number| {
+            let pieces = record::split(&bytes([request(number)].into_iter()), usize::MAX);
+            Content::Batch(pieces[0].clone().into())
+        };
+        let claim = |node| Content::Claim(log::NodeId(node));
+        let entries =
+            vec![entry(1, claim(1)), entry(2, batch(1)), entry(3, batch(2)), entry(4, claim(2))];
+        let mut reader = Behind { entries, shown: 2, then: 2 };
+        let mut loading = Loading::new(Arc::new(Limits::default()));
+        loading.read(&mut reader, Some(Seq(4))).await.expect("it comes");
+        let loaded = loading.finish();
+        assert_eq!((loaded.entries, loaded.restored.requests.len()), (3, 2));
+        assert!(!loaded.restored.is_clean, "the owner before has not released it");
+    }
 
     fn request(number: u64) -> Entry {
         Entry::Request(Box::new(RequestRecord {
