@@ -60,6 +60,9 @@ const EPOCHS_INTERVAL: Micros = 2 * SECOND;
 /// How long what is not urgent waits for more of its kind, at most.
 const LINGER: Micros = SECOND / 50;
 
+/// How often it is seen to at most that everything is stored at the end: what ends late leaves a mark.
+const LAST_ROUNDS: usize = 8;
+
 /// How often a log is read from its beginning again because it was trimmed meanwhile.
 const BEGINNINGS: usize = 8;
 
@@ -269,10 +272,16 @@ impl<W: Writer> Keeper<W> {
 
     /// Stores everything when nothing changes any more.
     async fn store_the_rest(&mut self) -> Result<(), LogError> {
-        // Streams that ended since then have left their marks.
-        self.engine.want_everything_stored();
-        while self.step().await? {}
-        self.store_streams().await
+        for _ in 0..LAST_ROUNDS {
+            // Streams that ended since then have left their marks, and one may end meanwhile.
+            self.engine.want_everything_stored();
+            while self.step().await? {}
+            self.store_streams().await?;
+            if self.engine.is_all_stored() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of the batches that are in the log.
