@@ -59,9 +59,12 @@ struct Held<'a> {
 
 /// Claims a partition and holds it until it is to be given away, or is lost.
 pub async fn hold(holder: &Holder, partition: Partition, given: Given) {
-    let outcome = match claim(holder, partition).await {
-        Ok((held, keeper)) => held.serve(keeper, given).await.map_err(LoadError::from),
-        Err(error) => Err(error),
+    let (outcome, webhooks) = match claim(holder, partition).await {
+        Ok((held, keeper)) => {
+            let (outcome, webhooks) = held.serve(keeper, given).await;
+            (outcome.map_err(LoadError::from), webhooks)
+        }
+        Err(error) => (Err(error), Webhooks::default()),
     };
     match outcome {
         Ok(Finish::Stored) => tracing::info!(%partition, "a partition is given away"),
@@ -78,6 +81,9 @@ pub async fn hold(holder: &Holder, partition: Partition, given: Given) {
         Err(error) => tracing::error!(%partition, %error, "a partition is not this node's"),
     }
     holder.cluster.hold(partition, Holding::Nothing);
+    // Only now, so that the next owner does not wait for their URLs.
+    let until = Instant::now() + PUSHING;
+    let _ = spawn_blocking(move || webhooks.stop(until)).await;
 }
 
 async fn claim(
@@ -129,18 +135,22 @@ async fn claim(
 
 impl Held<'_> {
     /// Answers for the partition until it is to be given away, and stores meanwhile. An error says that
-    /// it is lost.
+    /// it is lost. The webhooks may still have something to push.
     async fn serve(
         self,
         keeper: Keeper<Fenced<JetStreamPort>>,
         given: Given,
-    ) -> Result<Finish, LogError> {
+    ) -> (Result<Finish, LogError>, Webhooks) {
         let Holder { engines, plan, config, .. } = self.holder;
         let engine = &self.context.engine;
         let has = Has::Partition(self.partition, config.cluster_partitions);
         let _running = engines.run(engine, has);
-        let webhooks = Webhooks::start(plan.clone(), engine);
-        let webhooks = webhooks.map_err(|error| LogError::Broken(error.to_string().into()))?;
+        let webhooks = match Webhooks::start(plan.clone(), engine) {
+            Ok(webhooks) => webhooks,
+            Err(error) => {
+                return (Err(LogError::Broken(error.to_string().into())), Webhooks::default());
+            }
+        };
         let stop = CancellationToken::new();
         let outcome = {
             let mut storing = pin!(keeper.run(stop.clone()));
@@ -152,12 +162,13 @@ impl Held<'_> {
                 }
             }
         };
-        self.tenure.end();
+        match outcome {
+            Ok(Finish::Stored) => self.tenure.end(),
+            _ => self.tenure.lose(),
+        }
         self.holder.parts.remove(self.partition);
         self.context.stopping.cancel();
-        let until = Instant::now() + PUSHING;
-        let _ = spawn_blocking(move || webhooks.stop(until)).await;
-        outcome
+        (outcome, webhooks)
     }
 
     /// Answers for the partition until it is to be given away, and then until nobody is answered any

@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -33,6 +33,8 @@ pub struct Tenure {
     is_given: AtomicBool,
     /// Is cancelled when the right lapses, and made new when it holds again.
     spell: Mutex<CancellationToken>,
+    /// How often it was made new.
+    spells: AtomicU64,
     streams: TaskTracker,
 }
 
@@ -45,6 +47,7 @@ impl Tenure {
             right: Right::claimed(sent_at, before).into(),
             is_given: AtomicBool::new(false),
             spell: Mutex::default(),
+            spells: AtomicU64::new(0),
             streams,
         }
     }
@@ -80,12 +83,22 @@ impl Tenure {
         self.spell.lock().cancel();
     }
 
+    /// The same where not everything is stored: calls that wait for that are answered that this node is
+    /// lost, although the partition was about to be handed over.
+    pub fn lose(&self) {
+        self.is_given.store(false, Ordering::Release);
+        self.end();
+    }
+
     /// Looks whether the right has lapsed, and ends streams if it has. To be called often.
     pub fn look(&self) {
         let mut spell = self.spell.lock();
         match (self.holds(), spell.is_cancelled()) {
             (false, false) => spell.cancel(),
-            (true, true) => *spell = CancellationToken::new(),
+            (true, true) => {
+                *spell = CancellationToken::new();
+                self.spells.fetch_add(1, Ordering::Release);
+            }
             _ => {}
         }
     }
@@ -118,10 +131,18 @@ impl Tenure {
         self.streams.wait().await;
     }
 
+    /// The number of the spell that there is now, and its end.
+    fn lapse(&self) -> (u64, Lapse) {
+        let spell = self.spell.lock();
+        (self.spells.load(Ordering::Acquire), Box::pin(spell.clone().cancelled_owned()))
+    }
+
     /// A stream that ends with `lost` when this node may not answer any more.
     pub fn guard(self: &Arc<Self>, stream: Box<dyn HotStream>, lost: Status) -> Guarded {
+        let (spell, lapse) = self.lapse();
         Guarded {
-            lapse: Box::pin(self.spell.lock().clone().cancelled_owned()),
+            spell,
+            lapse,
             woken: None,
             lost,
             stream,
@@ -131,12 +152,17 @@ impl Tenure {
     }
 }
 
+/// Is over when the right lapses.
+type Lapse = Pin<Box<WaitForCancellationFutureOwned>>;
+
 /// A stream of a partition.
 pub struct Guarded {
     tenure: Arc<Tenure>,
     stream: Box<dyn HotStream>,
     lost: Status,
-    lapse: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The spell whose end it waits for.
+    spell: u64,
+    lapse: Lapse,
     /// Whom a lapse wakes.
     woken: Option<Waker>,
     _token: TaskTrackerToken,
@@ -146,8 +172,12 @@ impl Guarded {
     /// Has the task woken when the right lapses. Where it would be already, this takes no lock: all
     /// streams of the partition would share it.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.woken.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        let is_of_now = self.spell == self.tenure.spells.load(Ordering::Acquire);
+        if is_of_now && self.woken.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
+        }
+        if !is_of_now {
+            (self.spell, self.lapse) = self.tenure.lapse();
         }
         self.woken = Some(cx.waker().clone());
         self.lapse.as_mut().poll(cx)
@@ -185,5 +215,22 @@ impl HotStream for Guarded {
             return Poll::Ready(self.lost.clone());
         }
         self.stream.poll_over(blocked_since, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_a_hand_over_that_fails_learns_that_its_node_is_lost() {
+        let tenure = Tenure::begin(BootMicros::now(), Before::Released);
+        tenure.give();
+        let mut waiting = std::pin::pin!(tenure.lapsed_for(Duration::from_secs(60)));
+        let soon = tokio::time::timeout(LOOK, &mut waiting).await;
+        assert!(soon.is_err(), "the next owner answers");
+        tenure.lose();
+        let soon = tokio::time::timeout(10 * LOOK, &mut waiting).await;
+        assert!(soon.is_ok(), "there is none that knows of it");
     }
 }
