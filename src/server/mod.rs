@@ -529,14 +529,14 @@ impl Server {
     }
 }
 
-/// A shard that panicked ticks nothing any more while everything else looks fine: better no process
-/// than that one.
+/// A shard that panicked ticks nothing any more, and the keeper of a partition stores nothing, while
+/// everything else looks fine: better no process than that one.
 struct Vital;
 
 impl Drop for Vital {
     fn drop(&mut self) {
         if thread::panicking() {
-            tracing::error!("the tick of a shard has panicked: the process ends");
+            tracing::error!("what ticks or stores has panicked: the process ends");
             std::process::abort();
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     engine::{Clock, EngineSettings},
     grpc::{self, Runs},
     log::{NodeId, Partition, jetstream::JetStreamLog},
-    server::engines::Engines,
+    server::{Vital, engines::Engines},
     webhook::Plan,
 };
 use parking_lot::Mutex;
@@ -133,6 +133,7 @@ impl All {
         let (give, given) = oneshot::channel();
         let (own, tell) = (holder.clone(), tell.clone());
         let work = move || {
+            let _vital = Vital;
             match runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(held::hold(&own, partition, given)),
                 Err(error) => refuse(&own, partition, &error),
