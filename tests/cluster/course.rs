@@ -45,7 +45,9 @@ pub struct Node {
     pub held_until: BootMicros,
     /// It does not hear itself until then.
     pub deaf_until: BootMicros,
-    /// What it claims it cannot read.
+    /// It cannot claim.
+    pub cannot_claim: bool,
+    /// What it has claimed it cannot read.
     pub cannot_read: bool,
     beat_at: BootMicros,
     append_at: BootMicros,
@@ -158,6 +160,7 @@ impl Course {
             logless_until: BootMicros(0),
             held_until: BootMicros(0),
             deaf_until: BootMicros(0),
+            cannot_claim: false,
             cannot_read: false,
             beat_at,
             append_at: self.now,
@@ -400,7 +403,7 @@ impl Course {
             match work {
                 Work::Claim(done) if done <= self.now => {
                     // Now and then the log does not answer.
-                    if self.random.u8(..8) == 0 || self.nodes[at].cannot_read {
+                    if self.random.u8(..8) == 0 || self.nodes[at].cannot_claim {
                         self.nodes[at].works.remove(&partition);
                         self.hold(at, partition, Holding::Nothing);
                         continue;
@@ -413,7 +416,9 @@ impl Course {
                 Work::Load(done) if done <= self.now => {
                     let term = self.nodes[at].held[&partition].term().expect("a term");
                     self.nodes[at].works.remove(&partition);
-                    self.hold(at, partition, Holding::Serving(term));
+                    let is_read = !self.nodes[at].cannot_read;
+                    let holding = if is_read { Holding::Serving(term) } else { Holding::Nothing };
+                    self.hold(at, partition, holding);
                 }
                 Work::Give(done) if done <= self.now => {
                     let term = self.nodes[at].held[&partition].term();

@@ -4,7 +4,7 @@ use crate::course::{Course, Event, STEP};
 use sessiond::{
     cluster::{
         MoveRefused, Order, Owner, Standing,
-        rules::{Candidate, RIPENING, SILENCE, most_per_node, targets},
+        rules::{Candidate, MOST_NODES, RIPENING, SILENCE, most_per_node, targets},
     },
     log::{NodeId, Partition},
     session::limits::SECOND,
@@ -264,23 +264,49 @@ fn what_is_released_for_a_node_that_has_died_is_taken_back_at_once() {
 }
 
 #[test]
-fn what_is_released_for_a_node_that_cannot_read_it_is_taken_back_at_once() {
+fn what_is_released_for_a_node_that_cannot_claim_it_is_taken_back_at_once() {
     let mut course = of(&NAMES[..3]);
     let (partition, owner, to) = giving(&mut course);
-    course.nodes[to].cannot_read = true;
+    course.nodes[to].cannot_claim = true;
     let gap = course.longest_gap(10 * SECOND);
     assert!(gap <= TAKEN_BACK, "nobody had it for {gap}");
     assert_eq!(course.owner(partition), Some(owner));
 }
 
 #[test]
-fn what_a_leaving_node_releases_for_one_that_cannot_read_it_goes_to_the_next_at_once() {
+fn what_a_leaving_node_releases_for_one_that_cannot_claim_it_goes_to_the_next_at_once() {
     let mut course = of(&NAMES[..3]);
-    course.nodes[1].cannot_read = true;
+    course.nodes[1].cannot_claim = true;
     course.leave(0);
     let gap = course.longest_gap(20 * SECOND);
     assert!(!course.nodes[0].running, "it has stopped");
     assert!(gap <= TAKEN_BACK, "nobody had it for {gap}");
+}
+
+#[test]
+fn what_a_node_can_claim_but_not_read_goes_to_another_one() {
+    let mut course = of(&NAMES[..3]);
+    course.nodes[1].cannot_read = true;
+    course.kill(0);
+    course.run(20 * SECOND);
+    course.check_settled();
+    assert!(course.events.iter().any(|(at, event)| {
+        let is_of_then = course.now.since(*at) < 20 * SECOND;
+        is_of_then && matches!(event, Event::Ordered { node: 1, order: Order::Claim(_) })
+    }));
+}
+
+#[test]
+fn processes_that_are_over_keep_no_new_one_out() {
+    let mut course = of(&NAMES[..2]);
+    for _ in 0..2 * MOST_NODES {
+        course.kill(1);
+        course.start(NAMES[1]);
+        course.run(2 * SECOND);
+    }
+    course.run(SETTLES);
+    course.check_settled();
+    check_placed(&course);
 }
 
 #[test]

@@ -215,8 +215,8 @@ impl Members {
         standing.map(|it| Candidate { id: it.info.id, name: &it.info.name }).collect()
     }
 
-    /// Sees whether the candidates are others than before, and forgets nodes that are long silent,
-    /// but for those that `owns` says to own something.
+    /// Sees whether the candidates are others than before, and forgets nodes that are long silent, and
+    /// where there are too many the longest silent, but for those that `owns` says to own something.
     pub fn look(&mut self, now: BootMicros, owns: impl Fn(NodeId) -> bool) {
         let there: Vec<_> = self.candidates(now).iter().map(|it| it.id).collect();
         if there != self.there {
@@ -224,6 +224,12 @@ impl Members {
             self.changed_at = now;
         }
         self.all.retain(|id, it| now.since(it.heard_at) < FORGOTTEN_AFTER || owns(*id));
+        while self.all.len() >= MOST_NODES {
+            // A process that is over keeps no other one out.
+            let over = self.all.values().filter(|it| !it.is_alive(now) && !owns(it.info.id));
+            let Some(id) = over.min_by_key(|it| it.heard_at).map(|it| it.info.id) else { break };
+            self.all.remove(&id);
+        }
     }
 
     /// When a node came, went or began to leave last.

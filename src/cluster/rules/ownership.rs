@@ -1,8 +1,8 @@
 //! What a node knows of who owns what, and what it does about it.
 
 use super::{
-    Beat, BootMicros, ClaimNow, Held, Holding, NodeInfo, Order, Owner, REST, STAY, UNHEARD,
-    claiming,
+    Beat, BootMicros, ClaimNow, Held, Holding, NodeInfo, Order, Owner, RANK_WAIT, REST, SILENCE,
+    STAY, UNHEARD, claiming,
     giving::{self, Giver},
     handing::{self, Handing},
     members::{Member, Members, Standing},
@@ -203,6 +203,10 @@ impl Ownership {
                 (Some(Task::Claiming { again, .. }), _) => {
                     place.asked = again;
                     place.not_before = now.after(REST);
+                }
+                (None, Some(_)) if matches!(before, Holding::Loading(_)) => {
+                    // It cannot be read here: another node may be able to, and goes first.
+                    place.not_before = now.after(SILENCE + 2 * RANK_WAIT);
                 }
                 _ => {}
             }
