@@ -24,12 +24,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{sleep, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 /// Bytes of a state in one message.
 pub const PIECE_BYTES: usize = 512 * 1024;
@@ -42,6 +43,9 @@ const BYTES_AT_ONCE: usize = 4 << 20;
 
 /// How often it is tried to remove what is trimmed.
 const PURGES: u32 = 3;
+
+/// How long nothing else is stored meanwhile: much shorter than an owner may be silent.
+const PURGE_WAIT: Duration = Duration::from_secs(1);
 
 type Outcome = Result<Seq, AppendError>;
 
@@ -112,6 +116,7 @@ pub fn start(
         room: room.clone(),
         last_sent: last_sent.clone(),
         sweeper,
+        purging: None,
     };
     tokio::spawn(task.run());
     Numbered::new(JetStreamPort { jobs, room, last_sent }, partition, head.term)
@@ -131,6 +136,8 @@ struct Task {
     room: Arc<Room>,
     last_sent: LastSent,
     sweeper: Sweeper,
+    /// What is still being removed.
+    purging: Option<AbortOnDropHandle<()>>,
 }
 
 /// A call that is being done.
@@ -303,21 +310,33 @@ impl Task {
         self.shared.wake(self.partition);
     }
 
-    /// What is not removed now is removed with the next trim.
-    async fn purge(&self, below: Seq) {
-        let settings = &self.shared.settings;
-        let (stream, subject) = (settings.stream(self.partition), settings.chain(self.partition));
-        for _ in 0..PURGES {
-            match self.shared.api.purge(&stream, &subject, below).await {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!("{stream} is not trimmed: {}", error.words());
-                    sleep(RESEND).await;
-                }
+    /// Removes what is trimmed. Mostly there is space when this returns; a server that does not answer
+    /// holds nothing else up.
+    async fn purge(&mut self, below: Seq) {
+        let purge = purge(self.shared.clone(), self.partition, self.room.clone(), below);
+        let mut purging = AbortOnDropHandle::new(tokio::spawn(purge));
+        // What the one before has not removed, this one does.
+        self.purging = None;
+        if timeout(PURGE_WAIT, &mut purging).await.is_err() {
+            self.purging = Some(purging);
+        }
+    }
+}
+
+/// What is not removed now is removed with the next trim.
+async fn purge(shared: Arc<Shared>, partition: Partition, room: Arc<Room>, below: Seq) {
+    let settings = &shared.settings;
+    let (stream, subject) = (settings.stream(partition), settings.chain(partition));
+    for _ in 0..PURGES {
+        match shared.api.purge(&stream, &subject, below).await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::warn!("{stream} is not trimmed: {}", error.words());
+                sleep(RESEND).await;
             }
         }
-        self.room.look(&self.shared, self.partition).await;
     }
+    room.look(&shared, partition).await;
 }
 
 /// Snapshots in the groups that are stored as a whole. A subject is replaced by the first message of
