@@ -27,6 +27,9 @@ const READ_BYTES: usize = 4 << 20;
 /// A header of a message that is stored: what tells it from all others.
 pub const MSG_ID: &str = "Nats-Msg-Id";
 
+/// A header of each message that is stored with others as a whole.
+pub const BATCH_ID: &str = "Nats-Batch-Id";
+
 /// Where servers are asked how they are set. That is the system's, so few may ask.
 const OF_SERVERS: &str = "$SYS.REQ.SERVER.PING.JSZ";
 
@@ -78,6 +81,8 @@ pub struct Stored {
     pub seq: Seq,
     /// What tells it from all others.
     pub id: Option<String>,
+    /// Whether it has the headers of what nodes store, whatever its bytes are by now.
+    pub is_of_node: bool,
     /// Its bytes.
     pub payload: Bytes,
 }
@@ -332,11 +337,14 @@ impl Api {
         let Some(Reply { message }) = not_found(found, 10037)? else { return Ok(None) };
         let decoded = |text: &str| STANDARD.decode(text).unwrap_or_default();
         let headers = String::from_utf8_lossy(&decoded(&message.hdrs)).into_owned();
-        let id = headers.lines().find_map(|line| line.split_once(':').filter(|it| it.0 == MSG_ID));
+        let header =
+            |name| headers.lines().find_map(|line| line.split_once(':').filter(|it| it.0 == name));
+        let id = header(MSG_ID).map(|(_, id)| id.trim().to_owned());
         Ok(Some(Stored {
             subject: message.subject,
             seq: Seq(message.seq),
-            id: id.map(|(_, id)| id.trim().to_owned()),
+            is_of_node: id.is_some() || header(BATCH_ID).is_some(),
+            id,
             payload: decoded(&message.data).into(),
         }))
     }
@@ -406,6 +414,7 @@ impl Api {
                 subject: subject.to_string(),
                 seq: Seq(seq),
                 id: None,
+                is_of_node: header(MSG_ID).is_some() || header(BATCH_ID).is_some(),
                 payload: message.payload,
             });
         }

@@ -10,7 +10,7 @@
 
 use super::{
     Shared,
-    api::{self, Ack, ApiError, MSG_ID, RESEND},
+    api::{self, Ack, ApiError, BATCH_ID, MSG_ID, RESEND},
     replies::Place,
 };
 use crate::log::{BootMicros, Partition, Seq};
@@ -50,6 +50,8 @@ pub struct Delivery {
     replies: u32,
     /// The last reply was that a server has no resources, which passes unless it really has none.
     lacks_resources: bool,
+    /// Nobody was there who takes it.
+    is_unheard: bool,
     /// It was reported that it is refused for now.
     is_told: bool,
     place: Option<Place>,
@@ -89,6 +91,7 @@ impl Delivery {
             attempts: 0,
             replies: 0,
             lacks_resources: false,
+            is_unheard: false,
             is_told: false,
             place: None,
         }
@@ -126,6 +129,9 @@ impl Delivery {
                 Attempt::Later => sleep(RESEND).await,
             }
             if Instant::now() >= until {
+                if self.is_unheard {
+                    self.is_there(shared).await?;
+                }
                 let is_full = self.lacks_resources && self.is_answered();
                 return Err(if is_full { Undelivered::Full } else { Undelivered::Unknown });
             }
@@ -143,7 +149,7 @@ impl Delivery {
             self.send(shared).await;
         }
         let patience = if self.messages.len() > 1 { RESEND_MANY } else { RESEND };
-        self.lacks_resources = false;
+        (self.lacks_resources, self.is_unheard) = (false, false);
         loop {
             let Some(place) = &mut self.place else { return Ok(Attempt::Later) };
             let denied = shared.api.connection().denied();
@@ -193,7 +199,7 @@ impl Delivery {
             if count > 1 {
                 // What is left of an earlier attempt is not continued.
                 let batch = format!("{}-{}", self.id, self.attempts);
-                headers.insert("Nats-Batch-Id", batch.as_str());
+                headers.insert(BATCH_ID, batch.as_str());
                 headers.insert("Nats-Batch-Sequence", number.to_string().as_str());
             }
             if number == count {
@@ -224,12 +230,22 @@ impl Delivery {
             }
             error if may_pass(error) => {
                 self.lacks_resources = matches!(error, ApiError::Refused(10023, _));
+                self.is_unheard = matches!(error, ApiError::NoResponders);
                 if let ApiError::Refused(..) = error {
                     self.tell(shared, error);
                 }
                 Ok(Attempt::Later)
             }
             _ => Err(Undelivered::Broken(error.words().into())),
+        }
+    }
+
+    /// Nobody takes what is for a stream that is gone.
+    async fn is_there(&self, shared: &Shared) -> Result<(), Undelivered> {
+        let stream = shared.settings.stream(self.partition);
+        match shared.api.stream(&stream).await {
+            Ok(None) => Err(gone(&stream)),
+            Ok(Some(_)) | Err(_) => Ok(()),
         }
     }
 
@@ -241,19 +257,32 @@ impl Delivery {
         }
     }
 
+    /// Whether what stands at its place is it; none = nothing stands there.
+    async fn found(&self, shared: &Shared, stream: &str) -> Result<Option<bool>, ApiError> {
+        let found = shared.api.message(stream, self.after.next()).await?;
+        Ok(found.map(|found| found.id.as_ref() == Some(&self.id)))
+    }
+
     /// Looks what stands at its place.
     async fn look(&self, shared: &Shared) -> Result<Attempt, Undelivered> {
         let stream = shared.settings.stream(self.partition);
         let first = self.after.next();
-        match shared.api.message(&stream, first).await {
-            Ok(Some(found)) if found.id.as_ref() == Some(&self.id) => return Ok(Attempt::Stored),
-            Ok(Some(_)) => return Err(Undelivered::Behind(None)),
+        match self.found(shared, &stream).await {
             Ok(None) => {}
+            Ok(Some(true)) => return Ok(Attempt::Stored),
+            Ok(Some(false)) => return Err(Undelivered::Behind(None)),
             Err(_) => return Ok(Attempt::Later),
         }
         match shared.api.stream(&stream).await {
-            // Something stood there, and a later writer removed it.
-            Ok(Some(info)) if info.state.last_seq >= first.0 => Err(Undelivered::Behind(None)),
+            Ok(Some(info)) if info.state.last_seq >= first.0 => {
+                match self.found(shared, &stream).await {
+                    // It was stored since it was looked for.
+                    Ok(Some(true)) => Ok(Attempt::Stored),
+                    // Something stood there, and a later writer removed it.
+                    Ok(Some(false) | None) => Err(Undelivered::Behind(None)),
+                    Err(_) => Ok(Attempt::Later),
+                }
+            }
             // It is on its way, of whomever it is.
             Ok(Some(info)) if info.state.last_seq == self.after.0 => Ok(Attempt::Later),
             Ok(Some(info)) => {
@@ -263,10 +292,14 @@ impl Delivery {
                 );
                 Err(Undelivered::Broken(why.into()))
             }
-            Ok(None) => Err(Undelivered::Broken(format!("the stream {stream} is gone").into())),
+            Ok(None) => Err(gone(&stream)),
             Err(_) => Ok(Attempt::Later),
         }
     }
+}
+
+fn gone(stream: &str) -> Undelivered {
+    Undelivered::Broken(format!("the stream {stream} is gone").into())
 }
 
 /// Whether a refusal is for want of space, now and until there is some: the stream, the account or the

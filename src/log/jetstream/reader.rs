@@ -209,7 +209,15 @@ impl JetStreamReader {
             Some(Record::Gone { key: of }) if noted.as_ref() == Some(&of) => {
                 self.leave(None).await?
             }
-            // It is damaged, or was written by somebody else.
+            None if !stored.is_of_node => {
+                let stream = settings.stream(self.partition);
+                tracing::warn!(stream, %seq, "a message that no node has stored is passed over");
+                if is_chain {
+                    self.leave(None).await?;
+                    self.place.last = Some(seq);
+                }
+            }
+            // It is damaged.
             _ => {
                 if is_chain {
                     self.leave(None).await?;
