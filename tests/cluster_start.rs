@@ -193,11 +193,31 @@ fn what_credentials_lack_is_told_at_the_start() {
     let url = |server: &Server| server.url().replace("nats://", "nats://ada:s3cret@");
     let Some(server) = Server::with(&permissions("\"sessiond.x\"")) else { return };
     let line = of_node(&["--cluster", &url(&server)]);
-    assert_eq!(
-        line,
-        "the NATS server does not permit what the store needs: Permissions Violation for Publish to \
-         \"$JS.API.INFO\""
-    );
+    let lacks =
+        |subject: &str| format!("Permissions Violation for Publish to \"$JS.API.{subject}\"");
+    let of_streams =
+        ["STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE", "STREAM.MSG.GET", "DIRECT.GET"];
+    let mut all: Vec<_> = of_streams.map(|it| lacks(&format!("{it}.sessiond-256"))).into();
+    all.push(lacks("INFO"));
+    let all = all.join("; ");
+    assert_eq!(line, format!("the NATS server does not permit what the store needs: {all}"));
+
+    // What only nodes need among each other.
+    for (subject, what) in [
+        ("sessiond.beat", "Publish to \"sessiond.beat\""),
+        ("$JS.API.CONSUMER.>", "Publish to \"$JS.API.CONSUMER.CREATE.sessiond-notes\""),
+        ("sessiond.note.*", "Publish to \"sessiond.note.none\""),
+        ("sessiond.node.>", "Publish to \"sessiond.node."),
+    ] {
+        let all = "{ allow: [\"sessiond.>\", \"_INBOX.>\", \"$JS.API.>\"], deny: [DENIED] }";
+        let denied = all.replace("DENIED", &format!("{subject:?}"));
+        let server = Server::with(&format!(
+            "authorization {{ users: [{{ user: ada, password: s3cret, permissions: {{ \
+             publish: {denied}, subscribe: [\"sessiond.>\", \"_INBOX.>\"] }} }}] }}"
+        ));
+        let line = of_node(&["--cluster", &url(&server.expect("NATS"))]);
+        assert!(line.contains(what), "{subject}: {line}");
+    }
 
     // Without the system's rights it is said once what cannot be known.
     let server = Server::with(&permissions("\"$JS.API.>\"")).expect("NATS");

@@ -1,5 +1,7 @@
 //! Why a node does not join, each in one line that says what to do.
 
+use super::notes::NotTold;
+
 /// See the variants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
@@ -48,6 +50,9 @@ pub enum JoinError {
         /// The name of the cluster.
         prefix: String,
     },
+    /// The notes to all nodes cannot be read or stored.
+    #[error(transparent)]
+    Notes(#[from] NotTold),
     /// The client of NATS is closed.
     #[error("NATS: {0}")]
     Nats(String),

@@ -15,7 +15,7 @@ use crate::{
     log::{NodeId, Partition},
     session::limits::Micros,
 };
-use async_nats::{Client, Subject, Subscriber};
+use async_nats::{Client, Subject, Subscriber, connection::State};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
@@ -68,6 +68,8 @@ pub struct Settings {
     pub partitions: usize,
     /// On how many servers of NATS the notes to all nodes are kept.
     pub replicas: usize,
+    /// Whether nothing was ever stored in the partitions: then what the cluster needs is made.
+    pub is_new: bool,
 }
 
 /// A node in a cluster. Clones are the same node; with the last one it falls silent.
@@ -158,10 +160,22 @@ impl Cluster {
             tokio::spawn(until(over.clone(), inner.clone().listen(subscription)));
         }
         inner.claim_name(&name).await?;
+        inner.notes.open(&inner.client, settings.is_new).await?;
         inner.joined.store(true, Ordering::Release);
         tokio::spawn(until(over.clone(), inner.clone().beat_on()));
         tokio::spawn(until(over, inner.clone().step_on()));
         Ok(Self { inner, _alive: alive })
+    }
+
+    /// Sends what changes nothing to each subject that this node sends to; those, and what it listens to.
+    /// What is not permitted the server says by itself.
+    pub async fn probe(&self) -> Vec<String> {
+        let Inner { client, subjects, me, notes, .. } = &*self.inner;
+        let of_node = subjects.node(me.id);
+        // This node hears it, and answers nobody.
+        let _ = client.publish(of_node.clone(), codec::encode(&Message::Ping)).await;
+        let of_notes = notes.probe(client).await;
+        [subjects.beat.clone(), of_node].into_iter().chain(of_notes).collect()
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -580,6 +594,10 @@ impl Inner {
     }
 
     async fn ask_within(&self, wait: Duration, node: NodeId, message: &Message) -> Option<Message> {
+        if self.client.connection_state() != State::Connected {
+            // It would be sent when there is a connection again, and done although nobody waits for it.
+            return None;
+        }
         let question: Bytes = codec::encode(message);
         let asking = self.client.request(self.subjects.node(node), question);
         let answer = timeout(wait, asking).await.ok()?.ok()?;

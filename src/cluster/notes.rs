@@ -90,6 +90,21 @@ pub(super) struct Notes {
     followers: AtomicUsize,
 }
 
+/// How a note is to be stored.
+struct Attempt {
+    subject: String,
+    /// The place of the note that it replaces; 0 = there is none.
+    after: u64,
+    /// What tells it from all other messages: so it is stored once.
+    id: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Found {
+    #[serde(default)]
+    seq: u64,
+}
+
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -98,6 +113,8 @@ struct Answer {
     num_pending: u64,
     #[serde(default)]
     config: Value,
+    #[serde(default)]
+    message: Found,
     error: Option<Fault>,
 }
 
@@ -109,10 +126,13 @@ struct Fault {
     description: String,
 }
 
-/// Codes of JetStream: there is no such stream; there is one already; it is full.
+/// Codes of JetStream: there is no such stream; there is one already; it is full; there is no such message;
+/// another one is the last of the subject.
 const NO_STREAM: u32 = 10059;
 const STREAM_EXISTS: u32 = 10058;
 const STREAM_FULL: u32 = 10077;
+const NO_MESSAGE: u32 = 10037;
+const WRONG_LAST: u32 = 10071;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,10 +167,16 @@ impl Notes {
         })
     }
 
-    /// Sees to it that there is the stream, set as it should be but for the number of its replicas.
-    async fn open(&self, client: &Client) -> Result<(), NotTold> {
+    /// Sees that the stream is set as it should be but for the number of its replicas. It is made only
+    /// in a cluster that is new: with one that is gone went what is revoked.
+    pub async fn open(&self, client: &Client, is_new: bool) -> Result<(), NotTold> {
         let info = self.ask(client, "STREAM.INFO", &Value::Null).await?;
         let info = match info.error {
+            Some(Fault { err_code: NO_STREAM, .. }) if !is_new => {
+                let what = "it is gone, although the partitions are there: restore a backup of it, \
+                            or make an empty one if nothing was revoked";
+                return Err(NotTold::Foreign { stream: self.stream.clone(), what: what.into() });
+            }
             Some(Fault { err_code: NO_STREAM, .. }) => {
                 let made = self.ask(client, "STREAM.CREATE", &self.settings()).await?;
                 match made.error {
@@ -191,40 +217,74 @@ impl Notes {
         serde_json::from_slice(&answer.payload).map_err(|error| failed(&error))
     }
 
-    /// Stores a note; its place.
-    async fn store(&self, client: &Client, note: &Note) -> Result<u64, NotTold> {
+    /// Sends what changes nothing to each subject that notes need; those subjects. What is not permitted
+    /// the server says by itself.
+    pub async fn probe(&self, client: &Client) -> [String; 2] {
+        let subjects =
+            [format!("$JS.API.CONSUMER.CREATE.{}", self.stream), format!("{}.none", self.prefix)];
+        let mut headers = HeaderMap::new();
+        // No stream ends there.
+        headers.insert("Nats-Expected-Last-Sequence", i64::MAX.to_string());
+        for subject in &subjects {
+            let (subject, headers) = (subject.clone(), headers.clone());
+            let _ = client.publish_with_headers(subject, headers, "{}".into()).await;
+        }
+        subjects
+    }
+
+    /// The place of the last note of a subject; 0 = there is none.
+    async fn last(&self, client: &Client, subject: &str) -> Result<u64, NotTold> {
+        let found = self.ask(client, "STREAM.MSG.GET", &json!({ "last_by_subj": subject })).await?;
+        match found.error {
+            None => Ok(found.message.seq),
+            Some(Fault { err_code: NO_MESSAGE, .. }) => Ok(0),
+            Some(fault) => Err(NotTold::Failed(fault.to_string())),
+        }
+    }
+
+    /// Stores a note after the one that it is to replace; its place. None = that is not the last of its
+    /// subject.
+    async fn store(
+        &self,
+        client: &Client,
+        note: &Note,
+        attempt: &Attempt,
+    ) -> Result<Option<u64>, NotTold> {
         if note.text.len() > MAX_NOTE_BYTES {
             return Err(NotTold::Failed(format!("it has more than {MAX_NOTE_BYTES} bytes")));
         }
-        let print = digest(&SHA256, &note.key);
-        let subject = format!("{}.{}", self.prefix, hexadecimal(print.as_ref()));
         let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", attempt.id.as_str());
+        headers.insert("Nats-Expected-Last-Subject-Sequence", attempt.after.to_string());
         if let Some(lasts) = note.lasts {
             headers.insert("Nats-TTL", format!("{}s", lasts.as_secs().max(1)));
         }
         let failed = |why: &dyn fmt::Display| NotTold::Failed(why.to_string());
+        let subject = attempt.subject.clone();
         let asking = client.request_with_headers(subject, headers, note.text.clone());
         let answer = timeout(REQUEST_WAIT, asking).await.map_err(|_| failed(&"no answer"))?;
         let answer = answer.map_err(|error| failed(&error))?;
         let answer: Answer =
             serde_json::from_slice(&answer.payload).map_err(|error| failed(&error))?;
         match answer.error {
-            None => Ok(answer.seq),
+            None => Ok(Some(answer.seq)),
+            Some(Fault { err_code: WRONG_LAST, .. }) => Ok(None),
             Some(Fault { err_code: STREAM_FULL, .. }) => Err(NotTold::Full),
             Some(fault) => Err(failed(&fault)),
         }
     }
 
-    /// Tries until a note is stored. One that is stored twice says the same twice.
+    /// Tries until a note is stored. What is sent again is the same message after the same one: if a
+    /// server that stood still stores an early attempt late, it replaces nothing that was said since.
     pub async fn tell(&self, client: &Client, note: &Note) -> Result<(), NotTold> {
         let ends_at = Instant::now() + TELL_WAIT;
+        let mut attempt = None;
         let place = loop {
-            let outcome = match self.open(client).await {
-                Ok(()) => self.store(client, note).await,
-                Err(refused) => Err(refused),
-            };
-            match outcome {
-                Ok(place) => break place,
+            match self.attempt(client, note, &mut attempt).await {
+                Ok(Some(place)) => break place,
+                // Another note about the same came first.
+                Ok(None) if Instant::now() < ends_at => attempt = None,
+                Ok(None) => return Err(NotTold::Failed("others are first all the time".into())),
                 Err(NotTold::Failed(_)) if Instant::now() + AGAIN < ends_at => sleep(AGAIN).await,
                 Err(refused) => return Err(refused),
             }
@@ -240,6 +300,26 @@ impl Notes {
             true => Ok(()),
             false => Err(NotTold::Failed("it is stored, and does not come back".to_owned())),
         }
+    }
+
+    async fn attempt(
+        &self,
+        client: &Client,
+        note: &Note,
+        attempt: &mut Option<Attempt>,
+    ) -> Result<Option<u64>, NotTold> {
+        self.open(client, false).await?;
+        let attempt = match attempt {
+            Some(attempt) => attempt,
+            None => {
+                let print = digest(&SHA256, &note.key);
+                let subject = format!("{}.{}", self.prefix, hexadecimal(print.as_ref()));
+                let after = self.last(client, &subject).await?;
+                let id = uuid::Uuid::new_v4().simple().to_string();
+                attempt.insert(Attempt { subject, after, id })
+            }
+        };
+        self.store(client, note, attempt).await
     }
 
     /// Hands over all notes in their order, and goes on for ever.
@@ -259,7 +339,7 @@ impl Notes {
         client: &Client,
         take: &mut (impl FnMut(Heard) + Send),
     ) -> Result<(), NotTold> {
-        self.open(client).await?;
+        self.open(client, false).await?;
         let failed = |why: &dyn fmt::Display| NotTold::Failed(why.to_string());
         let inbox = client.new_inbox();
         let subscribed = client.subscribe(inbox.clone()).await;

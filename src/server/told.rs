@@ -9,17 +9,18 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a start waits for what is in force. Without NATS nothing is served anyway.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a start says that it waits for what is in force.
+const REMINDER: Duration = Duration::from_secs(10);
 
 /// Has everything in force here that the nodes have received, and goes on with what they will receive.
+/// It returns when it is in force: a node that served before would let in a credential that is revoked.
 pub async fn follow(
     nodes: Arc<dyn Nodes>,
     entrance: Entrance,
     engines: Engines,
     over: CancellationToken,
 ) {
-    let (tell, is_up_to_date) = oneshot::channel();
+    let (tell, mut is_up_to_date) = oneshot::channel();
     let mut tell = Some(tell);
     tokio::spawn(async move {
         let take = |heard| match heard {
@@ -32,8 +33,8 @@ pub async fn follow(
             () = over.cancelled() => {}
         }
     });
-    if !matches!(timeout(PATIENCE, is_up_to_date).await, Ok(Ok(()))) {
-        tracing::warn!("it is not known yet which credentials the cluster has revoked");
+    while timeout(REMINDER, &mut is_up_to_date).await.is_err() {
+        tracing::warn!("waiting to learn which credentials the cluster has revoked");
     }
 }
 

@@ -27,7 +27,7 @@ pub fn info(id: u64, name: &str) -> NodeInfo {
 }
 
 pub fn settings(cluster: &str) -> Settings {
-    Settings { cluster: cluster.to_owned(), partitions: PARTITIONS, replicas: 1 }
+    Settings { cluster: cluster.to_owned(), partitions: PARTITIONS, replicas: 1, is_new: true }
 }
 
 pub async fn join(server: &Server, cluster: &str, info: NodeInfo) -> Result<Cluster, JoinError> {

@@ -5,9 +5,10 @@ use crate::{
     nats::{self, Server},
 };
 use bytes::Bytes;
-use sessiond::cluster::{Cluster, Heard, NotTold, Note};
+use sessiond::cluster::{Cluster, Heard, JoinError, NotTold, Note, Settings};
 use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::StreamExt;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,6 +84,31 @@ async fn every_node_hears_every_note_and_a_late_one_the_last_of_each_key() {
 }
 
 #[tokio::test]
+async fn a_note_that_a_server_stores_late_replaces_nothing_that_was_said_since() {
+    let Some(server) = nats::shared() else { return };
+    let cluster = nats::cluster();
+    let a = join(server, &cluster, info(1, "node-a")).await.expect("it joins");
+    let client = async_nats::connect(server.url()).await.expect("a connection");
+    let mut sent = client.subscribe(format!("{cluster}.note.*")).await.expect("it is there");
+    client.flush().await.expect("it is connected");
+    a.tell(&note("x", "restored")).await.expect("it is told");
+    let late = timeout(PATIENCE, sent.next()).await.expect("it comes").expect("it lives");
+    a.tell(&note("x", "revoked")).await.expect("it is told");
+    // The server does not remember for ever what it has stored.
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, values) in late.headers.expect("it has some").iter() {
+        if AsRef::<str>::as_ref(name) != "Nats-Msg-Id" {
+            values.iter().for_each(|value| headers.append(name.clone(), value.clone()));
+        }
+    }
+    let again = client.request_with_headers(late.subject, headers, late.payload).await;
+    let answer = again.expect("an answer").payload;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("wrong last sequence"), "{answer}");
+    assert_eq!(Ear::of(&a).up_to_date().await, ["revoked"]);
+}
+
+#[tokio::test]
 async fn a_note_counts_as_long_as_it_says() {
     let Some(server) = nats::shared() else { return };
     let cluster = nats::cluster();
@@ -117,12 +143,30 @@ async fn a_stream_that_is_set_otherwise_is_refused_with_each_difference() {
     );
     let made = client.request(format!("$JS.API.STREAM.CREATE.{cluster}-notes"), settings.into());
     made.await.expect("it is made");
-    let a = join(server, &cluster, info(1, "node-a")).await.expect("it joins");
-    let refused = a.tell(&note("x", "x")).await.expect_err("it is another stream");
-    let NotTold::Foreign { what, .. } = &refused else { panic!("{refused}") };
+    let refused =
+        join(server, &cluster, info(1, "node-a")).await.expect_err("it is another stream");
+    let JoinError::Notes(NotTold::Foreign { what, .. }) = &refused else { panic!("{refused}") };
     for part in ["storage is \"memory\", not \"file\"", "discard is \"old\"", "max_bytes"] {
         assert!(what.contains(part), "{what}");
     }
+}
+
+#[tokio::test]
+async fn notes_that_are_gone_are_not_begun_again() {
+    let Some(server) = nats::shared() else { return };
+    let cluster = nats::cluster();
+    let client = async_nats::connect(server.url()).await.expect("a connection");
+    let old = Settings { is_new: false, ..settings(&cluster) };
+    let join = || Cluster::join(client.clone(), &old, info(1, "node-a"));
+    let is_refused = |refused: &JoinError| {
+        let JoinError::Notes(NotTold::Foreign { what, .. }) = refused else { return false };
+        what.contains("it is gone")
+    };
+    let refused = join().await.expect_err("its partitions are there");
+    assert!(is_refused(&refused), "{refused}");
+    // Nothing was made of it.
+    let refused = join().await.expect_err("its partitions are there");
+    assert!(is_refused(&refused), "{refused}");
 }
 
 #[tokio::test]

@@ -79,6 +79,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub struct JetStreamLog {
     shared: Arc<Shared>,
+    is_new: bool,
 }
 
 /// What the log, its writers and its readers share.
@@ -101,12 +102,18 @@ impl JetStreamLog {
     pub async fn open(connection: &Connection, settings: Settings) -> Result<Self, LogError> {
         settings.check()?;
         let api = Api::open(connection, settings.patience).await?;
-        streams::prepare(&api, &settings).await?;
         rights::check(&api, &settings).await?;
+        let is_new = streams::prepare(&api, &settings).await?;
         tokio::spawn(rights::check_sync(api.clone()));
         let patient = api.with_patience(ELECTION);
         let counters = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { api, patient, settings, counters }) })
+        let shared = Arc::new(Shared { api, patient, settings, counters });
+        Ok(Self { shared, is_new })
+    }
+
+    /// Whether nothing was stored in it when it was opened.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The last place of a partition: what was stored there is known to be stored now.

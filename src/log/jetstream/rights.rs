@@ -24,8 +24,11 @@ const NO_REQUEST: &[u8] = br#"{"seq":1,"keep":1}"#;
 /// of it is not permitted, with all of that.
 pub async fn check(api: &Api, settings: &Settings) -> Result<(), LogError> {
     let (first, cluster) = (Partition(0), &settings.cluster);
-    let requests = ["STREAM.PURGE", "STREAM.MSG.GET", "DIRECT.GET"];
-    let requests = requests.map(|it| (format!("$JS.API.{it}.{cluster}-{NO_PARTITION}"), false));
+    let of_streams =
+        ["STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE", "STREAM.MSG.GET", "DIRECT.GET"];
+    let of_streams = of_streams.map(|it| format!("$JS.API.{it}.{cluster}-{NO_PARTITION}"));
+    let others = ["$JS.API.INFO".to_owned(), format!("{cluster}.w.{NO_PARTITION}")];
+    let requests = of_streams.into_iter().chain(others).map(|it| (it, false));
     let of_no_key = |begin: String| subjects::of_key(&begin, b"");
     let messages = [
         settings.chain(first),
@@ -34,7 +37,7 @@ pub async fn check(api: &Api, settings: &Settings) -> Result<(), LogError> {
     ];
     let messages = messages.map(|subject| (subject, true));
     let mut denied = Vec::new();
-    for (subject, is_message) in requests.into_iter().chain(messages) {
+    for (subject, is_message) in requests.chain(messages) {
         let mut headers = HeaderMap::new();
         if is_message {
             headers.insert("Nats-Expected-Last-Sequence", NOWHERE);

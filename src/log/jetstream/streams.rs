@@ -144,26 +144,39 @@ impl Settings {
     }
 }
 
-/// Sees to it that there is a stream for each partition. The one of partition 0 is made last: where
-/// it is, all others were once, and one that is gone is not made again as if nothing had been in it.
-pub async fn prepare(api: &Api, settings: &Settings) -> Result<(), LogError> {
+/// Sees to it that there is a stream for each partition; returns whether nothing is stored in any. The
+/// one of partition 0 is made last: where it is, all others were once, and one that is gone is not made
+/// again as if nothing had been in it. All are looked at before one is made.
+pub async fn prepare(api: &Api, settings: &Settings) -> Result<bool, LogError> {
     settings.check()?;
     check_server(api).await?;
-    let first = found(api, settings, Partition(0)).await?;
-    let mut is_any_used = false;
-    for partition in (1..settings.partitions).map(|it| Partition(it as u8)) {
-        match (found(api, settings, partition).await?, &first) {
-            (Some(last), _) => is_any_used |= last > Seq::START,
-            (None, None) => make(api, settings, partition).await?,
-            (None, Some(_)) => return Err(gone(settings, partition)),
+    let all = || (0..settings.partitions).map(|it| Partition(it as u8));
+    let (mut missing, mut is_any_used) = (Vec::new(), false);
+    for partition in all() {
+        match found(api, settings, partition).await? {
+            Some(last) => is_any_used |= last > Seq::START,
+            None => missing.push(partition),
         }
     }
-    if first.is_none() {
-        // Another node may have made it meanwhile, and begun.
-        if is_any_used && found(api, settings, Partition(0)).await?.is_none() {
-            return Err(gone(settings, Partition(0)));
+    let is_first_missing = missing.first() == Some(&Partition(0));
+    if is_first_missing && is_any_used {
+        // Another node may have made them meanwhile, and begun.
+        let mut gone = Vec::new();
+        for partition in missing {
+            if found(api, settings, partition).await?.is_none() {
+                gone.push(partition);
+            }
         }
-        make(api, settings, Partition(0)).await?;
+        missing = gone;
+    }
+    if !missing.is_empty() && (is_any_used || !is_first_missing) {
+        return Err(gone(settings, &missing));
+    }
+    if !missing.is_empty() {
+        missing.rotate_left(1);
+    }
+    for partition in missing {
+        make(api, settings, partition).await?;
     }
     if settings.replicas == 1 {
         tracing::warn!(
@@ -171,7 +184,7 @@ pub async fn prepare(api: &Api, settings: &Settings) -> Result<(), LogError> {
             settings.cluster
         );
     }
-    Ok(())
+    Ok(!is_any_used)
 }
 
 /// The last place of a stream; none = it is not there. One that is there is as it should be.
@@ -220,10 +233,11 @@ async fn make(api: &Api, settings: &Settings, partition: Partition) -> Result<()
     Ok(())
 }
 
-fn gone(settings: &Settings, partition: Partition) -> LogError {
+fn gone(settings: &Settings, partitions: &[Partition]) -> LogError {
     let problem = "it is gone, although others of its cluster are there: restore a backup of it, or \
                    take another name of the cluster to start with nothing";
-    LogError::Stream { stream: settings.stream(partition), problem: problem.into() }
+    let streams: Vec<_> = partitions.iter().map(|it| settings.stream(*it)).collect();
+    LogError::Stream { stream: streams.join(", "), problem: problem.into() }
 }
 
 async fn check_server(api: &Api) -> Result<(), LogError> {

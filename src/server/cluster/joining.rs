@@ -2,7 +2,7 @@
 //! mends.
 
 use crate::{
-    cluster::{Cluster, JoinError, NodeInfo, Settings},
+    cluster::{Cluster, JoinError, NodeInfo, NotTold, Settings},
     log::{
         LogError,
         jetstream::{self, Connection, JetStreamLog, Servers},
@@ -14,6 +14,9 @@ use tokio::time::{Instant, sleep};
 
 /// After how long it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a server has to say that it does not permit something.
+const OBJECTION: Duration = Duration::from_millis(200);
 
 /// How often it is said what is waited for.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -55,13 +58,25 @@ impl Joining {
         let log = JetStreamLog::open(connection, self.log.clone()).await?;
         let before = connection.losses();
         let client = connection.client().clone();
-        match Cluster::join(client, &self.settings, self.me.clone()).await {
+        let settings = Settings { is_new: log.is_new(), ..self.settings.clone() };
+        let cluster = match Cluster::join(client, &settings, self.me.clone()).await {
             // It has not heard itself, and no wonder.
             Err(JoinError::Unheard { .. }) if connection.losses() > before => {
-                Err(LogError::Unreachable("the connection was lost".into()).into())
+                return Err(LogError::Unreachable("the connection was lost".into()).into());
             }
-            outcome => Ok((outcome?, log)),
+            Err(JoinError::Notes(NotTold::Failed(why))) => {
+                return Err(LogError::NotReady(why.into()).into());
+            }
+            outcome => outcome?,
+        };
+        let subjects = cluster.probe().await;
+        sleep(OBJECTION).await;
+        let denied = subjects.iter().filter_map(|it| connection.denied().of(it));
+        let denied: Vec<_> = denied.map(|words| words.to_string()).collect();
+        if !denied.is_empty() {
+            return Err(LogError::NotPermitted(denied.join("; ").into()).into());
         }
+        Ok((cluster, log))
     }
 }
 

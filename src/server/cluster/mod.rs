@@ -79,6 +79,7 @@ impl Joined {
             cluster: config.cluster_name.clone(),
             partitions: config.cluster_partitions,
             replicas: config.cluster_replicas,
+            is_new: false,
         };
         let me = NodeInfo {
             id: NodeId(uuid::Uuid::new_v4().as_u64_pair().0),
