@@ -11,8 +11,9 @@ use std::io;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// The reason of a refusal by a node that does not have the app.
-const NOT_OWNER: &str = "NOT_OWNER";
+/// The reasons of a refusal by a node that does not have the app, and by one that has just been started
+/// in the place of the node that was meant.
+const NOT_DONE: [&str; 2] = ["NOT_OWNER", "STARTING"];
 
 /// When those come back whose node was lost, at the earliest.
 const RETURN: Micros = SECOND / 5;
@@ -27,11 +28,18 @@ pub struct NotDone(pub String);
 pub enum Failure {
     /// It reached nobody who would do it.
     NotDone(NotDone),
+    /// It reached a node that does not take this one for a node, and has done nothing.
+    Stranger,
     /// It was sent, and what became of it is not known.
     Lost(String),
 }
 
 impl NotDone {
+    /// See [`Failure::Stranger`].
+    pub fn by_a_stranger() -> Self {
+        Self("the node does not take this one for a node".to_owned())
+    }
+
     /// What its client gets if it is sent to nobody else.
     pub fn status(&self, server: &Context) -> Status {
         server.node.status(&Refusal::NotOwner)
@@ -60,6 +68,7 @@ impl Failure {
     pub fn status(&self, server: &Context, is_stream: bool) -> Status {
         match self {
             Self::NotDone(not_done) => not_done.status(server),
+            Self::Stranger => NotDone::by_a_stranger().status(server),
             Self::Lost(_) => lost(server, is_stream),
         }
     }
@@ -85,11 +94,13 @@ pub fn ended(headers: &HeaderMap) -> Result<Status, Failure> {
     let status = Status::from_header_map(headers).ok_or_else(no_status)?;
     if headers.contains_key(STRANGER_METADATA) {
         tracing::warn!("another node does not take this one for a node: its secret is another one");
-        return Err(Failure::not_done("the node does not take this one for a node"));
+        return Err(Failure::Stranger);
     }
-    let is_not_owner = status.code() == Code::Unavailable
-        && status.get_details_error_info().is_some_and(|info| info.reason == NOT_OWNER);
-    match is_not_owner {
+    let is_not_done = status.code() == Code::Unavailable
+        && status
+            .get_details_error_info()
+            .is_some_and(|info| NOT_DONE.contains(&info.reason.as_str()));
+    match is_not_done {
         true => Err(Failure::not_done(status.message())),
         false => Ok(status),
     }

@@ -29,6 +29,9 @@ use tonic::body::Body;
 /// How long nobody tries again to connect to a node with which that has just failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a node is not called that does not take this one for a node.
+const SHUNNED: Duration = Duration::from_secs(1);
+
 /// Where the port of a node is: a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeAddress(Arc<str>);
@@ -132,6 +135,10 @@ impl Peers {
         match reply {
             Ok(reply) => Ok(reply),
             Err(Failure::NotDone(not_done)) => Err(not_done),
+            Err(Failure::Stranger) => {
+                self.shun(to, caller.seat.worker);
+                Err(NotDone::by_a_stranger())
+            }
             Err(lost) => Ok(lost.status(&self.server, false).into_http()),
         }
     }
@@ -145,7 +152,16 @@ impl Peers {
             }
             Err(refusal) => Err(self.server.node.status(&refusal)),
         };
-        Forwarded::new(self.server.clone(), head, begin)
+        let (peers, to, worker) = (self.clone(), to.clone(), head.seat.worker);
+        let shun = Box::new(move || peers.shun(&to, worker));
+        Forwarded::new(self.server.clone(), head, begin, shun)
+    }
+
+    /// A node that does not take this one for a node is called again after a while, and over another
+    /// connection: one over which it refuses many calls it ends, with all that is on its way.
+    fn shun(&self, to: &NodeAddress, worker: usize) {
+        let down = Slot::Down(Instant::now() + SHUNNED, NotDone::by_a_stranger().0);
+        self.pools[worker % self.pools.len()].0.lock().insert(to.clone(), down);
     }
 
     fn request(
@@ -201,6 +217,7 @@ impl Peers {
     async fn connect(self, to: NodeAddress, worker: usize, told: watch::Sender<Option<Outcome>>) {
         let outcome = Link::connect(&to, &self.trust).await.map_err(|failure| match failure {
             Failure::NotDone(NotDone(why)) | Failure::Lost(why) => why,
+            Failure::Stranger => NotDone::by_a_stranger().0,
         });
         let slot = match &outcome {
             Ok(link) => Slot::Up(link.clone()),

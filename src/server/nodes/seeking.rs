@@ -108,8 +108,13 @@ impl Peers {
                 }
             };
             tracing::debug!(%not_done, path, "a call was not sent on");
-            if timeout_at(until, pause(places)).await.is_err() {
-                return not_done.status(self.server()).into_http();
+            tokio::select! {
+                found = timeout_at(until, pause(places)) => if found.is_err() {
+                    return not_done.status(self.server()).into_http();
+                },
+                () = self.server().stopping.cancelled() => {
+                    return Ending::new(self.server(), End::Draining.into()).status.into_http();
+                }
             }
         }
     }

@@ -55,6 +55,8 @@ pub struct Forwarded {
     most_kept: usize,
     /// Nothing of it was done.
     is_undone: bool,
+    /// Leaves the other node alone for a while.
+    shun: Box<dyn Fn() + Send>,
     /// Something went on since it was last looked whether the server stops.
     has_moved: bool,
     /// Whom a stop wakes.
@@ -90,11 +92,13 @@ impl fmt::Debug for Forwarded {
 }
 
 impl Forwarded {
-    /// The stream of a call; `begin` sends its head, or is the end of it.
+    /// The stream of a call; `begin` sends its head, or is the end of it. `shun` is called if the other
+    /// node does not take this one for a node.
     pub fn new(
         server: Arc<grpc::Context>,
         head: &CallHead,
         begin: Result<impl Future<Output = Result<Sent, Failure>> + Send + 'static, Status>,
+        shun: Box<dyn Fn() + Send>,
     ) -> Self {
         let most = delivery::most_bytes(&server, &head.path);
         let state = match begin {
@@ -113,6 +117,7 @@ impl Forwarded {
             kept: Some(Vec::new()),
             most_kept: delivery::window(&head.path) as usize,
             is_undone: false,
+            shun,
             has_moved: false,
             woken: None,
             alarm: None,
@@ -136,7 +141,10 @@ impl Forwarded {
         if let Failure::Lost(why) = failure {
             tracing::debug!(why, "a stream that was sent on was lost");
         }
-        self.is_undone = matches!(failure, Failure::NotDone(_));
+        if let Failure::Stranger = failure {
+            (self.shun)();
+        }
+        self.is_undone = matches!(failure, Failure::NotDone(_) | Failure::Stranger);
         self.state = State::Over(failure.status(&self.server, true));
     }
 
