@@ -92,7 +92,11 @@ impl Stage {
                 program: disk.map_or(program.clone(), |disk| disk.program(&program)),
                 store: disk.map(|disk| disk.at.join("store")),
                 port: ports[number],
-                routes: links.map(|(.., link)| link.address.port()).collect(),
+                // A server that looks for nobody takes itself for one that is misconfigured.
+                routes: links
+                    .map(|(.., link)| link.address.port())
+                    .chain([ports[number]])
+                    .collect(),
             }
         }));
         let (logs, world) = (Logs::new(seed), Arc::new(World::new(seed)));
