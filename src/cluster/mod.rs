@@ -7,6 +7,7 @@ mod boot;
 mod codec;
 mod error;
 mod fenced;
+mod inner;
 mod joined;
 mod nodes;
 mod notes;
@@ -17,7 +18,8 @@ pub use self::{
     codec::MAX_NAME_BYTES,
     error::JoinError,
     fenced::Fenced,
-    joined::{Cluster, Settings, ToRead},
+    inner::ToRead,
+    joined::{Cluster, Settings},
     nodes::{Moving, Nodes, Take, Telling},
     notes::{Heard, NotTold, Note},
     rules::{
