@@ -1,7 +1,7 @@
 //! Which nodes belong together: they have certificates of an authority of their own, or they know a
 //! secret, or both.
 
-use super::Door;
+use super::{Door, peers::NodeAddress};
 use crate::{
     config::Config,
     identity::file::{self, Privacy},
@@ -65,7 +65,9 @@ impl Trust {
         let mut note = |of: Vec<String>| faults.extend(of);
         let tls = files.map(|files| {
             let server = tls::open("TLS of nodes", files.clone())?;
-            let client = tls::open_client("TLS of nodes, as a client", files)?;
+            let host = config.node_address.as_deref().and_then(|it| it.parse::<NodeAddress>().ok());
+            let host = host.map(|address| address.host().to_owned());
+            let client = tls::open_client("TLS of nodes, as a client", files, host)?;
             Ok(Both { server, client })
         });
         let tls = tls.transpose().map_err(&mut note).ok();

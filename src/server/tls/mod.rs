@@ -32,11 +32,12 @@ pub fn open(what: &'static str, files: Files) -> Result<Arc<Tls>, Vec<String>> {
 }
 
 /// The same for a client that calls others that have certificates of these authorities: what a new
-/// connection to them begins with.
+/// connection to them begins with. They call this one at `host`, if that is known.
 pub fn open_client(
     what: &'static str,
     files: Files,
+    host: Option<String>,
 ) -> Result<Arc<Watched<ClientConfig>>, Vec<String>> {
     let paths = files.paths().cloned().collect();
-    Watched::open(what, paths, move || reading::read_client(&files))
+    Watched::open(what, paths, move || reading::read_client(&files, host.as_deref()))
 }

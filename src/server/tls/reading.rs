@@ -8,9 +8,9 @@ use crate::{
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
 };
 use std::{
     path::{Path, PathBuf},
@@ -77,12 +77,45 @@ pub fn read(files: &Files) -> watched::Read<ServerConfig> {
     Ok((config, warning))
 }
 
-/// The same for a client that trusts the authorities in the files.
-pub fn read_client(files: &Files) -> watched::Read<ClientConfig> {
-    // What others will not like is said of the same files where they are served with.
-    let Parts { chain, key, roots, warning: _ } = parts(files)?;
+/// The same for a client that trusts the authorities in the files, and is called itself by others that
+/// do, at this host if it is known; what those will not like about the certificate.
+pub fn read_client(files: &Files, host: Option<&str>) -> watched::Read<ClientConfig> {
+    // That it has expired is said of the same files where they are served with.
+    let Parts { chain, key, roots, warning } = parts(files)?;
+    let roots = roots.unwrap_or_else(RootCertStore::empty);
+    let distrusted = match warning {
+        None => distrusted(files, &chain, &roots, host),
+        Some(_) => None,
+    };
     let config = client_config(files, chain, key, roots).map_err(|fault| vec![fault])?;
-    Ok((config, None))
+    Ok((config, distrusted))
+}
+
+/// Why others that trust the same authorities will not call the holder of a certificate.
+fn distrusted(
+    files: &Files,
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    host: Option<&str>,
+) -> Option<String> {
+    let algorithms =
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+    let certificate = ParsedCertificate::try_from(&chain[0]).ok()?;
+    let (of, now) = (files.certificate.display(), UnixTime::now());
+    let signed = verify_server_cert_signed_by_trust_anchor(
+        &certificate,
+        roots,
+        &chain[1..],
+        now,
+        algorithms.all,
+    );
+    if let Err(error) = signed {
+        return Some(format!("others that trust the same authorities do not trust {of}: {error}"));
+    }
+    let host = host?;
+    let is_named = ServerName::try_from(host)
+        .is_ok_and(|name| verify_server_name(&certificate, &name).is_ok());
+    (!is_named).then(|| format!("{of} does not name {host}: others do not call it there"))
 }
 
 /// What the files hold.
@@ -116,12 +149,12 @@ fn client_config(
     files: &Files,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    roots: Option<RootCertStore>,
+    roots: RootCertStore,
 ) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().map_err(|it| it.to_string())?;
-    let builder = builder.with_root_certificates(roots.unwrap_or_else(RootCertStore::empty));
+    let builder = builder.with_root_certificates(roots);
     let mut config =
         builder.with_client_auth_cert(chain, key).map_err(|error| inconsistent(files, error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
