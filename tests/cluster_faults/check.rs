@@ -51,14 +51,17 @@ pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, is_han
         world.count(|figures| figures.judged += 1);
         let must = if is_handed_over || fact.is_stored() { Must::Whole } else { Must::Any };
         if let Err(fault) = facts[&fact].judge(found, must) {
+            let register = &facts[&fact];
+            world.violation(&id, format_args!("{register:?}"));
             world.violation(&id, format_args!("{fact:?}: {fault}; it is at {:?}", info.position));
         }
         room.slot.lock().fact(fact).go_on(found);
     }
     let begun = Instant::now();
     for reader in 0..room.copies.len() {
-        // Nothing is written, so this is what everybody sees in the end.
-        while room.copies[reader].lock().copy.state != copy.state {
+        // Nothing is written, so this is what everybody sees in the end; but a user whose stream comes back
+        // is shown as connected again.
+        while !is_alike(&room.copies[reader].lock().copy, &copy) {
             if begun.elapsed() > MEETS_WITHIN {
                 let other = &room.copies[reader].lock().copy;
                 let (at, and) = (other.revision, copy.revision);
@@ -71,6 +74,15 @@ pub async fn check(world: Arc<World>, fleet: Arc<Fleet>, room: Arc<Room>, is_han
             sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Whether two show the same, whoever is connected.
+fn is_alike(one: &Rebuilt, other: &Rebuilt) -> bool {
+    let [mut one, mut other] = [one.state.clone(), other.state.clone()];
+    for state in [&mut one, &mut other] {
+        state.members.values_mut().for_each(|member| member.disconnected = false);
+    }
+    one == other
 }
 
 /// The greatest position that answers named in the epoch of the session, as far as it is known: what was

@@ -128,6 +128,8 @@ fn run(
                 stage.tell(format_args!("{:?}\n{times}", stage.world.figures()));
             }
             if stage.world.violations() > 0 {
+                // To look into, beside the logs of the nodes.
+                stage.nats.servers.iter().for_each(|server| server.keep());
                 break;
             }
         }

@@ -123,6 +123,11 @@ impl Server {
         fs::read_to_string(self.folder.join("pid")).expect("a file").trim().to_owned()
     }
 
+    /// What it stores stays when it is over.
+    pub fn keep(&self) {
+        fs::write(self.folder.join("keep"), "").expect("a file");
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
@@ -233,7 +238,9 @@ impl Three {
     /// Each looks for the others nowhere but where it is told to.
     pub fn of(members: [Member; 3]) -> Self {
         let start = |(number, member): (usize, Member)| {
-            let store = member.store.map_or("STORE".to_owned(), |it| format!("{it:?}"));
+            // However small the disk is, a server takes all streams.
+            let of = |it: PathBuf| format!("{it:?}, max_file_store: 1T");
+            let store = member.store.map_or("STORE".to_owned(), of);
             let routes = member.routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\""));
             let routes = routes.collect::<Vec<_>>().join(", ");
             let settings = format!(
