@@ -66,9 +66,9 @@ pub struct Loading {
     joiner: Joiner,
     /// Where the batches began that are being put together.
     began: Option<Seq>,
-    /// The last entry is a release.
+    /// After the last release came nothing but claims, of nodes that have served nobody.
     is_released: bool,
-    /// The last claim, and whether the entry before it was a release.
+    /// The last claim, and whether that was so before it.
     claim: Option<(Seq, bool)>,
     loaded: Loaded,
 }
@@ -146,11 +146,16 @@ impl Loading {
             self.joiner.clear();
             self.began = None;
         }
-        let was_released =
-            std::mem::replace(&mut self.is_released, matches!(content, Content::Release));
+        match content {
+            Content::Release => self.is_released = true,
+            Content::Claim(_) => {}
+            Content::Batch(_) | Content::Snapshot { .. } | Content::Lost { .. } => {
+                self.is_released = false;
+            }
+        }
         match content {
             Content::Claim(_) => {
-                self.claim = Some((seq, was_released));
+                self.claim = Some((seq, self.is_released));
                 Ok(())
             }
             Content::Release => Ok(()),
@@ -335,6 +340,26 @@ mod tests {
         let loaded = loading.finish();
         assert_eq!((loaded.entries, loaded.restored.requests.len()), (3, 2));
         assert!(!loaded.restored.is_clean, "the owner before has not released it");
+    }
+
+    #[test]
+    fn a_release_holds_until_somebody_stores_something_after_it() {
+        let claim = |node| Content::Claim(log::NodeId(node));
+        let state = || bytes([Entry::GreatestEpoch(Epoch(1))].into_iter()).into();
+        let epochs = || Content::Snapshot { key: b"epochs".as_slice().into(), state: state() };
+        for (contents, is_clean) in [
+            (vec![claim(1), epochs(), Content::Release], true),
+            (vec![claim(1), epochs(), Content::Release, claim(2)], true),
+            (vec![claim(1), epochs(), Content::Release, claim(2), claim(3)], true),
+            (vec![claim(1), epochs(), Content::Release, claim(2), epochs()], false),
+            (vec![claim(1), epochs(), Content::Release, claim(2), epochs(), claim(3)], false),
+        ] {
+            let mut loading = Loading::new(Arc::new(Limits::default()));
+            for (seq, content) in (1..).zip(contents.clone()) {
+                loading.take(Seq(seq), content).expect("it is read");
+            }
+            assert_eq!(loading.finish().restored.is_clean, is_clean, "{contents:?}");
+        }
     }
 
     fn request(number: u64) -> Entry {

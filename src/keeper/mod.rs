@@ -204,9 +204,12 @@ impl<W: Writer> Keeper<W> {
     }
 
     /// Stores what has to be stored before anybody is served: which epochs and revisions are never
-    /// used again. Without the space for that nobody is.
+    /// used again. Without the space for that nobody is. Something is stored in any case: a claim that
+    /// nothing follows is one of a node that has served nobody.
     pub async fn begin(&mut self) -> Result<(), LogError> {
-        self.keep_epochs().await?;
+        if !self.store_epochs().await? {
+            return Err(LogError::Full);
+        }
         while self.step().await? {}
         self.store_streams().await?;
         self.room.is_patient = true;
@@ -303,19 +306,22 @@ impl<W: Writer> Keeper<W> {
         let sign_of_life = self.options.sign_of_life.map(micros);
         let is_silent = sign_of_life.is_some_and(|least| now - self.stored_at >= least / 2);
         self.look_at_epochs = now + sign_of_life.map_or(EPOCHS_INTERVAL, |least| least / 2);
-        let ahead = |clock: Micros, openings: u64| Epoch((now + clock).max(last + openings));
-        if !is_silent && self.epochs >= ahead(EPOCHS_AHEAD / 2, OPENINGS_AHEAD / 2) {
-            return Ok(());
+        let least = ahead(now, last, EPOCHS_AHEAD / 2, OPENINGS_AHEAD / 2);
+        if is_silent || self.epochs < least {
+            self.store_epochs().await?;
         }
-        let epochs = self.epochs.max(ahead(EPOCHS_AHEAD, OPENINGS_AHEAD));
-        // In the place of the last one, so that a server that has nothing to do stores no more and more.
-        self.store_whole(vec![(
-            Subject::Epochs,
-            self.versions.state(&[Entry::GreatestEpoch(epochs)]),
-        )])
-        .await?;
-        self.epochs = epochs;
         Ok(())
+    }
+
+    /// Stores up to which epoch sessions may be opened; whether there is space for that.
+    async fn store_epochs(&mut self) -> Result<bool, LogError> {
+        let (now, last) = (self.engine.clock().now(), self.engine.last_epoch().0);
+        let epochs = self.epochs.max(ahead(now, last, EPOCHS_AHEAD, OPENINGS_AHEAD));
+        // In the place of the last one, so that a server that has nothing to do stores no more and more.
+        let state = self.versions.state(&[Entry::GreatestEpoch(epochs)]);
+        let left = self.store_whole(vec![(Subject::Epochs, state)]).await?;
+        self.epochs = epochs;
+        Ok(left.is_empty())
     }
 
     async fn store(&mut self, cut: Cut) -> Result<(), LogError> {
@@ -535,4 +541,9 @@ impl<W: Writer> Keeper<W> {
 
 fn micros(span: Duration) -> Micros {
     span.as_micros() as Micros
+}
+
+/// An epoch that no session reaches for a while, or with so many openings.
+fn ahead(now: Micros, last: u64, clock: Micros, openings: u64) -> Epoch {
+    Epoch((now + clock).max(last + openings))
 }

@@ -1,5 +1,6 @@
 //! NATS servers, and what the tests of the log need of them.
 
+#[allow(dead_code)]
 #[path = "../../support/nats.rs"]
 mod servers;
 
