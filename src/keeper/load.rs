@@ -342,8 +342,8 @@ mod tests {
         assert!(!loaded.restored.is_clean, "the owner before has not released it");
     }
 
-    #[test]
-    fn a_release_holds_until_somebody_stores_something_after_it() {
+    #[tokio::test]
+    async fn a_release_holds_until_somebody_stores_something_after_it() {
         let claim = |node| Content::Claim(log::NodeId(node));
         let state = || bytes([Entry::GreatestEpoch(Epoch(1))].into_iter()).into();
         let epochs = || Content::Snapshot { key: b"epochs".as_slice().into(), state: state() };
@@ -354,10 +354,11 @@ mod tests {
             (vec![claim(1), epochs(), Content::Release, claim(2), epochs()], false),
             (vec![claim(1), epochs(), Content::Release, claim(2), epochs(), claim(3)], false),
         ] {
+            let entry = |(seq, content)| log::Entry { seq: Seq(seq), term: Seq(1), content };
+            let entries: Vec<_> = (1..).zip(contents.clone()).map(entry).collect();
+            let mut reader = Behind { shown: entries.len(), entries, then: 0 };
             let mut loading = Loading::new(Arc::new(Limits::default()));
-            for (seq, content) in (1..).zip(contents.clone()) {
-                loading.take(Seq(seq), content).expect("it is read");
-            }
+            loading.read(&mut reader, None).await.expect("it is read");
             assert_eq!(loading.finish().restored.is_clean, is_clean, "{contents:?}");
         }
     }
