@@ -173,9 +173,12 @@ impl Notes {
         let info = self.ask(client, "STREAM.INFO", &Value::Null).await?;
         let info = match info.error {
             Some(Fault { err_code: NO_STREAM, .. }) if !is_new => {
-                let what = "it is gone, although the partitions are there: restore a backup of it, \
-                            or make an empty one if nothing was revoked";
-                return Err(NotTold::Foreign { stream: self.stream.clone(), what: what.into() });
+                let what = format!(
+                    "it is gone, although the partitions are there: restore a backup of it or, if nothing \
+                     is revoked, make it empty with the settings {}",
+                    self.settings()
+                );
+                return Err(NotTold::Foreign { stream: self.stream.clone(), what });
             }
             Some(Fault { err_code: NO_STREAM, .. }) => {
                 let made = self.ask(client, "STREAM.CREATE", &self.settings()).await?;
