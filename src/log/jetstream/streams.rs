@@ -150,9 +150,8 @@ impl Settings {
 pub async fn prepare(api: &Api, settings: &Settings) -> Result<bool, LogError> {
     settings.check()?;
     check_server(api).await?;
-    let all = || (0..settings.partitions).map(|it| Partition(it as u8));
     let (mut missing, mut is_any_used) = (Vec::new(), false);
-    for partition in all() {
+    for partition in (0..settings.partitions).map(|it| Partition(it as u8)) {
         match found(api, settings, partition).await? {
             Some(last) => is_any_used |= last > Seq::START,
             None => missing.push(partition),
@@ -172,10 +171,9 @@ pub async fn prepare(api: &Api, settings: &Settings) -> Result<bool, LogError> {
     if !missing.is_empty() && (is_any_used || !is_first_missing) {
         return Err(gone(settings, &missing));
     }
-    if !missing.is_empty() {
-        missing.rotate_left(1);
-    }
-    for partition in missing {
+    // Partition 0 comes last.
+    let first = missing.iter().take(1);
+    for &partition in missing.iter().skip(1).chain(first) {
         make(api, settings, partition).await?;
     }
     if settings.replicas == 1 {
