@@ -9,13 +9,16 @@ use std::{
     env, fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{self, Child, Command, ExitStatus},
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
 
-/// Ports from here on: systems give none of these to clients.
-const PORTS: std::ops::Range<u16> = 28_000..29_000;
+/// Ports from here on: systems give none of these to clients. Each process has some of its own, so that
+/// no cluster takes the port of a node that is down in another one.
+const PORTS: u16 = 28_000;
+const PORTS_EACH: u16 = 20;
+const PROCESSES: u32 = 100;
 
 /// How long a node may take to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -145,8 +148,10 @@ impl Drop for Node {
 
 /// A port that is free.
 fn port() -> SocketAddr {
+    let first = PORTS + (process::id() % PROCESSES) as u16 * PORTS_EACH;
     loop {
-        let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(PORTS)));
+        let port = first + fastrand::u16(..PORTS_EACH);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         if TcpListener::bind(address).is_ok() {
             return address;
         }
@@ -159,7 +164,7 @@ pub struct Logs(pub PathBuf);
 
 impl Logs {
     pub fn new(seed: u64) -> Self {
-        let name = format!("cluster-faults-{}-{seed}", std::process::id());
+        let name = format!("cluster-faults-{}-{seed}", process::id());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
