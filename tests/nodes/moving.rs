@@ -1,11 +1,15 @@
 //! Apps that move while calls are on their way.
 
 use super::{
-    peer::{Peer, framed, not_owner, strange_end, trailers},
-    support::{Front, Raw, config, in_time, owner_config, reason, start_by},
+    peer::{Peer, framed, not_done, not_owner, strange_end, trailers},
+    support::{Front, Raw, config, delay, in_time, owner_config, reason, start_by},
 };
-use sessiond::server::Owner;
-use std::time::Duration;
+use sessiond::{
+    proto::{GetSessionInfoRequest, session_service_client::SessionServiceClient},
+    server::Owner,
+};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 const PROPS: &str = "/sessiond.v1.DeliveryService/StreamUserProps";
@@ -87,6 +91,45 @@ async fn calls_follow_an_app_from_one_node_to_the_next() {
     let trailers = in_time(answer.trailers()).await.expect("they come").expect("they come");
     let status = Status::from_header_map(&trailers).expect("a status");
     assert_eq!(status.code(), strange_end().code());
+}
+
+#[tokio::test]
+async fn a_call_to_a_node_that_is_still_starting_goes_to_the_next_one() {
+    let (mut one, mut two) = (Peer::start().await, Peer::start().await);
+    let (front, tell) =
+        Front::moving(config("the-front"), Owner::There(one.address), PATIENCE).await;
+    let (status, ()) = tokio::join!(front.look("hall"), async {
+        let call = one.call().await;
+        tell.send_replace(Owner::There(two.address));
+        call.refuse(&not_done("STARTING"));
+        two.call().await.refuse(&strange_end());
+    });
+    assert_eq!(status.expect_err("it is refused").code(), strange_end().code());
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_node_hear_at_once_that_theirs_stops() {
+    let (front, _tell) = Front::moving(config("the-front"), Owner::Nobody, PATIENCE).await;
+    let mut stream = front.watch("hall").await;
+    let Front { server, channel } = front;
+    let request = GetSessionInfoRequest {
+        session_id: "hall".to_owned(),
+        user_id: "ada".to_owned(),
+        ..Default::default()
+    };
+    let mut sessions = SessionServiceClient::new(channel);
+    let begun = Instant::now();
+    let (status, ()) = tokio::join!(sessions.get_session_info(request), async {
+        let waits = timeout(Duration::from_millis(200), stream.message()).await;
+        assert!(waits.is_err(), "nobody has it: {waits:?}");
+        server.stop().await;
+    });
+    let status = status.expect_err("its node stops");
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "DRAINING"));
+    assert!(delay(&status).is_some(), "it may come again");
+    let status = in_time(stream.message()).await.expect_err("its node stops");
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "DRAINING"));
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -166,7 +166,19 @@ pub fn strange_end() -> Status {
 
 /// What a node says that does not have the app.
 pub fn not_owner() -> Status {
+    not_done("NOT_OWNER")
+}
+
+/// What a node says that has done nothing, for this reason.
+pub fn not_done(reason: &str) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info("NOT_OWNER", "sessiond", HashMap::<String, String>::new());
-    Status::with_error_details(Code::Unavailable, "it is not here", details)
+    details.set_error_info(reason, "sessiond", HashMap::<String, String>::new());
+    Status::with_error_details(Code::Unavailable, "it is not done here", details)
+}
+
+/// What a node says that does not take the one that calls for a node.
+pub fn stranger() -> Status {
+    let mut status = Status::unauthenticated("another secret");
+    status.metadata_mut().insert("sessiond-node-unknown", "1".parse().expect("ASCII"));
+    status
 }

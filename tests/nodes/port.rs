@@ -2,7 +2,7 @@
 
 use super::{
     authority::{Authority, Folder, Pair},
-    peer::{Peer, framed},
+    peer::{Peer, framed, strange_end, stranger},
     support::{Front, Raw, certificate, config, in_time, owner_config, reason, start},
 };
 use prost::Message;
@@ -11,10 +11,15 @@ use sessiond::{
     proto::{GetSessionInfoRequest, OpenSharedSessionRequest},
     server::Server,
 };
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::sleep,
 };
 use tonic::Code;
 
@@ -146,6 +151,39 @@ async fn whoever_shows_no_secret_or_another_one_is_refused_and_then_cut_off() {
         }
     }
     assert_eq!(owner.engine().footprint().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_node_that_takes_this_one_for_a_stranger_is_left_alone_for_a_second() {
+    let mut peer = Peer::start().await;
+    let front = Front::before(peer.address).await;
+    let (status, begun) = tokio::join!(front.look("hall"), async {
+        peer.call().await.refuse(&stranger());
+        Instant::now()
+    });
+    let status = status.expect_err("it is no node there");
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "NOT_OWNER"));
+    let mut refused = 0;
+    let (status, ()) = tokio::join!(
+        async {
+            loop {
+                let status = front.look("hall").await.expect_err("it is refused");
+                if reason(&status) != "NOT_OWNER" {
+                    break status;
+                }
+                refused += 1;
+                sleep(Duration::from_millis(20)).await;
+            }
+        },
+        async {
+            let call = peer.call().await;
+            let pause = begun.elapsed();
+            assert!(pause > Duration::from_millis(900), "it was called again after {pause:?}");
+            call.refuse(&strange_end());
+        }
+    );
+    assert_eq!(status.code(), strange_end().code());
+    assert!(refused > 0, "calls are refused meanwhile");
 }
 
 #[tokio::test]
