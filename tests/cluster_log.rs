@@ -168,6 +168,29 @@ async fn while_nats_does_not_answer_nobody_is_told_that_there_is_no_space() {
     assert_eq!(stop(node).await, (Some(0), vec![]), "it is no error of the node");
 }
 
+#[tokio::test]
+async fn a_stream_that_is_deleted_while_its_node_runs_is_named_and_calls_are_refused() {
+    let Some(nats) = Nats::start() else { return };
+    let mut node = node(&nats);
+    let room = Room::open(&node, "room").await;
+    room.write("n", 1).await.expect("there is space");
+    let client = async_nats::connect(nats.url()).await.expect("a connection");
+    let reply = client.request("$JS.API.STREAM.DELETE.sessiond-0", "".into()).await;
+    let reply = reply.expect("a reply");
+    assert!(reply.payload.windows(14).any(|it| it == b"\"success\":true"), "{reply:?}");
+    // What waits for the store, and what waits for an owner.
+    for _ in 0..2 {
+        let outcome = timeout(Duration::from_secs(12), room.write("n", 2)).await;
+        let refused = outcome.expect("an answer").expect_err("nothing can be stored");
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
+    }
+    assert!(node.is_running());
+    let (_, words) = stop(node).await;
+    let is_named = words.iter().any(|line| line.contains("the stream sessiond-0 is gone"));
+    assert!(is_named, "{words:?}");
+}
+
 /// As docs/cluster.md says: a server whose disk was full answers again when it is started again.
 #[tokio::test]
 async fn while_the_disk_of_nats_is_full_nothing_is_acked_and_nothing_that_was_is_lost() {

@@ -3,9 +3,13 @@
 
 mod course;
 mod courses;
+mod handing;
 mod joined;
 #[allow(dead_code)]
 #[path = "../support/nats.rs"]
 mod nats;
 mod notes;
 mod right;
+#[allow(dead_code)]
+#[path = "../chaos/server.rs"]
+mod server;
