@@ -1,12 +1,13 @@
 //! StreamUserProps: one user's props up, its sessions' updates down.
 
 mod judging;
+mod subscriptions;
+mod written;
 
 use super::{
-    Seat, Server,
+    Server,
     acks::{Acks, Frame, Told, check_seq},
     backlog::{Backlog, Messages, Place, Waiting},
-    bundle::Bundle,
     compose::{Delivery, compose, framed},
     credential::Credential,
     feed::Feed,
@@ -20,7 +21,7 @@ use super::{
 use crate::grpc::error::Refusal;
 use crate::session::error::Refusal as Rule;
 use crate::{
-    engine::{Peer, SessionKey, UserStream},
+    engine::{SessionKey, UserStream},
     grpc::{
         convert::door::{Door, PropsWrite},
         judging::Judgements,
@@ -32,7 +33,7 @@ use crate::{
     proto::{self, stream_user_props_request::Message as Up},
     session::{
         command::{Actor, Command, Write},
-        ids::{AppId, SessionId},
+        ids::SessionId,
         judging::Operation,
         limits::{Micros, SECOND},
         revision::Revision,
@@ -40,16 +41,13 @@ use crate::{
 };
 use bytes::Bytes;
 use judging::Judging;
-use smallvec::{SmallVec, smallvec};
 use std::{
-    collections::HashSet,
     sync::Arc,
     task::{Context, Poll},
 };
+use subscriptions::{down, wanted};
 use tonic::Status;
-
-/// How many sessions a stream may subscribe to.
-const SUBSCRIPTIONS: usize = 64;
+use written::{Written, left_over};
 
 /// The stream of one call.
 #[derive(Debug)]
@@ -524,46 +522,6 @@ fn plain(write: Write, sessions: Vec<SessionId>) -> PropsWrite {
     PropsWrite { write, sessions, term: 0, once, durable: false, judgements }
 }
 
-/// What became of a write that was not refused as a whole.
-#[derive(Default)]
-struct Written {
-    /// Some session took it, or the user.
-    is_taken: bool,
-    /// The frames that hold it, as far as the stream subscribes to their sessions.
-    results: SmallVec<[Frame; 1]>,
-    refused: Vec<(SessionId, Refusal)>,
-    /// The stream learns of the end of the tick already.
-    hears_of_tick: bool,
-}
-
-impl Written {
-    /// One subscription took it, and tells of its tick.
-    fn here(place: usize, revision: Revision) -> Self {
-        Self {
-            is_taken: true,
-            results: smallvec![Frame { place, revision }],
-            hears_of_tick: true,
-            ..Self::default()
-        }
-    }
-}
-
-/// Where what waited is to be tried again, message by message: where it was refused. On the user all
-/// of it is written, or nothing.
-fn left_over(waiting: &Waiting, outcome: &Result<Written, Refusal>) -> Option<Arc<[Place]>> {
-    let places = &waiting.places;
-    match outcome {
-        Err(_) => Some(places.clone()),
-        Ok(written) if written.refused.is_empty() => None,
-        Ok(written) if places.is_empty() => (!written.is_taken).then(|| places.clone()),
-        Ok(written) => {
-            let is_refused =
-                |place: &&Place| written.refused.iter().any(|(id, _)| *id == place.session);
-            Some(places.iter().filter(is_refused).cloned().collect())
-        }
-    }
-}
-
 /// What is this stream's own in a message.
 fn own(
     told: Told,
@@ -573,50 +531,4 @@ fn own(
     let Told { acked_seq, refusals } = told;
     let user_id = user_id.unwrap_or_default();
     proto::StreamUserPropsResponse { updates: Vec::new(), acked_seq, refusals, go_away, user_id }
-}
-
-/// Checks the subscriptions of a stream; returns each with the client's number for it.
-fn wanted(
-    server: &Server,
-    door: &mut Door<'_>,
-    who: (&AppId, Option<&Actor>, &str, Peer),
-    subscriptions: Vec<proto::SessionSubscription>,
-) -> Option<Vec<(u32, Wanted)>> {
-    let count = subscriptions.len();
-    if count > SUBSCRIPTIONS {
-        let text = format!("has {count} entries, more than {SUBSCRIPTIONS}");
-        door.fault("open.subscriptions", text);
-        return None;
-    }
-    let mut handles = HashSet::new();
-    let mut sessions = HashSet::new();
-    let one = |(at, asked): (usize, proto::SessionSubscription)| {
-        let (handle, session) = (asked.handle, &asked.session_id);
-        let prefix = format!("open.subscriptions[{at}].");
-        if count > 1 && handle == 0 {
-            door.fault(format!("{prefix}handle"), "must be given where there are several");
-        } else if !handles.insert(handle) {
-            door.fault(format!("{prefix}handle"), "is used twice");
-        }
-        if !session.is_empty() && !sessions.insert(session.clone()) {
-            door.fault(format!("{prefix}session_id"), "is subscribed to twice");
-        }
-        Wanted::new(server, door, &prefix, who, asked).map(|wanted| (handle, wanted))
-    };
-    let wanted: Vec<_> = subscriptions.into_iter().enumerate().map(one).collect();
-    wanted.into_iter().collect()
-}
-
-/// The subscriptions of a stream, each with the client's number for it.
-fn down(server: &Server, seat: Seat, handles: Vec<u32>, feeds: Vec<Feed>) -> Feeds {
-    match (<[Feed; 1]>::try_from(feeds), &*handles) {
-        (Ok([feed]), handles) => Feeds::one(feed, handles.first().copied().unwrap_or_default()),
-        (Err(feeds), handles) => {
-            let mut bundle = Box::new(Bundle::new(server, seat));
-            for (at, (feed, handle)) in feeds.into_iter().zip(handles).enumerate() {
-                bundle.add(at, feed, *handle, None);
-            }
-            Feeds::Several(bundle)
-        }
-    }
 }
