@@ -19,6 +19,7 @@ use crate::{
 };
 use std::{
     future::Future,
+    mem,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -95,14 +96,14 @@ async fn claim(
     let writer = log.claim(partition, cluster.me().id).await?;
     let (claimed_at, term) = (BootMicros::now(), writer.term());
     cluster.hold(partition, Holding::Loading(term));
-    let loaded = match holder.readings.finish(partition, term).await {
+    let mut loaded = match holder.readings.finish(partition, term).await {
         Some(loaded) => loaded,
         None => {
             let limits = Arc::new(holder.settings.limits.clone());
             keeper::read(log, partition, term, &limits).await?
         }
     };
-    tell_lost(&loaded.lost);
+    let lost = mem::take(&mut loaded.lost);
     let (sessions, users) = (loaded.restored.sessions.len(), loaded.restored.users.len());
     let is_released = loaded.restored.is_clean;
     let before = holder.ends.lock().before(partition, term, is_released, claimed_at);
@@ -121,6 +122,8 @@ async fn claim(
     let others = cluster.clone();
     keeper.write_as(Versions::said_by(move || others.format_to_write()));
     keeper.begin().await?;
+    // Only now: a node that is deposed while it reads may find what the next owner has replaced.
+    tell_lost(&lost);
     let ms = began.elapsed().as_millis() as u64;
     tracing::info!(%partition, %term, sessions, users, is_released, ms, "a partition is read");
     let shared = grpc::Shared {
