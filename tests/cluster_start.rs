@@ -5,7 +5,7 @@
 #[path = "support/nats.rs"]
 mod nats;
 
-use nats::Server;
+use nats::{Server, Three};
 use serde_json::{Value, json};
 use sessiond::proto::{
     ListNodesRequest, ListSessionsRequest, admin_service_client::AdminServiceClient,
@@ -181,6 +181,38 @@ async fn a_node_waits_for_nats_and_serves_nobody_before_it_has_joined() {
     assert_eq!(waits, 0, "it is said once");
 }
 
+#[tokio::test]
+async fn a_node_serves_nobody_as_long_as_it_cannot_learn_what_is_revoked() {
+    let Some(mut three) = Three::start() else { return };
+    let (client, listen) =
+        (async_nats::connect(three.servers[0].url()).await, format!("127.0.0.1:{}", free_port()));
+    let client = client.expect("a connection");
+    // With one replica each, a stream is at one server: that of the notes is lost alone.
+    let mut names = (0..20).map(|it| format!("--cluster-name=try-{it}"));
+    let (name, server, _ada) = loop {
+        let name = names.next().expect("NATS spreads its streams");
+        let flags = ["--cluster-partitions=1", &name];
+        let mut ada = Node::with("127.0.0.1:0", &three.urls(), &flags);
+        ada.log.line("listening");
+        let cluster = name.split('=').next_back().expect("a name");
+        let [log, notes] = [
+            server_of(&client, &format!("{cluster}-0")).await,
+            server_of(&client, &format!("{cluster}-notes")).await,
+        ];
+        if log != notes {
+            break (name, notes, ada);
+        }
+    };
+    three.servers[server].kill();
+    let flags = ["--cluster-partitions=1", "--node=ben", &name];
+    let mut ben = Node::with(&listen, &three.urls(), &flags);
+    ben.log.line("waiting to ");
+    assert_eq!(health(&listen), Some(1), "it says that it is not well");
+    three.servers[server].restart();
+    ben.log.line("listening");
+    assert_eq!(health(&listen), Some(0));
+}
+
 #[test]
 fn what_credentials_lack_is_told_at_the_start() {
     let permissions = |publish: &str| {
@@ -310,13 +342,17 @@ fn refusals(flags: &[&str]) -> Vec<String> {
 
 /// The same for [`NODE`] with more flags, of which the last counts, and one reason.
 fn of_node(flags: &[&str]) -> String {
+    let lines = refusals(&with_others(flags));
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    line.clone()
+}
+
+/// Flags of the form `--name=value`, and those of [`NODE`] that are not among them.
+fn with_others<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     let names: Vec<_> =
         flags.iter().filter_map(|flag| flag.split_once('=')).map(|(name, _)| name).collect();
     let others = NODE.chunks(2).filter(|pair| !names.contains(&pair[0])).flatten().copied();
-    let all: Vec<_> = others.chain(flags.iter().copied()).collect();
-    let lines = refusals(&all);
-    let [line] = &lines[..] else { panic!("{lines:?}") };
-    line.clone()
+    others.chain(flags.iter().copied()).collect()
 }
 
 fn serve(flags: &[&str]) -> Command {
@@ -349,9 +385,14 @@ impl Log {
 
 impl Node {
     fn start_at(listen: &str, url: &str) -> Self {
-        let others = &NODE[2..];
-        let flags = ["--listen", listen, "--cluster", url, "--log-format", "json"];
-        let mut child = serve(&[others, &flags[..]].concat());
+        Self::with(listen, url, &[])
+    }
+
+    /// The same with more flags.
+    fn with(listen: &str, url: &str, flags: &[&str]) -> Self {
+        let listen = format!("--listen={listen}");
+        let first = [&*listen, "--cluster", url, "--log-format", "json"];
+        let mut child = serve(&with_others(&[&first, flags].concat()));
         let mut child = child.stderr(Stdio::piped()).spawn().expect("it runs");
         let log = Log(BufReader::new(child.stderr.take().expect("it is piped")).lines());
         Self { child, log }
@@ -405,6 +446,13 @@ async fn streams(client: &async_nats::Client) -> Vec<Value> {
     }
     all.sort_by_key(|config| config["name"].to_string());
     all
+}
+
+/// The number of the server that leads a stream.
+async fn server_of(client: &async_nats::Client, stream: &str) -> usize {
+    let info = ask(client, &format!("STREAM.INFO.{stream}"), Value::Null).await;
+    let leader = info["cluster"]["leader"].as_str().expect("a leader");
+    leader.trim_start_matches("server").parse().expect("a number")
 }
 
 async fn ask(client: &async_nats::Client, what: &str, body: Value) -> Value {
