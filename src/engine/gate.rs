@@ -33,6 +33,8 @@ pub(super) struct Gate {
     /// A record was handed out and is not stored yet. There is one at a time, so that a slow store
     /// finds one large record and not many small ones.
     pub is_asking: bool,
+    /// How many do something in it and have not remembered it yet. No record is made meanwhile.
+    pub holders: u32,
     /// Frames that nobody is shown yet.
     pub flight: Option<Flight>,
     /// A record is wanted as soon as there is a whole frame.
@@ -110,6 +112,7 @@ impl Gate {
             stored: None,
             restored: None,
             is_asking: false,
+            holders: 0,
             flight: None,
             is_wanted: false,
             is_whole: false,
@@ -157,11 +160,13 @@ impl State {
         wake
     }
 
-    /// Whether a frame was made that nobody may be shown yet, and a record is on its way to the store.
-    /// If it is an older one, nothing can be asked for the frame before that is done; then another
-    /// frame may be open, which has to be made first.
+    /// Whether a frame was made that nobody may be shown yet, and a record is on its way to the store, or
+    /// none may be made. If it is an older one, nothing can be asked for the frame before that is done; then
+    /// another frame may be open, which has to be made first.
     pub(super) fn is_being_stored(&self) -> bool {
-        self.gate.as_ref().is_some_and(|gate| gate.flight.is_some() && gate.is_asking)
+        self.gate
+            .as_ref()
+            .is_some_and(|gate| gate.flight.is_some() && (gate.is_asking || gate.holders > 0))
     }
 
     /// Whether the session was opened and nobody may be shown it yet.

@@ -3,11 +3,13 @@
 //! A session that changed hands out a record when it is due, or at once where somebody waits for it.
 //! Records, and requests that were done, wait in a queue, which is taken as a whole: what one *cut*
 //! takes is stored together or not at all. A caller that does something and remembers that it was done
-//! holds a pin meanwhile, so that no cut comes between the two.
+//! holds a pin meanwhile: no cut comes between the two, and no record is made of the sessions that it has
+//! changed, as what others change meanwhile would part the request from what it did.
 
 use super::error::Refusal;
 use super::{
     Engine,
+    gate::Gate,
     live::{Live, State},
     shard::Job,
     space,
@@ -27,15 +29,21 @@ use crate::{
 };
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Waker,
 };
 use tokio::sync::{Notify, watch};
+
+thread_local! {
+    /// The sessions that this thread has changed under the pin that it holds; none = it holds none.
+    static CHANGED: RefCell<Option<Vec<Arc<Live>>>> = const { RefCell::new(None) };
+}
 
 /// How an engine with a store keeps what it has.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +61,8 @@ pub(super) struct Keeping {
     /// Held to read while something is done and remembered, and to write by a cut.
     pin: RwLock<()>,
     queue: Mutex<Queue>,
+    /// A session was held that others still hold: a cut waits for all of them, so that it has its turn.
+    is_crowded: AtomicBool,
     /// Something came into the queue, or somebody waits for it.
     news: Notify,
     /// The last cut that is stored.
@@ -118,6 +128,7 @@ impl Keeping {
             settings,
             pin: RwLock::default(),
             queue: Mutex::default(),
+            is_crowded: AtomicBool::new(false),
             news: Notify::new(),
             stored: watch::Sender::new(0),
             space: space::Known::new(),
@@ -206,9 +217,32 @@ impl Engine {
         self.inner.keeping.is_some()
     }
 
-    /// No cut is taken while this is held. Nobody who holds one takes another.
-    pub(super) fn pin(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        self.inner.keeping.as_ref().map(|keeping| keeping.pin.read())
+    /// No cut is taken while this is held, and no record of what its thread changes. Nobody who holds one
+    /// takes another, or waits.
+    pub(super) fn pin(&self) -> Option<Pin<'_>> {
+        let keeping = self.inner.keeping.as_ref()?;
+        let guard = keeping.pin.read();
+        CHANGED.set(Some(Vec::new()));
+        Some(Pin { engine: self, _guard: guard })
+    }
+
+    /// What was done under a pin is remembered: a record of the session may be made again.
+    fn let_go(&self, live: &Arc<Live>) {
+        let Some(keeping) = &self.inner.keeping else { return };
+        let mut state = live.lock();
+        let Some(gate) = &mut state.gate else { return };
+        gate.holders -= 1;
+        if gate.holders > 0 {
+            drop(state);
+            keeping.is_crowded.store(true, Ordering::Release);
+            keeping.news.notify_one();
+            return;
+        }
+        if state.core.is_open() {
+            // The tick may have passed it by.
+            self.schedule_tick(live, &mut state);
+        }
+        self.keep(live, &mut state);
     }
 
     /// Waits until whatever has a pin has dropped it: what was done by then is remembered, too.
@@ -239,8 +273,9 @@ impl Engine {
     /// locked, after every frame and every command.
     pub(super) fn keep(&self, live: &Arc<Live>, state: &mut State) {
         let (Some(gate), Some(keeping)) = (&mut state.gate, &self.inner.keeping) else { return };
-        // There is another look when the record is stored, or the frame is made.
-        if gate.is_asking || state.closed || state.core.is_open() {
+        hold(live, gate);
+        // There is another look when it is let go, the record is stored, or the frame is made.
+        if gate.holders > 0 || gate.is_asking || state.closed || state.core.is_open() {
             return;
         }
         let mark = Some(state.core.mark());
@@ -379,7 +414,8 @@ impl Engine {
             let news = keeping.news.notified();
             {
                 let queue = keeping.queue.lock();
-                if !(queue.items.is_empty() && queue.users.is_empty()) {
+                let is_crowded = keeping.is_crowded.swap(false, Ordering::AcqRel);
+                if is_crowded || !(queue.items.is_empty() && queue.users.is_empty()) {
                     return queue.is_urgent;
                 }
             }
@@ -472,6 +508,31 @@ impl Engine {
         }
         wake
     }
+}
+
+/// Keeps a cut from coming between what is done and the memory of it.
+pub(super) struct Pin<'a> {
+    engine: &'a Engine,
+    _guard: RwLockReadGuard<'a, ()>,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        let changed = CHANGED.take().unwrap_or_default();
+        changed.iter().for_each(|live| self.engine.let_go(live));
+    }
+}
+
+/// Notes that this thread has changed a session, if it holds a pin.
+fn hold(live: &Arc<Live>, gate: &mut Gate) {
+    CHANGED.with_borrow_mut(|changed| {
+        if let Some(changed) = changed
+            && !changed.iter().any(|it| Arc::ptr_eq(it, live))
+        {
+            changed.push(live.clone());
+            gate.holders += 1;
+        }
+    });
 }
 
 /// Whether a snapshot of a session tells of a request.

@@ -9,6 +9,7 @@ use sessiond::{
     grpc::encode::PREFIX,
     proto,
     session::{
+        ban::Ban,
         command::{Actor, Command, Write},
         error::Refusal as Rule,
         ids::Key,
@@ -446,6 +447,50 @@ async fn a_request_is_never_stored_without_what_it_did() {
             again.expect("it is answered");
             let is_there = x_of(&live, "ada") == Some(1.0);
             assert_eq!(is_there, !is_done_again, "{durability:?}, {cut_at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_stored_with_what_it_did_whoever_writes_before_it_is_remembered() {
+    for durability in [Durability::Async, Durability::Sync] {
+        for is_framed in [false, true] {
+            let mut stage = Stage::new().await;
+            let live = stage.open("race", durability);
+            stage.store().await;
+            let ban = Ban { reason: "".into(), until: None };
+            stage.command(&live, Command::Ban { target: user("eve"), ban });
+            stage.tick();
+            stage.engine.advance(INTERVAL);
+            stage.store().await;
+            let request = RequestId { field: "request_id", id: Key::from("one"), content: 1 };
+            let scope = Scope::new(&app(), Some(&id("race")), &Actor::App);
+            let lift = |stage: &Stage, then: &dyn Fn()| {
+                let live = stage.find("race").expect("it is there");
+                stage.engine.once(&scope, request.clone(), || {
+                    let unban = Command::Unban { target: user("eve") };
+                    let lifted = stage.engine.command(&live, &Actor::App, unban)?;
+                    then();
+                    Ok(Reply::Written(lifted))
+                })
+            };
+            let write = || {
+                let (engine, live) = (stage.engine.clone(), live.clone());
+                let write = Write::of(vec![(Key::from("x"), Value::Number(1.0))]);
+                let command = Command::SetProps { user: user("ada"), write, term: 0 };
+                let writer = move || engine.command(&live, &Actor::of(&user("ada")), command);
+                std::thread::spawn(writer).join().expect("no panic").expect("it may");
+            };
+            lift(&stage, &write).expect("it is done");
+            if is_framed {
+                stage.tick();
+                stage.engine.advance(INTERVAL);
+            }
+            stage.store().await;
+            let stage = stage.crash().await;
+            // Either both are stored, or neither.
+            let again = lift(&stage, &|| ());
+            assert!(again.is_ok(), "{durability:?}, {is_framed}: {again:?}");
         }
     }
 }
