@@ -212,7 +212,7 @@ impl Cluster {
                     continue;
                 }
                 let (partition, node) = (partition.partition, to.name.clone());
-                let request = MovePartitionRequest { partition, node };
+                let request = MovePartitionRequest { partition: Some(partition), node };
                 connection.unary("AdminService/MovePartition", &request).await?;
             }
         }

@@ -72,7 +72,7 @@ pub fn partitions(arguments: &PartitionsArgs) -> Result<ExitCode> {
     block_on(async {
         let server = arguments.server.connect().await?;
         for (partition, node) in &arguments.moves {
-            let request = MovePartitionRequest { partition: *partition, node: node.clone() };
+            let request = MovePartitionRequest { partition: Some(*partition), node: node.clone() };
             let moved = client(&server).move_partition(server.request(request)).await;
             moved.map_err(|status| format!("{partition}={node}: {}", told(&status)))?;
         }
@@ -129,11 +129,11 @@ fn text_of_nodes(nodes: &[Node]) -> String {
         ("STARTED", false),
     ];
     let row = |node: &Node| {
-        let mark = if node.answers { " *" } else { "" };
+        let mark = if node.is_this_node { " *" } else { "" };
         [
             format!("{}{mark}", plain(&node.name)),
             state_of_node(node),
-            node.partitions.to_string(),
+            node.partition_count.to_string(),
             format!("{:.1}s ago", silent_for(node)),
             plain(&node.address),
             plain(&node.version),
@@ -148,22 +148,20 @@ fn text_of_nodes(nodes: &[Node]) -> String {
 
 fn json_of_node(node: &Node) -> Json {
     json!({
-        "node": node.name, "node_id": node.node_id, "state": state_of_node(node),
-        "partitions": node.partitions, "silent_for_seconds": silent_for(node),
+        "node": node.name, "process_id": node.process_id, "state": state_of_node(node),
+        "partition_count": node.partition_count, "silent_for_seconds": silent_for(node),
         "address": node.address, "version": node.version, "record_format": node.record_format,
-        "started_at": started_at(node).map(moment), "answers": node.answers,
+        "started_at": started_at(node).map(moment), "is_this_node": node.is_this_node,
     })
 }
 
 fn text_of_partitions(partitions: &[Partition]) -> String {
-    let columns =
-        [("PARTITION", true), ("STATE", false), ("NODE", false), ("TERM", true), ("MOVED", false)];
+    let columns = [("PARTITION", true), ("STATE", false), ("NODE", false), ("MOVED", false)];
     let row = |partition: &Partition| {
         [
             partition.partition.to_string(),
             state_of_partition(partition),
             plain(&partition.node),
-            partition.term.to_string(),
             if partition.moved { "here by an admin" } else { "" }.to_owned(),
         ]
     };
@@ -177,7 +175,7 @@ fn json_of_partition(partition: &Partition) -> Json {
     let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     json!({
         "partition": partition.partition, "state": state_of_partition(partition),
-        "node": named(&partition.node), "node_id": named(&partition.node_id),
-        "term": partition.term, "moved": partition.moved,
+        "node": named(&partition.node), "process_id": named(&partition.process_id),
+        "moved": partition.moved,
     })
 }

@@ -124,10 +124,13 @@ impl Admin {
     ) -> Result<proto::MovePartitionResponse, Refusal> {
         let mut door = self.enter(caller);
         let proto::MovePartitionRequest { partition, node } = request;
+        if partition.is_none() {
+            door.fault("partition", "must be set");
+        }
         if !(1..=MAX_NAME_BYTES).contains(&node.len()) {
             door.fault("node", format!("has {} bytes, not 1 to {MAX_NAME_BYTES}", node.len()));
         }
-        door.close()?;
+        let partition = door.close_with(|| partition)?;
         self.nodes()?.move_to(partition, &node).await.map_err(Refusal::NotMoved)?;
         tracing::info!(partition, node, "an admin moves a partition");
         Ok(proto::MovePartitionResponse {})
@@ -161,15 +164,15 @@ fn node_told(node: &NodeStatus) -> proto::Node {
     };
     proto::Node {
         name: node.info.name.clone(),
-        node_id: format!("{:016x}", node.info.id.0),
+        process_id: format!("{:016x}", node.info.id.0),
         state: state.into(),
         address: node.info.address.clone(),
         version: node.info.version.clone(),
         record_format: node.info.format.into(),
         started_at: Some(to_proto::moment(node.info.started_at)),
         silent_for: Some(to_proto::span(node.silent_for)),
-        partitions: node.partitions as u32,
-        answers: node.is_me,
+        partition_count: node.partitions as u32,
+        is_this_node: node.is_me,
     }
 }
 
@@ -184,9 +187,8 @@ fn partition_told(status: &PartitionStatus) -> proto::Partition {
     proto::Partition {
         partition: status.partition.0.into(),
         node: owner.map(|info| info.name.clone()).unwrap_or_default(),
-        node_id: owner.map(|info| format!("{:016x}", info.id.0)).unwrap_or_default(),
+        process_id: owner.map(|info| format!("{:016x}", info.id.0)).unwrap_or_default(),
         state: state.into(),
-        term: status.holding.term().unwrap_or_default().0,
         moved: status.pinned,
     }
 }

@@ -153,7 +153,7 @@ impl Fault {
             }
             Self::Move(partition, node) => {
                 let request = MovePartitionRequest {
-                    partition: partition as u32,
+                    partition: Some(partition as u32),
                     node: stage.nodes[node].name.clone(),
                 };
                 let asked = fastrand::usize(0..stage.nodes.len());

@@ -144,7 +144,7 @@ fn admin(service: &Service) -> AdminServiceClient<tonic::transport::Channel> {
 }
 
 fn a_move(partition: u32, node: &str) -> proto::MovePartitionRequest {
-    proto::MovePartitionRequest { partition, node: node.to_owned() }
+    proto::MovePartitionRequest { partition: Some(partition), node: node.to_owned() }
 }
 
 #[tokio::test]
@@ -154,18 +154,18 @@ async fn the_nodes_and_partitions_are_told_as_they_are() {
     let nodes = nodes.expect("it may").into_inner().nodes;
     let expected = proto::Node {
         name: "node-c".to_owned(),
-        node_id: "000000000000000c".to_owned(),
+        process_id: "000000000000000c".to_owned(),
         state: proto::NodeState::Silent.into(),
         address: "node-c.example:7100".to_owned(),
         version: "1.2.3".to_owned(),
         record_format: 1,
         started_at: Some(prost_types::Timestamp { seconds: 1_767_225_600, nanos: 0 }),
         silent_for: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
-        partitions: 0,
-        answers: false,
+        partition_count: 0,
+        is_this_node: false,
     };
     assert_eq!((nodes.len(), &nodes[2]), (3, &expected));
-    assert!(nodes[0].answers && nodes[0].state() == proto::NodeState::Alive);
+    assert!(nodes[0].is_this_node && nodes[0].state() == proto::NodeState::Alive);
     assert_eq!(nodes[1].state(), proto::NodeState::Leaving);
     let request = as_app(proto::ListPartitionsRequest {});
     let partitions = in_time(admin(&service).list_partitions(request)).await;
@@ -176,13 +176,12 @@ async fn the_nodes_and_partitions_are_told_as_they_are() {
     let expected = proto::Partition {
         partition: 0,
         node: "node-a".to_owned(),
-        node_id: "0000000000000001".to_owned(),
+        process_id: "0000000000000001".to_owned(),
         state: Serving.into(),
-        term: 7,
         moved: true,
     };
     assert_eq!(partitions[0], expected);
-    assert_eq!((&*partitions[3].node, partitions[3].term), ("", 0));
+    assert_eq!(partitions[3].node, "");
 }
 
 #[tokio::test]
@@ -208,6 +207,11 @@ async fn a_move_is_done_or_refused_for_one_clear_reason() {
     for node in ["", &"a".repeat(129)] {
         refused(moved(0, node).await).is(Code::InvalidArgument, "INVALID_FIELDS").names(&["node"]);
     }
+    // Which one is said, also if it is the first.
+    let nothing = as_app(proto::MovePartitionRequest::default());
+    refused(in_time(admin(&service).move_partition(nothing)).await)
+        .is(Code::InvalidArgument, "INVALID_FIELDS")
+        .names(&["partition", "node"]);
     assert_eq!(*three.moves.lock().expect("no panic"), [(0, "node-b".to_owned())]);
 }
 
