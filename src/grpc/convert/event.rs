@@ -108,8 +108,8 @@ fn told(what: &AppWhat) -> (Option<&UserId>, Told) {
             (Some(user), Told::UserLeft(proto::UserLeft { reason }))
         }
         What::RoleChanged { user, from, to } => {
-            let (from, to) = (to_proto::role(*from).into(), to_proto::role(*to).into());
-            (Some(user), Told::RoleChanged(proto::RoleChanged { from, to }))
+            let (from_role, to_role) = (to_proto::role(*from).into(), to_proto::role(*to).into());
+            (Some(user), Told::RoleChanged(proto::RoleChanged { from_role, to_role }))
         }
         What::OwnerChanged { from, to } => {
             let from_user_id = text(from.as_ref());

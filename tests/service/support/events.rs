@@ -120,7 +120,7 @@ pub fn line(event: &Event) -> String {
         What::SessionEnded(it) => ("ended", format!("{:?}", it.reason())),
         What::UserJoined(it) => ("joined", format!("{:?}", it.role())),
         What::UserLeft(it) => ("left", format!("{:?}", it.reason())),
-        What::RoleChanged(it) => ("role", format!("{:?} to {:?}", it.from(), it.to())),
+        What::RoleChanged(it) => ("role", format!("{:?} to {:?}", it.from_role(), it.to_role())),
         What::OwnerChanged(it) => ("owner", format!("after {:?}", it.from_user_id)),
         What::HostChanged(it) => ("host", format!("after {:?} term {}", it.from_user_id, it.term)),
         What::UserKicked(it) => ("kicked", it.reason.clone()),
