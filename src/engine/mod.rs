@@ -77,7 +77,7 @@ pub use stored::Unstored;
 pub use subscriber::{End, Options, Resume, Step, Subscription};
 pub use users::{Follower, UserStream};
 pub use waiting::WAITING_READS;
-pub use watch::{Cursor, SessionEvent, SessionWatch, Told};
+pub use watch::{Cursor, Reset, SessionEvent, SessionWatch, Told};
 
 use crate::session::{
     epoch::Epoch,

@@ -1,10 +1,10 @@
 //! Which sessions there are, and what becomes of them.
 
 use crate::support::*;
-use Type::{Changed, Ended, Opened};
+use What::{Changed, Ended, Opened};
 use sessiond::{
     proto::{
-        EndReason, Role, SessionEventType as Type, SessionSettings, SnapshotReason,
+        EndReason, Role, SessionEventKind as What, SessionSettings, WatchResetReason,
         WatchSessionsRequest,
     },
     session::{
@@ -21,12 +21,12 @@ fn by(user: &str) -> WatchSessionsRequest {
     WatchSessionsRequest { user_id: user.to_owned(), ..Default::default() }
 }
 
-fn one(of: Type, id: &str) -> Vec<(Type, String)> {
+fn one(of: What, id: &str) -> Vec<(What, String)> {
     vec![(of, id.to_owned())]
 }
 
 /// What a message tells after a tick.
-async fn after_a_tick(service: &Service, watcher: &mut SessionsWatcher) -> Vec<(Type, String)> {
+async fn after_a_tick(service: &Service, watcher: &mut SessionsWatcher) -> Vec<(What, String)> {
     service.tick();
     watcher.next().await
 }
@@ -37,7 +37,7 @@ async fn a_watcher_gets_all_sessions_and_then_what_happens_to_them() {
     let mut eve = service.watch_sessions("eve", "").await;
     assert_eq!(
         (eve.ids(), &*eve.resets, eve.messages),
-        (vec!["finals"], &[SnapshotReason::First][..], 1)
+        (vec!["finals"], &[WatchResetReason::First][..], 1)
     );
     assert_eq!(eve.sessions["finals"].member_count, Some(1));
     service.open_room("semis", "ada").await;
@@ -231,13 +231,13 @@ async fn a_cursor_that_leads_nowhere_begins_again_with_the_reason() {
     };
     let other = by("bob");
     let eve = service.watch_sessions("eve", "").await;
-    assert_eq!(resets(&service, other, eve).await, [SnapshotReason::ViewChanged]);
+    assert_eq!(resets(&service, other, eve).await, [WatchResetReason::OtherRequest]);
     let filtered = WatchSessionsRequest { filter: "!locked".to_owned(), ..by("eve") };
     let eve = service.watch_sessions("eve", "").await;
-    assert_eq!(resets(&service, filtered, eve).await, [SnapshotReason::ViewChanged]);
+    assert_eq!(resets(&service, filtered, eve).await, [WatchResetReason::OtherRequest]);
     let restarted = Service::with_room().await;
     let eve = service.watch_sessions("eve", "").await;
-    assert_eq!(resets(&restarted, by("eve"), eve).await, [SnapshotReason::EpochChanged]);
+    assert_eq!(resets(&restarted, by("eve"), eve).await, [WatchResetReason::Restarted]);
     let eve = service.watch_sessions("eve", "").await;
     let cursor = eve.cursor.clone();
     drop(eve);
@@ -251,7 +251,7 @@ async fn a_cursor_that_leads_nowhere_begins_again_with_the_reason() {
     .await;
     let mut late = service.watch_sessions("eve", "").await;
     late.cursor = cursor;
-    assert_eq!(resets(&service, by("eve"), late).await, [SnapshotReason::TooOld]);
+    assert_eq!(resets(&service, by("eve"), late).await, [WatchResetReason::TooOld]);
 }
 
 #[tokio::test]

@@ -11,7 +11,6 @@ pub use journal::{Journal, Journals};
 
 use super::{
     Engine, Filter, Outline, Query, Refusal,
-    encoder::SnapshotReason,
     filter::Allowance,
     listing::Place,
     live::{Live, State},
@@ -55,11 +54,26 @@ pub enum SessionEvent<'a> {
     Ended(&'a SessionId),
 }
 
+/// Why a first picture begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// There is no cursor.
+    First,
+    /// The cursor is from before a restart.
+    Restarted,
+    /// What has happened since is forgotten.
+    TooOld,
+    /// The cursor is of another app, caller or filter.
+    OtherRequest,
+    /// There was no such cursor.
+    UnknownCursor,
+}
+
 /// What a watcher got at once.
 #[derive(Debug, Default)]
 pub struct Told {
     /// The watcher forgets what it knows before, for this reason.
-    pub reset: Option<SnapshotReason>,
+    pub reset: Option<Reset>,
     /// The first picture is not complete.
     pub more: bool,
     /// It is complete with this.
@@ -84,7 +98,7 @@ pub struct SessionWatch {
 #[derive(Debug)]
 enum Stage {
     /// Everything that is there: what comes behind the place, and why, unless that was said.
-    Listing { after: Option<Place>, reset: Option<SnapshotReason> },
+    Listing { after: Option<Place>, reset: Option<Reset> },
     /// What has happened until the listing came to its end.
     CatchingUp,
     /// What happens. The first time it learns that it goes on from where it was.
@@ -103,7 +117,7 @@ impl Engine {
     ) -> Result<SessionWatch, Refusal> {
         self.check_draining()?;
         let (journal, follows) = self.read_logs(app, &actor);
-        let stage = Stage::listing(SnapshotReason::First);
+        let stage = Stage::listing(Reset::First);
         let (engine, app) = (self.clone(), app.clone());
         let mut watch = SessionWatch { engine, app, actor, filter, journal, follows, stage };
         if let Some(from) = from {
@@ -178,29 +192,29 @@ impl Engine {
 }
 
 impl Stage {
-    fn listing(reset: SnapshotReason) -> Self {
+    fn listing(reset: Reset) -> Self {
         Self::Listing { after: None, reset: Some(reset) }
     }
 }
 
 impl SessionWatch {
     /// Goes on from a cursor, unless something is missing from there on.
-    fn resume(&mut self, from: Cursor) -> Result<(), SnapshotReason> {
+    fn resume(&mut self, from: Cursor) -> Result<(), Reset> {
         if from.process != self.engine.inner.journals.process {
-            return Err(SnapshotReason::EpochChanged);
+            return Err(Reset::Restarted);
         }
         if from.request != self.request() || from.at.len() != self.follows.len() {
-            return Err(SnapshotReason::ViewChanged);
+            return Err(Reset::OtherRequest);
         }
         let logs = self.journal.lock();
         for (follows, &(all, entries)) in self.follows.iter().zip(&from.at) {
             // The log is there as long as it is read.
             match logs.log(&follows.audience) {
                 Some(log) if all > entries || entries > log.last() => {
-                    return Err(SnapshotReason::Future);
+                    return Err(Reset::UnknownCursor);
                 }
                 Some(log) if log.reaches(entries) => {}
-                _ => return Err(SnapshotReason::TooOld),
+                _ => return Err(Reset::TooOld),
             }
         }
         drop(logs);
@@ -310,7 +324,7 @@ impl SessionWatch {
             follows.seen = Seen::up_to(logs.log(&follows.audience).map_or(0, Log::last));
         }
         drop(logs);
-        self.stage = Stage::listing(SnapshotReason::TooOld);
+        self.stage = Stage::listing(Reset::TooOld);
     }
 
     /// Tells a part of everything that is there.

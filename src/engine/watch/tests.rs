@@ -34,7 +34,7 @@ struct Client {
     watch: Option<SessionWatch>,
     cursor: Option<Cursor>,
     sessions: BTreeMap<SessionId, Outline>,
-    resets: Vec<SnapshotReason>,
+    resets: Vec<Reset>,
     /// Of which sessions it has heard.
     names: BTreeSet<SessionId>,
     /// What it got, as one letter each.
@@ -175,7 +175,7 @@ fn a_watcher_is_told_what_is_there_and_then_what_happens() {
     engine.advance(0);
     assert_eq!(eve.hears(), "e");
     assert_eq!((eve.hears(), eve.ids()), (String::new(), vec!["second"]));
-    assert_eq!(eve.resets, [SnapshotReason::First]);
+    assert_eq!(eve.resets, [Reset::First]);
 }
 
 #[test]
@@ -289,20 +289,20 @@ fn a_cursor_that_leads_nowhere_begins_again_and_says_why() {
         client.resets.pop()
     };
     let other = Cursor { process: cursor.process + 1, ..cursor.clone() };
-    assert_eq!(comes_with(by("eve"), None, other), Some(SnapshotReason::EpochChanged));
-    let view = Some(SnapshotReason::ViewChanged);
+    assert_eq!(comes_with(by("eve"), None, other), Some(Reset::Restarted));
+    let view = Some(Reset::OtherRequest);
     assert_eq!(comes_with(by("bob"), None, cursor.clone()), view);
     assert_eq!(comes_with(Actor::App, None, cursor.clone()), view);
     assert_eq!(comes_with(by("eve"), Some("!locked"), cursor.clone()), view);
     let short = Cursor { at: cursor.at[..1].to_vec(), ..cursor.clone() };
     assert_eq!(comes_with(by("eve"), None, short), view);
     let future = Cursor { at: vec![(0, u64::MAX); 2], ..cursor.clone() };
-    assert_eq!(comes_with(by("eve"), None, future), Some(SnapshotReason::Future));
+    assert_eq!(comes_with(by("eve"), None, future), Some(Reset::UnknownCursor));
     let old = Cursor { at: vec![(0, 0); 2], ..cursor.clone() };
-    assert_eq!(comes_with(by("eve"), None, old), Some(SnapshotReason::TooOld));
+    assert_eq!(comes_with(by("eve"), None, old), Some(Reset::TooOld));
     drop(eve);
     engine.advance(KEPT_FOR);
-    assert_eq!(comes_with(by("eve"), None, cursor), Some(SnapshotReason::TooOld));
+    assert_eq!(comes_with(by("eve"), None, cursor), Some(Reset::TooOld));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn who_is_too_far_behind_begins_again() {
     room(&engine, "last");
     engine.advance(SECOND);
     assert_eq!(eve.hears(), "o");
-    assert_eq!(eve.resets, [SnapshotReason::First, SnapshotReason::TooOld]);
+    assert_eq!(eve.resets, [Reset::First, Reset::TooOld]);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn every_watcher_comes_to_know_what_a_listing_finds_and_of_nothing_that_it_may_n
             let (actor, filter) = (&client.actor, client.filter);
             assert_eq!(client.sessions, client.listed(&engine), "{seed} {actor:?} {filter:?}");
             assert!(client.is_whole);
-            assert_eq!(client.resets, [SnapshotReason::First], "nobody had to begin again");
+            assert_eq!(client.resets, [Reset::First], "nobody had to begin again");
         }
         clients.clear();
         engine.advance(KEPT_FOR);

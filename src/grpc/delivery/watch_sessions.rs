@@ -11,14 +11,14 @@ use super::{
     stream::{Begun, Call, Moment, Occasion, Opening},
 };
 use crate::{
-    engine::{Cursor, SessionEvent, SessionWatch, State, Told},
+    engine::{Cursor, Reset, SessionEvent, SessionWatch, State, Told},
     grpc::{
         convert::to_proto,
         error::Refusal,
         status::about::{About, Asks},
         weight::decode,
     },
-    proto::{self, SessionEventType as Type},
+    proto::{self, SessionEventKind as Kind},
     session::{
         command::Actor,
         ids::{AppId, SessionId},
@@ -82,7 +82,7 @@ impl Call for WatchSessions {
         Some(Next::Message(framed(&proto::WatchSessionsResponse {
             events: page.events,
             cursor: self.cursor(),
-            reset: reset.map_or(0, |reason| to_proto::snapshot_reason(reason).into()),
+            reset: reset.map_or(0, |why| reason(why).into()),
             more,
             go_away: None,
         })))
@@ -126,11 +126,11 @@ impl<'a> Page<'a> {
     /// Adds an event; false = there is no room for it.
     fn add(&mut self, event: SessionEvent<'_>) -> bool {
         let (of, session) = match event {
-            SessionEvent::Opened(state) => (Type::Opened, self.told(state)),
-            SessionEvent::Changed(state) => (Type::Changed, self.told(state)),
-            SessionEvent::Ended(id) => (Type::Ended, self.ended(id)),
+            SessionEvent::Opened(state) => (Kind::Opened, self.told(state)),
+            SessionEvent::Changed(state) => (Kind::Changed, self.told(state)),
+            SessionEvent::Ended(id) => (Kind::Ended, self.ended(id)),
         };
-        let event = proto::SessionEvent { r#type: of.into(), session: Some(session) };
+        let event = proto::SessionEvent { kind: of.into(), session: Some(session) };
         let bytes = event.encoded_len() + 8;
         if self.bytes + bytes > MOST && !self.events.is_empty() {
             return false;
@@ -147,6 +147,17 @@ impl<'a> Page<'a> {
     fn ended(&self, id: &SessionId) -> proto::SessionInfo {
         let (app, session_id) = (self.app.to_string(), id.to_string());
         proto::SessionInfo { app, session_id, ..Default::default() }
+    }
+}
+
+/// Why a first picture begins.
+fn reason(reset: Reset) -> proto::WatchResetReason {
+    match reset {
+        Reset::First => proto::WatchResetReason::First,
+        Reset::Restarted => proto::WatchResetReason::Restarted,
+        Reset::TooOld => proto::WatchResetReason::TooOld,
+        Reset::OtherRequest => proto::WatchResetReason::OtherRequest,
+        Reset::UnknownCursor => proto::WatchResetReason::UnknownCursor,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{GLANCE, Refused, Service, in_time, sent, streams::Ending};
 use prost::Message;
 use sessiond::proto::{
-    SessionEventType as Type, SessionInfo, SnapshotReason, WatchSessionsRequest,
+    SessionEventKind as Kind, SessionInfo, WatchResetReason, WatchSessionsRequest,
     WatchSessionsResponse,
 };
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub struct SessionsWatcher {
     /// Where to continue.
     pub cursor: String,
     /// Why it began again.
-    pub resets: Vec<SnapshotReason>,
+    pub resets: Vec<WatchResetReason>,
     /// Whether its first picture is complete.
     pub is_whole: bool,
     /// How many messages came.
@@ -101,24 +101,24 @@ impl SessionsWatcher {
         if has_cursor {
             self.cursor = message.cursor.clone();
         }
-        let mut names: Vec<_> = message.events.iter().map(|it| self.put(it.r#type(), it)).collect();
+        let mut names: Vec<_> = message.events.iter().map(|it| self.put(it.kind(), it)).collect();
         let many = names.len();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), many, "each session is told once: {message:?}");
     }
 
-    fn put(&mut self, of: Type, event: &sessiond::proto::SessionEvent) -> String {
+    fn put(&mut self, of: Kind, event: &sessiond::proto::SessionEvent) -> String {
         let session = event.session.clone().expect("every event has a session");
         let id = session.session_id.clone();
         match of {
-            Type::Opened | Type::Changed => drop(self.sessions.insert(id.clone(), session)),
-            Type::Ended => {
+            Kind::Opened | Kind::Changed => drop(self.sessions.insert(id.clone(), session)),
+            Kind::Ended => {
                 let (app, session_id) = (session.app.clone(), id.clone());
                 assert_eq!(session, SessionInfo { app, session_id, ..Default::default() });
                 self.sessions.remove(&id);
             }
-            Type::Unspecified => panic!("never sent"),
+            Kind::Unspecified => panic!("never sent"),
         }
         id
     }
@@ -131,12 +131,12 @@ impl SessionsWatcher {
     }
 
     /// What the next message tells, as type and id.
-    pub async fn next(&mut self) -> Vec<(Type, String)> {
+    pub async fn next(&mut self) -> Vec<(Kind, String)> {
         told(&self.next_message().await.expect("the stream goes on"))
     }
 
     /// The same of a message that is there or about to come; none = nothing came for a short while.
-    pub async fn glance(&mut self) -> Option<Vec<(Type, String)>> {
+    pub async fn glance(&mut self) -> Option<Vec<(Kind, String)>> {
         let message = timeout(GLANCE, self.down.message()).await.ok()?;
         let message = message.expect("the stream goes on").expect("the stream goes on");
         self.apply(&message);
@@ -160,10 +160,10 @@ impl SessionsWatcher {
     }
 }
 
-fn told(message: &WatchSessionsResponse) -> Vec<(Type, String)> {
+fn told(message: &WatchSessionsResponse) -> Vec<(Kind, String)> {
     let told = message.events.iter().map(|event| {
         let session = event.session.as_ref().expect("every event has a session");
-        (event.r#type(), session.session_id.clone())
+        (event.kind(), session.session_id.clone())
     });
     told.collect()
 }
