@@ -267,9 +267,11 @@ impl Asked {
             "request.props" => entries(self.request.props(), key)?,
             "request.removed" => match &self.request {
                 Request::Props { remove, .. } => keys(remove.iter()),
-                Request::Data { shared, private } => {
-                    keys(shared.remove.iter().chain(&private.remove))
-                }
+                Request::Data { shared, .. } => keys(shared.remove.iter()),
+                _ => keys([].iter()),
+            },
+            "request.private_removed" => match &self.request {
+                Request::Data { private, .. } => keys(private.remove.iter()),
                 _ => keys([].iter()),
             },
             "request.data" => match &self.request {

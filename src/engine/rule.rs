@@ -28,6 +28,7 @@ static VOCABULARY: Vocabulary = Vocabulary {
         "request.removed",
         "request.data",
         "request.private_data",
+        "request.private_removed",
         "request.spectator",
         "request.kind",
         "request.name",
@@ -72,9 +73,11 @@ static VOCABULARY: Vocabulary = Vocabulary {
 fn is_known(name: &str, operation: Operation) -> bool {
     use Operation::{Join, Open, Subscribe, Write};
     match name {
-        "request.target" | "request.removed" | "request.data" | "request.private_data" => {
-            operation == Write
-        }
+        "request.target"
+        | "request.data"
+        | "request.private_data"
+        | "request.removed"
+        | "request.private_removed" => operation == Write,
         "request.props" => matches!(operation, Open | Join | Write),
         "request.spectator" => operation == Join,
         "request.kind" | "request.name" | "request.capacity" | "request.locked"
@@ -206,7 +209,7 @@ fn nothing(mention: &Mention) -> Option<Value> {
         return mention.key.is_none().then(|| Value::Map([].into()));
     }
     Some(match mention.name {
-        "request.removed" => Value::List([].into()),
+        "request.removed" | "request.private_removed" => Value::List([].into()),
         "request.spectator"
         | "request.locked"
         | "request.unlisted"

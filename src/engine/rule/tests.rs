@@ -4,7 +4,11 @@ use crate::{
         asked::{Bearer, Request},
         testing::{engine, opening, room, settings},
     },
-    session::{command::Join, ids::UserId, role::Role},
+    session::{
+        command::{Join, Write},
+        ids::UserId,
+        role::Role,
+    },
 };
 use std::time::Instant;
 
@@ -78,6 +82,16 @@ fn a_rule_on_writes_knows_the_request_the_member_the_session_and_the_caller() {
     for fails in ["request.props.x < 99", "member.role >= MODERATOR", "false"] {
         assert_eq!(why(rule(fails, &[Operation::Write]), &asked), Some(None), "{fails}");
     }
+}
+
+#[test]
+fn a_rule_tells_what_is_removed_of_shared_data_from_what_is_of_private_data() {
+    let removes = |key: &str| Box::new(Write { remove: vec![key.into()], ..Write::of(Vec::new()) });
+    let asked = asked(Request::Data { shared: removes("map"), private: removes("seed") });
+    let holds = "request.removed == ['map'] && request.private_removed == ['seed']";
+    assert_eq!(why(rule(holds, &[Operation::Write]), &asked), None);
+    let fails = "!('seed' in request.private_removed)";
+    assert_eq!(why(rule(fails, &[Operation::Write]), &asked), Some(None));
 }
 
 #[test]
