@@ -167,7 +167,8 @@ impl Node {
 
 /// A refusal that goes down a stream, which lives on.
 pub fn in_band(refusal: &Refusal, seq: u64, session_id: String, about: &About) -> proto::Refusal {
-    let Told { code, reason, message, violations, retry_after, .. } = tell(refusal, about);
+    let Told { code, reason, message, metadata, violations, retry_after } = tell(refusal, about);
+    let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     proto::Refusal {
         seq,
         handle: 0,
@@ -178,6 +179,7 @@ pub fn in_band(refusal: &Refusal, seq: u64, session_id: String, about: &About) -
         message: cut(&message, MESSAGE_BYTES).into_owned(),
         fields: named(&violations),
         retry_after: retry_after.map(super::convert::to_proto::span),
+        metadata,
     }
 }
 

@@ -70,6 +70,7 @@ fn is_by_rule(refusal: &proto::Refusal) {
     assert_eq!(refusal.reason(), ErrorReason::RuleRefused, "{refusal:?}");
     assert_eq!(refusal.code, Code::PermissionDenied as i32);
     assert!(refusal.message.starts_with("not here"), "{refusal:?}");
+    assert_eq!(refusal.metadata.get("rule").map(String::as_str), Some("the-rule"));
 }
 
 #[tokio::test]
