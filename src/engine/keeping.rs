@@ -222,7 +222,8 @@ impl Engine {
     pub(super) fn pin(&self) -> Option<Pin<'_>> {
         let keeping = self.inner.keeping.as_ref()?;
         let guard = keeping.pin.read();
-        CHANGED.set(Some(Vec::new()));
+        let outer = CHANGED.replace(Some(Vec::new()));
+        debug_assert!(outer.is_none(), "what was changed under the outer pin would never be let go");
         Some(Pin { engine: self, _guard: guard })
     }
 
