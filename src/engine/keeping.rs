@@ -223,7 +223,10 @@ impl Engine {
         let keeping = self.inner.keeping.as_ref()?;
         let guard = keeping.pin.read();
         let outer = CHANGED.replace(Some(Vec::new()));
-        debug_assert!(outer.is_none(), "what was changed under the outer pin would never be let go");
+        debug_assert!(
+            outer.is_none(),
+            "what was changed under the outer pin would never be let go"
+        );
         Some(Pin { engine: self, _guard: guard })
     }
 
