@@ -168,7 +168,10 @@ impl Node {
 /// A refusal that goes down a stream, which lives on.
 pub fn in_band(refusal: &Refusal, seq: u64, session_id: String, about: &About) -> proto::Refusal {
     let Told { code, reason, message, metadata, violations, retry_after } = tell(refusal, about);
-    let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let metadata = metadata.into_iter();
+    let metadata = metadata
+        .map(|(key, value)| (key.to_owned(), cut(&value, METADATA_BYTES).into_owned()))
+        .collect();
     proto::Refusal {
         seq,
         handle: 0,

@@ -261,11 +261,11 @@ node-c    silent            0  5.0s ago  node-c.example:7100  1.2.3    2026-01-0
     let moving = ["partitions", "--address", &url, "--move", "0=node-b"];
     let partitions = in_time(tool(&moving)).await.expect("it prints");
     let expected = "\
-PARTITION  STATE     NODE    TERM  MOVED
-        0  serving   node-a     7  here by an admin
-        1  loading   node-a     8
-        2  giving    node-b     9
-        3  no owner             0
+PARTITION  STATE     NODE    MOVED
+        0  serving   node-a  here by an admin
+        1  loading   node-a
+        2  giving    node-b
+        3  no owner
 
 4 partitions, 1 serving
 ";
