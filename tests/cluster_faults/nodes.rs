@@ -10,6 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -146,11 +147,13 @@ impl Drop for Node {
     }
 }
 
-/// A port that is free.
+/// A port that is free. Each is given out once before any is again: those of a cluster differ, though nobody
+/// listens there yet.
 fn port() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = PORTS + (process::id() % PROCESSES) as u16 * PORTS_EACH;
     loop {
-        let port = first + fastrand::u16(..PORTS_EACH);
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS_EACH;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         if TcpListener::bind(address).is_ok() {
             return address;
