@@ -3,14 +3,13 @@
 //! A session that changed hands out a record when it is due, or at once where somebody waits for it.
 //! Records, and requests that were done, wait in a queue, which is taken as a whole: what one *cut*
 //! takes is stored together or not at all. A caller that does something and remembers that it was done
-//! holds a pin meanwhile: no cut comes between the two, and no record is made of the sessions that it has
-//! changed, as what others change meanwhile would part the request from what it did.
+//! holds a [pin](super::pin) meanwhile, so that the two are stored together.
 
 use super::error::Refusal;
 use super::{
     Engine,
-    gate::Gate,
     live::{Live, State},
+    pin,
     shard::Job,
     space,
     subscriber::End,
@@ -27,9 +26,8 @@ use crate::{
         value::Value,
     },
 };
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock};
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::{
@@ -39,11 +37,6 @@ use std::{
     task::Waker,
 };
 use tokio::sync::{Notify, watch};
-
-thread_local! {
-    /// The sessions that this thread has changed under the pin that it holds; none = it holds none.
-    static CHANGED: RefCell<Option<Vec<Arc<Live>>>> = const { RefCell::new(None) };
-}
 
 /// How an engine with a store keeps what it has.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +52,12 @@ pub struct KeepingSettings {
 pub(super) struct Keeping {
     pub settings: KeepingSettings,
     /// Held to read while something is done and remembered, and to write by a cut.
-    pin: RwLock<()>,
+    pub pin: RwLock<()>,
     queue: Mutex<Queue>,
     /// A session was held that others still hold: a cut waits for all of them, so that it has its turn.
-    is_crowded: AtomicBool,
+    pub is_crowded: AtomicBool,
     /// Something came into the queue, or somebody waits for it.
-    news: Notify,
+    pub news: Notify,
     /// The last cut that is stored.
     stored: watch::Sender<u64>,
     pub space: space::Known,
@@ -217,51 +210,6 @@ impl Engine {
         self.inner.keeping.is_some()
     }
 
-    /// No cut is taken while this is held, and no record of what its thread changes. Nobody who holds one
-    /// takes another, or waits.
-    pub(super) fn pin(&self) -> Option<Pin<'_>> {
-        let keeping = self.inner.keeping.as_ref()?;
-        let guard = keeping.pin.read();
-        let outer = CHANGED.replace(Some(Vec::new()));
-        debug_assert!(
-            outer.is_none(),
-            "what was changed under the outer pin would never be let go"
-        );
-        Some(Pin { engine: self, _guard: guard })
-    }
-
-    /// What was done under a pin is remembered: a record of the session may be made again.
-    fn let_go(&self, live: &Arc<Live>) {
-        let Some(keeping) = &self.inner.keeping else { return };
-        let mut state = live.lock();
-        let Some(gate) = &mut state.gate else { return };
-        gate.holders -= 1;
-        if gate.holders > 0 {
-            drop(state);
-            keeping.is_crowded.store(true, Ordering::Release);
-            keeping.news.notify_one();
-            return;
-        }
-        if state.core.is_open() {
-            // The tick may have passed it by.
-            self.schedule_tick(live, &mut state);
-        }
-        self.keep(live, &mut state);
-    }
-
-    /// Waits until whatever has a pin has dropped it: what was done by then is remembered, too.
-    pub(super) fn wait_for_pins(&self) {
-        if let Some(keeping) = &self.inner.keeping {
-            drop(keeping.pin.write());
-        }
-    }
-
-    /// Polls what may be done and remembered in one go.
-    pub fn pinned<T>(&self, poll: impl FnOnce() -> T) -> T {
-        let _pin = self.pin();
-        poll()
-    }
-
     /// Refuses a durability that this engine cannot keep.
     pub(super) fn check_durability(&self, durability: Durability) -> Result<(), Refusal> {
         match durability {
@@ -277,7 +225,7 @@ impl Engine {
     /// locked, after every frame and every command.
     pub(super) fn keep(&self, live: &Arc<Live>, state: &mut State) {
         let (Some(gate), Some(keeping)) = (&mut state.gate, &self.inner.keeping) else { return };
-        hold(live, gate);
+        pin::hold(live, gate);
         // There is another look when it is let go, the record is stored, or the frame is made.
         if gate.holders > 0 || gate.is_asking || state.closed || state.core.is_open() {
             return;
@@ -512,31 +460,6 @@ impl Engine {
         }
         wake
     }
-}
-
-/// Keeps a cut from coming between what is done and the memory of it.
-pub(super) struct Pin<'a> {
-    engine: &'a Engine,
-    _guard: RwLockReadGuard<'a, ()>,
-}
-
-impl Drop for Pin<'_> {
-    fn drop(&mut self) {
-        let changed = CHANGED.take().unwrap_or_default();
-        changed.iter().for_each(|live| self.engine.let_go(live));
-    }
-}
-
-/// Notes that this thread has changed a session, if it holds a pin.
-fn hold(live: &Arc<Live>, gate: &mut Gate) {
-    CHANGED.with_borrow_mut(|changed| {
-        if let Some(changed) = changed
-            && !changed.iter().any(|it| Arc::ptr_eq(it, live))
-        {
-            changed.push(live.clone());
-            gate.holders += 1;
-        }
-    });
 }
 
 /// Whether a snapshot of a session tells of a request.

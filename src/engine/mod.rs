@@ -29,6 +29,7 @@ mod logs;
 mod members;
 mod opening;
 mod passwords;
+mod pin;
 pub mod priority;
 mod private;
 mod rates;

@@ -10,6 +10,7 @@ use sessiond::{
         settings::{Durability, Setting},
     },
 };
+use std::{sync::mpsc, thread};
 
 #[tokio::test]
 async fn a_frame_of_a_sync_session_is_shown_to_nobody_before_it_is_stored() {
@@ -225,4 +226,37 @@ async fn a_durability_without_a_store_is_refused() {
         let opening = Opening::new(app(), id("race"), Kind::Room, settings);
         assert_eq!(engine.open(opening, false).err(), Some(Refusal::NoStore));
     }
+}
+
+#[tokio::test]
+async fn a_session_that_somebody_always_holds_has_its_turn() {
+    let mut stage = Stage::new().await;
+    let live = stage.open("race", Durability::Sync);
+    stage.store().await;
+    let [eve, bob] = ["eve", "bob"].map(user);
+    for target in [eve.clone(), bob.clone()] {
+        let ban = Ban { reason: "".into(), until: None };
+        stage.command(&live, Command::Ban { target, ban });
+    }
+    stage.tick();
+    stage.store().await;
+    let (engine, known) = (stage.engine.clone(), live.clone());
+    let ((tell, told), (release, released)) = (mpsc::channel(), mpsc::channel());
+    let holder = thread::spawn(move || {
+        engine.pinned(|| {
+            let unban = Command::Unban { target: eve };
+            engine.command(&known, &Actor::App, unban).expect("it is accepted");
+            tell.send(()).expect("it waits");
+            released.recv().expect("it says so");
+        });
+    });
+    told.recv().expect("it is held");
+    stage.engine.pinned(|| stage.command(&live, Command::Unban { target: bob }));
+    // Nothing is in the queue, and whoever stores is called all the same.
+    assert!(at_once(stage.engine.to_be_kept()).is_some());
+    let engine = stage.engine.clone();
+    let cut = thread::spawn(move || engine.cut().map(|cut| cut.items.len()));
+    release.send(()).expect("it waits");
+    holder.join().expect("no panic");
+    assert_eq!(cut.join().expect("no panic"), Some(1), "it waits for all that hold the session");
 }
