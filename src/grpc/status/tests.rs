@@ -17,7 +17,7 @@ use prost::Message;
 const TRAILERS_BYTES: usize = 8 * 1024;
 
 /// Bytes of a refusal that goes in a message.
-const IN_BAND_BYTES: usize = 3 * 1024;
+const IN_BAND_BYTES: usize = 4 * 1024;
 
 /// Whatever somebody puts into a request.
 fn text() -> impl Strategy<Value = String> {
